@@ -1,0 +1,94 @@
+"""The tree of errors, by what a caller can do about each.
+
+    CellwallError
+    ├── InvalidSpec        the request itself is wrong; names field and value; nothing was changed
+    ├── NotFound           the named thing does not exist
+    ├── AlreadyExists      the named thing exists and differs from what was asked
+    ├── Conflict           the request is fine, the present state forbids it
+    │   └── Exhausted      a pool has nothing left
+    ├── Unsupported        this host cannot give what was asked (kernel feature, missing program)
+    ├── NoPrivilege        root or a capability is missing
+    ├── KernelError        the kernel refused an operation: errno, operation, the text it refused
+    ├── Unavailable        the other side (lock holder, daemon) did not answer in time
+    └── LabError           a throw-away world could not be built, or refused for safety
+
+Front ends map a class to an exit status or a CNI code in one place (`cellwall.cli.exits`,
+`cellwall.cni.codes`); nothing below them knows such numbers.
+"""
+
+import errno as _errno
+import os
+
+
+class CellwallError(Exception):
+    """Base of every error that cellwall raises on purpose; `str()` is one printable line."""
+
+
+class InvalidSpec(CellwallError):
+    """A field of a request or a configuration has a value that cannot be accepted."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        self.field = field
+        self.value = value
+        self.reason = reason
+        super().__init__(f"{field}: {printable(value)}: {reason}")
+
+
+class NotFound(CellwallError):
+    """The thing a caller named does not exist."""
+
+
+class AlreadyExists(CellwallError):
+    """Something of that name exists already and is not what was asked for."""
+
+
+class Conflict(CellwallError):
+    """The request is valid but the present state forbids it."""
+
+
+class Exhausted(Conflict):
+    """A pool of addresses or ports has no free entry."""
+
+
+class Unsupported(CellwallError):
+    """The host lacks a feature that this operation cannot do without.
+
+    `predicate` and `backend` are set where a wall's statement has no expression in a backend.
+    """
+
+    def __init__(self, message: str, *, predicate: str = "", backend: str = "") -> None:
+        self.predicate = predicate
+        self.backend = backend
+        super().__init__(message)
+
+
+class NoPrivilege(CellwallError):
+    """Root, or a capability, is missing."""
+
+
+class KernelError(CellwallError):
+    """The kernel refused an operation. `errno` is positive; `detail` may carry the refused text."""
+
+    def __init__(self, errno: int, operation: str, detail: str = "") -> None:
+        self.errno = errno
+        self.operation = operation
+        self.detail = detail
+        name = _errno.errorcode.get(errno, str(errno))
+        tail = f": {detail}" if detail else ""
+        super().__init__(f"{operation}: {os.strerror(errno)} ({name}){tail}")
+
+
+class Unavailable(CellwallError):
+    """A lock holder or a daemon did not answer within the time given."""
+
+
+class LabError(CellwallError):
+    """A lab could not be built, or refused to start for the safety of the machine."""
+
+
+def printable(value: object, limit: int = 80) -> str:
+    """`value` as one line of printable ASCII of at most `limit` characters: fit for logs and terminals."""
+    text = value if isinstance(value, str) else str(value)
+    safe = text.encode("unicode_escape").decode("ascii")
+    quoted = f'"{safe}"' if isinstance(value, str) else safe
+    return quoted if len(quoted) <= limit else quoted[: limit - 3] + "..."

@@ -1,0 +1,108 @@
+"""Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure, O(1) a lease and a release.
+
+The IPv6 address follows from the IPv4 one, so there is one pool. A released address drains: it is handed out again
+only after `drained`, when its link is gone and its flows are purged. (A quarantine by clock exhausts a /20 under
+churn.) Addresses are taken in order, from the cursor on, before any comes round again, so each rests as long as it
+can.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from cellwall.errors import Conflict, Exhausted, InvalidSpec
+from cellwall.model.network import Network
+
+
+class Pool:
+    """The addresses of one network. `leased`, `draining` and `cursor` restore an earlier state."""
+
+    def __init__(
+        self,
+        network: Network,
+        leased: Iterable[IPv4Address] = (),
+        draining: Iterable[IPv4Address] = (),
+        cursor: int = 1,
+    ) -> None:
+        self._network = network
+        self._first = int(network.subnet4.network_address)
+        self._size = network.subnet4.num_addresses
+        self._gateway = int(network.gateway4) - self._first
+        self._leased = {int(address) - self._first for address in leased}
+        self._draining = {int(address) - self._first for address in draining}
+        self._cursor = cursor
+        self._swept = cursor <= 1
+        self._free_again: deque[int] = deque()
+
+    @property
+    def cursor(self) -> int:
+        """The offset that is tried next; the last one plus one when all were handed out once."""
+        return self._cursor
+
+    @property
+    def capacity(self) -> int:
+        """How many endpoints the pool can hold: all but the network, gateway and broadcast addresses."""
+        return self._size - 3
+
+    @property
+    def leased(self) -> int:
+        """How many addresses are in use."""
+        return len(self._leased)
+
+    @property
+    def draining(self) -> int:
+        """How many addresses were released and may not be used yet."""
+        return len(self._draining)
+
+    def lease(self) -> IPv4Address:
+        """A free address. Raises Exhausted."""
+        while self._cursor < self._size - 1:
+            offset = self._cursor
+            self._cursor += 1
+            if self._free(offset):
+                return self._take(offset)
+        if not self._swept:  # addresses that came free before this pool was restored
+            self._swept = True
+            self._free_again.extend(offset for offset in range(1, self._size - 1) if self._free(offset))
+        while self._free_again:
+            offset = self._free_again.popleft()
+            if self._free(offset):
+                return self._take(offset)
+        waiting = f", {self.draining} more are draining" if self._draining else ""
+        raise Exhausted(f"network.subnet4: {self._network.subnet4}: all {self.leased} addresses are leased{waiting}")
+
+    def lease_address(self, address: IPv4Address, field: str = "ip") -> IPv4Address:
+        """Exactly this address. Raises InvalidSpec where it can never be leased, Conflict where it is taken."""
+        if address not in self._network.subnet4:
+            raise InvalidSpec(field, address, f"is not inside {self._network.subnet4}")
+        offset = int(address) - self._first
+        if offset == 0 or offset == self._size - 1:
+            raise InvalidSpec(field, address, f"is the network or broadcast address of {self._network.subnet4}")
+        if offset == self._gateway:
+            raise InvalidSpec(field, address, "is the gateway's address")
+        if offset in self._leased:
+            raise Conflict(f"{field}: {address}: is leased")
+        if offset in self._draining:
+            raise Conflict(f"{field}: {address}: was just released and is draining")
+        return self._take(offset)
+
+    def release(self, address: IPv4Address) -> None:
+        """The address leaves its endpoint and drains. Tolerates an address that is not leased."""
+        offset = int(address) - self._first
+        if offset in self._leased:
+            self._leased.remove(offset)
+            self._draining.add(offset)
+
+    def drained(self, address: IPv4Address) -> None:
+        """Nothing in the kernel knows the address any more: it is free."""
+        offset = int(address) - self._first
+        if offset in self._draining:
+            self._draining.remove(offset)
+            self._free_again.append(offset)
+
+    def _free(self, offset: int) -> bool:
+        return offset != self._gateway and offset not in self._leased and offset not in self._draining
+
+    def _take(self, offset: int) -> IPv4Address:
+        self._leased.add(offset)
+        return IPv4Address(self._first + offset)

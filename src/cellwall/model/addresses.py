@@ -1,0 +1,73 @@
+"""Addresses, MACs and protocols as parsed values; text exists only at the edges."""
+
+import re
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Literal
+
+from cellwall.errors import InvalidSpec
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+Protocol = Literal["tcp", "udp"]
+
+PROTOCOL_NUMBERS: dict[str, int] = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+"""IANA protocol numbers of the only protocols that a tenant may use."""
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
+
+
+def parse_address(value: str, field: str) -> Address:
+    """An IPv4 or IPv6 address without zone and prefix length."""
+    try:
+        address = ip_address(value)
+    except ValueError as error:
+        raise InvalidSpec(field, value, "is not an IP address") from error
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise InvalidSpec(field, value, "must not carry a zone")
+    return address
+
+
+def parse_prefix(value: str, field: str) -> Prefix:
+    """A network in CIDR form; host bits are refused, a bare address is its /32 or /128."""
+    try:
+        prefix = ip_network(value)
+    except (AddressValueError, ValueError) as error:
+        raise InvalidSpec(field, value, "is not a network in CIDR form without host bits") from error
+    return prefix
+
+
+def parse_mac(value: str, field: str = "mac") -> int:
+    """A unicast, non-zero Ethernet address as an int (IEEE 802: bit 0 of the first octet marks groups)."""
+    if not isinstance(value, str) or _MAC.fullmatch(value) is None:
+        raise InvalidSpec(field, value, "is not a MAC address of the form 02:00:00:00:00:01")
+    number = int(value.replace(":", ""), 16)
+    if number == 0:
+        raise InvalidSpec(field, value, "is the zero address")
+    if number >> 40 & 1:
+        raise InvalidSpec(field, value, "is a group address; a sandbox needs a unicast one")
+    return number
+
+
+def mac_text(mac: int) -> str:
+    """The usual text of a MAC: lower case, colons."""
+    return mac.to_bytes(6, "big").hex(":")
+
+
+def link_local(mac: int) -> IPv6Address:
+    """The modified EUI-64 link-local address of a MAC (RFC 4291 appendix A)."""
+    raw = mac.to_bytes(6, "big")
+    host = bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + host)
+
+
+def solicited_node_mac(address: IPv6Address) -> int:
+    """The Ethernet group of an address's solicited-node multicast address (RFC 4291 2.7.1, RFC 2464 7)."""
+    return 0x3333FF000000 | (int(address) & 0xFFFFFF)

@@ -1,0 +1,152 @@
+"""An attachment of a sandbox to a network, and the ports published for it."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
+
+MAX_SHIFTED_RANGE = 1024
+"""The longest port range whose host and container ports differ: the kernel has no map with an offset, so each
+port of such a range is an element of its own."""
+
+
+class EndpointKey(msgspec.Struct, frozen=True, order=True):
+    """What identifies an attachment: the container and the interface inside it."""
+
+    container_id: str
+    ifname: str = "eth0"
+
+    def __str__(self) -> str:
+        return f"{self.container_id}/{self.ifname}"
+
+
+class PortBinding(msgspec.Struct, frozen=True):
+    """Host ports `host_port`..`host_port_last` lead to container ports `port`.. of one endpoint.
+
+    `bind` limits the binding to one address of the node (None: every address, of each family the endpoint has);
+    `sources` limits its clients (empty: anyone).
+    """
+
+    protocol: Protocol
+    host_port: int
+    port: int
+    host_port_last: int = 0  # 0: one port
+    bind: Address | None = None
+    sources: tuple[Prefix, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """The last host port."""
+        return self.host_port_last or self.host_port
+
+    @property
+    def shifted(self) -> bool:
+        """Host and container port numbers differ."""
+        return self.host_port != self.port
+
+    def overlaps(self, other: "PortBinding") -> bool:
+        """Both would claim some packet of a client."""
+        same_address = self.bind is None or other.bind is None or self.bind == other.bind
+        in_range = self.host_port <= other.last and other.host_port <= self.last
+        return self.protocol == other.protocol and same_address and in_range
+
+    def __str__(self) -> str:
+        bind = f"[{self.bind}]:" if self.bind is not None and self.bind.version == 6 else ""
+        bind = bind or (f"{self.bind}:" if self.bind is not None else "")
+        span = f"-{self.last}" if self.last != self.host_port else ""
+        shown = f"{bind}{self.host_port}{span}:{self.port}/{self.protocol}"
+        return shown + "".join(f" from {source}" for source in self.sources)
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One interface of a sandbox with its addresses.
+
+    `generation` is the number of the policy version in force, unique on this node for all time and never 0;
+    `past_generations` are those of this endpoint that flows may still carry. `netns_device` and `netns_inode`
+    identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and removes it.
+    """
+
+    key: EndpointKey
+    tenant: str
+    host_link: str
+    host_index: int
+    mac: int
+    address4: IPv4Address
+    address6: IPv6Address | None
+    generation: int
+    netns: str
+    netns_device: int
+    netns_inode: int
+    owns_netns: bool = False
+    past_generations: tuple[int, ...] = ()
+    bindings: tuple[PortBinding, ...] = ()
+
+
+def parse_binding(text: str, field: str = "expose") -> PortBinding:
+    """Parse `[BIND:]HOST[-LAST]:PORT[/PROTO][@SOURCE,SOURCE…]`; an IPv6 bind address stands in brackets.
+
+    `8080:80`, `8080:80/udp`, `93.184.216.10:443:8443/tcp`, `[2001:db8::1]:443:443`, `9000-9010:9000`,
+    `8080:80@203.0.113.0/24`.
+    """
+    ports, _, sources_text = text.partition("@")
+    ports, _, protocol = ports.partition("/")
+    bind, host, port = _split(ports, text, field)
+    first, _, last = host.partition("-")
+    if (protocol or "tcp") not in ("tcp", "udp"):
+        raise InvalidSpec(field, text, "the protocol must be tcp or udp")
+    sources = tuple(parse_prefix(part, f"{field}.sources") for part in sources_text.split(",") if part)
+    binding = PortBinding(
+        protocol="udp" if protocol == "udp" else "tcp",
+        host_port=parse_port(first, f"{field}.host_port"),
+        host_port_last=parse_port(last, f"{field}.host_port") if last else 0,
+        port=parse_port(port, f"{field}.port"),
+        bind=parse_address(bind, f"{field}.bind") if bind else None,
+        sources=sources,
+    )
+    validate_binding(binding, field)
+    return binding
+
+
+def validate_binding(binding: PortBinding, field: str = "expose") -> None:
+    """Raise InvalidSpec for the first field that no node could serve."""
+    parse_port(binding.host_port, f"{field}.host_port")
+    parse_port(binding.port, f"{field}.port")
+    parse_port(binding.last, f"{field}.host_port")
+    length = binding.last - binding.host_port
+    if length < 0:
+        raise InvalidSpec(f"{field}.host_port", f"{binding.host_port}-{binding.last}", "ends before it starts")
+    if binding.port + length > 65535:
+        raise InvalidSpec(f"{field}.port", binding.port, "the range leaves the port space")
+    if binding.shifted and length >= MAX_SHIFTED_RANGE:
+        raise InvalidSpec(f"{field}.host_port", str(binding), f"a shifted range has at most {MAX_SHIFTED_RANGE} ports")
+    if binding.bind is not None and (binding.bind.is_loopback or binding.bind.is_unspecified):
+        raise InvalidSpec(f"{field}.bind", binding.bind, "must be an address of the node's interface")
+    families = {source.version for source in binding.sources}
+    if binding.bind is not None and families - {binding.bind.version}:
+        raise InvalidSpec(f"{field}.sources", str(binding), "are of another family than the bind address")
+
+
+def parse_port(value: str | int, field: str) -> int:
+    """A transport port, 1 to 65535."""
+    text = str(value)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+        raise InvalidSpec(field, value, "must be a port number from 1 to 65535")
+    return int(text)
+
+
+def _split(ports: str, text: str, field: str) -> tuple[str, str, str]:
+    """Bind address, host port (range) and container port of the part before `/`."""
+    if ports.startswith("["):
+        bind, bracket, rest = ports[1:].partition("]:")
+        host, colon, port = rest.partition(":")
+        if not bracket or not colon:
+            raise InvalidSpec(field, text, "must be [ADDRESS]:HOST:PORT")
+        return bind, host, port
+    parts = ports.split(":")
+    if len(parts) == 2:
+        return "", parts[0], parts[1]
+    if len(parts) == 3:
+        return parts[0], parts[1], parts[2]
+    raise InvalidSpec(field, text, "must be [BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCES]")

@@ -1,0 +1,66 @@
+"""What was read off the node: the inputs of compile that nobody configures."""
+
+from collections.abc import Iterator
+from ipaddress import ip_interface
+
+import msgspec
+
+from cellwall.model.addresses import Address, Prefix
+
+
+class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
+    """One address of one of the node's interfaces, `address` in CIDR form as `ip addr` shows it."""
+
+    interface: str
+    address: str
+
+
+class OnLinkRoute(msgspec.Struct, frozen=True, order=True):
+    """A prefix that the node reaches without a gateway."""
+
+    interface: str
+    prefix: str
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What this kernel can do. `ipv6`: the protocol is compiled in and not disabled; `ipv6_nat`: an nft nat chain of
+    that family loads; `bridge_netfilter`: the bridge-nf-call sysctls exist; `force_forwarding6`: forwarding can be
+    turned on for one interface (Linux 6.17) and not only for all."""
+
+    ipv6: bool = True
+    ipv6_nat: bool = True
+    bridge_netfilter: bool = True
+    force_forwarding6: bool = False
+
+
+class NodeFacts(msgspec.Struct, frozen=True):
+    """`default4` and `default6` are the interfaces of the default routes ("" where there is none).
+    `forwarding4`/`forwarding6`: whether the node was a router before cellwall touched it.
+    `resolvers` are the name servers of the node's resolv.conf."""
+
+    boot_id: str
+    addresses: tuple[InterfaceAddress, ...] = ()
+    on_link: tuple[OnLinkRoute, ...] = ()
+    default4: str = ""
+    default6: str = ""
+    uplink_mtu: int = 1500
+    forwarding4: bool = False
+    forwarding6: bool = False
+    resolvers: tuple[Address, ...] = ()
+    features: Features = Features()
+
+    def own_prefixes(self, bridge: str) -> Iterator[Prefix]:
+        """The node's addresses as host prefixes and its on-link networks, the bridge's own left out."""
+        for row in self.addresses:
+            if row.interface != bridge:
+                interface = ip_interface(row.address)
+                yield type(interface.network)(int(interface.ip))
+        for route in self.on_link:
+            if route.interface != bridge:
+                network = ip_interface(route.prefix).network
+                if network.prefixlen:
+                    yield network
+
+    def local_addresses(self) -> frozenset[Address]:
+        """Every address of the node."""
+        return frozenset(ip_interface(row.address).ip for row in self.addresses)

@@ -1,0 +1,88 @@
+"""What an operator configures, validated and typed. The file format lives in `cellwall.config`."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+import msgspec
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix, parse_address
+from cellwall.model.endpoint import parse_port
+from cellwall.model.floor import metadata_address
+from cellwall.model.identifiers import parse_label
+from cellwall.model.network import Network
+
+DEFAULT_NAT_PORTS = (10240, 29999)
+"""Disjoint from Linux's default ip_local_port_range (32768-60999), from the well-known ports and from what people
+expose: replies to a masqueraded flow must never share a port with a service of the host (CVE-2021-3773)."""
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """One address, one transport protocol, one port: an exception of the floor, or a service of the node."""
+
+    name: str
+    address: Address
+    protocol: Literal["tcp", "udp"]
+    port: int
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
+    public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
+    entries of one endpoint and family, both directions."""
+
+    network: Network = Network()
+    interface: str = ""
+    public_addresses: tuple[Address, ...] = ()
+    protect: tuple[Prefix, ...] = ()
+    exceptions: tuple[Opening, ...] = ()
+    services: tuple[Opening, ...] = ()
+    dns: tuple[Address, ...] = ()
+    ipv6: Literal["auto", "off"] = "auto"
+    nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
+    mark: int = 0x1000
+    connections: int = 1024
+
+    def validate(self) -> None:
+        """Raise InvalidSpec for the first field that cannot work."""
+        self.network.validate()
+        low, high = self.nat_ports
+        if not 1024 <= low < high <= 65535 or high - low < 1023:
+            raise InvalidSpec("node.nat_ports", f"{low}-{high}", "must be a range of at least 1024 ports above 1023")
+        if not 0 < self.mark < 1 << 32 or self.mark & (self.mark - 1):
+            raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
+        if not 1 <= self.connections <= 1 << 20:
+            raise InvalidSpec("limits.connections", self.connections, "must be 1 to 1048576")
+
+
+PUBLIC_RESOLVERS: tuple[Address, ...] = (
+    IPv4Address("1.1.1.1"),
+    IPv4Address("8.8.8.8"),
+    IPv6Address("2606:4700:4700::1111"),
+    IPv6Address("2001:4860:4860::8888"),
+)
+"""What sandboxes are told where no resolver of the node's own is allowed by the floor and none is configured."""
+
+
+def parse_openings(text: str, field: str) -> tuple[Opening, ...]:
+    """Parse `NAME ADDRESS PROTOCOL[,PROTOCOL]/PORT`, as in `resolver 10.0.0.2 udp,tcp/53`.
+
+    A range, a prefix, or a metadata address on another port than 53 is refused: an exception names one service.
+    """
+    words = text.split()
+    if len(words) != 3:
+        raise InvalidSpec(field, text, "must be NAME ADDRESS PROTOCOL[,PROTOCOL]/PORT")
+    name, address_text, service = words
+    if "/" in address_text or "-" in address_text:
+        raise InvalidSpec(field, text, "opens a range; an exception names one address")
+    protocols, _, port_text = service.partition("/")
+    address = parse_address(address_text, field)
+    port = parse_port(port_text, field)
+    if port != 53 and metadata_address(address):
+        raise InvalidSpec(field, text, "is a metadata service; only its port 53 can be opened")
+    openings = []
+    for protocol in protocols.split(","):
+        if protocol not in ("tcp", "udp") or protocol not in PROTOCOL_NUMBERS:
+            raise InvalidSpec(field, text, "the protocol must be tcp, udp or tcp,udp")
+        openings.append(Opening(parse_label(name, field), address, "tcp" if protocol == "tcp" else "udp", port))
+    return tuple(openings)

@@ -1,0 +1,27 @@
+"""Names of links, tables and chains. No I/O, no state."""
+
+from hashlib import blake2s
+
+from cellwall.model.endpoint import EndpointKey
+
+TABLE = "cellwall"
+"""The name of our table in every nft family."""
+
+SECURITY_CHAIN = "B9-FORWARD"
+"""The chain that all forwarded container traffic traverses (the reference model's name)."""
+
+REAPER_GROUP = 0xB9
+"""Link group of host links that wait for their deletion in the background."""
+
+LINK_ALIAS = "cellwall"
+"""The ifalias that marks a bridge as ours (linux/if_link.h IFLA_IFALIAS)."""
+
+
+def host_link(prefix: str, key: EndpointKey, attempt: int = 0) -> str:
+    """The host side's name: the prefix and 48 bits of a hash over the whole key, 15 characters in all.
+
+    Truncated ids collide (five hex characters at about 1,200 containers); 48 bits do at about 20 million. The link
+    is created exclusively all the same, and a name that is taken by another key is tried again with `attempt` + 1.
+    """
+    text = f"{key.container_id}\0{key.ifname}\0{attempt}".encode()
+    return prefix + blake2s(text, digest_size=6).hexdigest()
