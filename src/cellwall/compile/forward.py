@@ -1,0 +1,154 @@
+"""B9-FORWARD: the chain that everything forwarded to or from a sandbox traverses.
+
+Order: container to container and the wrong interface first, then the shortcut, then floor, protocol, limits and
+policy. The shortcut is not "established" alone: a flow passes by it only while the policy version that decided it
+is in force, and deciding included the floor. A flow of any other version walks the policy again, over its
+original tuple, so that both directions decide alike.
+"""
+
+from typing import Literal
+
+from cellwall.compile.usage import ExposureForm
+from cellwall.compile.wall import (
+    Accept,
+    Clause,
+    Continue,
+    Drop,
+    Exposed,
+    FloorHit,
+    Flow,
+    FlowDirection,
+    IpVersion,
+    LiveFlow,
+    OrphanFlow,
+    OverConnections,
+    OwnError,
+    Reject,
+    Stage,
+    Stamp,
+    Translated,
+    Transport,
+    Via,
+)
+from cellwall.names import SECURITY_CHAIN
+
+_FROM_BRIDGE = Via("in", "bridge")
+_TO_BRIDGE = Via("out", "bridge")
+
+
+def forward_stages(
+    connections: int, exposed: tuple[ExposureForm, ...], *, no_router: tuple[Literal[4, 6], ...]
+) -> tuple[Stage, ...]:
+    """`exposed`: the forms of exposure in use. `no_router`: the families that the node did not forward before
+    cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
+    return (
+        _forward(no_router),
+        _security_chain(),
+        _egress(connections),
+        _ingress(connections, exposed),
+        Stage("stamp-ingress", (Clause((), Stamp("destination")), _nobody())),
+        _related(),
+        _deny(),
+    )
+
+
+def _nobody() -> Clause:
+    return Clause((), Drop(), "no endpoint", "FWD")
+
+
+def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
+    clauses: tuple[Clause, ...] = (
+        Clause((Via("in", "port"),), Drop(), "not a bridge port", "PIN"),
+        Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
+        Clause((_FROM_BRIDGE,), Continue(SECURITY_CHAIN)),
+        Clause((_TO_BRIDGE,), Continue(SECURITY_CHAIN)),
+    )
+    clauses += tuple(Clause((IpVersion(version),), Drop(), "the node is no router", "FWD") for version in no_router)
+    return Stage("forward", clauses)
+
+
+def _security_chain() -> Stage:
+    return Stage(
+        SECURITY_CHAIN,
+        (
+            Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue("deny"), "container to container", "FWD"),
+            Clause(
+                (_FROM_BRIDGE, Via("out", "uplink", negate=True)),
+                Continue("deny"),
+                "not by the default interface",
+                "FWD",
+            ),
+            Clause((_TO_BRIDGE, Via("in", "uplink", negate=True)), Drop(), "not by the default interface", "FWD"),
+            Clause((LiveFlow(), Flow(("established", "new"))), Accept()),
+            Clause((Flow(("invalid", "untracked")),), Drop(), "no valid flow", "FWD"),
+            Clause((_FROM_BRIDGE, FlowDirection("reply")), Continue("ingress")),
+            Clause((_TO_BRIDGE, FlowDirection("original")), Continue("ingress")),
+            Clause((), Continue("egress")),
+        ),
+    )
+
+
+def _egress(connections: int) -> Stage:
+    """A flow that a sandbox opened, either direction of it."""
+    return Stage(
+        "egress",
+        (
+            Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
+            Clause((FloorHit(),), Continue("deny"), "the floor", "FWD"),
+            Clause((Flow(("related",)),), Continue("related")),
+            Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
+            Clause(
+                (Flow(("new",)), OverConnections(connections, "source")),
+                Continue("deny"),
+                "too many connections",
+                "FWD",
+            ),
+            Clause((), Stamp("source")),
+            _nobody(),
+        ),
+    )
+
+
+def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
+    """A flow from outside to an exposed port, either direction of it."""
+    return Stage(
+        "ingress",
+        (
+            Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
+            Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
+            Clause((Flow(("related",)),), Continue("related")),
+            Clause(
+                (Flow(("new",)), OverConnections(connections, "destination")),
+                Drop(),
+                "too many connections",
+                "FWD",
+            ),
+            *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
+            Clause((), Drop(), "not exposed", "FWD"),
+        ),
+    )
+
+
+def _related() -> Stage:
+    """ICMP errors about live flows. From a sandbox only about its own: an error that quotes a neighbour's flow would
+    poison that flow's path MTU. Expectations of conntrack helpers are never ICMP and end here."""
+    return Stage(
+        "related",
+        (
+            Clause((LiveFlow(negate=True),), Drop(), "error about no live flow", "FWD"),
+            Clause((Transport(("icmp",), negate=True),), Drop(), "helper expectation", "FWD"),
+            Clause((_TO_BRIDGE,), Accept()),
+            Clause((OwnError(),), Accept()),
+            Clause((), Drop(), "error about another's flow", "FWD"),
+        ),
+    )
+
+
+def _deny() -> Stage:
+    return Stage(
+        "deny",
+        (
+            Clause((Via("in", "bridge", negate=True),), Drop()),
+            Clause((), Reject()),
+        ),
+    )

@@ -1,0 +1,139 @@
+"""The node: what a tenant may reach of it, and what may reach a tenant past it.
+
+The node guard stands twice, before routing (where no other table's DNAT has seen the packet) and in the input
+path; both read the same clauses. Denied is told at once, spoofed and unpinned is dropped silently.
+"""
+
+from cellwall.compile.wall import (
+    Accept,
+    Clause,
+    Continue,
+    Drop,
+    ExtensionHeader,
+    Flow,
+    FlowDirection,
+    GatewayPing,
+    Layer,
+    LiveFlow,
+    NeighbourSolicitation,
+    NodeService,
+    NotUnicast,
+    OrphanFlow,
+    OverConnections,
+    OverRate,
+    Stage,
+    Stamp,
+    ToLoopback,
+    ToSubnet,
+    Transport,
+    Via,
+    Vouched,
+)
+
+_FROM_BRIDGE = Via("in", "bridge")
+_FROM_PORT = Via("in", "port")
+
+
+def guard_stages(connections: int) -> tuple[Stage, ...]:
+    """Prerouting, input and output; `connections` bounds an endpoint's flows to services of the node."""
+    return (
+        _early(),
+        _early_tenant(),
+        Stage("tracked", (Clause((_FROM_BRIDGE,), Continue("tracked-tenant")),)),
+        _tracked_tenant(),
+        Stage("tracked-guard", _guard("PRE", connections)),
+        _input(),
+        Stage("input-guard", _guard("IN", connections)),
+        _output(),
+        _output_tenant(),
+    )
+
+
+def _early() -> Stage:
+    """Before conntrack: forged frames must not cost a conntrack lookup, and an address of ours is never a
+    destination from outside (a LAN neighbour that routes straight to a sandbox, CVE-2020-8558 for 127/8)."""
+    return Stage(
+        "early",
+        (
+            Clause((_FROM_PORT,), Drop(), "not a bridge port", "PIN"),
+            Clause((_FROM_BRIDGE,), Continue("early-tenant")),
+            Clause((Via("in", "loopback"),), Accept()),
+            Clause((ToSubnet(),), Drop(), "direct routing to a sandbox", "RAW"),
+            Clause((ToLoopback(),), Drop(), "loopback from outside", "RAW"),
+        ),
+    )
+
+
+def _early_tenant() -> Stage:
+    return Stage("early-tenant", (Clause((Vouched(negate=True),), Drop(), "not judged by the pins", "RAW"),))
+
+
+def _tracked_tenant() -> Stage:
+    """Established flows leave at once: what they are to was judged when they were new, and is judged again in the
+    input or forward path. The route lookup (`fib`) is paid by the first packet only."""
+    return Stage(
+        "tracked-tenant",
+        (
+            Clause((Flow(("established",)),), Accept()),
+            Clause((NeighbourSolicitation(),), Accept()),
+            Clause((Flow(("invalid", "untracked")),), Drop(), "no valid flow", "PRE"),
+            Clause((ExtensionHeader(),), Drop(), "IPv6 extension header", "PRE"),
+            Clause((NotUnicast(),), Continue("tracked-guard")),
+        ),
+    )
+
+
+def _guard(layer: Layer, connections: int) -> tuple[Clause, ...]:
+    reply = FlowDirection("reply")
+    return (
+        Clause((Flow(("established",)), reply), Accept()),
+        Clause((Flow(("related",)), reply, Transport(("icmp",))), Accept()),
+        Clause((GatewayPing(), OverRate("ping", 10, 10)), Drop(), "echo flood", layer),
+        Clause((GatewayPing(),), Accept()),
+        Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", layer),
+        Clause(
+            (NodeService(), Flow(("new",)), OverConnections(connections, "source")),
+            Continue("deny"),
+            "too many connections",
+            layer,
+        ),
+        Clause((NodeService(), Flow(("new",))), Stamp("source")),
+        Clause((NodeService(),), Accept()),
+        Clause((), Continue("deny"), "the node", layer),
+    )
+
+
+def _input() -> Stage:
+    return Stage(
+        "input",
+        (
+            Clause((_FROM_PORT,), Drop(), "not a bridge port", "PIN"),
+            Clause((Via("in", "bridge", negate=True),), Accept()),
+            Clause((NeighbourSolicitation(),), Accept()),
+            Clause((), Continue("input-guard")),
+        ),
+    )
+
+
+def _output() -> Stage:
+    return Stage(
+        "output",
+        (
+            Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
+            Clause((Via("out", "bridge"),), Continue("output-tenant")),
+        ),
+    )
+
+
+def _output_tenant() -> Stage:
+    """The node's own flows to sandboxes carry the endpoint's policy version too: an address that was handed on must
+    not inherit them. Only a new flow is stamped: the reset or ICMP error by which a flow is refused belongs, to
+    conntrack, to that very flow, and stamping it would make the refused flow a live one."""
+    return Stage(
+        "output-tenant",
+        (
+            Clause((LiveFlow(),), Accept()),
+            Clause((OrphanFlow("node-side"),), Drop(), "flow of a former endpoint", "OUT"),
+            Clause((Flow(("new",)),), Stamp("node-side")),
+        ),
+    )

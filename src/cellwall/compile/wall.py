@@ -1,0 +1,319 @@
+"""The wall: what is enforced, in an order, without saying how.
+
+A wall is stages of clauses; a clause is predicates over a frame, a packet, its flow, the endpoint and the node,
+and what then happens. Nothing here names a set, a chain's hook or a table of one mechanism: the lowerings do, and
+a lowering that has no expression for a predicate raises Unsupported with the predicate's name.
+
+Predicates that differ by address family are written once; a lowering expands them.
+"""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile.usage import ExposureForm
+
+Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"]
+"""The layers of the threat model that rules belong to; PORT, FDB, NB and SYS are not rules."""
+
+Side = Literal["port", "bridge", "uplink", "loopback"]
+
+
+class Predicate(msgspec.Struct, frozen=True):
+    """A condition. `negate` turns it around where a subclass has it."""
+
+
+# ---------------------------------------------------------------- where it travels
+
+
+class Via(Predicate, frozen=True):
+    """It came in by, or leaves by: any host-side link of ours ("port"), the bridge, the uplink, loopback."""
+
+    direction: Literal["in", "out"]
+    side: Side
+    negate: bool = False
+
+
+class KnownPort(Predicate, frozen=True):
+    """The output bridge port is that of an attached endpoint."""
+
+    negate: bool = False
+
+
+# ---------------------------------------------------------------- frames
+
+
+class FrameType(Predicate, frozen=True):
+    """The type field of the untagged frame."""
+
+    type: Literal["ipv4", "ipv6", "arp"]
+
+
+class FrameTo(Predicate, frozen=True):
+    """The destination MAC: the gateway's, broadcast, the group of the gateway's IPv6 addresses, any group."""
+
+    target: Literal["gateway", "broadcast", "gateway-solicited", "group"]
+    negate: bool = False
+
+
+class Pinned(Predicate, frozen=True):
+    """Bridge port, source MAC and claimed address are together those of an endpoint. For ARP the claim is made
+    twice: by the frame's source and by the ARP sender."""
+
+    claim: Literal["ipv4", "ipv6", "arp"]
+    negate: bool = False
+
+
+class PlainHeader(Predicate, frozen=True):
+    """An IPv4 header without options."""
+
+
+class NextHeader(Predicate, frozen=True):
+    """The protocol that directly follows the fixed IPv6 header; `fragment`: that the fragment header names."""
+
+    protocols: tuple[str, ...]
+    fragment: bool = False
+
+
+class Icmp6Type(Predicate, frozen=True):
+    types: tuple[str, ...]
+
+
+class OnLinkHopLimit(Predicate, frozen=True):
+    """Hop limit 255: the packet was not forwarded (RFC 4861 7.1)."""
+
+    negate: bool = False
+
+
+class SolicitsGateway(Predicate, frozen=True):
+    """A neighbour solicitation whose target is an address of the gateway."""
+
+
+class ArpAsksForGateway(Predicate, frozen=True):
+    """A well-formed Ethernet/IPv4 ARP request for the gateway's address."""
+
+
+class OverRate(Predicate, frozen=True):
+    """More than `rate` a second (bucket `burst`) of `what` from this endpoint."""
+
+    what: Literal["arp", "nd", "ping"]
+    rate: int
+    burst: int
+
+
+# ---------------------------------------------------------------- packets and flows
+
+
+class Vouched(Predicate, frozen=True):
+    """The frame of this packet passed the pins, so its source address is its endpoint's."""
+
+    negate: bool = False
+
+
+class ExtensionHeader(Predicate, frozen=True):
+    """An IPv6 hop-by-hop, destination-options or routing header is present."""
+
+
+class ToSubnet(Predicate, frozen=True):
+    """The destination is inside a subnet of the network."""
+
+
+class ToLoopback(Predicate, frozen=True):
+    """The destination is in 127/8 or ::1."""
+
+    negate: bool = False
+
+
+class IpVersion(Predicate, frozen=True):
+    """The packet is IPv4 or IPv6."""
+
+    version: Literal[4, 6]
+
+
+class Flow(Predicate, frozen=True):
+    """The packet's conntrack state is one of these."""
+
+    states: tuple[Literal["new", "established", "related", "invalid", "untracked"], ...]
+
+
+class FlowDirection(Predicate, frozen=True):
+    direction: Literal["original", "reply"]
+
+
+class LiveFlow(Predicate, frozen=True):
+    """The flow was decided by a policy version that is in force."""
+
+    negate: bool = False
+
+
+class OrphanFlow(Predicate, frozen=True):
+    """The flow was decided by a policy version that never belonged to the present holder of the address."""
+
+    holder: Literal["source", "destination", "node-side"]
+
+
+class OwnError(Predicate, frozen=True):
+    """The sender of an ICMP error is the endpoint whose flow the error is about."""
+
+
+class Transport(Predicate, frozen=True):
+    """The protocol is one of tcp, udp, icmp (of the packet's family)."""
+
+    protocols: tuple[Literal["tcp", "udp", "icmp"], ...]
+    negate: bool = False
+
+
+class LocalDestination(Predicate, frozen=True):
+    """The routing table's type of the destination is local (`negate`: is not unicast is `NotUnicast`)."""
+
+
+class NotUnicast(Predicate, frozen=True):
+    """The routing table's type of the destination is anything but unicast: local, broadcast, multicast, none."""
+
+
+class FloorHit(Predicate, frozen=True):
+    """The flow's original destination is denied to every tenant and no exception opens it."""
+
+
+class GatewayPing(Predicate, frozen=True):
+    """An echo request to an address of the gateway."""
+
+
+class NeighbourSolicitation(Predicate, frozen=True):
+    """Untracked neighbour discovery that the pins let through."""
+
+
+class NodeService(Predicate, frozen=True):
+    """The destination is a service of the node that the operator opened to tenants."""
+
+
+class Translated(Predicate, frozen=True):
+    """The flow's destination was rewritten by a port binding."""
+
+    negate: bool = False
+
+
+class Exposed(Predicate, frozen=True):
+    """The flow's container address, protocol and port are exposed, to this client, by a binding of this form."""
+
+    form: ExposureForm
+
+
+class OverConnections(Predicate, frozen=True):
+    """The endpoint has more than `limit` concurrent flows."""
+
+    limit: int
+    endpoint: Literal["source", "destination"]
+
+
+class FromSubnet(Predicate, frozen=True):
+    """The flow's first packet came from an address of the network."""
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a clause does."""
+
+
+class Accept(Outcome, frozen=True):
+    """Final for this stage's hook."""
+
+
+class Vouch(Outcome, frozen=True):
+    """Accept, and let later stages know that the pins held."""
+
+
+class Drop(Outcome, frozen=True):
+    """Silently: for what only an attacker sends."""
+
+
+class Reject(Outcome, frozen=True):
+    """Drop and tell the sender at once: a tenant must fail fast, not hang."""
+
+
+class Continue(Outcome, frozen=True):
+    """Go on in another stage; `come_back` when that one decided nothing."""
+
+    stage: str
+    come_back: bool = False
+
+
+class Stamp(Outcome, frozen=True):
+    """Note the policy version of the endpoint on the flow and accept; no endpoint, no acceptance."""
+
+    endpoint: Literal["source", "destination", "node-side"]
+
+
+class Publish(Outcome, frozen=True):
+    """Rewrite the destination by the port bindings."""
+
+    form: Literal["address", "any", "range"]
+
+
+class Masquerade(Outcome, frozen=True):
+    """Rewrite the source to the node's; (0, 0): whatever the protocol has."""
+
+    ports: tuple[int, int] = (0, 0)
+
+
+# ---------------------------------------------------------------- the whole
+
+
+class Clause(msgspec.Struct, frozen=True):
+    """`counted` clauses keep a packet counter: drops that an operator wants to see."""
+
+    when: tuple[Predicate, ...]
+    then: Outcome
+    why: str = ""
+    layer: Layer | None = None
+
+    @property
+    def counted(self) -> bool:
+        return isinstance(self.then, Drop | Reject)
+
+
+class Stage(msgspec.Struct, frozen=True):
+    name: str
+    clauses: tuple[Clause, ...]
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """The names and addresses that predicates speak of."""
+
+    bridge: str
+    veth_prefix: str
+    uplink: str
+    gateway_mac: int
+    gateway4: IPv4Address
+    gateway6: IPv6Address
+    gateway_link_local: IPv6Address
+    subnet4: IPv4Network
+    subnet6: IPv6Network
+    mark: int
+
+
+class OpenedService(msgspec.Struct, frozen=True, order=True):
+    """Address, protocol number and port of an exception or a service, as ints (`version` 4 or 6)."""
+
+    version: int
+    address: int
+    protocol: int
+    port: int
+
+
+class Wall(msgspec.Struct, frozen=True):
+    """Stages in the order in which a packet meets them, and the named tables that do not change per endpoint."""
+
+    scene: Scene
+    stages: tuple[Stage, ...]
+    floor4: tuple[IPv4Network, ...]
+    floor6: tuple[IPv6Network, ...]
+    exceptions: tuple[OpenedService, ...] = ()
+    services: tuple[OpenedService, ...] = ()
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)

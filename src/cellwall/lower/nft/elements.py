@@ -1,0 +1,90 @@
+"""An endpoint and its port bindings as set and map elements: all that an attach adds to the kernel's rules.
+
+Hot path: plain ints, no text, no look at any other endpoint.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from cellwall.compile.usage import ExposureForm, interval_range
+from cellwall.lower.nft.families import FAMILIES, Family
+from cellwall.lower.nft.sets import exposed_set
+from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
+from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.names import TABLE
+from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
+
+Owned = tuple[TableFamily, str, Element]
+"""An element with the table family and the set it belongs to."""
+
+
+def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
+    """Everything the kernel's sets hold of one endpoint, its bindings included."""
+    yield "bridge", "ports", Element((endpoint.host_index,))
+    yield "inet", "live", Element((endpoint.generation,))
+    for family, address in _addresses(endpoint):
+        own = int(address)
+        yield "bridge", "pin" + family.suffix, Element((endpoint.host_index, endpoint.mac, own))
+        yield "inet", "version" + family.suffix, Element((own,), (endpoint.generation,))
+        for generation in (*endpoint.past_generations, endpoint.generation):
+            yield "inet", "kin" + family.suffix, Element((generation, own))
+    for binding in endpoint.bindings:
+        yield from binding_elements(endpoint, binding)
+
+
+def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:
+    """The elements of one binding, in each family that the endpoint, the bind address and the clients share."""
+    for family, address in _addresses(endpoint):
+        if binding.bind is not None and not family.holds(binding.bind):
+            continue
+        sources = [source for source in binding.sources if source.version == family.version]
+        if binding.sources and not sources:
+            continue
+        own = int(address)
+        if interval_range(binding):
+            yield from _range_elements(family, own, binding, sources)
+        else:
+            yield from _port_elements(family, own, binding, sources)
+
+
+def changes(
+    op: Literal["add", "delete"], elements: Iterator[Owned] | list[Owned] | tuple[Owned, ...]
+) -> tuple[ElementChange, ...]:
+    """Elements as changes of our table."""
+    return tuple(ElementChange(op, family, TABLE, name, element) for family, name, element in elements)
+
+
+def _addresses(endpoint: Endpoint) -> Iterator[tuple[Family, Address]]:
+    yield FAMILIES[0], endpoint.address4
+    if endpoint.address6 is not None:
+        yield FAMILIES[1], endpoint.address6
+
+
+def _port_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
+    protocol = PROTOCOL_NUMBERS[binding.protocol]
+    for offset in range(binding.last - binding.host_port + 1):
+        host, port = binding.host_port + offset, binding.port + offset
+        if binding.bind is None:
+            yield "inet", "publish" + family.suffix, Element((protocol, host), (own, port))
+        else:
+            bind = int(binding.bind)
+            yield "inet", "publishto" + family.suffix, Element((bind, protocol, host), (own, port))
+        if not sources:
+            yield "inet", "exposed" + family.suffix, Element((own, protocol, port))
+        for source in sources:
+            name = exposed_set(ExposureForm("source", family.version, source.prefixlen), family)
+            yield "inet", name, Element((own, protocol, port, int(source.network_address)))
+
+
+def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
+    protocol = PROTOCOL_NUMBERS[binding.protocol]
+    ports = Interval(binding.host_port, binding.last)
+    bind = (
+        Interval(0, (1 << family.bits) - 1) if binding.bind is None else Interval(int(binding.bind), int(binding.bind))
+    )
+    yield "inet", "publishrange" + family.suffix, Element((bind, protocol, ports), (own,))
+    if not sources:
+        yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports))
+    for source in sources:
+        clients = Interval(int(source.network_address), int(source.broadcast_address))
+        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, clients))

@@ -1,0 +1,327 @@
+"""Each predicate as nft matches. A predicate that is not here raises Unsupported: nothing is ever left out.
+
+A lowered predicate is a function of the scene and an address family. `families_of` says for which families a
+predicate has a form of its own; a predicate without one means the same for both.
+"""
+
+from collections.abc import Callable
+
+from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
+from cellwall.lower.nft.families import IPV4, IPV6, Family
+from cellwall.lower.nft.sets import exposed_set
+from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
+from cellwall.model.floor import GLOBAL6
+from cellwall.ruleset.types import (
+    Compare,
+    ConnectionsOver,
+    Field,
+    FieldName,
+    Lookup,
+    Meter,
+    RateOver,
+    Scalar,
+    Statement,
+)
+
+_ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
+_BROADCAST = 0xFFFFFFFFFFFF
+_GROUP_BIT = 1 << 40
+_ICMP6_TYPES = {
+    "destination-unreachable": 1,
+    "packet-too-big": 2,
+    "time-exceeded": 3,
+    "parameter-problem": 4,
+    "echo-request": 128,
+    "echo-reply": 129,
+    "nd-neighbor-solicit": 135,
+}
+_ICMP_ECHO_REQUEST = 8
+_LOOPBACK4 = (127 << 24, 0xFF000000)
+
+Lowered = tuple[Statement, ...]
+
+
+def lower_predicate(predicate: w.Predicate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """The alternatives, each a conjunction of matches, that together mean `predicate` in one family."""
+    lowering = _LOWERINGS.get(type(predicate))
+    if lowering is None:
+        name = type(predicate).__name__
+        raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+    return lowering(predicate, scene, family)
+
+
+def families_of(predicate: w.Predicate) -> frozenset[int]:
+    """The address families that a predicate has separate forms for; empty: one form for both."""
+    if isinstance(predicate, w.Exposed) and predicate.form.kind == "source":
+        return frozenset({predicate.form.family})
+    return _FAMILIES.get(type(predicate), frozenset())
+
+
+def match(name: FieldName, *values: Scalar, negate: bool = False, mask: int | None = None) -> Compare:
+    """`name == values`, the usual case of a comparison."""
+    return Compare(Field(name, mask), values, negate)
+
+
+def fields(*names: FieldName) -> tuple[Field, ...]:
+    """A concatenation of unmasked fields."""
+    return tuple(Field(name) for name in names)
+
+
+def interface(scene: w.Scene, side: w.Side) -> str:
+    """The name, or name prefix with `*`, of one side."""
+    return {
+        "port": scene.veth_prefix + "*",
+        "bridge": scene.bridge,
+        "uplink": scene.uplink,
+        "loopback": "lo",
+    }[side]
+
+
+def _via(p: w.Via, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    name: FieldName = "iifname" if p.direction == "in" else "oifname"
+    return ((match(name, interface(scene, p.side), negate=p.negate),),)
+
+
+def _known_port(p: w.KnownPort, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("oif"), "ports", p.negate),),)
+
+
+def _frame_type(p: w.FrameType, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ether type", _ETHER_TYPES[p.type]),),)
+
+
+def _frame_to(p: w.FrameTo, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    if p.target == "group":
+        return ((match("ether daddr", 0 if p.negate else _GROUP_BIT, mask=_GROUP_BIT),),)
+    targets: dict[str, tuple[int, ...]] = {
+        "gateway": (scene.gateway_mac,),
+        "broadcast": (_BROADCAST,),
+        "gateway-solicited": tuple(
+            sorted({solicited_node_mac(scene.gateway6), solicited_node_mac(scene.gateway_link_local)})
+        ),
+    }
+    return ((match("ether daddr", *targets[p.target], negate=p.negate),),)
+
+
+def _pinned(p: w.Pinned, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    if p.claim == "arp":
+        if p.negate:
+            raise Unsupported("a negated ARP claim is two statements", predicate="Pinned", backend="nftables")
+        by_frame = Lookup(fields("iif", "ether saddr", "arp saddr ip"), "pin4")
+        by_sender = Lookup(fields("iif", "arp saddr ether", "arp saddr ip"), "pin4")
+        return ((by_frame, by_sender),)
+    own = IPV4 if p.claim == "ipv4" else IPV6
+    return ((Lookup(fields("iif", "ether saddr", own.source), "pin" + own.suffix, p.negate),),)
+
+
+def _plain_header(p: w.PlainHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ip hdrlength", 5),),)
+
+
+def _next_header(p: w.NextHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    numbers = [PROTOCOL_NUMBERS[name] for name in p.protocols]
+    if p.fragment:
+        return ((match("ip6 nexthdr", 44), match("@nh,320,8", *numbers)),)
+    return ((match("ip6 nexthdr", *numbers),),)
+
+
+def _icmp6_type(p: w.Icmp6Type, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("icmpv6 type", *(_ICMP6_TYPES[name] for name in p.types)),),)
+
+
+def _on_link(p: w.OnLinkHopLimit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ip6 hoplimit", 255, negate=p.negate),),)
+
+
+def _solicits(p: w.SolicitsGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    targets = (int(scene.gateway6), int(scene.gateway_link_local))
+    return ((match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"]), match("icmpv6 taddr", *targets)),)
+
+
+def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return (
+        (
+            match("arp htype", 1),
+            match("arp ptype", 0x0800),
+            match("arp hlen", 6),
+            match("arp plen", 4),
+            match("arp operation", 1),
+            match("arp daddr ip", int(scene.gateway4)),
+        ),
+    )
+
+
+def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    bound = RateOver(p.rate, p.burst)
+    if p.what == "ping":
+        return ((Meter(fields(family.source), "pings" + family.suffix, bound),),)
+    return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
+
+
+def _vouched(p: w.Vouched, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("meta mark", 0 if p.negate else scene.mark, mask=scene.mark),),)
+
+
+def _extension(p: w.ExtensionHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    headers: tuple[FieldName, ...] = ("exthdr hbh", "exthdr dst", "exthdr rt")
+    return tuple((match("meta nfproto", "ipv6"), match(name, 1)) for name in headers)
+
+
+def _to_subnet(p: w.ToSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    network, mask = family.prefix(scene.subnet4 if family.version == 4 else scene.subnet6)
+    return ((match(family.destination, network, mask=mask),),)
+
+
+def _to_loopback(p: w.ToLoopback, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    if family.version == 4:
+        return ((match("ip daddr", _LOOPBACK4[0], mask=_LOOPBACK4[1], negate=p.negate),),)
+    return ((match("ip6 daddr", 1, negate=p.negate),),)
+
+
+def _ip_version(p: w.IpVersion, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("meta nfproto", "ipv4" if p.version == 4 else "ipv6"),),)
+
+
+def _flow(p: w.Flow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ct state", *p.states),),)
+
+
+def _flow_direction(p: w.FlowDirection, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ct direction", p.direction),),)
+
+
+def _live(p: w.LiveFlow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("ct mark"), "live", p.negate),),)
+
+
+def _orphan(p: w.OrphanFlow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    holders: dict[str, FieldName] = {
+        "source": family.original_source,
+        "destination": family.reply_source,
+        "node-side": family.destination,
+    }
+    kin = Lookup(fields("ct mark", holders[p.holder]), "kin" + family.suffix, negate=True)
+    return ((match("meta nfproto", family.nfproto), match("ct mark", 0, negate=True), kin),)
+
+
+def _own_error(p: w.OwnError, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("ct mark", family.source), "kin" + family.suffix),),)
+
+
+def _transport(p: w.Transport, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    numbers = {PROTOCOL_NUMBERS[name] for name in p.protocols}
+    if "icmp" in p.protocols:
+        numbers.add(PROTOCOL_NUMBERS["icmpv6"])
+    return ((match("meta l4proto", *sorted(numbers), negate=p.negate),),)
+
+
+def _local(p: w.LocalDestination, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("fib daddr type", "local"),),)
+
+
+def _not_unicast(p: w.NotUnicast, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("fib daddr type", "unicast", negate=True),),)
+
+
+def _floor(p: w.FloorHit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """Over the original tuple: replies of an exposed port to a client in a private network are no egress. Allowing
+    before denying needs no rule of its own where the exception is part of each denial."""
+    target = family.original_destination
+    opened = Lookup(
+        fields(target, "ct original protocol", "ct original proto-dst"), "opened" + family.suffix, negate=True
+    )
+    denied: tuple[Lowered, ...] = ((Lookup(fields(target), "floor" + family.suffix), opened),)
+    if family.version == 6:
+        network, mask = family.prefix(GLOBAL6)
+        denied = ((match(target, network, mask=mask, negate=True), opened), *denied)
+    return denied
+
+
+def _gateway_ping(p: w.GatewayPing, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    if family.version == 4:
+        return ((match("ip daddr", int(scene.gateway4)), match("icmp type", _ICMP_ECHO_REQUEST)),)
+    gateways = (int(scene.gateway6), int(scene.gateway_link_local))
+    return ((match("ip6 daddr", *gateways), match("icmpv6 type", _ICMP6_TYPES["echo-request"])),)
+
+
+def _solicitation(p: w.NeighbourSolicitation, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"]), match("ip6 hoplimit", 255)),)
+
+
+def _node_service(p: w.NodeService, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields(family.destination, "meta l4proto", "th dport"), "services" + family.suffix),),)
+
+
+def _translated(p: w.Translated, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("ct status", "dnat", negate=p.negate),),)
+
+
+def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    key = fields(family.reply_source, "ct reply protocol", "ct reply proto-src")
+    if p.form.kind == "source":
+        key = (*key, Field(family.original_source, family.mask(p.form.prefixlen)))
+    elif p.form.kind == "source-range":
+        key = (*key, Field(family.original_source))
+    return ((Lookup(key, exposed_set(p.form, family)),),)
+
+
+def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    side = family.source if p.endpoint == "source" else family.destination
+    return ((Meter(fields(side), "flows" + family.suffix, ConnectionsOver(p.limit)),),)
+
+
+def _from_subnet(p: w.FromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    network, mask = family.prefix(scene.subnet4 if family.version == 4 else scene.subnet6)
+    return ((match(family.original_source, network, mask=mask),),)
+
+
+_LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
+    w.Via: _via,
+    w.KnownPort: _known_port,
+    w.FrameType: _frame_type,
+    w.FrameTo: _frame_to,
+    w.Pinned: _pinned,
+    w.PlainHeader: _plain_header,
+    w.NextHeader: _next_header,
+    w.Icmp6Type: _icmp6_type,
+    w.OnLinkHopLimit: _on_link,
+    w.SolicitsGateway: _solicits,
+    w.ArpAsksForGateway: _arp_asks,
+    w.OverRate: _over_rate,
+    w.Vouched: _vouched,
+    w.ExtensionHeader: _extension,
+    w.ToSubnet: _to_subnet,
+    w.ToLoopback: _to_loopback,
+    w.IpVersion: _ip_version,
+    w.Flow: _flow,
+    w.FlowDirection: _flow_direction,
+    w.LiveFlow: _live,
+    w.OrphanFlow: _orphan,
+    w.OwnError: _own_error,
+    w.Transport: _transport,
+    w.LocalDestination: _local,
+    w.NotUnicast: _not_unicast,
+    w.FloorHit: _floor,
+    w.GatewayPing: _gateway_ping,
+    w.NeighbourSolicitation: _solicitation,
+    w.NodeService: _node_service,
+    w.Translated: _translated,
+    w.Exposed: _exposed,
+    w.OverConnections: _over_connections,
+    w.FromSubnet: _from_subnet,
+}
+
+_BOTH = frozenset({4, 6})
+_FAMILIES: dict[type[w.Predicate], frozenset[int]] = {
+    w.ToSubnet: _BOTH,
+    w.ToLoopback: _BOTH,
+    w.OrphanFlow: _BOTH,
+    w.OwnError: _BOTH,
+    w.FloorHit: _BOTH,
+    w.GatewayPing: _BOTH,
+    w.NodeService: _BOTH,
+    w.Exposed: _BOTH,
+    w.OverConnections: _BOTH,
+    w.FromSubnet: _BOTH,
+}

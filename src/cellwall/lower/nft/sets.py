@@ -1,0 +1,105 @@
+"""The named sets and maps: everything that changes per endpoint, binding or node.
+
+Only hash sets grow with endpoints. Interval sets hold the floor (small, static) and port ranges (rare).
+
+| set | key → data | one element per |
+|---|---|---|
+| `ports` (bridge) | interface index | endpoint |
+| `pin4` `pin6` (bridge) | interface index, MAC, address | endpoint and family |
+| `live` | policy version | endpoint |
+| `version4` `version6` | address → policy version | endpoint and family |
+| `kin4` `kin6` | policy version, address | endpoint, family and version still carried by flows |
+| `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
+| `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
+| `publishrange4` … | address range, protocol, port range → address | range with equal ports |
+| `exposed4` … | address, protocol, port | binding open to anyone |
+| `exposedrange4` … | address, protocol, port range | range open to anyone |
+| `exposedto4p24` … | address, protocol, port, client network | binding and client network of that length |
+| `exposedrangeto4` … | address, protocol, port range, client range | range and client network |
+| `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
+| `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
+"""
+
+from cellwall.compile.usage import ExposureForm, Usage
+from cellwall.lower.nft.families import FAMILIES, Family
+from cellwall.names import TABLE
+from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
+
+_SENDERS = 65535  # the most keys a dynamic set holds
+_FORGET = 60  # seconds until a rate bucket without packets is forgotten
+
+
+def bridge_sets() -> tuple[NamedSet, ...]:
+    """The sets of the bridge table."""
+    pins = (NamedSet("pin" + family.suffix, ("iface_index", "ether_addr", family.key)) for family in FAMILIES)
+    rates = (_rate("arps", "iface_index"), _rate("solicitations", "iface_index"))
+    return (NamedSet("ports", ("iface_index",)), *pins, *rates)
+
+
+def schema_of(usage: Usage) -> dict[tuple[TableFamily, str, str], NamedSet]:
+    """(table family, table, set) → definition of every set that endpoints have elements in."""
+    tables: tuple[tuple[TableFamily, tuple[NamedSet, ...]], ...] = (
+        ("bridge", bridge_sets()),
+        ("inet", inet_definitions(usage.exposed)),
+    )
+    return {(family, TABLE, named.name): named for family, sets in tables for named in sets}
+
+
+def inet_definitions(forms: tuple[ExposureForm, ...]) -> tuple[NamedSet, ...]:
+    """The sets of the inet table, empty, for these forms of exposure."""
+    sets = [NamedSet("live", ("mark",))]
+    for family in FAMILIES:
+        sets += _family_sets(family)
+        for form in forms:
+            if form.kind != "source" or form.family == family.version:
+                sets += _exposure_sets(form, family)
+    return tuple(sets)
+
+
+def exposed_set(form: ExposureForm, family: Family) -> str:
+    """The name of the set that decides a form of exposure."""
+    names = {
+        "any": "exposed",
+        "range": "exposedrange",
+        "source": "exposedto",
+        "source-range": "exposedrangeto",
+    }
+    length = f"p{form.prefixlen}" if form.kind == "source" else ""
+    return names[form.kind] + family.suffix + length
+
+
+def _family_sets(family: Family) -> list[NamedSet]:
+    address = family.key
+    suffix = family.suffix
+    service: tuple[KeyType, ...] = (address, "inet_proto", "inet_service")
+    return [
+        NamedSet("version" + suffix, (address,), ("mark",)),
+        NamedSet("kin" + suffix, ("mark", address)),
+        NamedSet("floor" + suffix, (address,), interval=True),
+        NamedSet("opened" + suffix, service),
+        NamedSet("services" + suffix, service),
+        NamedSet("publish" + suffix, service[1:], (address, "inet_service")),
+        NamedSet("publishto" + suffix, service, (address, "inet_service")),
+        NamedSet("flows" + suffix, (address,), dynamic=True, size=_SENDERS),
+        _rate("pings" + suffix, address),
+    ]
+
+
+def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
+    address = family.key
+    service: tuple[KeyType, ...] = (address, "inet_proto", "inet_service")
+    name = exposed_set(form, family)
+    if form.kind == "any":
+        return [NamedSet(name, service)]
+    if form.kind == "source":
+        return [NamedSet(name, (*service, address))]
+    if form.kind == "range":
+        return [
+            NamedSet(name, service, interval=True),
+            NamedSet("publishrange" + family.suffix, service, (address,), interval=True),
+        ]
+    return [NamedSet(name, (*service, address), interval=True)]
+
+
+def _rate(name: str, key: KeyType) -> NamedSet:
+    return NamedSet(name, (key,), dynamic=True, timeout=_FORGET, size=_SENDERS)

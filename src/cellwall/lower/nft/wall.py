@@ -1,0 +1,157 @@
+"""Wall → nftables ruleset: constant rules, and sets and maps that everything else is an element of.
+
+Owns: which stage is a base chain at which hook, and how a clause becomes rules (one per family where families
+differ, one per alternative where a predicate has several). Every base chain's policy is accept: the wall's drops
+are its own rules, other traffic of the node is never judged.
+"""
+
+from itertools import product
+
+from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
+from cellwall.lower.nft.content import inet_sets
+from cellwall.lower.nft.families import FAMILIES, IPV4, Family
+from cellwall.lower.nft.predicates import families_of, fields, lower_predicate, match
+from cellwall.lower.nft.sets import bridge_sets
+from cellwall.names import TABLE
+from cellwall.ruleset.types import (
+    Chain,
+    Counter,
+    Dnat,
+    FieldName,
+    Hook,
+    MarkPacket,
+    Masquerade,
+    Reject,
+    Rule,
+    Ruleset,
+    StampFlow,
+    Statement,
+    Table,
+    TableFamily,
+    Verdict,
+)
+
+_PIN = -500  # before everything that bridges: ebtables' nat is at -300, the bridge learns after all prerouting hooks
+_HOOKS: dict[str, tuple[TableFamily, Hook]] = {
+    "frame": ("bridge", Hook("filter", "prerouting", _PIN)),
+    "frame-input": ("bridge", Hook("filter", "input", _PIN)),
+    "frame-forward": ("bridge", Hook("filter", "forward", _PIN)),
+    "frame-output": ("bridge", Hook("filter", "output", _PIN)),
+    "loose-arp-in": ("arp", Hook("filter", "input", _PIN)),
+    "loose-arp-out": ("arp", Hook("filter", "output", _PIN)),
+    "early": ("inet", Hook("filter", "prerouting", -300)),  # raw: before conntrack (-200)
+    "tracked": (
+        "inet",
+        Hook("filter", "prerouting", -150),
+    ),  # mangle: after conntrack, before every dstnat (-100)
+    "input": ("inet", Hook("filter", "input", -10)),
+    "output": ("inet", Hook("filter", "output", -10)),
+    "forward": ("inet", Hook("filter", "forward", -10)),
+    "publish-uplink": ("inet", Hook("nat", "prerouting", -110)),
+    "publish-node": ("inet", Hook("nat", "output", -110)),
+    "translate": ("inet", Hook("nat", "postrouting", 90)),
+}
+
+
+def lower_wall(wall: w.Wall) -> Ruleset:
+    """The ruleset of a wall without any endpoint."""
+    homes = _homes(wall)
+    chains: dict[TableFamily, list[Chain]] = {"bridge": [], "arp": [], "inet": []}
+    for stage in wall.stages:
+        hook = _HOOKS[stage.name][1] if stage.name in _HOOKS else None
+        rules = tuple(rule for clause in stage.clauses for rule in _lower_clause(clause, wall))
+        chains[homes[stage.name]].append(Chain(stage.name, rules, hook))
+    return Ruleset(
+        (
+            Table("bridge", TABLE, bridge_sets(), tuple(chains["bridge"])),
+            Table("arp", TABLE, (), tuple(chains["arp"])),
+            Table("inet", TABLE, inet_sets(wall), tuple(chains["inet"])),
+        )
+    )
+
+
+def _homes(wall: w.Wall) -> dict[str, TableFamily]:
+    """The table of each stage: a base chain's is given, another's is that of whoever goes there."""
+    homes: dict[str, TableFamily] = {name: home for name, (home, _) in _HOOKS.items()}
+    pending = list(wall.stages)
+    while pending:
+        known = [stage for stage in pending if stage.name in homes]
+        if not known:
+            raise Unsupported(f"stage {pending[0].name!r} is reached from nowhere", backend="nftables")
+        for stage in known:
+            for clause in stage.clauses:
+                if isinstance(clause.then, w.Continue):
+                    homes.setdefault(clause.then.stage, homes[stage.name])
+        pending = [stage for stage in pending if stage not in known]
+    return homes
+
+
+def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
+    separate = [families_of(predicate) for predicate in clause.when if families_of(predicate)]
+    separate += [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Publish) else []
+    versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
+    rules = []
+    for family in FAMILIES:
+        if family.version not in versions:
+            continue
+        alternatives = [lower_predicate(predicate, wall.scene, family) for predicate in clause.when]
+        for conjunction in product(*alternatives):
+            matches = tuple(statement for part in conjunction for statement in part)
+            for outcome in _lower_outcome(clause, wall, family):
+                rules.append(Rule((*matches, *outcome), clause.why, clause.layer or ""))
+    return rules
+
+
+_OUTCOME_FAMILIES = frozenset(family.version for family in FAMILIES)
+
+
+def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tuple[Statement, ...], ...]:
+    """The statements of what happens; several where one wall outcome is several nft rules."""
+    then = clause.then
+    counted: tuple[Statement, ...] = (Counter(),) if clause.counted else ()
+    if isinstance(then, w.Accept):
+        return ((Verdict("accept"),),)
+    if isinstance(then, w.Vouch):
+        return ((MarkPacket(wall.scene.mark), Verdict("accept")),)
+    if isinstance(then, w.Drop):
+        return ((*counted, Verdict("drop")),)
+    if isinstance(then, w.Continue):
+        return ((Verdict("jump" if then.come_back else "goto", then.stage),),)
+    if isinstance(then, w.Reject):
+        return _reject(counted)
+    if isinstance(then, w.Stamp):
+        return ((StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), Verdict("accept")),)
+    if isinstance(then, w.Publish):
+        return (_publish(then, family),)
+    if isinstance(then, w.Masquerade):
+        return ((Masquerade(*then.ports),),)
+    name = type(then).__name__
+    raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+
+
+def _stamp_key(then: w.Stamp, family: Family) -> FieldName:
+    return {
+        "source": family.original_source,
+        "destination": family.reply_source,
+        "node-side": family.destination,
+    }[then.endpoint]
+
+
+def _reject(counted: tuple[Statement, ...]) -> tuple[tuple[Statement, ...], ...]:
+    return (
+        (match("meta l4proto", 6), *counted, Reject("tcp reset")),
+        (match("meta nfproto", "ipv4"), *counted, Reject("icmp admin-prohibited")),
+        (*counted, Reject("icmpv6 admin-prohibited")),
+    )
+
+
+def _publish(then: w.Publish, family: Family) -> tuple[Statement, ...]:
+    port = fields("meta l4proto", "th dport")
+    address = fields(family.destination)
+    nft = family.nft
+    proto = match("meta nfproto", family.nfproto)
+    if then.form == "any":
+        return (proto, Dnat(nft, port, "publish" + family.suffix))
+    name = "publishto" if then.form == "address" else "publishrange"
+    return (proto, Dnat(nft, (*address, *port), name + family.suffix))
