@@ -1,0 +1,165 @@
+"""Named network namespaces of one lab, and the processes that live in them.
+
+Owns: `/run/netns/<prefix>-<name>`, created and deleted in batches. A prefix has no dash, so that no prefix
+is the beginning of another one's names. Refuses to signal a process that is not inside a namespace of the
+prefix: the check and the signal go through one pidfd, so a reused pid is never hit.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import select
+import signal
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from cellwall.errors import LabError, printable
+
+RUN = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+_MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 1 << 12, 1 << 14, 1 << 20, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_PREFIX = re.compile(r"[a-z][a-z0-9]{1,11}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix`, or LabError where it is not 2 to 12 lower-case letters and digits, a letter first."""
+    if not _PREFIX.fullmatch(prefix):
+        raise LabError(f"prefix: {printable(prefix)}: is not 2 to 12 of a-z and 0-9, a letter first")
+    return prefix
+
+
+def check_name(name: str) -> str:
+    """`name`, or LabError where it cannot be the name of a host."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"host: {printable(name)}: is not 1 to 48 of a-z, 0-9 and dash")
+    return name
+
+
+def path_of(prefix: str, name: str) -> Path:
+    """Where the namespace of a host is found."""
+    return RUN / f"{prefix}-{name}"
+
+
+def prepare_directory() -> None:
+    """Make `/run/netns` what `ip netns` makes of it: a shared mount of its own.
+
+    Without it the first `ip netns add` of anyone would bind the directory over itself and over our namespaces, and
+    those below could not be unmounted any more. The lock is the one that `ip` takes for the same.
+    """
+    RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            _mount(b"", RUN, _MS_SHARED | _MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # "is not a mount point"
+                raise
+            _mount(os.fsencode(RUN), RUN, _MS_BIND | _MS_REC)
+            _mount(b"", RUN, _MS_SHARED | _MS_REC)
+    finally:
+        os.close(lock)
+
+
+def create_namespaces(prefix: str, names: Sequence[str]) -> None:
+    """Create the namespaces of these hosts; LabError if one exists.
+
+    In this process and not with `ip netns add`: an `ip` would outlive a killed lab by a moment, and make namespaces
+    that the sweep has just looked for. In a thread of its own, because a thread that has left its namespace is best
+    never used again.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_create, [path_of(prefix, name) for name in names]).result()
+
+
+def _create(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.touch(mode=0o444, exist_ok=False)
+            if _libc.unshare(_CLONE_NEWNET) != 0:
+                raise _last_error("unshare")
+            _mount(b"/proc/thread-self/ns/net", path, _MS_BIND)
+        except OSError as error:
+            raise LabError(f"{path}: cannot be created: {error}") from error
+
+
+def delete_namespaces(paths: Sequence[Path]) -> None:
+    """Delete these namespaces. They vanish from the kernel when nothing is left inside."""
+    for path in paths:
+        # EINVAL: a lab was killed between making the file and mounting on it. ENOENT: another sweep was faster.
+        if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0 and ctypes.get_errno() not in (
+            errno.EINVAL,
+            errno.ENOENT,
+        ):
+            raise LabError(f"{path}: cannot be unmounted: {os.strerror(ctypes.get_errno())}")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LabError(f"{path}: cannot be deleted: {error}") from error
+
+
+def _mount(source: bytes, target: Path, flags: int) -> None:
+    if _libc.mount(source, os.fsencode(target), b"none", flags, None) != 0:
+        raise _last_error("mount")
+
+
+def _last_error(call: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def namespaces_of(prefix: str) -> list[Path]:
+    """The namespaces of a prefix that exist now."""
+    return sorted(RUN.glob(f"{prefix}-*"))
+
+
+def end_processes(prefix: str, timeout: float = 2.0) -> list[int]:
+    """Kill every process inside a namespace of `prefix` and wait for its end; returns their pids.
+
+    The calling process is left out: a thread of it may be inside for the length of an `enter`.
+    """
+    inside = _inodes(namespaces_of(prefix))
+    ended: list[int] = []
+    waiting: list[int] = []
+    for pid in _pids():
+        if pid == os.getpid() or _netns_of(pid) not in inside:
+            continue
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            waiting.append(pidfd)
+            if _netns_of(pid) in inside:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                ended.append(pid)
+    for pidfd in waiting:
+        ended_now = select.poll()
+        ended_now.register(pidfd, select.POLLIN)
+        ended_now.poll(timeout * 1000)
+        os.close(pidfd)
+    return ended
+
+
+def _inodes(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            status = path.stat()
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _netns_of(pid: int) -> tuple[int, int] | None:
+    try:
+        status = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]

@@ -1,0 +1,95 @@
+"""What a lab refuses, and that it notices when the machine did not stay as it was.
+
+"The machine" is the namespace of the thread that starts the lab, so these tests start labs from a sandbox of another
+lab: a machine that may be changed.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from cellwall.adapters import process
+from cellwall.errors import LabError
+from cellwall.lab import Host, Lab, addresses, connect, namespaces, safety
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def machine(lab: Lab, request: pytest.FixtureRequest) -> Host:
+    return lab.sandbox(f"m{abs(hash(request.node.name)) % 10**9}")
+
+
+def test_lab_leaves_the_machine_as_it_was(machine: Host) -> None:
+    with machine.enter():
+        before = safety.snapshot()
+        with Lab() as inner:
+            assert connect(inner.lan, addresses.NODE4, 9).kind == "refused"
+        assert safety.snapshot() == before
+    assert namespaces.namespaces_of(inner.prefix) == []
+    assert not inner.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (["ip", "link", "add", "br-leak", "type", "bridge"], "links"),
+        (["ip", "link", "set", "lo", "up"], "links"),
+        (["nft", "add", "table", "inet", "leak"], "ruleset"),
+        (["sysctl", "-qw", "net.ipv4.ip_forward=1"], "switches"),
+        (["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"], "switches"),
+    ],
+)
+def test_change_of_the_machine_is_noticed(machine: Host, change: list[str], field: str) -> None:
+    with machine.enter():
+        inner = Lab()
+        process.run(change)
+        with pytest.raises(LabError, match=f"changed while a lab was open.*{field}"):
+            inner.close()
+    assert namespaces.namespaces_of(inner.prefix) == []
+
+
+@pytest.mark.parametrize("link", ["leak type veth peer name leak2", "leak link up0 type macvlan mode bridge"])
+def test_link_into_the_machine_is_noticed(machine: Host, link: str) -> None:
+    machine.run(["ip", "link", "add", "up0", "type", "bridge"])
+    with machine.enter():
+        inner = Lab()
+        process.run(["ip", "link", "add", *link.split()])
+        process.run(["ip", "link", "set", "leak", "netns", str(inner.node.netns)])
+        with pytest.raises((LabError, ExceptionGroup)) as raised:
+            inner.close()
+    failures = raised.value.exceptions if isinstance(raised.value, ExceptionGroup) else (raised.value,)
+    assert any("link leak has its other end in the machine's own namespace" in str(error) for error in failures)
+    assert namespaces.namespaces_of(inner.prefix) == []
+
+
+def test_lab_refuses_a_prefix_in_use(lab: Lab) -> None:
+    with pytest.raises(LabError, match="in use"):
+        Lab(prefix=lab.prefix)
+    assert lab.node.netns.exists()
+    assert lab.root.exists()
+
+
+@pytest.mark.parametrize("prefix", ["x", "Upper", "has-dash", "0digit", "../up", "waytoolongprefix", "a b", "a\n"])
+def test_lab_refuses_a_bad_prefix(prefix: str) -> None:
+    with pytest.raises(LabError, match="prefix"):
+        Lab(prefix=prefix)
+
+
+def test_lab_refuses_without_root() -> None:
+    program = "import os; os.setresuid(65534, 65534, 65534)\nfrom cellwall.lab import Lab\nLab()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert "LabError: a lab needs root" in done.stderr
+
+
+def test_failed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(fd: int) -> int:
+        raise LabError("the kernel gave no answer")
+
+    monkeypatch.setattr("cellwall.lab.links.netns_id", no_answer)
+    with pytest.raises(LabError, match="no answer"):
+        Lab(prefix="cwfailed")
+    assert namespaces.namespaces_of("cwfailed") == []
+    monkeypatch.undo()
+    Lab(prefix="cwfailed").close()
