@@ -1,0 +1,180 @@
+"""Our bridge: made, recognised by its alias, brought to what the network asks for, removed.
+
+Owns: the bridge device, its settings and all its addresses. A bridge is ours when it carries the alias
+`names.LINK_ALIAS`, which is set in the same system call that makes it; an address on it that the network does not
+name is a leftover of another configuration and goes.
+
+Refuses: anything of that name that lacks the alias, whatever it is.
+"""
+
+import errno
+
+from cellwall.adapters.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Message,
+    Netlink,
+    attribute,
+    attribute_text,
+    attribute_u8,
+    attribute_u16,
+    attribute_u32,
+)
+from cellwall.adapters.rtnetlink import (
+    IFA_F_NODAD,
+    IFF_UP,
+    IFLA_ADDRESS,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_MTU,
+    NO_GENERATED_ADDRESS,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_SETLINK,
+    address_message,
+    get_addresses,
+    get_link,
+    link_header,
+    link_kind,
+    link_message,
+    read_address,
+    read_link,
+)
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.engine.contracts import ObservedLink
+from cellwall.errors import Conflict, KernelError, printable
+from cellwall.model.addresses import Address
+from cellwall.model.network import Network
+from cellwall.names import LINK_ALIAS
+
+# linux/if_link.h IFLA_BR_*. No spanning tree, no VLANs, no IGMP or MLD: a port of ours speaks to the node only, and
+# each of these would parse what a tenant sends. Reserved groups (LLDP, EAPOL) are never forwarded.
+_SETTINGS = link_kind(
+    "bridge",
+    attribute_u32(5, 0),  # STP_STATE
+    attribute_u16(9, 0),  # GROUP_FWD_MASK
+    attribute_u8(22, 0),  # MCAST_ROUTER
+    attribute_u8(23, 0),  # MCAST_SNOOPING
+    attribute_u8(25, 0),  # MCAST_QUERIER
+)
+_NO_VLANS = link_kind("bridge", attribute_u8(7, 0))  # VLAN_FILTERING; a kernel built without it refuses even 0
+_NO_IPV6 = (errno.EAFNOSUPPORT,)
+
+
+def find_link(route: Netlink, name: str) -> ObservedLink | None:
+    """One link by name."""
+    try:
+        return read_link(route.transact([get_link(name)], f"find {name}")[0])
+    except KernelError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> int:
+    """Make or correct the bridge; return its index. Up comes last, when the addresses are on it."""
+    link = find_link(route, network.bridge)
+    if link is None:
+        link = _create(route, network, mtu)
+    _require_ours(link)
+    header = link_header(link.index)
+    messages = [
+        link_message(RTM_NEWLINK, header, _identity_changes(link, network, mtu), _SETTINGS, what="settings"),
+        link_message(RTM_NEWLINK, header, _NO_VLANS, what="no VLANs", tolerate=(errno.EOPNOTSUPP,)),
+        link_message(RTM_SETLINK, header, NO_GENERATED_ADDRESS, what="no generated address", tolerate=_NO_IPV6),
+    ]
+    operation = f"set up bridge {network.bridge}"
+    route.transact(messages, operation)
+    _switch_ipv6(network.bridge, on=ipv6)
+    messages = _address_changes(route, link.index, _wanted(network, ipv6=ipv6))
+    up = link_header(link.index, flags=IFF_UP, change=IFF_UP)
+    route.transact([*messages, link_message(RTM_SETLINK, up, what="up")], operation)
+    return link.index
+
+
+def delete_bridge(route: Netlink, network: Network) -> None:
+    """Remove the bridge; tolerates absence, raises Conflict for a foreign one."""
+    link = find_link(route, network.bridge)
+    if link is None:
+        return
+    _require_ours(link)
+    message = link_message(RTM_DELLINK, link_header(link.index), tolerate=(errno.ENODEV,))
+    route.transact([message], f"delete bridge {network.bridge}")
+
+
+def _create(route: Netlink, network: Network, mtu: int) -> ObservedLink:
+    name = attribute_text(IFLA_IFNAME, network.bridge)
+    # One send: nobody can be killed between a bridge's birth and its alias, and then take it for a foreign one.
+    messages = [
+        link_message(
+            RTM_NEWLINK,
+            link_header(),
+            name,
+            attribute(IFLA_ADDRESS, network.bridge_mac.to_bytes(6, "big")),
+            attribute_u32(IFLA_MTU, mtu),
+            _SETTINGS,
+            flags=NLM_F_CREATE | NLM_F_EXCL,
+            what="link",
+        ),
+        link_message(RTM_SETLINK, link_header(), name, attribute_text(IFLA_IFALIAS, LINK_ALIAS), what="alias"),
+        get_link(network.bridge),
+    ]
+    return read_link(route.transact(messages, f"create bridge {network.bridge}")[-1])
+
+
+def _identity_changes(link: ObservedLink, network: Network, mtu: int) -> bytes:
+    """Only what differs: setting the address it already has makes the kernel forget every neighbour on the bridge,
+    permanent ones too (net/core/neighbour.c, neigh_changeaddr), and with them all attached sandboxes."""
+    changes = b""
+    if link.mac != network.bridge_mac:
+        changes += attribute(IFLA_ADDRESS, network.bridge_mac.to_bytes(6, "big"))
+    if link.mtu != mtu:
+        changes += attribute_u32(IFLA_MTU, mtu)
+    return changes
+
+
+def _require_ours(link: ObservedLink) -> None:
+    if link.kind != "bridge" or link.alias != LINK_ALIAS:
+        kind = link.kind or "interface"
+        raise Conflict(f"network.bridge: {printable(link.name)} is a {kind} that cellwall did not make")
+
+
+def _switch_ipv6(bridge: str, *, on: bool) -> None:
+    """Without a filter for IPv6 there must be no IPv6 on the bridge at all, not even a receiving side."""
+    sysctls = ProcSysctls()
+    name = f"net/ipv6/conf/{bridge}/disable_ipv6"
+    wanted = "0" if on else "1"
+    present = sysctls.read(name)
+    if present in (None, wanted) or sysctls.write(name, wanted):
+        return
+    raise KernelError(errno.EACCES, f"set {name} to {wanted}")
+
+
+def _wanted(network: Network, *, ipv6: bool) -> dict[tuple[Address, int], int]:
+    """(address, prefix length) → flags. The link-local address is given rather than generated: a generated one is
+    tentative for a second, and the sandboxes' router is unreachable for as long."""
+    wanted: dict[tuple[Address, int], int] = {(network.gateway4, network.subnet4.prefixlen): 0}
+    if ipv6:
+        wanted[network.gateway6, network.subnet6.prefixlen] = IFA_F_NODAD
+        wanted[network.gateway_link_local, 64] = IFA_F_NODAD
+    return wanted
+
+
+def _address_changes(route: Netlink, index: int, wanted: dict[tuple[Address, int], int]) -> list[Message]:
+    # A kernel that does not filter the dump gives every interface's addresses.
+    read = (read_address(reply) for reply in route.dump(get_addresses(index), "read the bridge's addresses"))
+    present = {(address, length) for where, address, length in read if where == index}
+    create = NLM_F_CREATE | NLM_F_REPLACE
+    added = [
+        address_message(RTM_NEWADDR, index, address, length, flags=create, ifa_flags=flags, what=f"address {address}")
+        for (address, length), flags in wanted.items()
+        if (address, length) not in present
+    ]
+    removed = [
+        address_message(RTM_DELADDR, index, address, length, what=f"old address {address}")
+        for address, length in present - wanted.keys()
+    ]
+    return added + removed

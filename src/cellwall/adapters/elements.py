@@ -1,0 +1,283 @@
+"""Set elements as nf_tables has them: typed changes packed into messages, dumps read back into typed values.
+
+Owns: the packing of every key type, the padding of concatenations, the grouping of changes into few messages.
+Addresses, MACs, protocols and ports lie in network order, marks and interface indices in the host's: that is how
+nf_tables loads them into its registers. In a concatenation every part fills whole 32-bit registers; a single value
+is not padded (net/netfilter/nf_tables_api.c, nft_set_desc_concat).
+
+Refuses: changes of one-dimensional interval sets. Their elements are two half-open boundaries in a tree whose
+neighbours may have to be merged; such sets are small and static and are replaced as text.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from cellwall.adapters.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Message,
+    Refusal,
+    attribute,
+    attribute_text,
+    attributes,
+    each_attribute,
+    nested,
+    text_of,
+    u32_of,
+)
+from cellwall.adapters.nfnetlink import (
+    HEADER_SIZE,
+    NFPROTO,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_NEWSETELEM,
+    nft_message,
+)
+from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
+from cellwall.ruleset.types import ElementChange, Interval, KeyPart, KeyType, NamedSet, Ruleset, Scalar, TableFamily
+
+SetKey = tuple[TableFamily, str, str]
+"""Family, table, set."""
+Schema = Mapping[SetKey, NamedSet]
+Pair = tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]
+"""The key and the data of an element."""
+
+_TABLE, _SET, _ELEMENTS, _LIST_ELEM = 1, 2, 3, 1  # NFTA_SET_ELEM_LIST_*, NFTA_LIST_ELEM
+_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10  # NFTA_SET_ELEM_*
+_VALUE = 1  # NFTA_DATA_VALUE
+_INTERVAL_END = 0x1
+_LARGEST_LIST = 60_000  # an attribute's length is 16 bits
+_IFNAMSIZ = 16
+
+_SIZES: dict[KeyType, int] = {
+    "iface_index": 4,
+    "ifname": _IFNAMSIZ,
+    "ether_addr": 6,
+    "ipv4_addr": 4,
+    "ipv6_addr": 16,
+    "inet_proto": 1,
+    "inet_service": 2,
+    "mark": 4,
+}
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+_Order = Literal["big", "little"]
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """A message and, for each of its elements, where it starts in the message and which change it is."""
+
+    message: Message
+    starts: tuple[int, ...]
+    changes: tuple[ElementChange, ...]
+
+    def culprit(self, refusal: Refusal) -> ElementChange:
+        """The change a refusal is about; the first one where the kernel did not say."""
+        found = 0
+        for position, start in enumerate(self.starts):
+            if start <= refusal.offset:
+                found = position
+        return self.changes[found]
+
+
+def schema_of(ruleset: Ruleset) -> dict[SetKey, NamedSet]:
+    """The named sets of a ruleset, by where they are."""
+    return {(table.family, table.name, entry.name): entry for table in ruleset.tables for entry in table.sets}
+
+
+def pack_changes(changes: Iterable[ElementChange], schema: Schema) -> list[Packed]:
+    """As few messages as possible. Changes of different sets are independent inside a transaction and may change
+    places; those of one set keep their order, as a key may go and come back."""
+    runs: dict[SetKey, list[list[ElementChange]]] = {}
+    for change in changes:
+        of_set = runs.setdefault((change.family, change.table, change.set), [])
+        if of_set and of_set[-1][0].op == change.op:
+            of_set[-1].append(change)
+        else:
+            of_set.append([change])
+    return [
+        packed for where, of_set in runs.items() for run in of_set for packed in _pack_run(where, run, schema)
+    ]
+
+
+def describe(change: ElementChange) -> str:
+    """`add element bridge cellwall pin4 { 3 . 2886729730 }`, for errors."""
+    key = " . ".join(f"{p.low}-{p.high}" if isinstance(p, Interval) else str(p) for p in change.element.key)
+    data = " . ".join(str(part) for part in change.element.data)
+    shown = f"{key} : {data}" if data else key
+    return f"{change.op} element {change.family} {change.table} {change.set} {{ {shown} }}"
+
+
+def lookup_set(where: SetKey, schema: Schema) -> NamedSet:
+    """The set's description; NotFound where the ruleset in force has none of that name."""
+    found = schema.get(where)
+    if found is None:
+        raise NotFound(f"no set {' '.join(where)} in the ruleset in force")
+    return found
+
+
+def _pack_run(where: SetKey, run: Sequence[ElementChange], schema: Schema) -> Iterable[Packed]:
+    described = lookup_set(where, schema)
+    if described.interval and len(described.key) == 1:
+        raise Unsupported(f"{' '.join(where)}: single elements of an interval set", backend="nftables")
+    family, table, name = where
+    head = attribute_text(_TABLE, table) + attribute_text(_SET, name)
+    first = 16 + HEADER_SIZE + len(head) + 4  # where the list's content starts in the message
+    elements: list[bytes] = []
+    starts: list[int] = []
+    size = taken = 0
+    for position, change in enumerate(run):
+        element = _pack_element(change, described)
+        if size + len(element) > _LARGEST_LIST:
+            yield _packed(family, head, elements, starts, run[taken:position])
+            elements, starts, size, taken = [], [], 0, position
+        starts.append(first + size)
+        elements.append(element)
+        size += len(element)
+    yield _packed(family, head, elements, starts, run[taken:])
+
+
+def _packed(
+    family: TableFamily, head: bytes, elements: list[bytes], starts: list[int], run: Sequence[ElementChange]
+) -> Packed:
+    adding = run[0].op == "add"
+    message = nft_message(
+        NFT_MSG_NEWSETELEM if adding else NFT_MSG_DELSETELEM,
+        NFPROTO[family],
+        head + nested(_ELEMENTS, *elements),
+        # With EXCL an element that is there already refuses the batch; `nft add element` is silent about it.
+        flags=NLM_F_CREATE | NLM_F_EXCL if adding else 0,
+    )
+    return Packed(message, tuple(starts), tuple(run))
+
+
+def _pack_element(change: ElementChange, described: NamedSet) -> bytes:
+    element = change.element
+    parts, data = element.key, element.data
+    if len(parts) != len(described.key) or (change.op == "add" and len(data) != len(described.data)):
+        raise InvalidSpec("element", describe(change), "does not have the shape of the set")
+    try:
+        if any(isinstance(part, Interval) for part in parts):
+            body = _pack_range(parts, described, change)
+        else:
+            body = nested(_KEY, attribute(_VALUE, _pack(parts, described.key)))
+        # A deletion names the key alone: with data, an element whose data differs would not be found.
+        if data and change.op == "add":
+            body += nested(_DATA, attribute(_VALUE, _pack(data, described.data)))
+    except (OverflowError, AttributeError, TypeError) as error:
+        raise InvalidSpec("element", describe(change), "has a part that does not fit its type") from error
+    return nested(_LIST_ELEM, body)
+
+
+def _pack_range(parts: Sequence[KeyPart], described: NamedSet, change: ElementChange) -> bytes:
+    if not described.interval:
+        raise InvalidSpec("element", describe(change), "is a range, the set has none")
+    low = [part.low if isinstance(part, Interval) else part for part in parts]
+    high = [part.high if isinstance(part, Interval) else part for part in parts]
+    start = nested(_KEY, attribute(_VALUE, _pack(low, described.key)))
+    return start + nested(_KEY_END, attribute(_VALUE, _pack(high, described.key)))
+
+
+def _pack(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
+    if len(parts) == 1:
+        return _pack_one(parts[0], types[0])
+    chunks = []
+    for part, kind in zip(parts, types, strict=True):
+        value = _pack_one(part, kind)
+        chunks.append(value + _PADDING[len(value) & 3])
+    return b"".join(chunks)
+
+
+def _pack_one(part: KeyPart, kind: KeyType) -> bytes:
+    if kind == "ifname":
+        if not isinstance(part, str) or len(raw := part.encode()) >= _IFNAMSIZ:
+            raise TypeError(kind)
+        return raw.ljust(_IFNAMSIZ, b"\0")
+    if not isinstance(part, int):
+        raise TypeError(kind)
+    return part.to_bytes(_SIZES[kind], _order(kind))
+
+
+def _order(kind: KeyType) -> _Order:
+    return sys.byteorder if kind in ("iface_index", "mark") else "big"
+
+
+# ---------------------------------------------------------------- reading back
+
+
+def dump_request(where: SetKey) -> Message:
+    """Ask for a set's elements."""
+    family, table, name = where
+    body = attribute_text(_TABLE, table) + attribute_text(_SET, name)
+    return nft_message(NFT_MSG_GETSETELEM, NFPROTO[family], body, what=f"set {printable(name)}")
+
+
+def each_element(body: bytes) -> Iterable[dict[int, bytes]]:
+    """The attributes of every element in one message of a dump."""
+    listed = attributes(body, HEADER_SIZE).get(_ELEMENTS, b"")
+    return (attributes(element) for _, element in each_attribute(listed))
+
+
+def read_elements(bodies: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:
+    """The elements of a dump as typed values."""
+    found = [element for body in bodies for element in each_element(body) if _KEY in element]
+    if described.interval and len(described.key) == 1:
+        return _read_boundaries(found, described.key[0])
+    return frozenset((_read_key(element, described), _read_data(element, described)) for element in found)
+
+
+def _read_key(element: Mapping[int, bytes], described: NamedSet) -> tuple[KeyPart, ...]:
+    low = _unpack(_value(element[_KEY]), described.key)
+    if _KEY_END not in element:
+        return low
+    high = _unpack(_value(element[_KEY_END]), described.key)
+    return tuple(
+        Interval(first, last) if isinstance(first, int) and isinstance(last, int) and first != last else first
+        for first, last in zip(low, high, strict=True)
+    )
+
+
+def _read_data(element: Mapping[int, bytes], described: NamedSet) -> tuple[Scalar, ...]:
+    return _unpack(_value(element[_DATA]), described.data) if described.data else ()
+
+
+def _read_boundaries(found: Iterable[Mapping[int, bytes]], kind: KeyType) -> frozenset[Pair]:
+    """Closed ranges from the tree's boundaries: a start belongs to its range, an end is the first key after it.
+    A range that reaches to the last key has no end."""
+    boundaries = sorted(
+        (int.from_bytes(_value(element[_KEY]), "big"), not _is_end(element)) for element in found
+    )
+    last_key = (1 << 8 * _SIZES[kind]) - 1
+    pairs: set[Pair] = set()
+    start: int | None = None
+    for number, starts in (*boundaries, (last_key + 1, False)):
+        if start is not None:
+            high = number - 1
+            pairs.add(((start if start == high else Interval(start, high),), ()))
+        start = number if starts else None
+    return frozenset(pairs)
+
+
+def _is_end(element: Mapping[int, bytes]) -> bool:
+    flags = element.get(_FLAGS, b"\0\0\0\0")
+    return bool(int.from_bytes(flags, "big") & _INTERVAL_END)
+
+
+def _value(data: bytes) -> bytes:
+    return attributes(data)[_VALUE]
+
+
+def _unpack(raw: bytes, types: Sequence[KeyType]) -> tuple[Scalar, ...]:
+    values: list[Scalar] = []
+    offset = 0
+    for kind in types:
+        size = _SIZES[kind]
+        part = raw[offset : offset + size]
+        if kind == "ifname":
+            values.append(text_of(part))
+        else:
+            values.append(u32_of(part) if size == 4 and _order(kind) != "big" else int.from_bytes(part, _order(kind)))
+        offset += (size + 3) & ~3
+    return tuple(values)

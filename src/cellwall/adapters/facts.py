@@ -1,0 +1,159 @@
+"""The node's facts, read off the kernel and resolv.conf.
+
+Owns: what counts as an on-link prefix (a unicast route of the main table without a gateway, link-local and multicast
+left out: the floor has them whole), the kernel's features, and a fingerprint over the same inputs that costs three
+dumps. Host ends have no addresses and no routes, so none of the dumps grows with the endpoints.
+
+Refuses: to remember anything but what cannot change while the kernel runs. What was read is the caller's to keep,
+with the boot id beside it.
+"""
+
+import errno
+import socket
+from collections.abc import Callable
+from hashlib import blake2s
+from typing import Self
+
+from cellwall.adapters.netlink import NLM_F_CREATE, Reply, attribute, attribute_text, nested
+from cellwall.adapters.nfnetlink import (
+    NFPROTO,
+    NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWTABLE,
+    batch_is_valid,
+    nft_message,
+    open_netfilter_socket,
+)
+from cellwall.adapters.resolvers import RESOLV_CONF, UPSTREAM_CONF, read_resolvers
+from cellwall.adapters.routes import default_interface, on_link, read_routes
+from cellwall.adapters.rtnetlink import (
+    get_addresses,
+    get_link,
+    get_routes,
+    open_route_socket,
+    read_address,
+    read_link,
+)
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.errors import KernelError
+from cellwall.model.addresses import Address
+from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_DEFAULT_MTU = 1500
+
+
+class NodeObserver:
+    """`engine.contracts.Node` of the network namespace that the creating thread is in."""
+
+    def __init__(self, *, resolv_conf: str = RESOLV_CONF, upstream_resolv_conf: str = UPSTREAM_CONF) -> None:
+        self._route = open_route_socket()
+        self._sysctls = ProcSysctls()
+        self._resolv_conf = (resolv_conf, upstream_resolv_conf)
+        self._ipv6_nat: bool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._route.close()
+
+    def observe(self) -> NodeFacts:
+        """See `Node.observe`."""
+        name = _namer()
+        routes = {family: list(read_routes(self._routes(family), family)) for family in _FAMILIES}
+        default4, default6 = (name(default_interface(routes[family])) for family in _FAMILIES)
+        prefixes = [row for of_family in routes.values() for row in on_link(of_family)]
+        read = self._sysctls.read
+        return NodeFacts(
+            boot_id=read("kernel/random/boot_id") or "",
+            addresses=tuple(
+                sorted(InterfaceAddress(name(index), f"{ip}/{length}") for index, ip, length in self._addresses())
+            ),
+            on_link=tuple(sorted({OnLinkRoute(name(index), str(route.prefix)) for index, route in prefixes})),
+            default4=default4,
+            default6=default6,
+            uplink_mtu=self._mtu(default4 or default6),
+            forwarding4=read("net/ipv4/ip_forward") == "1",
+            forwarding6=read("net/ipv6/conf/all/forwarding") == "1",
+            resolvers=read_resolvers(*self._resolv_conf),
+            features=self._features(),
+        )
+
+    def fingerprint(self) -> str:
+        """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
+        routes = [list(read_routes(self._routes(family), family)) for family in _FAMILIES]
+        rows = [(index, prefixlen, address.packed) for index, address, prefixlen in self._addresses()]
+        for of_family in routes:
+            rows += [(index, route.prefixlen, route.destination) for index, route in on_link(of_family)]
+            rows.append((default_interface(of_family), -1, b""))
+        name = _namer()
+        summary = blake2s(digest_size=16)
+        for index, prefixlen, raw in sorted(rows):  # a dump's order is history
+            summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
+        return summary.hexdigest()
+
+    def _addresses(self) -> list[tuple[int, Address, int]]:
+        """Without IPv6's link-local ones: they come and go with every link of anyone's, and the floor has them all."""
+        replies = self._route.dump(get_addresses(), "read the node's addresses")
+        return [row for row in map(read_address, replies) if row[1].version == 4 or not row[1].is_link_local]
+
+    def _routes(self, family: int) -> list[Reply]:
+        return self._route.dump(get_routes(family), "read the node's routes")
+
+    def _mtu(self, uplink: str) -> int:
+        if not uplink:
+            return _DEFAULT_MTU
+        try:
+            return read_link(self._route.transact([get_link(uplink)], f"read {uplink}")[0]).mtu
+        except KernelError as error:
+            if error.errno == errno.ENODEV:  # it vanished since the routes were read; the next look says so
+                return _DEFAULT_MTU
+            raise
+
+    def _features(self) -> Features:
+        read = self._sysctls.read
+        ipv6 = read("net/ipv6/conf/all/disable_ipv6") == "0"
+        return Features(
+            ipv6=ipv6,
+            ipv6_nat=ipv6 and self._has_ipv6_nat(),
+            bridge_netfilter=read("net/bridge/bridge-nf-call-iptables") is not None,
+            force_forwarding6=read("net/ipv6/conf/all/force_forwarding") is not None,
+        )
+
+    def _has_ipv6_nat(self) -> bool:
+        if self._ipv6_nat is None:
+            self._ipv6_nat = _loads_ipv6_nat()
+        return self._ipv6_nat
+
+
+def _namer() -> Callable[[int], str]:
+    """Interface names by index, each asked for once; "" for 0 and for one that has vanished."""
+    known = {0: ""}
+
+    def name(index: int) -> str:
+        if index not in known:
+            try:
+                known[index] = socket.if_indextoname(index)
+            except OSError:
+                known[index] = ""
+        return known[index]
+
+    return name
+
+
+def _loads_ipv6_nat() -> bool:
+    """Whether a nat chain of the IPv6 family would be accepted; asked for, never made."""
+    table = attribute_text(1, "cellwall-probe")  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE
+    hook, priority = (number.to_bytes(4, "big") for number in (4, 100))  # NF_INET_POST_ROUTING, NF_IP6_PRI_NAT_SRC
+    postrouting = nested(4, attribute(1, hook), attribute(2, priority))  # NFTA_CHAIN_HOOK
+    chain = table + attribute_text(3, "probe") + postrouting + attribute_text(7, "nat")
+    family = NFPROTO["ip6"]
+    batch = [
+        nft_message(NFT_MSG_NEWTABLE, family, table, flags=NLM_F_CREATE),
+        nft_message(NFT_MSG_NEWCHAIN, family, chain, flags=NLM_F_CREATE),
+    ]
+    with open_netfilter_socket() as netfilter:
+        return batch_is_valid(netfilter, batch, "ask for IPv6 NAT")

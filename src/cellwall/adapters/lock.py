@@ -1,0 +1,47 @@
+"""The writer lock: one file, flock. It dies with its holder, so a crash never leaves it behind."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from cellwall.errors import Unavailable
+
+
+class WriterLock:
+    """Exclusive over everything that writes on one node. Not reentrant; a wait is bounded by `timeout` seconds.
+
+    A context that is entered again by another thread of the same process waits like any other process: every entry
+    opens the file anew, and flock belongs to the open file.
+    """
+
+    def __init__(self, path: Path, timeout: float = 30.0) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._fds: list[int] = []
+
+    def __enter__(self) -> "WriterLock":
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fds.append(fd)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._fds.pop())
+
+    def _take(self, fd: int) -> None:
+        deadline = time.monotonic() + self._timeout
+        pause = 0.0005
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"{self._path}: another writer held the lock for {self._timeout:g} s") from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)

@@ -1,0 +1,62 @@
+"""The engine's view of sandbox namespaces, over `cellwall.adapters.netns`."""
+
+import ctypes
+import os
+import threading
+from contextlib import suppress
+
+from cellwall.adapters import netns
+from cellwall.errors import AlreadyExists, KernelError
+
+_MS_BIND = 0x1000
+_MNT_DETACH = 0x2
+_CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class ProcNamespaces:
+    """Named namespaces as mounts, the way `ip netns` keeps them."""
+
+    def open_sandbox(self, path: str) -> int:
+        return netns.open_sandbox(path)
+
+    def identity(self, fd: int) -> tuple[int, int]:
+        return netns.identity(fd)
+
+    def identity_of(self, path: str) -> tuple[int, int] | None:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return status.st_dev, status.st_ino
+
+    def create(self, path: str) -> None:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        except FileExistsError as error:
+            raise AlreadyExists(f"netns: {path}: exists already") from error
+        failure: list[BaseException] = []
+        # A thread of its own: one that unshared its namespace must never run anything else.
+        maker = threading.Thread(target=_make, args=(path, failure), name="cellwall-netns")
+        maker.start()
+        maker.join()
+        if failure:
+            os.unlink(path)
+            raise failure[0]
+
+    def remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            _libc.umount2(os.fsencode(path), _MNT_DETACH)
+            os.unlink(path)
+
+
+def _make(path: str, failure: list[BaseException]) -> None:
+    try:
+        if _libc.unshare(_CLONE_NEWNET) != 0:
+            raise KernelError(ctypes.get_errno(), "unshare of a network namespace")
+        if _libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None) != 0:
+            raise KernelError(ctypes.get_errno(), f"mount of a network namespace at {path}")
+    except BaseException as error:  # reported by the thread that waits
+        failure.append(error)

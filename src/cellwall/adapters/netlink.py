@@ -1,0 +1,321 @@
+"""Netlink by hand: attributes, messages, and a socket that sends many messages at once.
+
+Owns: the wire format (linux/netlink.h), sequence numbers, acknowledgements with the kernel's extended text, and the
+retry of a dump that the kernel says was inconsistent. Knows nothing of links or rules.
+
+Netlink to the kernel is synchronous: a request is carried out inside `send`, in the sender's context, and its answers
+lie in the receive queue when `send` returns (net/netlink/af_netlink.c, netlink_unicast_kernel). So nothing here waits
+or has a time-out: an empty queue before the last answer is an error. Because refused messages are always answered,
+only the last message of a batch needs to ask for an acknowledgement: one system call to send any number of messages
+and, when all went well, one to learn it.
+
+Refuses: to stop at the first refused message. rtnetlink carries out the rest of a batch all the same, so callers
+order their messages such that a later one does no harm without an earlier one; the first refusal is what is raised.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+
+from cellwall.errors import KernelError, Unavailable
+
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLA_F_NESTED = 0x8000
+
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLMSGERR_ATTR_MSG, _NLMSGERR_ATTR_OFFS = 1, 2
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+_RECEIVE = 1 << 16  # the largest datagram the kernel builds for a dump is 32 KiB
+_DUMP_ATTEMPTS = 8
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_ERROR = struct.Struct("=i")
+_U8 = struct.Struct("=HHB3x")
+_U16 = struct.Struct("=HHH2x")
+_U32 = struct.Struct("=HHI")
+_NATIVE_U32 = struct.Struct("=I")
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One request without its header. `what` names it in an error; errnos in `tolerate` are as good as success.
+    The body's length is a multiple of 4."""
+
+    type: int
+    flags: int
+    body: bytes
+    what: str = ""
+    tolerate: tuple[int, ...] = ()
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """One message from the kernel that is not an acknowledgement."""
+
+    type: int
+    body: bytes
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """The kernel's answer to one refused message; `offset` is the offending attribute's, from the start of the
+    message's header, 0 where the kernel did not say."""
+
+    position: int
+    errno: int
+    text: str
+    offset: int
+
+
+# ---------------------------------------------------------------- attributes
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """An attribute with bytes as its value, padded to 4."""
+    length = len(value)
+    return _ATTRIBUTE.pack(length + 4, kind) + value + _PADDING[length & 3]
+
+
+def attribute_u8(kind: int, value: int) -> bytes:
+    return _U8.pack(5, kind, value)
+
+
+def attribute_u16(kind: int, value: int) -> bytes:
+    return _U16.pack(6, kind, value)
+
+
+def attribute_u32(kind: int, value: int) -> bytes:
+    return _U32.pack(8, kind, value)
+
+
+def attribute_text(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    body = b"".join(parts)
+    return _ATTRIBUTE.pack(len(body) + 4, kind | NLA_F_NESTED) + body
+
+
+def each_attribute(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(kind, value) of every attribute from `offset` on, without the nesting and byte-order flags."""
+    end = len(body)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
+    """The attributes by kind; the last one of a kind counts."""
+    found: dict[int, bytes] = {}
+    end = len(body) - 4
+    unpack = _ATTRIBUTE.unpack_from  # a link has 45 attributes: this loop is most of what reading one costs
+    while offset <= end:
+        length, kind = unpack(body, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def attribute_of(body: bytes, wanted: int, offset: int) -> bytes | None:
+    """The first attribute of a kind, reading no further; None where there is none."""
+    for kind, value in each_attribute(body, offset):
+        if kind == wanted:
+            return value
+    return None
+
+
+def text_of(value: bytes) -> str:
+    """A zero-terminated string attribute as text; foreign names may be any bytes."""
+    return value.split(b"\0", 1)[0].decode(errors="backslashreplace")
+
+
+def u32_of(value: bytes) -> int:
+    number: int = _NATIVE_U32.unpack_from(value)[0]
+    return number
+
+
+# ---------------------------------------------------------------- the socket
+
+
+class Netlink:
+    """A netlink socket of the network namespace that the creating thread is in, wherever it is used later."""
+
+    def __init__(self, protocol: int, *, strict: bool = False, send_buffer: int = 0) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, "netlink socket") from error
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        if strict:
+            # Without it the kernel ignores every filter of a dump (Linux 4.20).
+            with suppress(OSError):
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        if send_buffer:
+            self._allow(send_buffer)
+        self._socket.bind((0, 0))
+        self._sequence = int.from_bytes(os.urandom(3), "big")
+        self._buffer = bytearray(_RECEIVE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def transact(self, messages: Sequence[Message], operation: str) -> list[Reply]:
+        """Send all messages at once, the last one acknowledged; raise the first refusal that is not tolerated."""
+        replies, refusals = self.exchange(messages, len(messages) - 1, operation)
+        for refusal in refusals:
+            message = messages[refusal.position]
+            if refusal.errno not in message.tolerate:
+                what = f"{operation}: {message.what}" if message.what else operation
+                raise KernelError(refusal.errno, what, refusal.text)
+        return replies
+
+    def exchange(
+        self, messages: Sequence[Message], acknowledged: int, operation: str
+    ) -> tuple[list[Reply], list[Refusal]]:
+        """Send all messages at once and read until the one at position `acknowledged` is answered."""
+        first = self._send(messages, acknowledged, operation)
+        replies: list[Reply] = []
+        refusals: list[Refusal] = []
+        while True:
+            datagram = self._receive()
+            if datagram is None:
+                if refusals:
+                    return replies, refusals
+                raise Unavailable(f"{operation}: the kernel gave no answer")
+            for kind, flags, sequence, body in _split(datagram):
+                position = sequence - first & 0xFFFFFFFF
+                if position >= len(messages):
+                    continue  # an answer to a batch that was given up
+                if kind != _NLMSG_ERROR:
+                    replies.append(Reply(kind, body))
+                    continue
+                if refusal := _refusal(position, flags, body):
+                    refusals.append(refusal)
+                if position == acknowledged:
+                    return replies, refusals
+
+    def dump(self, message: Message, operation: str) -> list[Reply]:
+        """All answers of a dump; taken again where the kernel says that it changed underneath."""
+        for _ in range(_DUMP_ATTEMPTS):
+            replies, consistent = self._dump(message, operation)
+            if consistent:
+                return replies
+        raise KernelError(errno.EINTR, operation, "the dump never came out consistent")
+
+    def _dump(self, message: Message, operation: str) -> tuple[list[Reply], bool]:
+        first = self._send([message], -1, operation, NLM_F_DUMP)
+        replies: list[Reply] = []
+        consistent = True
+        while (datagram := self._receive()) is not None:
+            for kind, flags, sequence, body in _split(datagram):
+                if sequence != first:
+                    continue
+                consistent = consistent and not flags & _NLM_F_DUMP_INTR
+                if kind not in (_NLMSG_ERROR, _NLMSG_DONE):
+                    replies.append(Reply(kind, body))
+                    continue
+                # The end of a dump carries an errno as well, where the kernel gave up underway.
+                refusal = _refusal(0, flags, body) if kind == _NLMSG_ERROR else _ended(body)
+                if refusal is not None and refusal.errno not in (*message.tolerate, errno.EINTR):
+                    raise KernelError(refusal.errno, operation, refusal.text)
+                return replies, consistent and (refusal is None or refusal.errno != errno.EINTR)
+        raise Unavailable(f"{operation}: the kernel gave no answer")
+
+    def _send(self, messages: Sequence[Message], acknowledged: int, operation: str, extra: int = 0) -> int:
+        first = self._sequence
+        self._sequence = (first + len(messages)) & 0xFFFFFFFF
+        chunks: list[bytes] = []
+        for position, message in enumerate(messages):
+            flags = message.flags | NLM_F_REQUEST | extra | (NLM_F_ACK if position == acknowledged else 0)
+            sequence = (first + position) & 0xFFFFFFFF
+            chunks.append(_HEADER.pack(16 + len(message.body), message.type, flags, sequence, 0))
+            chunks.append(message.body)
+        data = b"".join(chunks)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                raise KernelError(error.errno or errno.EIO, operation) from error
+            self._allow(2 * len(data))
+            self._send_large(data, operation)
+        return first
+
+    def _send_large(self, data: bytes, operation: str) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, operation, f"{len(data)} bytes in one batch") from error
+
+    def _allow(self, size: int) -> None:
+        """A send buffer of at least `size` bytes. The limit net.core.wmem_max binds only who lacks CAP_NET_ADMIN."""
+        for option in (socket.SO_SNDBUFFORCE if hasattr(socket, "SO_SNDBUFFORCE") else 32, socket.SO_SNDBUF):
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+                return
+
+    def _receive(self) -> memoryview | None:
+        """The next datagram, None where the queue is empty."""
+        while True:
+            try:
+                length = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                # Answers were lost for want of buffer space; those that fitted are still there.
+                if error.errno == errno.ENOBUFS:
+                    continue
+                raise KernelError(error.errno or errno.EIO, "netlink receive") from error
+            return memoryview(self._buffer)[:length]
+
+
+def _split(datagram: memoryview) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence, body) of every message of a datagram."""
+    offset, end = 0, len(datagram)
+    while offset + 16 <= end:
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
+        if length < 16:
+            return
+        yield kind, flags, sequence, bytes(datagram[offset + 16 : offset + length])
+        offset += (length + 3) & ~3
+
+
+def _refusal(position: int, flags: int, body: bytes) -> Refusal | None:
+    """What an NLMSG_ERROR says; None for an acknowledgement."""
+    number = -_ERROR.unpack_from(body)[0]
+    if number == 0:
+        return None
+    text, bad = "", 0
+    if flags & _NLM_F_ACK_TLVS:
+        copied = 16 if flags & _NLM_F_CAPPED else u32_of(body[4:8])
+        extended = attributes(body, 4 + copied)
+        text = text_of(extended.get(_NLMSGERR_ATTR_MSG, b""))
+        bad = u32_of(extended.get(_NLMSGERR_ATTR_OFFS, b"\0\0\0\0"))
+    return Refusal(position, number, text, bad)
+
+
+def _ended(body: bytes) -> Refusal | None:
+    number = -_ERROR.unpack_from(body)[0] if len(body) >= 4 else 0
+    return Refusal(0, number, "", 0) if number > 0 else None

@@ -1,0 +1,105 @@
+"""Network namespaces: open one safely, enter one with the calling thread.
+
+Owns: the type check of a namespace descriptor (nsfs, network type), the refusal of the caller's own namespace
+where a sandbox is asked for, and `setns`. A thread that entered a namespace is always taken back, also by an
+exception; a thread that cannot be taken back ends the process, because everything it did from there on would
+reach the wrong namespace.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from cellwall.errors import InvalidSpec, KernelError, NoPrivilege, NotFound
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h: _IO(0xb7, 0x3)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_netns(path: str, *, field: str = "netns") -> int:
+    """Open a network namespace by path; the descriptor is close-on-exec and the caller's to close.
+
+    Raises NotFound where nothing is there and InvalidSpec where it is not a network namespace.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError) as error:
+        raise NotFound(f"{field}: no such network namespace: {path!r}") from error
+    except PermissionError as error:
+        raise NoPrivilege(f"{field}: {path!r}: permission denied") from error
+    except (OSError, ValueError) as error:
+        raise InvalidSpec(field, path, f"cannot be opened: {error}") from error
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        kind = -1
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise InvalidSpec(field, path, "is not a network namespace")
+    return fd
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """(device, inode) of a namespace descriptor: equal for equal namespaces for as long as one is held."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def own_identity() -> tuple[int, int]:
+    """The identity of the calling thread's namespace."""
+    status = os.stat("/proc/thread-self/ns/net")
+    return status.st_dev, status.st_ino
+
+
+def open_sandbox(path: str, *, field: str = "netns") -> int:
+    """`open_netns`, refusing the namespace the caller itself lives in: a node must never be wired to itself."""
+    fd = open_netns(path, field=field)
+    if identity(fd) == own_identity():
+        os.close(fd)
+        raise InvalidSpec(field, path, "is the node's own network namespace")
+    return fd
+
+
+def setns(fd: int) -> None:
+    """Move the calling thread into the network namespace `fd`. (os.setns exists from Python 3.12 on only.)"""
+    if _libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        if number == errno.EPERM:
+            raise NoPrivilege("setns: entering a network namespace needs CAP_SYS_ADMIN")
+        raise KernelError(number, "setns")
+
+
+@contextmanager
+def entered(fd: int) -> Iterator[None]:
+    """The calling thread is inside the namespace `fd` for the length of the block."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd)
+        try:
+            yield
+        finally:
+            try:
+                setns(home)
+            except BaseException:
+                sys.stderr.write("cellwall: cannot return to the own network namespace\n")
+                os._exit(70)
+    finally:
+        with suppress(OSError):
+            os.close(home)
+
+
+@contextmanager
+def enter(path: str | os.PathLike[str]) -> Iterator[None]:
+    """The calling thread is inside the namespace at `path` for the length of the block."""
+    fd = open_netns(os.fspath(path))
+    try:
+        with entered(fd):
+            yield
+    finally:
+        os.close(fd)

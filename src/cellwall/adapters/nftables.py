@@ -1,0 +1,77 @@
+"""nftables: the skeleton goes in as text, everything that changes per endpoint as elements over one socket.
+
+Owns: the long-lived nfnetlink socket of the namespace it was made in. `nft -f -` loads a ruleset (once per start or
+upgrade: an exec costs 12 ms and more after a deletion, and keeps the GPL-2-only libnftables out of this process);
+elements never take that way. Knows the shape of the sets by `schema`, which the engine sets to the ruleset in force.
+
+Refuses: to interpret rules. `shape` digests what the kernel holds; whoever wants to know what it means reads it with
+the prover.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from cellwall.adapters import conntrack
+from cellwall.adapters.elements import (
+    Pair,
+    Schema,
+    describe,
+    dump_request,
+    lookup_set,
+    pack_changes,
+    read_elements,
+)
+from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
+from cellwall.errors import KernelError
+from cellwall.ruleset.types import ElementChange, TableFamily
+
+
+class NftRules:
+    """`engine.contracts.Rules` of the network namespace that the creating thread is in."""
+
+    def __init__(self, schema: Schema | None = None) -> None:
+        self.schema: Schema = schema or {}
+        self._netfilter = open_netfilter_socket()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._netfilter.close()
+
+    def load(self, text: str) -> None:
+        """See `Rules.load`. Unsupported where nft is not installed."""
+        # Imported here: the hot path starts no program, and subprocess is the larger part of all imports.
+        from cellwall.adapters.nft_text import load_text
+
+        load_text(text)
+
+    def apply(self, changes: Sequence[ElementChange]) -> None:
+        """See `Rules.apply`."""
+        packed = pack_changes(changes, self.schema)
+        if not packed:
+            return
+        refusal = run_batch(self._netfilter, [entry.message for entry in packed], "change set elements")
+        if refusal is not None:
+            culprit = packed[refusal.position].culprit(refusal)
+            raise KernelError(refusal.errno, describe(culprit), refusal.text)
+
+    def elements(self, family: TableFamily, table: str, set_name: str) -> frozenset[Pair]:
+        """See `Rules.elements`. NotFound for a set the schema does not know."""
+        where = (family, table, set_name)
+        described = lookup_set(where, self.schema)
+        replies = self._netfilter.dump(dump_request(where), f"read set {' '.join(where)}")
+        return read_elements((reply.body for reply in replies), described)
+
+    def shape(self) -> str:
+        """See `Rules.shape`."""
+        from cellwall.adapters.shape import digest
+
+        return digest(self._netfilter)
+
+    def purge_flows(self, generations: Iterable[int]) -> None:
+        """See `Rules.purge_flows`."""
+        conntrack.purge_flows(self._netfilter, generations)

@@ -1,0 +1,219 @@
+"""rtnetlink's messages: links, addresses, routes, neighbours (linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h).
+
+Owns: how each request is laid out, with one builder per kind of object, and how a link reads back. Decides nothing:
+flags and states are the caller's.
+"""
+
+import errno
+import struct
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from cellwall.adapters.netlink import (
+    Message,
+    Netlink,
+    Reply,
+    attribute,
+    attribute_text,
+    attribute_u8,
+    attribute_u32,
+    attributes,
+    nested,
+    text_of,
+    u32_of,
+)
+from cellwall.engine.contracts import ObservedLink
+from cellwall.model.addresses import Address
+
+AF_BRIDGE = 7
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+
+IFF_UP = 0x1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO = 1, 3, 4, 10, 12, 18
+IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
+IFLA_LINK, IFLA_OPERSTATE, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 5, 16, 37, 46
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_MASTER, NTF_STICKY = 0x04, 0x40
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
+RTNH_F_ONLINK = 0x4
+
+_RTPROT_STATIC = 4
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_NDA_DST, _NDA_LLADDR = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
+_NETLINK_ROUTE = 0
+
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTM = struct.Struct("=BBBBBBBBI")
+_NDM = struct.Struct("=B3xiHBB")
+
+LINK_HEADER_SIZE = _IFINFO.size
+ROUTE_HEADER_SIZE = _RTM.size
+
+NO_GENERATED_ADDRESS = nested(
+    IFLA_AF_SPEC, nested(AF_INET6, attribute_u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE))
+)
+"""No link-local address when the link comes up (RFC 4862 5.3 as `ip link set addrgenmode none` switches it off)."""
+
+# Statistics are the larger half of a link's description and nobody here reads them.
+_SKIP_STATISTICS = attribute_u32(IFLA_EXT_MASK, 1 << 3)
+
+
+def open_route_socket() -> Netlink:
+    """A NETLINK_ROUTE socket of the calling thread's namespace, dumps filtered by the kernel where it can."""
+    return Netlink(_NETLINK_ROUTE, strict=True)
+
+
+def link_header(index: int = 0, *, family: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return _IFINFO.pack(family, 0, index, flags, change)
+
+
+def link_message(
+    kind: int, header: bytes, *parts: bytes, flags: int = 0, what: str = "", tolerate: tuple[int, ...] = ()
+) -> Message:
+    return Message(kind, flags, header + b"".join(parts), what, tolerate)
+
+
+def link_kind(kind: str, *data: bytes) -> bytes:
+    """IFLA_LINKINFO with the kind's own settings."""
+    return nested(IFLA_LINKINFO, attribute_text(IFLA_INFO_KIND, kind), nested(IFLA_INFO_DATA, *data))
+
+
+def get_link(name: str) -> Message:
+    body = link_header() + attribute_text(IFLA_IFNAME, name) + _SKIP_STATISTICS
+    return Message(RTM_GETLINK, 0, body, f"read link {name}")
+
+
+def get_link_at(index: int, *, netnsid: int | None = None, tolerate: tuple[int, ...] = ()) -> Message:
+    """Read a link by its index, in another namespace where the id that this one has for it is given."""
+    body = link_header(index) + _SKIP_STATISTICS
+    if netnsid is not None:
+        body += attribute_u32(IFLA_TARGET_NETNSID, netnsid)
+    return Message(RTM_GETLINK, 0, body, f"read link {index}", tolerate)
+
+
+def get_links() -> Message:
+    return Message(RTM_GETLINK, 0, link_header() + _SKIP_STATISTICS, "links")
+
+
+def address_message(
+    kind: int, index: int, address: Address, prefixlen: int, *, flags: int = 0, ifa_flags: int = 0, what: str = ""
+) -> Message:
+    """Add or delete an address. IPv4 gets its subnet's broadcast address as `ip addr add … brd +` gives it."""
+    packed = address.packed
+    family = AF_INET if len(packed) == 4 else AF_INET6
+    body = _IFADDR.pack(family, prefixlen, ifa_flags & 0xFF, RT_SCOPE_UNIVERSE, index)
+    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    if family == AF_INET and prefixlen < 31:
+        broadcast = int(address) | (1 << (32 - prefixlen)) - 1
+        body += attribute(_IFA_BROADCAST, broadcast.to_bytes(4, "big"))
+    body += attribute_u32(_IFA_FLAGS, ifa_flags)
+    return Message(kind, flags, body, what)
+
+
+def route_message(
+    index: int, target: Address | None, gateway: Address | None, *, family: int, flags: int, what: str = ""
+) -> Message:
+    """A route in the main table to one address, or (target None) to everything. With a gateway it is on-link:
+    taken as reachable through `index` without a route that says so."""
+    length = 0 if target is None else target.max_prefixlen
+    scope = RT_SCOPE_LINK if gateway is None and family == AF_INET else RT_SCOPE_UNIVERSE
+    rtm_flags = 0 if gateway is None else RTNH_F_ONLINK
+    body = _RTM.pack(family, length, 0, 0, RT_TABLE_MAIN, _RTPROT_STATIC, scope, RTN_UNICAST, rtm_flags)
+    if target is not None:
+        body += attribute(_RTA_DST, target.packed)
+    if gateway is not None:
+        body += attribute(_RTA_GATEWAY, gateway.packed)
+    return Message(RTM_NEWROUTE, flags, body + attribute_u32(_RTA_OIF, index), what)
+
+
+def neighbour_message(
+    kind: int,
+    index: int,
+    address: Address,
+    mac: int | None,
+    *,
+    flags: int = 0,
+    what: str = "",
+    tolerate: tuple[int, ...] = (),
+) -> Message:
+    """Add (permanent) or, with mac None, delete an ARP or ND entry."""
+    packed = address.packed
+    family = AF_INET if len(packed) == 4 else AF_INET6
+    body = _NDM.pack(family, index, NUD_PERMANENT if mac is not None else 0, 0, 0) + attribute(_NDA_DST, packed)
+    if mac is not None:
+        body += attribute(_NDA_LLADDR, mac.to_bytes(6, "big"))
+    return Message(kind, flags, body, what, tolerate)
+
+
+def forwarding_entry(index: int, mac: int, *, flags: int, what: str = "") -> Message:
+    """A static entry of the bridge that `index` is a port of. Without NTF_MASTER it would go into the port's own
+    address list; without NTF_STICKY another port that learns would take the entry over, static or not
+    (net/bridge/br_fdb.c, br_fdb_update)."""
+    body = _NDM.pack(AF_BRIDGE, index, NUD_NOARP, NTF_MASTER | NTF_STICKY, 0)
+    return Message(RTM_NEWNEIGH, flags, body + attribute(_NDA_LLADDR, mac.to_bytes(6, "big")), what)
+
+
+def read_link(reply: Reply) -> ObservedLink:
+    """A link as RTM_GETLINK tells it."""
+    _, _, index, flags, _ = _IFINFO.unpack_from(reply.body)
+    found = attributes(reply.body, _IFINFO.size)
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    mac = found.get(IFLA_ADDRESS, b"")
+    return ObservedLink(
+        index=index,
+        name=text_of(found[IFLA_IFNAME]),
+        kind=text_of(info.get(IFLA_INFO_KIND, b"")),
+        master=_number(found, IFLA_MASTER),
+        mtu=_number(found, IFLA_MTU),
+        mac=int.from_bytes(mac, "big") if len(mac) == 6 else 0,
+        up=bool(flags & IFF_UP),
+        group=_number(found, IFLA_GROUP),
+        alias=text_of(found.get(IFLA_IFALIAS, b"")),
+    )
+
+
+def link_flags(reply: Reply) -> int:
+    """IFF_* of a link."""
+    flags: int = _IFINFO.unpack_from(reply.body)[3]
+    return flags
+
+
+def read_address(reply: Reply) -> tuple[int, Address, int]:
+    """(interface index, address, prefix length) as RTM_GETADDR tells them."""
+    family, prefixlen, _, _, index = _IFADDR.unpack_from(reply.body)
+    found = attributes(reply.body, _IFADDR.size)
+    # On point-to-point links IFA_ADDRESS is the other side's.
+    raw = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS, b""))
+    return index, (IPv4Address(raw) if family == AF_INET else IPv6Address(raw)), prefixlen
+
+
+def get_addresses(index: int = 0) -> Message:
+    """A dump of both families' addresses, of one interface where the kernel filters."""
+    return Message(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, index), "addresses")
+
+
+def get_routes(family: int) -> Message:
+    """A dump of the main table, where the kernel filters."""
+    body = _RTM.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+    # ENOENT: a namespace in which nothing was ever routed has no main table yet.
+    return Message(RTM_GETROUTE, 0, body, "routes", (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP))
+
+
+def route_header(body: bytes) -> tuple[Any, ...]:
+    """family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
+    return _RTM.unpack_from(body)
+
+
+def _number(found: dict[int, bytes], kind: int) -> int:
+    value = found.get(kind)
+    return 0 if value is None else u32_of(value)

@@ -1,0 +1,101 @@
+"""A digest of our tables as the kernel holds them, elements left out: equal digests, equal rules.
+
+Owns: what of a dump is meaning and what is bookkeeping. Handles, reference counts, counters and the owner's port id
+change without any rule changing and are left out; whatever else the kernel says goes in, known or not, so that an
+unknown change is drift and never a silent pass.
+
+Anonymous sets are part of a rule (`tcp dport { 22, 80 }`): their constant elements go in, and their names, which the
+kernel numbers as they come, do not.
+"""
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+from cellwall.adapters.elements import dump_request, each_element
+from cellwall.adapters.netlink import Netlink, attributes, each_attribute, text_of
+from cellwall.adapters.nfnetlink import (
+    HEADER_SIZE,
+    NFPROTO,
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETSET,
+    NFT_MSG_GETTABLE,
+    nft_message,
+)
+from cellwall.names import TABLE
+from cellwall.ruleset.types import TableFamily
+
+_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
+_OF_TABLE, _SET_NAME, _SET_FLAGS, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 3, 2, 4
+_EXPR_NAME, _EXPR_DATA = 1, 2
+_ANONYMOUS = 0x1
+
+# NFTA_TABLE_*: USE, HANDLE, OWNER; NFTA_CHAIN_*: HANDLE, USE, COUNTERS, ID; NFTA_SET_*: ID, HANDLE, COUNT;
+# NFTA_RULE_*: HANDLE, POSITION, ID.
+_BOOKKEEPING: dict[int, frozenset[int]] = {
+    NFT_MSG_GETTABLE: frozenset({3, 4, 7}),
+    NFT_MSG_GETCHAIN: frozenset({2, 6, 8, 11}),
+    NFT_MSG_GETSET: frozenset({10, 16, 20}),
+    NFT_MSG_GETRULE: frozenset({3, 6, 9}),
+}
+_COUNTING = (b"counter\0", b"quota\0", b"last\0")
+
+
+def digest(netfilter: Netlink) -> str:
+    """The digest over the families' tables of our name, "" where one of them is missing."""
+    summary = sha256()
+    for family in _FAMILIES:
+        tables = list(_records(netfilter, NFT_MSG_GETTABLE, family))
+        if not tables:
+            return ""
+        chains = sorted(map(_flat, _records(netfilter, NFT_MSG_GETCHAIN, family)))
+        sets, anonymous = _sets(netfilter, family)
+        # The order of chains and sets means nothing, that of the rules of a chain everything.
+        rules = sorted(_records(netfilter, NFT_MSG_GETRULE, family), key=lambda rule: rule[_RULE_CHAIN])
+        for group in (map(_flat, tables), chains, sorted(sets), (_flat_rule(rule, anonymous) for rule in rules)):
+            summary.update(b"".join(group) + b"\n")
+    return summary.hexdigest()
+
+
+def _records(netfilter: Netlink, kind: int, family: TableFamily) -> Iterator[dict[int, bytes]]:
+    """What means something of each table, chain, set or rule of our table in a family."""
+    request = nft_message(kind, NFPROTO[family], b"")
+    for reply in netfilter.dump(request, f"read the {family} rules"):
+        found = attributes(reply.body, HEADER_SIZE)
+        if text_of(found[_OF_TABLE]) == TABLE:
+            yield {name: value for name, value in found.items() if name not in _BOOKKEEPING[kind]}
+
+
+def _sets(netfilter: Netlink, family: TableFamily) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """The named sets, and the content of the anonymous ones by name."""
+    named: list[bytes] = []
+    anonymous: dict[bytes, bytes] = {}
+    for record in _records(netfilter, NFT_MSG_GETSET, family):
+        if not int.from_bytes(record.get(_SET_FLAGS, b""), "big") & _ANONYMOUS:
+            named.append(_flat(record))
+            continue
+        name = record.pop(_SET_NAME)
+        request = dump_request((family, TABLE, text_of(name)))
+        replies = netfilter.dump(request, f"read set {text_of(name)}")
+        elements = sorted(_flat(element) for reply in replies for element in each_element(reply.body))
+        anonymous[name] = _flat(record) + b"".join(elements)
+    return named, anonymous
+
+
+def _flat_rule(rule: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:
+    expressions = (attributes(raw) for _, raw in each_attribute(rule.get(_RULE_EXPRESSIONS, b"")))
+    flat = b"".join(_flat_expression(expression, anonymous) for expression in expressions)
+    return _flat({**rule, _RULE_EXPRESSIONS: flat})
+
+
+def _flat_expression(expression: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:
+    if expression[_EXPR_NAME] in _COUNTING:
+        return _flat({_EXPR_NAME: expression[_EXPR_NAME]})
+    data = attributes(expression.get(_EXPR_DATA, b""))
+    resolved = {kind: anonymous.get(value, value) for kind, value in data.items()}
+    return _flat({**expression, _EXPR_DATA: _flat(resolved)})
+
+
+def _flat(record: Mapping[int, bytes]) -> bytes:
+    """Unambiguous bytes of a record: each value with its kind and its length."""
+    return b"".join(b"%d:%d:%b" % (kind, len(value), value) for kind, value in sorted(record.items()))

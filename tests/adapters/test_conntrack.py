@@ -1,0 +1,59 @@
+"""Flows are removed by their mark, and only those."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.adapters import process
+from cellwall.adapters.nftables import NftRules
+from cellwall.errors import InvalidSpec
+
+from .conftest import Namespace
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(process.find_program("conntrack") is None, reason="the conntrack program is the witness"),
+]
+
+PORTS = (1001, 1002, 1003)
+
+
+@pytest.fixture
+def rules(node: Namespace) -> Iterator[NftRules]:
+    """One flow of each family to each port, marked with the port's number, and an unmarked one."""
+    lines = "\n".join(f"  udp dport {port} ct mark set {port}" for port in PORTS)
+    with NftRules() as rules:
+        rules.load(f"table inet x {{\n chain o {{\n  type filter hook output priority 0\n{lines}\n }}\n}}\n")
+        node.run("ip link set lo up")
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            for port in (*PORTS, 53):
+                with node.socket(family, socket.SOCK_DGRAM) as sender:
+                    sender.sendto(b"flow", (address, port))
+        yield rules
+
+
+def _marks(node: Namespace) -> list[int]:
+    listed = node.run("conntrack -L -f ipv4") + node.run("conntrack -L -f ipv6")
+    return sorted(int(word.removeprefix("mark=")) for word in listed.split() if word.startswith("mark="))
+
+
+
+
+def test_only_the_named_generations_go(rules: NftRules, node: Namespace) -> None:
+    assert _marks(node) == [0, 0, 1001, 1001, 1002, 1002, 1003, 1003]
+    rules.purge_flows([1001, 1003])
+    assert _marks(node) == [0, 0, 1002, 1002]
+
+
+def test_absent_generations_are_no_error(rules: NftRules, node: Namespace) -> None:
+    rules.purge_flows([4711])
+    rules.purge_flows([])
+    assert len(_marks(node)) == 8
+
+
+@pytest.mark.parametrize("generation", [0, -1, 1 << 32])
+def test_a_mark_that_cannot_be_ours_is_refused(rules: NftRules, node: Namespace, generation: int) -> None:
+    with pytest.raises(InvalidSpec):
+        rules.purge_flows([1001, generation])
+    assert len(_marks(node)) == 8

@@ -1,0 +1,156 @@
+"""The node's facts, against namespaces that are built to be hard to read."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.resolvers import read_resolvers
+from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
+
+from .conftest import Namespace
+
+HOST = """\
+ip link set lo up
+ip link add eth0 mtu 1400 type bridge
+ip link set eth0 up
+ip address add 93.184.216.10/24 dev eth0
+ip address add 2606:2800:220:1::10/64 dev eth0 nodad
+ip route add default via 93.184.216.1 metric 50
+ip -6 route add default via 2606:2800:220:1::1"""
+
+
+@pytest.fixture
+def observer(node: Namespace, tmp_path: Path) -> Iterator[NodeObserver]:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("search example.org\nnameserver 9.9.9.9\nnameserver 2620:fe::fe # quad9\nnameserver fe80::1%eth0\n")
+    for line in HOST.splitlines():
+        node.run(line)
+    with NodeObserver(resolv_conf=str(conf)) as observer:
+        yield observer
+
+
+@pytest.mark.root
+def test_an_ordinary_host(observer: NodeObserver) -> None:
+    facts = observer.observe()
+    assert facts.addresses == (
+        InterfaceAddress("eth0", "2606:2800:220:1::10/64"),
+        InterfaceAddress("eth0", "93.184.216.10/24"),
+        InterfaceAddress("lo", "127.0.0.1/8"),
+        InterfaceAddress("lo", "::1/128"),
+    )
+    assert facts.on_link == (
+        OnLinkRoute("eth0", "2606:2800:220:1::/64"),
+        OnLinkRoute("eth0", "93.184.216.0/24"),
+    )
+    assert (facts.default4, facts.default6, facts.uplink_mtu) == ("eth0", "eth0", 1400)
+    assert (facts.forwarding4, facts.forwarding6) == (False, False)
+    assert facts.resolvers == (ip_address("9.9.9.9"), ip_address("2620:fe::fe"))
+    assert facts.features.ipv6
+    assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@pytest.mark.root
+def test_a_namespace_without_anything(node: Namespace, tmp_path: Path) -> None:
+    with NodeObserver(resolv_conf=str(tmp_path / "absent")) as observer:
+        facts = observer.observe()
+        assert observer.fingerprint() == observer.fingerprint()
+    assert (facts.addresses, facts.on_link, facts.default4, facts.default6) == ((), (), "", "")
+    assert (facts.uplink_mtu, facts.resolvers) == (1500, ())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("commands", "default4"),
+    [
+        (["ip route add default via 10.1.0.1 metric 20"], "wan"),
+        (["ip route add default via 10.1.0.1 metric 60"], "eth0"),
+        (["ip route add default via 10.1.0.1 table 99"], "eth0"),
+        (["ip route add unreachable default metric 1"], "eth0"),
+        (["ip route add default dev wan metric 1"], "wan"),
+        (["ip route add default metric 1 nexthop via 10.1.0.1 nexthop via 93.184.216.1"], "wan"),
+        (["ip nexthop add id 7 via 10.1.0.1 dev wan", "ip route add default nhid 7 metric 1"], "wan"),
+        (["ip route del default"], ""),
+    ],
+    ids=["better", "worse", "other table", "unreachable", "no gateway", "multipath", "next-hop object", "gone"],
+)
+def test_the_default_route(observer: NodeObserver, node: Namespace, commands: list[str], default4: str) -> None:
+    for command in ["ip link add wan type bridge", "ip link set wan up", "ip address add 10.1.0.2/24 dev wan"]:
+        node.run(command)
+    before = observer.fingerprint()
+    for command in commands:
+        node.run(command)
+    assert observer.observe().default4 == default4
+    if default4 != "eth0":
+        assert observer.fingerprint() != before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("command", "prefix"),
+    [
+        ("ip route add 10.8.0.0/24 dev eth0", "10.8.0.0/24"),
+        ("ip route add 10.8.0.1 dev eth0", "10.8.0.1/32"),
+        ("ip -6 route add fd00:8::/48 dev eth0", "fd00:8::/48"),
+        ("ip route add 10.5.0.0/16 nexthop via 93.184.216.3 nexthop dev eth0", "10.5.0.0/16"),
+    ],
+)
+def test_on_link_prefix_is_a_fact(observer: NodeObserver, node: Namespace, command: str, prefix: str) -> None:
+    before = observer.fingerprint()
+    node.run(command)
+    assert OnLinkRoute("eth0", prefix) in observer.observe().on_link
+    assert observer.fingerprint() != before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ip route add 10.9.0.0/16 via 93.184.216.2",
+        "ip route add blackhole 10.6.0.0/16",
+        "ip route add 10.7.0.0/24 dev eth0 table 99",
+        "ip route add 224.0.0.0/4 dev eth0",
+        "ip link add br9 up type bridge",
+        "ip address add fe80::77/64 dev eth0 nodad",
+    ],
+)
+def test_what_is_not_on_link_is_no_fact(observer: NodeObserver, node: Namespace, command: str) -> None:
+    before = (observer.observe(), observer.fingerprint())
+    node.run(command)
+    assert (observer.observe(), observer.fingerprint()) == before
+
+
+@pytest.mark.root
+def test_address_and_name_of_an_interface_are_in_the_fingerprint(observer: NodeObserver, node: Namespace) -> None:
+    seen = {observer.fingerprint()}
+    for command in ("ip address add 10.4.4.4/32 dev eth0", "ip link set eth0 down", "ip link set eth0 name uplink0"):
+        node.run(command)
+        seen.add(observer.fingerprint())
+    assert len(seen) == 4
+
+
+@pytest.mark.root
+def test_forwarding_and_missing_ipv6_are_seen(observer: NodeObserver, node: Namespace) -> None:
+    for setting in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.all.disable_ipv6=1"):
+        node.run(f"sysctl -qw {setting}")
+    facts: NodeFacts = observer.observe()
+    assert (facts.forwarding4, facts.forwarding6) == (True, True)
+    assert (facts.features.ipv6, facts.features.ipv6_nat) == (False, False)
+
+
+@pytest.mark.root
+def test_asking_for_ipv6_nat_leaves_nothing_behind(observer: NodeObserver, node: Namespace) -> None:
+    assert observer.observe().features.ipv6_nat
+    assert node.run("nft list ruleset") == ""
+
+
+def test_the_stub_resolver_is_looked_through(tmp_path: Path) -> None:
+    stub, upstream = tmp_path / "stub", tmp_path / "upstream"
+    stub.write_text("nameserver 127.0.0.53\noptions edns0\n")
+    upstream.write_text("nameserver 10.0.0.2\nnameserver nonsense\nnameserver 10.0.0.2\n")
+    assert read_resolvers(str(stub), str(upstream)) == (ip_address("10.0.0.2"),)
+    assert read_resolvers(str(stub), str(tmp_path / "absent")) == ()
+    upstream.write_text("nameserver 1.1.1.1\n")
+    assert read_resolvers(str(upstream), str(stub)) == (ip_address("1.1.1.1"),)

@@ -1,0 +1,332 @@
+"""`Links` on the real kernel: what a pair, a bridge port and a sandbox are after each step."""
+
+import errno
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import pytest
+
+from cellwall.adapters.links import LinkLayer
+from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
+from cellwall.errors import AlreadyExists, KernelError, NotFound
+from cellwall.model.addresses import mac_text
+from cellwall.model.network import Network, default_mac
+from cellwall.names import REAPER_GROUP
+
+from .conftest import Namespace
+
+pytestmark = pytest.mark.root
+
+NETWORK = Network()
+MakeNamespace = Callable[[], Namespace]
+
+
+class Attached:
+    """An endpoint wired by hand, step by step as an attach does it."""
+
+    def __init__(self, links: LinkLayer, sandbox: Namespace, number: int, *, ipv6: bool = True) -> None:
+        self.sandbox = sandbox
+        self.address4 = NETWORK.subnet4.network_address + number
+        self.address6 = NETWORK.address6(self.address4) if ipv6 else None
+        self.mac = default_mac(self.address4)
+        self.name = f"b9h{number:012x}"
+        bridge = links.ensure_bridge(NETWORK, ipv6=ipv6, mtu=1500)
+        self.index = links.create_pair(LinkPlan(self.name, "eth0", self.mac, 1500, bridge), sandbox.fd)
+        self.port = PortPlan(self.index, bridge, self.mac, self.address4, self.address6)
+
+    def open(self, links: LinkLayer) -> "Attached":
+        links.lock_port(self.port)
+        links.configure_sandbox(self.plan(), self.sandbox.fd)
+        links.open_port(self.index)
+        return self
+
+    def plan(self) -> SandboxPlan:
+        gateway6 = None if self.address6 is None else NETWORK.gateway6
+        return SandboxPlan(
+            "eth0", self.address4, 20, NETWORK.gateway4, NETWORK.bridge_mac, self.address6, 64, gateway6
+        )
+
+    def frame(self, destination: int, *, source: int | None = None, payload: bytes = b"") -> bytes:
+        """A raw frame of a protocol that no stack answers."""
+        mac = self.mac if source is None else source
+        return destination.to_bytes(6, "big") + mac.to_bytes(6, "big") + b"\x88\xb5" + payload.ljust(50, b"\0")
+
+    def inject(self, frame: bytes) -> None:
+        with self.sandbox.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("eth0", 0))
+            raw.send(frame)
+
+
+@pytest.fixture
+def attach(links: LinkLayer, make_namespace: MakeNamespace) -> Callable[..., Attached]:
+    def make(number: int, *, ipv6: bool = True) -> Attached:
+        return Attached(links, make_namespace(), number, ipv6=ipv6)
+
+    return make
+
+
+# ---------------------------------------------------------------- the pair
+
+
+def test_pair_is_born_enslaved_and_closed(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7)
+    host = links.find(made.name)
+    assert host is not None
+    assert (host.index, host.kind, host.master, host.up, host.mtu) == (
+        made.index,
+        "veth",
+        made.port.bridge_index,
+        False,
+        1500,
+    )
+    (peer,) = made.sandbox.json("ip -j link show dev eth0")
+    assert (peer["address"], peer["mtu"], "UP" in peer["flags"]) == (mac_text(made.mac), 1500, False)
+
+
+def test_taken_host_name_is_refused_and_left_alone(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7)
+    with pytest.raises(AlreadyExists):
+        links.create_pair(LinkPlan(made.name, "eth1", 0x020000000099, 1500, made.port.bridge_index), made.sandbox.fd)
+    assert links.find(made.name) is not None
+    assert [link["ifname"] for link in made.sandbox.json("ip -j link show")] == ["lo", "eth0"]
+
+
+def test_taken_name_inside_is_refused_and_leaves_no_host_end(
+    links: LinkLayer, attach: Callable[..., Attached]
+) -> None:
+    made = attach(7)
+    with pytest.raises(AlreadyExists):
+        links.create_pair(
+            LinkPlan("b9hffffffffffff", "eth0", 0x020000000099, 1500, made.port.bridge_index), made.sandbox.fd
+        )
+    assert links.find("b9hffffffffffff") is None
+
+
+def test_pair_without_its_bridge_is_not_made(links: LinkLayer, make_namespace: MakeNamespace) -> None:
+    sandbox = make_namespace()
+    with pytest.raises(KernelError):
+        links.create_pair(LinkPlan("b9h000000000001", "eth0", 0x0A5800000001, 1500, 4711), sandbox.fd)
+    assert links.find("b9h000000000001") is None
+    assert [link["ifname"] for link in sandbox.json("ip -j link show")] == ["lo"]
+
+
+def test_neither_end_generates_an_address(links: LinkLayer, node: Namespace, attach: Callable[..., Attached]) -> None:
+    made = attach(7).open(links)
+    assert node.addresses(made.name) == set()
+    assert not any(address.startswith("fe80") for address in made.sandbox.addresses("eth0"))
+
+
+# ---------------------------------------------------------------- the bridge port
+
+
+def test_port_has_every_flag(links: LinkLayer, node: Namespace, attach: Callable[..., Attached]) -> None:
+    made = attach(7)
+    links.lock_port(made.port)
+    links.lock_port(made.port)
+    (flags,) = node.json(f"bridge -d -j link show dev {made.name}")
+    wanted = {
+        "isolated": True,
+        "locked": True,
+        "learning": False,
+        "flood": False,
+        "mcast_flood": False,
+        "bcast_flood": False,
+        "guard": True,
+        "root_block": True,
+        "hairpin": False,
+        "neigh_suppress": False,
+        "mcast_router": 0,
+    }
+    assert {name: flags[name] for name in wanted} == wanted
+
+
+def test_port_has_its_static_forwarding_entry(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    made = attach(7)
+    links.lock_port(made.port)
+    entries = [
+        entry
+        for entry in node.json(f"bridge -j fdb show dev {made.name}")
+        if entry["mac"] == mac_text(made.mac) and entry.get("master") == NETWORK.bridge
+    ]
+    assert [(entry["state"], "sticky" in entry["flags"]) for entry in entries] == [("static", True)]
+
+
+def test_node_knows_the_endpoint_for_good(links: LinkLayer, node: Namespace, attach: Callable[..., Attached]) -> None:
+    made = attach(7)
+    links.lock_port(made.port)
+    permanent = (mac_text(made.mac), "PERMANENT")
+    known = node.neighbours()
+    assert known[str(made.address4)] == permanent
+    assert known[str(made.address6)] == permanent
+
+
+def test_locking_an_absent_port_says_no_such_device(links: LinkLayer, node: Namespace) -> None:
+    with pytest.raises(KernelError) as caught:
+        links.lock_port(PortPlan(4711, 4712, 0x0A5800000001, IPv4Address("192.168.0.7")))
+    assert caught.value.errno == errno.ENODEV
+
+
+# ---------------------------------------------------------------- the sandbox
+
+
+def test_sandbox_gets_addresses_routes_and_its_gateway(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7).open(links)
+    links.configure_sandbox(made.plan(), made.sandbox.fd)  # again: nothing to complain about
+    assert made.sandbox.addresses("eth0") == {"192.168.0.7/20", "fd00:abcd::7/64"}
+    assert "127.0.0.1/8" in made.sandbox.addresses("lo")
+    permanent = (mac_text(NETWORK.bridge_mac), "PERMANENT")
+    known = made.sandbox.neighbours()
+    assert (known["192.168.0.1"], known["fd00:abcd::1"]) == (permanent, permanent)
+    for command in ("ip -j route show", "ip -j -6 route show"):
+        routes = {route["dst"]: route.get("gateway") for route in made.sandbox.json(command)}
+        gateway = routes.pop("default")
+        assert routes == {gateway: None}
+
+
+@pytest.mark.parametrize("neighbour", ["192.168.0.9", "fd00:abcd::9"])
+def test_a_neighbour_is_behind_the_gateway(
+    links: LinkLayer, attach: Callable[..., Attached], neighbour: str
+) -> None:
+    made = attach(7).open(links)
+    (route,) = made.sandbox.json(f"ip -j route get {neighbour}")
+    assert route["gateway"] in ("192.168.0.1", "fd00:abcd::1")
+
+
+def test_sandbox_without_ipv6_has_it_off(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7, ipv6=False).open(links)
+    assert made.sandbox.addresses("eth0") == {"192.168.0.7/20"}
+    with made.sandbox.entered(), open("/proc/sys/net/ipv6/conf/eth0/disable_ipv6") as stream:
+        assert stream.read().strip() == "1"
+
+
+def test_sandbox_whose_runtime_turned_ipv6_off_gets_it_on_its_endpoint(
+    links: LinkLayer, attach: Callable[..., Attached], make_namespace: MakeNamespace
+) -> None:
+    sandbox = make_namespace()
+    with sandbox.entered():
+        for scope in ("all", "default"):
+            with open(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6", "w") as stream:
+                stream.write("1")
+    made = Attached(links, sandbox, 7).open(links)
+    assert made.sandbox.addresses("eth0") == {"192.168.0.7/20", "fd00:abcd::7/64"}
+
+
+def test_sandbox_without_the_interface_is_not_found(links: LinkLayer, make_namespace: MakeNamespace) -> None:
+    plan = SandboxPlan("eth0", IPv4Address("192.168.0.7"), 20, NETWORK.gateway4, NETWORK.bridge_mac)
+    with pytest.raises(NotFound):
+        links.configure_sandbox(plan, make_namespace().fd)
+
+
+# ---------------------------------------------------------------- packets
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_packets_pass_both_ways_from_the_first_on(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached], family: int
+) -> None:
+    made = attach(7).open(links)
+    gateway = str(NETWORK.gateway4 if family == socket.AF_INET else NETWORK.gateway6)
+    with (
+        node.socket(family, socket.SOCK_DGRAM) as server,
+        made.sandbox.socket(family, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind((gateway, 0))
+        server.settimeout(1)
+        client.settimeout(1)
+        client.sendto(b"to the node", server.getsockname()[:2])
+        data, source = server.recvfrom(100)
+        server.sendto(data[::-1], source)
+        assert client.recv(100) == b"to the node"[::-1]
+
+
+def test_frames_do_not_pass_between_sandboxes(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    attacker, victim = attach(7).open(links), attach(8).open(links)
+    with victim.sandbox.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as capture:
+        capture.bind(("eth0", 0x88B5))
+        capture.settimeout(1)
+        for destination in (victim.mac, 0xFFFFFFFFFFFF, 0x333300000001):
+            attacker.inject(attacker.frame(destination, payload=b"attack"))
+        with node.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind((NETWORK.bridge, 0))
+            raw.send(attacker.frame(victim.mac, source=NETWORK.bridge_mac, payload=b"sentinel"))
+        assert b"sentinel" in capture.recv(200)
+
+
+def test_a_stolen_mac_does_not_move_the_victims_entry(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    attacker, victim = attach(7).open(links), attach(8).open(links)
+    attacker.inject(attacker.frame(NETWORK.bridge_mac, source=victim.mac))
+    with (
+        victim.sandbox.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        node.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind((str(victim.address4), 0))
+        server.settimeout(1)
+        client.sendto(b"for the victim", server.getsockname())
+        assert server.recv(100) == b"for the victim"
+
+
+# ---------------------------------------------------------------- the end
+
+
+def test_retired_port_is_down_in_the_group_and_forgotten(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    made = attach(7).open(links)
+    links.retire(made.port, made.name)
+    host = links.find(made.name)
+    assert host is not None
+    assert (host.up, host.group) == (False, REAPER_GROUP)
+    assert not {str(made.address4), str(made.address6)} & node.neighbours().keys()
+
+
+def test_retiring_tolerates_absence(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7).open(links)
+    links.retire(made.port, made.name)
+    assert links.reap() == 1
+    links.retire(made.port, made.name)
+    links.delete_bridge(NETWORK)
+    links.retire(made.port, made.name)
+
+
+def test_a_reused_index_is_not_retired(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    old, other = attach(7).open(links), attach(8).open(links)
+    stale = PortPlan(other.index, old.port.bridge_index, old.mac, old.address4)
+    links.retire(stale, old.name)
+    for name in (old.name, other.name):
+        link = links.find(name)
+        assert link is not None
+        assert link.up
+
+
+def test_reap_deletes_the_retired_only(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    assert links.reap() == 0
+    gone, stays = attach(7).open(links), attach(8).open(links)
+    links.retire(gone.port, gone.name)
+    assert links.reap() == 1
+    assert links.find(gone.name) is None
+    assert links.find(stays.name) is not None
+    assert links.reap() == 0
+
+
+def test_reap_spares_a_link_that_is_not_ours(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    made = attach(7).open(links)
+    links.retire(made.port, made.name)
+    node.run(f"ip link add foreign group {REAPER_GROUP} type bridge")
+    assert links.reap() == 1
+    assert links.find("foreign") is not None
+    assert links.find(made.name) is None
+
+
+def test_observe_names_every_link(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7)
+    assert {link.name: link.kind for link in links.observe()} == {"lo": "", NETWORK.bridge: "bridge", made.name: "veth"}
+    assert links.find("nothing") is None
