@@ -1,0 +1,345 @@
+"""The Python API, and the composition root: adapters of the calling process's network namespace under one engine.
+
+    with Wall.open() as wall:
+        web = wall.attach("web", tenant="acme", expose=["8080:80"])
+        print(web.netns, web.address4)
+
+Every method that changes something takes the writer lock of the node for its own length, so any number of processes
+and threads may use the same node. Modules that only `up` and reconcile need are imported when these run: a front end
+that attaches one container starts a process for it.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import msgspec
+
+from cellwall import __version__
+from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.lock import WriterLock
+from cellwall.adapters.namespaces import ProcNamespaces
+from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.store import Store
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.config import Paths, load_settings, paths_for
+from cellwall.engine.attach import attach_endpoints
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import Conflict, NoPrivilege
+from cellwall.lower.nft.sets import schema_of
+from cellwall.model.addresses import Address, Protocol
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.model.settings import Settings
+
+__all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
+
+
+
+class Wall:
+    """One node. Open it with `Wall.open`; it holds a few netlink sockets and the journal until `close`."""
+
+    def __init__(self, settings: Settings, paths: Paths, site: Site, close: Callable[[], None]) -> None:
+        self.settings = settings
+        self.paths = paths
+        self._site = site
+        self._close = close
+        self._mutex = threading.RLock()
+
+    @classmethod
+    def open(cls, *, root: str | Path | None = None, settings: Settings | None = None) -> "Wall":
+        """Open the node of the calling thread's network namespace.
+
+        `root` puts configuration, state and run paths under one directory; `settings` None reads the configuration.
+        Raises InvalidSpec for a wrong configuration and NoPrivilege without root; touches nothing in the kernel.
+        """
+        paths = paths_for(root)
+        if settings is None:
+            settings = load_settings(paths, environ=os.environ, overrides={}).settings
+        settings.validate()
+        if os.geteuid() != 0:
+            raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
+        return _compose(cls, settings, paths)
+
+    def close(self) -> None:
+        """Release sockets and journal. Idempotent."""
+        self._close()
+
+    def __enter__(self) -> "Wall":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the node
+
+    def up(self) -> UpReport:
+        """Rules, bridge and kernel settings as configured. Idempotent; the first attach does the same."""
+        from cellwall.engine.foundation import lay_foundation
+        from cellwall.engine.recover import recover
+
+        with self._writing():
+            report = lay_foundation(self._site)
+            recover(self._site, self._foundation())
+            return report
+
+    def down(self, *, force: bool = False) -> None:
+        """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
+        from cellwall.engine.foundation import remove_foundation
+
+        from cellwall.engine.drain import collect_drained
+
+        with self._writing():
+            self._detach_all(force)
+            collect_drained(self._site, everything=True)
+            remove_foundation(self._site)
+
+    def uninstall(self, *, force: bool = False) -> None:
+        """`down`, and remove the record of this node: nothing of cellwall is left but its configuration."""
+        import shutil
+
+        self.down(force=force)
+        self.close()
+        shutil.rmtree(self.paths.run, ignore_errors=True)
+        shutil.rmtree(self.paths.state, ignore_errors=True)
+
+    def status(self) -> Status:
+        """Live compared with desired; changes nothing."""
+        from cellwall.engine.reconcile import status
+
+        with self._writing():
+            self._load_schema(self._site.foundation())
+            return status(self._site)
+
+    def reconcile(self) -> Reconciled:
+        """Repair exactly the difference between live and desired."""
+        from cellwall.engine.reconcile import reconcile
+
+        with self._writing():
+            self._load_schema(self._site.foundation())
+            left_behind = self._detach_abandoned()
+            return Reconciled((*left_behind, *reconcile(self._site).repaired))
+
+    def dns(self) -> tuple[Address, ...]:
+        """The resolvers that sandboxes are told."""
+        with self._writing():
+            self._ready()
+            body = self._site.journal.get("dns") or b"[]"
+        return tuple(ip_address(text) for text in msgspec.json.decode(body, type=list[str]))
+
+    def enable_bridge_netfilter(self) -> bool:
+        """Let bridged frames traverse the IP hooks too; False, with a warning logged, where the kernel cannot."""
+        from cellwall.engine.foundation import enable_bridge_netfilter
+
+        with self._writing():
+            self._ready()
+            return enable_bridge_netfilter(self._site)
+
+    def setup_security_chain(self) -> UpReport:
+        """B9-FORWARD and everything around it, as configured; the same as `up`."""
+        return self.up()
+
+    # ------------------------------------------------------------------ endpoints
+
+    def attach(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+    ) -> Endpoint:
+        """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments.
+
+        `netns` is the path of its network namespace; None makes one, kept at the endpoint's `netns` until detach.
+        Raises InvalidSpec, NotFound (no such namespace), AlreadyExists, Conflict, Exhausted, Unsupported.
+        """
+        request = AttachRequest(
+            container_id=container_id,
+            netns=None if netns is None else os.fspath(netns),
+            ifname=ifname,
+            tenant=tenant,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+            bindings=tuple(_binding(entry) for entry in expose),
+        )
+        return self.attach_many([request])[0]
+
+    def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """Attach all of these, in one transaction, or none."""
+        from cellwall.engine.requests import validate_request
+
+        for request in requests:
+            validate_request(request, self.settings)
+        bindings = [binding for request in requests for binding in request.bindings]
+        with self._writing():
+            found = self._ready(bindings)
+            return attach_endpoints(self._site, found, requests)
+
+    def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
+        """Close the endpoint; its links and flows are cleaned up behind. False where there was none."""
+        return self.detach_many([_key(container_id, ifname)]) == 1
+
+    def detach_many(self, keys: Sequence[EndpointKey]) -> int:
+        """Close all of these; returns how many there were."""
+        from cellwall.engine.detach import detach_endpoints
+
+        with self._writing():
+            if not any(self._site.journal.endpoint(key) for key in keys):
+                return 0
+            return detach_endpoints(self._site, self._ready(), keys)
+
+    def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
+        from cellwall.engine.expose import expose_port
+        from cellwall.engine.requests import validate_host_ports
+
+        key, wanted = _key(container_id, ifname), _binding(binding)
+        validate_host_ports(wanted, self.settings)
+        with self._writing():
+            self._ready([wanted])
+            return expose_port(self._site, key, wanted)
+
+    def expose_port(
+        self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
+    ) -> Endpoint:
+        """Publish one host port: from the node interface only, through B9-FORWARD."""
+        return self.expose(container_id, PortBinding(protocol, host_port, port), ifname=ifname)
+
+    def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Withdraw a port; flows that came by it stop at their next packet. Tolerates a port that is not published."""
+        from cellwall.engine.expose import unexpose_port
+
+        key, wanted = _key(container_id, ifname), _binding(binding)
+        with self._writing():
+            self._ready()
+            return unexpose_port(self._site, key, wanted)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All attached endpoints, by container and interface."""
+        with self._mutex:
+            return self._site.journal.endpoints("attached")
+
+    def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
+        """One attached endpoint; NotFound."""
+        from cellwall.engine.expose import attached_endpoint
+
+        with self._mutex:
+            return attached_endpoint(self._site, _key(container_id, ifname))
+
+    def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
+        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
+        from cellwall.engine.verify import verify_endpoint
+
+        with self._writing():
+            found = self._ready()
+            return verify_endpoint(self._site, found, _key(container_id, ifname))
+
+    # ------------------------------------------------------------------ inside
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._mutex, self._site.lock:
+            yield
+
+    def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
+        """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an
+        earlier process left half done is finished."""
+        found = self._site.current()
+        if found is None:
+            from cellwall.engine.foundation import lay_foundation
+
+            lay_foundation(self._site)
+            found = self._foundation()
+        self._load_schema(found)
+        if bindings:
+            from cellwall.engine.expose import ensure_forms
+
+            ensure_forms(self._site, found, bindings)
+            found = self._foundation()
+        if self._site.journal.unfinished() or self._site.journal.get("pending") is not None:
+            from cellwall.engine.recover import recover
+
+            recover(self._site, found)
+        return found
+
+    def _foundation(self) -> Foundation:
+        found = self._site.foundation()
+        if found is None:
+            raise Conflict("the node is not up")
+        return found
+
+    def _load_schema(self, found: Foundation | None) -> None:
+        if found is not None:
+            self._site.rules.schema = schema_of(found.usage)
+
+    def _detach_abandoned(self) -> tuple[str, ...]:
+        """Close what belonged to a `cellwall run` that died: nobody else will."""
+        from cellwall.adapters.owners import abandoned
+        from cellwall.engine.detach import detach_endpoints
+
+        lines = []
+        for owner in abandoned(self.paths.run):
+            attached = self._site.journal.endpoints("attached")
+            keys = [endpoint.key for endpoint in attached if endpoint.key.container_id == owner.container_id]
+            if keys:
+                detach_endpoints(self._site, self._ready(), keys)
+                lines.append(f"detached {owner.container_id}: the process that ran it is gone")
+            owner.forget()
+        return tuple(lines)
+
+    def _detach_all(self, force: bool) -> None:
+        endpoints = self._site.journal.endpoints()
+        if not endpoints:
+            return
+        if not force:
+            raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
+        from cellwall.engine.detach import detach_endpoints
+
+        detach_endpoints(self._site, self._ready(), [endpoint.key for endpoint in endpoints])
+
+
+def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
+    node = NodeObserver()
+    links = LinkLayer()
+    rules = NftRules()
+    sysctls = ProcSysctls()
+    store = Store(paths.run, sysctls.read("kernel/random/boot_id") or "")
+
+    def close() -> None:
+        for adapter in (store, rules, links, node):
+            adapter.close()
+
+    site = Site(
+        settings=settings,
+        settings_digest=hashlib.blake2s(repr(settings).encode()).hexdigest(),
+        program=__version__,
+        links=links,
+        rules=rules,
+        sysctls=sysctls,
+        node=node,
+        namespaces=ProcNamespaces(),
+        journal=store,
+        lock=WriterLock(paths.run / "writer.lock"),
+        netns_directory=str(paths.run / "netns"),
+    )
+    return cls(settings, paths, site, close)
+
+
+def _key(container_id: str, ifname: str) -> EndpointKey:
+    return EndpointKey(parse_container_id(container_id), parse_link_name(ifname, "ifname"))
+
+
+def _binding(entry: PortBinding | str) -> PortBinding:
+    return parse_binding(entry) if isinstance(entry, str) else entry

@@ -1,0 +1,273 @@
+"""Attach: journal first, kernel second, the interface up last.
+
+A batch of requests is one journal transaction and one element transaction. What fails unwinds in reverse and leaves
+nothing; what is killed leaves rows in phase `attaching`, which `cellwall.engine.recover` takes back.
+
+The order inside the kernel keeps every moment closed: the pair is made with its host end down, flags and neighbours
+before any rule knows it, then its elements, then the inside, and the host end up last. An endpoint without its
+elements passes nothing whatever its links do.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+
+import msgspec
+
+from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
+from cellwall.engine.drain import collect_drained
+from cellwall.engine.requests import AttachRequest, validate_request
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec
+from cellwall.ipam import Pool
+from cellwall.lower.nft.elements import changes, endpoint_elements
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.network import default_mac
+from cellwall.names import host_link
+
+MAX_BRIDGE_PORTS = 1023
+"""BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
+
+_LONGEST_FILE_NAME = 200
+
+
+class _Sandbox(msgspec.Struct, frozen=True):
+    """A request with its open namespace."""
+
+    request: AttachRequest
+    path: str
+    fd: int
+    device: int
+    inode: int
+
+
+def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+    """Attach every request or none; the caller holds the writer lock. Requests that are attached already, exactly as
+    asked, are answered with what they have."""
+    for request in requests:
+        validate_request(request, site.settings)
+    _refuse_twins(requests)
+    made: dict[EndpointKey, Endpoint] = {}
+    with ExitStack() as descriptors, ExitStack() as undo:
+        sandboxes: list[_Sandbox] = []
+        for request in requests:
+            existing = _existing(site, request)
+            if existing is not None:
+                made[request.key] = existing
+            else:
+                sandboxes.append(_open(site, request, descriptors, undo))
+        if sandboxes:
+            planned = _journal(site, found, sandboxes, undo)
+            wired = _wire(site, found, sandboxes, planned, undo)
+            with site.journal.transaction():
+                site.journal.write_endpoints(wired, "attached")
+            made |= {endpoint.key: endpoint for endpoint in wired}
+        undo.pop_all()
+    return tuple(made[request.key] for request in requests)
+
+
+def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
+    """The bridge port of an endpoint."""
+    return PortPlan(
+        host_index=endpoint.host_index,
+        bridge_index=found.bridge_index,
+        mac=endpoint.mac,
+        address4=endpoint.address4,
+        address6=endpoint.address6,
+    )
+
+
+def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
+    """Two requests of one batch must not be one endpoint, nor share a port."""
+    keys: set[EndpointKey] = set()
+    bindings: list[PortBinding] = []
+    for request in requests:
+        if request.key in keys:
+            raise InvalidSpec("container id", str(request.key), "is asked for twice in one batch")
+        keys.add(request.key)
+        for binding in request.bindings:
+            if bindings and any(binding.overlaps(other) for other in bindings):
+                raise InvalidSpec("expose.host_port", str(binding), "is asked for twice in one batch")
+        bindings += request.bindings
+
+
+def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
+    """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
+    row = site.journal.endpoint(request.key)
+    if row is None:
+        return None
+    endpoint, _ = row
+    same_place = (
+        endpoint.owns_netns
+        if request.netns is None
+        else site.namespaces.identity_of(request.netns) == (endpoint.netns_device, endpoint.netns_inode)
+    )
+    if not same_place:
+        raise AlreadyExists(f"container id: {request.key}: is attached to {endpoint.netns}")
+    asked = (
+        request.tenant in (None, endpoint.tenant)
+        and request.address4 in (None, endpoint.address4)
+        and request.mac in (None, endpoint.mac)
+        and (not request.bindings or set(request.bindings) == set(endpoint.bindings))
+    )
+    if not asked:
+        raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
+    return endpoint
+
+
+def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
+    """The sandbox's namespace, made where the request names none."""
+    path = request.netns
+    if path is None:
+        path = _own_netns(site, request.key)
+        try:
+            site.namespaces.create(path)
+        except AlreadyExists:
+            site.namespaces.remove(path)  # under the writer lock: left by a crash, no endpoint has it
+            site.namespaces.create(path)
+        undo.callback(site.namespaces.remove, path)
+    fd = site.namespaces.open_sandbox(path)
+    descriptors.callback(os.close, fd)
+    device, inode = site.namespaces.identity(fd)
+    holder = site.journal.in_netns(device, inode, request.ifname)
+    if holder is not None:
+        raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
+    return _Sandbox(request, path, fd, device, inode)
+
+
+def _own_netns(site: Site, key: EndpointKey) -> str:
+    name = key.container_id if key.ifname == "eth0" else f"{key.container_id}.{key.ifname}"
+    return os.path.join(site.netns_directory, name if len(name) <= _LONGEST_FILE_NAME else host_link("ns-", key))
+
+
+def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
+    """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
+    if site.journal.count() + len(sandboxes) > MAX_BRIDGE_PORTS:
+        raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
+    _refuse_taken(site, sandboxes)
+    try:
+        return _lease(site, found, sandboxes, undo)
+    except Exhausted:
+        if not collect_drained(site, everything=True):
+            raise
+    return _lease(site, found, sandboxes, undo)
+
+
+def _refuse_taken(site: Site, sandboxes: Sequence[_Sandbox]) -> None:
+    for sandbox in sandboxes:
+        request = sandbox.request
+        if request.mac is not None and (holder := site.journal.mac_holder(request.mac)) is not None:
+            raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
+        for binding in request.bindings:
+            refuse_bound(site, binding)
+
+
+def refuse_bound(site: Site, binding: PortBinding) -> None:
+    """Raise Conflict where another endpoint holds one of the host ports."""
+    holder = site.journal.binding_holder(binding)
+    if holder is not None:
+        raise Conflict(f"expose.host_port: {binding}: is taken by container {holder.container_id}")
+
+
+def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
+    network = site.settings.network
+    pool = Pool(
+        network, site.journal.leased(), site.journal.draining_addresses(), int(site.journal.get("cursor") or b"1")
+    )
+    with site.journal.transaction():
+        generations = site.journal.next_generations(len(sandboxes))
+        endpoints = []
+        for sandbox, generation in zip(sandboxes, generations, strict=True):
+            address4 = _address(site, pool, sandbox.request)
+            endpoints.append(_planned(site, found, sandbox, address4, generation))
+            site.journal.write_endpoints(endpoints[-1:], "attaching")
+        site.journal.put("cursor", str(pool.cursor).encode())
+    undo.callback(_forget, site, [endpoint.key for endpoint in endpoints])
+    return endpoints
+
+
+def _forget(site: Site, keys: list[EndpointKey]) -> None:
+    with site.journal.transaction():
+        site.journal.delete_endpoints(keys)
+
+
+def _address(site: Site, pool: Pool, request: AttachRequest) -> IPv4Address:
+    network = site.settings.network
+    if request.address4 is not None:
+        return pool.lease_address(request.address4)
+    if request.address6 is not None:
+        offset = int(request.address6) - int(network.subnet6.network_address)
+        return pool.lease_address(IPv4Address(int(network.subnet4.network_address) + offset))
+    return pool.lease()
+
+
+def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Address, generation: int) -> Endpoint:
+    request = sandbox.request
+    attempt = 0
+    while site.journal.host_link_taken(name := host_link(site.settings.network.veth_prefix, request.key, attempt)):
+        attempt += 1
+    return Endpoint(
+        key=request.key,
+        tenant=request.tenant or request.container_id,
+        host_link=name,
+        host_index=0,
+        mac=request.mac or default_mac(address4),
+        address4=address4,
+        address6=site.settings.network.address6(address4) if found.ipv6 else None,
+        generation=generation,
+        netns=sandbox.path,
+        netns_device=sandbox.device,
+        netns_inode=sandbox.inode,
+        owns_netns=request.netns is None,
+        bindings=request.bindings,
+    )
+
+
+def _wire(
+    site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], planned: Sequence[Endpoint], undo: ExitStack
+) -> list[Endpoint]:
+    """Everything the kernel has of these endpoints; each step's undoing is on the stack before the next begins."""
+    wired = []
+    for sandbox, endpoint in zip(sandboxes, planned, strict=True):
+        link = LinkPlan(endpoint.host_link, endpoint.key.ifname, endpoint.mac, found.mtu, found.bridge_index)
+        index = _create_pair(site, link, sandbox.fd)
+        endpoint = msgspec.structs.replace(endpoint, host_index=index)
+        plan = port_plan(found, endpoint)
+        undo.callback(site.links.reap)
+        undo.callback(site.links.retire, plan, endpoint.host_link)
+        site.links.lock_port(plan)
+        wired.append(endpoint)
+    elements = [owned for endpoint in wired for owned in endpoint_elements(endpoint)]
+    site.rules.apply(changes("add", elements))
+    undo.callback(site.rules.apply, changes("delete", elements))
+    for sandbox, endpoint in zip(sandboxes, wired, strict=True):
+        site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.fd)
+    for endpoint in wired:
+        site.links.open_port(endpoint.host_index)
+    return wired
+
+
+def _create_pair(site: Site, link: LinkPlan, netns_fd: int) -> int:
+    """A retired pair may still hold the name inside a sandbox that is attached again: reap, and try once more."""
+    try:
+        return site.links.create_pair(link, netns_fd)
+    except AlreadyExists:
+        if not site.links.reap():
+            raise
+    return site.links.create_pair(link, netns_fd)
+
+
+def _sandbox_plan(site: Site, endpoint: Endpoint) -> SandboxPlan:
+    network = site.settings.network
+    return SandboxPlan(
+        ifname=endpoint.key.ifname,
+        address4=endpoint.address4,
+        prefixlen4=network.subnet4.prefixlen,
+        gateway4=network.gateway4,
+        gateway_mac=network.bridge_mac,
+        address6=endpoint.address6,
+        prefixlen6=network.subnet6.prefixlen,
+        gateway6=network.gateway6 if endpoint.address6 is not None else None,
+    )

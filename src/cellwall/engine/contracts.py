@@ -1,0 +1,224 @@
+"""What the engine needs from the outside: the kernel's links, its rules, its facts, and a store.
+
+Few verbs, finished values: an adapter decides nothing. Every call is made in the node's network namespace by the
+thread that opened the adapter; a sandbox's namespace is given as a descriptor.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal, Protocol
+
+import msgspec
+
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.facts import NodeFacts
+from cellwall.model.network import Network
+from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Scalar, TableFamily
+
+Phase = Literal["attaching", "attached", "detaching"]
+"""How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash."""
+
+
+class LinkPlan(msgspec.Struct, frozen=True):
+    """A veth pair to make: the host end on the bridge, the peer made inside the sandbox in the same message."""
+
+    host_link: str
+    ifname: str
+    mac: int
+    mtu: int
+    bridge_index: int
+
+
+class SandboxPlan(msgspec.Struct, frozen=True):
+    """What the inside of a sandbox gets. IPv6 is None where the endpoint has none; the interface then has
+    disable_ipv6 set."""
+
+    ifname: str
+    address4: IPv4Address
+    prefixlen4: int
+    gateway4: IPv4Address
+    gateway_mac: int
+    address6: IPv6Address | None = None
+    prefixlen6: int = 64
+    gateway6: IPv6Address | None = None
+
+
+class PortPlan(msgspec.Struct, frozen=True):
+    """A bridge port to lock: its flags, its static forwarding entry and the permanent neighbours on the bridge."""
+
+    host_index: int
+    bridge_index: int
+    mac: int
+    address4: IPv4Address
+    address6: IPv6Address | None = None
+
+
+class ObservedLink(msgspec.Struct, frozen=True):
+    """A link as the kernel has it. `master` 0: none. `kind` as `ip -d link` names it ("" for hardware)."""
+
+    index: int
+    name: str
+    kind: str
+    master: int
+    mtu: int
+    mac: int
+    up: bool
+    group: int
+    alias: str
+
+
+class ObservedSandbox(msgspec.Struct, frozen=True):
+    """The interface inside a sandbox; `default_routes` are the IP versions whose default route leads by it."""
+
+    mac: int
+    up: bool
+    mtu: int
+    addresses: tuple[IPv4Address | IPv6Address, ...]
+    default_routes: tuple[int, ...]
+
+
+class Links(Protocol):
+    """The node's links, addresses, neighbours and forwarding entries."""
+
+    def ensure_bridge(self, network: Network, *, ipv6: bool, mtu: int) -> int:
+        """Make our bridge with its gateway addresses (nodad), up; return its index. Idempotent. Raises Conflict
+        where something of that name exists that we did not make."""
+
+    def delete_bridge(self, network: Network) -> None:
+        """Remove our bridge; tolerates absence, refuses a foreign one with Conflict."""
+
+    def create_pair(self, plan: LinkPlan, netns_fd: int) -> int:
+        """Make the pair in one message, host end down and enslaved; return the host end's index. Raises
+        AlreadyExists when the host name or the interface inside the sandbox is taken."""
+
+    def lock_port(self, plan: PortPlan) -> None:
+        """Every bridge port flag, the static FDB entry, the permanent neighbours of both families."""
+
+    def configure_sandbox(self, plan: SandboxPlan, netns_fd: int) -> None:
+        """Addresses (nodad), permanent neighbours of the gateway, link up, routes, loopback up."""
+
+    def open_port(self, host_index: int) -> None:
+        """Host end up: the last step of an attach."""
+
+    def retire(self, plan: PortPlan, host_link: str) -> None:
+        """Close the port at once: down, into the reaper group; its neighbours removed. Tolerates absence."""
+
+    def reap(self) -> int:
+        """Delete the retired links, by group; return how many links were in it. May take long: background work."""
+
+    def delete(self, link: ObservedLink) -> None:
+        """Delete a link of ours and wait for it; tolerates absence. Checks name and index: an index may be reused."""
+
+    def enslave(self, host_index: int, bridge_index: int) -> None:
+        """Make a link a port of the bridge; tolerates one that is."""
+
+    def inspect_sandbox(self, ifname: str, netns_fd: int) -> ObservedSandbox | None:
+        """The interface inside a sandbox, None where it is not there."""
+
+    def observe(self) -> tuple[ObservedLink, ...]:
+        """All links of the node."""
+
+    def find(self, name: str) -> ObservedLink | None:
+        """One link by name."""
+
+
+class Rules(Protocol):
+    """The rules of one mechanism (nftables). `schema` gives the definition of every set that elements go to; the
+    engine sets it to what is in force."""
+
+    schema: Mapping[tuple[TableFamily, str, str], NamedSet]
+
+    def load(self, text: str) -> None:
+        """One transaction from text. Raises KernelError with the refused lines; then nothing has changed."""
+
+    def apply(self, changes: Sequence[ElementChange]) -> None:
+        """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
+        one that is absent raise KernelError (EEXIST, ENOENT) and change nothing. A missing table: ENOENT."""
+
+    def elements(
+        self, family: TableFamily, table: str, set_name: str
+    ) -> frozenset[tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]]:
+        """The present (key, data) pairs of a set, as typed values."""
+
+    def shape(self) -> str:
+        """A digest of our tables without their elements, or "" where one is missing: equal digests, equal rules."""
+
+    def purge_flows(self, generations: Iterable[int]) -> None:
+        """Delete the conntrack entries that carry one of these marks."""
+
+
+class Sysctls(Protocol):
+    """Kernel settings of the calling thread's network namespace, by dotted or slashed name."""
+
+    def read(self, name: str) -> str | None:
+        """The present value, None where the kernel has no such setting."""
+
+    def write(self, name: str, value: str) -> bool:
+        """Set it; False where the kernel has no such setting or it cannot be written."""
+
+    def load_module(self, name: str) -> bool:
+        """Ask the kernel to load a module; False where that is impossible."""
+
+
+class Node(Protocol):
+    """The node's facts."""
+
+    def observe(self) -> NodeFacts:
+        """Read everything compile needs: one dump of addresses and of routes, the features, the resolvers."""
+
+    def fingerprint(self) -> str:
+        """A cheap digest (well under a millisecond, whatever the number of bridge ports) of addresses, on-link
+        routes and default routes; a change of it means `observe` would differ."""
+
+
+class Namespaces(Protocol):
+    """Network namespaces of sandboxes."""
+
+    def open_sandbox(self, path: str) -> int:
+        """A descriptor of the namespace at `path`. Raises NotFound, or InvalidSpec for the node's own."""
+
+    def identity(self, fd: int) -> tuple[int, int]:
+        """(device, inode)."""
+
+    def identity_of(self, path: str) -> tuple[int, int] | None:
+        """(device, inode) of what is at `path` now; None where nothing is."""
+
+    def create(self, path: str) -> None:
+        """Make a new namespace, kept alive by a mount at `path`. Raises AlreadyExists."""
+
+    def remove(self, path: str) -> None:
+        """Unmount and unlink; the kernel takes its links with it. Tolerates absence."""
+
+
+class Lock(Protocol):
+    """The writer lock of one node: over journal, kernel and commit."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class Journal(Protocol):
+    """The store of this boot (see `cellwall.adapters.store`, the only implementation: SQLite is its own fake)."""
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+    def get(self, key: str) -> bytes | None: ...
+    def put(self, key: str, value: bytes) -> None: ...
+    def drop(self, key: str) -> None: ...
+    def next_generations(self, count: int) -> range: ...
+    def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None: ...
+    def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]: ...
+    def unfinished(self) -> bool: ...
+    def count(self) -> int: ...
+    def in_netns(self, device: int, inode: int, ifname: str) -> EndpointKey | None: ...
+    def mac_holder(self, mac: int) -> EndpointKey | None: ...
+    def host_link_taken(self, host_link: str) -> bool: ...
+    def write_endpoints(self, endpoints: Sequence[Endpoint], phase: Phase) -> None: ...
+    def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None: ...
+    def binding_holder(self, binding: PortBinding) -> EndpointKey | None: ...
+    def leased(self) -> list[IPv4Address]: ...
+    def add_draining(self, endpoints: Iterable[Endpoint]) -> None: ...
+    def draining(self) -> tuple[Endpoint, ...]: ...
+    def draining_addresses(self) -> list[IPv4Address]: ...
+    def delete_draining(self, addresses: Iterable[IPv4Address]) -> None: ...

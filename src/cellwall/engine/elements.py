@@ -1,0 +1,41 @@
+"""Desired and live elements: their difference, and its repair."""
+
+from cellwall.engine.desired import desired_elements
+from cellwall.engine.site import Site
+from cellwall.errors import KernelError
+from cellwall.lower.nft.elements import Owned, changes
+from cellwall.ruleset.types import Element
+
+_OF_THE_NODE = ("floor", "opened", "services")
+"""Sets whose content is the node's, not endpoints': they are part of the ruleset."""
+
+
+def element_drift(site: Site) -> tuple[set[Owned], set[Owned]]:
+    """(missing, surplus) elements of all endpoints that the journal has as attached. Raises KernelError (ENOENT)
+    where a whole set is missing."""
+    desired = desired_elements(site.journal.endpoints("attached"))
+    live: set[Owned] = set()
+    for (family, table, name), named in site.rules.schema.items():
+        if named.dynamic or name.startswith(_OF_THE_NODE):
+            continue
+        live |= {(family, name, Element(key, data)) for key, data in site.rules.elements(family, table, name)}
+    return desired - live, live - desired
+
+
+def repair_elements(site: Site) -> tuple[str, ...]:
+    """Make live elements what the journal says, in one transaction; what was repaired, a line each. Does nothing
+    where our tables are missing: laying the foundation brings the elements with it."""
+    try:
+        missing, surplus = element_drift(site)
+    except KernelError:
+        return ()
+    repairs = (*changes("delete", list(surplus)), *changes("add", list(missing)))
+    site.rules.apply(repairs)
+    return drift_lines(missing, surplus)
+
+
+def drift_lines(missing: set[Owned], surplus: set[Owned]) -> tuple[str, ...]:
+    """One line an element, in a stable order."""
+    lines = [f"missing element in {family} {name}: {element.key}" for family, name, element in missing]
+    lines += [f"unknown element in {family} {name}: {element.key}" for family, name, element in surplus]
+    return tuple(sorted(lines))

@@ -1,0 +1,85 @@
+"""Publish and withdraw ports of an attached endpoint, each in one element transaction.
+
+Withdrawing gives the endpoint a new policy version: flows that the old one decided walk the policy again at their
+next packet, and those that came by the withdrawn port end there.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from cellwall.compile.usage import usage_of
+from cellwall.engine.attach import refuse_bound
+from cellwall.engine.elements import repair_elements
+from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.requests import validate_host_ports
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import Conflict, KernelError, NotFound
+from cellwall.lower.nft.elements import changes, endpoint_elements
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+
+_KEPT_GENERATIONS = 64
+"""How many former policy versions a flow may be idle through and still be judged anew instead of dropped."""
+
+
+def expose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
+    """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
+    endpoint = attached_endpoint(site, key)
+    if binding in endpoint.bindings:
+        return endpoint
+    validate_host_ports(binding, site.settings)
+    refuse_bound(site, binding)
+    _refuse_foreign_family(endpoint, binding)
+    return _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
+
+
+def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
+    """Withdraw a port; open flows that came by it stop at their next packet. Tolerates absence."""
+    endpoint = attached_endpoint(site, key)
+    if binding not in endpoint.bindings:
+        return endpoint
+    left = tuple(other for other in endpoint.bindings if other != binding)
+    with site.journal.transaction():
+        generation = site.journal.next_generations(1)[0]
+    past = (*endpoint.past_generations, endpoint.generation)[-_KEPT_GENERATIONS:]
+    after = msgspec.structs.replace(endpoint, bindings=left, generation=generation, past_generations=past)
+    return _change(site, endpoint, after)
+
+
+def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding]) -> None:
+    """Load the rules that these bindings need, before anything is journalled, where no binding needed them yet."""
+    needed = usage_of(bindings)
+    if found.usage.union(needed) != found.usage:
+        lay_foundation(site, found.usage.union(needed))
+
+
+def attached_endpoint(site: Site, key: EndpointKey) -> Endpoint:
+    """The endpoint, or NotFound."""
+    row = site.journal.endpoint(key)
+    if row is None:
+        raise NotFound(f"container id: {key}: is not attached")
+    return row[0]
+
+
+def _change(site: Site, before: Endpoint, after: Endpoint) -> Endpoint:
+    """From one state of an endpoint to another: journal, then one transaction of the difference. A crash between
+    the two leaves live elements that differ from the journal; `pending` makes the next operation compare them."""
+    old, new = set(endpoint_elements(before)), set(endpoint_elements(after))
+    with site.journal.transaction():
+        site.journal.write_endpoints([after], "attached")
+        site.journal.put("pending", b"elements")
+    try:
+        site.rules.apply((*changes("delete", list(old - new)), *changes("add", list(new - old))))
+    except KernelError:
+        with site.journal.transaction():
+            site.journal.write_endpoints([before], "attached")
+        repair_elements(site)
+        raise
+    with site.journal.transaction():
+        site.journal.drop("pending")
+    return after
+
+
+def _refuse_foreign_family(endpoint: Endpoint, binding: PortBinding) -> None:
+    if binding.bind is not None and binding.bind.version == 6 and endpoint.address6 is None:
+        raise Conflict(f"expose.bind: {binding.bind}: the endpoint has no IPv6 address")

@@ -1,0 +1,174 @@
+"""`up`, `down`, `uninstall`: what stands on the node before any endpoint does.
+
+Order, so that no moment is open: rules first (they match the names of links that do not exist yet), then the
+bridge, then forwarding, then bridge-nf-call. A setting's former value is journalled before it is changed and is
+what `uninstall` puts back.
+"""
+
+import logging
+from collections.abc import Callable
+from ipaddress import ip_network
+
+import msgspec
+
+from cellwall.compile.assemble import ipv6_enabled, uplink_of
+from cellwall.compile.resolvers import choose_resolvers
+from cellwall.compile.usage import Usage, usage_of
+from cellwall.engine import kernel_settings as kernel
+from cellwall.engine.desired import desired_ruleset, digests, with_endpoints
+from cellwall.engine.requests import UpReport
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import Conflict, InvalidSpec, Unsupported, printable
+from cellwall.lower.nft.sets import schema_of
+from cellwall.model.facts import NodeFacts
+from cellwall.names import LINK_ALIAS
+from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
+from cellwall.ruleset.types import Ruleset
+
+_log = logging.getLogger("cellwall")
+_Load = Callable[[Ruleset, str], tuple[str, bool]]
+
+
+def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
+    """Bring the node to what the configuration says; the caller holds the writer lock. Idempotent.
+
+    `extra`: forms of exposure that rules must exist for although no binding uses them yet.
+    """
+    before = site.foundation()
+    facts = kernel.original_facts(site, site.node.observe())
+    uplink = _uplink(site, facts, before)
+    _refuse_overlaps(site, facts)
+    _refuse_foreign_bridge(site)
+    usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
+    usage = usage.union(extra or Usage())
+    ipv6 = ipv6_enabled(site.settings, facts)
+    loaded = setup_security_chain(site, facts, usage, uplink)
+    mtu = site.settings.network.mtu or facts.uplink_mtu
+    bridge_index = site.links.ensure_bridge(site.settings.network, ipv6=ipv6, mtu=mtu)
+    fingerprint = site.node.fingerprint()
+    again = kernel.original_facts(site, site.node.observe())
+    loaded = setup_security_chain(site, again, usage, uplink) or loaded
+    changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
+    bridged = enable_bridge_netfilter(site)
+    rules, sets = digests(desired_ruleset(site.settings, again, usage, uplink))
+    found = Foundation(
+        fingerprint=fingerprint,
+        settings=site.settings_digest,
+        program=site.program,
+        uplink=uplink,
+        bridge_index=bridge_index,
+        mtu=mtu,
+        ipv6=ipv6,
+        usage=usage,
+        rules=rules,
+        sets=sets,
+        shape=site.rules.shape(),
+        bridge_netfilter=bridged,
+    )
+    dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
+    with site.journal.transaction():
+        site.journal.put("foundation", msgspec.json.encode(found))
+        site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
+    return UpReport(
+        changed=loaded or changed or before != found,
+        uplink=uplink,
+        ipv6=ipv6,
+        dns=dns,
+        warnings=_warnings(site, again, found, origin),
+    )
+
+
+def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str) -> bool:
+    """Load B9-FORWARD and everything around it, in one transaction; whether anything had to be loaded.
+
+    Live rules that are exactly what the last `up` left are refreshed with their sets kept; anything else is
+    replaced whole, with the elements of every attached endpoint.
+    """
+    ruleset = desired_ruleset(site.settings, facts, usage, uplink)
+    rules, sets = digests(ruleset)
+    before = site.foundation()
+    shape = site.rules.shape()
+    intact = before is not None and shape != "" and shape == before.shape
+    site.rules.schema = schema_of(usage)
+    if before is not None and intact and before.rules == rules:
+        return False
+    if before is not None and intact and before.sets == sets:
+        site.rules.load(render_refresh(ruleset))
+    else:
+        site.rules.load(render_replacement(with_endpoints(ruleset, site.journal.endpoints("attached"))))
+    if before is not None:
+        _note_rules(site, before, rules, sets, usage)
+    return True
+
+
+def enable_bridge_netfilter(site: Site) -> bool:
+    """Let bridged frames traverse the IP hooks too, once the pins are in; False, with a warning, where the kernel
+    has no br_netfilter. Nothing relies on it: the pins and the isolated ports carry layer 2."""
+    if kernel.enable_bridge_netfilter(site):
+        return True
+    _log.warning("br_netfilter is not available: bridge-nf-call-iptables stays off; the pins carry layer 2 alone")
+    return False
+
+
+def remove_foundation(site: Site) -> None:
+    """Rules, bridge and settings as they were before the first `up`; the caller has detached everything."""
+    found = site.foundation()
+    site.links.delete_bridge(site.settings.network)
+    kernel.restore_settings(site)
+    facts = NodeFacts(boot_id="")
+    ruleset = desired_ruleset(site.settings, facts, found.usage if found else Usage(), found.uplink if found else "")
+    site.rules.load(render_removal(ruleset))
+    with site.journal.transaction():
+        site.journal.drop("foundation")
+
+
+def _note_rules(site: Site, before: Foundation, rules: str, sets: str, usage: Usage) -> None:
+    """A crash between loading and the end of `up` must find the rules that are live on record."""
+    found = msgspec.structs.replace(before, rules=rules, sets=sets, usage=usage, shape=site.rules.shape())
+    with site.journal.transaction():
+        site.journal.put("foundation", msgspec.json.encode(found))
+
+
+def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
+    uplink = uplink_of(site.settings, facts)
+    if not uplink and before is not None:
+        return before.uplink  # the default route is gone: nothing leaves by another interface meanwhile
+    if not uplink:
+        raise Unsupported("node.interface: the node has no default route, and no interface is configured")
+    if uplink == site.settings.network.bridge:
+        raise InvalidSpec("node.interface", uplink, "is the bridge of the network")
+    if site.links.find(uplink) is None:
+        raise InvalidSpec("node.interface", uplink, "does not exist")
+    return uplink
+
+
+def _refuse_overlaps(site: Site, facts: NodeFacts) -> None:
+    network = site.settings.network
+    for route in facts.on_link:
+        other = ip_network(route.prefix, strict=False)
+        own = network.subnet4 if other.version == 4 else network.subnet6
+        if route.interface != network.bridge and other.prefixlen and own.overlaps(other):
+            field = f"network.subnet{other.version}"
+            raise Conflict(f"{field}: {own}: overlaps {other} on interface {route.interface}")
+
+
+def _refuse_foreign_bridge(site: Site) -> None:
+    """Before the first rule is loaded: a refused request leaves nothing behind, and the bridge is made later."""
+    link = site.links.find(site.settings.network.bridge)
+    if link is not None and (link.kind != "bridge" or link.alias != LINK_ALIAS):
+        kind = link.kind or "interface"
+        raise Conflict(f"network.bridge: {printable(link.name)} is a {kind} that cellwall did not make")
+
+
+def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> tuple[str, ...]:
+    warnings = []
+    if not found.bridge_netfilter:
+        warnings.append("br_netfilter is not available: bridge-nf-call stays off; the pins carry layer 2 alone")
+    if not found.ipv6 and site.settings.ipv6 != "off":
+        reason = "cannot translate it" if facts.features.ipv6 else "has it disabled"
+        warnings.append(f"no IPv6 in sandboxes: the kernel {reason}")
+    if not uplink_of(site.settings, facts):
+        warnings.append(f"the default route is gone; {found.uplink} stays the only way out")
+    if origin != "network.dns" and not origin.startswith("the node"):
+        warnings.append(f"sandboxes are told {origin}")
+    return tuple(warnings)

@@ -1,0 +1,103 @@
+"""Kernel settings that `up` changes, and how `uninstall` puts them back.
+
+The bridge is ours and goes with its settings; the uplink and the global ones are the node's. Forwarding is turned on
+per interface, so that no other network of the node is routed; where a kernel has that for IPv4 only (before 6.17),
+IPv6 forwarding is global and the forward hook drops what is not ours.
+"""
+
+import msgspec
+
+from cellwall.engine.site import Site
+from cellwall.model.facts import NodeFacts
+
+_BRIDGE4 = {
+    "forwarding": "1",
+    "accept_redirects": "0",
+    "send_redirects": "0",
+    "accept_source_route": "0",
+    "route_localnet": "0",
+    "proxy_arp": "0",
+    "rp_filter": "1",
+    "arp_ignore": "1",
+}
+_BRIDGE6 = {"accept_ra": "0", "autoconf": "0", "accept_redirects": "0", "seg6_enabled": "0"}
+_BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+
+
+def original_facts(site: Site, facts: NodeFacts) -> NodeFacts:
+    """Facts with the forwarding state from before cellwall changed it."""
+    before = _before(site)
+    every = before.get("net/ipv6/conf/all/forwarding")
+    return facts if every is None else msgspec.structs.replace(facts, forwarding6=every == "1")
+
+
+def apply_settings(site: Site, uplink: str, *, ipv6: bool) -> bool:
+    """Everything but bridge-nf-call; whether anything changed."""
+    bridge = site.settings.network.bridge
+    wanted = {f"net/ipv4/conf/{bridge}/{name}": value for name, value in _BRIDGE4.items()}
+    wanted[f"net/ipv4/conf/{uplink}/forwarding"] = "1"
+    if ipv6:
+        wanted |= {f"net/ipv6/conf/{bridge}/{name}": value for name, value in _BRIDGE6.items()}
+        wanted |= _forwarding6(site, bridge, uplink)
+    changed = [_set(site, name, value) for name, value in wanted.items()]
+    return any(changed)
+
+
+def enable_bridge_netfilter(site: Site) -> bool:
+    """Set both bridge-nf-call settings; False where the kernel has none and none can be loaded."""
+    if site.sysctls.read(_BRIDGE_NETFILTER[0]) is None:
+        site.sysctls.load_module("br_netfilter")
+    if site.sysctls.read(_BRIDGE_NETFILTER[0]) is None:
+        return False
+    for name in _BRIDGE_NETFILTER:
+        _set(site, name, "1")
+    return all(site.sysctls.read(name) == "1" for name in _BRIDGE_NETFILTER)
+
+
+def restore_settings(site: Site) -> None:
+    """Put former values back, last change first; a value that somebody changed since stays."""
+    written = _record(site, "settings_written")
+    for name, value in reversed(_before(site).items()):
+        if site.sysctls.read(name) == written.get(name):
+            site.sysctls.write(name, value)
+    with site.journal.transaction():
+        site.journal.drop("settings_before")
+        site.journal.drop("settings_written")
+
+
+def _forwarding6(site: Site, bridge: str, uplink: str) -> dict[str, str]:
+    own = f"net/ipv6/conf/{bridge}/force_forwarding"
+    if site.sysctls.read(own) is not None:
+        return {own: "1", f"net/ipv6/conf/{uplink}/force_forwarding": "1"}
+    # A router ignores router advertisements unless accept_ra is 2: without it the node would lose its own route
+    # (Documentation/networking/ip-sysctl.rst, accept_ra).
+    listening = {
+        f"net/ipv6/conf/{uplink}/accept_ra": "2"
+        for value in (site.sysctls.read(f"net/ipv6/conf/{uplink}/accept_ra"),)
+        if value == "1"
+    }
+    return {**listening, "net/ipv6/conf/all/forwarding": "1"}
+
+
+def _set(site: Site, name: str, value: str) -> bool:
+    present = site.sysctls.read(name)
+    if present is None or present == value:
+        return False
+    own = f"/conf/{site.settings.network.bridge}/" in name
+    if not own:
+        before, written = _before(site), _record(site, "settings_written")
+        before.setdefault(name, present)
+        written[name] = value
+        with site.journal.transaction():
+            site.journal.put("settings_before", msgspec.json.encode(before))
+            site.journal.put("settings_written", msgspec.json.encode(written))
+    return site.sysctls.write(name, value)
+
+
+def _before(site: Site) -> dict[str, str]:
+    return _record(site, "settings_before")
+
+
+def _record(site: Site, key: str) -> dict[str, str]:
+    body = site.journal.get(key)
+    return {} if body is None else msgspec.json.decode(body, type=dict[str, str])

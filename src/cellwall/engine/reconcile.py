@@ -1,0 +1,124 @@
+"""Reconcile: make live what the journal says, exactly the difference; status: only tell it.
+
+Beyond what `recover` does at every operation: rules, elements, bridge ports, orphaned links and namespaces, sandboxes
+that vanished without a detach, addresses that drained.
+"""
+
+from cellwall.engine.attach import port_plan
+from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.detach import detach_endpoints
+from cellwall.engine.drain import collect_drained
+from cellwall.engine.elements import drift_lines, element_drift, repair_elements
+from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.recover import recover
+from cellwall.engine.requests import Reconciled, Status
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import KernelError
+from cellwall.model.endpoint import Endpoint
+from cellwall.names import REAPER_GROUP
+
+
+def reconcile(site: Site) -> Reconciled:
+    """Repair; the caller holds the writer lock. A second call right after finds nothing."""
+    before = site.foundation()
+    repaired = [line for line in _rules_drift(site, before)]
+    report = lay_foundation(site)
+    found = site.foundation()
+    assert found is not None
+    if report.changed and not repaired and before is not None:
+        repaired.append("the foundation was not as configured")
+    repaired += recover(site, found)
+    repaired += repair_elements(site)
+    vanished = [endpoint for endpoint in site.journal.endpoints("attached") if _vanished(site, endpoint)]
+    detach_endpoints(site, found, [endpoint.key for endpoint in vanished])
+    repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in vanished]
+    repaired += _repair_ports(site, found)
+    repaired += _delete_orphans(site)
+    collect_drained(site, everything=True)
+    return Reconciled(tuple(repaired))
+
+
+def status(site: Site) -> Status:
+    """The difference between desired and live, without touching either."""
+    found = site.foundation()
+    drift = [*_rules_drift(site, found)]
+    warnings = []
+    if found is not None:
+        if site.current() is None:
+            warnings.append("the node's addresses, routes or configuration changed since `up`")
+        try:
+            drift += drift_lines(*element_drift(site))
+        except KernelError as error:
+            drift.append(f"sets cannot be read: {error}")
+        links = {link.name: link for link in site.links.observe()}
+        for endpoint in site.journal.endpoints("attached"):
+            drift += port_drift(found, endpoint, links.get(endpoint.host_link))
+        drift += [f"unknown link {link.name}" for link in _orphans(site, links)]
+    if site.journal.unfinished() or site.journal.get("pending") is not None:
+        drift.append("an operation was interrupted")
+    return Status(
+        up=found is not None,
+        endpoints=site.journal.count(),
+        pending=len(site.journal.draining_addresses()),
+        drift=tuple(drift),
+        warnings=tuple(warnings),
+    )
+
+
+def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None) -> list[str]:
+    """What is wrong with the host end of an endpoint."""
+    if link is None or link.index != endpoint.host_index:
+        return [f"link {endpoint.host_link} of {endpoint.key} is gone"]
+    lines = []
+    if link.master != found.bridge_index:
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
+    if not link.up:
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} is down")
+    return lines
+
+
+def _rules_drift(site: Site, found: Foundation | None) -> list[str]:
+    if found is None:
+        return []
+    shape = site.rules.shape()
+    if not shape:
+        return ["our tables are missing"]
+    return [] if shape == found.shape else ["our rules were changed"]
+
+
+def _vanished(site: Site, endpoint: Endpoint) -> bool:
+    """The namespace is gone for certain: its link went with it. A path that no longer leads there is not enough."""
+    link = site.links.find(endpoint.host_link)
+    return link is None or link.index != endpoint.host_index
+
+
+def _repair_ports(site: Site, found: Foundation) -> list[str]:
+    repaired = []
+    links = {link.name: link for link in site.links.observe()}
+    for endpoint in site.journal.endpoints("attached"):
+        wrong = port_drift(found, endpoint, links.get(endpoint.host_link))
+        if wrong:
+            site.links.enslave(endpoint.host_index, found.bridge_index)
+        site.links.lock_port(port_plan(found, endpoint))
+        if wrong:
+            site.links.open_port(endpoint.host_index)
+        repaired += wrong
+    return repaired
+
+
+def _orphans(site: Site, links: dict[str, ObservedLink]) -> list[ObservedLink]:
+    """Links with our prefix that nobody knows. Whatever they are, they pass nothing; waiting ones are no orphans."""
+    known = {endpoint.host_link for endpoint in (*site.journal.endpoints(), *site.journal.draining())}
+    prefix = site.settings.network.veth_prefix
+    return [
+        link
+        for link in links.values()
+        if link.name.startswith(prefix) and link.name not in known and link.group != REAPER_GROUP
+    ]
+
+
+def _delete_orphans(site: Site) -> list[str]:
+    orphans = _orphans(site, {link.name: link for link in site.links.observe()})
+    for link in orphans:
+        site.links.delete(link)
+    return [f"deleted the unknown link {link.name}" for link in orphans]

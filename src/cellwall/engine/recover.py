@@ -1,0 +1,42 @@
+"""After a crash: every operation that was begun is taken back or finished, before anything else is done.
+
+A row in phase `attaching` is taken back (its process never told anybody that it was attached), one in phase
+`detaching` is finished (closing is always right), and live elements are compared with the journal as a whole, because
+a dead process cannot say which of its elements it had added.
+"""
+
+from cellwall.engine.detach import finish_detach
+from cellwall.engine.elements import repair_elements
+from cellwall.engine.site import Foundation, Site
+from cellwall.model.endpoint import Endpoint
+
+
+def recover(site: Site, found: Foundation) -> tuple[str, ...]:
+    """Finish what others left; the caller holds the writer lock. What was repaired, a line each."""
+    if not site.journal.unfinished() and site.journal.get("pending") is None:
+        return ()
+    repaired = repair_elements(site)
+    half_made = site.journal.endpoints("attaching")
+    for endpoint in half_made:
+        _take_back(site, endpoint)
+    closing = site.journal.endpoints("detaching")
+    if closing:
+        finish_detach(site, found, closing)
+    with site.journal.transaction():
+        site.journal.drop("pending")
+    return (
+        *repaired,
+        *(f"took back the half-made attachment of {endpoint.key}" for endpoint in half_made),
+        *(f"finished the detachment of {endpoint.key}" for endpoint in closing),
+    )
+
+
+def _take_back(site: Site, endpoint: Endpoint) -> None:
+    """The link by name: its index was never written down. It is not draining, so it is deleted at once."""
+    link = site.links.find(endpoint.host_link)
+    if link is not None:
+        site.links.delete(link)
+    if endpoint.owns_netns:
+        site.namespaces.remove(endpoint.netns)
+    with site.journal.transaction():
+        site.journal.delete_endpoints([endpoint.key])

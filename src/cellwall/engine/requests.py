@@ -1,0 +1,107 @@
+"""What callers ask of the engine and what they are told."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Address
+from cellwall.model.endpoint import EndpointKey, PortBinding, validate_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.network import Network, default_mac
+from cellwall.model.settings import Settings
+
+
+class AttachRequest(msgspec.Struct, frozen=True):
+    """One sandbox to attach. `netns` None: cellwall makes a namespace and removes it at detach. `tenant` None: the
+    container is its own tenant. `address6` can only be the one that belongs to `address4`."""
+
+    container_id: str
+    netns: str | None = None
+    ifname: str = "eth0"
+    tenant: str | None = None
+    address4: IPv4Address | None = None
+    address6: IPv6Address | None = None
+    mac: int | None = None
+    bindings: tuple[PortBinding, ...] = ()
+
+    @property
+    def key(self) -> EndpointKey:
+        return EndpointKey(self.container_id, self.ifname)
+
+
+class UpReport(msgspec.Struct, frozen=True):
+    """What `up` found and did."""
+
+    changed: bool
+    uplink: str
+    ipv6: bool
+    dns: tuple[Address, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """`drift`: differences between desired and live, one line each. `pending`: addresses that drain."""
+
+    up: bool
+    endpoints: int
+    pending: int
+    drift: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """What was repaired, one line each; empty when live was as desired."""
+
+    repaired: tuple[str, ...] = ()
+
+
+def validate_request(request: AttachRequest, settings: Settings) -> None:
+    """Raise InvalidSpec for the first field that is wrong whatever the state; changes nothing."""
+    network = settings.network
+    parse_container_id(request.container_id)
+    parse_link_name(request.ifname, "ifname")
+    if request.ifname == "lo":
+        raise InvalidSpec("ifname", request.ifname, "is the loopback interface")
+    if request.tenant is not None:
+        parse_tenant(request.tenant)
+    if request.mac is not None:
+        _validate_mac(request.mac, request.address4, network)
+    if request.address6 is not None:
+        _validate_address6(request.address6, request.address4, network)
+    seen: list[PortBinding] = []
+    for binding in request.bindings:
+        validate_host_ports(binding, settings)
+        if any(binding.overlaps(other) for other in seen):
+            raise InvalidSpec("expose.host_port", str(binding), "is asked for twice")
+        seen.append(binding)
+
+
+def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
+    """A binding must be valid and must not share a port with masqueraded flows."""
+    validate_binding(binding)
+    low, high = settings.nat_ports
+    if binding.host_port <= high and binding.last >= low:
+        raise InvalidSpec("expose.host_port", str(binding), f"lies in the NAT range {low}-{high} (node.nat_ports)")
+
+
+def _validate_mac(mac: int, address4: IPv4Address | None, network: Network) -> None:
+    text = mac.to_bytes(6, "big").hex(":") if 0 <= mac < 1 << 48 else str(mac)
+    if not 0 < mac < 1 << 48 or mac >> 40 & 1:
+        raise InvalidSpec("mac", text, "must be a unicast, non-zero Ethernet address")
+    if mac == network.bridge_mac:
+        raise InvalidSpec("mac", text, "is the gateway's address")
+    derived = IPv4Address(mac & 0xFFFFFFFF)
+    if mac == default_mac(derived) and derived in network.subnet4 and derived != address4:
+        raise InvalidSpec("mac", text, f"belongs to {derived}")
+
+
+def _validate_address6(address6: IPv6Address, address4: IPv4Address | None, network: Network) -> None:
+    if address6 not in network.subnet6:
+        raise InvalidSpec("ip", address6, f"is not inside {network.subnet6}")
+    if address4 is None:
+        offset = int(address6) - int(network.subnet6.network_address)
+        if not 0 < offset < network.subnet4.num_addresses - 1:
+            raise InvalidSpec("ip", address6, f"has no IPv4 counterpart in {network.subnet4}")
+    elif network.address6(address4) != address6:
+        raise InvalidSpec("ip", address6, f"does not belong to {address4}; that is {network.address6(address4)}")

@@ -1,0 +1,74 @@
+"""One node as the engine sees it: settings, adapters, and the record of what `up` laid down.
+
+Owns: the `Foundation` record (facts, uplink, what forms of exposure have rules, digests) and the question whether
+it still holds. Decides nothing about packets.
+"""
+
+import msgspec
+
+from cellwall.compile.usage import Usage
+from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Rules, Sysctls
+from cellwall.errors import Conflict
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings
+
+
+class Foundation(msgspec.Struct, frozen=True):
+    """What `up` laid down, as recorded for this boot.
+
+    `fingerprint` of the node's addresses and routes and `settings` (digest of the configuration) tell when it no
+    longer holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
+    and set definitions, `shape` of the live ones.
+    """
+
+    fingerprint: str
+    settings: str
+    program: str
+    uplink: str
+    bridge_index: int
+    mtu: int
+    ipv6: bool
+    usage: Usage
+    rules: str
+    sets: str
+    shape: str
+    bridge_netfilter: bool
+
+
+class Site(msgspec.Struct, frozen=True):
+    """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept;
+    `program` is the running version."""
+
+    settings: Settings
+    settings_digest: str
+    program: str
+    links: Links
+    rules: Rules
+    sysctls: Sysctls
+    node: Node
+    namespaces: Namespaces
+    journal: Journal
+    lock: Lock
+    netns_directory: str
+
+    def foundation(self) -> Foundation | None:
+        """The record of the last `up` of this boot, or None."""
+        body = self.journal.get("foundation")
+        return None if body is None else msgspec.json.decode(body, type=Foundation)
+
+    def current(self) -> Foundation | None:
+        """The record, if it still holds for this node, this configuration and this program."""
+        found = self.foundation()
+        if found is None or found.settings != self.settings_digest or found.program != self.program:
+            return None
+        return found if found.fingerprint == self.node.fingerprint() else None
+
+    def attached(self, endpoint: Endpoint) -> bool:
+        """The endpoint is attached in the journal, exactly as given."""
+        return self.journal.endpoint(endpoint.key) == (endpoint, "attached")
+
+
+def require_same_network(site: Site, recorded: bytes | None, network: bytes) -> None:
+    """The network's own parameters cannot change under attached endpoints: their addresses would lie."""
+    if recorded is not None and recorded != network and site.journal.count():
+        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")

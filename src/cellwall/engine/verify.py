@@ -1,0 +1,47 @@
+"""Whether one endpoint is as it was attached: on the node, in the rules, and inside its sandbox."""
+
+import os
+
+from cellwall.engine.desired import desired_elements
+from cellwall.engine.elements import drift_lines, element_drift
+from cellwall.engine.expose import attached_endpoint
+from cellwall.engine.reconcile import port_drift
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import CellwallError
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import Endpoint, EndpointKey
+
+
+def verify_endpoint(site: Site, found: Foundation, key: EndpointKey) -> tuple[str, ...]:
+    """Findings, one line each, field first; empty: as desired. NotFound where nothing of that key is attached."""
+    endpoint = attached_endpoint(site, key)
+    findings = port_drift(found, endpoint, site.links.find(endpoint.host_link))
+    missing, _ = element_drift(site)
+    findings += drift_lines(missing & desired_elements([endpoint]), set())
+    return (*findings, *_inside(site, endpoint))
+
+
+def _inside(site: Site, endpoint: Endpoint) -> list[str]:
+    try:
+        fd = site.namespaces.open_sandbox(endpoint.netns)
+    except CellwallError as error:
+        return [str(error)]
+    try:
+        if site.namespaces.identity(fd) != (endpoint.netns_device, endpoint.netns_inode):
+            return [f"netns: {endpoint.netns}: is another namespace than was attached"]
+        seen = site.links.inspect_sandbox(endpoint.key.ifname, fd)
+    finally:
+        os.close(fd)
+    if seen is None:
+        return [f"ifname: {endpoint.key.ifname}: is not there inside the sandbox"]
+    findings = []
+    if seen.mac != endpoint.mac:
+        findings.append(f"mac: {mac_text(seen.mac)}: should be {mac_text(endpoint.mac)}")
+    if not seen.up:
+        findings.append(f"ifname: {endpoint.key.ifname}: is down inside the sandbox")
+    for address in (endpoint.address4, endpoint.address6):
+        if address is not None and address not in seen.addresses:
+            findings.append(f"ip: {address}: is missing inside the sandbox")
+        if address is not None and address.version not in seen.default_routes:
+            findings.append(f"routes: no IPv{address.version} default route by {endpoint.key.ifname} inside the sandbox")
+    return findings
