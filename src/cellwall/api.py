@@ -31,7 +31,7 @@ from cellwall.config import Paths, load_settings, paths_for
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import Conflict, NoPrivilege
+from cellwall.errors import Conflict, NoPrivilege, Unavailable
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
@@ -39,7 +39,6 @@ from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.settings import Settings
 
 __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
-
 
 
 class Wall:
@@ -91,9 +90,8 @@ class Wall:
 
     def down(self, *, force: bool = False) -> None:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
-        from cellwall.engine.foundation import remove_foundation
-
         from cellwall.engine.drain import collect_drained
+        from cellwall.engine.foundation import remove_foundation
 
         with self._writing():
             self._detach_all(force)
@@ -198,7 +196,7 @@ class Wall:
         with self._writing():
             if not any(self._site.journal.endpoint(key) for key in keys):
                 return 0
-            return detach_endpoints(self._site, self._ready(), keys)
+            return detach_endpoints(self._site, self._laid(), keys)
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
@@ -208,8 +206,7 @@ class Wall:
         key, wanted = _key(container_id, ifname), _binding(binding)
         validate_host_ports(wanted, self.settings)
         with self._writing():
-            self._ready([wanted])
-            return expose_port(self._site, key, wanted)
+            return expose_port(self._site, self._ready([wanted]), key, wanted)
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
@@ -251,6 +248,8 @@ class Wall:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._mutex, self._site.lock:
+            if not self._site.journal.in_place():
+                raise Unavailable(f"{self.paths.run}: cellwall was uninstalled meanwhile; open the wall again")
             yield
 
     def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
@@ -272,6 +271,15 @@ class Wall:
             from cellwall.engine.recover import recover
 
             recover(self._site, found)
+        return found
+
+    def _laid(self) -> Foundation:
+        """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default
+        route is gone or whose configuration is wrong by now."""
+        found = self._site.foundation()
+        if found is None:
+            return self._ready()
+        self._load_schema(found)
         return found
 
     def _foundation(self) -> Foundation:
@@ -307,7 +315,7 @@ class Wall:
             raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
         from cellwall.engine.detach import detach_endpoints
 
-        detach_endpoints(self._site, self._ready(), [endpoint.key for endpoint in endpoints])
+        detach_endpoints(self._site, self._laid(), [endpoint.key for endpoint in endpoints])
 
 
 def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:

@@ -21,25 +21,34 @@ class WriterLock:
         self._fds: list[int] = []
 
     def __enter__(self) -> "WriterLock":
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._take(fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fds.append(fd)
-        return self
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if self._take(fd):
+                    self._fds.append(fd)
+                    return self
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # somebody removed the file while we waited: its lock excludes nobody any more
 
     def __exit__(self, *exception: object) -> None:
         os.close(self._fds.pop())
 
-    def _take(self, fd: int) -> None:
+    def _in_place(self, fd: int) -> bool:
+        try:
+            return os.stat(self._path).st_ino == os.fstat(fd).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _take(self, fd: int) -> bool:
+        """Wait for the lock; False where it was taken on a file that is no longer at the path."""
         deadline = time.monotonic() + self._timeout
         pause = 0.0005
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return self._in_place(fd)
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise Unavailable(f"{self._path}: another writer held the lock for {self._timeout:g} s") from None

@@ -61,6 +61,7 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+        self._inode = os.stat(self.path).st_ino
 
     def _open(self) -> sqlite3.Connection:
         # The file holds no secrets, but who may write it steers the firewall: created 0600 whatever the umask.
@@ -86,6 +87,13 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def in_place(self) -> bool:
+        """The file that is open is still the one at its path: nobody removed the run directory meanwhile."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -169,8 +177,7 @@ class Store:
         """Insert or replace endpoints and their bindings."""
         for endpoint in endpoints:
             key = endpoint.key
-            self._db.execute(
-                "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._upsert(
                 (
                     key.container_id,
                     key.ifname,
@@ -191,6 +198,19 @@ class Store:
                     for b in endpoint.bindings
                 ],
             )
+
+    def _upsert(self, row: tuple[object, ...]) -> None:
+        """Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link."""
+        try:
+            self._db.execute(
+                "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (container_id, ifname) DO UPDATE"
+                " SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
+                " host_link = excluded.host_link, netns_device = excluded.netns_device,"
+                " netns_inode = excluded.netns_inode, body = excluded.body",
+                row,
+            )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"container id: {row[0]}/{row[1]}: shares what is unique with another: {error}") from error
 
     def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None:
         """Remove endpoints and their bindings; tolerates absence."""

@@ -41,7 +41,7 @@ class Usage(msgspec.Struct, frozen=True):
         return tuple(forms)
 
     def union(self, other: "Usage") -> "Usage":
-        """What either uses. Unused forms stay until the next `up`: removing them early buys nothing."""
+        """What either uses. A form that came into use stays until `down`: removing its rules would replace whole tables."""
         return Usage(
             self.ranges or other.ranges,
             self.range_sources or other.range_sources,

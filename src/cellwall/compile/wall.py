@@ -195,7 +195,8 @@ class Translated(Predicate, frozen=True):
 
 
 class Exposed(Predicate, frozen=True):
-    """The flow's container address, protocol and port are exposed, to this client, by a binding of this form."""
+    """The host port that the flow came by is published for this container, to this client, by a binding of this
+    form."""
 
     form: ExposureForm
 

@@ -15,7 +15,8 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
+from cellwall.engine.contracts import LinkPlan, SandboxPlan
+from cellwall.engine.detach import evict_vanished, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
@@ -53,11 +54,11 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     with ExitStack() as descriptors, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
         for request in requests:
-            existing = _existing(site, request)
+            existing = _existing(site, found, request)
             if existing is not None:
                 made[request.key] = existing
             else:
-                sandboxes.append(_open(site, request, descriptors, undo))
+                sandboxes.append(_open(site, found, request, descriptors, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
             wired = _wire(site, found, sandboxes, planned, undo)
@@ -68,20 +69,16 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     return tuple(made[request.key] for request in requests)
 
 
-def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
-    """The bridge port of an endpoint."""
-    return PortPlan(
-        host_index=endpoint.host_index,
-        bridge_index=found.bridge_index,
-        mac=endpoint.mac,
-        address4=endpoint.address4,
-        address6=endpoint.address6,
-    )
-
-
 def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
-    """Two requests of one batch must not be one endpoint, nor share a port."""
+    """Two requests of one batch must not be one endpoint, nor share an address, a MAC or a port."""
     keys: set[EndpointKey] = set()
+    for field, values in (
+        ("ip", [request.address4 for request in requests]),
+        ("mac", [request.mac for request in requests]),
+    ):
+        given = [value for value in values if value is not None]
+        if len(set(given)) != len(given):
+            raise InvalidSpec(field, ", ".join(map(str, given)), "one value is asked for twice in one batch")
     bindings: list[PortBinding] = []
     for request in requests:
         if request.key in keys:
@@ -93,10 +90,10 @@ def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
         bindings += request.bindings
 
 
-def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
+def _existing(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
     """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
     row = site.journal.endpoint(request.key)
-    if row is None:
+    if row is None or evict_vanished(site, found, request.key):
         return None
     endpoint, _ = row
     same_place = (
@@ -117,7 +114,7 @@ def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     return endpoint
 
 
-def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
+def _open(site: Site, found: Foundation, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
     """The sandbox's namespace, made where the request names none."""
     path = request.netns
     if path is None:
@@ -132,7 +129,7 @@ def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: Exit
     descriptors.callback(os.close, fd)
     device, inode = site.namespaces.identity(fd)
     holder = site.journal.in_netns(device, inode, request.ifname)
-    if holder is not None:
+    if holder is not None and not evict_vanished(site, found, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
     return _Sandbox(request, path, fd, device, inode)
 
@@ -146,7 +143,7 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
     if site.journal.count() + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
-    _refuse_taken(site, sandboxes)
+    _refuse_taken(site, found, sandboxes)
     try:
         return _lease(site, found, sandboxes, undo)
     except Exhausted:
@@ -155,19 +152,21 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
     return _lease(site, found, sandboxes, undo)
 
 
-def _refuse_taken(site: Site, sandboxes: Sequence[_Sandbox]) -> None:
+def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) -> None:
     for sandbox in sandboxes:
         request = sandbox.request
-        if request.mac is not None and (holder := site.journal.mac_holder(request.mac)) is not None:
+        holder = None if request.mac is None else site.journal.mac_holder(request.mac)
+        if request.mac is not None and holder is not None and not evict_vanished(site, found, holder):
             raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
         for binding in request.bindings:
-            refuse_bound(site, binding)
+            refuse_bound(site, found, binding)
 
 
-def refuse_bound(site: Site, binding: PortBinding) -> None:
+def refuse_bound(site: Site, found: Foundation, binding: PortBinding) -> None:
     """Raise Conflict where another endpoint holds one of the host ports."""
-    holder = site.journal.binding_holder(binding)
-    if holder is not None:
+    while (holder := site.journal.binding_holder(binding)) is not None:
+        if evict_vanished(site, found, holder):
+            continue
         raise Conflict(f"expose.host_port: {binding}: is taken by container {holder.container_id}")
 
 

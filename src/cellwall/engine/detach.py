@@ -7,12 +7,23 @@ elements go (from there on nothing passes), the host end goes down and to the re
 import errno
 from collections.abc import Sequence
 
-from cellwall.engine.attach import port_plan
+from cellwall.engine.contracts import PortPlan
 from cellwall.engine.elements import repair_elements
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey
+
+
+def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
+    """The bridge port of an endpoint."""
+    return PortPlan(
+        host_index=endpoint.host_index,
+        bridge_index=found.bridge_index,
+        mac=endpoint.mac,
+        address4=endpoint.address4,
+        address6=endpoint.address6,
+    )
 
 
 def detach_endpoints(site: Site, found: Foundation, keys: Sequence[EndpointKey]) -> int:
@@ -44,6 +55,22 @@ def finish_detach(site: Site, found: Foundation, endpoints: Sequence[Endpoint]) 
         site.journal.add_draining(endpoints)
     if failures:
         raise ExceptionGroup("detached; not everything could be cleaned up", failures)
+
+
+def vanished(site: Site, endpoint: Endpoint) -> bool:
+    """Its host link is gone, so its namespace is: the kernel deletes a pair with the namespace of either end. A path
+    that no longer leads anywhere says less: a namespace lives as long as anybody holds it."""
+    link = site.links.find(endpoint.host_link)
+    return link is None or link.index != endpoint.host_index
+
+
+def evict_vanished(site: Site, found: Foundation, key: EndpointKey) -> bool:
+    """Detach an endpoint that nobody detached although its sandbox is gone; False where it is alive. Called where a
+    live request would otherwise lose to a dead holder."""
+    row = site.journal.endpoint(key)
+    if row is None or not vanished(site, row[0]):
+        return False
+    return detach_endpoints(site, found, [key]) == 1
 
 
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:

@@ -6,7 +6,7 @@ what `uninstall` puts back.
 """
 
 import logging
-from collections.abc import Callable
+from hashlib import sha256
 from ipaddress import ip_network
 
 import msgspec
@@ -23,10 +23,8 @@ from cellwall.lower.nft.sets import schema_of
 from cellwall.model.facts import NodeFacts
 from cellwall.names import LINK_ALIAS
 from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
-from cellwall.ruleset.types import Ruleset
 
 _log = logging.getLogger("cellwall")
-_Load = Callable[[Ruleset, str], tuple[str, bool]]
 
 
 def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
@@ -34,13 +32,13 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
     `extra`: forms of exposure that rules must exist for although no binding uses them yet.
     """
-    before = site.foundation()
+    before = _leave_former_network(site)
     facts = kernel.original_facts(site, site.node.observe())
     uplink = _uplink(site, facts, before)
     _refuse_overlaps(site, facts)
     _refuse_foreign_bridge(site)
     usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
-    usage = usage.union(extra or Usage())
+    usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
     ipv6 = ipv6_enabled(site.settings, facts)
     loaded = setup_security_chain(site, facts, usage, uplink)
     mtu = site.settings.network.mtu or facts.uplink_mtu
@@ -54,6 +52,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     found = Foundation(
         fingerprint=fingerprint,
         settings=site.settings_digest,
+        network=network_digest(site),
+        bridge=site.settings.network.bridge,
         program=site.program,
         uplink=uplink,
         bridge_index=bridge_index,
@@ -113,13 +113,31 @@ def enable_bridge_netfilter(site: Site) -> bool:
 def remove_foundation(site: Site) -> None:
     """Rules, bridge and settings as they were before the first `up`; the caller has detached everything."""
     found = site.foundation()
-    site.links.delete_bridge(site.settings.network)
+    network = site.settings.network
+    site.links.delete_bridge(msgspec.structs.replace(network, bridge=found.bridge) if found else network)
     kernel.restore_settings(site)
     facts = NodeFacts(boot_id="")
     ruleset = desired_ruleset(site.settings, facts, found.usage if found else Usage(), found.uplink if found else "")
     site.rules.load(render_removal(ruleset))
     with site.journal.transaction():
         site.journal.drop("foundation")
+
+
+def network_digest(site: Site) -> str:
+    """Of everything about the network that endpoints carry in their addresses and names."""
+    return sha256(repr(site.settings.network).encode()).hexdigest()[:32]
+
+
+def _leave_former_network(site: Site) -> Foundation | None:
+    """The record of the last `up`. A network whose own parameters changed cannot be refreshed: the addresses of its
+    endpoints would lie. Without endpoints it is removed and laid anew."""
+    before = site.foundation()
+    if before is None or before.network == network_digest(site):
+        return before
+    if site.journal.count():
+        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
+    remove_foundation(site)
+    return None
 
 
 def _note_rules(site: Site, before: Foundation, rules: str, sets: str, usage: Usage) -> None:

@@ -4,9 +4,8 @@ Beyond what `recover` does at every operation: rules, elements, bridge ports, or
 that vanished without a detach, addresses that drained.
 """
 
-from cellwall.engine.attach import port_plan
 from cellwall.engine.contracts import ObservedLink
-from cellwall.engine.detach import detach_endpoints
+from cellwall.engine.detach import detach_endpoints, port_plan, vanished
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
@@ -21,7 +20,7 @@ from cellwall.names import REAPER_GROUP
 def reconcile(site: Site) -> Reconciled:
     """Repair; the caller holds the writer lock. A second call right after finds nothing."""
     before = site.foundation()
-    repaired = [line for line in _rules_drift(site, before)]
+    repaired = list(_rules_drift(site, before))
     report = lay_foundation(site)
     found = site.foundation()
     assert found is not None
@@ -29,9 +28,9 @@ def reconcile(site: Site) -> Reconciled:
         repaired.append("the foundation was not as configured")
     repaired += recover(site, found)
     repaired += repair_elements(site)
-    vanished = [endpoint for endpoint in site.journal.endpoints("attached") if _vanished(site, endpoint)]
-    detach_endpoints(site, found, [endpoint.key for endpoint in vanished])
-    repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in vanished]
+    gone = [endpoint for endpoint in site.journal.endpoints("attached") if vanished(site, endpoint)]
+    detach_endpoints(site, found, [endpoint.key for endpoint in gone])
+    repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in gone]
     repaired += _repair_ports(site, found)
     repaired += _delete_orphans(site)
     collect_drained(site, everything=True)
@@ -41,7 +40,7 @@ def reconcile(site: Site) -> Reconciled:
 def status(site: Site) -> Status:
     """The difference between desired and live, without touching either."""
     found = site.foundation()
-    drift = [*_rules_drift(site, found)]
+    drift = list(_rules_drift(site, found))
     warnings = []
     if found is not None:
         if site.current() is None:
@@ -84,12 +83,6 @@ def _rules_drift(site: Site, found: Foundation | None) -> list[str]:
     if not shape:
         return ["our tables are missing"]
     return [] if shape == found.shape else ["our rules were changed"]
-
-
-def _vanished(site: Site, endpoint: Endpoint) -> bool:
-    """The namespace is gone for certain: its link went with it. A path that no longer leads there is not enough."""
-    link = site.links.find(endpoint.host_link)
-    return link is None or link.index != endpoint.host_index
 
 
 def _repair_ports(site: Site, found: Foundation) -> list[str]:

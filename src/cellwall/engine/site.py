@@ -8,13 +8,12 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Rules, Sysctls
-from cellwall.errors import Conflict
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
 
 class Foundation(msgspec.Struct, frozen=True):
-    """What `up` laid down, as recorded for this boot.
+    """What `up` laid down, as recorded for this boot. `network` is a digest of the network it was laid for.
 
     `fingerprint` of the node's addresses and routes and `settings` (digest of the configuration) tell when it no
     longer holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
@@ -23,6 +22,8 @@ class Foundation(msgspec.Struct, frozen=True):
 
     fingerprint: str
     settings: str
+    network: str
+    bridge: str
     program: str
     uplink: str
     bridge_index: int
@@ -66,9 +67,3 @@ class Site(msgspec.Struct, frozen=True):
     def attached(self, endpoint: Endpoint) -> bool:
         """The endpoint is attached in the journal, exactly as given."""
         return self.journal.endpoint(endpoint.key) == (endpoint, "attached")
-
-
-def require_same_network(site: Site, recorded: bytes | None, network: bytes) -> None:
-    """The network's own parameters cannot change under attached endpoints: their addresses would lie."""
-    if recorded is not None and recorded != network and site.journal.count():
-        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")

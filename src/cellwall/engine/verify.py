@@ -43,5 +43,7 @@ def _inside(site: Site, endpoint: Endpoint) -> list[str]:
         if address is not None and address not in seen.addresses:
             findings.append(f"ip: {address}: is missing inside the sandbox")
         if address is not None and address.version not in seen.default_routes:
-            findings.append(f"routes: no IPv{address.version} default route by {endpoint.key.ifname} inside the sandbox")
+            findings.append(
+                f"routes: no IPv{address.version} default route by {endpoint.key.ifname} inside the sandbox"
+            )
     return findings

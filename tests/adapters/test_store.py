@@ -1,0 +1,120 @@
+"""The journal: what it refuses, what it forgets with a boot, what two holders of one file see."""
+
+import sqlite3
+import stat
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cellwall.adapters.store import SCHEMA_VERSION, Store
+from cellwall.errors import Conflict
+from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+
+
+def _endpoint(container_id: str = "web", number: int = 2, **changes: object) -> Endpoint:
+    endpoint = Endpoint(
+        key=EndpointKey(container_id),
+        tenant="acme",
+        host_link=f"b9h{number:012x}",
+        host_index=number,
+        mac=0x0A5800000000 + number,
+        address4=IPv4Address("192.168.0.0") + number,
+        address6=IPv6Address("fd00:abcd::") + number,
+        generation=number,
+        netns=f"/run/netns/{container_id}",
+        netns_device=4,
+        netns_inode=1000 + number,
+        past_generations=(1,),
+        bindings=(parse_binding("8080:80"), parse_binding("[2001:db8::1]:443:443@2001:db8::/32")),
+    )
+    return msgspec.structs.replace(endpoint, **changes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "run", "boot-1")
+
+
+def test_an_endpoint_reads_back_as_written(store: Store) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attaching")
+    assert store.endpoint(EndpointKey("web")) == (_endpoint(), "attaching")
+    assert store.unfinished()
+    assert store.in_netns(4, 1002, "eth0") == EndpointKey("web")
+    store.close()
+
+
+@pytest.mark.parametrize("field", ["address4", "mac", "host_link", "netns_inode"])
+def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str) -> None:
+    first, second = _endpoint(), _endpoint("db", 3)
+    with store.transaction():
+        store.write_endpoints([first], "attached")
+    with pytest.raises(Conflict), store.transaction():
+        store.write_endpoints([msgspec.structs.replace(second, **{field: getattr(first, field)})], "attaching")
+    assert store.endpoints() == (first,)
+    store.close()
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+        raise RuntimeError
+    assert store.count() == 0
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [("8080:1", True), ("8000-8090:1", True), ("8081:80", False), ("8080:80/udp", False), ("10.0.0.1:8080:1", True)],
+)
+def test_a_host_port_has_one_holder(store: Store, asked: str, taken: bool) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+    assert (store.binding_holder(parse_binding(asked)) == EndpointKey("web")) is taken
+    store.close()
+
+
+def test_policy_version_numbers_never_repeat(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for _ in range(3):
+        store = Store(tmp_path, "boot-1")
+        with store.transaction():
+            seen += store.next_generations(5)
+        store.close()
+    assert len(set(seen)) == 15
+    assert 0 not in seen
+
+
+def test_another_boot_starts_empty(tmp_path: Path) -> None:
+    store = Store(tmp_path, "boot-1")
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+        store.put("foundation", b"{}")
+    store.close()
+    store = Store(tmp_path, "boot-2")
+    assert (store.count(), store.get("foundation")) == (0, None)
+    store.close()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path, "boot-1")
+    store.close()
+    raw = sqlite3.connect(tmp_path / "state.db")
+    raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    raw.close()
+    with pytest.raises(Conflict, match="newer"):
+        Store(tmp_path, "boot-2")
+
+
+def test_only_root_reads_the_journal(store: Store) -> None:
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    store.close()
+
+
+def test_a_removed_journal_is_noticed(store: Store) -> None:
+    assert store.in_place()
+    store.path.unlink()
+    assert not store.in_place()
+    store.close()
