@@ -106,6 +106,14 @@ def test_a_foreign_link_of_that_name_is_refused_and_untouched(
     assert node.run("ip -j address show dev b9_br0") == before
 
 
+def test_a_bridge_whose_maker_was_killed_before_it_was_named_is_finished(links: LinkLayer, node: Namespace) -> None:
+    node.run("ip link add b9_br0 group 184 type bridge")
+    links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    found = links.find(NETWORK.bridge)
+    assert found is not None
+    assert (found.alias, found.group, found.up) == ("cellwall", 0, True)
+
+
 def test_deleting_tolerates_absence(links: LinkLayer) -> None:
     links.delete_bridge(NETWORK)
     links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)

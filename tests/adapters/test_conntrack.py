@@ -46,6 +46,13 @@ def test_only_the_named_generations_go(rules: NftRules, node: Namespace) -> None
     assert _marks(node) == [0, 0, 1002, 1002]
 
 
+def test_a_block_of_generations_takes_no_flow_beside_it(rules: NftRules, node: Namespace) -> None:
+    rules.purge_flows(range(900, 1003))
+    assert _marks(node) == [0, 0, 1003, 1003]
+    rules.purge_flows([*range(1, 1003), *range(1004, 2000)])
+    assert _marks(node) == [0, 0, 1003, 1003]
+
+
 def test_absent_generations_are_no_error(rules: NftRules, node: Namespace) -> None:
     rules.purge_flows([4711])
     rules.purge_flows([])

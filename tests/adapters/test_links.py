@@ -1,15 +1,17 @@
 """`Links` on the real kernel: what a pair, a bridge port and a sandbox are after each step."""
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+import msgspec
 import pytest
 
 from cellwall.adapters.links import LinkLayer
 from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
-from cellwall.errors import AlreadyExists, KernelError, NotFound
+from cellwall.errors import AlreadyExists, KernelError, NoPrivilege, NotFound
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network, default_mac
 from cellwall.names import REAPER_GROUP
@@ -117,6 +119,16 @@ def test_neither_end_generates_an_address(links: LinkLayer, node: Namespace, att
     assert not any(address.startswith("fe80") for address in made.sandbox.addresses("eth0"))
 
 
+def test_without_the_capability_it_says_so(links: LinkLayer, node: Namespace) -> None:
+    os.seteuid(65534)
+    try:
+        with pytest.raises(NoPrivilege):
+            links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    finally:
+        os.seteuid(0)
+    assert links.find(NETWORK.bridge) is None
+
+
 # ---------------------------------------------------------------- the bridge port
 
 
@@ -161,6 +173,15 @@ def test_node_knows_the_endpoint_for_good(links: LinkLayer, node: Namespace, att
     known = node.neighbours()
     assert known[str(made.address4)] == permanent
     assert known[str(made.address6)] == permanent
+
+
+def test_ensuring_the_bridge_again_forgets_no_endpoint(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    attach(7).open(links)
+    before = node.neighbours()
+    links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    assert node.neighbours() == before
 
 
 def test_locking_an_absent_port_says_no_such_device(links: LinkLayer, node: Namespace) -> None:
@@ -330,3 +351,49 @@ def test_observe_names_every_link(links: LinkLayer, attach: Callable[..., Attach
     made = attach(7)
     assert {link.name: link.kind for link in links.observe()} == {"lo": "", NETWORK.bridge: "bridge", made.name: "veth"}
     assert links.find("nothing") is None
+
+
+# ---------------------------------------------------------------- repair
+
+
+def test_delete_checks_name_and_index(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made, other = attach(7), attach(8)
+    present = links.find(made.name)
+    assert present is not None
+    links.delete(msgspec.structs.replace(present, index=other.index))
+    assert {link.name for link in links.observe()} >= {made.name, other.name}
+    links.delete(present)
+    links.delete(present)
+    assert links.find(made.name) is None
+    assert links.find(other.name) is not None
+
+
+def test_a_port_that_was_taken_off_the_bridge_is_put_back(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    made = attach(7)
+    node.run(f"ip link set {made.name} nomaster")
+    links.enslave(made.index, made.port.bridge_index)
+    links.enslave(made.index, made.port.bridge_index)
+    found = links.find(made.name)
+    assert found is not None
+    assert found.master == made.port.bridge_index
+
+
+def test_inspection_sees_what_root_inside_changed(links: LinkLayer, attach: Callable[..., Attached]) -> None:
+    made = attach(7).open(links)
+    whole = links.inspect_sandbox("eth0", made.sandbox.fd)
+    assert whole is not None
+    assert (whole.mac, whole.up, whole.mtu, set(whole.addresses), set(whole.default_routes)) == (
+        made.mac,
+        True,
+        1500,
+        {made.address4, made.address6},
+        {4, 6},
+    )
+    made.sandbox.run("ip link set eth0 down")
+    made.sandbox.run("ip link set eth0 address 02:00:00:00:00:66")
+    changed = links.inspect_sandbox("eth0", made.sandbox.fd)
+    assert changed is not None
+    assert (changed.mac, changed.up, changed.default_routes) == (0x020000000066, False, ())
+    assert links.inspect_sandbox("eth1", made.sandbox.fd) is None

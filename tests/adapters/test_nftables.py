@@ -63,7 +63,7 @@ def test_load_is_one_transaction(rules: NftRules, node: Namespace) -> None:
         ("table inet cellwall {\n chain a {\n  frobnicate\n }\n}\n", errno.EINVAL, 'line 3: "frobnicate"'),
         ("table inet cellwall {\n chain a {\n  ip saddr @no drop\n }\n}\n", errno.ENOENT, "line 3: "),
         ("delete table inet nothing\n", errno.ENOENT, "line 1: "),
-        (TEXT.replace("counter accept", "goto output"), errno.EOPNOTSUPP, 'line 11: "goto output"'),
+        (TEXT.replace("counter accept", "goto output"), errno.EOPNOTSUPP, 'line 12: "goto output"'),
     ],
     ids=["syntax", "set", "table", "jump to a base chain"],
 )

@@ -1,10 +1,12 @@
 """Our bridge: made, recognised by its alias, brought to what the network asks for, removed.
 
 Owns: the bridge device, its settings and all its addresses. A bridge is ours when it carries the alias
-`names.LINK_ALIAS`, which is set in the same system call that makes it; an address on it that the network does not
-name is a leftover of another configuration and goes.
+`names.LINK_ALIAS`. The kernel takes no alias when it makes a link, and an alias set by name in the same batch could
+hit a foreign bridge that took the name first; so ours is born into a link group, which creation does take, and gets
+its alias by index. Killed in between, it is still recognised by the group. An address on it that the network does
+not name is a leftover of another configuration and goes.
 
-Refuses: anything of that name that lacks the alias, whatever it is.
+Refuses: anything else of that name, whatever it is.
 """
 
 import errno
@@ -25,6 +27,7 @@ from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
     IFF_UP,
     IFLA_ADDRESS,
+    IFLA_GROUP,
     IFLA_IFALIAS,
     IFLA_IFNAME,
     IFLA_MTU,
@@ -61,6 +64,8 @@ _SETTINGS = link_kind(
     attribute_u8(25, 0),  # MCAST_QUERIER
 )
 _NO_VLANS = link_kind("bridge", attribute_u8(7, 0))  # VLAN_FILTERING; a kernel built without it refuses even 0
+_UNFINISHED = 0xB8  # the link group of a bridge that has no alias yet
+_FINISHED = attribute_u32(IFLA_GROUP, 0) + attribute_text(IFLA_IFALIAS, LINK_ALIAS)
 _NO_IPV6 = (errno.EAFNOSUPPORT,)
 
 
@@ -82,6 +87,7 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
     _require_ours(link)
     header = link_header(link.index)
     messages = [
+        link_message(RTM_SETLINK, header, _FINISHED, what="alias"),
         link_message(RTM_NEWLINK, header, _identity_changes(link, network, mtu), _SETTINGS, what="settings"),
         link_message(RTM_NEWLINK, header, _NO_VLANS, what="no VLANs", tolerate=(errno.EOPNOTSUPP,)),
         link_message(RTM_SETLINK, header, NO_GENERATED_ADDRESS, what="no generated address", tolerate=_NO_IPV6),
@@ -106,23 +112,20 @@ def delete_bridge(route: Netlink, network: Network) -> None:
 
 
 def _create(route: Netlink, network: Network, mtu: int) -> ObservedLink:
-    name = attribute_text(IFLA_IFNAME, network.bridge)
-    # One send: nobody can be killed between a bridge's birth and its alias, and then take it for a foreign one.
-    messages = [
-        link_message(
-            RTM_NEWLINK,
-            link_header(),
-            name,
-            attribute(IFLA_ADDRESS, network.bridge_mac.to_bytes(6, "big")),
-            attribute_u32(IFLA_MTU, mtu),
-            _SETTINGS,
-            flags=NLM_F_CREATE | NLM_F_EXCL,
-            what="link",
-        ),
-        link_message(RTM_SETLINK, link_header(), name, attribute_text(IFLA_IFALIAS, LINK_ALIAS), what="alias"),
-        get_link(network.bridge),
-    ]
-    return read_link(route.transact(messages, f"create bridge {network.bridge}")[-1])
+    message = link_message(
+        RTM_NEWLINK,
+        link_header(),
+        attribute_text(IFLA_IFNAME, network.bridge),
+        attribute(IFLA_ADDRESS, network.bridge_mac.to_bytes(6, "big")),
+        attribute_u32(IFLA_MTU, mtu),
+        attribute_u32(IFLA_GROUP, _UNFINISHED),
+        _SETTINGS,
+        flags=NLM_F_CREATE | NLM_F_EXCL,
+        what="link",
+        tolerate=(errno.EEXIST,),  # whose it is, the caller finds out
+    )
+    replies = route.transact([message, get_link(network.bridge)], f"create bridge {network.bridge}")
+    return read_link(replies[-1])
 
 
 def _identity_changes(link: ObservedLink, network: Network, mtu: int) -> bytes:
@@ -137,7 +140,8 @@ def _identity_changes(link: ObservedLink, network: Network, mtu: int) -> bytes:
 
 
 def _require_ours(link: ObservedLink) -> None:
-    if link.kind != "bridge" or link.alias != LINK_ALIAS:
+    unfinished = link.group == _UNFINISHED and not link.alias
+    if link.kind != "bridge" or not (unfinished or link.alias == LINK_ALIAS):
         kind = link.kind or "interface"
         raise Conflict(f"network.bridge: {printable(link.name)} is a {kind} that cellwall did not make")
 

@@ -112,7 +112,8 @@ class LinkLayer:
     def create_pair(self, plan: LinkPlan, netns_fd: int) -> int:
         """See `Links.create_pair`."""
         operation = f"create {plan.host_link}"
-        messages = (_pair(plan, netns_fd), _silent(plan.host_link), get_link(plan.host_link))
+        # Refused because of the name, the read after it meets another link: a read does it no harm.
+        messages = (_pair(plan, netns_fd), get_link(plan.host_link))
         try:
             link = read_link(self._route.transact(messages, operation)[-1])
         except KernelError as error:
@@ -129,10 +130,10 @@ class LinkLayer:
 
     def lock_port(self, plan: PortPlan) -> None:
         """See `Links.lock_port`. Idempotent."""
+        index = plan.host_index
         messages = [
-            Message(
-                RTM_SETLINK, 0, link_header(plan.host_index, family=AF_BRIDGE) + _LOCKED_PORT, "bridge port flags"
-            ),
+            _silent(index),
+            link_message(RTM_SETLINK, link_header(index, family=AF_BRIDGE), _LOCKED_PORT, what="bridge port flags"),
             forwarding_entry(plan.host_index, plan.mac, flags=_PUT, what="static forwarding entry"),
         ]
         messages += [
@@ -228,11 +229,16 @@ def _pair(plan: LinkPlan, netns_fd: int) -> Message:
     )
 
 
-def _silent(name: str) -> Message:
-    """A bridge port has no use for an address of its own. A message of its own, because creation ignores
-    IFLA_AF_SPEC (net/core/rtnetlink.c, rtnl_create_link); a kernel without IPv6 does not know it."""
-    body = link_header() + attribute_text(IFLA_IFNAME, name) + NO_GENERATED_ADDRESS
-    return Message(RTM_SETLINK, 0, body, "no generated address", (errno.EAFNOSUPPORT,))
+def _silent(index: int) -> Message:
+    """A bridge port has no use for an address of its own. Not part of the creation, which refuses it: the new
+    link has no IPv6 side yet (net/ipv6/addrconf.c, inet6_validate_link_af). A kernel without IPv6 does not know it."""
+    return link_message(
+        RTM_SETLINK,
+        link_header(index),
+        NO_GENERATED_ADDRESS,
+        what="no generated address",
+        tolerate=(errno.EAFNOSUPPORT,),
+    )
 
 
 def _delete(index: int) -> Message:

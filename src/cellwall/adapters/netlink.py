@@ -23,7 +23,7 @@ from typing import Self
 
 import msgspec
 
-from cellwall.errors import KernelError, Unavailable
+from cellwall.errors import KernelError, NoPrivilege, Unavailable
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
@@ -187,9 +187,12 @@ class Netlink:
         replies, refusals = self.exchange(messages, len(messages) - 1, operation)
         for refusal in refusals:
             message = messages[refusal.position]
-            if refusal.errno not in message.tolerate:
-                what = f"{operation}: {message.what}" if message.what else operation
-                raise KernelError(refusal.errno, what, refusal.text)
+            if refusal.errno in message.tolerate:
+                continue
+            what = f"{operation}: {message.what}" if message.what else operation
+            if refusal.errno == errno.EPERM:
+                raise NoPrivilege(f"{what}: needs CAP_NET_ADMIN")
+            raise KernelError(refusal.errno, what, refusal.text)
         return replies
 
     def exchange(
