@@ -1,0 +1,1 @@
+"""One module per group of commands. Each has `register`, which adds its commands to the grammar."""

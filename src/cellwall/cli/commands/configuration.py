@@ -1,0 +1,34 @@
+"""config check, config show: what is configured, and where it comes from."""
+
+from cellwall.cli.invocation import Invocation, Outcome
+from cellwall.cli.parser import Commands, Parser, add_command
+from cellwall.cli.render import table
+from cellwall.config.keys import KEYS, shown
+
+
+def register(commands: "Commands[Parser]") -> None:
+    """Add the commands of this group."""
+    config = add_command(commands, "config", "check or show the configuration")
+    actions: Commands[Parser] = config.add_subparsers(metavar="ACTION", required=True, parser_class=Parser)
+    add_command(actions, "check", "refuse a configuration that cannot work").set_defaults(act=_check)
+    add_command(actions, "show", "every setting, its value and where that comes from").set_defaults(act=_show)
+
+
+def _check(invocation: Invocation) -> Outcome:
+    invocation.loaded()
+    file = invocation.paths.config_file
+    found = file.exists()
+    text = f"{file}: valid" if found else f"{file}: absent, the defaults hold"
+    return Outcome({"file": str(file), "present": found, "valid": True}, text)
+
+
+def _show(invocation: Invocation) -> Outcome:
+    loaded = invocation.loaded()
+    document = {}
+    rows = []
+    for key in KEYS:
+        value = shown(key, loaded.settings)
+        document[key.name] = {"value": value, "origin": loaded.origins[key.name]}
+        text = "; ".join(value) if isinstance(value, list) else str(value)
+        rows.append((key.name, text or "-", loaded.origins[key.name], key.about))
+    return Outcome({"settings": document}, table(("SETTING", "VALUE", "FROM", "MEANING"), rows))

@@ -1,0 +1,51 @@
+"""status, reconcile: whether the kernel is as desired, and making it so."""
+
+from cellwall.cli import exits
+from cellwall.cli.invocation import Invocation, Outcome
+from cellwall.cli.parser import Commands, Parser, add_command
+from cellwall.cli.render import facts
+
+
+def register(commands: "Commands[Parser]") -> None:
+    """Add the commands of this group."""
+    status = add_command(
+        commands,
+        "status",
+        "compare the kernel with what is desired",
+        description="Compare the kernel with what is desired. Changes nothing; exit status 10 where they differ.",
+    )
+    status.set_defaults(act=_status)
+    reconcile = add_command(
+        commands,
+        "reconcile",
+        "repair what differs, and what a killed process left behind",
+        description="Repair what differs from what is desired, and finish or undo what a killed process left behind.",
+    )
+    reconcile.set_defaults(act=_reconcile)
+
+
+def _status(invocation: Invocation) -> Outcome:
+    with invocation.wall() as wall:
+        found = wall.status()
+    rows = [
+        ("state", "up" if found.up else "down"),
+        ("sandboxes", str(found.endpoints)),
+        ("draining", str(found.pending)),
+        *(("drift", line) for line in found.drift or ("none",)),
+    ]
+    document = {
+        "up": found.up,
+        "endpoints": found.endpoints,
+        "draining": found.pending,
+        "drift": found.drift,
+        "warnings": found.warnings,
+    }
+    status = exits.FINDING if found.drift else exits.DONE
+    return Outcome(document, facts(rows), warnings=found.warnings, status=status)
+
+
+def _reconcile(invocation: Invocation) -> Outcome:
+    with invocation.wall() as wall:
+        repaired = wall.reconcile().repaired
+    text = facts(("repaired", line) for line in repaired) or "nothing to repair"
+    return Outcome({"repaired": repaired}, text)

@@ -1,0 +1,79 @@
+"""What one command gets and what it gives back: the parsed arguments in, an outcome to print out."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cellwall.config import Loaded, Paths, load_settings, paths_for
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import parse_address
+
+if TYPE_CHECKING:
+    from cellwall.api import Wall
+
+Text = str | Callable[[], str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """`document` is printed with --json, `text` without; `warnings` go to standard error either way.
+
+    `status` is the exit status. A `document` of None prints nothing: the command has written its own output.
+    """
+
+    document: object = None
+    text: str = ""
+    warnings: tuple[str, ...] = ()
+    status: int = 0
+
+
+class Invocation:
+    """One call of `cellwall`: its arguments, and the node they are about."""
+
+    def __init__(self, arguments: argparse.Namespace, rest: tuple[str, ...] = ()) -> None:
+        self.arguments = arguments
+        self.rest = rest
+
+    @property
+    def paths(self) -> Paths:
+        """The directories of the node."""
+        return paths_for(self.arguments.root)
+
+    def loaded(self) -> Loaded:
+        """The settings and where they came from."""
+        return load_settings(self.paths, overrides=self._overrides())
+
+    def wall(self) -> "Wall":
+        """The opened wall of the node; the caller closes it."""
+        settings = self.loaded().settings
+        # The engine and its adapters take longer to import than any command that does not need them runs.
+        from cellwall.api import Wall
+
+        return Wall.open(root=self.arguments.root, settings=settings)
+
+    def _overrides(self) -> Mapping[str, str]:
+        values = {}
+        for text in [*self.arguments.set, *getattr(self.arguments, "set_late", [])]:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InvalidSpec("--set", text, "must be KEY=VALUE")
+            values[name.strip()] = value
+        return values
+
+
+def parse_requested(texts: list[str]) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """The requested addresses, at most one of each family."""
+    four: IPv4Address | None = None
+    six: IPv6Address | None = None
+    for text in texts:
+        address = parse_address(text, "--ip")
+        taken = four if isinstance(address, IPv4Address) else six
+        if taken is not None:
+            raise InvalidSpec("--ip", text, f"is a second IPv{address.version} address; a sandbox has one")
+        if isinstance(address, IPv4Address):
+            four = address
+        else:
+            six = address
+    return four, six

@@ -1,0 +1,128 @@
+"""The grammar of the command line.
+
+The global options stand before the command or after it. A command whose arguments belong to another program
+(`demo`, `attack`, `cni install`) takes everything behind its name unread.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from cellwall.cli.invocation import Invocation
+from cellwall.errors import InvalidSpec
+
+COMMANDS = ("node", "attachments", "state", "sandboxed", "configuration", "diagnosis", "others")
+"""The modules of `cellwall.cli.commands`, in the order of the help text; each has `register`."""
+
+_EPILOG = """\
+exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unsupported host, 6 no privilege,
+7 unavailable, 10 drift or finding. With --json standard output is one JSON document, also for an error.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose refusals are InvalidSpec, so that they are said like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        safe = message.encode("unicode_escape").decode("ascii")  # an argument may hold a newline
+        raise InvalidSpec("usage", self.prog, safe)
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal. argparse makes a formatter for every argument it is told of, and its own way to the
+    width imports shutil with all its compressors: 7 ms of every command."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            columns = 100
+        super().__init__(prog, width=max(columns - 2, 40))
+
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+
+def add_command(commands: "Commands[Parser]", name: str, about: str, *, description: str = "") -> Parser:
+    """A command that takes the global options too."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=about,
+        description=description or about[:1].upper() + about[1:] + ".",
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    _add_globals(parser, late=True)
+    return parser
+
+
+def add_opaque_command(commands: "Commands[Parser]", name: str, about: str) -> Parser:
+    """A command that reads its own arguments."""
+    parser: Parser = commands.add_parser(name, help=about, add_help=False, allow_abbrev=False, formatter_class=Help)
+    parser.set_defaults(opaque=True)
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> Invocation:
+    """Parse a command line. Raises InvalidSpec for what it does not understand; --help exits."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not arguments.opaque:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if "--json" in rest:  # ours wherever it stands: an error is a document too, whoever raised it
+        arguments.json = True
+        rest = [word for word in rest if word != "--json"]
+    return Invocation(arguments, tuple(rest))
+
+
+def build_parser() -> Parser:
+    """The whole grammar."""
+    parser = Parser(
+        prog="cellwall",
+        description="The network layer of a host that runs untrusted containers.",
+        epilog=_EPILOG,
+        formatter_class=Help,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(opaque=False)
+    _add_globals(parser, late=False)
+    commands: Commands[Parser] = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    for name in COMMANDS:
+        import_module(f"cellwall.cli.commands.{name}").register(commands)
+    return parser
+
+
+def _add_globals(parser: Parser, *, late: bool) -> None:
+    """The options of every command. A command's own copy has no defaults, or it would undo what stood before it."""
+    group = parser.add_argument_group("global options")
+    absent = argparse.SUPPRESS
+
+    def default(value: object) -> object:
+        return absent if late else value
+
+    group.add_argument(
+        "--root", metavar="DIR", default=default(None), help="keep configuration, state and run files under DIR"
+    )
+    group.add_argument("--json", action="store_true", default=default(False), help="print one JSON document")
+    group.add_argument(
+        "--log-format", choices=("text", "json"), default=default("text"), help="form of the log on standard error"
+    )
+    group.add_argument(
+        "-v",
+        dest="verbose_late" if late else "verbose",
+        action="count",
+        default=default(0),
+        help="log more; twice: all",
+    )
+    group.add_argument(
+        "--set",
+        dest="set_late" if late else "set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=default([]),
+        help="override one setting (see config show)",
+    )

@@ -1,0 +1,179 @@
+"""The table of settings: one row per key of the configuration, with its form, its parser and how it is shown.
+
+The file, the environment and the flags differ in form only: a file has typed values, the other two have
+text. `read` turns text into the form a file would have, so that there is one parser per key and one set of
+messages.
+"""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Literal
+
+import msgspec
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Address, Prefix, mac_text, parse_address, parse_mac, parse_prefix
+from cellwall.model.endpoint import parse_port
+from cellwall.model.identifiers import parse_label, parse_link_name
+from cellwall.model.settings import Opening, Settings, parse_openings
+
+Form = Literal["text", "number", "list"]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One setting. `name` is `section.attribute`; the attribute is that of `Network` or `Settings`.
+
+    `separator` splits the text of a list; it is a semicolon where an item may contain a comma.
+    """
+
+    name: str
+    form: Form
+    parse: Callable[[Any, str], object]
+    about: str
+    separator: str = ","
+
+    @property
+    def attribute(self) -> str:
+        """The name without its section."""
+        return self.name.partition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable of this key."""
+        return "CELLWALL_" + self.name.replace(".", "_").upper()
+
+    def read(self, text: str) -> object:
+        """The text of a flag or a variable in the form that a file would have."""
+        if self.form == "list":
+            return [part.strip() for part in text.split(self.separator) if part.strip()]
+        if self.form == "text":
+            return text.strip()
+        try:
+            return int(text, 0)
+        except ValueError as error:
+            raise InvalidSpec(self.name, text, "must be a whole number") from error
+
+    def typed(self, value: object) -> object:
+        """Parse a value of a file; raises InvalidSpec for another type."""
+        wanted = {"text": "a string", "number": "a whole number", "list": "a list of strings"}[self.form]
+        right = {
+            "text": isinstance(value, str),
+            # a TOML boolean is an int to Python
+            "number": isinstance(value, int) and not isinstance(value, bool),
+            "list": isinstance(value, list) and all(isinstance(item, str) for item in value),
+        }[self.form]
+        if not right:
+            raise InvalidSpec(self.name, value, f"must be {wanted}")
+        return self.parse(value, self.name)
+
+
+def _network(attribute: str, form: Form, parse: Callable[[Any, str], object], about: str) -> Key:
+    return Key(f"network.{attribute}", form, parse, about)
+
+
+def _subnet4(text: str, field: str) -> IPv4Network:
+    prefix = parse_prefix(text, field)
+    if not isinstance(prefix, IPv4Network):
+        raise InvalidSpec(field, text, "must be an IPv4 network")
+    return prefix
+
+
+def _subnet6(text: str, field: str) -> IPv6Network:
+    prefix = parse_prefix(text, field)
+    if not isinstance(prefix, IPv6Network):
+        raise InvalidSpec(field, text, "must be an IPv6 network")
+    return prefix
+
+
+def _gateway4(text: str, field: str) -> IPv4Address:
+    address = parse_address(text, field)
+    if not isinstance(address, IPv4Address):
+        raise InvalidSpec(field, text, "must be an IPv4 address")
+    return address
+
+
+def _gateway6(text: str, field: str) -> IPv6Address:
+    address = parse_address(text, field)
+    if not isinstance(address, IPv6Address):
+        raise InvalidSpec(field, text, "must be an IPv6 address")
+    return address
+
+
+def _addresses(items: list[str], field: str) -> tuple[Address, ...]:
+    return tuple(parse_address(item, field) for item in items)
+
+
+def _prefixes(items: list[str], field: str) -> tuple[Prefix, ...]:
+    return tuple(parse_prefix(item, field) for item in items)
+
+
+def _openings(items: list[str], field: str) -> tuple[Opening, ...]:
+    return tuple(opening for item in items for opening in parse_openings(item, field))
+
+
+def _number(value: int, field: str) -> int:
+    if value < 0:
+        raise InvalidSpec(field, value, "must not be negative")
+    return value
+
+
+def _ipv6(text: str, field: str) -> str:
+    if text not in ("auto", "off"):
+        raise InvalidSpec(field, text, "must be auto or off")
+    return text
+
+
+def _interface(text: str, field: str) -> str:
+    return parse_link_name(text, field) if text else ""
+
+
+def _port_range(text: str, field: str) -> tuple[int, int]:
+    low, _, high = (part.strip() for part in text.partition("-"))
+    if not (low.isdigit() and high.isdigit()):
+        raise InvalidSpec(field, text, "must be a range of ports such as 10240-29999")
+    return parse_port(low, field), parse_port(high, field)
+
+
+KEYS: tuple[Key, ...] = (
+    _network("name", "text", parse_label, "name of the network, as shown in listings"),
+    _network("bridge", "text", parse_link_name, "the bridge that cellwall makes and owns"),
+    _network("bridge_mac", "text", parse_mac, "MAC of the bridge, which is every sandbox's gateway"),
+    _network("veth_prefix", "text", parse_link_name, "three letters or digits: the start of host-side links"),
+    _network("subnet4", "text", _subnet4, "IPv4 subnet of the sandboxes"),
+    _network("gateway4", "text", _gateway4, "IPv4 address of the bridge; default: the subnet's first host"),
+    _network("subnet6", "text", _subnet6, "IPv6 subnet of the sandboxes"),
+    _network("gateway6", "text", _gateway6, "IPv6 address of the bridge; default: the subnet's first host"),
+    _network("mtu", "number", _number, "MTU of the sandboxes; 0: the node interface's"),
+    _network("ipv6", "text", _ipv6, "auto: wherever the kernel can filter and translate it; off: none"),
+    _network("dns", "list", _addresses, "resolvers; default: the node's own where the floor allows them"),
+    Key("network.exceptions", "list", _openings, "openings of the floor: NAME ADDRESS PROTOCOL/PORT", ";"),
+    Key("node.interface", "text", _interface, "the interface of all egress; default: the default route's"),
+    Key("node.public_addresses", "list", _addresses, "the node's addresses that a cloud's NAT hides from it"),
+    Key("node.protect", "list", _prefixes, "further networks that no tenant may reach"),
+    Key("node.nat_ports", "text", _port_range, "source ports of translated flows, free of services"),
+    Key("node.mark", "number", _number, "the packet mark bit that cellwall uses"),
+    Key("node.services", "list", _openings, "services for tenants: NAME ADDRESS PROTOCOL/PORT", ";"),
+    Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
+)
+
+BY_NAME: dict[str, Key] = {key.name: key for key in KEYS}
+SECTIONS: tuple[str, ...] = ("network", "node", "limits")
+
+
+def shown(key: Key, settings: Settings) -> object:
+    """The present value of a key in the form that a file would have."""
+    holder = settings.network if hasattr(settings.network, key.attribute) else settings
+    value = getattr(holder, key.attribute)
+    if key.name == "network.bridge_mac":
+        return mac_text(value)
+    if key.name == "node.nat_ports":
+        return "-".join(str(port) for port in value)
+    if key.form == "list":
+        return [_shown_item(item) for item in value]
+    return value if key.form == "number" else str(value)
+
+
+def _shown_item(item: object) -> str:
+    if isinstance(item, Opening):
+        return f"{item.name} {item.address} {item.protocol}/{item.port}"
+    return str(item)

@@ -1,0 +1,157 @@
+"""Reading settings: the file, then the environment, then the flags, each over the one before.
+
+tomllib is imported only where a file exists and difflib only for a wrong key: the CNI plugin is a new process
+for every container, and each of the two costs it milliseconds.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import msgspec
+
+from cellwall.config.keys import BY_NAME, KEYS, SECTIONS
+from cellwall.config.paths import Paths
+from cellwall.errors import InvalidSpec, NoPrivilege
+from cellwall.model.floor import floor_denies
+from cellwall.model.network import Network
+from cellwall.model.settings import Settings
+
+Origin = Literal["default", "file", "environment", "flag"]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings and where each key's value came from."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+
+
+def load_settings(
+    paths: Paths,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, str] | None = None,
+) -> Loaded:
+    """The validated settings of a node. A missing file is an empty one.
+
+    Raises InvalidSpec for an unknown key, a wrong type or a value that cannot work, and NoPrivilege for a
+    file that may not be read.
+    """
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = {key.name: "default" for key in KEYS}
+    sources: tuple[tuple[Origin, Iterator[tuple[str, object]]], ...] = (
+        ("file", _file_values(paths.config_file)),
+        ("environment", _environment_values(environ)),
+        ("flag", _flag_values(overrides or {})),
+    )
+    for origin, pairs in sources:
+        with _Located(origin, paths.config_file, origins):
+            for name, value in pairs:
+                values[name] = BY_NAME[name].typed(value)
+                origins[name] = origin
+    settings = _assemble(values)
+    with _Located(None, paths.config_file, origins):
+        settings.validate()
+        _refuse_unreachable_resolvers(settings)
+    return Loaded(settings, origins)
+
+
+class _Located:
+    """Adds to a refusal inside the block where the refused value stands."""
+
+    def __init__(self, origin: Origin | None, file: Path, origins: Mapping[str, Origin]) -> None:
+        self._origin = origin
+        self._file = file
+        self._origins = origins
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, InvalidSpec) or error.field == "configuration":
+            return
+        origin = self._origin or self._origins.get(error.field, "default")
+        key = BY_NAME.get(error.field)
+        place = {
+            "file": f" (in {self._file})",
+            "environment": f" (in {key.variable})" if key else "",
+            "flag": " (in --set)",
+            "default": "",
+        }[origin]
+        raise InvalidSpec(error.field, error.value, error.reason + place) from error
+
+
+def _file_values(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        raise NoPrivilege(f"configuration {str(path)!r}: permission denied") from error
+    except OSError as error:
+        raise InvalidSpec("configuration", str(path), f"cannot be read: {error.strerror}") from error
+    import tomllib
+
+    try:
+        document = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSpec("configuration", str(path), f"is not TOML: {error}") from error
+    for section, table in document.items():
+        if section not in SECTIONS:
+            _refuse_unknown(section, table, SECTIONS)
+        if not isinstance(table, dict):
+            raise InvalidSpec(section, table, "must be a section")
+        for attribute, value in table.items():
+            name = f"{section}.{attribute}"
+            if name not in BY_NAME:
+                _refuse_unknown(name, value, BY_NAME)
+            yield name, value
+
+
+def _environment_values(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    """A misspelt variable is refused as a misspelt key is; other names are not ours to judge."""
+    known = {key.variable: key for key in KEYS}
+    ours = tuple(f"CELLWALL_{section.upper()}_" for section in SECTIONS)
+    for variable, text in environ.items():
+        if variable in known:
+            yield known[variable].name, known[variable].read(text)
+        elif variable.startswith(ours):
+            _refuse_unknown(variable, text, known)
+
+
+def _flag_values(overrides: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    for name, text in overrides.items():
+        if name not in BY_NAME:
+            _refuse_unknown(name, text, BY_NAME)
+        yield name, BY_NAME[name].read(text)
+
+
+def _refuse_unknown(name: str, value: object, known: Mapping[str, object] | tuple[str, ...]) -> NoReturn:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    raise InvalidSpec(name, value, "is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _assemble(values: Mapping[str, object]) -> Settings:
+    """Settings of the given values; a gateway that nobody chose follows its subnet."""
+    fields: dict[str, object] = {BY_NAME[name].attribute: value for name, value in values.items()}
+    network = {name: value for name, value in fields.items() if name in Network.__struct_fields__}
+    rest = {name: value for name, value in fields.items() if name not in network}
+    draft = msgspec.structs.replace(Network(), **network)
+    if "subnet4" in network and "gateway4" not in network:
+        draft = msgspec.structs.replace(draft, gateway4=draft.subnet4.network_address + 1)
+    if "subnet6" in network and "gateway6" not in network:
+        draft = msgspec.structs.replace(draft, gateway6=draft.subnet6.network_address + 1)
+    return msgspec.structs.replace(Settings(), network=draft, **rest)
+
+
+def _refuse_unreachable_resolvers(settings: Settings) -> None:
+    """A resolver that the floor swallows would leave every sandbox without names, and silently so."""
+    opened = {opening.address for opening in settings.exceptions + settings.services if opening.port == 53}
+    for address in settings.dns:
+        if floor_denies(address, settings.protect) and address not in opened:
+            reason = "is denied to sandboxes by the floor; open its port 53 in network.exceptions"
+            raise InvalidSpec("network.dns", address, reason)

@@ -1,0 +1,162 @@
+"""The command line: what it accepts, and how it refuses. Nothing here touches a node."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cellwall.cli.invocation import parse_requested
+from cellwall.cli.main import main
+from cellwall.cli.parser import parse_arguments
+from cellwall.errors import InvalidSpec
+
+
+def test_global_options_count_before_and_behind_the_command() -> None:
+    given = parse_arguments(["--root", "/a", "--set", "network.mtu=1400", "-v", "list", "--json", "-v", "--set", "x=1"])
+    assert (given.arguments.root, given.arguments.json) == ("/a", True)
+    assert (given.arguments.verbose, given.arguments.verbose_late) == (1, 1)
+    assert (given.arguments.set, given.arguments.set_late) == (["network.mtu=1400"], ["x=1"])
+
+
+@pytest.mark.parametrize("command", [["demo"], ["attack"], ["cni", "install"]])
+def test_programs_beside_the_wall_read_their_own_arguments(command: list[str]) -> None:
+    given = parse_arguments([*command, "--anything", "at", "--all", "-h"])
+    assert given.rest == ("--anything", "at", "--all", "-h")
+
+
+@pytest.mark.parametrize("argv", [["--", "sh", "-c", "exit 3"], ["sh", "-c", "exit 3"]])
+def test_everything_behind_run_is_the_command(argv: list[str]) -> None:
+    given = parse_arguments(["run", "--tenant", "acme", "--expose", "80:80", *argv]).arguments
+    assert [word for word in given.command if word != "--"] == ["sh", "-c", "exit 3"]
+    assert (given.tenant, given.expose) == ("acme", ["80:80"])
+
+
+def test_options_of_the_command_are_not_ours() -> None:
+    given = parse_arguments(["run", "--", "ls", "--json", "--root", "/x"]).arguments
+    assert (given.json, given.root) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["fly"], ["attach"], ["attach", "a", "b"], ["up", "--forc"], ["list", "--js"], ["config"], ["up", "x\ny"],
+     ["--log-format", "xml", "up"], ["expose", "a"]],
+)  # fmt: skip
+def test_usage_error_is_status_2_and_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("cellwall: usage: ")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        (["attach", "a", "--ip", "10.0.0.300"], "--ip", "10.0.0.300"),
+        (["attach", "a", "--ip", "10.0.0.1", "--ip", "10.0.0.2"], "--ip", "10.0.0.2"),
+        (["attach", "a", "--mac", "01:00:5e:00:00:01"], "--mac", "01:00:5e:00:00:01"),
+        (["attach", "a", "--mac", "00:00:00:00:00:00"], "--mac", "00:00:00:00:00:00"),
+        (["attach", "a", "--expose", "0:80"], "--expose.host_port", "0"),
+        (["attach", "a", "--expose", "80:80/sctp"], "--expose", "80:80/sctp"),
+        (["attach", "a", "--expose", "8080"], "--expose", "8080"),
+        (["expose", "a", "90-80:80"], "expose.host_port", "90-80"),
+        (["expose", "a", "127.0.0.1:80:80"], "expose.bind", "127.0.0.1"),
+        (["unexpose", "a", "80:99999"], "unexpose.port", "99999"),
+        (["run", "--name", "a/b", "--", "true"], "--name", "a/b"),
+        (["run"], "command", ""),
+        (["up", "--set", "network.mtu"], "--set", "network.mtu"),
+        (["up", "--set", "network.mtu=12"], "network.mtu", "12"),
+        (["up", "--set", "network.mut=1400"], "network.mut", "1400"),
+        (["config", "check", "--set", "network.subnet4=10.0.0.1/20"], "network.subnet4", "10.0.0.1/20"),
+    ],
+)
+def test_bad_value_is_refused_before_the_node_is_touched(
+    argv: list[str], field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--json", "--root", str(tmp_path), *argv]) == 2
+    said = capsys.readouterr()
+    error = msgspec.json.decode(said.out)["error"]
+    assert (error["field"], error["value"], error["kind"], error["status"]) == (field, value, "invalid", 2)
+    assert said.err == f"cellwall: {error['message']}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_requested_addresses_are_one_of_each_family() -> None:
+    four, six = parse_requested(["fd00:abcd::9", "192.168.0.9"])
+    assert (str(four), str(six)) == ("192.168.0.9", "fd00:abcd::9")
+    assert parse_requested([]) == (None, None)
+    with pytest.raises(InvalidSpec, match="second IPv6 address"):
+        parse_requested(["::2", "::3"])
+
+
+def test_config_show_names_every_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "etc/cellwall/cellwall.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('[network]\nbridge = "br7"\n')
+    monkeypatch.setenv("CELLWALL_NETWORK_MTU", "1400")
+    monkeypatch.setenv("CELLWALL_ROOT", str(tmp_path))
+    assert main(["config", "show", "--json", "--set", "limits.connections=9"]) == 0
+    settings = msgspec.json.decode(capsys.readouterr().out)["settings"]
+    assert settings["network.bridge"] == {"value": "br7", "origin": "file"}
+    assert settings["network.mtu"] == {"value": 1400, "origin": "environment"}
+    assert settings["limits.connections"] == {"value": 9, "origin": "flag"}
+    assert settings["network.dns"] == {"value": [], "origin": "default"}
+    assert main(["config", "show"]) == 0
+    assert "br7" in capsys.readouterr().out
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().out == f"{file}: valid\n"
+    file.write_text("[network]\nbrigde = 1\n")
+    assert main(["config", "check"]) == 2
+    assert "did you mean network.bridge?" in capsys.readouterr().err
+
+
+def test_version_and_help_need_neither_engine_nor_privilege() -> None:
+    program = (
+        "import sys\nfrom cellwall.cli.main import main\nassert main(['version']) == 0\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cellwall ")
+    loaded = set(done.stderr.split())
+    assert not loaded & {"cellwall.api", "sqlite3", "subprocess", "ctypes", "tomllib", "cellwall.attack.suite"}
+
+
+def test_reader_that_goes_away_is_no_traceback() -> None:
+    code = "import sys\nfrom cellwall.cli.main import main\nsys.exit(main(['config', 'show']))"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.close()
+    _, said = child.communicate(timeout=20)
+    assert said == b""
+    assert child.returncode == 1
+
+
+@pytest.mark.parametrize("json", [["--json", "cni", "install"], ["cni", "install", "--json"]])
+def test_cni_install_speaks_json_wherever_the_option_stands(
+    json: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "net.d")]
+    assert main([*json, *places]) == 0
+    report = msgspec.json.decode(capsys.readouterr().out)["report"]
+    assert any("cellwall-cni" in line for line in report)
+    assert (tmp_path / "bin/cellwall-cni").exists()
+    assert main(["cni", "install", *places]) == 0
+    assert "cellwall-cni" in capsys.readouterr().out
+
+
+def test_error_of_a_program_beside_the_wall_is_said_like_every_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "bin/cellwall-cni"
+    taken.parent.mkdir()
+    taken.write_text("someone else's")
+    argv = ["cni", "install", "--bin-dir", str(taken.parent), "--conf-dir", str(tmp_path)]
+    assert main([*argv, "--json"]) == 4
+    said = capsys.readouterr()
+    assert msgspec.json.decode(said.out)["error"]["kind"] == "already-exists"
+    assert said.err.startswith("cellwall: ")
+    assert taken.read_text() == "someone else's"

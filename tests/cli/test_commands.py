@@ -1,0 +1,239 @@
+"""The commands on a real node: what they do, say and refuse."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nodecommand import Command
+
+from cellwall.adapters.lock import WriterLock
+from cellwall.cli.main import main
+from cellwall.lab import Lab, connect
+from cellwall.lab.addresses import NODE4
+
+pytestmark = pytest.mark.root
+
+
+def test_up_is_idempotent_and_down_refuses_while_attached(cellwall: Command) -> None:
+    assert cellwall("status", "--json").json["up"] is False
+    first = cellwall("up", "--json")
+    assert (first.status, first.json["changed"], first.json["uplink"]) == (0, True, "eth0")
+    assert cellwall("up", "--json").json["changed"] is False
+    assert cellwall("attach", "web").status == 0
+    before = cellwall.snapshot()
+    refused = cellwall("down", "--json")
+    assert (refused.status, refused.json["error"]["kind"]) == (4, "conflict")
+    assert cellwall.snapshot() == before
+    assert cellwall("down", "--force").status == 0
+    assert cellwall("list", "--json").json == {"endpoints": []}
+
+
+def test_attach_expose_and_detach_pass_packets_as_they_say(cellwall: Command, lab: Lab) -> None:
+    made = cellwall("attach", "web", "--tenant", "acme", "--expose", "8080:80", "--ip", "192.168.0.77", "--json")
+    assert made.status == 0, made.err
+    endpoint = made.json["endpoint"]
+    assert (endpoint["container"], endpoint["tenant"], endpoint["address4"]) == ("web", "acme", "192.168.0.77")
+    assert endpoint["address6"] == "fd00:abcd::4d"
+    assert endpoint["exposed"][0]["host_port"] == 8080
+    again = cellwall("attach", "web", "--tenant", "acme", "--expose", "8080:80", "--ip", "192.168.0.77", "--json")
+    assert again.json == made.json
+    inside = ["nsenter", f"--net={endpoint['netns']}"]
+    server = lab.node.popen([*inside, "busybox", "nc", "-ll", "-p", "80", "-e", "cat"])
+    _wait_until(lambda: "LISTEN" in lab.node.run([*inside, "ss", "-tln"]).text)
+    assert connect(lab.lan, NODE4, 8080, payload=b"hello").data == b"hello"
+    assert connect(lab.lan, NODE4, 8081, timeout=0.3).kind != "answer"
+    assert cellwall("expose", "web", "8081:80").status == 0
+    assert connect(lab.lan, NODE4, 8081, payload=b"hello").data == b"hello"
+    assert len(cellwall("list", "--json").json["endpoints"][0]["exposed"]) == 2
+    assert cellwall("unexpose", "web", "8081:80").status == 0
+    assert connect(lab.lan, NODE4, 8081, timeout=0.3).kind != "answer"
+    assert cellwall("detach", "web", "--json").json == {"detached": True}
+    assert connect(lab.lan, NODE4, 8080, timeout=0.3).kind != "answer"
+    assert cellwall("detach", "web", "--json").json == {"detached": False}
+    server.terminate()
+
+
+def test_status_finds_drift_and_reconcile_repairs_it(cellwall: Command, lab: Lab) -> None:
+    cellwall("attach", "web")
+    assert cellwall("status").status == 0
+    lab.node.run(["nft", "flush", "ruleset"])
+    found = cellwall("status", "--json")
+    assert (found.status, bool(found.json["drift"])) == (10, True)
+    repaired = cellwall("reconcile", "--json")
+    assert repaired.status == 0
+    assert repaired.json["repaired"]
+    assert cellwall("status").status == 0
+    assert cellwall("reconcile", "--json").json == {"repaired": []}
+
+
+def test_tables_are_for_people(cellwall: Command) -> None:
+    assert cellwall("attach", "web", "--tenant", "acme", "--expose", "8080:80").status == 0
+    head, line = cellwall("list").out.splitlines()
+    assert head.split() == ["CONTAINER", "TENANT", "INTERFACE", "IPV4", "IPV6", "EXPOSED"]
+    assert line.split()[:3] == ["web", "acme", "eth0"]
+    assert "8080:80/tcp" in line
+    assert "sandboxes:  1" in cellwall("status").out
+
+
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["attach", "a", "--netns", "/nonexistent"], 3, "/nonexistent"),
+    (["attach", "a", "--netns", "/proc/self/ns/net"], 2, "own network namespace"),
+    (["attach", "a", "--netns", "/proc/self/ns/mnt"], 2, "is not a network namespace"),
+    (["attach", "a", "--netns", "/etc/passwd"], 2, "is not a network namespace"),
+    (["attach", "a/b"], 2, "a/b"),
+    (["attach", "a\nb"], 2, r"a\nb"),
+    (["attach", "a" * 254], 2, "aaaa"),
+    (["attach", "a", "--ifname", "a-name-too-long-for-it"], 2, "a-name-too-long-for-it"),
+    (["attach", "a", "--ifname", "e/0"], 2, "e/0"),
+    (["attach", "a", "--ifname", "lo"], 2, "lo"),
+    (["attach", "a", "--tenant", "x;y"], 2, "x;y"),
+    (["attach", "a", "--ip", "192.168.0.1"], 2, "192.168.0.1"),
+    (["attach", "a", "--ip", "192.168.0.0"], 2, "192.168.0.0"),
+    (["attach", "a", "--ip", "192.168.15.255"], 2, "192.168.15.255"),
+    (["attach", "a", "--ip", "10.1.2.3"], 2, "10.1.2.3"),
+    (["attach", "a", "--ip", "fd00:ffff::1"], 2, "fd00:ffff::1"),
+    (["attach", "a", "--ip", "192.168.0.50"], 4, "192.168.0.50"),
+    (["attach", "a", "--mac", "01:00:5e:00:00:01"], 2, "01:00:5e:00:00:01"),
+    (["attach", "a", "--mac", "00:00:00:00:00:00"], 2, "00:00:00:00:00:00"),
+    (["attach", "a", "--mac", "02:00:00:00:00:01"], 2, "02:00:00:00:00:01"),
+    (["attach", "a", "--mac", "0a:58:c0:a8:00:32"], 2, "0a:58:c0:a8:00:32"),
+    (["attach", "a", "--expose", "0:80"], 2, "0"),
+    (["attach", "a", "--expose", "20000:80"], 2, "20000"),
+    (["attach", "a", "--expose", "7000:80"], 4, "7000"),
+    (["expose", "taken", "7000:80/udp"], 0, ""),
+    (["expose", "nobody", "7001:80"], 3, "nobody"),
+    (["unexpose", "nobody", "7001:80"], 3, "nobody"),
+    (["attach", "taken", "--ip", "192.168.0.51"], 4, "taken"),
+    (["run", "--name", "taken", "--", "true"], 4, "taken"),
+]
+
+
+@pytest.fixture(scope="module")
+def occupied(lab: Lab) -> Command:
+    """A node with one sandbox that has everything others may not have."""
+    command = Command(lab)
+    made = command("attach", "taken", "--ip", "192.168.0.50", "--expose", "7000:80")
+    assert made.status == 0, made.err
+    return command
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "named"), [row for row in REFUSED if row[1]], ids=lambda value: str(value)[:40]
+)
+def test_bad_request_is_refused_by_name_and_changes_nothing(
+    occupied: Command, argv: list[str], status: int, named: str
+) -> None:
+    before = occupied.snapshot()
+    said = occupied(*argv)
+    assert (said.status, said.out) == (status, ""), said.err
+    assert said.err.startswith("cellwall: ")
+    assert said.err.count("\n") == 1
+    assert named in said.err
+    assert occupied.snapshot() == before
+
+
+def test_namespace_that_is_attached_and_a_mac_that_is_taken_are_refused(occupied: Command) -> None:
+    (taken,) = occupied("list", "--json").json["endpoints"]
+    before = occupied.snapshot()
+    for argv in (["--netns", taken["netns"]], ["--mac", taken["mac"]]):
+        said = occupied("attach", "other", *argv)
+        assert said.status in (2, 4), said
+        assert any(word in said.err for word in (argv[1], "eth0")), said
+        assert said.err.count("\n") == 1
+        assert occupied.snapshot() == before
+
+
+def test_full_pool_is_a_conflict(lab: Lab) -> None:
+    cellwall = Command(lab)
+    cellwall("down", "--force")
+    small = {"CELLWALL_NETWORK_SUBNET4": "10.88.0.0/29"}
+    names = [f"c{number}" for number in range(6)]
+    said = [cellwall("attach", name, "--json", **small) for name in names]
+    assert [answer.status for answer in said] == [0, 0, 0, 0, 0, 4]
+    assert said[-1].json["error"]["kind"] == "conflict"
+    assert "10.88.0.0/29" in said[-1].err
+    assert len(cellwall("list", "--json", **small).json["endpoints"]) == 5
+    assert cellwall("detach", "c0", **small).status == 0
+    assert cellwall("attach", "c5", **small).status == 0
+    assert cellwall("down", "--force", **small).status == 0
+
+
+def test_busy_writer_is_unavailable_after_a_bounded_wait(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    cellwall = Command(lab)
+    cellwall("up")
+    hold = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    lock = lab.root / "run/cellwall/writer.lock"
+    holder = lab.node.popen([sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    monkeypatch.setattr(WriterLock.__init__, "__defaults__", (0.2,))
+    with lab.node.enter():
+        assert main(["--root", str(lab.root), "attach", "x"]) == 7
+    holder.kill()
+    holder.wait()
+
+
+def test_bad_node_is_refused_by_name(lab: Lab) -> None:
+    cellwall = Command(lab)
+    cellwall("down", "--force")
+    lab.node.run(["ip", "link", "add", "foreign0", "type", "bridge"])
+    before = cellwall.snapshot()
+    for settings, status, named in (
+        (["network.bridge=foreign0"], 4, "foreign0"),
+        (["network.subnet4=93.184.216.0/24"], 4, "93.184.216.0/24"),
+        (["node.interface=nowhere0"], 2, "nowhere0"),
+    ):
+        said = cellwall("up", *(word for setting in settings for word in ("--set", setting)))
+        assert said.status == status, (settings, said)
+        assert named in said.err
+        assert said.err.count("\n") == 1
+        assert cellwall.snapshot() == before
+    lab.node.run(["ip", "link", "del", "foreign0"])
+
+
+def test_missing_nft_and_missing_privileges_have_their_status(lab: Lab, tmp_path: Path) -> None:
+    cellwall = Command(lab)
+    argv = cellwall.argv("up")
+    readable = [*argv[: argv.index("--root")], "--root", "/nonexistent", "up"]
+    powerless = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--reuid", "65534", "--clear-groups"]
+    without_root = lab.node.run([*powerless, *readable[2:]], check=False)
+    assert without_root.returncode == 6
+    assert b"root" in without_root.stderr
+    # A file that cannot be executed over the program, in a mount namespace of its own: the machine keeps its nft.
+    plain = tmp_path / "nft"
+    plain.touch(mode=0o600)
+    hide = 'mount --bind "$0" "$(command -v nft)"; exec "$@"'
+    without_nft = lab.node.run(["unshare", "--mount", "sh", "-ec", hide, str(plain), *argv[2:]], check=False)
+    assert without_nft.returncode == 5
+    assert b"nft" in without_nft.stderr
+
+
+def test_uninstall_leaves_the_node_as_it_was() -> None:
+    with Lab() as lab:
+        cellwall = Command(lab)
+        before = _node(lab)
+        assert cellwall("attach", "web", "--expose", "8080:80").status == 0
+        assert _node(lab) != before
+        assert cellwall("uninstall").status == 4
+        assert cellwall("uninstall", "--force").status == 0
+        _wait_until(lambda: "b9h" not in lab.node.run(["ip", "-o", "link"]).text)
+        assert _node(lab) == before
+        assert not (lab.root / "run/cellwall").exists()
+
+
+def _node(lab: Lab) -> tuple[str, ...]:
+    run = lab.node.run
+    settings = run(["sysctl", "-a", "--pattern", "^net[.](ipv4|ipv6|bridge)"]).text
+    lines = [line for line in settings.splitlines() if "stat" not in line and "lft" not in line]
+    return run(["nft", "list", "ruleset"]).text, run(["ip", "-o", "addr"]).text, "\n".join(lines)
+
+
+def _wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

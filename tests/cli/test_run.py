@@ -1,0 +1,162 @@
+"""`cellwall run` on a real node: behind the wall while it lives, gone when it ends, however it ends."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nodecommand import SOURCE, Command
+
+from cellwall.lab import Lab, connect
+from cellwall.lab.addresses import NODE4
+
+pytestmark = pytest.mark.root
+
+FETCH = "import socket; s = socket.create_connection(('151.101.1.69', 80), 3); s.sendall(b'x'); print(s.recv(99))"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(cellwall: Command) -> Iterator[None]:
+    """Whatever `run` was told, no endpoint, no lock file and no namespace outlives it."""
+    yield
+    assert cellwall("list", "--json").json == {"endpoints": []}
+    assert list((cellwall.lab.root / "run/cellwall/owners").glob("*")) == []
+    assert list((cellwall.lab.root / "run/cellwall/netns").glob("*")) == []
+
+
+@pytest.fixture
+def start(cellwall: Command) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Start `cellwall run` and leave it running."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str) -> "subprocess.Popen[bytes]":
+        child: subprocess.Popen[bytes] = subprocess.Popen(
+            cellwall.argv("run", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        )
+        started.append(child)
+        return child
+
+    yield begin
+    for child in started:
+        if child.poll() is None:
+            child.terminate()
+        child.communicate(timeout=20)
+
+
+def test_command_reaches_the_internet_and_nothing_else(cellwall: Command, lab: Lab) -> None:
+    with lab.internet.serve(tcp=[80]), lab.node.serve(tcp=[8000]), lab.infra.serve(tcp=[80]):
+        answered = cellwall("run", "--", "python3", "-c", FETCH)
+        assert (answered.status, answered.out) == (0, "b'internet x'\n"), answered
+        for address in ("169.254.169.254", "10.0.0.5", "172.20.0.20", NODE4):
+            port = "8000" if address == NODE4 else "80"
+            denied = cellwall(
+                "run", "--", "python3", "-c", FETCH.replace("151.101.1.69", address).replace("80)", f"{port})")
+            )
+            assert denied.status == 1
+            assert "Error" in denied.err
+
+
+def test_names_are_resolved_by_the_walls_resolvers(cellwall: Command) -> None:
+    seen = cellwall("run", "--set", "network.dns=8.8.8.8", "--", "cat", "/etc/resolv.conf")
+    assert (seen.status, seen.out) == (0, "nameserver 8.8.8.8\n")
+    lookup = "import socket; print(sorted({row[4][0] for row in socket.getaddrinfo('www.test', 80)}))"
+    found = cellwall("run", "--set", "network.dns=8.8.8.8", "--", "python3", "-c", lookup)
+    assert (found.status, "151.101.1.69" in found.out) == (0, True), found
+
+
+def test_resolver_file_behind_a_symlink_is_replaced_for_the_command_only(lab: Lab, cellwall: Command) -> None:
+    real = lab.root / "stub-resolv.conf"
+    real.write_text("nameserver 192.0.2.1\n")
+    link = lab.root / "etc-overlay"
+    link.mkdir()
+    for entry in Path("/etc").iterdir():
+        if entry.name != "resolv.conf":
+            (link / entry.name).symlink_to(f"/proc/1/root/etc/{entry.name}")
+    (link / "resolv.conf").symlink_to(real)
+    # /etc with a symlink for resolv.conf, as systemd-resolved has it, in a mount namespace of the test's own.
+    world = ["unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc; "$@"; cat /etc/resolv.conf', str(link)]
+    argv = cellwall.argv("run", "--set", "network.dns=8.8.8.8", "--", "cat", "/etc/resolv.conf")
+    seen = lab.node.run([*world, *argv[2:]], env={"PYTHONPATH": str(SOURCE)}, timeout=30)
+    assert seen.text == "nameserver 8.8.8.8\nnameserver 192.0.2.1\n"
+
+
+def test_exit_status_and_output_are_the_commands(cellwall: Command) -> None:
+    assert cellwall("run", "--", "sh", "-c", "echo out; echo err >&2; exit 7") == type(cellwall("version"))(
+        7, "out\n", "err\n"
+    )
+    assert cellwall("run", "--", "sh", "-c", "kill -TERM $$").status == 128 + 15
+    assert cellwall("run", "--", "/nonexistent/program").status == 127
+    assert cellwall("run", "--", "/etc/passwd").status == 126
+
+
+def test_command_serves_behind_an_exposed_port(start: Callable[..., "subprocess.Popen[bytes]"], lab: Lab) -> None:
+    child = start("--expose", "8080:80", "--", "sh", "-c", "echo up; exec busybox nc -ll -p 80 -e cat")
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    deadline = time.monotonic() + 5
+    while (answer := connect(lab.lan, NODE4, 8080, payload=b"hello")).kind != "answer":
+        assert time.monotonic() < deadline
+    assert answer.data == b"hello"
+
+
+def test_termination_reaches_the_command_and_the_sandbox_is_closed(
+    start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command
+) -> None:
+    child = start(
+        "--name", "one", "--", "sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.02; done"
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    assert cellwall("list", "--json").json["endpoints"][0]["container"] == "one"
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout.read() == b"bye\n"
+    assert child.wait(20) == 5
+
+
+def test_name_in_use_is_a_conflict(start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command) -> None:
+    child = start("--name", "one", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert child.stdout is not None
+    child.stdout.readline()
+    second = cellwall("run", "--name", "one", "--", "true")
+    assert (second.status, "one" in second.err) == (4, True)
+    assert len(cellwall("list", "--json").json["endpoints"]) == 1
+
+
+def test_kill_is_cleared_up_by_reconcile(start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command) -> None:
+    child = start("--name", "one", "--", "sh", "-c", "echo $$; exec sleep 60")
+    assert child.stdout is not None
+    command = int(child.stdout.readline())
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(20)
+    deadline = time.monotonic() + 5
+    while _runs(command):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(cellwall("list", "--json").json["endpoints"]) == 1
+    repaired = cellwall("reconcile", "--json").json["repaired"]
+    assert any("one" in line for line in repaired)
+    assert cellwall("reconcile", "--json").json == {"repaired": []}
+
+
+def test_name_of_a_killed_run_can_be_used_again(
+    start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command
+) -> None:
+    child = start("--name", "one", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert child.stdout is not None
+    child.stdout.readline()
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(20)
+    assert cellwall("run", "--name", "one", "--", "echo", "again").out == "again\n"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,35 @@
+"""The boot unit is one that systemd accepts, and says what the wall relies on."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parents[2] / "packaging/systemd/cellwall.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    # Only the program's place differs: systemd-analyze wants to see it, and a checkout does not install it.
+    program = shutil.which("true") or sys.executable
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("=cellwall ", f"={program} "))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_comes_after_what_flushes_and_before_what_starts_containers() -> None:
+    lines = UNIT.read_text().splitlines()
+    after = {word for line in lines if line.startswith("After=") for word in line[6:].split()}
+    before = {word for line in lines if line.startswith("Before=") for word in line[7:].split()}
+    assert {"network-online.target", "nftables.service"} <= after
+    assert {"containerd.service", "docker.service"} <= before
+    assert not after & before
+
+
+def test_stopping_the_unit_does_not_take_the_wall_down() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert not any(line.startswith("ExecStop") for line in lines)
+    assert "RuntimeDirectoryPreserve=yes" in lines

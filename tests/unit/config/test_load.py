@@ -1,0 +1,190 @@
+"""Settings come from four places in a fixed order, and every refusal names key and value."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cellwall.config import Paths, load_settings, paths_for
+from cellwall.config.keys import BY_NAME, KEYS, shown
+from cellwall.errors import InvalidSpec, NoPrivilege
+from cellwall.model.settings import Settings
+
+Write = Callable[[str], Paths]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    paths = paths_for(tmp_path)
+
+    def written(text: str) -> Paths:
+        paths.config_file.parent.mkdir(parents=True, exist_ok=True)
+        paths.config_file.write_text(text)
+        return paths
+
+    return written
+
+
+def test_without_any_source_the_defaults_are_the_reference_models(tmp_path: Path) -> None:
+    loaded = load_settings(paths_for(tmp_path), environ={})
+    assert loaded.settings == Settings()
+    assert str(loaded.settings.network.subnet4) == "192.168.0.0/20"
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_flag_beats_environment_beats_file_beats_default(write: Write) -> None:
+    paths = write('[network]\nbridge = "file0"\nmtu = 1400\nveth_prefix = "fff"\n')
+    loaded = load_settings(
+        paths,
+        environ={"CELLWALL_NETWORK_BRIDGE": "env0", "CELLWALL_NETWORK_MTU": "1401"},
+        overrides={"network.bridge": "flag0"},
+    )
+    network = loaded.settings.network
+    assert (network.bridge, network.mtu) == ("flag0", 1401)
+    assert (network.veth_prefix, network.name) == ("fff", "cellwall")
+    origin = [loaded.origins[f"network.{key}"] for key in ("bridge", "mtu", "veth_prefix", "name")]
+    assert origin == ["flag", "environment", "file", "default"]
+
+
+def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) -> None:
+    text = {
+        "network.name": "blue", "network.bridge": "br9", "network.bridge_mac": "02:00:00:00:00:09",
+        "network.veth_prefix": "x9h", "network.subnet4": "10.9.0.0/20", "network.gateway4": "10.9.0.9",
+        "network.subnet6": "fd00:9::/64", "network.gateway6": "fd00:9::9", "network.mtu": "1300",
+        "network.ipv6": "off", "network.dns": "9.9.9.9,2620:fe::fe",
+        "network.exceptions": "resolver 10.0.0.2 udp,tcp/53; gw 10.0.0.3 tcp/443", "node.interface": "eth9",
+        "node.public_addresses": "93.184.216.9", "node.protect": "8.0.0.0/8,2a09::/16",
+        "node.nat_ports": "20000-29999", "node.mark": "0x10", "node.services": "time 10.9.0.9 udp/123",
+        "limits.connections": "9",
+    }  # fmt: skip
+    assert set(text) == set(BY_NAME)
+    empty = paths_for("/nonexistent")
+    by_flag = load_settings(empty, environ={}, overrides=text).settings
+    by_variable = load_settings(empty, environ={BY_NAME[name].variable: text[name] for name in text}).settings
+    assert by_flag == by_variable
+    assert [opening.protocol for opening in by_flag.exceptions] == ["udp", "tcp", "tcp"]
+    lines = []
+    for section in ("network", "node", "limits"):
+        lines.append(f"[{section}]")
+        keys = [key for key in KEYS if key.name.startswith(section)]
+        lines += [f"{key.attribute} = {shown(key, by_flag)!r}" for key in keys]
+    assert load_settings(write("\n".join(lines)), environ={}).settings == by_flag
+
+
+@pytest.mark.parametrize(("subnet", "gateway"), [("network.subnet4", "10.7.0.1"), ("network.subnet6", "fd07::1")])
+def test_gateway_follows_its_subnet_unless_chosen(subnet: str, gateway: str) -> None:
+    chosen = "10.7.0.0/20" if subnet.endswith("4") else "fd07::/64"
+    loaded = load_settings(paths_for("/nonexistent"), environ={}, overrides={subnet: chosen})
+    assert gateway in (str(loaded.settings.network.gateway4), str(loaded.settings.network.gateway6))
+
+
+BAD_VALUES = [
+    ("network.name", "a b"), ("network.bridge", "br/0"), ("network.bridge", "a-name-much-too-long"),
+    ("network.bridge", 'b";0'), ("network.bridge", "b9hx"), ("network.bridge_mac", "01:00:5e:00:00:01"),
+    ("network.bridge_mac", "00:00:00:00:00:00"), ("network.bridge_mac", "02:00"),
+    ("network.veth_prefix", "toolong"), ("network.subnet4", "192.168.0.1/20"),
+    ("network.subnet4", "10.0.0.0/8"), ("network.subnet4", "10.0.0.0/30"), ("network.subnet4", "fd00::/64"),
+    ("network.subnet4", "everything"), ("network.gateway4", "192.168.16.1"),
+    ("network.gateway4", "192.168.0.0"), ("network.gateway4", "::1"), ("network.subnet6", "10.0.0.0/20"),
+    ("network.subnet6", "fd00:abcd::/120"), ("network.gateway6", "fd00:abce::1"), ("network.mtu", "68"),
+    ("network.mtu", "-1"), ("network.mtu", "big"), ("network.ipv6", "yes"), ("network.dns", "one.one"),
+    ("network.dns", "10.0.0.2"), ("network.dns", "169.254.169.253"),
+    ("network.exceptions", "resolver 10.0.0.0/8 udp/53"),
+    ("network.exceptions", "meta 169.254.169.254 tcp/80"),
+    ("network.exceptions", "resolver 10.0.0.2 udp/53-60"),
+    ("network.exceptions", "resolver 10.0.0.2 sctp/53"), ("network.exceptions", "10.0.0.2 udp/53"),
+    ("node.interface", "eth0;reboot"), ("node.public_addresses", "93.184.216.0/24"),
+    ("node.protect", "10.0.0.1/8"), ("node.nat_ports", "10240"), ("node.nat_ports", "29999-10240"),
+    ("node.nat_ports", "80-9000"), ("node.nat_ports", "20000-20100"), ("node.mark", "3"),
+    ("node.mark", "0"), ("node.services", "x"), ("limits.connections", "0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_VALUES)
+def test_bad_value_is_refused_with_its_key_and_value(name: str, value: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        load_settings(paths_for("/nonexistent"), environ={}, overrides={name: value})
+    assert caught.value.field == name
+    assert "\n" not in str(caught.value)
+    shown_value = str(caught.value.value)
+    number = value.isdigit() and hex(int(value)) == shown_value
+    assert number or shown_value in value or value in shown_value
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "suggestion"),
+    [
+        ('[network]\nsubent4 = "10.0.0.0/20"', "network.subent4", "network.subnet4"),
+        ("[netwrk]\nmtu = 1", "netwrk", "network"),
+        ('bridge = "br0"', "bridge", ""),
+        ('[network]\nmtu = "1400"', "network.mtu", ""),
+        ("[network]\nmtu = true", "network.mtu", ""),
+        ("[network]\nbridge = 7", "network.bridge", ""),
+        ('[network]\ndns = "1.1.1.1"', "network.dns", ""),
+        ("[network]\ndns = [1]", "network.dns", ""),
+        ("network = 3", "network", ""),
+        ("[network", "configuration", ""),
+    ],
+)
+def test_file_with_a_wrong_key_or_type_is_refused(write: Write, text: str, field: str, suggestion: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        load_settings(write(text), environ={})
+    assert caught.value.field == field
+    assert (f"did you mean {suggestion}?" in str(caught.value)) == bool(suggestion)
+
+
+def test_misspelt_variable_is_refused_and_a_foreign_one_is_not(tmp_path: Path) -> None:
+    paths = paths_for(tmp_path)
+    load_settings(paths, environ={"CELLWALL_ROOT": "/x", "CELLWALL_COLOUR": "red", "NETWORK_MTU": "-1"})
+    with pytest.raises(InvalidSpec, match=r"CELLWALL_NETWORK_MUT: .*did you mean CELLWALL_NETWORK_MTU\?"):
+        load_settings(paths, environ={"CELLWALL_NETWORK_MUT": "1400"})
+    with pytest.raises(InvalidSpec, match=r"network\.mut: .*did you mean network\.mtu\?"):
+        load_settings(paths, environ={}, overrides={"network.mut": "1400"})
+
+
+def test_refusal_says_where_the_value_stands(write: Write) -> None:
+    paths = write("[network]\nmtu = 12\n")
+    with pytest.raises(InvalidSpec, match=rf"network\.mtu: 12: .*\(in {paths.config_file}\)"):
+        load_settings(paths, environ={})
+    with pytest.raises(InvalidSpec, match=r"network\.mtu: 13: .*\(in CELLWALL_NETWORK_MTU\)"):
+        load_settings(paths, environ={"CELLWALL_NETWORK_MTU": "13"})
+    with pytest.raises(InvalidSpec, match=r"network\.mtu: 14: .*\(in --set\)"):
+        load_settings(paths, environ={}, overrides={"network.mtu": "14"})
+
+
+def test_private_resolver_is_accepted_once_its_exception_is_named() -> None:
+    wanted = {"network.dns": "10.0.0.2", "network.exceptions": "resolver 10.0.0.2 udp,tcp/53"}
+    loaded = load_settings(paths_for("/nonexistent"), environ={}, overrides=wanted)
+    assert [str(address) for address in loaded.settings.dns] == ["10.0.0.2"]
+
+
+def test_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    paths = paths_for(tmp_path)
+    paths.config_file.mkdir(parents=True)
+    with pytest.raises(InvalidSpec, match="cannot be read"):
+        load_settings(paths, environ={})
+
+
+def test_unreadable_file_is_a_matter_of_privilege(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)  # root reads everything, so no file mode shows this
+    with pytest.raises(NoPrivilege, match=r"cellwall\.toml"):
+        load_settings(paths_for(tmp_path), environ={})
+
+
+def test_root_flag_beats_its_variable_and_both_move_all_paths() -> None:
+    assert paths_for("/a", {"CELLWALL_ROOT": "/b"}).state == Path("/a/var/lib/cellwall")
+    assert paths_for(None, {"CELLWALL_ROOT": "/b"}).run == Path("/b/run/cellwall")
+    assert paths_for(None, {}).config_file == Path("/etc/cellwall/cellwall.toml")
+    assert paths_for("rel", {}).state.is_absolute()
+
+
+def test_documentation_has_every_key_with_its_default_and_meaning() -> None:
+    page = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
+    for key in KEYS:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{key.name}` |")]
+        value = shown(key, Settings())
+        assert key.about in row
+        assert str(value if not isinstance(value, list) else "–") in row
