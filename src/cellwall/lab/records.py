@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from cellwall.adapters.namespaces import ProcNamespaces
 from cellwall.errors import LabError
 from cellwall.lab import namespaces
 
@@ -69,12 +70,17 @@ def remove(prefix: str, root: Path) -> None:
 
 
 def remove_root(root: Path) -> None:
-    """Delete a lab's directory; LabError where something is mounted below it, whose files are not ours."""
+    """Delete a lab's directory, and the namespaces that a node kept below it; LabError where anything else is mounted
+    there, whose files are not ours."""
     below = f"{os.path.realpath(root)}/"
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    held = [mount for mount in mounts if mount.startswith(below)]
-    if held:
-        raise LabError(f"{root}: not removed, {held[0]} is still mounted")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        mount, kind = fields[4], fields[fields.index("-") + 1]
+        if not mount.startswith(below):
+            continue
+        if kind != "nsfs":
+            raise LabError(f"{root}: not removed, {mount} is still mounted")
+        ProcNamespaces().remove(mount)
     shutil.rmtree(root, ignore_errors=True)
 
 

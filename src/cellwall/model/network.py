@@ -9,6 +9,8 @@ from cellwall.model.addresses import link_local
 
 _SMALLEST_SUBNET4 = 29  # network, gateway, broadcast and at least five endpoints
 _LARGEST_SUBNET4 = 12
+_UNUSABLE4 = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+_UNUSABLE6 = tuple(IPv6Network(text) for text in ("::/8", "fe80::/10", "ff00::/8"))
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +36,13 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         length = self.subnet4.prefixlen
         if not _LARGEST_SUBNET4 <= length <= _SMALLEST_SUBNET4:
             raise InvalidSpec("network.subnet4", self.subnet4, "must be between /12 and /29")
+        for field, subnet, unusable in (
+            ("network.subnet4", self.subnet4, _UNUSABLE4),
+            ("network.subnet6", self.subnet6, _UNUSABLE6),
+        ):
+            clash = next((prefix for prefix in unusable if subnet.overlaps(prefix)), None)
+            if clash is not None:
+                raise InvalidSpec(field, subnet, f"lies in {clash}, which cannot be routed to a sandbox")
         for field, gateway, subnet in (
             ("network.gateway4", self.gateway4, self.subnet4),
             ("network.gateway6", self.gateway6, self.subnet6),

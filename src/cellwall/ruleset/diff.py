@@ -5,18 +5,19 @@ differs (`structural`): if nothing does, `element_changes` is the whole way from
 """
 
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from typing import Literal
 
 import msgspec
 
-from cellwall.ruleset.types import Chain, Element, ElementChange, NamedSet, Rule, Ruleset, Table, TableFamily
+from cellwall.ruleset.types import Chain, Element, ElementChange, NamedSet, Ruleset, Table, TableFamily
 
 What = Literal["table", "set", "chain", "rule"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One part that only one ruleset has, or that both have and differ in. `name` of a rule is its chain's, and
-    `index` is its place in the chain that has it."""
+    """One part that only one ruleset has, or that both have and differ in. `name` of a rule is its chain's,
+    `index` its place in the chain."""
 
     what: What
     how: Literal["added", "removed", "changed"]
@@ -128,28 +129,18 @@ def _presence(what: What, table: Table, before: Mapping[str, object], after: Map
 
 
 def _rules(table: Table, left: Chain, right: Chain) -> list[Change]:
-    """Rules between the common begin and the common end of both chains: those that stand at one distance from
-    the begin are changed, the rest is added or removed. A shortest edit script would say no more to a reader."""
-    old, new = list(left.rules), list(right.rules)
-    start = _common(old, new)
-    end = _common(old[start:][::-1], new[start:][::-1])
-    old_end, new_end = len(old) - end, len(new) - end
-    shared = min(old_end, new_end)
-    places: list[tuple[Literal["added", "removed", "changed"], int]] = [
-        ("changed", index) for index in range(start, shared) if old[index] != new[index]
-    ]
-    places += [("removed", index) for index in range(shared, old_end)]
-    places += [("added", index) for index in range(shared, new_end)]
+    """Rules that stand at each other's place are changed; `index` counts in the new chain, of removed rules in
+    the old one."""
+    places: list[tuple[Literal["added", "removed", "changed"], int]] = []
+    matcher = SequenceMatcher(None, left.rules, right.rules, autojunk=False)
+    for tag, old, old_end, new, new_end in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        both = min(old_end - old, new_end - new)
+        places += [("changed", new + at) for at in range(both)]
+        places += [("removed", index) for index in range(old + both, old_end)]
+        places += [("added", index) for index in range(new + both, new_end)]
     return [Change("rule", how, table.family, table.name, left.name, index) for how, index in places]
-
-
-def _common(left: list[Rule], right: list[Rule]) -> int:
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
 
 
 def _contents(left: Table, right: Table) -> list[ContentChange]:

@@ -1,11 +1,10 @@
 """A packet as nftables sees it: bytes, and where its headers begin.
 
-The kernel's rules load bytes at offsets, so a packet is kept as bytes and every field is read from them: a
-value that is not there (a header cut short) is absent here exactly when the load
-fails there. What parsing decides is only what the kernel decides before a rule runs: one VLAN tag is taken
-off, and the transport header is searched (nft_set_pktinfo_ipv4_validate, ipv6_find_hdr). Nothing here
-repairs or rejects a packet; whether the IP stack would have delivered it to a hook is the caller's
-knowledge.
+The kernel's rules load bytes at offsets, so a packet is kept as bytes and every field is read from them: a value
+that is not there (a header cut short) is absent here exactly when the load fails there. What parsing decides is
+only what the kernel decides before a rule runs: one VLAN tag is taken off, and the transport header is searched
+(nft_set_pktinfo_ipv4_validate, ipv6_find_hdr). Nothing here repairs or rejects a packet; whether the IP stack
+would have delivered it to a hook is the caller's knowledge.
 """
 
 from typing import Final

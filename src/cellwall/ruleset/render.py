@@ -18,7 +18,7 @@ from cellwall.ruleset.definition import spell_definition, spell_elements, spell_
 from cellwall.ruleset.dependencies import hidden_checks
 from cellwall.ruleset.names import check_name
 from cellwall.ruleset.spelling import spell_rule
-from cellwall.ruleset.types import Chain, ElementChange, Ruleset, Table
+from cellwall.ruleset.types import Chain, ElementChange, NamedSet, Ruleset, Table
 
 _Lines = Iterable[str]
 
@@ -77,7 +77,7 @@ def _refresh(table: Table) -> Iterator[str]:
     # that exists can be flushed.
     yield from _table(table, [*_sets(table, elements=False), *_chains(table, rules=False)])
     yield from (f"flush chain {name} {chain.name}" for chain in table.chains)
-    yield from (f"flush set {name} {named.name}" for named in refilled)
+    yield from (f"flush {_noun(named)} {name} {named.name}" for named in refilled)
     for named in refilled:
         if named.elements:
             yield from _block(f"add element {name} {named.name}", spell_elements(named, named.elements))
@@ -95,7 +95,7 @@ def _identity(table: Table) -> str:
 
 def _sets(table: Table, *, elements: bool) -> Iterator[str]:
     for named in table.sets:
-        head = f"{'map' if named.data else 'set'} {check_name('set', named.name)}"
+        head = f"{_noun(named)} {check_name('set', named.name)}"
         body = list(spell_definition(named))
         if elements and named.elements:
             body += _block("elements =", spell_elements(named, named.elements))
@@ -103,6 +103,10 @@ def _sets(table: Table, *, elements: bool) -> Iterator[str]:
             yield f"{head} {{ {body[0]}; }}"
         else:
             yield from _block(head, body)
+
+
+def _noun(named: NamedSet) -> str:
+    return "map" if named.data else "set"
 
 
 def _chains(table: Table, *, rules: bool = True) -> Iterator[str]:

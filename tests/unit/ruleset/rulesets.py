@@ -206,6 +206,13 @@ def _inet() -> Table:
             elements=(Element((6, 8080), (ip("192.168.0.2"), 80)),),
         ),
         NamedSet("dnat4a", svc, ("ipv4_addr",)),  # type: ignore[arg-type]
+        NamedSet(
+            "range4",
+            ("inet_proto", "inet_service"),
+            ("ipv4_addr",),
+            interval=True,
+            elements=(Element((6, Interval(9000, 9009)), (ip("192.168.0.3"),)),),
+        ),
         NamedSet("dnat6", ("inet_proto", "inet_service"), ("ipv6_addr", "inet_service")),
     )
     return Table("inet", "cw", sets, (*_inet_pre(), *_inet_forward(), *_inet_nat()))
@@ -287,6 +294,7 @@ def _inet_nat() -> tuple[Chain, ...]:
         (
             rule(*local, eq("meta nfproto", "ipv4"), Dnat("ip", (f("ip daddr"), *port), "dnat4a")),
             rule(*local, eq("meta nfproto", "ipv4"), Dnat("ip", port, "dnat4")),
+            rule(*local, eq("meta nfproto", "ipv4"), Dnat("ip", port, "range4")),
             rule(*local, eq("meta nfproto", "ipv6"), Dnat("ip6", port, "dnat6")),
         ),
         Hook("nat", "prerouting", -110),
