@@ -74,6 +74,7 @@ FIELDS: Final[Mapping[FieldName, FieldSpec]] = {
     "ip6 daddr": _network("ip6", "ipv6_addr", 24, 16),
     # A raw load: nft adds no check of any protocol to it, the rule has to.
     "@nh,320,8": FieldSpec("raw8", Payload("network", 40, 1)),
+    "@nh,384,128": FieldSpec("raw128", Payload("network", 48, 16)),
     "icmp type": _transport("icmp_type", 0, 1, "ip", ICMP),
     "icmpv6 type": _transport("icmpv6_type", 0, 1, "ip6", ICMPV6),
     "icmpv6 taddr": _transport("ipv6_addr", 8, 16, "ip6", ICMPV6),

@@ -23,6 +23,7 @@ Kind = (
         "integer8",
         "integer16",
         "raw8",
+        "raw128",
         "presence",
         "nf_family",
         "ct_state",
@@ -48,6 +49,7 @@ WIDTH: Final[Mapping[Kind, int]] = {
     "integer8": 8,
     "integer16": 16,
     "raw8": 8,
+    "raw128": 128,
     "presence": 1,
 }
 """Bits of the kinds whose values are integers."""

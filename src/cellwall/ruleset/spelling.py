@@ -47,7 +47,7 @@ def spell_field(field: Field) -> str:
     if field.mask is None:
         return field.name
     kind = FIELDS[field.name].kind
-    if kind in ("ifname", "raw8") or kind in BIT_NAMES:
+    if kind in ("ifname", "raw8", "raw128") or kind in BIT_NAMES:
         raise InvalidSpec("mask", field.mask, f"{field.name} cannot be masked")
     return f"{field.name} & {spell_mask(kind, field.mask)}"
 

@@ -45,6 +45,7 @@ FieldName = Literal[
     "ip6 nexthdr",
     "ip6 hoplimit",
     "@nh,320,8",
+    "@nh,384,128",
     "icmp type",
     "icmpv6 type",
     "icmpv6 taddr",
@@ -78,7 +79,8 @@ FieldName = Literal[
     "exthdr rt",
 ]
 """Every packet, flow or node fact that a rule may read; `@nh,320,8` is the next header inside an IPv6
-fragment header that directly follows the fixed header."""
+fragment header that directly follows the fixed header,
+`@nh,384,128` the target address of a neighbour solicitation that does (nft has a name for it only since 1.0.9)."""
 
 
 class Field(msgspec.Struct, frozen=True):

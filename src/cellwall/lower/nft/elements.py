@@ -70,10 +70,10 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
             bind = int(binding.bind)
             yield "inet", "publishto" + family.suffix, Element((bind, protocol, host), (own, port))
         if not sources:
-            yield "inet", "exposed" + family.suffix, Element((own, protocol, port))
+            yield "inet", "exposed" + family.suffix, Element((own, protocol, host))
         for source in sources:
             name = exposed_set(ExposureForm("source", family.version, source.prefixlen), family)
-            yield "inet", name, Element((own, protocol, port, int(source.network_address)))
+            yield "inet", name, Element((own, protocol, host, int(source.network_address)))
 
 
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:

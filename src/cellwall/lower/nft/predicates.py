@@ -122,7 +122,7 @@ def _plain_header(p: w.PlainHeader, scene: w.Scene, family: Family) -> tuple[Low
 def _next_header(p: w.NextHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     numbers = [PROTOCOL_NUMBERS[name] for name in p.protocols]
     if p.fragment:
-        return ((match("ip6 nexthdr", 44), match("@nh,320,8", *numbers)),)
+        return tuple((match("ip6 nexthdr", 44), match("@nh,320,8", number)) for number in numbers)
     return ((match("ip6 nexthdr", *numbers),),)
 
 
@@ -135,8 +135,9 @@ def _on_link(p: w.OnLinkHopLimit, scene: w.Scene, family: Family) -> tuple[Lower
 
 
 def _solicits(p: w.SolicitsGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    solicitation = match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"])
     targets = (int(scene.gateway6), int(scene.gateway_link_local))
-    return ((match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"]), match("icmpv6 taddr", *targets)),)
+    return tuple((solicitation, match("@nh,384,128", target)) for target in targets)
 
 
 def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -258,7 +259,9 @@ def _translated(p: w.Translated, scene: w.Scene, family: Family) -> tuple[Lowere
 
 
 def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    key = fields(family.reply_source, "ct reply protocol", "ct reply proto-src")
+    # By the host port and not the container's: several bindings may lead to one container port, and one of them must
+    # neither lend another its clients nor keep the flows of a withdrawn one alive.
+    key = fields(family.reply_source, "ct reply protocol", "ct original proto-dst")
     if p.form.kind == "source":
         key = (*key, Field(family.original_source, family.mask(p.form.prefixlen)))
     elif p.form.kind == "source-range":

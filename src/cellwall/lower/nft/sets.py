@@ -12,10 +12,10 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |
-| `exposed4` … | address, protocol, port | binding open to anyone |
-| `exposedrange4` … | address, protocol, port range | range open to anyone |
-| `exposedto4p24` … | address, protocol, port, client network | binding and client network of that length |
-| `exposedrangeto4` … | address, protocol, port range, client range | range and client network |
+| `exposed4` … | address, protocol, host port | binding open to anyone |
+| `exposedrange4` … | address, protocol, host port range | range open to anyone |
+| `exposedto4p24` … | address, protocol, host port, client network | binding and client network of that length |
+| `exposedrangeto4` … | address, protocol, host port range, client range | range and client network |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 """
