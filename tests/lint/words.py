@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = re.compile(
-    r"/work/|shared/|\brubric\b|\bissue #?\d|\bthis session\b|\bmy session\b|\.library\b|\.pyenv\b|/tmp/brief", re.IGNORECASE
+    r"/work/|shared/|\brubric\b|\bissue #?\d|\bthis session\b|\bmy session\b|\.library\b|\.pyenv\b|/tmp/brief",
+    re.IGNORECASE,
 )
 ALLOWED = {"tests/lint/words.py"}
 

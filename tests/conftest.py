@@ -1,0 +1,52 @@
+"""What all tests share: root, and worlds. See `world` for what one is."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.api import Wall
+from cellwall.lab import Lab
+from world import World, open_world
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the tests that take longer than a few seconds")
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden from what is rendered now")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    without_root = pytest.mark.skip(reason="needs root")
+    too_slow = pytest.mark.skip(reason="slow, and --quick was given")
+    for item in items:
+        if "root" in item.keywords and os.geteuid() != 0:
+            item.add_marker(without_root)
+        if "slow" in item.keywords and config.getoption("--quick"):
+            item.add_marker(too_slow)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A lab of the test's own, nothing of cellwall in it."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def fresh_node() -> Iterator[World]:
+    """A node of the test's own, with its wall not up yet; the test runs on it."""
+    with open_world(up=False) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def node_lab() -> Iterator[World]:
+    """A node with its wall up, which the tests of a module share; they run on it."""
+    with open_world() as world:
+        yield world
+
+
+@pytest.fixture
+def wall(node_lab: World) -> Wall:
+    """The wall of the shared node."""
+    return node_lab.wall

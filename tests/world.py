@@ -1,0 +1,203 @@
+"""A lab with a wall, as tests speak of it. The test's thread is on the node for as long as the world is open.
+
+A sandbox of a world is a namespace of the lab that the wall attached. What passed is judged by what arrived, never
+by what the sender was told.
+"""
+
+import itertools
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.engine.requests import UpReport
+from cellwall.lab import Lab, connect
+from cellwall.lab.host import Host
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings
+
+PUBLIC4, PUBLIC6 = "151.101.1.69", "2a04:4e42::1"
+PUBLIC = (PUBLIC4, PUBLIC6)
+NAT_PORTS = range(10240, 30000)
+
+
+class Sandbox:
+    """A host of the lab, and the endpoint that the wall made of it."""
+
+    def __init__(self, host: Host, endpoint: Endpoint) -> None:
+        self.host = host
+        self.endpoint = endpoint
+        self.name = endpoint.key.container_id
+
+    def address(self, family: int) -> str:
+        return str(self.endpoint.address4 if family == 4 else self.endpoint.address6)
+
+
+class World:
+    """One node with its wall."""
+
+    def __init__(self, lab: Lab, wall: Wall, report: UpReport | None = None) -> None:
+        self.lab = lab
+        self.wall = wall
+        self.report = report
+        self._numbers = itertools.count(1)
+        self._tokens = itertools.count(1)
+
+    def token(self, name: str = "t") -> bytes:
+        """A payload that no other packet of this world has."""
+        return f"<{name}-{next(self._tokens)}-{os.urandom(4).hex()}>".encode()
+
+    def host(self, name: str = "c") -> Host:
+        """A namespace that nothing is attached to yet."""
+        return self.lab.sandbox(f"{name}-{next(self._numbers)}")
+
+    def attach(self, name: str = "c", *, host: Host | None = None, **options: Any) -> Sandbox:
+        """A new sandbox; the options are those of `Wall.attach`."""
+        place = host or self.host(name)
+        container = place.name if host is None else f"{name}-{next(self._numbers)}"
+        return Sandbox(place, self.wall.attach(container, netns=place.netns, **options))
+
+    def detach(self, sandbox: Sandbox) -> bool:
+        return self.wall.detach(sandbox.name)
+
+
+@contextmanager
+def open_world(*, settings: Settings | None = None, ipv6: bool = True, up: bool = True) -> Iterator[World]:
+    """A world of its own; it ends with everything detached and nothing left."""
+    with Lab(ipv6=ipv6) as lab, lab.node.enter(), Wall.open(root=lab.root, settings=settings or Settings()) as wall:
+        report = wall.up() if up else None
+        yield World(lab, wall, report)
+
+
+def rewired(wall: Wall, **adapters: object) -> Wall:
+    """The same node through other adapters; it ends with the wall it came from."""
+    site = msgspec.structs.replace(wall._site, **adapters)
+    return Wall(site.settings, wall.paths, site, lambda: None)
+
+
+class Wrapped:
+    """An adapter with some of its methods replaced; everything else is the adapter's own."""
+
+    def __init__(self, adapter: Any, **replaced: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_adapter", adapter)
+        object.__setattr__(self, "_replaced", replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._replaced.get(name) or getattr(self._adapter, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._adapter, name, value)
+
+
+def ruleset(world: World) -> str:
+    """The node's whole nft ruleset without what traffic changes."""
+    return world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
+
+
+def public(family: int) -> str:
+    return PUBLIC4 if family == 4 else PUBLIC6
+
+
+def question(kind: int, *, framed: bool = False) -> bytes:
+    """A DNS query for www.test, type A (1) or AAAA (28); `framed` as over TCP."""
+    query = struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + b"\x03www\x04test\x00" + struct.pack("!HH", kind, 1)
+    return struct.pack("!H", len(query)) + query if framed else query
+
+
+def talk(host: Host, address: str, port: int, size: int, *, timeout: float = 20.0) -> tuple[int, int]:
+    """Send `size` bytes to an echo server over one connection and read all that comes back: (sent, received)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with host.socket(family, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        sock.connect((address, port))
+        received = 0
+        failures: list[BaseException] = []
+
+        def send() -> None:
+            try:
+                block = bytes(1 << 16)
+                left = size
+                while left:
+                    left -= sock.send(block[: min(left, len(block))])
+                sock.shutdown(socket.SHUT_WR)
+            except BaseException as error:
+                failures.append(error)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            while received < size and (data := sock.recv(1 << 18)):
+                received += len(data)
+        finally:
+            sender.join(timeout)
+        if failures:
+            raise failures[0]
+    return size, received
+
+
+class Stream:
+    """An open flow to an echo server, by which one asks again and again: TCP or UDP."""
+
+    def __init__(self, host: Host, address: str, port: int, *, udp: bool = False, source_port: int = 0) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._sock = host.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        if source_port:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._sock.bind(("", source_port))
+        self._sock.settimeout(1.0)
+        self._sock.connect((address, port))
+
+    def ask(self, token: bytes, timeout: float = 1.0) -> bool:
+        """Whether `token` was echoed."""
+        self._sock.settimeout(timeout)
+        got = b""
+        try:
+            self._sock.send(token)
+            while token not in got:
+                data = self._sock.recv(1 << 16)
+                if not data:
+                    return False
+                got += data
+        except OSError:
+            return False
+        return True
+
+    def say(self, token: bytes) -> None:
+        """Send `token`, whatever becomes of it."""
+        try:
+            self._sock.send(token)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write_setting(host: Host, name: str, value: str) -> None:
+    with host.enter():
+        Path("/proc/sys", name).write_text(value)
+
+
+def assert_connection(host: Host, address: str, port: int, *, udp: bool = False, source: Any = None) -> bytes:
+    answer = connect(host, address, port, udp=udp, source=source, timeout=2.0)
+    assert answer.kind == "answer", f"{host} to {address} {port}: {answer}"
+    return answer.data
+
+
+def assert_no_connection(host: Host, address: str, port: int, *, udp: bool = False, timeout: float = 0.3) -> str:
+    answer = connect(host, address, port, udp=udp, timeout=timeout)
+    assert answer.kind != "answer", f"{host} to {address} {port}: {answer}"
+    return answer.kind
