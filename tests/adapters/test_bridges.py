@@ -73,9 +73,7 @@ def test_what_was_changed_underneath_is_set_right(links: LinkLayer, node: Namesp
 
 def test_another_subnet_replaces_the_gateway_address(links: LinkLayer, node: Namespace) -> None:
     links.ensure_bridge(NETWORK, ipv6=False, mtu=1500)
-    moved = msgspec.structs.replace(
-        NETWORK, subnet4=IPv4Network("10.88.0.0/16"), gateway4=IPv4Address("10.88.0.1")
-    )
+    moved = msgspec.structs.replace(NETWORK, subnet4=IPv4Network("10.88.0.0/16"), gateway4=IPv4Address("10.88.0.1"))
     links.ensure_bridge(moved, ipv6=False, mtu=1500)
     assert node.addresses(NETWORK.bridge) == {"10.88.0.1/16"}
 
@@ -94,9 +92,7 @@ def test_without_ipv6_the_bridge_has_none_at_all(links: LinkLayer, node: Namespa
     ["ip link add b9_br0 type bridge", "ip link add b9_br0 type veth peer name other"],
     ids=["bridge", "veth"],
 )
-def test_a_foreign_link_of_that_name_is_refused_and_untouched(
-    links: LinkLayer, node: Namespace, command: str
-) -> None:
+def test_a_foreign_link_of_that_name_is_refused_and_untouched(links: LinkLayer, node: Namespace, command: str) -> None:
     node.run(command)
     before = node.run("ip -j address show dev b9_br0")
     with pytest.raises(Conflict):

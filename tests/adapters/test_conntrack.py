@@ -38,8 +38,6 @@ def _marks(node: Namespace) -> list[int]:
     return sorted(int(word.removeprefix("mark=")) for word in listed.split() if word.startswith("mark="))
 
 
-
-
 def test_only_the_named_generations_go(rules: NftRules, node: Namespace) -> None:
     assert _marks(node) == [0, 0, 1001, 1001, 1002, 1002, 1003, 1003]
     rules.purge_flows([1001, 1003])

@@ -45,9 +45,7 @@ class Attached:
 
     def plan(self) -> SandboxPlan:
         gateway6 = None if self.address6 is None else NETWORK.gateway6
-        return SandboxPlan(
-            "eth0", self.address4, 20, NETWORK.gateway4, NETWORK.bridge_mac, self.address6, 64, gateway6
-        )
+        return SandboxPlan("eth0", self.address4, 20, NETWORK.gateway4, NETWORK.bridge_mac, self.address6, 64, gateway6)
 
     def frame(self, destination: int, *, source: int | None = None, payload: bytes = b"") -> bytes:
         """A raw frame of a protocol that no stack answers."""
@@ -94,9 +92,7 @@ def test_taken_host_name_is_refused_and_left_alone(links: LinkLayer, attach: Cal
     assert [link["ifname"] for link in made.sandbox.json("ip -j link show")] == ["lo", "eth0"]
 
 
-def test_taken_name_inside_is_refused_and_leaves_no_host_end(
-    links: LinkLayer, attach: Callable[..., Attached]
-) -> None:
+def test_taken_name_inside_is_refused_and_leaves_no_host_end(links: LinkLayer, attach: Callable[..., Attached]) -> None:
     made = attach(7)
     with pytest.raises(AlreadyExists):
         links.create_pair(
@@ -208,9 +204,7 @@ def test_sandbox_gets_addresses_routes_and_its_gateway(links: LinkLayer, attach:
 
 
 @pytest.mark.parametrize("neighbour", ["192.168.0.9", "fd00:abcd::9"])
-def test_a_neighbour_is_behind_the_gateway(
-    links: LinkLayer, attach: Callable[..., Attached], neighbour: str
-) -> None:
+def test_a_neighbour_is_behind_the_gateway(links: LinkLayer, attach: Callable[..., Attached], neighbour: str) -> None:
     made = attach(7).open(links)
     (route,) = made.sandbox.json(f"ip -j route get {neighbour}")
     assert route["gateway"] in ("192.168.0.1", "fd00:abcd::1")

@@ -97,9 +97,7 @@ def pack_changes(changes: Iterable[ElementChange], schema: Schema) -> list[Packe
             of_set[-1].append(change)
         else:
             of_set.append([change])
-    return [
-        packed for where, of_set in runs.items() for run in of_set for packed in _pack_run(where, run, schema)
-    ]
+    return [packed for where, of_set in runs.items() for run in of_set for packed in _pack_run(where, run, schema)]
 
 
 def describe(change: ElementChange) -> str:
@@ -246,9 +244,7 @@ def _read_data(element: Mapping[int, bytes], described: NamedSet) -> tuple[Scala
 def _read_boundaries(found: Iterable[Mapping[int, bytes]], kind: KeyType) -> frozenset[Pair]:
     """Closed ranges from the tree's boundaries: a start belongs to its range, an end is the first key after it.
     A range that reaches to the last key has no end."""
-    boundaries = sorted(
-        (int.from_bytes(_value(element[_KEY]), "big"), not _is_end(element)) for element in found
-    )
+    boundaries = sorted((int.from_bytes(_value(element[_KEY]), "big"), not _is_end(element)) for element in found)
     last_key = (1 << 8 * _SIZES[kind]) - 1
     pairs: set[Pair] = set()
     start: int | None = None

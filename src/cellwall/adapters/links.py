@@ -20,6 +20,7 @@ from cellwall.adapters.netlink import (
     attribute,
     attribute_text,
     attribute_u8,
+    attribute_u16,
     attribute_u32,
     nested,
 )
@@ -79,7 +80,11 @@ _PORT_FLAGS = (
     (33, 1),  # ISOLATED: nothing to or from another isolated port
     (39, 1),  # LOCKED: only source addresses of its own static entries get in
 )
-_LOCKED_PORT = nested(IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value in _PORT_FLAGS))
+# IFLA_BRPORT_GROUP_FWD_MASK: without it frames to the reserved groups (LLDP, 802.1X, LACP) skip every hook of the
+# bridge family and reach the daemons of the node; to be forwarded they must pass prerouting, where the pins drop them
+# (net/bridge/br_input.c, br_handle_frame). MAC pause, bit 1, cannot be forwarded and is dropped by the bridge.
+_RESERVED_GROUPS = attribute_u16(31, 0xFFFD)
+_LOCKED_PORT = nested(IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value in _PORT_FLAGS), _RESERVED_GROUPS)
 _REAPED = attribute_u32(IFLA_GROUP, REAPER_GROUP)
 # veth uses one queue each way unless told otherwise, but makes one per possible CPU (drivers/net/veth.c,
 # veth_init_queues): asking for one changes no packet and saves a fifth of a creation on two CPUs, more on more.

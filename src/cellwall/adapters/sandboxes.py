@@ -85,9 +85,7 @@ def _family(index: int, address: Address, prefixlen: int, gateway: Address, mac:
     flags = IFA_F_NOPREFIXROUTE | (IFA_F_NODAD if v6 else 0)
     name = "IPv6" if v6 else "IPv4"
     return [
-        address_message(
-            RTM_NEWADDR, index, address, prefixlen, flags=_PUT, ifa_flags=flags, what=f"{name} address"
-        ),
+        address_message(RTM_NEWADDR, index, address, prefixlen, flags=_PUT, ifa_flags=flags, what=f"{name} address"),
         neighbour_message(RTM_NEWNEIGH, index, gateway, mac, flags=_PUT, what=f"{name} neighbour"),
         route_message(index, gateway, None, family=family, flags=_PUT, what=f"{name} gateway route"),
         route_message(index, None, gateway, family=family, flags=_PUT, what=f"{name} default route"),

@@ -181,4 +181,6 @@ def _number(kind: Kind, number: int) -> str:
         return f"0x{number:08x}"
     if kind == "ether_type":
         return f"0x{number:04x}"
+    if kind == "raw128":
+        return f"0x{number:032x}"
     return str(number)
