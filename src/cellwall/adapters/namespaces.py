@@ -1,18 +1,22 @@
-"""The engine's view of sandbox namespaces, over `cellwall.adapters.netns`."""
+"""The engine's view of sandbox namespaces, over `cellwall.adapters.netns`.
 
-import ctypes
+ctypes and threading are imported where a namespace is made or removed: a container runtime brings its own, and its
+plugin is a process per call.
+"""
+
 import os
-import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cellwall.adapters import netns
 from cellwall.errors import AlreadyExists, KernelError
 
+if TYPE_CHECKING:
+    from ctypes import CDLL
+
 _MS_BIND = 0x1000
 _MNT_DETACH = 0x2
 _CLONE_NEWNET = 0x40000000
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ProcNamespaces:
@@ -37,6 +41,8 @@ class ProcNamespaces:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
         except FileExistsError as error:
             raise AlreadyExists(f"netns: {path}: exists already") from error
+        import threading
+
         failure: list[BaseException] = []
         # A thread of its own: one that unshared its namespace must never run anything else.
         maker = threading.Thread(target=_make, args=(path, failure), name="cellwall-netns")
@@ -48,15 +54,24 @@ class ProcNamespaces:
 
     def remove(self, path: str) -> None:
         with suppress(FileNotFoundError):
-            _libc.umount2(os.fsencode(path), _MNT_DETACH)
+            _libc().umount2(os.fsencode(path), _MNT_DETACH)
             os.unlink(path)
+
+
+def _libc() -> "CDLL":
+    from ctypes import CDLL
+
+    return CDLL(None, use_errno=True)
 
 
 def _make(path: str, failure: list[BaseException]) -> None:
     try:
-        if _libc.unshare(_CLONE_NEWNET) != 0:
-            raise KernelError(ctypes.get_errno(), "unshare of a network namespace")
-        if _libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None) != 0:
-            raise KernelError(ctypes.get_errno(), f"mount of a network namespace at {path}")
+        from ctypes import get_errno
+
+        libc = _libc()
+        if libc.unshare(_CLONE_NEWNET) != 0:
+            raise KernelError(get_errno(), "unshare of a network namespace")
+        if libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None) != 0:
+            raise KernelError(get_errno(), f"mount of a network namespace at {path}")
     except BaseException as error:  # reported by the thread that waits
         failure.append(error)

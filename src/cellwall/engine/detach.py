@@ -8,7 +8,6 @@ import errno
 from collections.abc import Sequence
 
 from cellwall.engine.contracts import PortPlan
-from cellwall.engine.elements import repair_elements
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
@@ -82,4 +81,7 @@ def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
+        # here and not above: it needs the whole compiler, which no other attach or detach loads
+        from cellwall.engine.elements import repair_elements
+
         repair_elements(site)

@@ -10,8 +10,6 @@ import msgspec
 
 from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
-from cellwall.engine.elements import repair_elements
-from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, KernelError, NotFound
@@ -50,6 +48,9 @@ def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding])
     """Load the rules that these bindings need, before anything is journalled, where no binding needed them yet."""
     needed = usage_of(bindings)
     if found.usage.union(needed) != found.usage:
+        # here and not above: it needs the whole compiler, and it is rare that rules change
+        from cellwall.engine.foundation import lay_foundation
+
         lay_foundation(site, found.usage.union(needed))
 
 
@@ -73,6 +74,8 @@ def _change(site: Site, before: Endpoint, after: Endpoint) -> Endpoint:
     except KernelError:
         with site.journal.transaction():
             site.journal.write_endpoints([before], "attached")
+        from cellwall.engine.elements import repair_elements
+
         repair_elements(site)
         raise
     with site.journal.transaction():
