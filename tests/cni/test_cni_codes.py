@@ -1,0 +1,46 @@
+"""One code for each error, the specification's where it has one."""
+
+import pytest
+
+from cellwall import errors
+from cellwall.cni.codes import Finding, Refusal, code_of
+
+ROWS = [
+    (errors.InvalidSpec("mac", "x", "y"), 7),
+    (errors.InvalidSpec("CNI_IFNAME", "x", "y"), 4),
+    (Refusal(2, "ipam", {}, "y"), 2),
+    (errors.NotFound("x"), 3),
+    (errors.AlreadyExists("x"), 101),
+    (errors.Conflict("x"), 102),
+    (errors.Exhausted("x"), 103),
+    (errors.Unsupported("x"), 104),
+    (errors.NoPrivilege("x"), 105),
+    (errors.KernelError(16, "x"), 106),
+    (errors.Unavailable("x"), 11),
+    (OSError(5, "x"), 5),
+    (ZeroDivisionError(), 100),
+    (ExceptionGroup("x", [errors.KernelError(16, "x"), ValueError()]), 106),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ROWS)
+def test_every_class_has_its_code(error: Exception, code: int) -> None:
+    assert code_of(error, "ADD") == code
+
+
+def test_no_class_of_the_tree_is_forgotten() -> None:
+    tree = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    # the base, and what only labs raise
+    assert tree - {type(error) for error, _ in ROWS} == {errors.CellwallError, errors.LabError}
+
+
+def test_status_is_not_available_whatever_the_host_lacks() -> None:
+    for error in (errors.NoPrivilege("x"), errors.Unsupported("x"), errors.Unavailable("x"), ZeroDivisionError()):
+        assert code_of(error, "STATUS") == 50
+    assert code_of(errors.InvalidSpec("tenant", "x", "y"), "STATUS") == 7
+    assert code_of(Finding(51, ("a", "b")), "STATUS") == 51
+
+
+def test_a_finding_says_how_many_there_are() -> None:
+    assert str(Finding(107, ("a",))) == "a"
+    assert str(Finding(107, ("a", "b", "c"))) == "a (and 2 more)"

@@ -1,0 +1,50 @@
+"""A runtime starts a process per call: what an ADD imports is most of what it costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import cellwall
+
+# each of these costs 1 to 15 ms and none is needed to attach a container
+FORBIDDEN = {
+    "_hashlib", "argparse", "ast", "asyncio", "compileall", "concurrent.futures", "csv", "ctypes", "dataclasses",
+    "difflib", "dis", "email", "http", "inspect", "json", "logging", "multiprocessing", "pyroute2", "random", "scapy",
+    "shutil", "site", "subprocess", "tempfile", "threading", "tomllib", "traceback", "typing_extensions", "unittest",
+    "urllib", "xml",
+}  # fmt: skip
+
+NEWER_THAN_3_11 = {"ctypes"}  # os.setns is, and ctypes stands in for it
+
+PLUGIN_BUDGET = 130
+ADD_BUDGET = 180
+
+
+def imported(statement: str) -> set[str]:
+    """The modules in a fresh interpreter, started as the launcher starts it, after a statement."""
+    directories = [str(Path(module.__file__ or "").parents[1]) for module in (cellwall, msgspec)]
+    program = f"import sys; sys.path += {directories!r}; {statement}; print(*sys.modules)"
+    argv = [sys.executable, "-IS", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(("statement", "budget"), [
+    ("import cellwall.cni.main", PLUGIN_BUDGET),
+    ("import cellwall.cni.main, cellwall.api", ADD_BUDGET),
+])  # fmt: skip
+def test_an_add_imports_nothing_that_it_does_not_need(statement: str, budget: int) -> None:
+    modules = imported(statement)
+    allowed = NEWER_THAN_3_11 if sys.version_info < (3, 12) else set()
+    assert not modules & (FORBIDDEN - allowed)
+    assert "cellwall.cni.commands" in modules
+    assert len(modules) <= budget, sorted(modules)
+
+
+def test_the_plugin_alone_loads_no_engine() -> None:
+    """A call that its text refuses, and VERSION, stop before the larger half of the imports."""
+    modules = imported("import cellwall.cni.main")
+    assert not {name for name in modules if name.startswith(("cellwall.engine", "cellwall.adapters", "sqlite3"))}

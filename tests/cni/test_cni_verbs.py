@@ -1,0 +1,276 @@
+"""Every verb of the installed executable, in a lab node, judged by packets."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cni_plugin import Plugin
+
+from cellwall.api import Wall
+from cellwall.lab import Host, Lab, connect
+from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
+from cellwall.model.addresses import mac_text
+
+pytestmark = pytest.mark.root
+NewSandbox = Callable[[], Host]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def internet(lab: Lab) -> None:
+    lab.internet.serve(tcp=[80], udp=[80])
+    lab.node.serve(tcp=[22])
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
+def test_add_gives_a_working_endpoint_and_its_description(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox, version: str
+) -> None:
+    box = sandbox()
+    result = plugin.add("web", box, conf=plugin.conf(cniVersion=version))
+    assert result["cniVersion"] == version
+    bridge, host, inside = result["interfaces"]
+    assert bridge["name"] == "b9_br0"
+    assert host["mac"] == plugin.lab.node.mac(host["name"])
+    assert inside["mac"] == box.mac("eth0")
+    assert inside["sandbox"] == str(box.netns)
+    assert [row["address"].partition("/")[0] for row in result["ips"]] == [
+        address for address in box.addresses("eth0") if not address.startswith("fe80")
+    ]
+    assert {row["interface"] for row in result["ips"]} == {2}
+    assert [row.get("version") for row in result["ips"]] == (["4", "6"] if version == "0.4.0" else [None, None])
+    assert ("mtu" in inside) is (version == "1.1.0")
+    assert result["dns"]["nameservers"] == [str(address) for address in wall.dns()]
+    for address in (PUBLIC4[2], PUBLIC6[2]):
+        assert connect(box, address, 80).data == b"internet hello"
+    assert not connect(box, NODE4, 22, timeout=0.2)
+
+
+def test_del_closes_the_endpoint_and_can_be_repeated(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    box = sandbox()
+    plugin.add("web", box)
+    assert connect(box, PUBLIC4[2], 80)
+    plugin.delete("web", box=box)
+    assert wall.endpoints() == ()
+    assert not connect(box, PUBLIC4[2], 80, timeout=0.2)
+    plugin.delete("web", box=box)
+    plugin.delete("web")
+
+
+def test_del_works_without_namespace_without_state_and_with_a_conflist_that_add_refuses(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox
+) -> None:
+    plugin.delete("never-seen")
+    plugin.delete("never-seen", box="/run/netns/gone", args="FOO=1")
+    box = sandbox()
+    plugin.add("web", box)
+    plugin.lab.delete_sandbox(box)
+    plugin.delete("web", box="", conf=plugin.conf(unknown=1, runtimeConfig={"mac": 5}))
+    assert wall.endpoints() == ()
+
+
+def test_del_on_a_node_that_was_never_up_makes_nothing(plugin: Plugin, lab: Lab) -> None:
+    elsewhere = lab.root / "elsewhere"
+    plugin.delete("web", conf=plugin.conf(root=str(elsewhere)))
+    assert not (elsewhere / "run/cellwall/cni").exists()
+
+
+def test_a_second_add_is_an_error_and_leaves_the_first_alone(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    box = sandbox()
+    plugin.add("web", box)
+    before = wall.endpoints()
+    reply = plugin.call("ADD", "web", box)
+    assert reply.document["code"] == 101
+    assert "CNI_CONTAINERID" in reply.message
+    assert "web/eth0" in reply.message
+    assert wall.endpoints() == before
+    assert connect(box, PUBLIC4[2], 80)
+
+
+def test_interfaces_of_one_container_are_attachments_of_their_own(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox
+) -> None:
+    box = sandbox()
+    plugin.add("web", box)
+    plugin.add("web", box, ifname="eth1", conf=plugin.conf(name="other"))
+    assert connect(box, PUBLIC4[2], 80)
+    plugin.delete("web", ifname="eth1")
+    assert [str(endpoint.key) for endpoint in wall.endpoints()] == ["web/eth0"]
+
+
+def test_capabilities_and_arguments_are_obeyed(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    lan = plugin.lab.lan
+    box = sandbox()
+    runtime = {
+        "portMappings": [
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+            {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "0.0.0.0"},
+        ],
+        "ips": ["192.168.3.7/20"],
+        "mac": "02:ab:00:00:00:07",
+    }
+    result = plugin.add("web", box, conf=plugin.conf(runtimeConfig=runtime, dns={"search": ["a.test"]}))
+    assert result["ips"][0]["address"] == "192.168.3.7/20"
+    assert result["ips"][1]["address"] == "fd00:abcd::307/64"
+    assert box.mac("eth0") == "02:ab:00:00:00:07"
+    assert result["dns"]["search"] == ["a.test"]
+    served = box.serve(tcp=[80], udp=[53])
+    for address in (NODE4, NODE6):
+        assert connect(lan, address, 8080).data == f"{box.name} hello".encode()
+    assert connect(lan, NODE4, 8053, udp=True).data == f"{box.name} hello".encode()
+    assert not connect(lan, NODE6, 8053, udp=True, timeout=0.2), "0.0.0.0 opens IPv4 only"
+    served.close()
+    plugin.delete("web")
+    assert not connect(lan, NODE4, 8080, timeout=0.2)
+
+
+def test_arguments_name_address_mac_and_tenant(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    args = "IgnoreUnknown=1;FOO=x;K8S_POD_NAMESPACE=acme;IP=192.168.3.8;MAC=02:ab:00:00:00:08"
+    plugin.add("plain", sandbox(), args=args)
+    plugin.add("named", sandbox(), conf=plugin.conf(tenant="fixed"))
+    by_namespace = plugin.conf(tenantFrom="K8S_POD_NAMESPACE")
+    plugin.add("pod", sandbox(), args="IgnoreUnknown=1;K8S_POD_NAMESPACE=acme", conf=by_namespace)
+    assert {endpoint.key.container_id: endpoint.tenant for endpoint in wall.endpoints()} == {
+        "plain": "plain",
+        "named": "fixed",
+        "pod": "acme",
+    }
+    assert str(wall.endpoint("plain").address4) == "192.168.3.8"
+    assert mac_text(wall.endpoint("plain").mac) == "02:ab:00:00:00:08"
+
+
+def test_the_subnets_of_a_conflist_are_used_on_a_node_that_has_none_configured(
+    plugin: Plugin, lab: Lab, sandbox: NewSandbox
+) -> None:
+    elsewhere = lab.root / "subnets"
+    conf = plugin.conf(root=str(elsewhere), subnets=["10.77.0.0/24", "fd77::/64"], gateways=["10.77.0.254"])
+    conf["root"] = str(elsewhere)
+    config = elsewhere / "etc/cellwall/cellwall.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[network]\nsubnet4 = "10.78.0.0/24"\n')
+    reply = plugin.call("ADD", "web", sandbox(), conf=conf)
+    assert reply.document["code"] == 7
+    assert "subnets[0]: 10.77.0.0/24: differs" in reply.message
+    assert "10.78.0.0/24" in reply.message
+    for keys, told in (
+        ({"subnets": ["10.77.0.5/24"]}, "subnets[0]"),
+        ({"subnets": ["fd77::/64", "fd78::/64"]}, "subnets[1]"),
+        ({"gateways": ["10.99.0.1"]}, "gateways"),
+        ({"gateways": ["x"]}, "gateways[0]"),
+    ):
+        refused = plugin.call("ADD", "web", sandbox(), conf={**plugin.conf(), **keys})
+        assert refused.document["code"] == 7, refused
+        assert told in refused.message
+
+
+def test_check_finds_nothing_on_an_untouched_endpoint(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    for number, version in enumerate(("0.4.0", "1.0.0", "1.1.0")):
+        box = sandbox()
+        result = plugin.add(f"c{number}", box, conf=plugin.conf(cniVersion=version))
+        reply = plugin.call("CHECK", f"c{number}", box, conf=plugin.conf(cniVersion=version, prevResult=result))
+        assert (reply.status, reply.document) == (0, {}), reply
+
+
+@pytest.mark.parametrize(("command", "told"), [
+    ("link set eth0 address 02:00:00:00:00:66", "02:00:00:00:00:66"),
+    ("address del {address4} dev eth0", "{ip4}"),
+    ("route del default", "route"),
+    ("link set eth0 down", "down"),
+    ("link del eth0", "eth0"),
+])  # fmt: skip
+def test_check_finds_what_changed_inside(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox, command: str, told: str
+) -> None:
+    box = sandbox()
+    result = plugin.add("web", box)
+    address4 = result["ips"][0]["address"]
+    words = {"address4": address4, "ip4": address4.partition("/")[0]}
+    box.run(["ip", *command.format(**words).split()])
+    reply = plugin.call("CHECK", "web", box, conf=plugin.conf(prevResult=result))
+    assert reply.document["code"] == 107, reply
+    assert told.format(**words) in reply.document["details"]
+
+
+def test_check_compares_the_result_that_the_runtime_kept(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    box, other = sandbox(), sandbox()
+    result = plugin.add("web", box)
+    changed: dict[str, Any] = {**result, "ips": [{"address": "192.168.9.9/20"}]}
+    reply = plugin.call("CHECK", "web", box, conf=plugin.conf(prevResult=changed))
+    assert reply.document["code"] == 107
+    assert "prevResult.ips" in reply.message
+    reply = plugin.call("CHECK", "web", other, conf=plugin.conf(prevResult=result))
+    assert reply.document["code"] == 107
+    assert "not the namespace that was attached" in reply.message
+    missing = plugin.call("CHECK", "web", box)
+    assert (missing.document["code"], "prevResult" in missing.message) == (7, True)
+
+
+def test_check_of_an_unknown_container_has_its_own_code(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    reply = plugin.call("CHECK", "ghost", sandbox(), conf=plugin.conf(prevResult={}))
+    assert reply.document["code"] == 3
+    assert "ghost" in reply.message
+
+
+def test_gc_removes_what_this_network_made_and_the_runtime_forgot(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox
+) -> None:
+    for name in ("keep", "stale"):
+        plugin.add(name, sandbox())
+    plugin.add("foreign", sandbox(), conf=plugin.conf(name="other"))
+    wall.attach("by-hand", netns=sandbox().netns)
+    valid = [{"containerID": "keep", "ifname": "eth0"}, {"containerID": "unknown", "ifname": "eth0"}]
+    reply = plugin.call("GC", conf={**plugin.conf(), "cni.dev/valid-attachments": valid})
+    assert (reply.status, reply.document) == (0, {})
+    assert [endpoint.key.container_id for endpoint in wall.endpoints()] == ["by-hand", "foreign", "keep"]
+    reply = plugin.call("GC", conf={**plugin.conf(), "cni.dev/valid-attachments": []})
+    assert [endpoint.key.container_id for endpoint in wall.endpoints()] == ["by-hand", "foreign"]
+
+
+def test_gc_without_a_list_removes_nothing(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
+    plugin.add("web", sandbox())
+    reply = plugin.call("GC")
+    assert reply.document["code"] == 7
+    assert "cni.dev/valid-attachments" in reply.message
+    assert len(wall.endpoints()) == 1
+
+
+def test_status_is_silent_on_a_healthy_node_and_on_one_that_is_not_up(
+    plugin: Plugin, wall: Wall, lab: Lab, sandbox: NewSandbox
+) -> None:
+    plugin.add("web", sandbox())
+    for root in (lab.root, lab.root / "never-up"):
+        reply = plugin.call("STATUS", conf=plugin.conf(root=str(root)))
+        assert (reply.status, reply.document) == (0, {}), reply
+
+
+def test_status_tells_a_damaged_wall_and_the_next_reconcile_silences_it(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox
+) -> None:
+    plugin.add("web", sandbox())
+    plugin.lab.node.run(["ip", "link", "set", wall.endpoint("web").host_link, "down"])
+    reply = plugin.call("STATUS")
+    assert reply.document["code"] == 51
+    wall.reconcile()
+    assert plugin.call("STATUS").status == 0
+
+
+def test_version_needs_no_input_and_echoes_what_was_asked(plugin: Plugin) -> None:
+    supported = ["0.4.0", "1.0.0", "1.1.0"]
+    assert plugin.call("VERSION", raw=b"").document == {"cniVersion": "1.1.0", "supportedVersions": supported}
+    asked = plugin.call("VERSION", raw=b'{"cniVersion": "0.3.0"}').document
+    assert asked == {"cniVersion": "0.3.0", "supportedVersions": supported}
+
+
+def test_no_descriptor_of_the_caller_reaches_the_plugins_children(plugin: Plugin, wall: Wall) -> None:
+    # a call leaves no process behind, so nothing can hold a namespace open
+    before = set(os.listdir("/proc"))
+    plugin.call("STATUS")
+    names = [name for name in set(os.listdir("/proc")) - before if name.isdigit()]
+    commands = []
+    for name in names:
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                commands.append(file.read())
+        except OSError:
+            continue
+    assert not [command for command in commands if b"cellwall-cni" in command]

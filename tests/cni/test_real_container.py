@@ -1,0 +1,79 @@
+"""Real containers: containerd, runc and `ctr run --cni` with the installed plugin, in a lab node."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containerd_node import ContainerdNode
+
+from cellwall.api import Wall
+from cellwall.lab import Lab, connect
+from cellwall.lab.addresses import METADATA4, NODE4, NODE6, PUBLIC4, PUBLIC6
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def runtime(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerdNode]:
+    for program in ("containerd", "ctr", "runc", "busybox"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    # containerd's socket paths must fit into sockaddr_un
+    base: Path = tmp_path_factory.mktemp("cd")
+    node = ContainerdNode(lab, base)
+    lab.internet.serve(tcp=[80, 443], udp=[53000])
+    lab.node.serve(tcp=[22, 10250])
+    yield node
+    for name in ("web", "rogue"):
+        node.remove(name)
+    node.close()
+
+
+def asked(runtime: ContainerdNode, name: str, address: str, port: int) -> str:
+    """What a container's TCP connection brings back within a second."""
+    return runtime.exec(name, f"echo hello | nc -w 1 {address} {port}").text
+
+
+def test_containers_run_behind_the_wall(runtime: ContainerdNode, lab: Lab) -> None:
+    runtime.publish([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}])
+    runtime.run("web", "/bin/nc", "-ll", "-p", "80", "-e", "/bin/echo", "published")
+    runtime.publish([])
+    runtime.run("rogue", "/bin/sleep", "300")
+    with lab.node.enter(), Wall.open(root=lab.root) as wall:
+        by_id = {endpoint.key.container_id: endpoint for endpoint in wall.endpoints()}
+    assert sorted(by_id) == ["lab-rogue", "lab-web"]
+    web = by_id["lab-web"]
+
+    # the controls: the same connections succeed where they should
+    assert asked(runtime, "rogue", PUBLIC4[2], 80) == "internet hello\n"
+    assert asked(runtime, "rogue", PUBLIC6[2], 80) == "internet hello\n"
+    for address in (NODE4, NODE6):
+        assert connect(lab.lan, address, 8080).data == b"published\n"
+    assert connect(lab.node, NODE4, 8080).data == b"published\n"
+    assert connect(lab.lan, NODE4, 22)
+    assert connect(lab.lan, NODE6, 22)
+    for address in METADATA4.values():
+        assert connect(lab.node, address, 80), address
+
+    denied = [
+        (str(web.address4), 80),
+        (str(web.address6), 80),
+        (NODE4, 22),
+        (NODE6, 22),
+        ("192.168.0.1", 10250),
+        ("fd00:abcd::1", 10250),
+        (NODE4, 8080),
+        *((address, 80) for address in METADATA4.values()),
+    ]
+    for address, port in denied:
+        assert asked(runtime, "rogue", address, port) == "", (address, port)
+
+
+def test_a_removed_container_leaves_nothing(runtime: ContainerdNode, lab: Lab) -> None:
+    done = runtime.run("brief", "/bin/sh", "-c", "echo hello | nc -w 1 1.1.1.1 80", detach=False)
+    assert done.text == "internet hello\n"
+    with lab.node.enter(), Wall.open(root=lab.root) as wall:
+        assert "lab-brief" not in {endpoint.key.container_id for endpoint in wall.endpoints()}
+        wall.reconcile()
+        assert wall.status().drift == ()
