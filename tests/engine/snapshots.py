@@ -1,0 +1,58 @@
+"""Everything of a node that cellwall may change, as text: equal texts, equal nodes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from world import World
+
+_COUNTING = {"net/netfilter/nf_conntrack_count", "net/ipv6/route/flush", "net/ipv4/route/flush"}
+
+
+def node_snapshot(world: World) -> tuple[str, ...]:
+    """Links, addresses, routes, rules of routing, neighbours, the nft ruleset, and all settings under net/."""
+    node = world.lab.node
+    commands = (
+        "ip -d -o link show",
+        "ip -o address show",
+        "ip route show table all",
+        "ip -6 route show table all",
+        "ip rule show",
+        "ip -6 rule show",
+        "ip neighbour show nud permanent",
+        "bridge fdb show",
+        "bridge vlan show",
+        "nft list ruleset",
+    )
+    shown = (_stable(node.run(command.split()).text) for command in commands)
+    with node.enter():
+        settings = "\n".join(sorted(_settings()))
+    return (*shown, settings)
+
+
+def _stable(text: str) -> str:
+    lines = sorted(line for line in text.splitlines() if line.strip())
+    return "\n".join(_without_timers(line) for line in lines)
+
+
+def _without_timers(line: str) -> str:
+    words = line.split()
+    drop = set()
+    for index, word in enumerate(words):
+        if word.endswith("_timer") or word in ("expires", "valid_lft", "preferred_lft"):
+            drop.add(index + 1)
+    return " ".join(word for index, word in enumerate(words) if index not in drop)
+
+
+def _settings() -> Iterator[str]:
+    # /proc/sys/net is that of the namespace of whoever opens it: read by the calling thread, itself.
+    for directory, _, files in os.walk("/proc/sys/net"):
+        for name in files:
+            path = Path(directory, name)
+            short = str(path.relative_to("/proc/sys"))
+            if short in _COUNTING:
+                continue
+            try:
+                yield f"{short} = {path.read_text().strip()}"
+            except OSError:
+                continue

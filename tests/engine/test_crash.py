@@ -1,0 +1,372 @@
+"""kill -9 at every step of every operation, and what is found afterwards.
+
+The steps are the calls that the engine makes to its adapters, the journal and the lock among them: a child process
+does the operation through adapters that kill it before the n-th call, for every n until it gets through. Nothing in
+the product knows about that. Between the crash and its repair nothing half made passes a packet; after it, desired is
+live, and the operation happened as a whole or not at all.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from cellwall.api import Wall
+from cellwall.engine.desired import desired_elements
+from cellwall.engine.reconcile import port_drift
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.lab.host import Host
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import Endpoint
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world
+
+pytestmark = [
+    pytest.mark.root,
+    # The lab's loop is a thread of this process. The child takes none of its locks: it opens a wall of its own.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
+Operation = Callable[[Wall], object]
+
+
+class Doom:
+    """Counts the calls of one process, and ends it by SIGKILL before the n-th."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def step(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Doomed:
+    """An adapter every call of which is a step."""
+
+    def __init__(self, adapter: Any, doom: Doom) -> None:
+        object.__setattr__(self, "_adapter", adapter)
+        object.__setattr__(self, "_doom", doom)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._adapter, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._doom.step()
+            return found(*args, **kwargs)
+
+        return call
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._adapter, name, value)
+
+    def __enter__(self) -> Any:
+        self._doom.step()
+        return self._adapter.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        self._doom.step()
+        self._adapter.__exit__(*exception)
+
+
+def killed_at(world: World, operation: Operation, step: int) -> bool:
+    """Do `operation` in a child process that is killed before its n-th call; False where it got through."""
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+            doom = Doom(step)
+            doomed = {name: Doomed(getattr(wall._site, name), doom) for name in ADAPTERS}
+            wall._site = msgspec.structs.replace(wall._site, **doomed)
+            operation(wall)
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0, "the operation failed"
+    return False
+
+
+@contextmanager
+def reopened(world: World) -> Iterator[Wall]:
+    """As a process that starts after the crash sees the node."""
+    with Wall.open(root=world.lab.root, settings=world.wall.settings) as wall:
+        yield wall
+
+
+def every_step(world: World, operation: Operation, *, at_most: int = 400) -> Iterator[int]:
+    """Crash at each step; the caller repairs and checks in between."""
+    for step in range(1, at_most):
+        if not killed_at(world, operation, step):
+            yield 0
+            return
+        yield step
+    raise AssertionError("the operation has no end")
+
+
+def node_links(world: World) -> set[str]:
+    with world.lab.node.enter():
+        return {link.name for link in world.wall._site.links.observe()}
+
+
+def assert_converged(wall: Wall) -> None:
+    status = wall.status()
+    assert status.drift == ()
+    assert wall.reconcile().repaired == ()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[World]:
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        world.bystander = world.attach("bystander", expose=["8100:80", "8101:80/udp"])  # type: ignore[attr-defined]
+        bystander_of(world).host.serve(tcp=[80], udp=[80])
+        yield world
+
+
+def bystander_of(world: World) -> Sandbox:
+    found: Sandbox = world.bystander  # type: ignore[attr-defined]
+    return found
+
+
+def assert_bystander_is_served(world: World) -> None:
+    bystander = bystander_of(world)
+    for address, node in ((PUBLIC4, NODE4), (PUBLIC6, NODE6)):
+        assert_connection(bystander.host, address, 80)
+        assert_connection(world.lab.lan, node, 8100)
+
+
+def assert_half_made_passes_nothing(world: World, host: Host) -> None:
+    """What a tenant with root in the sandbox can send now, from every address it might come to have."""
+    rows = [*world.wall._site.journal.endpoints("attaching"), *world.wall._site.journal.endpoints("detaching")]
+    if not rows or not _has_interface(host):
+        return
+    (endpoint,) = rows
+    host.run(["ip", "link", "set", "eth0", "up"])
+    token, never = world.token("half-made"), world.token("never")
+    bystander = bystander_of(world)
+    frames = _frames(endpoint, bystander, token, never)
+    with (
+        world.lab.internet.capture("eth0") as wire,
+        bystander.host.capture("eth0", outgoing=False) as struck,
+    ):
+        host.inject("eth0", frames)
+        sentinel = world.token("sentinel")
+        assert connect(bystander.host, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
+        seen = wire.read_until(sentinel)
+        assert not [frame for frame in (*seen, *struck.drain()) if never in frame]
+    if any(
+        token in frame for frame in seen
+    ):  # only what is not half made: everything of it stands, and only the journal does not say so yet
+        assert _complete(world, endpoint)
+
+
+def _has_interface(host: Host) -> bool:
+    return "eth0" in host.run(["ip", "-o", "link"]).text
+
+
+def _frames(endpoint: Endpoint, bystander: Sandbox, token: bytes, never: bytes) -> list[bytes]:
+    ether = Ether(src=mac_text(endpoint.mac), dst="02:00:00:00:00:01")
+    own4, own6 = str(endpoint.address4), str(endpoint.address6)
+    own = UDP(sport=7, dport=80) / Raw(token)
+    upper = UDP(sport=7, dport=80) / Raw(never)
+    return [
+        bytes(ether / IP(src=own4, dst=PUBLIC4) / own),
+        bytes(ether / IPv6(src=own6, dst=PUBLIC6) / own),
+        bytes(ether / IP(src=own4, dst=bystander.address(4)) / upper),
+        bytes(ether / IPv6(src=own6, dst=bystander.address(6)) / upper),
+        bytes(ether / IP(src=bystander.address(4), dst=PUBLIC4) / upper),
+        bytes(
+            Ether(src=ether.src, dst=mac_text(bystander.endpoint.mac)) / IP(src=own4, dst=bystander.address(4)) / upper
+        ),
+    ]
+
+
+def _complete(world: World, endpoint: Endpoint) -> bool:
+    with world.lab.node.enter(), reopened(world) as wall:
+        site = wall._site
+        found = site.foundation()
+        link = site.links.find(endpoint.host_link)
+        if found is None or link is None:
+            return False
+        whole = msgspec.structs.replace(endpoint, host_index=link.index)
+        wall._load_schema(found)
+        live = {
+            (family, name, key)
+            for family, name in {(row[0], row[1]) for row in desired_elements([whole])}
+            for key, _ in site.rules.elements(family, "cellwall", name)
+        }
+        return not port_drift(found, whole, link) and all(
+            (row[0], row[1], row[2].key) in live for row in desired_elements([whole])
+        )
+
+
+def test_attach_killed_at_every_step_is_whole_or_nothing(node: World) -> None:
+    host = node.host("half")
+    before = node_links(node)
+    steps = 0
+    for step in every_step(node, lambda wall: wall.attach("half", netns=host.netns, expose=["8200:80"])):
+        steps += bool(step)
+        if step:
+            assert_half_made_passes_nothing(node, host)
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+            attached = [endpoint for endpoint in wall.endpoints() if endpoint.key.container_id == "half"]
+            if attached:
+                assert_connection(host, PUBLIC4, 80)
+                assert_connection(host, PUBLIC6, 80)
+                wall.detach("half")
+                wall.reconcile()
+            assert node_links(node) == before
+            assert "eth0" not in host.run(["ip", "-o", "link"]).text
+            assert wall.status().pending == 0
+        assert_bystander_is_served(node)
+    assert steps > 15
+
+
+def test_attach_with_a_namespace_of_its_own_killed_at_every_step(node: World) -> None:
+    directory = node.wall.paths.run / "netns"
+    for _ in every_step(node, lambda wall: wall.attach("own")):
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+            names = {endpoint.key.container_id for endpoint in wall.endpoints()}
+            left = {path.name for path in directory.glob("*")} if directory.exists() else set()
+            assert left - names <= {"own"}
+            wall.attach("own")  # what a caller does who was not told: it succeeds, whatever is there
+            assert_converged(wall)
+            wall.detach("own")
+            wall.reconcile()
+            assert list(directory.glob("*")) == []
+
+
+def test_the_next_operation_repairs_without_reconcile(node: World) -> None:
+    """Any operation does, not only reconcile: the attach of somebody else, and the same attach again."""
+    host = node.host("again")
+    for step in every_step(node, lambda wall: wall.attach("again", netns=host.netns)):
+        with reopened(node) as wall:
+            if step % 2:
+                wall.attach("somebody-else")
+                wall.detach("somebody-else")
+            endpoint = wall.attach("again", netns=host.netns)
+            assert wall.status().drift == ()
+            assert_connection(host, PUBLIC4, 80)
+            assert wall.endpoint("again") == endpoint
+            wall.detach("again")
+            wall.reconcile()
+
+
+def test_detach_killed_at_every_step_ends_detached(node: World) -> None:
+    before = node_links(node)
+    host = node.host("leaving")
+    with reopened(node) as wall:
+        wall.attach("leaving", netns=host.netns, expose=["8201:80"])
+    steps = 0
+    for step in every_step(node, lambda wall: wall.detach("leaving")):
+        steps += bool(step)
+        if step:
+            assert_half_made_passes_nothing(node, host)
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+            names = {endpoint.key.container_id for endpoint in wall.endpoints()}
+            if "leaving" in names:  # killed before the journal said so: not at all
+                assert_connection(host, PUBLIC4, 80)
+                continue
+            assert node_links(node) == before
+            assert wall.status().pending == 0
+            wall.attach("leaving", netns=host.netns, expose=["8201:80"])
+        assert_bystander_is_served(node)
+    with reopened(node) as wall:
+        wall.detach("leaving")
+        wall.reconcile()
+    assert steps > 6
+
+
+@pytest.mark.parametrize("binding", ["8202:80", "8202:80@93.184.216.0/24", "9000-9010:9000"])
+def test_expose_and_unexpose_killed_at_every_step(node: World, binding: str) -> None:
+    sandbox = node.attach("publisher")
+    port = 9005 if "-" in binding else 8202
+    with sandbox.host.serve(tcp=[80, 9005]):
+        for operation in ("expose", "unexpose"):
+            for step in every_step(node, lambda wall, verb=operation: getattr(wall, verb)(sandbox.name, binding)):
+                with reopened(node) as wall:
+                    if step:
+                        wall.reconcile()
+                    assert_converged(wall)
+                    published = bool(wall.endpoint(sandbox.name).bindings)
+                    answer = connect(node.lab.lan, NODE4, port, timeout=1.0)
+                    assert (answer.kind == "answer") == published
+                    assert step or published == (operation == "expose")
+                    if operation == "expose" and step and published:
+                        wall.unexpose(sandbox.name, binding)
+                    if operation == "unexpose" and step and not published:
+                        wall.expose(sandbox.name, binding)
+                assert_connection(sandbox.host, PUBLIC4, 80)
+    node.detach(sandbox)
+    node.wall.reconcile()
+
+
+@pytest.mark.slow
+def test_up_killed_at_every_step_on_a_bare_node(node: World) -> None:
+    with open_world(up=False) as world:
+        bare = _snapshot(world)
+        for step in every_step(world, lambda wall: wall.up()):
+            with reopened(world) as wall:
+                wall.reconcile()
+                assert_converged(wall)
+                if step % 4 == 0:
+                    tenant = world.host("t")
+                    wall.attach(tenant.name, netns=tenant.netns)
+                    assert connect(tenant, "1.1.1.1", 53, udp=True, payload=bytes(30)).kind == "answer"
+                    wall.detach(tenant.name)
+                wall.down()
+            assert _snapshot(world) == bare
+
+
+@pytest.mark.slow
+def test_up_again_killed_at_every_step_under_endpoints(node: World) -> None:
+    """As an upgrade does it: the rules are replaced with endpoints attached. They are served throughout."""
+    from world import rewired
+
+    for number, _ in enumerate(every_step(node, lambda wall: rewired(wall, program=f"8.{number}").up())):
+        assert_bystander_is_served(node)
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+        assert_bystander_is_served(node)
+
+
+@pytest.mark.slow
+def test_down_killed_at_every_step(node: World) -> None:
+    with open_world(up=False) as world:
+        bare = _snapshot(world)
+        world.wall.up()
+        for _ in every_step(world, lambda wall: wall.down(force=True)):
+            with reopened(world) as wall:
+                wall.down(force=True)  # done again, it gets through
+                assert _snapshot(world) == bare
+                wall.up()
+                wall.attach("one")
+
+
+def _snapshot(world: World) -> tuple[str, ...]:
+    from engine.snapshots import node_snapshot
+
+    return node_snapshot(world)

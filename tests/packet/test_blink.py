@@ -1,0 +1,234 @@
+"""The wall under replacement: what is allowed loses no packet, what is denied passes none, at no moment.
+
+A sender numbers its packets, so a lost one is a missing number at the receiver; a denied packet that passed is a
+token where none may be. The kernel swaps a table in one transaction, so there is no right answer but nought.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_network
+
+import msgspec
+import pytest
+
+from cellwall.api import AttachRequest, PortBinding
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.lab.services import Services
+from cellwall.model.settings import Settings, parse_openings
+from world import Sandbox, World, open_world, public, rewired
+
+pytestmark = pytest.mark.root
+PAUSE = 0.0005
+
+
+class Traffic:
+    """Continuous flows: allowed ones, every datagram of which must arrive, and denied ones, none of which may."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.sent: dict[str, int] = {}
+
+    def udp(self, name: str, sandbox: Sandbox, address: str, port: int) -> None:
+        """Datagrams `<name N>`; what the sender is told of a refusal is nothing to it."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = sandbox.host.socket(family, socket.SOCK_DGRAM)
+        sock.connect((address, port))
+
+        def run() -> None:
+            number = 0
+            while not self._stop.is_set():
+                try:
+                    sock.send(f"<{name} {number}>".encode())
+                    number += 1
+                except OSError:
+                    continue
+                finally:
+                    time.sleep(PAUSE)
+                self.sent[name] = number
+            sock.close()
+
+        self._start(run)
+
+    def tcp(self, name: str, sandbox: Sandbox, address: str, port: int) -> None:
+        """New connections, one after the other, each of which must be answered to count."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.sent[name] = 0
+        self.failed: list[str] = []
+
+        def run() -> None:
+            while not self._stop.is_set():
+                with sandbox.host.socket(family, socket.SOCK_STREAM) as sock:
+                    sock.settimeout(0.5)  # a lost SYN or SYN-ACK would take a second
+                    try:
+                        sock.connect((address, port))
+                        sock.send(f"<{name}>".encode())
+                        sock.recv(100)
+                        self.sent[name] += 1
+                    except OSError as error:
+                        self.failed.append(f"{name}: {error}")
+                time.sleep(PAUSE)
+
+        self._start(run)
+
+    def _start(self, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(5)
+
+    def lost(self, name: str, services: Services) -> list[int]:
+        arrived = {bytes(seen) for seen in services.seen}
+        return [number for number in range(self.sent[name]) if f"<{name} {number}>".encode() not in arrived]
+
+
+@contextmanager
+def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
+    """Traffic while the block runs; judged at its end."""
+    lab = world.lab
+    mover, victim = world.attach("mover", expose=["8088:88/udp"]), world.attach("victim")
+    everywhere = lab.internet.serve(tcp=[80], udp=[80])
+    at_victim, at_node, at_mover = victim.host.serve(udp=[80]), lab.node.serve(udp=[80]), mover.host.serve(udp=[88])
+    traffic = Traffic()
+    for family in (4, 6):
+        traffic.udp(f"egress{family}", mover, public(family), 80)
+        traffic.udp(f"ingress{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 8088)
+        traffic.udp(f"neighbour{family}", mover, victim.address(family), 80)
+        traffic.udp(f"node{family}", mover, NODE4 if family == 4 else NODE6, 80)
+        traffic.udp(f"metadata{family}", mover, "169.254.169.254" if family == 4 else "fd00:ec2::254", 80)
+        traffic.udp(f"unpublished{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 8089)
+    traffic.tcp("connections", mover, public(4), 80)
+    time.sleep(0.05)
+    try:
+        yield world, mover
+    finally:
+        traffic.stop()
+    time.sleep(0.02)
+    for family in (4, 6):
+        assert traffic.sent[f"egress{family}"] > 50
+        assert traffic.lost(f"egress{family}", everywhere) == []
+        assert traffic.lost(f"ingress{family}", at_mover) == []
+        assert not everywhere.saw(f"<metadata{family}".encode())
+        assert not at_node.saw(f"<node{family}".encode())
+        assert not at_mover.saw(f"<unpublished{family}".encode())
+    assert at_victim.seen == []
+    assert traffic.failed == []
+    assert traffic.sent["connections"] > 20
+    assert world.wall.status().drift == ()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with open_world() as world:
+        yield world
+
+
+def test_nothing_blinks_while_up_is_repeated(world: World) -> None:
+    with blinking(world):
+        for _ in range(10):
+            world.wall.up()
+
+
+def test_nothing_blinks_while_the_program_is_upgraded(world: World) -> None:
+    """Another version of the program meets the rules of the one before, with endpoints attached."""
+    with blinking(world):
+        for number in range(6):
+            newer = rewired(world.wall, program=f"9.{number}")
+            newer.up()
+            newer.attach(f"by-{number}")
+
+
+def test_nothing_blinks_while_the_rules_are_replaced_whole(world: World) -> None:
+    """What an upgrade that changes sets does: the recorded digests are of other rules, everything is loaded anew."""
+    with blinking(world):
+        for number in range(6):
+            site = world.wall._site
+            found = site.foundation()
+            assert found is not None
+            older = msgspec.structs.replace(found, rules="older", sets="older", program=f"0.{number}")
+            with site.journal.transaction():
+                site.journal.put("foundation", msgspec.json.encode(older))
+            world.wall.up()
+
+
+def test_nothing_blinks_while_the_rules_are_refreshed_with_their_sets_kept(world: World) -> None:
+    with blinking(world):
+        for number in range(8):
+            opened = parse_openings(f"resolver 10.0.0.{number + 1} udp/53", "network.exceptions")
+            changed = Settings(exceptions=opened)
+            rewired(world.wall, settings=changed, settings_digest=f"{number}").up()
+        world.wall.up()
+
+
+def test_nothing_blinks_while_addresses_of_the_node_come_and_go(world: World) -> None:
+    with blinking(world):
+        for number in range(6):
+            world.lab.node.run(["ip", "address", "add", f"172.20.0.{100 + number}/24", "dev", "eth1"])
+            world.wall.up()
+
+
+def test_nothing_blinks_while_a_hundred_others_come_and_go(world: World) -> None:
+    with blinking(world):
+        for number in range(100):
+            world.wall.attach(f"other-{number}")
+            world.wall.detach(f"other-{number}")
+
+
+def test_nothing_blinks_while_new_forms_of_exposure_get_their_rules(world: World) -> None:
+    with blinking(world) as (_, mover):
+        other = world.attach("other")
+        for length in range(8, 16):
+            binding = PortBinding("tcp", 7000, 80, sources=(ip_network(f"93.0.0.0/{length}"),))
+            world.wall.expose(other.name, binding)
+            world.wall.unexpose(other.name, binding)
+        world.wall.expose(mover.name, "9000-9010:9000")
+        world.wall.unexpose(mover.name, "9000-9010:9000")
+
+
+def test_nothing_blinks_while_the_policy_version_changes(world: World) -> None:
+    """Withdrawing another port gives the endpoint a new version: all its flows are judged anew, none pauses."""
+    with blinking(world) as (_, mover):
+        for _ in range(40):
+            world.wall.expose(mover.name, "8090:90")
+            world.wall.unexpose(mover.name, "8090:90")
+
+
+def test_nothing_blinks_while_an_update_fails(world: World) -> None:
+    """A transaction with one bad element changes nothing, and neither does a text that the kernel refuses."""
+    from cellwall.errors import CellwallError
+
+    rules = world.wall._site.rules
+    with blinking(world) as (_, mover):
+        for _ in range(10):
+            with pytest.raises(CellwallError):
+                rules.load("delete table inet cellwall\ntable inet cellwall { chain x { jump nowhere; }; }\n")
+            _refused_batch(world, mover)
+
+
+def _refused_batch(world: World, mover: Sandbox) -> None:
+    from cellwall.engine.desired import desired_elements
+    from cellwall.errors import KernelError
+    from cellwall.lower.nft.elements import changes
+
+    elements = list(desired_elements([mover.endpoint]))
+    with pytest.raises(KernelError):  # deleted, deleted again: the second is refused, and with it the first
+        world.wall._site.rules.apply((*changes("delete", elements), *changes("delete", elements[:1])))
+
+
+def test_nothing_blinks_under_reconcile_and_a_burst_of_attachments(world: World) -> None:
+    def names(number: int) -> Sequence[AttachRequest]:
+        return [AttachRequest(container_id=f"burst-{number}-{index}") for index in range(20)]
+
+    with blinking(world):
+        for number in range(3):
+            world.wall.attach_many(names(number))
+            world.wall.reconcile()
+            world.wall.detach_many([request.key for request in names(number)])
+        world.wall.reconcile()
