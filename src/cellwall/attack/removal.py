@@ -1,0 +1,187 @@
+"""Control by removal: the same wall with some of its layers taken out, and put back.
+
+Rules of a layer are left out of the ruleset by their tag. What the wall does beside rules is undone by its layer:
+PORT (bridge port flags), FDB (static entries become learned ones: a locked port without any entry would pass nothing
+at all), NB (permanent neighbours), SYS (every kernel setting as a careless program leaves it: one that turns forwarding
+on for all interfaces). NAT has no rule that stops anything; what makes it safe are its conditions, so without NAT the
+translation is there, but unscoped and without a port range of its own.
+
+Under any removal bridge-nf-call is off: nothing of the wall relies on it, and with it the IP hooks would judge bridged
+frames too and hide that a layer is not independent.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.attack.probe import RULES, Layer, Open
+from cellwall.engine.desired import desired_ruleset, with_endpoints
+from cellwall.engine.detach import port_plan
+from cellwall.engine.kernel_settings import original_facts
+from cellwall.lab import Host
+from cellwall.ruleset.render import render_replacement
+from cellwall.ruleset.select import without_layers
+from cellwall.ruleset.types import Chain, Masquerade, Rule, Ruleset, Statement, Verdict
+
+_PORT_DEFAULTS = [
+    "isolated",
+    "off",
+    "guard",
+    "off",
+    "root_block",
+    "off",
+    "learning",
+    "on",
+    "flood",
+    "on",
+    "mcast_flood",
+    "on",
+    "bcast_flood",
+    "on",
+    "mcast_router",
+    "1",
+    "locked",
+    "off",
+]
+_CARELESS4 = {
+    "accept_redirects": "1",
+    "send_redirects": "1",
+    "accept_source_route": "1",
+    "route_localnet": "1",
+    "rp_filter": "0",
+    "arp_ignore": "0",
+    "forwarding": "1",
+}
+_CARELESS6 = {
+    "accept_ra": "2",
+    "autoconf": "1",
+    "accept_redirects": "1",
+    "seg6_enabled": "1",
+    "force_forwarding": "1",
+    "forwarding": "1",
+}
+_BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+
+
+class Footing:
+    """The wall of one lab node, with what is removed of it. Restores everything at `restore`."""
+
+    def __init__(self, wall: Wall, node: Host) -> None:
+        self._node = node
+        self._site = wall._site  # the engine's record of what `up` decided: a control must differ in nothing else
+        found = self._site.foundation()
+        assert found is not None
+        self._found = found
+        self._endpoints = self._site.journal.endpoints("attached")
+        with node.enter():
+            facts = original_facts(self._site, self._site.node.observe())
+        ruleset = desired_ruleset(self._site.settings, facts, found.usage, found.uplink)
+        self._ruleset = with_endpoints(ruleset, self._endpoints)
+        self._saved: dict[str, str] = {}
+        self._spanning = False
+        self._bridge = self._site.settings.network.bridge
+
+    def remove(self, removed: Set[Layer], opens: Set[Open] = frozenset()) -> None:
+        """Take out exactly these layers, whatever was out before."""
+        self.restore(rules=False)
+        rules = without_layers(self._ruleset, removed & (RULES - {"NAT"}))
+        if "NAT" in removed:
+            rules = _loosened(rules)
+        with self._node.enter():
+            self._site.rules.load(render_replacement(rules))
+            self._set(dict.fromkeys(_BRIDGE_NETFILTER, "0"))
+            # A neighbour entry younger than a second does not move: a matter of timing, no protection.
+            self._set({f"net/ipv4/neigh/{self._bridge}/locktime": "0"})
+            if "SYS" in removed:
+                self._set(_careless(self._bridge, (self._found.uplink, "eth1", "br-other")))
+        self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])
+        lines = [line for layer in ("FDB", "PORT") if layer in removed for line in self._bridge_lines(layer)]
+        self._batch(["bridge", "-force", "-batch", "-"], lines)
+        if "NB" in removed:
+            self._batch(
+                ["ip", "-force", "-batch", "-"], [f"neigh del {ip} dev {self._bridge}" for ip in self._addresses()]
+            )
+        if "stp" in opens:
+            self._spanning = True
+            self._batch(["ip", "-batch", "-"], [f"link set {self._bridge} type bridge forward_delay 200 stp_state 1"])
+
+    def restore(self, *, rules: bool = True) -> None:
+        """The wall as it was, and no flow, neighbour or forwarding entry that an attack left."""
+        with self._node.enter():
+            if rules:
+                self._site.rules.load(render_replacement(self._ruleset))
+            for name, value in self._saved.items():
+                self._site.sysctls.write(name, value)
+            self._saved.clear()
+        self._batch(["ip", "-force", "-batch", "-"], self._cleaning())
+        bridge = self._bridge
+        lines6 = [f"address flush dev {bridge} dynamic", f"route flush dev {bridge} proto ra", "route flush cache"]
+        self._batch(["ip", "-6", "-force", "-batch", "-"], lines6)
+        with self._node.enter():
+            for endpoint in self._endpoints:
+                self._site.links.lock_port(port_plan(self._found, endpoint))
+        self._node.run(["conntrack", "-F"], check=False)
+
+    def _cleaning(self) -> list[str]:
+        bridge = self._bridge
+        lines = [f"link set {bridge} type bridge stp_state 0 fdb_flush", f"neigh flush dev {bridge}"]
+        if self._spanning:  # the bridge believes in a root port until that port goes down
+            lines += [
+                f"link set {endpoint.host_link} {state}" for endpoint in self._endpoints for state in ("down", "up")
+            ]
+            self._spanning = False
+        return [*lines, "route flush cache"]
+
+    def _bridge_lines(self, layer: str) -> list[str]:
+        if layer == "PORT":
+            return [f"link set dev {endpoint.host_link} {' '.join(_PORT_DEFAULTS)}" for endpoint in self._endpoints]
+        return [
+            f"fdb replace {endpoint.mac.to_bytes(6, 'big').hex(':')} dev {endpoint.host_link} master dynamic"
+            for endpoint in self._endpoints
+        ]
+
+    def _reserved_lines(self) -> list[str]:
+        return [f"link set {endpoint.host_link} type bridge_slave group_fwd_mask 0" for endpoint in self._endpoints]
+
+    def _addresses(self) -> list[str]:
+        addresses = [(endpoint.address4, endpoint.address6) for endpoint in self._endpoints]
+        return [str(address) for pair in addresses for address in pair if address is not None]
+
+    def _set(self, values: dict[str, str]) -> None:
+        for name, value in values.items():
+            present = self._site.sysctls.read(name)
+            if present is not None and present != value and self._site.sysctls.write(name, value):
+                self._saved.setdefault(name, present)
+
+    def _batch(self, argv: list[str], lines: list[str]) -> None:
+        if lines:
+            self._node.run(argv, input="".join(f"{line}\n" for line in lines).encode(), check="-force" not in argv)
+
+
+def _careless(bridge: str, others: tuple[str, ...]) -> dict[str, str]:
+    values = {f"net/ipv4/conf/{name}/{key}": value for name in (bridge, *others) for key, value in _CARELESS4.items()}
+    values |= {f"net/ipv6/conf/{name}/{key}": value for name in (bridge, *others) for key, value in _CARELESS6.items()}
+    values["net/ipv4/conf/all/rp_filter"] = "0"
+    return {name: value for name, value in values.items() if Path("/proc/sys", name).exists()}
+
+
+def _loosened(ruleset: Ruleset) -> Ruleset:
+    tables = []
+    for table in ruleset.tables:
+        chains = tuple(_loose_chain(chain) for chain in table.chains)
+        tables.append(msgspec.structs.replace(table, chains=chains))
+    return Ruleset(tuple(tables))
+
+
+def _loose_chain(chain: Chain) -> Chain:
+    if chain.name.startswith("publish-"):
+        rules = tuple(Rule((Verdict("goto", "publish"),)) for _ in chain.rules[:1])
+        return msgspec.structs.replace(chain, rules=rules)
+    rules = tuple(msgspec.structs.replace(rule, statements=_without_range(rule.statements)) for rule in chain.rules)
+    return msgspec.structs.replace(chain, rules=rules)
+
+
+def _without_range(statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    return tuple(Masquerade(0, 0) if isinstance(statement, Masquerade) else statement for statement in statements)

@@ -1,0 +1,11 @@
+"""The catalogue, row by row."""
+
+from cellwall.attack.probe import Probe
+
+
+def every_probe() -> tuple[Probe, ...]:
+    """All probes, in the order of the catalogue."""
+    from cellwall.attack.rows import layer2, neighbours, tables
+
+    probes = (*layer2.PROBES, *neighbours.PROBES, *tables.PROBES)
+    return tuple(sorted(probes, key=lambda probe: probe.row))

@@ -1,0 +1,64 @@
+"""What many rows share: products to run over, and builders of shots."""
+
+import json
+from collections.abc import Callable, Iterator
+
+from cellwall.attack import frames
+from cellwall.attack.probe import Shot
+from cellwall.attack.world import World
+
+FAMILIES = (4, 6)
+PROTOCOLS = ("udp", "tcp", "icmp")
+
+Build = Callable[[World, bytes], bytes]
+Shots = Callable[[World, bytes], Iterator[Shot]]
+
+
+def from_attacker(build: Build) -> Shots:
+    """One IP packet, from the attacker to the gateway's MAC."""
+
+    def shots(w: World, token: bytes) -> Iterator[Shot]:
+        yield Shot("attacker", frames.frame(w.attacker.mac, w.gateway.mac, build(w, token)))
+
+    return shots
+
+
+def spanning_tree_root(w: World, token: bytes) -> bool:
+    """Claim to be a better root; the bridge's root port tells."""
+    body = bytes.fromhex("424203 0000 00 00 00") + bytes.fromhex("0000") + frames.mac_bytes(w.attacker.mac)
+    body += bytes.fromhex("00000000 0000") + frames.mac_bytes(w.attacker.mac)
+    body += bytes.fromhex("8001 0000 1400 0200 0f00")
+    w.inject("attacker", [frames.frame(w.attacker.mac, "01:80:c2:00:00:00", body, kind=len(body))])
+    shown = w.lab.node.run(["ip", "-json", "-details", "link", "show", "dev", w.gateway.bridge]).stdout
+    return bool(json.loads(shown)[0]["linkinfo"]["info_data"]["root_port"])
+
+
+def introduce_victim(w: World) -> None:
+    """The victim asks for the gateway, as hosts do: without permanent entries that is how the node learns of it."""
+    ask = frames.arp(1, w.victim.mac, w.victim.ip4, "00:00:00:00:00:00", w.gateway.ip4)
+    w.inject("victim", [frames.frame(w.victim.mac, frames.BROADCAST, ask, kind=0x0806)])
+    if 6 in w.families:
+        w.inject("victim", [solicitation(w.victim.mac, w.victim.mac, w.victim.ip6, w)])
+
+
+def solicitation(outer: str, lladdr: str, source: str, w: World) -> bytes:
+    """A solicitation for the gateway, from `source` at `lladdr` in a frame from `outer`."""
+    s = frames.scapy()
+    target = frames.solicited_group(w.gateway.ip6)
+    body = (
+        s.IPv6(src=source, dst=target, hlim=255)
+        / s.ICMPv6ND_NS(tgt=w.gateway.ip6)
+        / s.ICMPv6NDOptSrcLLAddr(lladdr=lladdr)
+    )
+    return frames.frame(outer, frames.group_mac(target), body)
+
+
+def unique_mac(token: bytes) -> str:
+    """A MAC that only this probe forges."""
+    return "02:ad:" + bytes.fromhex(token[1:9].decode()).hex(":")
+
+
+def unique_prefix(token: bytes) -> str:
+    """An IPv6 /64 that only this probe advertises."""
+    digits = token[1:9].decode()
+    return f"2600:bad:{digits[:4]}:{digits[4:]}::"

@@ -1,0 +1,202 @@
+"""A10-A14: the bridge's and the node's tables. Stolen and flooded entries, answers for other addresses, and a bridge
+port that is not ours."""
+
+import socket
+from collections.abc import Iterator
+
+from cellwall.attack import frames
+from cellwall.attack.frames import BROADCAST, VLAN, frame, packet
+from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, Volley, layers
+from cellwall.attack.rows.shapes import FAMILIES, Shots, introduce_victim, solicitation
+from cellwall.attack.world import World
+from cellwall.lab import addresses as at
+
+_BRIDGED = layers("PIN", "PORT")
+
+
+# ---------------------------------------------------------------- A10, A11: the forwarding table
+
+
+def _thefts() -> Iterator[Probe]:
+    def stolen(w: World, kind: str) -> bytes:
+        v, g = w.victim, w.gateway
+        if kind == "arp":
+            return frame(v.mac, BROADCAST, frames.arp(1, v.mac, v.ip4, "00:00:00:00:00:00", g.ip4), kind=0x0806)
+        if kind == "unknown":
+            return frame(v.mac, g.mac, bytes(46), kind=0x88B5)
+        if kind == "llc":
+            return frame(v.mac, g.mac, bytes.fromhex("aaaa03") + bytes(43), kind=46)
+        if kind == "tagged":
+            return frame(v.mac, g.mac, packet(v.ip4, g.ip4, "udp", b"theft"), tags=((VLAN, 0),))
+        source = {"ipv4-victim": v.ip4, "ipv4-own": w.attacker.ip4, "ipv6-victim": v.ip6}[kind]
+        return frame(v.mac, g.mac, packet(source, g.ip(6 if ":" in source else 4), "udp", b"theft"))
+
+    for kind in ("ipv4-own", "ipv4-victim", "ipv6-victim", "arp", "unknown", "llc", "tagged"):
+
+        def play(w: World, token: bytes, kind: str = kind) -> bool:
+            introduce_victim(w)
+            w.observers.discard()
+            w.inject("attacker", [stolen(w, kind)])
+            w.node_sends(w.victim.ip4, token)
+            sight = w.settle()
+            introduce_victim(w)
+            return sight.saw(token, "attacker")
+
+        yield Episode(
+            id=f"A10-{kind}",
+            row="A10",
+            title=f"MAC theft by {kind}: the host's packets to the victim arrive at the attacker",
+            layers=layers("PIN", "PORT", "FDB"),
+            families=frozenset({6}) if "ipv6" in kind else frozenset(),
+            play=play,
+        )
+
+
+def _floods() -> Iterator[Probe]:
+    def table(w: World, token: bytes) -> bool:
+        macs = [f"02:0f:1d:00:00:{number:02x}" for number in range(64)]
+        body = packet(w.attacker.ip4, w.gateway.ip4, "udp", token)
+        w.fire(Shot("attacker", frame(mac, w.gateway.mac, body)) for mac in macs)
+        return any(mac in w.forwarding_entries() for mac in macs)
+
+    yield Episode(
+        id="A11-table-flood",
+        row="A11",
+        title="forged source MACs fill the forwarding table",
+        layers=_BRIDGED,
+        play=table,
+    )
+    targets = {
+        "unknown-unicast": ("02:dd:dd:dd:dd:dd", layers("PORT")),
+        # The flood flags of a port do not hold for what the bridge itself sends (net/bridge/br_forward.c, br_flood).
+        "broadcast": (BROADCAST, layers("PIN")),
+        "multicast": ("33:33:00:00:00:fb", layers("PIN")),
+    }
+    for name, (target, stops) in targets.items():
+
+        def shots(w: World, token: bytes, target: str = target) -> Iterator[Shot]:
+            yield Shot("bridge", frame(w.gateway.mac, target, packet(w.gateway.ip4, w.victim.ip4, "udp", token)))
+
+        yield Volley(
+            id=f"A11-overhear-{name}",
+            row="A11",
+            title=f"the node's {name} frames arrive at the attacker",
+            layers=stops,
+            shots=shots,
+            at=("attacker",),
+        )
+
+
+# ---------------------------------------------------------------- A12, A13: the node's neighbour table and answers
+
+
+def _table_floods() -> Iterator[Probe]:
+    def arp(w: World, token: bytes) -> bool:
+        senders = {f"192.168.9.{number}": f"02:0f:1e:00:00:{number:02x}" for number in range(1, 33)}
+        w.fire(
+            Shot(
+                "attacker",
+                frame(w.attacker.mac, w.gateway.mac, frames.arp(1, mac, ip, w.gateway.mac, w.gateway.ip4), kind=0x0806),
+            )
+            for ip, mac in senders.items()
+        )
+        return any(ip in w.node_neighbours() for ip in senders)
+
+    def solicitations(w: World, token: bytes) -> bool:
+        senders = {f"fd00:abcd::9:{number:x}": f"02:0f:1f:00:00:{number:02x}" for number in range(1, 33)}
+        w.fire(Shot("attacker", solicitation(w.attacker.mac, mac, ip, w)) for ip, mac in senders.items())
+        return any(ip in w.node_neighbours() for ip in senders)
+
+    yield Episode(
+        id="A12-arp", row="A12", title="forged ARP senders fill the neighbour table", layers=layers("PIN"), play=arp
+    )
+    yield Episode(
+        id="A12-nd",
+        row="A12",
+        title="forged solicitations fill the neighbour table",
+        layers=layers("PIN"),
+        families=frozenset({6}),
+        play=solicitations,
+    )
+
+
+def _flux() -> Iterator[Probe]:
+    for name, address in (("uplink", at.NODE4), ("infra", at.NODE_INFRA4), ("other-bridge", at.NODE_OTHER4)):
+
+        def play(w: World, token: bytes, address: str = address) -> bool:
+            ask = frames.arp(1, w.attacker.mac, w.attacker.ip4, "00:00:00:00:00:00", address)
+            sight = w.fire([Shot("attacker", frame(w.attacker.mac, BROADCAST, ask, kind=0x0806))])
+            answer = frames.mac_bytes(w.gateway.mac) + socket.inet_aton(address) + frames.mac_bytes(w.attacker.mac)
+            return sight.saw(answer, "attacker")
+
+        yield Episode(
+            id=f"A13-{name}",
+            row="A13",
+            title=f"the host answers ARP for its {name} address",
+            layers=layers("PIN", "SYS"),
+            gentle=True,
+            play=play,
+        )
+
+
+# ---------------------------------------------------------------- A14: a bridge port of somebody else's
+
+
+def _foreign_port() -> Iterator[Probe]:
+    for family in FAMILIES:
+        source = "192.168.9.9" if family == 4 else "fd00:abcd::9:9"
+        only = frozenset({family})
+
+        def to_victim(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            yield Shot("guest", frame(w.guest_mac, w.victim.mac, packet(source, w.victim.ip(family), "udp", token)))
+
+        def to_all(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            yield Shot("guest", frame(w.guest_mac, BROADCAST, packet(source, w.victim.ip(family), "udp", token)))
+
+        def to_guest(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            yield Shot(
+                "attacker", frame(w.attacker.mac, w.guest_mac, packet(w.attacker.ip(family), source, "udp", token))
+            )
+
+        def routed(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, w.victim.ip(family), "udp", token)))
+
+        def to_node(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, w.gateway.ip(family), "udp", token)))
+
+        def spoofed(w: World, token: bytes, family: int = family) -> Iterator[Shot]:
+            far = "151.101.1.69" if family == 4 else "2a04:4e42::1"
+            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(w.victim.ip(family), far, "udp", token)))
+
+        def out(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
+            far = "151.101.1.69" if family == 4 else "2a04:4e42::1"
+            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, far, "udp", token)))
+
+        rows: tuple[tuple[str, str, frozenset[Layer], Shots, Place], ...] = (
+            ("to-container", "bridged to a container", layers("PIN"), to_victim, "victim"),
+            ("to-everyone", "broadcast to containers", layers("PIN", "PORT"), to_all, "victim"),
+            ("from-container", "bridged from a container", layers("PIN"), to_guest, "guest"),
+            ("routed", "to a container by way of the gateway", layers("RAW", "FWD"), routed, "victim"),
+            ("to-node", "to a service of the node", layers("RAW", "PRE", "IN"), to_node, "node"),
+            ("egress", "to the Internet", layers("RAW", "FWD"), out, "internet"),
+            ("spoofed", "to the Internet, as the victim", layers("RAW"), spoofed, "internet"),
+        )
+        for name, what, stops, shots, where in rows:
+            yield Volley(
+                id=f"A14-{name}-v{family}",
+                row="A14",
+                title=f"a foreign bridge port: IPv{family} {what}",
+                layers=stops,
+                families=only,
+                shots=shots,
+                at=(where,),
+            )
+
+
+PROBES: tuple[Probe, ...] = (
+    *_thefts(),
+    *_floods(),
+    *_table_floods(),
+    *_flux(),
+    *_foreign_port(),
+)

@@ -1,0 +1,79 @@
+"""Running probes: who is through, and whether the controls say that the answer means something."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cellwall.attack.probe import LAYERS, Episode, Layer, Open, Probe, Volley
+from cellwall.attack.removal import Footing
+from cellwall.attack.world import World
+
+_ONE_VOLLEY = 400
+
+
+def assault(world: World, probes: Sequence[Probe]) -> dict[str, bool]:
+    """Run every probe; id → whether it is through. Volleys go first and together, episodes one by one."""
+    through: dict[str, bool] = {}
+    volleys = [probe for probe in probes if isinstance(probe, Volley)]
+    for start in range(0, len(volleys), _ONE_VOLLEY):
+        group = volleys[start : start + _ONE_VOLLEY]
+        sight = world.fire(shot for probe in group for shot in world.shots(probe))
+        through |= {probe.id: sight.saw(probe.token, *probe.at) for probe in group}
+    for probe in probes:
+        if isinstance(probe, Episode):
+            through[probe.id] = probe.play(world, probe.token)
+    return through
+
+
+class Control(msgspec.Struct, frozen=True):
+    """What became of a probe's controls. `succeeded`: with all its layers removed it got through; `stopped`: layers
+    that alone stopped it; `passed`: layers that alone did not, and are wrongly claimed."""
+
+    succeeded: bool
+    stopped: tuple[Layer, ...] = ()
+    passed: tuple[Layer, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return self.succeeded and not self.passed
+
+
+def control(world: World, footing: Footing, probes: Iterable[Probe]) -> dict[str, Control]:
+    """Run the controls of every probe that has one."""
+    chosen = [probe for probe in probes if probe.controlled]
+    removed = _without_theirs(world, footing, chosen)
+    stopped, passed = _each_alone(world, footing, chosen)
+    footing.restore()
+    return {probe.id: Control(removed[probe.id], tuple(stopped[probe.id]), tuple(passed[probe.id])) for probe in chosen}
+
+
+def _without_theirs(world: World, footing: Footing, probes: Sequence[Probe]) -> dict[str, bool]:
+    """With a probe's layers removed; with each single one removed where they stop it only together."""
+    groups: dict[tuple[frozenset[Layer], frozenset[Open]], list[Probe]] = defaultdict(list)
+    for probe in probes:
+        removals = [frozenset({layer}) for layer in probe.layers] if probe.together else [probe.layers]
+        for removal in removals:
+            groups[removal, probe.opens].append(probe)
+    through = {probe.id: True for probe in probes}
+    for (removal, opens), group in groups.items():
+        footing.remove(removal, opens)
+        for name, success in assault(world, group).items():
+            through[name] = through[name] and success
+    return through
+
+
+def _each_alone(
+    world: World, footing: Footing, probes: Sequence[Probe]
+) -> tuple[dict[str, list[Layer]], dict[str, list[Layer]]]:
+    groups: dict[tuple[Layer, frozenset[Open]], list[Probe]] = defaultdict(list)
+    for probe in probes:
+        for layer in () if probe.together else sorted(probe.layers):
+            groups[layer, probe.opens].append(probe)
+    stopped: dict[str, list[Layer]] = defaultdict(list)
+    passed: dict[str, list[Layer]] = defaultdict(list)
+    for (layer, _), group in groups.items():
+        footing.remove(frozenset(LAYERS) - {layer, "CTL"}, group[0].opens)
+        for name, through in assault(world, group).items():
+            (passed if through else stopped)[name].append(layer)
+    return stopped, passed
