@@ -41,6 +41,8 @@ def parse_prefix(value: str, field: str) -> Prefix:
         prefix = ip_network(value)
     except (AddressValueError, ValueError) as error:
         raise InvalidSpec(field, value, "is not a network in CIDR form without host bits") from error
+    if isinstance(prefix, IPv6Network) and prefix.network_address.scope_id is not None:
+        raise InvalidSpec(field, value, "must not carry a zone")
     return prefix
 
 

@@ -88,22 +88,24 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
     """Parse `[BIND:]HOST[-LAST]:PORT[/PROTO][@SOURCE,SOURCE…]`; an IPv6 bind address stands in brackets.
 
     `8080:80`, `8080:80/udp`, `93.184.216.10:443:8443/tcp`, `[2001:db8::1]:443:443`, `9000-9010:9000`,
-    `8080:80@203.0.113.0/24`.
+    `8080:80@203.0.113.0/24`. A part that is announced but empty (`8080:80@`, `:8080:80`) is refused: it is an unset
+    variable in somebody's script, and reading it as left out would publish the port to anyone.
     """
-    ports, _, sources_text = text.partition("@")
-    ports, _, protocol = ports.partition("/")
+    ports, at, sources_text = text.partition("@")
+    ports, slash, protocol = ports.partition("/")
     bind, host, port = _split(ports, text, field)
-    first, _, last = host.partition("-")
-    if (protocol or "tcp") not in ("tcp", "udp"):
+    first, dash, last = host.partition("-")
+    if slash and protocol not in ("tcp", "udp"):
         raise InvalidSpec(field, text, "the protocol must be tcp or udp")
-    sources = tuple(parse_prefix(part, f"{field}.sources") for part in sources_text.split(",") if part)
+    host_port = parse_port(first, f"{field}.host_port")
+    host_port_last = parse_port(last, f"{field}.host_port") if dash else host_port
     binding = PortBinding(
         protocol="udp" if protocol == "udp" else "tcp",
-        host_port=parse_port(first, f"{field}.host_port"),
-        host_port_last=parse_port(last, f"{field}.host_port") if last else 0,
+        host_port=host_port,
+        host_port_last=host_port_last if host_port_last != host_port else 0,
         port=parse_port(port, f"{field}.port"),
-        bind=parse_address(bind, f"{field}.bind") if bind else None,
-        sources=sources,
+        bind=None if bind is None else parse_address(bind, f"{field}.bind"),
+        sources=tuple(parse_prefix(part, f"{field}.sources") for part in sources_text.split(",")) if at else (),
     )
     validate_binding(binding, field)
     return binding
@@ -111,6 +113,8 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
 
 def validate_binding(binding: PortBinding, field: str = "expose") -> None:
     """Raise InvalidSpec for the first field that no node could serve."""
+    if binding.protocol not in ("tcp", "udp"):
+        raise InvalidSpec(f"{field}.protocol", binding.protocol, "must be tcp or udp")
     parse_port(binding.host_port, f"{field}.host_port")
     parse_port(binding.port, f"{field}.port")
     parse_port(binding.last, f"{field}.host_port")
@@ -131,13 +135,13 @@ def validate_binding(binding: PortBinding, field: str = "expose") -> None:
 def parse_port(value: str | int, field: str) -> int:
     """A transport port, 1 to 65535."""
     text = str(value)
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65535:
         raise InvalidSpec(field, value, "must be a port number from 1 to 65535")
     return int(text)
 
 
-def _split(ports: str, text: str, field: str) -> tuple[str, str, str]:
-    """Bind address, host port (range) and container port of the part before `/`."""
+def _split(ports: str, text: str, field: str) -> tuple[str | None, str, str]:
+    """Bind address (None: none was written), host port (range) and container port of the part before `/`."""
     if ports.startswith("["):
         bind, bracket, rest = ports[1:].partition("]:")
         host, colon, port = rest.partition(":")
@@ -146,7 +150,7 @@ def _split(ports: str, text: str, field: str) -> tuple[str, str, str]:
         return bind, host, port
     parts = ports.split(":")
     if len(parts) == 2:
-        return "", parts[0], parts[1]
+        return None, parts[0], parts[1]
     if len(parts) == 3:
         return parts[0], parts[1], parts[2]
     raise InvalidSpec(field, text, "must be [BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCES]")

@@ -27,9 +27,7 @@ def parse_tenant(value: str, field: str = "tenant") -> str:
 
 def parse_link_name(value: str, field: str = "interface") -> str:
     """An interface name of at most 15 characters (IFNAMSIZ less its zero) that needs no quoting anywhere."""
-    if value in {".", ".."}:
-        raise InvalidSpec(field, value, "is not an interface name")
-    return _matched(_LINK, value, field, "1 to 15 letters, digits, '_', '.', '-'")
+    return _matched(_LINK, value, field, "1 to 15 letters, digits, '_', '.', '-', first a letter, a digit or '_'")
 
 
 def parse_label(value: str, field: str) -> str:
