@@ -53,6 +53,21 @@ _RESERVED = {
     "lacp": ("01:80:c2:00:00:02", 0x8809),
 }
 
+_DATAGRAMS = {
+    "dhcp-offer": ("255.255.255.255", 67, 68),
+    "dhcp-discover": ("255.255.255.255", 68, 67),
+    "mdns": ("224.0.0.251", 5353, 5353),
+    "llmnr": ("224.0.0.252", 5355, 5355),
+    "ssdp": ("239.255.255.250", 1900, 1900),
+    "netbios": ("192.168.15.255", 137, 137),
+    "mdns6": ("ff02::fb", 5353, 5353),
+    "llmnr6": ("ff02::1:3", 5355, 5355),
+    "dhcpv6-advertise": ("ff02::1", 547, 546),
+    "dhcpv6-solicit": ("ff02::1:2", 546, 547),
+    "ssdp6": ("ff02::c", 1900, 1900),
+}
+"""Name → group, source port, destination port."""
+
 
 def _unicast() -> Iterator[Probe]:
     for family in FAMILIES:
@@ -219,6 +234,9 @@ def _reserved() -> Iterator[Probe]:
                 shots=shots,
                 at=("daemon",) if place == "node" else ("victim",),
             )
+
+
+def _bridge_protocols() -> Iterator[Probe]:
     for name, target in (("stp", "01:80:c2:00:00:00"), ("pvst", "01:00:0c:cc:cc:cd"), ("cdp", "01:00:0c:cc:cc:cc")):
 
         def bpdu(w: World, token: bytes, target: str = target) -> Iterator[Shot]:
@@ -244,21 +262,8 @@ def _reserved() -> Iterator[Probe]:
 
 
 def _announcements() -> Iterator[Probe]:
-    """A09: the protocols by which hosts find each other and are given addresses."""
-    rows = {
-        "dhcp-offer": ("255.255.255.255", 67, 68),
-        "dhcp-discover": ("255.255.255.255", 68, 67),
-        "mdns": ("224.0.0.251", 5353, 5353),
-        "llmnr": ("224.0.0.252", 5355, 5355),
-        "ssdp": ("239.255.255.250", 1900, 1900),
-        "netbios": ("192.168.15.255", 137, 137),
-        "mdns6": ("ff02::fb", 5353, 5353),
-        "llmnr6": ("ff02::1:3", 5355, 5355),
-        "dhcpv6-advertise": ("ff02::1", 547, 546),
-        "dhcpv6-solicit": ("ff02::1:2", 546, 547),
-        "ssdp6": ("ff02::c", 1900, 1900),
-    }
-    for name, (group, sport, dport) in rows.items():
+    """The protocols by which hosts find each other and are given addresses."""
+    for name, (group, sport, dport) in _DATAGRAMS.items():
         for place in ("neighbour", "node"):
 
             def shots(
@@ -278,6 +283,9 @@ def _announcements() -> Iterator[Probe]:
                 shots=shots,
                 at=("victim",) if place == "neighbour" else ("bridge",),
             )
+
+
+def _memberships() -> Iterator[Probe]:
     for name, group, protocol in (("igmp", "224.0.0.22", 2), ("pim", "224.0.0.13", 103), ("vrrp", "224.0.0.18", 112)):
 
         def member(w: World, token: bytes, group: str = group, protocol: int = protocol) -> Iterator[Shot]:
@@ -330,6 +338,8 @@ PROBES: tuple[Probe, ...] = (
     *_tagged(),
     *_ethertypes(),
     *_reserved(),
+    *_bridge_protocols(),
     *_announcements(),
+    *_memberships(),
     *_forged_macs(),
 )

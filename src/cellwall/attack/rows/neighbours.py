@@ -91,50 +91,51 @@ def _advertisement(w: World, source: str, target: str, lladdr: str, *, to: str, 
     )
 
 
+Build = Callable[[World, bytes], Any]
+
+
+def _false_advertisement(w: World, token: bytes, to: str, *, solicited: bool = False) -> Any:
+    said = _advertisement(w, w.gateway.ip6, w.gateway.ip6, w.attacker.mac, to=to, solicited=solicited)
+    return said / scapy().Raw(token)
+
+
+def _false_solicitation(w: World, token: bytes) -> Any:
+    s = scapy()
+    head = s.IPv6(src=w.gateway.ip6, dst=frames.solicited_group(w.victim.ip6), hlim=255)
+    return head / s.ICMPv6ND_NS(tgt=w.victim.ip6) / s.ICMPv6NDOptSrcLLAddr(lladdr=w.attacker.mac) / s.Raw(token)
+
+
+def _false_redirect(w: World, token: bytes) -> Any:
+    s = scapy()
+    head = s.IPv6(src=w.gateway.link_local, dst=w.victim.ip6, hlim=255)
+    return head / s.ICMPv6ND_Redirect(tgt=w.attacker.ip6, dst="2a04:4e42::1") / s.Raw(token)
+
+
+def _dad_denial(w: World, token: bytes) -> Any:
+    return _advertisement(w, w.victim.ip6, w.victim.ip6, w.attacker.mac, to="ff02::1") / scapy().Raw(token)
+
+
+def _dad_probe(w: World, token: bytes) -> Any:
+    s = scapy()
+    head = s.IPv6(src="::", dst=frames.solicited_group(w.victim.ip6), hlim=255)
+    return head / s.ICMPv6ND_NS(tgt=w.victim.ip6) / s.Raw(token)
+
+
+_TO_NEIGHBOUR: dict[str, tuple[str, Build]] = {
+    "advertisement": ("unicast", lambda w, token: _false_advertisement(w, token, w.victim.ip6, solicited=True)),
+    "advertisement-all-nodes": ("ff02::1", lambda w, token: _false_advertisement(w, token, "ff02::1")),
+    "solicitation": ("solicited", _false_solicitation),
+    "redirect": ("unicast", _false_redirect),
+    "dad-denial": ("ff02::1", _dad_denial),
+    "dad-probe": ("solicited", _dad_probe),
+}
+"""Name → where the frame goes (the victim's MAC, its solicited-node group, a group) and what is in it."""
+
+
 def _nd_to_neighbour() -> Iterator[Probe]:
-    s6 = frozenset({6})
+    for name, (reach, build) in _TO_NEIGHBOUR.items():
 
-    def advert(w: World, token: bytes, **kw: Any) -> Any:
-        return _advertisement(w, w.gateway.ip6, w.gateway.ip6, w.attacker.mac, **kw) / scapy().Raw(token)
-
-    bodies: dict[str, tuple[str, Callable[[World, bytes], Any]]] = {
-        "advertisement": ("unicast", lambda w, t: advert(w, t, to=w.victim.ip6, solicited=True)),
-        "advertisement-all-nodes": ("ff02::1", lambda w, t: advert(w, t, to="ff02::1")),
-        "solicitation": (
-            "solicited",
-            lambda w, t: (
-                scapy().IPv6(src=w.gateway.ip6, dst=frames.solicited_group(w.victim.ip6), hlim=255)
-                / scapy().ICMPv6ND_NS(tgt=w.victim.ip6)
-                / scapy().ICMPv6NDOptSrcLLAddr(lladdr=w.attacker.mac)
-                / scapy().Raw(t)
-            ),
-        ),
-        "redirect": (
-            "unicast",
-            lambda w, t: (
-                scapy().IPv6(src=w.gateway.link_local, dst=w.victim.ip6, hlim=255)
-                / scapy().ICMPv6ND_Redirect(tgt=w.attacker.ip6, dst="2a04:4e42::1")
-                / scapy().Raw(t)
-            ),
-        ),
-        "dad-denial": (
-            "ff02::1",
-            lambda w, t: _advertisement(w, w.victim.ip6, w.victim.ip6, w.attacker.mac, to="ff02::1") / scapy().Raw(t),
-        ),
-        "dad-probe": (
-            "solicited",
-            lambda w, t: (
-                scapy().IPv6(src="::", dst=frames.solicited_group(w.victim.ip6), hlim=255)
-                / scapy().ICMPv6ND_NS(tgt=w.victim.ip6)
-                / scapy().Raw(t)
-            ),
-        ),
-    }
-    for name, (reach, build) in bodies.items():
-
-        def shots(
-            w: World, token: bytes, reach: str = reach, build: Callable[[World, bytes], Any] = build
-        ) -> Iterator[Shot]:
+        def shots(w: World, token: bytes, reach: str = reach, build: Build = build) -> Iterator[Shot]:
             groups = {"unicast": w.victim.mac, "solicited": frames.group_mac(frames.solicited_group(w.victim.ip6))}
             target = groups.get(reach) or frames.group_mac(reach)
             yield Shot("attacker", frame(w.attacker.mac, target, build(w, token)))
@@ -145,7 +146,7 @@ def _nd_to_neighbour() -> Iterator[Probe]:
             row=row,
             title=f"{name} to a neighbour",
             layers=_BRIDGED,
-            families=s6,
+            families=frozenset({6}),
             shots=shots,
             at=("victim",),
         )

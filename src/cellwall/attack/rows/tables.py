@@ -2,12 +2,12 @@
 port that is not ours."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cellwall.attack import frames
 from cellwall.attack.frames import BROADCAST, VLAN, frame, packet
 from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, Volley, layers
-from cellwall.attack.rows.shapes import FAMILIES, Shots, introduce_victim, solicitation
+from cellwall.attack.rows.shapes import FAMILIES, introduce_victim, solicitation
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
@@ -142,52 +142,80 @@ def _flux() -> Iterator[Probe]:
 # ---------------------------------------------------------------- A14: a bridge port of somebody else's
 
 
+_STRANGER = {4: "192.168.9.9", 6: "fd00:abcd::9:9"}
+_FAR = {4: at.PUBLIC4[2], 6: at.PUBLIC6[2]}
+
+Aim = Callable[[World, int], tuple[Place, str, str, str]]
+"""World and family → who sends, to which MAC, from and to which address."""
+
+_FOREIGN: tuple[tuple[str, str, frozenset[Layer], Aim, Place], ...] = (
+    (
+        "to-container",
+        "bridged to a container",
+        layers("PIN"),
+        lambda w, v: ("guest", w.victim.mac, _STRANGER[v], w.victim.ip(v)),
+        "victim",
+    ),
+    (
+        "to-everyone",
+        "broadcast to containers",
+        layers("PIN", "PORT"),
+        lambda w, v: ("guest", BROADCAST, _STRANGER[v], w.victim.ip(v)),
+        "victim",
+    ),
+    (
+        "from-container",
+        "bridged from a container",
+        layers("PIN"),
+        lambda w, v: ("attacker", w.guest_mac, w.attacker.ip(v), _STRANGER[v]),
+        "guest",
+    ),
+    (
+        "routed",
+        "to a container by way of the gateway",
+        layers("RAW", "FWD"),
+        lambda w, v: ("guest", w.gateway.mac, _STRANGER[v], w.victim.ip(v)),
+        "victim",
+    ),
+    (
+        "to-node",
+        "to a service of the node",
+        layers("RAW", "PRE", "IN"),
+        lambda w, v: ("guest", w.gateway.mac, _STRANGER[v], w.gateway.ip(v)),
+        "node",
+    ),
+    (
+        "egress",
+        "to the Internet",
+        layers("RAW", "FWD"),
+        lambda w, v: ("guest", w.gateway.mac, _STRANGER[v], _FAR[v]),
+        "internet",
+    ),
+    (
+        "spoofed",
+        "to the Internet, as the victim",
+        layers("RAW"),
+        lambda w, v: ("guest", w.gateway.mac, w.victim.ip(v), _FAR[v]),
+        "internet",
+    ),
+)
+
+
 def _foreign_port() -> Iterator[Probe]:
-    for family in FAMILIES:
-        source = "192.168.9.9" if family == 4 else "fd00:abcd::9:9"
-        only = frozenset({family})
+    for name, what, stops, aim, where in _FOREIGN:
+        for family in FAMILIES:
 
-        def to_victim(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            yield Shot("guest", frame(w.guest_mac, w.victim.mac, packet(source, w.victim.ip(family), "udp", token)))
+            def shots(w: World, token: bytes, aim: Aim = aim, family: int = family) -> Iterator[Shot]:
+                origin, mac, source, target = aim(w, family)
+                sender = w.guest_mac if origin == "guest" else w.attacker.mac
+                yield Shot(origin, frame(sender, mac, packet(source, target, "udp", token)))
 
-        def to_all(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            yield Shot("guest", frame(w.guest_mac, BROADCAST, packet(source, w.victim.ip(family), "udp", token)))
-
-        def to_guest(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            yield Shot(
-                "attacker", frame(w.attacker.mac, w.guest_mac, packet(w.attacker.ip(family), source, "udp", token))
-            )
-
-        def routed(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, w.victim.ip(family), "udp", token)))
-
-        def to_node(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, w.gateway.ip(family), "udp", token)))
-
-        def spoofed(w: World, token: bytes, family: int = family) -> Iterator[Shot]:
-            far = "151.101.1.69" if family == 4 else "2a04:4e42::1"
-            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(w.victim.ip(family), far, "udp", token)))
-
-        def out(w: World, token: bytes, family: int = family, source: str = source) -> Iterator[Shot]:
-            far = "151.101.1.69" if family == 4 else "2a04:4e42::1"
-            yield Shot("guest", frame(w.guest_mac, w.gateway.mac, packet(source, far, "udp", token)))
-
-        rows: tuple[tuple[str, str, frozenset[Layer], Shots, Place], ...] = (
-            ("to-container", "bridged to a container", layers("PIN"), to_victim, "victim"),
-            ("to-everyone", "broadcast to containers", layers("PIN", "PORT"), to_all, "victim"),
-            ("from-container", "bridged from a container", layers("PIN"), to_guest, "guest"),
-            ("routed", "to a container by way of the gateway", layers("RAW", "FWD"), routed, "victim"),
-            ("to-node", "to a service of the node", layers("RAW", "PRE", "IN"), to_node, "node"),
-            ("egress", "to the Internet", layers("RAW", "FWD"), out, "internet"),
-            ("spoofed", "to the Internet, as the victim", layers("RAW"), spoofed, "internet"),
-        )
-        for name, what, stops, shots, where in rows:
             yield Volley(
                 id=f"A14-{name}-v{family}",
                 row="A14",
                 title=f"a foreign bridge port: IPv{family} {what}",
                 layers=stops,
-                families=only,
+                families=frozenset({family}),
                 shots=shots,
                 at=(where,),
             )
