@@ -18,6 +18,14 @@ _LINK_PROTOCOLS = (0x888E, 0x88CC, 0x8809, 0x0004)
 _SO_RCVBUFFORCE = 33
 
 
+class View(msgspec.Struct, frozen=True):
+    """A link that is watched. `outgoing`: what the host sends there counts too: there is no receiver to look at."""
+
+    host: Host
+    ifname: str
+    outgoing: bool = False
+
+
 class Sight(msgspec.Struct, frozen=True):
     """Everything that was seen, by place."""
 
@@ -31,9 +39,11 @@ class Sight(msgspec.Struct, frozen=True):
 class Observers:
     """Open from creation to `close`."""
 
-    def __init__(self, node: Host, links: Mapping[Place, tuple[Host, str]]) -> None:
+    def __init__(self, node: Host, views: Mapping[Place, View]) -> None:
+        # Promiscuous where frames are received: a live node's own interface is left in the mode it is in.
         self._captures: dict[Place, Capture] = {
-            place: host.capture(ifname, outgoing=False) for place, (host, ifname) in links.items()
+            place: view.host.capture(view.ifname, promiscuous=not view.outgoing, outgoing=view.outgoing)
+            for place, view in views.items()
         }
         self._node = [_raw(node, socket.AF_INET, number) for number in _PROTOCOLS4]
         if node.ipv6:
@@ -47,7 +57,7 @@ class Observers:
         for sock in (*self._node, *self._daemons):
             _drain(sock)
 
-    def look(self, sentinel: bytes, *, at: Place = "internet") -> Sight:
+    def look(self, sentinel: bytes, *, at: Place) -> Sight:
         """What was seen until the sentinel arrived at `at`."""
         seen: dict[Place, bytes] = {at: b"\0".join(self._captures[at].read_until(sentinel))}
         for place, capture in self._captures.items():

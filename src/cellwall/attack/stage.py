@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from cellwall.api import Wall
+from cellwall.attack.ground import lab_world
 from cellwall.attack.world import Gateway, Seat, World
 from cellwall.lab import Host, Lab
 from cellwall.model.addresses import mac_text
@@ -51,7 +52,7 @@ def walled_stage() -> Iterator[Stage]:
                 ip6=str(network.gateway6),
                 link_local=str(network.gateway_link_local),
             )
-            with World(lab, seat(attacker, first), seat(victim, second), gateway, frozenset({4, 6}), wall) as world:
+            with lab_world(lab, seat(attacker, first), seat(victim, second), gateway, wall=wall) as world:
                 yield Stage(lab, wall, world)
 
 

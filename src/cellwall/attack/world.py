@@ -1,15 +1,15 @@
 """Where the attack takes place: attacker, victim, node and the world around, and what each of them sees.
 
-Owns: the observers (a capture on every host's link, sockets of every protocol on the node) and the sentinel. All
-frames of a volley go out in one go and the sentinel after them: a legitimate packet that crosses the node, by at
+Owns: the observers (a capture on every host's link, sockets of every protocol on the node) and the moment of looking.
+All frames of a volley go out in one go and the sentinel after them: a legitimate packet that crosses the node, by at
 least as many links as any probe can take, from the same CPU. What had not been seen when the sentinel arrived, does
-not arrive.
+not arrive. Knows neither who attached the two nor what is around the node: see `ground` and `live`.
 """
 
 import itertools
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address, IPv6Network
 from types import TracebackType
@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cellwall.attack import frames
-from cellwall.attack.observers import Observers, Sight
-from cellwall.attack.probe import Place, Shot, Volley
+from cellwall.attack.observers import Observers, Sight, View
+from cellwall.attack.probe import Place, Probe, Shot, Volley
+from cellwall.errors import LabError
 from cellwall.lab import Host, Lab
 
 if TYPE_CHECKING:
     from cellwall.api import Wall
-
-SENTINEL_TARGET = "151.101.1.69"
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -57,59 +55,70 @@ class Gateway(msgspec.Struct, frozen=True):
         return self.ip4 if family == 4 else self.ip6
 
 
+class Ground(msgspec.Struct, frozen=True):
+    """What is around attacker and victim. `views`: where tokens are looked for; a place that is not there cannot be
+    attacked. `uplink4`, `uplink6`: the node's addresses on its default interface. `sentinel`: a token → a frame that
+    the attacker may send, and that comes to be seen at `sentinel_at` after everything before it was delivered."""
+
+    node: Host
+    views: Mapping[Place, View]
+    uplink4: str
+    uplink6: str
+    sentinel: Callable[[bytes], bytes]
+    sentinel_at: Place
+
+
 class World:
-    """A lab with an attacker and a victim that somebody attached."""
+    """Attacker and victim as somebody attached them, and all that is to be seen of what they do."""
 
     def __init__(
         self,
-        lab: Lab,
+        ground: Ground,
         attacker: Seat,
         victim: Seat,
         gateway: Gateway,
         families: frozenset[int],
+        *,
+        lab: Lab | None = None,
         wall: "Wall | None" = None,
     ) -> None:
-        self.lab, self.wall = lab, wall
+        self.ground, self.node, self.wall = ground, ground.node, wall
         self.attacker, self.victim, self.gateway = attacker, victim, gateway
         self.families = families
-        self.guest = lab.sandbox("guest")
+        self._lab = lab
         self._numbers = itertools.count(1)
         self._senders: dict[Place, socket.socket] = {}
         self._shots: dict[str, tuple[Shot, ...]] = {}
-        self._links: dict[Place, tuple[Host, str]] = {
-            "attacker": (attacker.host, attacker.ifname),
-            "victim": (victim.host, victim.ifname),
-            "guest": (self.guest, "eth0"),
-            "internet": (lab.internet, "eth0"),
-            "lan": (lab.lan, "eth0"),
-            "infra": (lab.infra, "eth0"),
-            "other": (lab.other, "eth0"),
-            "bridge": (lab.node, gateway.bridge),
-        }
-        self._put_guest_on_bridge()
-        self.warm_up()
-        self.observers = Observers(lab.node, self._links)
+        self.observers = Observers(ground.node, ground.views)
 
-    def _put_guest_on_bridge(self) -> None:
-        """A port that somebody else put on the bridge, with a name of its own."""
-        self.lab.node.run(
-            ["ip", "link", "add", "foreign0", "type", "veth", "peer", "name", "eth0", "netns", self.guest.netns.name]
-        )
-        self.lab.node.run(["ip", "link", "set", "foreign0", "master", self.gateway.bridge, "up"])
-        self.guest.run(["ip", "link", "set", "eth0", "up"])
+    @property
+    def lab(self) -> Lab:
+        """The lab around the node; LabError on a live node, which has none."""
+        if self._lab is None:
+            raise LabError("this is a live node: there is no lab around it")
+        return self._lab
+
+    @property
+    def guest(self) -> Host:
+        """Who sits behind the bridge port that somebody else put on the bridge."""
+        return self.ground.views["guest"].host
+
+    def uplink(self, family: int) -> str:
+        """The node's address on its default interface."""
+        return self.ground.uplink4 if family == 4 else self.ground.uplink6
+
+    def applies(self, probe: Probe) -> bool:
+        """Whether the probe makes sense here: families, a wall of ours, and somebody to see what arrives."""
+        if not probe.families <= self.families or (probe.wall_only and self.wall is None):
+            return False
+        if isinstance(probe, Volley):
+            return bool({"node", "daemon", *self.ground.views} & set(probe.at))
+        return True
 
     @property
     def guest_mac(self) -> str:
         """The MAC behind the foreign bridge port."""
         return self.guest.mac("eth0")
-
-    def warm_up(self) -> None:
-        """Have the node know its neighbours: a packet that waits for ARP would come after the sentinel."""
-        from cellwall.lab import addresses as at
-
-        for address in (at.LAN4, at.INTERNET4, at.INFRA4, at.OTHER4, at.LAN6, at.INTERNET6, at.INFRA6, at.OTHER6):
-            with self.lab.node.enter():
-                _poke(self.lab.node, address)
 
     def shots(self, probe: Volley) -> tuple[Shot, ...]:
         """The frames of a probe, made once: every run of it sends the identical ones."""
@@ -126,11 +135,11 @@ class World:
 
     def inject(self, origin: Place, raw: Sequence[bytes]) -> None:
         """Send frames out of somebody's link, without waiting for anything."""
-        host, ifname = self._links[origin]
+        view = self.ground.views[origin]
         if origin not in self._senders:
             # Kept: the kernel waits out a grace period whenever a packet socket is closed.
-            self._senders[origin] = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
-            self._senders[origin].bind((ifname, 0))
+            self._senders[origin] = view.host.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            self._senders[origin].bind((view.ifname, 0))
         with one_cpu():
             for data in raw:
                 self._senders[origin].send(data)
@@ -138,9 +147,8 @@ class World:
     def settle(self) -> Sight:
         """Send the sentinel; what everybody saw from the last `discard` until it arrived."""
         token = b"<sentinel-%d>" % next(self._numbers)
-        body = frames.packet(self.attacker.ip4, SENTINEL_TARGET, "udp", token, sport=45000, dport=9)
-        self.inject("attacker", [frames.frame(self.attacker.mac, self.gateway.mac, body)])
-        return self.observers.look(token)
+        self.inject("attacker", [self.ground.sentinel(token)])
+        return self.observers.look(token, at=self.ground.sentinel_at)
 
     def node_neighbours(self) -> dict[str, str]:
         """IP → MAC, as the node has it on the bridge."""
@@ -161,19 +169,19 @@ class World:
         routed = any(route["dst"] == str(wanted) for route in routes)
         # What one probe achieved must not count for the same probe's next run.
         for address in taken:
-            self.lab.node.run(["ip", "address", "del", f"{address}/64", "dev", self.gateway.bridge], check=False)
+            self.node.run(["ip", "address", "del", f"{address}/64", "dev", self.gateway.bridge], check=False)
         if routed or taken:
-            self.lab.node.run(["ip", "-6", "route", "del", str(wanted), "dev", self.gateway.bridge], check=False)
+            self.node.run(["ip", "-6", "route", "del", str(wanted), "dev", self.gateway.bridge], check=False)
         return routed or bool(taken)
 
     def node_sends(self, address: str, token: bytes, port: int = 9999) -> None:
         """A datagram of the node's own, from the CPU that all injected frames take."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with one_cpu(), self.lab.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        with one_cpu(), self.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
             sock.sendto(token, (address, port))
 
     def _show(self, program: str, *argv: str) -> list[dict[str, Any]]:
-        done = self.lab.node.run([program, "-json", *argv])
+        done = self.node.run([program, "-json", *argv])
         return msgspec.json.decode(done.stdout or b"[]", type=list[dict[str, Any]])
 
     def close(self) -> None:
@@ -201,9 +209,3 @@ def one_cpu() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def _poke(host: Host, address: str) -> None:
-    from cellwall.lab import ping
-
-    ping(host, address, timeout=0.5)

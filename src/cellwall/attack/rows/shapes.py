@@ -29,7 +29,7 @@ def spanning_tree_root(w: World, token: bytes) -> bool:
     body += bytes.fromhex("00000000 0000") + frames.mac_bytes(w.attacker.mac)
     body += bytes.fromhex("8001 0000 1400 0200 0f00")
     w.inject("attacker", [frames.frame(w.attacker.mac, "01:80:c2:00:00:00", body, kind=len(body))])
-    shown = w.lab.node.run(["ip", "-json", "-details", "link", "show", "dev", w.gateway.bridge]).stdout
+    shown = w.node.run(["ip", "-json", "-details", "link", "show", "dev", w.gateway.bridge]).stdout
     return bool(json.loads(shown)[0]["linkinfo"]["info_data"]["root_port"])
 
 
