@@ -7,6 +7,9 @@ from cellwall.model.endpoint import EndpointKey
 TABLE = "cellwall"
 """The name of our table in every nft family."""
 
+SPARE_TABLE = "cellwall-spare"
+"""The name of the copy of our tables that stands while the tables themselves are replaced."""
+
 SECURITY_CHAIN = "B9-FORWARD"
 """The chain that all forwarded container traffic traverses (the reference model's name)."""
 

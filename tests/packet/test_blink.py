@@ -8,17 +8,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_network
 
 import msgspec
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
 from cellwall.api import AttachRequest, PortBinding
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lab.services import Services
+from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings, parse_openings
-from world import Sandbox, World, open_world, public, rewired
+from cellwall.names import SPARE_TABLE
+from world import Sandbox, Stream, World, open_world, public, rewired, ruleset
 
 pytestmark = pytest.mark.root
 PAUSE = 0.0005
@@ -89,6 +95,40 @@ class Traffic:
         return [number for number in range(self.sent[name]) if f"<{name} {number}>".encode() not in arrived]
 
 
+class Flood:
+    """Frames to the metadata addresses, one after the other without a pause."""
+
+    def __init__(self, sandbox: Sandbox, gateway_mac: str) -> None:
+        ether = Ether(src=mac_text(sandbox.endpoint.mac), dst=gateway_mac)
+        heads = [
+            IP(src=sandbox.address(4), dst="169.254.169.254"),
+            IPv6(src=sandbox.address(6), dst="fd00:ec2::254"),
+        ]
+        self._frames = [bytes(ether / head / UDP(sport=5, dport=80) / Raw(b"<flood>")) for head in heads]
+        self._sandbox = sandbox
+        self.sent = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def run() -> None:
+            with self._sandbox.host.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+                sock.bind(("eth0", 0))
+                while not stop.is_set():
+                    for frame in self._frames:
+                        with suppress(OSError):  # the queue is full: what it holds is a flood all the same
+                            self.sent += bool(sock.send(frame))
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(5)
+
+
 @contextmanager
 def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
     """Traffic while the block runs; judged at its end."""
@@ -149,13 +189,31 @@ def test_nothing_blinks_while_the_rules_are_replaced_whole(world: World) -> None
     """What an upgrade that changes sets does: the recorded digests are of other rules, everything is loaded anew."""
     with blinking(world):
         for number in range(6):
-            site = world.wall._site
-            found = site.foundation()
-            assert found is not None
-            older = msgspec.structs.replace(found, rules="older", sets="older", program=f"0.{number}")
-            with site.journal.transaction():
-                site.journal.put("foundation", msgspec.json.encode(older))
-            world.wall.up()
+            _replace_whole(world, number)
+
+
+def test_a_flood_to_the_floor_passes_nothing_while_the_rules_are_replaced_whole(world: World) -> None:
+    """At full speed: a moment in which a chain or the floor is empty lets a packet through, and its flow after it."""
+    attacker, everywhere = world.attach("attacker"), world.lab.internet.serve(udp=[80])
+    flood = Flood(attacker, mac_text(world.wall.settings.network.bridge_mac))
+    with flood.running():
+        for number in range(8):
+            _replace_whole(world, number)
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+    assert flood.sent > 10_000
+    assert not everywhere.saw(b"<flood")
+
+
+def _replace_whole(world: World, number: int) -> None:
+    site = world.wall._site
+    found = site.foundation()
+    assert found is not None
+    older = msgspec.structs.replace(found, rules="older", sets="older", program=f"0.{number}")
+    with site.journal.transaction():
+        site.journal.put("foundation", msgspec.json.encode(older))
+    world.wall.up()
+    assert SPARE_TABLE not in ruleset(world)
 
 
 def test_nothing_blinks_while_the_rules_are_refreshed_with_their_sets_kept(world: World) -> None:

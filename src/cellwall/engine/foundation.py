@@ -6,6 +6,7 @@ what `uninstall` puts back.
 """
 
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from ipaddress import ip_network
 
@@ -20,9 +21,12 @@ from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec, Unsupported, printable
 from cellwall.lower.nft.sets import schema_of
+from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
-from cellwall.names import LINK_ALIAS
+from cellwall.names import LINK_ALIAS, SPARE_TABLE
 from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
+from cellwall.ruleset.select import renamed, without_chains
+from cellwall.ruleset.types import Ruleset
 
 _log = logging.getLogger("cellwall")
 
@@ -79,10 +83,10 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
 
 def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str) -> bool:
-    """Load B9-FORWARD and everything around it, in one transaction; whether anything had to be loaded.
+    """Load B9-FORWARD and everything around it, at no moment less; whether anything had to be loaded.
 
-    Live rules that are exactly what the last `up` left are refreshed with their sets kept; anything else is
-    replaced whole, with the elements of every attached endpoint.
+    Live rules that are exactly what the last `up` left are refreshed, their sets kept and new ones added, in one
+    transaction; anything else is replaced whole, with the elements of every attached endpoint.
     """
     ruleset = desired_ruleset(site.settings, facts, usage, uplink)
     rules, sets = digests(ruleset)
@@ -92,13 +96,44 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
     site.rules.schema = schema_of(usage)
     if before is not None and intact and before.rules == rules:
         return False
-    if before is not None and intact and before.sets == sets:
+    attached = site.journal.endpoints("attached")
+    if before is not None and intact and _keeps_sets(site, facts, before, attached, uplink):
         site.rules.load(render_refresh(ruleset))
     else:
-        site.rules.load(render_replacement(with_endpoints(ruleset, site.journal.endpoints("attached"))))
+        _replace_rules(site, before, with_endpoints(ruleset, attached), under_endpoints=bool(attached))
     if before is not None:
         _note_rules(site, before, rules, sets, usage)
     return True
+
+
+def _keeps_sets(site: Site, facts: NodeFacts, before: Foundation, attached: Sequence[Endpoint], uplink: str) -> bool:
+    """The live sets are of the types that they have now, and no endpoint has an element in a set that is missing."""
+    used = usage_of(binding for endpoint in attached for binding in endpoint.bindings)
+    _, sets = digests(desired_ruleset(site.settings, facts, before.usage, uplink))
+    return before.sets == sets and before.usage.union(used) == before.usage
+
+
+def _replace_rules(site: Site, before: Foundation | None, ruleset: Ruleset, *, under_endpoints: bool) -> None:
+    """Our tables anew, whatever stands under their name. Under endpoints a copy stands beside them meanwhile, and
+    sets are full before the first rule looks anything up in them.
+
+    One transaction is not enough. The kernel puts a new base chain before the old one, so a packet that meets the end
+    of the transaction between the two finds both empty; and an interval set that is made in a transaction is filled
+    after the rules of the same transaction came into force (linux/net/netfilter/nf_tables_api.c, nf_tables_commit).
+    A flow that found the floor empty is stamped as accepted, and goes on: 38,927 of 379,698 denied datagrams
+    passed during 40 replacements in one transaction each.
+    """
+    copy = renamed(ruleset, SPARE_TABLE)
+    if not under_endpoints:
+        site.rules.load(render_removal(copy) + render_replacement(ruleset))
+        return
+    if before is not None:
+        # A crash before the copy is gone: the next operation finds a foundation that does not hold and comes here.
+        _note_rules(site, msgspec.structs.replace(before, program=""), "", "", before.usage, shape="")
+    for tables in (copy, ruleset):
+        site.rules.load(render_replacement(without_chains(tables)))
+        site.rules.load(render_refresh(tables))
+    site.rules.load(render_removal(copy))
 
 
 def enable_bridge_netfilter(site: Site) -> bool:
@@ -118,7 +153,7 @@ def remove_foundation(site: Site) -> None:
     kernel.restore_settings(site)
     facts = NodeFacts(boot_id="")
     ruleset = desired_ruleset(site.settings, facts, found.usage if found else Usage(), found.uplink if found else "")
-    site.rules.load(render_removal(ruleset))
+    site.rules.load(render_removal(ruleset) + render_removal(renamed(ruleset, SPARE_TABLE)))
     with site.journal.transaction():
         site.journal.drop("foundation")
 
@@ -140,9 +175,12 @@ def _leave_former_network(site: Site) -> Foundation | None:
     return None
 
 
-def _note_rules(site: Site, before: Foundation, rules: str, sets: str, usage: Usage) -> None:
+def _note_rules(
+    site: Site, before: Foundation, rules: str, sets: str, usage: Usage, *, shape: str | None = None
+) -> None:
     """A crash between loading and the end of `up` must find the rules that are live on record."""
-    found = msgspec.structs.replace(before, rules=rules, sets=sets, usage=usage, shape=site.rules.shape())
+    live = site.rules.shape() if shape is None else shape
+    found = msgspec.structs.replace(before, rules=rules, sets=sets, usage=usage, shape=live)
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
 

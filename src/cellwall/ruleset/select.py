@@ -1,4 +1,5 @@
-"""A ruleset without some layers of the wall: what control by removal tests a layer's necessity with."""
+"""Variants of a ruleset: without some layers of the wall (what control by removal tests a layer's necessity with),
+without any rule, and under another name."""
 
 from collections.abc import Set
 
@@ -27,3 +28,13 @@ def without_layers(ruleset: Ruleset, removed: Set[str]) -> Ruleset:
             for table in ruleset.tables
         )
     )
+
+
+def renamed(ruleset: Ruleset, table: str) -> Ruleset:
+    """The same rules in tables of another name: beside the originals they decide alike."""
+    return Ruleset(tuple(msgspec.structs.replace(original, name=table) for original in ruleset.tables))
+
+
+def without_chains(ruleset: Ruleset) -> Ruleset:
+    """The sets of the ruleset and their elements alone."""
+    return Ruleset(tuple(msgspec.structs.replace(table, chains=()) for table in ruleset.tables))
