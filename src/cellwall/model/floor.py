@@ -6,7 +6,7 @@ outside it (loopback, mapped, NAT64, discard, unique local, link-local, site-loc
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
 import msgspec
 
@@ -74,9 +74,28 @@ METADATA = _ranges(
 )
 
 
+_CARRIERS = tuple(
+    (IPv6Network(prefix), shift)
+    for prefix, shift in (
+        ("::/96", 0),  # IPv4-compatible (RFC 4291 2.5.5.1)
+        ("::ffff:0:0/96", 0),  # IPv4-mapped (RFC 4291 2.5.5.2)
+        ("64:ff9b::/96", 0),  # NAT64 (RFC 6052)
+        ("64:ff9b:1::/48", 0),  # NAT64 of the site's own (RFC 8215), with a /96 inside
+        ("2002::/16", 80),  # 6to4 (RFC 3056)
+    )
+)
+"""IPv6 prefixes whose addresses carry an IPv4 address, and how many bits from the right it ends."""
+
+
 def metadata_address(address: Address) -> bool:
-    """The address is a cloud's metadata service."""
-    return any(address in row.prefix for row in METADATA)
+    """The address is a cloud's metadata service, or an IPv6 address by which a translator would lead to one."""
+    meant = (address, _carried(address)) if isinstance(address, IPv6Address) else (address,)
+    return any(candidate in row.prefix for row in METADATA for candidate in meant if candidate is not None)
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    shift = next((shift for prefix, shift in _CARRIERS if address in prefix), None)
+    return None if shift is None else IPv4Address(int(address) >> shift & 0xFFFFFFFF)
 
 
 def floor_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...], tuple[IPv6Network, ...]]:
