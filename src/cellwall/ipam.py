@@ -1,33 +1,36 @@
 """Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure, O(1) a lease and a release.
 
-The IPv6 address follows from the IPv4 one, so there is one pool. A released address drains: it is handed out again
-only after `drained`, when its link is gone and its flows are purged. (A quarantine by clock exhausts a /20 under
-churn.) Addresses are taken in order, from the cursor on, before any comes round again, so each rests as long as it
-can.
+The IPv6 address follows from the IPv4 one, so there is one pool, and both addresses of the gateway take a number out
+of it. A released address drains: it is handed out again only after `drained`, when its link is gone and its flows are
+purged. (A quarantine by clock exhausts a /20 under churn.) Addresses are taken in order, from the cursor on, before any
+comes round again, so each rests as long as it can.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from ipaddress import IPv4Address
+from typing import SupportsInt
 
 from cellwall.errors import Conflict, Exhausted, InvalidSpec
 from cellwall.model.network import Network
 
 
 class Pool:
-    """The addresses of one network. `leased`, `draining` and `cursor` restore an earlier state."""
+    """The addresses of one network. `leased`, `draining` (addresses, or their numbers) and `cursor` restore an earlier
+    state."""
 
     def __init__(
         self,
         network: Network,
-        leased: Iterable[IPv4Address] = (),
-        draining: Iterable[IPv4Address] = (),
+        leased: Iterable[SupportsInt] = (),
+        draining: Iterable[SupportsInt] = (),
         cursor: int = 1,
     ) -> None:
         self._network = network
         self._first = int(network.subnet4.network_address)
         self._size = network.subnet4.num_addresses
-        self._gateway = int(network.gateway4) - self._first
+        gateways = (int(network.gateway4) - self._first, int(network.gateway6) - int(network.subnet6.network_address))
+        self._gateways = {offset for offset in gateways if 0 < offset < self._size - 1}
         self._leased = {int(address) - self._first for address in leased}
         self._draining = {int(address) - self._first for address in draining}
         self._cursor = cursor
@@ -41,8 +44,8 @@ class Pool:
 
     @property
     def capacity(self) -> int:
-        """How many endpoints the pool can hold: all but the network, gateway and broadcast addresses."""
-        return self._size - 3
+        """How many endpoints the pool can hold: all but network address, broadcast address and gateways' numbers."""
+        return self._size - 2 - len(self._gateways)
 
     @property
     def leased(self) -> int:
@@ -78,8 +81,8 @@ class Pool:
         offset = int(address) - self._first
         if offset == 0 or offset == self._size - 1:
             raise InvalidSpec(field, address, f"is the network or broadcast address of {self._network.subnet4}")
-        if offset == self._gateway:
-            raise InvalidSpec(field, address, "is the gateway's address")
+        if offset in self._gateways:
+            raise InvalidSpec(field, address, "is the gateway's address, or its IPv6 counterpart is")
         if offset in self._leased:
             raise Conflict(f"{field}: {address}: is leased")
         if offset in self._draining:
@@ -101,7 +104,7 @@ class Pool:
             self._free_again.append(offset)
 
     def _free(self, offset: int) -> bool:
-        return offset != self._gateway and offset not in self._leased and offset not in self._draining
+        return offset not in self._gateways and offset not in self._leased and offset not in self._draining
 
     def _take(self, offset: int) -> IPv4Address:
         self._leased.add(offset)
