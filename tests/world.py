@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from cellwall.adapters import netns
 from cellwall.api import Wall
 from cellwall.engine.requests import UpReport
 from cellwall.lab import Lab, connect
@@ -26,6 +27,10 @@ from cellwall.model.settings import Settings
 PUBLIC4, PUBLIC6 = "151.101.1.69", "2a04:4e42::1"
 PUBLIC = (PUBLIC4, PUBLIC6)
 NAT_PORTS = range(10240, 30000)
+
+_MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+"""The namespace that the tests were started in. A world is opened from there even by a test that is on the node of
+another one: a lab compares the namespace it was opened from, and a node under test does not stay as it was."""
 
 
 class Sandbox:
@@ -71,7 +76,12 @@ class World:
 @contextmanager
 def open_world(*, settings: Settings | None = None, ipv6: bool = True, up: bool = True) -> Iterator[World]:
     """A world of its own; it ends with everything detached and nothing left."""
-    with Lab(ipv6=ipv6) as lab, lab.node.enter(), Wall.open(root=lab.root, settings=settings or Settings()) as wall:
+    with (
+        netns.entered(_MACHINE),
+        Lab(ipv6=ipv6) as lab,
+        lab.node.enter(),
+        Wall.open(root=lab.root, settings=settings or Settings()) as wall,
+    ):
         report = wall.up() if up else None
         yield World(lab, wall, report)
 
