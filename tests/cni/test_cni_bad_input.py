@@ -68,7 +68,7 @@ def expect(reply: Reply, code: int, field: str, value: str) -> None:
 class TestNothingChanged:
     @pytest.mark.parametrize(("verb", "raw", "value"), [
         ("ADD", b"{", "{"), ("ADD", b"", '""'), ("DEL", b"[1]", "[1]"), ("CHECK", b"\xff", "network"),
-        ("GC", b'{"name": "a"} trailing', "trailing"), ("STATUS", b"null", "None"), ("VERSION", b"{", "{"),
+        ("GC", b'{"name": "a"} trailing', "trailing"), ("STATUS", b"null", "null"), ("VERSION", b"{", "{"),
     ])  # fmt: skip
     def test_malformed_json(self, plugin: Plugin, box: Host, verb: str, raw: bytes, value: str) -> None:
         expect(plugin.call(verb, "web", box, raw=raw), 6, "network configuration", value)
@@ -119,7 +119,7 @@ class TestNothingChanged:
 
     @pytest.mark.parametrize("address", [TAKEN4, TAKEN6])
     def test_a_leased_address(self, plugin: Plugin, box: Host, address: str) -> None:
-        expect(plugin.call("ADD", "web", box, args=f"IP={address}"), 102, "ip", TAKEN4)
+        expect(plugin.call("ADD", "web", box, args=f"IP={address}"), 102, "CNI_ARGS.IP", TAKEN4)
 
     @pytest.mark.parametrize("mac", [
         "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "02:00:00:00:00:01", "02:00:00", "x",
@@ -130,14 +130,14 @@ class TestNothingChanged:
         expect(reply, 7, "runtimeConfig.mac", mac)
 
     def test_a_taken_mac(self, plugin: Plugin, box: Host) -> None:
-        expect(plugin.call("ADD", "web", box, args=f"MAC={TAKEN_MAC}"), 102, "mac", TAKEN_MAC)
+        expect(plugin.call("ADD", "web", box, args=f"MAC={TAKEN_MAC}"), 102, "CNI_ARGS.MAC", TAKEN_MAC)
 
     @pytest.mark.parametrize(("mapping", "code", "field", "value"), [
         ({"hostPort": 0, "containerPort": 80}, 7, "runtimeConfig.portMappings[0].hostPort", "0"),
         ({"hostPort": 8080, "containerPort": 0}, 7, "runtimeConfig.portMappings[0].containerPort", "0"),
-        ({"hostPort": TAKEN_PORT, "containerPort": 80}, 102, "host_port", str(TAKEN_PORT)),
-        ({"hostPort": 10240, "containerPort": 80}, 7, "runtimeConfig.portMappings", "10240"),
-        ({"hostPort": 29999, "containerPort": 80}, 7, "runtimeConfig.portMappings", "29999"),
+        ({"hostPort": TAKEN_PORT, "containerPort": 80}, 102, "runtimeConfig.portMappings[0].hostPort", str(TAKEN_PORT)),
+        ({"hostPort": 10240, "containerPort": 80}, 7, "runtimeConfig.portMappings[0].hostPort", "10240"),
+        ({"hostPort": 29999, "containerPort": 80}, 7, "runtimeConfig.portMappings[0].hostPort", "29999"),
         ({"hostPort": 8080, "containerPort": 80, "protocol": "sctp"}, 7, "protocol", "sctp"),
         ({"hostPort": 8080, "containerPort": 80, "hostIP": "127.0.0.1"}, 7, "hostIP", "127.0.0.1"),
     ])  # fmt: skip
@@ -161,10 +161,27 @@ class TestNothingChanged:
 
     def test_a_sandbox_that_has_the_interface(self, plugin: Plugin, box: Host, taken: Host) -> None:
         reply = plugin.call("ADD", "web", taken)
-        expect(reply, 102, "netns", "eth0 belongs to container taken")
+        expect(reply, 102, "CNI_NETNS", "eth0 belongs to container taken")
+
+    def test_a_sandbox_that_has_an_interface_of_that_name(self, plugin: Plugin, box: Host) -> None:
+        box.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "foreign"])
+        try:
+            expect(plugin.call("ADD", "web", box), 101, "CNI_IFNAME", "eth0")
+        finally:
+            box.run(["ip", "link", "del", "eth0"])
+
+    def test_two_port_mappings_of_one_host_port(self, plugin: Plugin, box: Host) -> None:
+        mappings = [{"hostPort": 8080, "containerPort": port} for port in (80, 81)]
+        reply = plugin.call("ADD", "web", box, conf=plugin.conf(runtimeConfig={"portMappings": mappings}))
+        expect(reply, 7, "runtimeConfig.portMappings[1].hostPort", "8080:81/tcp")
+
+    @pytest.mark.parametrize("server", ["ns.example", "10.0.0.2", "192.168.0.1", "fd00:ec2::23"])
+    def test_a_name_server_that_sandboxes_cannot_reach(self, plugin: Plugin, box: Host, server: str) -> None:
+        conf = plugin.conf(dns={"nameservers": ["1.1.1.1", server]})
+        expect(plugin.call("ADD", "web", box, conf=conf), 7, "dns.nameservers[1]", server)
 
     def test_unknown_keys(self, plugin: Plugin, box: Host) -> None:
-        expect(plugin.call("ADD", "web", box, conf=plugin.conf(isGateway=True)), 2, "isGateway", "True")
+        expect(plugin.call("ADD", "web", box, conf=plugin.conf(isGateway=True)), 2, "isGateway", "true")
         expect(plugin.call("ADD", "web", box, conf=plugin.conf(ipam={"type": "x"})), 2, "ipam", "x")
 
     def test_missing_variables(self, plugin: Plugin, box: Host) -> None:

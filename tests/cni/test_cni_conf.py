@@ -66,11 +66,11 @@ def test_a_verb_needs_the_version_that_brought_it(verb: str, version: str, accep
 
 @pytest.mark.parametrize(("changes", "field", "value"), [
     ({"tenent": "acme"}, "tenent", '"acme"'),
-    ({"isGateway": True}, "isGateway", "True"),
+    ({"isGateway": True}, "isGateway", "true"),
     ({"ipam": {"type": "host-local"}}, "ipam", "host-local"),
-    ({"ipMasq": False}, "ipMasq", "False"),
+    ({"ipMasq": False}, "ipMasq", "false"),
     ({"dns": {"servers": ["1.1.1.1"]}}, "dns.servers", "1.1.1.1"),
-    ({"capabilities": {"bandwidth": True}}, "capabilities.bandwidth", "True"),
+    ({"capabilities": {"bandwidth": True}}, "capabilities.bandwidth", "true"),
     ({"runtimeConfig": {"bandwidth": {}}}, "runtimeConfig.bandwidth", "{}"),
     ({"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80, "hostIp": "::1"}]}},
      "runtimeConfig.portMappings[0].hostIp", "::1"),
@@ -115,6 +115,16 @@ def test_a_wrong_value_is_an_invalid_configuration_named_with_its_value(
     assert error.field == field
     assert value in str(error)
     assert "\n" not in str(error)
+
+
+def test_null_is_no_key_at_all() -> None:
+    text = b"""{"cniVersion": "1.0.0", "name": "n", "type": "cellwall-cni", "tenant": null, "subnets": null,
+        "ipam": null, "dns": {"nameservers": null}, "args": null, "capabilities": null, "prevResult": null,
+        "runtimeConfig": {"portMappings": null, "ips": null, "mac": null}}"""
+    bare = parse_conf({"cniVersion": "1.0.0", "name": "n"}, AttachConf)
+    assert parse_conf(decode_document(text), AttachConf) == bare
+    reported = decode_document(b'{"prevResult": {"ips": null}}')["prevResult"]
+    assert reported == {"ips": None}, "what others reported is not ours to change"
 
 
 def test_del_reads_a_configuration_that_add_refuses() -> None:

@@ -58,6 +58,7 @@ def test_verbs_without_a_container_need_nothing_else(command: str) -> None:
     ("FOO=1", "CNI_ARGS.FOO", '"1"'), ("IgnoreUnknown=0;FOO=bar", "CNI_ARGS.FOO", '"bar"'),
     ("IgnoreUnknown=maybe", "CNI_ARGS.IgnoreUnknown", '"maybe"'), ("IP", "CNI_ARGS", '"IP"'),
     ("=x", "CNI_ARGS", '"=x"'), ("FOO=a\nb", "CNI_ARGS.FOO", '"a\\nb"'),
+    ("IP=192.168.0.9;IP=192.168.0.8", "CNI_ARGS.IP", '"192.168.0.8"'),
 ])  # fmt: skip
 def test_an_unknown_argument_is_refused_unless_the_caller_says_otherwise(text: str, field: str, shown: str) -> None:
     error = refused({**ADD, "CNI_ARGS": text})

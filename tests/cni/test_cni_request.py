@@ -130,9 +130,23 @@ def test_a_bad_port_mapping_names_its_entry(mapping: dict[str, Any], field: str,
 
 
 def test_complaints_of_the_wall_are_told_in_the_callers_words() -> None:
-    asked = request({"MAC": "02:00:00:00:00:05"})
+    asked = request({"MAC": "02:00:00:00:00:05"}, mapped())
     assert asked.origin("mac", "") == "CNI_ARGS.MAC"
     assert asked.origin("netns", "") == "CNI_NETNS"
     assert asked.origin("ifname", "") == "CNI_IFNAME"
-    assert asked.origin("expose.host_port", "") == "runtimeConfig.portMappings.host_port"
+    assert asked.origin("expose.host_port", "8080:80/tcp") == "runtimeConfig.portMappings[0].hostPort"
+    assert asked.origin("expose.bind", "fd00::1") == "runtimeConfig.portMappings.hostIP"
     assert asked.origin("network.subnet4", "") == "network.subnet4"
+
+
+@pytest.mark.parametrize(("message", "told"), [
+    ("mac: 02:00:00:00:00:05: belongs to container db", "CNI_ARGS.MAC: 02:00:00:00:00:05: belongs to container db"),
+    ("ip: 192.168.0.9: is leased", "CNI_ARGS.IP: 192.168.0.9: is leased"),
+    ("container id: web/eth0: is attached", "CNI_CONTAINERID: web/eth0: is attached"),
+    ("expose.host_port: 8080:80/tcp: is taken", "runtimeConfig.portMappings[0].hostPort: 8080:80/tcp: is taken"),
+    ("network.subnet4: 10.0.0.0/29: all leased", "network.subnet4: 10.0.0.0/29: all leased"),
+    ("the node is not up", "the node is not up"),
+])  # fmt: skip
+def test_a_conflict_is_retold_in_the_callers_words(message: str, told: str) -> None:
+    asked = request({"MAC": "02:00:00:00:00:05", "IP": "fd00:abcd::9"}, mapped())
+    assert asked.retold(message) == told

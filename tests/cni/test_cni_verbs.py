@@ -259,6 +259,8 @@ def test_version_needs_no_input_and_echoes_what_was_asked(plugin: Plugin) -> Non
     assert plugin.call("VERSION", raw=b"").document == {"cniVersion": "1.1.0", "supportedVersions": supported}
     asked = plugin.call("VERSION", raw=b'{"cniVersion": "0.3.0"}').document
     assert asked == {"cniVersion": "0.3.0", "supportedVersions": supported}
+    refused = plugin.call("VERSION", raw=b'{"cniVersion": 5}').document
+    assert (refused["code"], refused["msg"]) == (6, "cniVersion: 5: must be a string")
 
 
 def test_no_descriptor_of_the_caller_reaches_the_plugins_children(plugin: Plugin, wall: Wall) -> None:

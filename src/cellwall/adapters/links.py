@@ -125,9 +125,8 @@ class LinkLayer:
             if error.errno != errno.EEXIST:
                 raise
             # veth says EEXIST for either end.
-            raise AlreadyExists(
-                f"{plan.host_link} on the node or {plan.ifname} inside the sandbox exists already"
-            ) from error
+            place = f"exists inside the sandbox already, or {plan.host_link} does on the node"
+            raise AlreadyExists(f"ifname: {plan.ifname}: {place}") from error
         if link.master != plan.bridge_index:
             self._route.transact([_delete(link.index)], f"undo {operation}")
             raise KernelError(errno.ENODEV, operation, f"it did not become a port of bridge {plan.bridge_index}")

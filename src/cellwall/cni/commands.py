@@ -11,21 +11,25 @@ DEL succeeds where nothing is left to do: without a namespace, without state, a 
 import os
 
 from cellwall.cni.codes import CHECK_FAILED, INVALID_ENVIRONMENT, LIMITED_CONNECTIVITY, Finding, Refusal
-from cellwall.cni.conf import AttachConf, CollectConf
+from cellwall.cni.conf import AttachConf, CollectConf, Names
 from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.links import read_port
 from cellwall.cni.request import Request
 from cellwall.cni.result import compare_result, render_result, told_names
-from cellwall.errors import AlreadyExists, InvalidSpec, NotFound
+from cellwall.errors import AlreadyExists, Conflict, InvalidSpec, NotFound
+from cellwall.model.addresses import parse_address
 from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.floor import floor_denies
+from cellwall.model.settings import Settings
 
 
 def add(wall: WallPort, ledger: Ledger, call: Invocation, conf: AttachConf, request: Request) -> bytes:
     """Attach; the result as JSON. The caller marks it delivered once it is written."""
     network = wall.settings.network
     request.require_subnets(network)
+    _require_reachable(conf.dns, wall.settings)
     key = call.key
     stage = ledger.stage(key)
     if stage == "delivered" and _present(wall, key) is not None:
@@ -44,6 +48,16 @@ def add(wall: WallPort, ledger: Ledger, call: Invocation, conf: AttachConf, requ
         if _present(wall, key) is None:
             ledger.drop(key)
         raise
+
+
+def _require_reachable(names: Names, settings: Settings) -> None:
+    """A name server that the floor swallows would leave the sandbox without names, and silently so."""
+    opened = {opening.address for opening in settings.exceptions + settings.services if opening.port == 53}
+    for number, text in enumerate(names.nameservers):
+        field = f"dns.nameservers[{number}]"
+        address = parse_address(text, field)
+        if floor_denies(address, settings.protect) and address not in opened:
+            raise InvalidSpec(field, text, "is denied to sandboxes; open its port 53 in network.exceptions")
 
 
 def _attach(wall: WallPort, call: Invocation, request: Request, *, resumed: bool) -> Endpoint:
@@ -74,6 +88,8 @@ def _ask(wall: WallPort, call: Invocation, request: Request) -> Endpoint:
         raise Refusal(INVALID_ENVIRONMENT, "CNI_NETNS", call.netns, "no such network namespace") from error
     except InvalidSpec as error:
         raise InvalidSpec(request.origin(error.field, error.value), error.value, error.reason) from error
+    except (AlreadyExists, Conflict) as error:
+        raise type(error)(request.retold(str(error))) from error
 
 
 def delete(wall: WallPort, ledger: Ledger, key: EndpointKey) -> None:

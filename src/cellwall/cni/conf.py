@@ -93,6 +93,16 @@ class CollectConf(NetworkConf, frozen=True, rename={"valid": "cni.dev/valid-atta
 _Conf = TypeVar("_Conf", bound=NetworkConf)
 
 
+class Json:
+    """A refused value, shown as the caller wrote it and not as Python would."""
+
+    def __init__(self, value: object) -> None:
+        self._text = msgspec.json.encode(value).decode()
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def decode_document(raw: bytes) -> dict[str, Any]:
     """The JSON object on standard input."""
     if len(raw) > _INPUT_LIMIT:
@@ -103,8 +113,18 @@ def decode_document(raw: bytes) -> dict[str, Any]:
         shown = raw[:40].decode(errors="replace")
         raise Refusal(DECODING_FAILURE, "network configuration", shown, f"is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise Refusal(DECODING_FAILURE, "network configuration", document, "must be a JSON object")
-    return document
+        raise Refusal(DECODING_FAILURE, "network configuration", Json(document), "must be a JSON object")
+    return _without_nulls(document)
+
+
+def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """A runtime written in Go writes null for an empty list or map: it means the same as no key at all. What other
+    plugins reported is handed on as it came."""
+    return {
+        key: _without_nulls(inner) if isinstance(inner, dict) and key != "prevResult" else inner
+        for key, inner in value.items()
+        if inner is not None
+    }
 
 
 def spoken_version(document: Mapping[str, Any]) -> str:
@@ -113,11 +133,17 @@ def spoken_version(document: Mapping[str, Any]) -> str:
     return version if version in VERSIONS else NEWEST
 
 
-def require_version(document: Mapping[str, Any], command: str) -> None:
-    """Refuse a version that we do not speak, or that does not have the verb."""
+def written_version(document: Mapping[str, Any]) -> str:
+    """The version as it is written, empty where there is none; refused where it is no text."""
     version = document.get("cniVersion", "")
     if not isinstance(version, str):
-        raise Refusal(DECODING_FAILURE, "cniVersion", version, "must be a string")
+        raise Refusal(DECODING_FAILURE, "cniVersion", Json(version), "must be a string")
+    return version
+
+
+def require_version(document: Mapping[str, Any], command: str) -> None:
+    """Refuse a version that we do not speak, or that does not have the verb."""
+    version = written_version(document)
     if version not in VERSIONS:
         supported = ", ".join(VERSIONS)
         raise Refusal(INCOMPATIBLE_VERSION, "cniVersion", version, f"is not supported; supported: {supported}")
@@ -149,7 +175,7 @@ def convert(value: object, kind: type[_T], field: str) -> _T:
         path = (field + place.rstrip("`")).lstrip(".")
         if "missing required field" in reason:
             raise InvalidSpec(path or "network configuration", "", reason) from error
-        raise InvalidSpec(path, _value_at(value, place.rstrip("`")), reason) from error
+        raise InvalidSpec(path, Json(_value_at(value, place.rstrip("`"))), reason) from error
 
 
 def _value_at(value: Any, path: str) -> object:
@@ -180,10 +206,10 @@ def _refuse_unknown_keys(document: Mapping[str, Any]) -> None:
         _refuse("capabilities", {key: value for key, value in capabilities.items() if value}, _CAPABILITIES)
     if document.get("ipam"):
         reason = "addresses are always this plugin's own to give; no IPAM plugin is started"
-        raise Refusal(UNSUPPORTED_FIELD, "ipam", document["ipam"], reason)
+        raise Refusal(UNSUPPORTED_FIELD, "ipam", Json(document["ipam"]), reason)
     if document.get("ipMasq", True) is not True:
         reason = "a sandbox's address never leaves the node untranslated"
-        raise Refusal(UNSUPPORTED_FIELD, "ipMasq", document["ipMasq"], reason)
+        raise Refusal(UNSUPPORTED_FIELD, "ipMasq", Json(document["ipMasq"]), reason)
 
 
 def _keys(kind: type[msgspec.Struct]) -> frozenset[str]:
@@ -196,4 +222,4 @@ def _refuse(path: str, present: object, known: frozenset[str]) -> None:
     for key, value in present.items():
         if key not in known:
             where = f"{path}.{key}" if path else key
-            raise Refusal(UNSUPPORTED_FIELD, where, value, "is not a key of this plugin")
+            raise Refusal(UNSUPPORTED_FIELD, where, Json(value), "is not a key of this plugin")

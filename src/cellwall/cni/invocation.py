@@ -72,7 +72,8 @@ def parse_arguments(text: str) -> Mapping[str, str]:
         key, equals, value = part.partition("=")
         if not equals or not key:
             raise Refusal(INVALID_ENVIRONMENT, "CNI_ARGS", part, "must be KEY=VALUE pairs joined by ';'")
-        pairs[key] = value
+        if pairs.setdefault(key, value) != value:
+            raise Refusal(INVALID_ENVIRONMENT, f"CNI_ARGS.{key}", value, f"differs from the {pairs[key]} before it")
     ignore = _switch(pairs.pop("IgnoreUnknown", ""))
     known = {key: value for key, value in pairs.items() if key in _ARGUMENTS}
     if len(known) < len(pairs) and not ignore:

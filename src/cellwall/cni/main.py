@@ -28,6 +28,7 @@ from cellwall.cni.conf import (
     parse_conf,
     require_version,
     spoken_version,
+    written_version,
 )
 from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation, parse_invocation
@@ -116,8 +117,8 @@ def _open_wall(conf: NetworkConf) -> AbstractContextManager[WallPort]:
 
 
 def _versions(raw: bytes) -> bytes:
-    asked = decode_document(raw).get("cniVersion", NEWEST) if raw.strip() else NEWEST
-    return msgspec.json.encode({"cniVersion": asked, "supportedVersions": VERSIONS})
+    asked = written_version(decode_document(raw)) if raw.strip() else ""
+    return msgspec.json.encode({"cniVersion": asked or NEWEST, "supportedVersions": VERSIONS})
 
 
 def _error_body(error: Exception, command: str, version: str) -> bytes:

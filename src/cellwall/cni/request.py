@@ -30,12 +30,8 @@ TENANT_ARGUMENT = "K8S_POD_NAMESPACE"
 
 _WILDCARDS: dict[str, Prefix] = {"0.0.0.0": IPv4Network("0.0.0.0/0"), "::": IPv6Network("::/0")}
 
-_ORIGINS = {
-    "netns": "CNI_NETNS",
-    "ifname": "CNI_IFNAME",
-    "container id": "CNI_CONTAINERID",
-    "expose": "runtimeConfig.portMappings",
-}
+_ORIGINS = {"netns": "CNI_NETNS", "ifname": "CNI_IFNAME", "container id": "CNI_CONTAINERID"}
+_MAPPING_KEYS = {"host_port": "hostPort", "bind": "hostIP", "port": "containerPort"}
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -54,8 +50,20 @@ class Request(msgspec.Struct, frozen=True):
         """The caller's name of a field that the wall complained about."""
         if field == "ip":
             field = "ip6" if ":" in str(value) else "ip4"
-        head, dot, tail = field.partition(".")
-        return self.origins.get(field) or _ORIGINS.get(head, head) + dot + tail
+            # an address that was not asked for follows from the one that was
+            return self.origins.get(field) or next(iter(self.origins.values()), "ip")
+        head, _, key = field.partition(".")
+        if head == "expose":
+            numbers = [n for n, binding in enumerate(self.bindings) if str(binding) == str(value)]
+            place = f"[{numbers[-1]}]" if numbers else ""
+            return f"runtimeConfig.portMappings{place}.{_MAPPING_KEYS.get(key, key)}"
+        return self.origins.get(field) or _ORIGINS.get(field, field)
+
+    def retold(self, message: str) -> str:
+        """A refusal of the wall's, `field: value: reason`, in the caller's words."""
+        field, first, rest = message.partition(": ")
+        value, second, _ = rest.partition(": ")
+        return f"{self.origin(field, value)}: {rest}" if first and second else message
 
     def require_subnets(self, network: Network) -> None:
         """A prefix length that was written must be the network's: the caller means another network otherwise."""
