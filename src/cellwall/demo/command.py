@@ -6,12 +6,8 @@ without it. Ends its lab also on Ctrl-C, SIGTERM and SIGHUP; what SIGKILL leaves
 
 import argparse
 import os
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Sequence
 
 import msgspec
 
@@ -20,6 +16,7 @@ from cellwall.demo.play import play
 from cellwall.demo.story import Story
 from cellwall.errors import NoPrivilege, Unsupported
 from cellwall.lab import Lab
+from cellwall.lab.ending import ended_by_signals
 
 NOT_AS_TOLD = 1
 
@@ -36,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _require_host()
     began = time.monotonic()
     story = Story(json=chosen.json)
-    with _ended_by_signals(), Lab() as lab:
+    with ended_by_signals(), Lab() as lab:
         play(lab, story, control=not chosen.no_control)
     seconds = time.monotonic() - began
     if chosen.json:
@@ -52,21 +49,6 @@ def _require_host() -> None:
     for program in ("nft", "ip"):
         if find_program(program) is None:
             raise Unsupported(f"the program {program!r} is not installed")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind like Ctrl-C does, so that the lab ends with its `with` block."""
-
-    def leave(number: int, _: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def _document(story: Story, seconds: float) -> bytes:
