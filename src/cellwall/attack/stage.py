@@ -1,6 +1,6 @@
 """The stage of the suite against cellwall itself: a lab, the wall up, attacker and victim attached."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 
@@ -25,18 +25,28 @@ SETTINGS = Settings(
 
 ATTACKER_PORTS = ("8443:8443", "8443:8443/udp")
 VICTIM_PORTS = ("8080:80", "8080:80/udp")
+PUBLISHED, PUBLISHED_TO = 8080, 80
+"""The victim's port, as every stage that can publish one publishes it, TCP and UDP."""
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Everything an attack and its controls need."""
+    """Everything an attack needs. `attach` gives one more sandbox a seat, as late as the network layer itself lets a
+    container start; `publishes`: whether the victim's port can be reached from outside."""
 
     lab: Lab
-    wall: Wall
     world: World
+    attach: Callable[[Host], Seat]
+    publishes: bool = True
+
+
+class WalledStage(Stage, frozen=True, kw_only=True):
+    """A stage whose wall is cellwall's, so that layers can be taken away."""
+
+    wall: Wall
 
 
 @contextmanager
-def walled_stage() -> Iterator[Stage]:
+def walled_stage() -> Iterator[WalledStage]:
     """A lab whose node is walled."""
     with Lab() as lab:
         attacker, victim = lab.sandboxes(["attacker", "victim"])
@@ -44,16 +54,25 @@ def walled_stage() -> Iterator[Stage]:
             wall.up()
             first = wall.attach("attacker", netns=attacker.netns, expose=ATTACKER_PORTS)
             second = wall.attach("victim", netns=victim.netns, expose=VICTIM_PORTS)
-            network = wall.settings.network
-            gateway = Gateway(
-                bridge=network.bridge,
-                mac=mac_text(network.bridge_mac),
-                ip4=str(network.gateway4),
-                ip6=str(network.gateway6),
-                link_local=str(network.gateway_link_local),
-            )
-            with lab_world(lab, seat(attacker, first), seat(victim, second), gateway, wall=wall) as world:
-                yield Stage(lab, wall, world)
+
+            def attach(host: Host) -> Seat:
+                return seat(host, wall.attach(host.name, netns=host.netns))
+
+            seats = (seat(attacker, first), seat(victim, second))
+            with lab_world(lab, *seats, gateway_of(wall.settings), wall=wall) as world:
+                yield WalledStage(lab, world, attach, wall=wall)
+
+
+def gateway_of(settings: Settings) -> Gateway:
+    """The node as the containers of a walled node see it."""
+    network = settings.network
+    return Gateway(
+        bridge=network.bridge,
+        mac=mac_text(network.bridge_mac),
+        ip4=str(network.gateway4),
+        ip6=str(network.gateway6),
+        link_local=str(network.gateway_link_local),
+    )
 
 
 def seat(host: Host, endpoint: Endpoint) -> Seat:
