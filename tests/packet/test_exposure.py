@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
+import msgspec
 import pytest
 
 from cellwall.api import PortBinding
@@ -90,6 +91,34 @@ def test_a_bind_address_limits_where_the_port_is(node_lab: World, web: Sandbox, 
 
 
 SECOND = {4: ("93.184.216.11/24",), 6: ("2606:2800:220:1::11/64", "nodad")}
+
+
+@BOTH
+@TRANSPORTS
+@pytest.mark.parametrize("last", [8094, 8097], ids=["port", "range"])
+def test_clients_of_one_bind_address_are_not_those_of_another(
+    node_lab: World, web: Sandbox, family: int, udp: bool, last: int
+) -> None:
+    """The same host port, open at one address of the node and restricted at another, both of one container."""
+    second = SECOND[family][0].partition("/")[0]
+    open_to_all = PortBinding("udp" if udp else "tcp", 8094, 8094, host_port_last=last, bind=ip_address(second))
+    restricted = msgspec.structs.replace(
+        open_to_all, bind=ip_address(NODE[family]), sources=(ip_network(LAN_NET[family]),)
+    )
+    node_lab.lab.node.run(["ip", "address", "add", *SECOND[family], "dev", "eth0"])
+    for binding in (open_to_all, restricted):
+        node_lab.wall.expose(web.name, binding)
+    ports = {"udp": [last]} if udp else {"tcp": [last]}
+    try:
+        with web.host.serve(**ports):
+            for client in (node_lab.lab.lan, node_lab.lab.internet):
+                assert_connection(client, second, last, udp=udp)
+            assert_connection(node_lab.lab.lan, NODE[family], last, udp=udp)
+            assert_no_connection(node_lab.lab.internet, NODE[family], last, udp=udp)
+    finally:
+        for binding in (open_to_all, restricted):
+            node_lab.wall.unexpose(web.name, binding)
+        node_lab.lab.node.run(["ip", "address", "del", SECOND[family][0], "dev", "eth0"])
 
 
 @BOTH

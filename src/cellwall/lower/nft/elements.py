@@ -64,16 +64,15 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
     protocol = PROTOCOL_NUMBERS[binding.protocol]
     for offset in range(binding.last - binding.host_port + 1):
         host, port = binding.host_port + offset, binding.port + offset
-        if binding.bind is None:
-            yield "inet", "publish" + family.suffix, Element((protocol, host), (own, port))
-        else:
-            bind = int(binding.bind)
-            yield "inet", "publishto" + family.suffix, Element((bind, protocol, host), (own, port))
+        at = () if binding.bind is None else (int(binding.bind),)
+        publish = "publishto" if at else "publish"
+        yield "inet", publish + family.suffix, Element((*at, protocol, host), (own, port))
         if not sources:
-            yield "inet", "exposed" + family.suffix, Element((own, protocol, host))
+            name = exposed_set(ExposureForm("any", bound=bool(at)), family)
+            yield "inet", name, Element((own, protocol, host, *at))
         for source in sources:
-            name = exposed_set(ExposureForm("source", family.version, source.prefixlen), family)
-            yield "inet", name, Element((own, protocol, host, int(source.network_address)))
+            name = exposed_set(ExposureForm("source", family.version, source.prefixlen, bool(at)), family)
+            yield "inet", name, Element((own, protocol, host, *at, int(source.network_address)))
 
 
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
@@ -84,7 +83,7 @@ def _range_elements(family: Family, own: int, binding: PortBinding, sources: lis
     )
     yield "inet", "publishrange" + family.suffix, Element((bind, protocol, ports), (own,))
     if not sources:
-        yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports))
+        yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports, bind))
     for source in sources:
         clients = Interval(int(source.network_address), int(source.broadcast_address))
-        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, clients))
+        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, bind, clients))

@@ -259,9 +259,11 @@ def _translated(p: w.Translated, scene: w.Scene, family: Family) -> tuple[Lowere
 
 
 def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    # By the host port and not the container's: several bindings may lead to one container port, and one of them must
-    # neither lend another its clients nor keep the flows of a withdrawn one alive.
+    # By where the flow came by and not by the container's port: several bindings may lead to one container port, and
+    # one of them must neither lend another its clients nor keep the flows of a withdrawn one alive.
     key = fields(family.reply_source, "ct reply protocol", "ct original proto-dst")
+    if p.form.bound or p.form.kind in ("range", "source-range"):
+        key = (*key, Field(family.original_destination))
     if p.form.kind == "source":
         key = (*key, Field(family.original_source, family.mask(p.form.prefixlen)))
     elif p.form.kind == "source-range":

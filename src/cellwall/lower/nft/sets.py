@@ -13,9 +13,10 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |
 | `exposed4` … | address, protocol, host port | binding open to anyone |
-| `exposedrange4` … | address, protocol, host port range | range open to anyone |
 | `exposedto4p24` … | address, protocol, host port, client network | binding and client network of that length |
-| `exposedrangeto4` … | address, protocol, host port range, client range | range and client network |
+| `exposedat4` `exposedatto4p24` … | the same, and the bind address | the same with a bind address |
+| `exposedrange4` … | address, protocol, host port range, bind range | range open to anyone |
+| `exposedrangeto4` … | the same, and client range | range and client network |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 """
@@ -58,14 +59,10 @@ def inet_definitions(forms: tuple[ExposureForm, ...]) -> tuple[NamedSet, ...]:
 
 def exposed_set(form: ExposureForm, family: Family) -> str:
     """The name of the set that decides a form of exposure."""
-    names = {
-        "any": "exposed",
-        "range": "exposedrange",
-        "source": "exposedto",
-        "source-range": "exposedrangeto",
-    }
+    names = {"any": "", "range": "range", "source": "to", "source-range": "rangeto"}
+    at = "at" if form.bound else ""
     length = f"p{form.prefixlen}" if form.kind == "source" else ""
-    return names[form.kind] + family.suffix + length
+    return "exposed" + at + names[form.kind] + family.suffix + length
 
 
 def _family_sets(family: Family) -> list[NamedSet]:
@@ -88,17 +85,13 @@ def _family_sets(family: Family) -> list[NamedSet]:
 def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
     address = family.key
     service: tuple[KeyType, ...] = (address, "inet_proto", "inet_service")
-    name = exposed_set(form, family)
-    if form.kind == "any":
-        return [NamedSet(name, service)]
-    if form.kind == "source":
-        return [NamedSet(name, (*service, address))]
+    ranged = form.kind in ("range", "source-range")
+    at = (address,) if form.bound or ranged else ()
+    client = (address,) if form.kind in ("source", "source-range") else ()
+    sets = [NamedSet(exposed_set(form, family), (*service, *at, *client), interval=ranged)]
     if form.kind == "range":
-        return [
-            NamedSet(name, service, interval=True),
-            NamedSet("publishrange" + family.suffix, service, (address,), interval=True),
-        ]
-    return [NamedSet(name, (*service, address), interval=True)]
+        sets.append(NamedSet("publishrange" + family.suffix, service, (address,), interval=True))
+    return sets
 
 
 def _rate(name: str, key: KeyType) -> NamedSet:
