@@ -133,13 +133,18 @@ class Flood:
 def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
     """Traffic while the block runs; judged at its end."""
     lab = world.lab
-    mover, victim = world.attach("mover", expose=["8088:88/udp"]), world.attach("victim")
+    mover, victim = world.attach("mover", expose=["8088:88/udp", "9090-9091:9090/udp"]), world.attach("victim")
     everywhere = lab.internet.serve(tcp=[80], udp=[80])
-    at_victim, at_node, at_mover = victim.host.serve(udp=[80]), lab.node.serve(udp=[80]), mover.host.serve(udp=[88])
+    at_victim, at_node, at_mover = (
+        victim.host.serve(udp=[80]),
+        lab.node.serve(udp=[80]),
+        mover.host.serve(udp=[88, 9091]),
+    )
     traffic = Traffic()
     for family in (4, 6):
         traffic.udp(f"egress{family}", mover, public(family), 80)
         traffic.udp(f"ingress{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 8088)
+        traffic.udp(f"range{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 9091)
         traffic.udp(f"neighbour{family}", mover, victim.address(family), 80)
         traffic.udp(f"node{family}", mover, NODE4 if family == 4 else NODE6, 80)
         traffic.udp(f"metadata{family}", mover, "169.254.169.254" if family == 4 else "fd00:ec2::254", 80)
@@ -155,6 +160,7 @@ def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
         assert traffic.sent[f"egress{family}"] > 50
         assert traffic.lost(f"egress{family}", everywhere) == []
         assert traffic.lost(f"ingress{family}", at_mover) == []
+        assert traffic.lost(f"range{family}", at_mover) == []
         assert not everywhere.saw(f"<metadata{family}".encode())
         assert not at_node.saw(f"<node{family}".encode())
         assert not at_mover.saw(f"<unpublished{family}".encode())

@@ -97,10 +97,11 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
     if before is not None and intact and before.rules == rules:
         return False
     attached = site.journal.endpoints("attached")
+    filled = with_endpoints(ruleset, attached)
     if before is not None and intact and _keeps_sets(site, facts, before, attached, uplink):
-        site.rules.load(render_refresh(ruleset))
+        site.rules.load(render_refresh(filled))
     else:
-        _replace_rules(site, before, with_endpoints(ruleset, attached), under_endpoints=bool(attached))
+        _replace_rules(site, before, filled, under_endpoints=bool(attached))
     if before is not None:
         _note_rules(site, before, rules, sets, usage)
     return True
