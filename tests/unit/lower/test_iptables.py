@@ -1,6 +1,6 @@
 """B9-FORWARD in iptables: the wall lowers to it without a change of the wall."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,17 +14,14 @@ from cellwall.model.endpoint import parse_binding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-
 
 def _wall(usage: Usage = Usage()) -> object:  # noqa: B008 - a frozen value
     return compile_wall(Settings(), NodeFacts(boot_id=""), usage, uplink="eth0")
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_forward_path_reads_as_the_golden(version: int) -> None:
-    text = render_table(lower_forward(_wall(), version))
-    assert text == (GOLDEN / f"b9-forward.v{version}.iptables").read_text()
+def test_forward_path_reads_as_the_golden(golden: Callable[[str, str], None], version: int) -> None:
+    golden(f"b9-forward.v{version}.iptables", render_table(lower_forward(_wall(), version)))
 
 
 def test_container_to_container_and_floor_come_before_any_accept() -> None:

@@ -1,0 +1,202 @@
+"""The nft text of walls, as a matrix of what a node, its operator and its bindings can be."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellwall.compile.usage import Usage
+from cellwall.engine.desired import desired_elements, desired_ruleset, with_endpoints
+from cellwall.lab import Lab
+from cellwall.lower.nft.elements import Owned, binding_elements, changes, endpoint_elements
+from cellwall.lower.nft.sets import schema_of
+from cellwall.model.endpoint import parse_binding
+from cellwall.model.facts import Features
+from cellwall.model.network import Network
+from cellwall.model.settings import Settings, parse_openings
+from cellwall.ruleset.diff import diff, element_changes
+from cellwall.ruleset.render import render_element_changes, render_removal, render_ruleset
+from cellwall.ruleset.types import Ruleset
+from scene import FACTS, FOUR, OTHER, SCENE, WEB, Scene, endpoint
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+Golden = Callable[[str, str], None]
+OPERATOR = Settings(
+    network=Network(
+        bridge="tenants0",
+        veth_prefix="t0x",
+        bridge_mac=0x0200000000AA,
+        subnet4=IPv4Network("10.88.0.0/16"),
+        gateway4=IPv4Address("10.88.0.1"),
+        subnet6=IPv6Network("fd88::/64"),
+        gateway6=IPv6Address("fd88::1"),
+    ),
+    interface="bond0",
+    public_addresses=(ip_address("51.15.0.1"), ip_address("2a01:e0a::1")),
+    protect=(ip_network("34.0.0.0/8"), ip_network("2a02::/16"), ip_network("10.96.0.0/12")),
+    exceptions=parse_openings("resolver 10.0.0.2 udp,tcp/53", "x") + parse_openings("gw fd00:9::9 tcp/443", "x"),
+    services=parse_openings("dns 10.88.0.1 udp/53", "x"),
+    nat_ports=(20000, 29999),
+    mark=0x40,
+    connections=64,
+)
+ROUTER = msgspec.structs.replace(FACTS, forwarding4=True, forwarding6=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "scene"),
+    [
+        ("wall.nft", Scene()),
+        ("wall-endpoints.nft", Scene(OTHER, FOUR)),
+        ("wall-exposures.nft", SCENE),
+        ("wall-operator.nft", Scene(settings=OPERATOR)),
+        ("wall-router.nft", Scene(facts=ROUTER)),
+    ],
+)
+def test_a_wall_reads_as_its_golden(golden: Golden, name: str, scene: Scene) -> None:
+    golden(name, render_ruleset(scene.ruleset))
+
+
+@pytest.mark.parametrize(
+    ("name", "one"), [("attach.nft", OTHER), ("attach-ipv4-only.nft", FOUR), ("attach-exposed.nft", WEB)]
+)
+def test_an_attach_reads_as_its_golden(golden: Golden, name: str, one: object) -> None:
+    added = changes("add", list(endpoint_elements(one)))  # type: ignore[arg-type]
+    golden(name, render_element_changes(SCENE.rules, added))
+
+
+def test_the_end_of_a_wall_reads_as_its_golden(golden: Golden) -> None:
+    golden("wall-removed.nft", render_removal(SCENE.ruleset))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        Features(bridge_netfilter=False),
+        Features(ipv6=False, ipv6_nat=False),
+        Features(ipv6_nat=False),
+        Features(force_forwarding6=True),
+    ],
+    ids=["no br_netfilter", "no IPv6", "no IPv6 NAT", "force_forwarding"],
+)
+def test_a_poorer_kernel_gets_no_rule_less(features: Features) -> None:
+    """What it lacks is missing in endpoints and settings: the rules close both families on every node."""
+    assert Scene(facts=msgspec.structs.replace(FACTS, features=features)).ruleset == Scene().ruleset
+
+
+def test_no_rule_depends_on_how_many_endpoints_there_are() -> None:
+    many = [endpoint(f"c{number}", number, f"{3000 + number}:80") for number in range(2, 300)]
+    assert Scene(*many).rules == Scene(many[0]).rules
+    difference = diff(Scene(many[0]).ruleset, Scene(*many).ruleset)
+    assert not difference.structural
+
+
+def test_equal_inputs_give_equal_rulesets_in_any_order_of_endpoints() -> None:
+    assert diff(Scene(WEB, OTHER, FOUR).ruleset, Scene(FOUR, OTHER, WEB).ruleset).empty
+    assert diff(SCENE.ruleset, SCENE.ruleset).empty
+
+
+ENDPOINTS = st.lists(
+    st.integers(2, 40).flatmap(
+        lambda number: st.builds(
+            lambda ipv6, exposed: endpoint(f"c{number}", number, *exposed, ipv6=ipv6),
+            st.booleans(),
+            st.lists(
+                st.sampled_from(
+                    [f"{number * 100}:80", f"{number * 100 + 1}:80/udp", f"1.2.3.{number}:{number * 100 + 2}:80"]
+                ),
+                unique=True,
+            ),
+        )
+    ),
+    unique_by=lambda one: one.key,
+    max_size=5,
+)
+
+
+@given(before=ENDPOINTS, after=ENDPOINTS)
+def test_the_difference_of_two_sets_of_endpoints_leads_from_one_to_the_other(before: list, after: list) -> None:
+    old, new = with_endpoints(SCENE.rules, before), with_endpoints(SCENE.rules, after)
+    difference = diff(old, new)
+    assert not difference.structural
+    held = {(change.family, change.name, change.element) for change in _held(old)}
+    for change in element_changes(difference):
+        owned: Owned = (change.family, change.set, change.element)
+        assert (owned in held) is (change.op == "delete")  # nothing is added twice, nothing missing is deleted
+        held ^= {owned}
+    assert held == {(change.family, change.name, change.element) for change in _held(new)}
+    assert diff(new, new).empty
+
+
+class _Held(msgspec.Struct, frozen=True):
+    family: str
+    name: str
+    element: object
+
+
+def _held(ruleset: Ruleset) -> list[_Held]:
+    return [
+        _Held(table.family, named.name, element)
+        for table in ruleset.tables
+        for named in table.sets
+        for element in named.elements
+    ]
+
+
+@given(some=ENDPOINTS)
+def test_every_element_of_an_endpoint_has_a_set_and_no_two_endpoints_share_one(some: list) -> None:
+    schema = schema_of(Usage())
+    owned = [list(endpoint_elements(one)) for one in some]
+    assert all((family, "cellwall", name) in schema for elements in owned for family, name, _ in elements)
+    everything = [element for elements in owned for element in elements]
+    assert len(everything) == len(set(everything)) == len(desired_elements(some))
+    assert all(10 >= sum(1 for row in elements if not row[1].startswith(("pub", "exp"))) >= 5 for elements in owned)
+
+
+@pytest.mark.parametrize(
+    ("binding", "sets"),
+    [
+        ("8080:80", {"publish4", "exposed4", "publish6", "exposed6"}),
+        ("1.2.3.4:8080:80", {"publishto4", "exposedat4"}),
+        ("[2a00::1]:8080:80", {"publishto6", "exposedat6"}),
+        ("8080:80@10.0.0.0/8", {"publish4", "exposedto4p8"}),
+        ("8080:80@10.0.0.0/8,2a00::/16", {"publish4", "exposedto4p8", "publish6", "exposedto6p16"}),
+        ("9000-9010:9000", {"publishrange4", "exposedrange4", "publishrange6", "exposedrange6"}),
+        ("9000-9010:9000@1.0.0.0/8", {"publishrange4", "exposedrangeto4"}),
+        ("9000-9010:9001", {"publish4", "exposed4", "publish6", "exposed6"}),
+    ],
+)
+def test_a_binding_is_in_the_sets_of_its_form_and_family(binding: str, sets: set[str]) -> None:
+    elements = list(binding_elements(OTHER, parse_binding(binding)))
+    assert {name for _, name, _ in elements} == sets
+    only4 = {name for _, name, _ in binding_elements(FOUR, parse_binding(binding))}
+    assert only4 == {name for name in sets if "6" not in name.partition("p1")[0]}
+
+
+def test_a_range_is_one_element_and_a_shifted_one_as_many_as_it_has_ports() -> None:
+    plain = list(binding_elements(FOUR, parse_binding("9000-9999:9000")))
+    assert len(plain) == 2
+    shifted = list(binding_elements(FOUR, parse_binding("9000-9999:8000")))
+    assert len(shifted) == 2000
+
+
+def test_a_form_of_exposure_that_nobody_uses_has_no_rule_and_no_set() -> None:
+    text = render_ruleset(Scene(OTHER).ruleset)
+    assert "range" not in text
+    assert "exposedto" not in text
+    with_ranges = desired_ruleset(Settings(), FACTS, Usage(ranges=True), "eth0")
+    assert "publishrange4" in render_ruleset(with_ranges)
+
+
+@pytest.mark.root
+def test_nft_itself_takes_every_golden(lab: Lab) -> None:
+    for path in sorted(GOLDEN.glob("wall*.nft")):
+        lab.node.run(["nft", "-f", str(path)])
+        lab.node.run(["nft", "flush", "ruleset"])
+    lab.node.run(["nft", "-f", str(GOLDEN / "wall-exposures.nft")])
+    lab.node.run(["nft", "-f", str(GOLDEN / "wall-removed.nft")])
+    assert lab.node.run(["nft", "list", "ruleset"]).text == ""
