@@ -118,14 +118,21 @@ def far_away(node_lab: World) -> Iterator[Services]:
     """A host behind a link of 1,300 bytes on the far side of the Internet's router."""
     lab = node_lab.lab
     far = lab.sandbox("far")
-    lab.internet.run(["ip", "link", "add", "narrow", "mtu", "1300", "type", "veth", "peer", "name", "eth0", "mtu",
-                      "1300", "netns", far.netns.name])  # fmt: skip
-    inside = ["address add 104.16.0.1/24 dev narrow", "address add 2606:4700:10::1/64 dev narrow nodad",
-              "link set narrow up"]  # fmt: skip
-    lab.internet.run(["ip", "-batch", "-"], input="\n".join(inside).encode() + b"\n")
-    outside = ["address add 104.16.0.2/24 dev eth0", "address add 2606:4700:10::2/64 dev eth0 nodad",
-               "link set eth0 up", "route add default via 104.16.0.1", "route add default via 2606:4700:10::1"]  # fmt: skip
-    far.run(["ip", "-batch", "-"], input="\n".join(outside).encode() + b"\n")
+    lab.internet.run(f"ip link add narrow mtu 1300 type veth peer eth0 mtu 1300 netns {far.netns.name}".split())
+    inside = """\
+address add 104.16.0.1/24 dev narrow
+address add 2606:4700:10::1/64 dev narrow nodad
+link set narrow up
+"""
+    outside = """\
+address add 104.16.0.2/24 dev eth0
+address add 2606:4700:10::2/64 dev eth0 nodad
+link set eth0 up
+route add default via 104.16.0.1
+route add default via 2606:4700:10::1
+"""
+    lab.internet.run(["ip", "-batch", "-"], input=inside.encode())
+    far.run(["ip", "-batch", "-"], input=outside.encode())
     lab.internet.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
     with far.serve(tcp=[80], udp=[80]) as services:
         yield services

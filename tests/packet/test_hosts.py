@@ -62,7 +62,10 @@ def without_ipv6(world: World) -> None:
     def read(name: str) -> str | None:
         return None if name.startswith("net/ipv6/") else real.read(name)
 
-    sysctls = Wrapped(real, read=read, write=lambda name, value: not name.startswith("net/ipv6/") and real.write(name, value))  # fmt: skip
+    def write(name: str, value: str) -> object:
+        return not name.startswith("net/ipv6/") and real.write(name, value)
+
+    sysctls = Wrapped(real, read=read, write=write)
     observer: Any = world.wall._site.node
     observer._sysctls = sysctls
     world.wall = rewired(world.wall, sysctls=sysctls)

@@ -48,8 +48,8 @@ def render_refresh(ruleset: Ruleset) -> str:
     """Every rule anew, sets and their elements kept.
 
     Interval sets (not `dynamic` ones) are refilled with the elements that the ruleset has: they change with the node
-    and are small. Sets that are missing are added, hash sets empty; those that exist, and base chains, must be of the type
-    that they have in the kernel, or it refuses the whole text. A set or chain that the ruleset no longer has stays
+    and are small. Sets that are missing are added, hash sets empty; those that exist, and base chains, must be of the
+    type that they have in the kernel, or it refuses the whole text. A set or chain that the ruleset no longer has stays
     behind, out of use.
     """
     return "\n".join(_text(_refresh(table)) for table in ruleset.tables)
