@@ -5,7 +5,7 @@ from cellwall.attack.probe import Probe
 
 def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
-    from cellwall.attack.rows import layer2, neighbours, tables
+    from cellwall.attack.rows import layer2, neighbours, sources, tables
 
-    probes = (*layer2.PROBES, *neighbours.PROBES, *tables.PROBES)
+    probes = (*layer2.PROBES, *neighbours.PROBES, *tables.PROBES, *sources.PROBES)
     return tuple(sorted(probes, key=lambda probe: probe.row))

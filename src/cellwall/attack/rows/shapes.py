@@ -1,7 +1,7 @@
 """What many rows share: products to run over, and builders of shots."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cellwall.attack import frames
 from cellwall.attack.probe import Shot
@@ -11,7 +11,7 @@ FAMILIES = (4, 6)
 PROTOCOLS = ("udp", "tcp", "icmp")
 
 Build = Callable[[World, bytes], bytes]
-Shots = Callable[[World, bytes], Iterator[Shot]]
+Shots = Callable[[World, bytes], Iterable[Shot]]
 
 
 def from_attacker(build: Build) -> Shots:

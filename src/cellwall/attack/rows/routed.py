@@ -1,0 +1,76 @@
+"""Packets that cross the node: builders of volleys from inside and from outside."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cellwall.attack.frames import frame
+from cellwall.attack.probe import Layer, Place, Shot, Volley
+from cellwall.attack.rows.shapes import Shots
+from cellwall.attack.world import World
+
+PUBLIC = {4: "151.101.1.69", 6: "2a04:4e42::1"}
+"""A destination that every sandbox may reach."""
+
+Body = Callable[[World, bytes], Any]
+"""An IP packet, or a list of several, as scapy has them or as bytes."""
+
+_NODE_LINKS: dict[Place, str] = {"lan": "eth0", "internet": "eth0", "infra": "eth1", "other": "br-other"}
+
+
+def volley(
+    name: str,
+    title: str,
+    stops: frozenset[Layer],
+    shots: Shots,
+    *where: Place,
+    family: int,
+    kernel: str = "",
+    gentle: bool = False,
+) -> Volley:
+    """A volley whose row is the first three letters of its name."""
+    return Volley(
+        id=name,
+        row=name[:3],
+        title=title,
+        layers=stops,
+        shots=shots,
+        at=where,
+        families=frozenset({family}),
+        kernel=kernel,
+        gentle=gentle,
+    )
+
+
+def by_gateway(body: Body, *, mac: Callable[[World], str] | None = None, origin: Place = "attacker") -> Shots:
+    """Packets of the attacker's to the gateway's MAC; `mac`: the frame's source where it is not the sender's own."""
+
+    def shots(w: World, token: bytes) -> Sequence[Shot]:
+        source = mac(w) if mac else (w.attacker if origin == "attacker" else w.victim).mac
+        return [Shot(origin, frame(source, w.gateway.mac, one)) for one in several(body(w, token))]
+
+    return shots
+
+
+def from_outside(origin: Place, body: Body) -> Shots:
+    """Packets of a host around the node to the node's MAC on that side."""
+
+    def shots(w: World, token: bytes) -> Sequence[Shot]:
+        view = w.ground.views[origin]
+        source, target = view.host.mac(view.ifname), w.node.mac(_NODE_LINKS[origin])
+        return [Shot(origin, frame(source, target, one)) for one in several(body(w, token))]
+
+    return shots
+
+
+def in_turn(*steps: Shots) -> Shots:
+    """What several send, one after the other."""
+
+    def shots(w: World, token: bytes) -> Sequence[Shot]:
+        return [shot for step in steps for shot in step(w, token)]
+
+    return shots
+
+
+def several(body: Any) -> list[Any]:
+    """One packet or many, as a list."""
+    return list(body) if isinstance(body, list | tuple) else [body]
