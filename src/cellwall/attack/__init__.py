@@ -3,3 +3,7 @@ trying means something.
 
 A front end of the product, and a consumer of its seams only: nothing outside this package knows a probe.
 """
+
+from cellwall.attack.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,88 @@
+"""The catalogue: every class of attack by row, and the rows that nothing covers yet, with the reason."""
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True):
+    """`missing`: why no probe covers it; `also`: what covers it beside probes, or instead of them."""
+
+    id: str
+    title: str
+    missing: str = ""
+    also: tuple[str, ...] = ()
+
+
+_DAEMON = "needs a process that lives as long as the wall, which there is none of yet"
+_POLICY = "needs policies that change while containers run, which there are none of yet"
+
+CATALOGUE: tuple[Row, ...] = (
+    Row("A01", "frames straight to another container on the bridge, past the gateway"),
+    Row("A02", "packets to another container by way of the gateway, which an isolated bridge port does not stop"),
+    Row("A03", "VLAN tags: 802.1Q, priority tags of VLAN 0 also stacked, 802.1ad; the kernel unwraps VLAN 0"),
+    Row("A04", "other EtherTypes: PPPoE, MPLS, LLC/SNAP, RARP and whatever else a filter does not know"),
+    Row("A05", "link-layer control: 802.1X, LLDP, LACP, spanning tree"),
+    Row("A06", "ARP poisoning of a neighbour, and of the node's entry for a neighbour"),
+    Row("A07", "neighbour discovery spoofing, likewise"),
+    Row("A08", "router advertisements to neighbours or to the node, and their evasions (CVE-2020-10749)"),
+    Row("A09", "announcements: duplicate address denial, DHCP, mDNS, SSDP, IGMP, broadcast"),
+    Row("A10", "MAC theft: the bridge learns the victim's MAC at the attacker's port"),
+    Row("A11", "the forwarding table: floods, overheard unknown unicast, the bridge's own MAC as source"),
+    Row("A12", "floods of the node's neighbour table by forged senders"),
+    Row("A13", "ARP flux: the node answers for addresses of its other interfaces"),
+    Row("A14", "a bridge port that somebody else put on the bridge"),
+    Row("B01", "spoofed sources: foreign, another container's, unassigned, the gateway's"),
+    Row("B02", "fragments: tiny, overlapping, without a first one"),
+    Row("B03", "IPv6 extension and routing headers, IPv4 options and source routes"),
+    Row("B04", "RELATED: ICMP errors that quote another's flow, expectations of connection tracking helpers"),
+    Row("B05", "packets that connection tracking calls invalid leave untranslated"),
+    Row(
+        "B06",
+        "exhaustion of connection tracking and of NAT ports by one container",
+        also=("tests/packet/test_egress.py",),
+    ),
+    Row("B07", "port shadowing (CVE-2021-3773): a container's source port takes over replies meant for the node"),
+    Row("B08", "protocols other than TCP, UDP and ICMP"),
+    Row("B09", "abuse of egress: mail, SYN and UDP floods, scans", missing="needs rate limits, there are none"),
+    Row("B10", "starvation of the neighbours' bandwidth or packet rate", missing="needs rate limits"),
+    Row("B11", "flooding or blinding the audit log", missing="there is no audit log yet"),
+    Row("B12", "names: tunnels over DNS, rebinding to private addresses", missing="needs policies by name"),
+    Row("C01", "the metadata services of every cloud, also at public-looking addresses"),
+    Row("C02", "IPv4 special-purpose ranges"),
+    Row("C03", "IPv6 outside of what is globally routed, and IPv4 wrapped into IPv6"),
+    Row("C04", "the node's addresses, also the hidden public one; its networks, its neighbours, its other bridges"),
+    Row(
+        "C05",
+        "a floor computed by Python's ipaddress, whose is_global is true for several of the above",
+        also=("tests/unit/model/test_floor.py",),
+    ),
+    Row("D01", "services of the node, on every address it has"),
+    Row("D02", "the node's loopback through route_localnet (CVE-2020-8558), from containers and from the LAN"),
+    Row("D03", "a neighbour on the LAN routes straight to a container"),
+    Row("D04", "unscoped DNAT: an exposed port captures connections to that port elsewhere (CVE-2025-67499)"),
+    Row("D05", "hairpin: another tenant's exposed port by the node's or the gateway's address"),
+    Row("D06", "iptables -F, nft flush ruleset, reloads of firewalld or Docker", missing=_DAEMON),
+    Row(
+        "D07",
+        "an update of the rules that opens a gap, fails half-way or is blocked by one bad rule",
+        also=("tests/packet/test_blink.py", "tests/engine/test_crash.py"),
+    ),
+    Row("D08", "the start-up window: the interface is up before its rules are", also=("tests/engine/test_crash.py",)),
+    Row("D09", "reuse of an address: old flows and entries deliver to the new owner"),
+    Row("D10", "flows that survive a tightened policy", missing=_POLICY),
+    Row("D11", "IPv6 in the container where no IPv6 filter can be installed", also=("tests/packet/test_hosts.py",)),
+    Row("D12", "names that collide because container ids are cut short"),
+    Row("D13", "injection through ids, names and comments"),
+    Row("D14", "descriptors of namespaces that children inherit, the control socket"),
+    Row("D15", "forwarding that is turned on makes the node a router between its other networks"),
+)
+
+UNCOVERED_PARTS: dict[str, str] = {
+    "B06": "a count per tenant, over all of its containers: there is one per container",
+    "D14": "the control socket: there is none yet",
+}
+"""What is not covered of rows that are."""
+
+
+def row(name: str) -> Row:
+    """One row of the catalogue."""
+    return next(entry for entry in CATALOGUE if entry.id == name)
