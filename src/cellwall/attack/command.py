@@ -64,11 +64,11 @@ def attack(
     began = time.monotonic()
     done: tuple[Done, ...] = work(stage) if useful else ()
     fitting = [probe for probe in probes if stage.world.applies(probe)]
-    through = assault(stage.world, fitting)
+    seen = assault(stage.world, fitting)
     checked = {}
     if controls and isinstance(stage, WalledStage):
         checked = control(stage.world, Footing(stage.wall, stage.lab.node), fitting)
-    results = (result_of(probe, through=through[probe.id], control=checked.get(probe.id)) for probe in fitting)
+    results = (result_of(probe, seen=seen[probe.id], control=checked.get(probe.id)) for probe in fitting)
     return Report(
         against=against,
         seconds=time.monotonic() - began,

@@ -99,3 +99,12 @@ def solicited_group(address: str) -> str:
     from ipaddress import IPv6Address
 
     return str(IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | int(IPv6Address(address)) & 0xFFFFFF))
+
+
+def summary(data: bytes) -> str:
+    """A frame in one line, for people."""
+    try:
+        text = scapy().Ether(data).summary()
+    except Exception:  # whatever a dissector trips over, a hostile frame may be that
+        text = "a frame"
+    return f"{text} ({len(data)} bytes)"

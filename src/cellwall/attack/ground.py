@@ -38,7 +38,7 @@ def lab_world(
         "bridge": View(lab.node, gateway.bridge),
     }
     _meet_neighbours(lab.node)
-    ground = Ground(lab.node, views, at.NODE4, at.NODE6, sentinel, "internet")
+    ground = Ground(lab.node, views, at.NODE4, at.NODE6, {"internet": sentinel})
     with World(ground, attacker, victim, gateway, frozenset({4, 6}), lab=lab, wall=wall) as world:
         yield world
 

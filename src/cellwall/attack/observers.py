@@ -5,17 +5,20 @@ one link-layer protocol, unlike a capture, gets only what the bridge let go up: 
 """
 
 import socket
+import struct
 from collections.abc import Mapping
 
 import msgspec
 
+from cellwall.attack.frames import summary
 from cellwall.attack.probe import Place
+from cellwall.errors import LabError
 from cellwall.lab import Capture, Host
 
 _PROTOCOLS4 = (1, 2, 4, 6, 17, 41, 47, 50, 51, 89, 103, 112, 132, 136)
 _PROTOCOLS6 = (4, 6, 17, 41, 47, 50, 51, 58, 89, 103, 112, 132, 136)
 _LINK_PROTOCOLS = (0x888E, 0x88CC, 0x8809, 0x0004)
-_SO_RCVBUFFORCE = 33
+_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 
 
 class View(msgspec.Struct, frozen=True):
@@ -27,28 +30,36 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """Everything that was seen, by place."""
+    """Everything that was seen, by place: frames on links, packets at the node's sockets."""
 
-    seen: Mapping[Place, bytes]
+    seen: Mapping[Place, tuple[bytes, ...]]
 
     def saw(self, token: bytes, *places: Place) -> bool:
         """Whether the token was seen at one of the places."""
-        return any(token in self.seen.get(place, b"") for place in places)
+        return bool(self.told(token, *places))
+
+    def told(self, token: bytes, *places: Place) -> str:
+        """Where the token was seen, and in what, for people; empty: nowhere."""
+        found = ((place, data) for place in places for data in self.seen.get(place, ()) if token in data)
+        place, data = next(found, (None, b""))
+        if place in ("node", "daemon"):
+            return f"a socket of the node received {len(data)} bytes"
+        return "" if place is None else f"on the link of {place}: {summary(data)}"
 
 
 class Observers:
-    """Open from creation to `close`."""
+    """Open from creation to `close`. `node_link`: the node's sockets get only what comes from that link."""
 
-    def __init__(self, node: Host, views: Mapping[Place, View]) -> None:
+    def __init__(self, node: Host, views: Mapping[Place, View], *, node_link: str = "") -> None:
         # Promiscuous where frames are received: a live node's own interface is left in the mode it is in.
         self._captures: dict[Place, Capture] = {
             place: view.host.capture(view.ifname, promiscuous=not view.outgoing, outgoing=view.outgoing)
             for place, view in views.items()
         }
-        self._node = [_raw(node, socket.AF_INET, number) for number in _PROTOCOLS4]
+        self._node = [_raw(node, socket.AF_INET, number, node_link) for number in _PROTOCOLS4]
         if node.ipv6:
-            self._node += [_raw(node, socket.AF_INET6, number) for number in _PROTOCOLS6]
-        self._daemons = [_packet(node, number) for number in _LINK_PROTOCOLS]
+            self._node += [_raw(node, socket.AF_INET6, number, node_link) for number in _PROTOCOLS6]
+        self._daemons = [_packet(node, number, node_link) for number in _LINK_PROTOCOLS]
 
     def discard(self) -> None:
         """Forget what was seen so far."""
@@ -57,14 +68,15 @@ class Observers:
         for sock in (*self._node, *self._daemons):
             _drain(sock)
 
-    def look(self, sentinel: bytes, *, at: Place) -> Sight:
-        """What was seen until the sentinel arrived at `at`."""
-        seen: dict[Place, bytes] = {at: b"\0".join(self._captures[at].read_until(sentinel))}
+    def look(self, sentinels: Mapping[Place, bytes]) -> Sight:
+        """What was seen until every sentinel arrived where it is awaited; LabError where one does not."""
+        seen: dict[Place, tuple[bytes, ...]] = {}
+        for place, sentinel in sentinels.items():
+            seen[place] = tuple(self._captures[place].read_until(sentinel))
         for place, capture in self._captures.items():
-            if place != at:
-                seen[place] = b"\0".join(capture.drain())
-        seen["node"] = b"\0".join(data for sock in self._node for data in _drain(sock))
-        seen["daemon"] = b"\0".join(data for sock in self._daemons for data in _drain(sock))
+            seen[place] = (*seen.get(place, ()), *capture.drain())
+        seen["node"] = tuple(data for sock in self._node for data in _drain(sock))
+        seen["daemon"] = tuple(data for sock in self._daemons for data in _drain(sock))
         return Sight(seen)
 
     def close(self) -> None:
@@ -75,12 +87,19 @@ class Observers:
             sock.close()
 
 
-def _raw(host: Host, family: socket.AddressFamily, protocol: int) -> socket.socket:
-    return _ready(host.socket(family, socket.SOCK_RAW, protocol))
+def _raw(host: Host, family: socket.AddressFamily, protocol: int, link: str) -> socket.socket:
+    sock = _ready(host.socket(family, socket.SOCK_RAW, protocol))
+    if link:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+    return sock
 
 
-def _packet(host: Host, protocol: int) -> socket.socket:
-    return _ready(host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol)))
+def _packet(host: Host, protocol: int, link: str) -> socket.socket:
+    sock = _ready(host.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol)))
+    if link:
+        with host.enter():
+            sock.bind((link, protocol))
+    return sock
 
 
 def _ready(sock: socket.socket) -> socket.socket:
@@ -95,4 +114,8 @@ def _drain(sock: socket.socket) -> list[bytes]:
         try:
             found.append(sock.recv(1 << 16))
         except BlockingIOError:
-            return found
+            break
+    # linux/sock_diag.h, SK_MEMINFO_DROPS: a socket that lost packets cannot say that nothing came.
+    if struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[8]:
+        raise LabError("a socket of the node lost packets, nothing can be said about them")
+    return found

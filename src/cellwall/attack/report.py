@@ -14,14 +14,20 @@ SOUND, WRONG, THROUGH = 0, 1, 10
 
 
 class ProbeResult(msgspec.Struct, frozen=True):
-    """One probe. `control` is None where none was asked for or none says anything about it."""
+    """One probe. `seen`: what was seen of it where it must not arrive; empty: nothing.
+    `control` is None where none was asked for or none says anything about it."""
 
     id: str
     row: str
     title: str
     layers: tuple[Layer, ...]
-    through: bool
+    seen: str
     control: Control | None = None
+
+    @property
+    def through(self) -> bool:
+        """Whether the attack succeeded."""
+        return bool(self.seen)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +62,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return WRONG if self.unsound or self.broken else SOUND
 
 
-def result_of(probe: Probe, *, through: bool, control: Control | None) -> ProbeResult:
+def result_of(probe: Probe, *, seen: str, control: Control | None) -> ProbeResult:
     """What became of one probe."""
-    return ProbeResult(probe.id, probe.row, probe.title, tuple(sorted(probe.layers)), through, control)
+    return ProbeResult(probe.id, probe.row, probe.title, tuple(sorted(probe.layers)), seen, control)
 
 
 def document(report: Report) -> dict[str, object]:
@@ -71,7 +77,7 @@ def document(report: Report) -> dict[str, object]:
         "unsound": [result.id for result in report.unsound],
         "broken": [done.id for done in report.broken],
         "left_out": report.left_out,
-        "probes": [msgspec.to_builtins(result) for result in report.probes],
+        "probes": [{**msgspec.to_builtins(result), "through": result.through} for result in report.probes],
         "functional": [msgspec.to_builtins(done) for done in report.functional],
         "not_covered": not_covered(),
     }
@@ -91,7 +97,7 @@ def render(report: Report, *, covered: bool = True) -> str:
         if results is not None:
             through = [result for result in results if result.through]
             lines.append(f"{row.id:<4} {len(results):>6} {len(through):>7}  {row.title}")
-            lines += [f"{'':20}THROUGH {result.id}: {result.title}" for result in through]
+            lines += [f"{'':20}THROUGH {result.id}: {result.title}; {result.seen}" for result in through]
     lines += _unsound_lines(report.unsound)
     lines += [f"does not work: {done.id}: {done.title}: {done.failure}" for done in report.broken]
     if covered:

@@ -12,17 +12,18 @@ from cellwall.attack.world import World
 _ONE_VOLLEY = 400
 
 
-def assault(world: World, probes: Sequence[Probe]) -> dict[str, bool]:
-    """Run every probe; id → whether it is through. Volleys go first and together, episodes one by one."""
-    through: dict[str, bool] = {}
+def assault(world: World, probes: Sequence[Probe]) -> dict[str, str]:
+    """Run every probe; id → what was seen of it where it must not arrive, empty where it is not through. Volleys go
+    first and together, episodes one by one."""
+    through: dict[str, str] = {}
     volleys = [probe for probe in probes if isinstance(probe, Volley)]
     for start in range(0, len(volleys), _ONE_VOLLEY):
         group = volleys[start : start + _ONE_VOLLEY]
         sight = world.fire(shot for probe in group for shot in world.shots(probe))
-        through |= {probe.id: sight.saw(probe.token, *probe.at) for probe in group}
+        through |= {probe.id: sight.told(probe.token, *probe.at) for probe in group}
     for probe in probes:
         if isinstance(probe, Episode):
-            through[probe.id] = probe.play(world, probe.token)
+            through[probe.id] = "it was so afterwards" if probe.play(world, probe.token) else ""
     return through
 
 
@@ -58,8 +59,8 @@ def _without_theirs(world: World, footing: Footing, probes: Sequence[Probe]) -> 
     through = {probe.id: True for probe in probes}
     for (removal, opens), group in groups.items():
         footing.remove(removal, opens)
-        for name, success in assault(world, group).items():
-            through[name] = through[name] and success
+        for name, seen in assault(world, group).items():
+            through[name] = through[name] and bool(seen)
     return through
 
 
@@ -74,6 +75,6 @@ def _each_alone(
     passed: dict[str, list[Layer]] = defaultdict(list)
     for (layer, _), group in groups.items():
         footing.remove(frozenset(LAYERS) - {layer, "CTL"}, group[0].opens)
-        for name, through in assault(world, group).items():
-            (passed if through else stopped)[name].append(layer)
+        for name, seen in assault(world, group).items():
+            (passed if seen else stopped)[name].append(layer)
     return stopped, passed

@@ -57,15 +57,16 @@ class Gateway(msgspec.Struct, frozen=True):
 
 class Ground(msgspec.Struct, frozen=True):
     """What is around attacker and victim. `views`: where tokens are looked for; a place that is not there cannot be
-    attacked. `uplink4`, `uplink6`: the node's addresses on its default interface. `sentinel`: a token → a frame that
-    the attacker may send, and that comes to be seen at `sentinel_at` after everything before it was delivered."""
+    attacked. `uplink4`, `uplink6`: the node's addresses on its default interface. `sentinels`: by the place where it
+    comes to be seen after everything before it was delivered, a token → a frame that the attacker may send.
+    `node_link`: where not empty, only what comes from that link to sockets of the node is looked at."""
 
     node: Host
     views: Mapping[Place, View]
     uplink4: str
     uplink6: str
-    sentinel: Callable[[bytes], bytes]
-    sentinel_at: Place
+    sentinels: Mapping[Place, Callable[[bytes], bytes]]
+    node_link: str = ""
 
 
 class World:
@@ -89,7 +90,7 @@ class World:
         self._numbers = itertools.count(1)
         self._senders: dict[Place, socket.socket] = {}
         self._shots: dict[str, tuple[Shot, ...]] = {}
-        self.observers = Observers(ground.node, ground.views)
+        self.observers = Observers(ground.node, ground.views, node_link=ground.node_link)
 
     @property
     def lab(self) -> Lab:
@@ -145,10 +146,10 @@ class World:
                 self._senders[origin].send(data)
 
     def settle(self) -> Sight:
-        """Send the sentinel; what everybody saw from the last `discard` until it arrived."""
-        token = b"<sentinel-%d>" % next(self._numbers)
-        self.inject("attacker", [self.ground.sentinel(token)])
-        return self.observers.look(token, at=self.ground.sentinel_at)
+        """Send the sentinels; what everybody saw from the last `discard` until they arrived."""
+        tokens = {place: b"<sentinel-%d-%s>" % (next(self._numbers), place.encode()) for place in self.ground.sentinels}
+        self.inject("attacker", [build(tokens[place]) for place, build in self.ground.sentinels.items()])
+        return self.observers.look(tokens)
 
     def node_neighbours(self) -> dict[str, str]:
         """IP → MAC, as the node has it on the bridge."""
