@@ -163,6 +163,30 @@ def test_the_subnets_of_a_conflist_are_used_on_a_node_that_has_none_configured(
         assert told in refused.message
 
 
+def test_what_a_conflist_chose_holds_for_every_other_front_end(lab: Lab, plugin: Plugin) -> None:
+    """Otherwise the CLI took the node for one of other subnets than its sandboxes have, and refused to work on it."""
+    with Lab() as other:
+        chosen = Plugin(other, plugin.executable)
+        box = other.sandbox("chosen")
+        refused = chosen.call("ADD", "web", box, conf=chosen.conf(subnets=["10.77.0.0/24"]), args="IP=10.78.0.1")
+        assert refused.status == 1
+        with other.node.enter(), Wall.open(root=other.root) as wall:
+            assert str(wall.settings.network.subnet4) == "192.168.0.0/20", "a refused ADD chose for everyone"
+        conf = chosen.conf(subnets=["10.77.0.0/24", "fd77::/64"], gateways=["10.77.0.254"])
+        added = chosen.add("web", box, conf=conf)
+        assert [row["address"] for row in added["ips"]] == ["10.77.0.2/24", "fd77::2/64"]
+        with other.node.enter(), Wall.open(root=other.root) as wall:
+            network = wall.settings.network
+            assert (str(network.subnet4), str(network.gateway4)) == ("10.77.0.0/24", "10.77.0.254")
+            assert wall.status().drift == wall.status().warnings == ()
+            wall.expose("web", "8080:80")
+            assert wall.reconcile().repaired == ()
+            wall.detach("web")
+            wall.uninstall()
+        with other.node.enter(), Wall.open(root=other.root) as wall:
+            assert str(wall.settings.network.subnet4) == "192.168.0.0/20"
+
+
 def test_check_finds_nothing_on_an_untouched_endpoint(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
     for number, version in enumerate(("0.4.0", "1.0.0", "1.1.0")):
         box = sandbox()

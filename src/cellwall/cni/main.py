@@ -82,7 +82,9 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
         request = parse_request(conf, call.arguments)
         with _open_wall(conf) as wall:
             ledger = _ledger(wall)
-            write(commands.add(wall, ledger, call, conf, request))
+            result = commands.add(wall, ledger, call, conf, request)
+            _record_choice(conf, wall)
+            write(result)
             ledger.deliver(call.key)
     elif call.command == "DEL":
         with _open_wall(parse_conf(document, NetworkConf)) as wall:
@@ -114,6 +116,13 @@ def _open_wall(conf: NetworkConf) -> AbstractContextManager[WallPort]:
 
         settings = settings_for(conf)
     return Wall.open(root=conf.root or None, settings=settings)
+
+
+def _record_choice(conf: NetworkConf, wall: WallPort) -> None:
+    if conf.subnets or conf.gateways:
+        from cellwall.cni.settings import record_choice
+
+        record_choice(conf, wall.paths)
 
 
 def _versions(raw: bytes) -> bytes:

@@ -1,54 +1,56 @@
 """The settings of a call: the node's configuration, and a conflist's subnets where they are given.
 
 A node has one wall, so a conflist chooses subnets only where the configuration leaves them at their default; where
-both speak they must agree. Otherwise the CLI and the next boot would work with other subnets than the runtime does.
+both speak they must agree. What it chose is put on record, so that the CLI works
+with the same subnets as the runtime.
 """
 
-from typing import Any
-
-import msgspec
-
 from cellwall.cni.conf import NetworkConf
-from cellwall.config import Loaded, load_settings, paths_for
+from cellwall.config import Paths, load_settings, paths_for, write_choice
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import parse_address, parse_prefix
+from cellwall.model.addresses import Address, Prefix, parse_address, parse_prefix
 from cellwall.model.settings import Settings
 
 
 def settings_for(conf: NetworkConf) -> Settings | None:
     """The settings of a conflist that names subnets or gateways, None for one that does not."""
-    if not conf.subnets and not conf.gateways:
+    choice = _choice(conf)
+    if not choice:
         return None
-    loaded = load_settings(paths_for(conf.root or None))
-    changes = _subnets(conf, loaded)
-    for number, text in enumerate(conf.gateways):
-        address = parse_address(text, f"gateways[{number}]")
-        _choose(changes, loaded, f"gateway{address.version}", address, f"gateways[{number}]")
-    network = msgspec.structs.replace(loaded.settings.network, **changes)
-    settings = msgspec.structs.replace(loaded.settings, network=network)
+    paths = paths_for(conf.root or None)
+    # first alone: two texts that disagree may be refused together for something that neither of them is wrong in
+    node = load_settings(paths, chosen={})
+    for name, (field, value) in choice.items():
+        configured = getattr(node.settings.network, name.removeprefix("network."))
+        if node.origins[name] != "default" and configured != value:
+            raise InvalidSpec(field, value, f"differs from the node's configured {name} {configured}")
     try:
-        settings.validate()
+        return load_settings(paths, chosen=_texts(choice)).settings
     except InvalidSpec as error:
-        field = {"network.sub": "subnets", "network.gat": "gateways"}.get(error.field[:11], error.field)
+        field, _ = choice.get(error.field, (error.field, None))
         raise InvalidSpec(field, error.value, error.reason) from error
-    return settings
 
 
-def _subnets(conf: NetworkConf, loaded: Loaded) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for number, text in enumerate(conf.subnets):
-        field = f"subnets[{number}]"
-        prefix = parse_prefix(text, field)
-        if f"subnet{prefix.version}" in changes:
-            raise InvalidSpec(field, text, f"is a second IPv{prefix.version} subnet")
-        _choose(changes, loaded, f"subnet{prefix.version}", prefix, field)
-        if loaded.origins[f"network.gateway{prefix.version}"] == "default":
-            changes[f"gateway{prefix.version}"] = prefix.network_address + 1
-    return changes
+def record_choice(conf: NetworkConf, paths: Paths) -> None:
+    """Tell the other front ends of this node what a conflist chose. Idempotent."""
+    choice = _choice(conf)
+    if choice:
+        write_choice(paths, _texts(choice))
 
 
-def _choose(changes: dict[str, Any], loaded: Loaded, attribute: str, value: object, field: str) -> None:
-    configured = getattr(loaded.settings.network, attribute)
-    if loaded.origins[f"network.{attribute}"] != "default" and configured != value:
-        raise InvalidSpec(field, value, f"differs from the node's configured network.{attribute} {configured}")
-    changes[attribute] = value
+def _choice(conf: NetworkConf) -> dict[str, tuple[str, Address | Prefix]]:
+    """What is chosen: setting → (its place in the conflist, its value)."""
+    written = [(f"subnets[{number}]", text, "subnet") for number, text in enumerate(conf.subnets)]
+    written += [(f"gateways[{number}]", text, "gateway") for number, text in enumerate(conf.gateways)]
+    choice: dict[str, tuple[str, Address | Prefix]] = {}
+    for field, text, kind in written:
+        value = parse_prefix(text, field) if kind == "subnet" else parse_address(text, field)
+        name = f"network.{kind}{value.version}"
+        if name in choice:
+            raise InvalidSpec(field, text, f"is a second IPv{value.version} {kind}")
+        choice[name] = (field, value)
+    return choice
+
+
+def _texts(choice: dict[str, tuple[str, Address | Prefix]]) -> dict[str, str]:
+    return {name: str(value) for name, (_, value) in choice.items()}

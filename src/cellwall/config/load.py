@@ -1,4 +1,4 @@
-"""Reading settings: the file, then the environment, then the flags, each over the one before.
+"""Reading settings: a conflist's choice, the file, the environment, the flags, each over the one before.
 
 tomllib is imported only where a file exists and difflib only for a wrong key: the CNI plugin is a new process
 for every container, and each of the two costs it milliseconds.
@@ -11,6 +11,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
+from cellwall.config.choice import read_choice
 from cellwall.config.keys import BY_NAME, KEYS, SECTIONS
 from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec, NoPrivilege
@@ -18,7 +19,7 @@ from cellwall.model.floor import floor_denies
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 
-Origin = Literal["default", "file", "environment", "flag"]
+Origin = Literal["default", "conflist", "file", "environment", "flag"]
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -33,8 +34,10 @@ def load_settings(
     *,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, str] | None = None,
+    chosen: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """The validated settings of a node. A missing file is an empty one.
+    """The validated settings of a node. A missing file is an empty one; `chosen` is what a conflist says, None: what is
+    on record of one.
 
     Raises InvalidSpec for an unknown key, a wrong type or a value that cannot work, and NoPrivilege for a
     file that may not be read.
@@ -42,9 +45,10 @@ def load_settings(
     values: dict[str, object] = {}
     origins: dict[str, Origin] = {key.name: "default" for key in KEYS}
     sources: tuple[tuple[Origin, Iterator[tuple[str, object]]], ...] = (
+        ("conflist", _text_values(read_choice(paths) if chosen is None else chosen)),
         ("file", _file_values(paths.config_file)),
         ("environment", _environment_values(environ)),
-        ("flag", _flag_values(overrides or {})),
+        ("flag", _text_values(overrides or {})),
     )
     for origin, pairs in sources:
         with _Located(origin, paths.config_file, origins):
@@ -75,6 +79,7 @@ class _Located:
         origin = self._origin or self._origins.get(error.field, "default")
         key = BY_NAME.get(error.field)
         place = {
+            "conflist": " (in the CNI network configuration)",
             "file": f" (in {self._file})",
             "environment": f" (in {key.variable})" if key else "",
             "flag": " (in --set)",
@@ -121,8 +126,8 @@ def _environment_values(environ: Mapping[str, str]) -> Iterator[tuple[str, objec
             _refuse_unknown(variable, text, known)
 
 
-def _flag_values(overrides: Mapping[str, str]) -> Iterator[tuple[str, object]]:
-    for name, text in overrides.items():
+def _text_values(texts: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    for name, text in texts.items():
         if name not in BY_NAME:
             _refuse_unknown(name, text, BY_NAME)
         yield name, BY_NAME[name].read(text)
