@@ -21,6 +21,7 @@ from cellwall.compile.wall import (
     OrphanFlow,
     OverConnections,
     OverRate,
+    OwnError,
     Stage,
     Stamp,
     ToLoopback,
@@ -87,7 +88,8 @@ def _guard(layer: Layer, connections: int) -> tuple[Clause, ...]:
     reply = FlowDirection("reply")
     return (
         Clause((Flow(("established",)), reply), Accept()),
-        Clause((Flow(("related",)), reply, Transport(("icmp",))), Accept()),
+        # Of errors only those of whom the flow is with: one from anybody else would slow down a flow of the node's own.
+        Clause((Flow(("related",)), reply, Transport(("icmp",)), OwnError()), Accept()),
         Clause((GatewayPing(), OverRate("ping", 10, 10)), Drop(), "echo flood", layer),
         Clause((GatewayPing(),), Accept()),
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", layer),
