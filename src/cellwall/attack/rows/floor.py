@@ -1,0 +1,148 @@
+"""C01-C04: destinations that no tenant's rule can open, each by several protocols and in every form it can be written.
+
+The list is the lab's and not the wall's: a prefix that the wall forgot must not be missing here too.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from cellwall.attack.frames import packet
+from cellwall.attack.probe import Layer, Place, Probe, layers
+from cellwall.attack.rows.routed import by_gateway, volley
+from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.stage import HIDDEN_PUBLIC4, HIDDEN_PUBLIC6, PROTECTED4, PROTECTED6
+from cellwall.attack.world import World
+from cellwall.lab import addresses as at
+
+Service = tuple[str, str | int, int]
+"""Name, protocol and destination port."""
+
+_EVERY_WAY: tuple[Service, ...] = (
+    ("http", "tcp", 80),
+    ("https", "tcp", 443),
+    ("dns-tcp", "tcp", 53),
+    ("dns", "udp", 53),
+    ("quic", "udp", 443),
+    ("high", "udp", 32526),
+    ("ping", "icmp", 0),
+)
+_PLAIN: tuple[Service, ...] = (("udp", "udp", 9020), ("tcp", "tcp", 9020), ("icmp", "icmp", 0))
+_ONCE: tuple[Service, ...] = (("udp", "udp", 9020),)
+
+
+def _kernel(address: str) -> str:
+    """Why the kernel sends nothing there, whatever the wall does."""
+    host = ip_address(address)
+    if host.is_multicast:
+        return "the kernel forwards multicast for a multicast router only"
+    if host.is_unspecified or host == IPv4Address("255.255.255.255"):
+        return "the kernel forwards nothing to the unspecified address nor to the limited broadcast"
+    if host.is_loopback:
+        return "the kernel forwards nothing to the loopback; see D02"
+    if host.version == 6 and host.is_link_local:
+        return "the kernel looks a link-local address up on the link it came from, where nobody has it"
+    return ""
+
+
+def _stops(address: str) -> frozenset[Layer]:
+    """For the kernel's lookup of address types a mapped address is none that packets are for."""
+    return layers("PRE", "FWD") if ip_address(address) in ip_network("::ffff:0:0/96") else layers("FWD")
+
+
+def _aimed(
+    name: str, what: str, target: str, services: tuple[Service, ...], where: Place = "internet"
+) -> Iterator[Probe]:
+    """Packets to one address; `name` has the row in front."""
+    family = ip_address(target).version
+    for service, protocol, port in services:
+
+        def body(w: World, token: bytes, protocol: str | int = protocol, port: int = port) -> object:
+            return packet(w.attacker.ip(family), target, protocol, token, dport=port)
+
+        yield volley(
+            f"{name}-{service}",
+            f"{what}: {target} by {service}",
+            _stops(target),
+            by_gateway(body),
+            where,
+            family=family,
+            kernel=_kernel(target),
+            gentle=True,
+        )
+
+
+# ---------------------------------------------------------------- C01: metadata
+
+
+def _wrapped(address: str) -> Iterator[tuple[str, str]]:
+    """Every IPv6 form that a translator or a tunnel end would take for this IPv4 address."""
+    low = int(IPv4Address(address))
+    for name, base, shift in (
+        ("compatible", "::", 0),
+        ("mapped", "::ffff:0:0", 0),
+        ("translated", "::ffff:0:0:0", 0),  # RFC 2765
+        ("nat64", "64:ff9b::", 0),
+        ("nat64-local", "64:ff9b:1::", 0),
+        ("6to4", "2002::", 80),
+        ("isatap", "fe80:0:0:1:0:5efe::", 0),
+    ):
+        yield name, str(IPv6Address(int(IPv6Address(base)) | low << shift))
+    # Teredo carries the client's address inverted, and the server's plain (RFC 4380 4).
+    yield "teredo", str(IPv6Address(int(IPv6Address("2001::")) | low << 64 | low ^ 0xFFFFFFFF))
+
+
+def _metadata() -> Iterator[Probe]:
+    for cloud, address in (*at.METADATA4.items(), *at.METADATA6.items(), ("OpenStack", "fe80::a9fe:a9fe")):
+        name = cloud.lower().replace(" ", "-")
+        family = ip_address(address).version
+        yield from _aimed(f"C01-{name}-v{family}", f"metadata of {cloud}", address, _EVERY_WAY)
+        for form, wrapped in _wrapped(address) if family == 4 else ():
+            yield from _aimed(f"C01-{name}-{form}", f"metadata of {cloud}, {form}", wrapped, _EVERY_WAY[:1] + _ONCE)
+
+
+# ---------------------------------------------------------------- C02, C03: special purpose
+
+
+def _special() -> Iterator[Probe]:
+    for row, owned in (("C02", {**at.SPECIAL4, **at.UNOWNED4}), ("C03", {**at.SPECIAL6, **at.UNOWNED6})):
+        for prefix, address in owned.items():
+            name = f"{row}-{prefix.replace('/', '-')}"
+            yield from _aimed(name, f"special purpose {prefix}", address, _PLAIN)
+            for edge, target in _edges(prefix):
+                if target != address:
+                    yield from _aimed(f"{name}-{edge}", f"{edge} of {prefix}", target, _ONCE)
+
+
+def _edges(prefix: str) -> Iterator[tuple[str, str]]:
+    network = ip_network(prefix)
+    if network.num_addresses > 1:
+        # 192.168.0.0 is the sandboxes' own network, whose first address is nobody's.
+        first = "192.168.16.0" if prefix == "192.168.0.0/16" else str(network[0])
+        yield "first", first
+        yield "last", str(network[-1])
+
+
+# ---------------------------------------------------------------- C04: around the node
+
+
+def _around() -> Iterator[Probe]:
+    places: tuple[tuple[str, str, tuple[str, str], Place], ...] = (
+        ("hidden-public", "the node's public address behind 1:1 NAT", (HIDDEN_PUBLIC4, HIDDEN_PUBLIC6), "internet"),
+        ("protected", "a network the operator named", _inside(PROTECTED4, PROTECTED6, 9), "internet"),
+        ("protected-first", "a network the operator named", _inside(PROTECTED4, PROTECTED6, 0), "internet"),
+        ("protected-last", "a network the operator named", _inside(PROTECTED4, PROTECTED6, -1), "internet"),
+        ("lan", "a neighbour on the LAN", (at.LAN4, at.LAN6), "lan"),
+        ("router", "the LAN's router", (at.INTERNET4, at.INTERNET6), "internet"),
+        ("infra", "a host behind another interface", (at.INFRA4, at.INFRA6), "infra"),
+        ("other-bridge", "a container on another bridge", (at.OTHER4, at.OTHER6), "other"),
+    )
+    for name, what, (four, six), where in places:
+        for family in FAMILIES:
+            yield from _aimed(f"C04-{name}-v{family}", what, six if family == 6 else four, _EVERY_WAY, where)
+
+
+def _inside(four: str, six: str, number: int) -> tuple[str, str]:
+    return str(ip_network(four)[number]), str(ip_network(six)[number])
+
+
+PROBES: tuple[Probe, ...] = (*_metadata(), *_special(), *_around())
