@@ -94,7 +94,8 @@ def _egress(connections: int) -> Stage:
         "egress",
         (
             Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
-            Clause((FloorHit(),), Continue("deny"), "the floor", "FWD"),
+            Clause((FloorHit("original"),), Continue("deny"), "the floor", "FWD"),
+            Clause((FloorHit("translated"),), Continue("deny"), "led to the floor", "FWD"),
             Clause((Flow(("related",)),), Continue("related")),
             Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
             Clause(

@@ -12,6 +12,7 @@ from cellwall.compile.wall import (
     ExtensionHeader,
     Flow,
     FlowDirection,
+    FromSubnet,
     GatewayPing,
     Layer,
     LiveFlow,
@@ -52,7 +53,8 @@ def guard_stages(connections: int) -> tuple[Stage, ...]:
 
 def _early() -> Stage:
     """Before conntrack: forged frames must not cost a conntrack lookup, and an address of ours is never a
-    destination from outside (a LAN neighbour that routes straight to a sandbox, CVE-2020-8558 for 127/8)."""
+    destination from outside (a LAN neighbour that routes straight to a sandbox, CVE-2020-8558 for 127/8) nor a
+    source (one that speaks for a sandbox to whoever trusts the sandboxes' network)."""
     return Stage(
         "early",
         (
@@ -60,6 +62,7 @@ def _early() -> Stage:
             Clause((_FROM_BRIDGE,), Continue("early-tenant")),
             Clause((Via("in", "loopback"),), Accept()),
             Clause((ToSubnet(),), Drop(), "direct routing to a sandbox", "RAW"),
+            Clause((FromSubnet(),), Drop(), "a sandbox's address from outside", "RAW"),
             Clause((ToLoopback(),), Drop(), "loopback from outside", "RAW"),
         ),
     )

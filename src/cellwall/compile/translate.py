@@ -10,7 +10,7 @@ from cellwall.compile.wall import (
     Clause,
     Continue,
     FlowDirection,
-    FromSubnet,
+    FlowFromSubnet,
     LocalDestination,
     Masquerade,
     Publish,
@@ -26,7 +26,7 @@ def translate_stages(nat_ports: tuple[int, int], *, ranges: bool) -> tuple[Stage
     publish: tuple[Clause, ...] = (Clause((), Publish("address"), layer="NAT"), Clause((), Publish("any"), layer="NAT"))
     if ranges:
         publish += (Clause((), Publish("range"), layer="NAT"),)
-    out = (Via("out", "uplink"), FlowDirection("original"), FromSubnet())
+    out = (Via("out", "uplink"), FlowDirection("original"), FlowFromSubnet())
     return (
         Stage("publish-uplink", (Clause((Via("in", "uplink"), LocalDestination()), Continue("publish")),)),
         Stage("publish-node", (Clause((LocalDestination(), ToLoopback(negate=True)), Continue("publish")),)),

@@ -119,6 +119,10 @@ class ToSubnet(Predicate, frozen=True):
     """The destination is inside a subnet of the network."""
 
 
+class FromSubnet(Predicate, frozen=True):
+    """The source is inside a subnet of the network."""
+
+
 class ToLoopback(Predicate, frozen=True):
     """The destination is in 127/8 or ::1."""
 
@@ -173,7 +177,10 @@ class NotUnicast(Predicate, frozen=True):
 
 
 class FloorHit(Predicate, frozen=True):
-    """The flow's original destination is denied to every tenant and no exception opens it."""
+    """The flow's destination is denied to every tenant and no exception opens it. `end`: as the tenant wrote it, or
+    where the translation of another table leads it; what an exception opens may be led anywhere."""
+
+    end: Literal["original", "translated"]
 
 
 class GatewayPing(Predicate, frozen=True):
@@ -208,7 +215,7 @@ class OverConnections(Predicate, frozen=True):
     endpoint: Literal["source", "destination"]
 
 
-class FromSubnet(Predicate, frozen=True):
+class FlowFromSubnet(Predicate, frozen=True):
     """The flow's first packet came from an address of the network."""
 
 

@@ -170,8 +170,20 @@ def _extension(p: w.ExtensionHeader, scene: w.Scene, family: Family) -> tuple[Lo
 
 
 def _to_subnet(p: w.ToSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return _in_subnet(family.destination, scene, family)
+
+
+def _from_subnet(p: w.FromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return _in_subnet(family.source, scene, family)
+
+
+def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return _in_subnet(family.original_source, scene, family)
+
+
+def _in_subnet(field: FieldName, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     network, mask = family.prefix(scene.subnet4 if family.version == 4 else scene.subnet6)
-    return ((match(family.destination, network, mask=mask),),)
+    return ((match(field, network, mask=mask),),)
 
 
 def _to_loopback(p: w.ToLoopback, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -226,16 +238,17 @@ def _not_unicast(p: w.NotUnicast, scene: w.Scene, family: Family) -> tuple[Lower
 
 
 def _floor(p: w.FloorHit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    """Over the original tuple: replies of an exposed port to a client in a private network are no egress. Allowing
+    """Over the flow's tuples: replies of an exposed port to a client in a private network are no egress. Allowing
     before denying needs no rule of its own where the exception is part of each denial."""
-    target = family.original_destination
-    opened = Lookup(
-        fields(target, "ct original protocol", "ct original proto-dst"), "opened" + family.suffix, negate=True
-    )
-    denied: tuple[Lowered, ...] = ((Lookup(fields(target), "floor" + family.suffix), opened),)
+    original = fields(family.original_destination, "ct original protocol", "ct original proto-dst")
+    translated = fields(family.reply_source, "ct reply protocol", "ct reply proto-src")
+    ends = (original,) if p.end == "original" else (translated, original)
+    opened = tuple(Lookup(end, "opened" + family.suffix, negate=True) for end in ends)
+    target = ends[0][0]
+    denied: tuple[Lowered, ...] = ((Lookup((target,), "floor" + family.suffix), *opened),)
     if family.version == 6:
         network, mask = family.prefix(GLOBAL6)
-        denied = ((match(target, network, mask=mask, negate=True), opened), *denied)
+        denied = ((match(target.name, network, mask=mask, negate=True), *opened), *denied)
     return denied
 
 
@@ -276,11 +289,6 @@ def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> t
     return ((Meter(fields(side), "flows" + family.suffix, ConnectionsOver(p.limit)),),)
 
 
-def _from_subnet(p: w.FromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    network, mask = family.prefix(scene.subnet4 if family.version == 4 else scene.subnet6)
-    return ((match(family.original_source, network, mask=mask),),)
-
-
 _LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
     w.Via: _via,
     w.KnownPort: _known_port,
@@ -297,6 +305,7 @@ _LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
     w.Vouched: _vouched,
     w.ExtensionHeader: _extension,
     w.ToSubnet: _to_subnet,
+    w.FromSubnet: _from_subnet,
     w.ToLoopback: _to_loopback,
     w.IpVersion: _ip_version,
     w.Flow: _flow,
@@ -314,12 +323,13 @@ _LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
     w.Translated: _translated,
     w.Exposed: _exposed,
     w.OverConnections: _over_connections,
-    w.FromSubnet: _from_subnet,
+    w.FlowFromSubnet: _flow_from_subnet,
 }
 
 _BOTH = frozenset({4, 6})
 _FAMILIES: dict[type[w.Predicate], frozenset[int]] = {
     w.ToSubnet: _BOTH,
+    w.FromSubnet: _BOTH,
     w.ToLoopback: _BOTH,
     w.OrphanFlow: _BOTH,
     w.OwnError: _BOTH,
@@ -328,5 +338,5 @@ _FAMILIES: dict[type[w.Predicate], frozenset[int]] = {
     w.NodeService: _BOTH,
     w.Exposed: _BOTH,
     w.OverConnections: _BOTH,
-    w.FromSubnet: _BOTH,
+    w.FlowFromSubnet: _BOTH,
 }

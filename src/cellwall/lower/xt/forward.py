@@ -139,6 +139,9 @@ def _lower(predicate: w.Predicate, view: _View) -> tuple[Words, ...]:
             return (("-m", "conntrack", *negate, "--ctstate", "DNAT"),)
         case w.Transport():
             return _transport(predicate, view)
+        case w.FloorHit(end="original"):
+            # A set cannot be asked about the original tuple: what another table translated is denied altogether.
+            return (("-m", "conntrack", "--ctstate", "DNAT"),)
         case w.FloorHit():
             return _floor(view)
         case w.OverConnections():
