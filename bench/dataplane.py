@@ -1,0 +1,159 @@
+"""What the wall costs a packet: connections and small datagrams a second, against no firewall and beside the peers.
+
+    python -m bench.dataplane [--populations 10,1000] [--rounds N] [--quick] [--json]
+
+One sandbox of each node sends to the Internet through the node's forwarding and NAT, while as many others as asked are
+attached. In each round everybody carries the same load one after the other, each round begins with another, and a ratio
+is taken within its round: what disturbs the machine disturbs both sides of it. The median of the ratios is the figure,
+and where nine tenths of them lie is its spread.
+"""
+
+import argparse
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from bench.bare import NoFirewall
+from bench.contestants import Contestant, InProcess, Netavark, ReferenceChain, missing
+from bench.figures import Machine, headline, machine, place_state, quantile, table
+from bench.firstpacket import Echo
+from bench.load import CONNECTIONS, DATAGRAMS, Load
+from cellwall.lab import Lab
+
+_FAMILIES = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+# The base comes first; what a node enforces does not depend on who called it, so the plugin is not among them.
+_MEASURED: Sequence[type[NoFirewall | InProcess | ReferenceChain | Netavark]] = (
+    NoFirewall,
+    InProcess,
+    ReferenceChain,
+    Netavark,
+)
+Key = tuple[str, str, str]
+Samples = dict[Key, list[float]]
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """`rate` a second is the median; the ratios are against the first contestant, each within one round."""
+
+    contestant: str
+    what: str
+    family: str
+    attached: int
+    samples: int
+    rate: float
+    ratio: float
+    ratio_p5: float
+    ratio_p95: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything of one run."""
+
+    machine: Machine
+    rows: list[Ratio]
+    left_out: list[str]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="bench.dataplane", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--populations", type=_numbers, default=[10, 1000], metavar="N,…", help="default: 10,1000")
+    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="at each population (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="10 rounds at 10: the bench works, its figures say little")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    chosen = parser.parse_args(argv)
+    report = measure([10], 10) if chosen.quick else measure(chosen.populations, chosen.rounds)
+    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
+    return 0
+
+
+def measure(populations: Sequence[int], rounds: int) -> Report:
+    """The whole run; it leaves nothing behind."""
+    place_state("tmpfs")
+    present = [kind for kind in _MEASURED if not missing(kind)]
+    rows = [row for population in populations for row in _at(population, rounds, present)]
+    left_out = [f"{kind.name}: {missing(kind)} is not installed" for kind in _MEASURED if kind not in present]
+    return Report(machine("tmpfs"), rows, left_out)
+
+
+def _at(
+    population: int, rounds: int, kinds: Sequence[type[NoFirewall | InProcess | ReferenceChain | Netavark]]
+) -> list[Ratio]:
+    """All ratios at one population, on fresh nodes."""
+    samples: Samples = defaultdict(list)
+    with ExitStack() as cleanup:
+        everybody: list[list[tuple[Key, Callable[[], float]]]] = []
+        for kind in kinds:
+            contestant = kind(cleanup.enter_context(Lab()))
+            cleanup.callback(contestant.close)
+            everybody.append(_loads(contestant, population, cleanup))
+        for number in range(rounds):
+            turn = number % len(everybody)
+            for alike in zip(*everybody, strict=True):
+                for key, act in alike[turn:] + alike[:turn]:
+                    samples[key].append(act())
+            print(f"\r{population} attached: round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    return _ratios(samples, population, kinds[0].name)
+
+
+def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[tuple[Key, Callable[[], float]]]:
+    """What is asked of one contestant in a round, once its node is full and both families pass."""
+    contestant.prepare()
+    sandbox = contestant.lab.sandbox("sender")
+    with contestant.lab.node.enter():
+        contestant.attach("sender", sandbox)
+    contestant.populate(population - 1)
+    asked: list[tuple[Key, Callable[[], float]]] = []
+    for name, family in _FAMILIES.items():
+        with Echo(sandbox, family) as echo:
+            echo.await_reply(10)
+        load = Load(contestant.lab, sandbox, family)
+        cleanup.callback(load.close)
+        asked.append(((contestant.name, "connections", name), load.connections))
+        asked.append(((contestant.name, "datagrams", name), load.datagrams))
+    return asked
+
+
+def _ratios(samples: Samples, population: int, base: str) -> list[Ratio]:
+    rows = []
+    for (contestant, what, family), rates in samples.items():
+        ratios = [rate / other for rate, other in zip(rates, samples[base, what, family], strict=True)]
+        p5, p50, p95 = (round(quantile(ratios, share), 3) for share in (0.05, 0.5, 0.95))
+        rate = round(quantile(rates, 0.5))
+        rows.append(Ratio(contestant, what, family, population, len(rates), rate, p50, p5, p95))
+    return rows
+
+
+def _text(report: Report) -> str:
+    rows = [
+        (
+            *(row.what, row.contestant, row.family, str(row.attached), str(row.samples)),
+            *(f"{row.rate:,.0f}", f"{row.ratio:.2f}", f"{row.ratio_p5:.2f}–{row.ratio_p95:.2f}"),
+        )
+        for row in sorted(report.rows, key=lambda row: (row.what, row.attached, row.family))
+    ]
+    head = ("a second", "contestant", "family", "attached", "n", "p50", "of no firewall", "p5–p95")
+    size = f"a sample: {CONNECTIONS:,} connections, {DATAGRAMS:,} datagrams of 18 bytes"
+    return "\n\n".join(
+        [
+            f"{headline(report.machine)} · {size}",
+            table(head, rows),
+            *(f"left out: {line}" for line in report.left_out),
+        ]
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 2:
+        raise argparse.ArgumentTypeError("a population has 2 or more")
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
