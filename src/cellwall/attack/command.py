@@ -4,7 +4,7 @@
     1   the suite is wrong about a layer (--controls), or something that must work does not
     10  something is through
 
-Ends its lab also on Ctrl-C, SIGTERM and SIGHUP.
+Ends its lab, or its two sandboxes on a live node, also on Ctrl-C, SIGTERM and SIGHUP.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import msgspec
 from cellwall import __version__
 from cellwall.attack.catalogue import CATALOGUE
 from cellwall.attack.functional import Done, work
+from cellwall.attack.live import gentle, live_world
+from cellwall.attack.peers import PEERS, peer_stage, peer_version
 from cellwall.attack.probe import Probe
 from cellwall.attack.removal import Footing
 from cellwall.attack.report import Report, document, not_covered, render, render_list, result_of, stopped_by
@@ -26,6 +28,8 @@ from cellwall.attack.suite import assault, control
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.lab.ending import ended_by_signals
 
+WALLED = "cellwall"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suite; the exit status. NoPrivilege without root, Unsupported where a program is missing."""
@@ -34,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.list:
         _print_list(probes, json=chosen.json)
         return 0
+    if chosen.controls and (chosen.here or chosen.against != WALLED):
+        raise InvalidSpec("--controls", "", "takes layers of a wall away: in a lab, and of cellwall's")
     if os.geteuid() != 0:
         raise NoPrivilege("the suite sends raw frames and makes network namespaces: it needs root")
     with ended_by_signals():
@@ -60,7 +66,7 @@ def select(probes: Sequence[Probe], only: Iterable[str]) -> tuple[Probe, ...]:
 def attack(
     stage: Stage, probes: Sequence[Probe], *, against: str, controls: bool = False, useful: bool = True
 ) -> Report:
-    """The suite on one stage. `useful`: do what must work, too."""
+    """The suite on one stage of a lab. `useful`: do what must work, too."""
     began = time.monotonic()
     done: tuple[Done, ...] = work(stage) if useful else ()
     fitting = [probe for probe in probes if stage.world.applies(probe)]
@@ -78,11 +84,29 @@ def attack(
     )
 
 
+def attack_here(root: str | None, probes: Sequence[Probe]) -> Report:
+    """The gentle part of the suite on the live node that the calling thread is on."""
+    began = time.monotonic()
+    with live_world(root) as world:
+        fitting = [probe for probe in gentle(probes) if world.applies(probe)]
+        seen = assault(world, fitting)
+    return Report(
+        against=f"cellwall {__version__} on this node",
+        seconds=time.monotonic() - began,
+        probes=tuple(result_of(probe, seen=seen[probe.id], control=None) for probe in fitting),
+        left_out=len(probes) - len(fitting),
+    )
+
+
 def _run(chosen: argparse.Namespace, probes: Sequence[Probe]) -> Report:
-    with walled_stage() as stage:
-        return attack(
-            stage, probes, against=f"cellwall {__version__}", controls=chosen.controls, useful=not chosen.only
-        )
+    if chosen.here:
+        return attack_here(chosen.root, probes)
+    useful = not chosen.only
+    if chosen.against == WALLED:
+        with walled_stage() as stage:
+            return attack(stage, probes, against=f"cellwall {__version__}", controls=chosen.controls, useful=useful)
+    with peer_stage(chosen.against) as peer:
+        return attack(peer, probes, against=peer_version(chosen.against), useful=useful)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +132,16 @@ def _parser() -> argparse.ArgumentParser:
         help="also take away the layers that are said to stop a probe: the same frames must then succeed, and with "
         "any independent one of them left they must fail",
     )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--against", choices=(WALLED, *PEERS), default=WALLED, help="send the same frames against somebody else"
+    )
+    where.add_argument(
+        "--here",
+        action="store_true",
+        help="attack this live node from two throw-away sandboxes, with what cannot disturb anybody",
+    )
+    parser.add_argument("--root", metavar="DIR", help="with --here: the node whose files are under DIR")
     return parser
 
 

@@ -80,8 +80,8 @@ def seat(host: Host, endpoint: Endpoint) -> Seat:
     return Seat(
         host=host,
         mac=mac_text(endpoint.mac),
-        ip4=str(endpoint.address4),
-        ip6=str(endpoint.address6),
+        ip4=str(endpoint.address4 or ""),
+        ip6=str(endpoint.address6 or ""),
         port=endpoint.host_link,
         ifname=endpoint.key.ifname,
     )

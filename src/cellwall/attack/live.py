@@ -1,0 +1,105 @@
+"""Attacks on a live node, from two throw-away sandboxes, with what cannot disturb anybody.
+
+Runs the gentle probes only: the attacker and the victim send and are sent to, nobody else's address is a source or a
+target, and the node's settings stay as they are. Looks at the links of the two, at what the node itself receives from
+its bridge, and at what leaves by the default interface, which is not made promiscuous. No controls: taking a layer of a
+live wall away is no test but an outage.
+
+Two sentinels, because nothing that is awaited may overtake a probe: an echo reply of the gateway takes as many links
+as anything that goes to a sandbox; a datagram that dies at the next hop leaves the way that everything leaves.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from pathlib import Path
+
+from cellwall.api import AttachRequest, Wall
+from cellwall.attack import frames
+from cellwall.attack.observers import View
+from cellwall.attack.probe import Place, Probe
+from cellwall.attack.stage import gateway_of, seat
+from cellwall.attack.world import Ground, World
+from cellwall.engine.site import Foundation
+from cellwall.errors import Conflict
+from cellwall.lab import Host
+from cellwall.lab.custody import Custody
+from cellwall.model.facts import NodeFacts
+
+_FAR = "151.101.1.69"
+_TWO_HOPS = 2  # the node takes one, the next router is the last that sees it
+
+
+def gentle(probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    """Those that cannot disturb anybody on a live node."""
+    return tuple(probe for probe in probes if probe.gentle)
+
+
+@contextmanager
+def live_world(root: str | None) -> Iterator[World]:
+    """Two sandboxes on the node of the calling thread; they are gone afterwards. Conflict where the wall is not up."""
+    custody = Custody()
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        node = Host("node", Path(f"/proc/self/fd/{here}"), custody)
+        with Wall.open(root=root) as wall, _sandboxes(wall) as names, _seated(wall, names, node, custody) as world:
+            yield world
+    finally:
+        custody.close()
+        os.close(here)
+
+
+@contextmanager
+def _sandboxes(wall: Wall) -> Iterator[tuple[str, str]]:
+    site = wall._site  # what `up` decided is no part of the API, and an attack that would start a wall is none
+    if site.foundation() is None:
+        raise Conflict("the wall of this node is not up: there is nothing to attack")
+    run = secrets.token_hex(3)
+    names = (f"attack-{run}-attacker", f"attack-{run}-victim")
+    try:
+        wall.attach_many([AttachRequest(name) for name in names])
+        yield names
+    finally:
+        for name in names:
+            wall.detach(name)
+
+
+@contextmanager
+def _seated(wall: Wall, names: Sequence[str], node: Host, custody: Custody) -> Iterator[World]:
+    attacker, victim = (
+        seat(Host(name, Path(endpoint.netns), custody), endpoint)
+        for name, endpoint in ((name, wall.endpoint(name)) for name in names)
+    )
+    gateway = gateway_of(wall.settings)
+    found = wall._site.foundation()
+    assert found is not None
+    views: dict[Place, View] = {
+        "attacker": View(attacker.host, attacker.ifname),
+        "victim": View(victim.host, victim.ifname),
+    }
+
+    def echo(token: bytes) -> bytes:
+        return frames.frame(attacker.mac, gateway.mac, frames.packet(attacker.ip4, gateway.ip4, "icmp", token))
+
+    def leaving(token: bytes) -> bytes:
+        body = frames.packet(attacker.ip4, _FAR, "udp", token, sport=45000, dport=9, ttl=_TWO_HOPS)
+        return frames.frame(attacker.mac, gateway.mac, body)
+
+    sentinels: dict[Place, Callable[[bytes], bytes]] = {"attacker": echo}
+    facts = wall._site.node.observe()
+    if facts.default4 == found.uplink:
+        views["internet"] = View(node, found.uplink, outgoing=True)
+        sentinels["internet"] = leaving
+    families = frozenset({4, 6}) if attacker.ip6 else frozenset({4})
+    ground = Ground(node, views, *_uplink_addresses(found, facts), sentinels, node_link=gateway.bridge)
+    with World(ground, attacker, victim, gateway, families, wall=wall) as world:
+        yield world
+
+
+def _uplink_addresses(found: Foundation, facts: NodeFacts) -> tuple[str, str]:
+    rows = [ip_interface(row.address) for row in facts.addresses if row.interface == found.uplink]
+    ip4 = next((str(row.ip) for row in rows if isinstance(row, IPv4Interface)), "")
+    ip6 = next((str(row.ip) for row in rows if isinstance(row, IPv6Interface) and row.is_global), "")
+    return ip4, ip6
