@@ -13,7 +13,7 @@ import hashlib
 import os
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -29,9 +29,10 @@ from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for
 from cellwall.engine.attach import attach_endpoints
+from cellwall.engine.drain import settle_closed
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import Conflict, NoPrivilege, Unavailable
+from cellwall.errors import CellwallError, Conflict, NoPrivilege, Unavailable
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
@@ -50,6 +51,7 @@ class Wall:
         self._site = site
         self._close = close
         self._mutex = RLock()
+        self._closed_some = False
 
     @classmethod
     def open(cls, *, root: str | Path | None = None, settings: Settings | None = None) -> "Wall":
@@ -67,8 +69,12 @@ class Wall:
         return _compose(cls, settings, paths)
 
     def close(self) -> None:
-        """Release sockets and journal. Idempotent."""
-        self._close()
+        """Do what detaches left to the next operation, release sockets and journal. Idempotent."""
+        try:
+            if self._closed_some:
+                self._retire_closed()
+        finally:
+            self._close()
 
     def __enter__(self) -> "Wall":
         return self
@@ -85,7 +91,7 @@ class Wall:
 
         with self._writing():
             report = lay_foundation(self._site)
-            recover(self._site, self._foundation())
+            recover(self._site)
             return report
 
     def down(self, *, force: bool = False) -> None:
@@ -95,7 +101,7 @@ class Wall:
 
         with self._writing():
             self._detach_all(force)
-            collect_drained(self._site, everything=True)
+            collect_drained(self._site)
             remove_foundation(self._site)
 
     def uninstall(self, *, force: bool = False) -> None:
@@ -186,7 +192,8 @@ class Wall:
             return attach_endpoints(self._site, found, requests)
 
     def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
-        """Close the endpoint; its links and flows are cleaned up behind. False where there was none."""
+        """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was
+        none. Its links and flows are cleaned up by later operations, or `close`."""
         return self.detach_many([_key(container_id, ifname)]) == 1
 
     def detach_many(self, keys: Sequence[EndpointKey]) -> int:
@@ -194,9 +201,11 @@ class Wall:
         from cellwall.engine.detach import detach_endpoints
 
         with self._writing():
-            if not any(self._site.journal.endpoint(key) for key in keys):
+            if not self._site.journal.count():
                 return 0
-            return detach_endpoints(self._site, self._laid(), keys)
+            self._laid()
+            self._closed_some = True
+            return detach_endpoints(self._site, keys)
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
@@ -206,7 +215,8 @@ class Wall:
         key, wanted = _key(container_id, ifname), _binding(binding)
         validate_host_ports(wanted, self.settings)
         with self._writing():
-            return expose_port(self._site, self._ready([wanted]), key, wanted)
+            self._ready([wanted])
+            return expose_port(self._site, key, wanted)
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
@@ -254,7 +264,7 @@ class Wall:
 
     def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
         """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an
-        earlier process left half done is finished."""
+        earlier process left half done, or for later, is finished."""
         found = self._site.current()
         if found is None:
             from cellwall.engine.foundation import lay_foundation
@@ -270,17 +280,19 @@ class Wall:
         if self._site.journal.unfinished() or self._site.journal.get("pending") is not None:
             from cellwall.engine.recover import recover
 
-            recover(self._site, found)
+            recover(self._site)
+        settle_closed(self._site)
+        self._closed_some = False
         return found
 
-    def _laid(self) -> Foundation:
+    def _laid(self) -> None:
         """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default
         route is gone or whose configuration is wrong by now."""
         found = self._site.foundation()
         if found is None:
-            return self._ready()
-        self._load_schema(found)
-        return found
+            self._ready()
+        else:
+            self._load_schema(found)
 
     def _foundation(self) -> Foundation:
         found = self._site.foundation()
@@ -302,7 +314,8 @@ class Wall:
             attached = self._site.journal.endpoints("attached")
             keys = [endpoint.key for endpoint in attached if endpoint.key.container_id == owner.container_id]
             if keys:
-                detach_endpoints(self._site, self._ready(), keys)
+                self._ready()
+                detach_endpoints(self._site, keys)
                 lines.append(f"detached {owner.container_id}: the process that ran it is gone")
             owner.forget()
         return tuple(lines)
@@ -315,7 +328,16 @@ class Wall:
             raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
         from cellwall.engine.detach import detach_endpoints
 
-        detach_endpoints(self._site, self._laid(), [endpoint.key for endpoint in endpoints])
+        self._laid()
+        detach_endpoints(self._site, [endpoint.key for endpoint in endpoints])
+
+    def _retire_closed(self) -> None:
+        """Whatever keeps this from being done now, the next operation of anybody does it."""
+        from cellwall.engine.drain import retire_closed
+
+        self._closed_some = False
+        with suppress(CellwallError, OSError), self._writing():
+            retire_closed(self._site)
 
 
 def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:

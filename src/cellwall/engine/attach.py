@@ -54,11 +54,11 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     with ExitStack() as descriptors, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
         for request in requests:
-            existing = _existing(site, found, request)
+            existing = _existing(site, request)
             if existing is not None:
                 made[request.key] = existing
             else:
-                sandboxes.append(_open(site, found, request, descriptors, undo))
+                sandboxes.append(_open(site, request, descriptors, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
             wired = _wire(site, found, sandboxes, planned, undo)
@@ -90,10 +90,10 @@ def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
         bindings += request.bindings
 
 
-def _existing(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
+def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
     row = site.journal.endpoint(request.key)
-    if row is None or evict_vanished(site, found, request.key):
+    if row is None or evict_vanished(site, request.key):
         return None
     endpoint, _ = row
     same_place = (
@@ -114,7 +114,7 @@ def _existing(site: Site, found: Foundation, request: AttachRequest) -> Endpoint
     return endpoint
 
 
-def _open(site: Site, found: Foundation, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
+def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
     """The sandbox's namespace, made where the request names none."""
     path = request.netns
     if path is None:
@@ -129,7 +129,7 @@ def _open(site: Site, found: Foundation, request: AttachRequest, descriptors: Ex
     descriptors.callback(os.close, fd)
     device, inode = site.namespaces.identity(fd)
     holder = site.journal.in_netns(device, inode, request.ifname)
-    if holder is not None and not evict_vanished(site, found, holder):
+    if holder is not None and not evict_vanished(site, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
     return _Sandbox(request, path, fd, device, inode)
 
@@ -141,31 +141,38 @@ def _own_netns(site: Site, key: EndpointKey) -> str:
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
-    if site.journal.count() + len(sandboxes) > MAX_BRIDGE_PORTS:
+    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
+        collect_drained(site)
+    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
-    _refuse_taken(site, found, sandboxes)
+    _refuse_taken(site, sandboxes)
     try:
         return _lease(site, found, sandboxes, undo)
     except Exhausted:
-        if not collect_drained(site, everything=True):
+        if not collect_drained(site):
             raise
     return _lease(site, found, sandboxes, undo)
 
 
-def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) -> None:
+def _bridge_ports(site: Site) -> int:
+    """How many there may be at most: the link of a closed endpoint is one until it is deleted."""
+    return site.journal.count() + len(site.journal.draining_addresses())
+
+
+def _refuse_taken(site: Site, sandboxes: Sequence[_Sandbox]) -> None:
     for sandbox in sandboxes:
         request = sandbox.request
         holder = None if request.mac is None else site.journal.mac_holder(request.mac)
-        if request.mac is not None and holder is not None and not evict_vanished(site, found, holder):
+        if request.mac is not None and holder is not None and not evict_vanished(site, holder):
             raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
         for binding in request.bindings:
-            refuse_bound(site, found, binding)
+            refuse_bound(site, binding)
 
 
-def refuse_bound(site: Site, found: Foundation, binding: PortBinding) -> None:
+def refuse_bound(site: Site, binding: PortBinding) -> None:
     """Raise Conflict where another endpoint holds one of the host ports."""
     while (holder := site.journal.binding_holder(binding)) is not None:
-        if evict_vanished(site, found, holder):
+        if evict_vanished(site, holder):
             continue
         raise Conflict(f"expose.host_port: {binding}: is taken by container {holder.container_id}")
 

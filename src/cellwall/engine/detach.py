@@ -1,7 +1,8 @@
 """Detach: the endpoint is closed at once, the rest is cleaned up behind it.
 
-Deleting a veth takes the kernel 12 to 30 ms, hundreds while namespaces are being cleaned, so nobody waits for it: the
-elements go (from there on nothing passes), the host end goes down and to the reaper group, the lease drains.
+The elements go, and from there on nothing passes. Everything about links waits for the kernel's one lock over them,
+which whoever cleans up a namespace holds for tens of milliseconds, and costs more the more ports the bridge has: the
+next operation retires the links of closed endpoints (`cellwall.engine.drain`), and their leases drain.
 """
 
 import errno
@@ -25,7 +26,7 @@ def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
     )
 
 
-def detach_endpoints(site: Site, found: Foundation, keys: Sequence[EndpointKey]) -> int:
+def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
     """Close these endpoints and let their addresses drain; returns how many there were. The caller holds the lock.
     Goes on after a failure and raises everything that failed."""
     rows = [row for key in dict.fromkeys(keys) if (row := site.journal.endpoint(key)) is not None]
@@ -33,18 +34,17 @@ def detach_endpoints(site: Site, found: Foundation, keys: Sequence[EndpointKey])
     if not endpoints:
         return 0
     with site.journal.transaction():
-        site.journal.write_endpoints(endpoints, "detaching")
-    finish_detach(site, found, endpoints)
+        site.journal.set_phase([endpoint.key for endpoint in endpoints], "detaching")
+    finish_detach(site, endpoints)
     return len(endpoints)
 
 
-def finish_detach(site: Site, found: Foundation, endpoints: Sequence[Endpoint]) -> None:
+def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """What `detach_endpoints` does after its journal entry; also what recovers a detach that was killed."""
     close_endpoints(site, endpoints)
     failures: list[Exception] = []
     for endpoint in endpoints:
         try:
-            site.links.retire(port_plan(found, endpoint), endpoint.host_link)
             if endpoint.owns_netns:
                 site.namespaces.remove(endpoint.netns)
         except (CellwallError, OSError) as error:
@@ -63,13 +63,13 @@ def vanished(site: Site, endpoint: Endpoint) -> bool:
     return link is None or link.index != endpoint.host_index
 
 
-def evict_vanished(site: Site, found: Foundation, key: EndpointKey) -> bool:
+def evict_vanished(site: Site, key: EndpointKey) -> bool:
     """Detach an endpoint that nobody detached although its sandbox is gone; False where it is alive. Called where a
     live request would otherwise lose to a dead holder."""
     row = site.journal.endpoint(key)
     if row is None or not vanished(site, row[0]):
         return False
-    return detach_endpoints(site, found, [key]) == 1
+    return detach_endpoints(site, [key]) == 1
 
 
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:

@@ -1,24 +1,49 @@
 """Draining leases: an address is free again when its link is gone and its flows are purged.
 
 Until then nothing depends on it: a flow that a former endpoint's policy version decided is dropped by the orphan
-rule, whoever holds the address. Purging is what gives clients of a re-published port a fresh start. It scans the
-conntrack table once per policy version, and deleting links takes the kernel tens of milliseconds, so both wait until
-enough has gathered, or somebody needs the addresses.
+rule, whoever holds the address. Purging is what gives clients of a re-published port a fresh start.
+
+A detach leaves three kinds of work behind, each the dearer: its link is shut and put into the reaper group by the next
+operation; once enough has gathered, or somebody needs the addresses, retired links are deleted by group, which takes
+the kernel tens of milliseconds, and flows are purged, which walks the conntrack table once per block of policy
+versions.
 """
 
+from cellwall.engine.detach import port_plan
 from cellwall.engine.site import Site
 
-_WORTH_A_PURGE = 32
-_WORTH_A_REAP = 64
+_GATHERED = 128
+"""Draining leases that are worth collecting; one operation in as many pays for it."""
 
 
-def collect_drained(site: Site, *, everything: bool = False) -> int:
-    """Free what has drained; returns how many addresses came free. `everything`: now, whatever it costs."""
+def settle_closed(site: Site) -> None:
+    """What detaches left behind and cannot wait any longer; the caller holds the writer lock."""
+    retire_closed(site)
+    if len(site.journal.draining_addresses()) >= _GATHERED:
+        collect_drained(site)
+
+
+def retire_closed(site: Site) -> None:
+    """Shut the links of closed endpoints and put them into the reaper group. Nothing passes them since the detach,
+    but that was the rules alone; from here on it holds without any rule."""
+    closed = site.journal.unretired()
+    found = site.foundation() if closed else None
+    if found is None:
+        return
+    for endpoint in closed:
+        site.links.retire(port_plan(found, endpoint), endpoint.host_link)
+    with site.journal.transaction():
+        site.journal.mark_retired(endpoint.address4 for endpoint in closed)
+
+
+def collect_drained(site: Site) -> int:
+    """Delete retired links and free the addresses of those that are gone, now, whatever it costs; returns how many
+    came free."""
+    retire_closed(site)
     draining = site.journal.draining()
-    if not everything and len(draining) < _WORTH_A_PURGE:
+    if not draining:
         return 0
-    if everything or len(draining) >= _WORTH_A_REAP:
-        site.links.reap()
+    site.links.reap()
     gone = [
         endpoint
         for endpoint in draining

@@ -20,13 +20,13 @@ _KEPT_GENERATIONS = 64
 """How many former policy versions a flow may be idle through and still be judged anew instead of dropped."""
 
 
-def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBinding) -> Endpoint:
+def expose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
     """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)
-    refuse_bound(site, found, binding)
+    refuse_bound(site, binding)
     _refuse_foreign_family(endpoint, binding)
     return _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
 

@@ -26,14 +26,14 @@ def reconcile(site: Site) -> Reconciled:
     assert found is not None
     if report.changed and not repaired and before is not None:
         repaired.append("the foundation was not as configured")
-    repaired += recover(site, found)
+    repaired += recover(site)
     repaired += repair_elements(site)
     gone = [endpoint for endpoint in site.journal.endpoints("attached") if vanished(site, endpoint)]
-    detach_endpoints(site, found, [endpoint.key for endpoint in gone])
+    detach_endpoints(site, [endpoint.key for endpoint in gone])
     repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in gone]
     repaired += _repair_ports(site, found)
     repaired += _delete_orphans(site)
-    collect_drained(site, everything=True)
+    collect_drained(site)
     return Reconciled(tuple(repaired))
 
 

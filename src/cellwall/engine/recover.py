@@ -7,11 +7,11 @@ a dead process cannot say which of its elements it had added.
 
 from cellwall.engine.detach import finish_detach
 from cellwall.engine.elements import repair_elements
-from cellwall.engine.site import Foundation, Site
+from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
 
 
-def recover(site: Site, found: Foundation) -> tuple[str, ...]:
+def recover(site: Site) -> tuple[str, ...]:
     """Finish what others left; the caller holds the writer lock. What was repaired, a line each."""
     if not site.journal.unfinished() and site.journal.get("pending") is None:
         return ()
@@ -21,7 +21,7 @@ def recover(site: Site, found: Foundation) -> tuple[str, ...]:
         _take_back(site, endpoint)
     closing = site.journal.endpoints("detaching")
     if closing:
-        finish_detach(site, found, closing)
+        finish_detach(site, closing)
     with site.journal.transaction():
         site.journal.drop("pending")
     return (

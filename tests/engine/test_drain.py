@@ -1,0 +1,123 @@
+"""What a detach leaves for later: closed from its return on, and cleaned up by whoever comes next."""
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from cellwall.api import AttachRequest, EndpointKey, Wall
+from cellwall.engine.attach import MAX_BRIDGE_PORTS
+from cellwall.engine.contracts import ObservedLink
+from cellwall.lab import connect
+from cellwall.model.addresses import mac_text
+from cellwall.names import REAPER_GROUP
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def far_services(node_lab: World) -> None:
+    node_lab.lab.internet.serve(tcp=[80], udp=[80])
+
+
+def host_link(world: World, sandbox: Sandbox) -> ObservedLink | None:
+    return world.wall._site.links.find(sandbox.endpoint.host_link)
+
+
+def assert_retired(link: ObservedLink | None) -> None:
+    assert link is None or (not link.up and link.group == REAPER_GROUP)
+
+
+def test_nothing_passes_a_closed_endpoint_whose_link_still_stands(node_lab: World) -> None:
+    """Out with the frames that passed a moment ago, and in with the node's own; the neighbour's are the sentinel."""
+    leaving, staying = node_lab.attach("leaving"), node_lab.attach("staying")
+    endpoint = leaving.endpoint
+    ether = Ether(src=mac_text(endpoint.mac), dst="02:00:00:00:00:01")
+
+    def frames(token: bytes) -> list[bytes]:
+        upper = UDP(sport=7, dport=80) / Raw(token)
+        return [
+            bytes(ether / IP(src=str(endpoint.address4), dst=PUBLIC4) / upper),
+            bytes(ether / IPv6(src=str(endpoint.address6), dst=PUBLIC6) / upper),
+        ]
+
+    before, after, sentinel = (node_lab.token(name) for name in ("before", "after", "sentinel"))
+    with (
+        node_lab.lab.internet.capture("eth0", outgoing=False) as wire,
+        leaving.host.capture("eth0", outgoing=False) as inside,
+    ):
+        leaving.host.inject("eth0", frames(before))
+        assert connect(staying.host, PUBLIC4, 80, udp=True, payload=sentinel + b"1").kind == "answer"
+        passed = {frame[12:14] for frame in wire.read_until(sentinel + b"1") if before in frame}
+        assert passed == {b"\x08\x00", b"\x86\xdd"}
+        node_lab.detach(leaving)
+        link = host_link(node_lab, leaving)
+        assert link is not None and link.up, "the link is down already: this test shows nothing about the rules"
+        inside.drain()
+        leaving.host.inject("eth0", frames(after))
+        for address in (str(endpoint.address4), str(endpoint.address6)):
+            connect(node_lab.lab.node, address, 80, udp=True, payload=after, timeout=0.05)
+        assert connect(staying.host, PUBLIC4, 80, udp=True, payload=sentinel + b"2").kind == "answer"
+        assert not [frame for frame in wire.read_until(sentinel + b"2") if after in frame]
+        assert not [frame for frame in inside.drain() if after in frame]
+
+
+def test_the_next_operation_shuts_the_link_of_a_closed_endpoint(node_lab: World) -> None:
+    leaving = node_lab.attach("leaving")
+    node_lab.detach(leaving)
+    with Wall.open(root=node_lab.lab.root, settings=node_lab.wall.settings) as other:
+        other.attach("next-one")  # by anybody
+        assert_retired(host_link(node_lab, leaving))
+        other.detach("next-one")
+
+
+def test_closing_the_wall_shuts_the_links_that_its_detaches_left(node_lab: World) -> None:
+    leaving = node_lab.attach("leaving")
+    with Wall.open(root=node_lab.lab.root, settings=node_lab.wall.settings) as other:
+        other.detach(leaving.name)
+    assert_retired(host_link(node_lab, leaving))
+    assert node_lab.wall.status().drift == ()
+
+
+def test_a_sandbox_that_stays_is_attached_again_at_once(node_lab: World) -> None:
+    sandbox = node_lab.attach("again")
+    for _ in range(3):
+        node_lab.detach(sandbox)
+        node_lab.wall.attach(sandbox.name, netns=sandbox.host.netns)
+        assert_connection(sandbox.host, PUBLIC4, 80)
+        assert_connection(sandbox.host, PUBLIC6, 80)
+
+
+def test_addresses_of_sandboxes_that_stay_come_free_without_reconcile() -> None:
+    """Churn in namespaces that nobody deletes: neither links nor leases grow with the number of attachments."""
+    with open_world() as world:
+        hosts = [world.host(f"stays-{number}") for number in range(4)]
+        for turn in range(100):
+            host = hosts[turn % len(hosts)]
+            world.wall.attach(f"turn-{turn}", netns=host.netns)
+            world.wall.detach(f"turn-{turn}")
+        for turn in range(60):
+            world.wall.attach(f"own-{turn}")
+            world.wall.detach(f"own-{turn}")
+        assert world.wall.status().pending <= 128
+        assert len(world.wall._site.links.observe()) <= 150
+        assert world.wall.status().drift == ()
+
+
+@pytest.mark.slow
+def test_retired_links_do_not_keep_a_bridge_from_its_last_port() -> None:
+    """A retired link is a port of the bridge until it is deleted, and a bridge has 1,023."""
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80])
+        wall = world.wall
+        hosts = world.lab.sandboxes([f"many-{number}" for number in range(MAX_BRIDGE_PORTS)])
+        requests = [AttachRequest(host.name, netns=str(host.netns)) for host in hosts]
+        wall.attach_many(requests)
+        replaced = requests[:40]
+        wall.detach_many([EndpointKey(request.container_id, request.ifname) for request in replaced])
+        wall.attach_many(replaced)
+        assert_connection(hosts[0], PUBLIC4, 80)
+        assert_connection(hosts[-1], PUBLIC6, 80)
+        assert wall.status().drift == ()
