@@ -5,7 +5,8 @@ from cellwall.attack.probe import Probe
 
 def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
-    from cellwall.attack.rows import floor, layer2, neighbours, sources, tables
+    from cellwall.attack.rows import floor, layer2, neighbours, node, sources, tables
 
-    probes = (*layer2.PROBES, *neighbours.PROBES, *tables.PROBES, *sources.PROBES, *floor.PROBES)
+    modules = (layer2, neighbours, tables, sources, floor, node)
+    probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))

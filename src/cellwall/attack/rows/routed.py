@@ -7,12 +7,24 @@ from cellwall.attack.frames import frame
 from cellwall.attack.probe import Layer, Place, Shot, Volley
 from cellwall.attack.rows.shapes import Shots
 from cellwall.attack.world import World
+from cellwall.lab import addresses as at
 
 PUBLIC = {4: "151.101.1.69", 6: "2a04:4e42::1"}
 """A destination that every sandbox may reach."""
 
 Body = Callable[[World, bytes], Any]
 """An IP packet, or a list of several, as scapy has them or as bytes."""
+
+Choose = Callable[[World], str]
+"""An address or a MAC of this world."""
+
+OUTSIDE: dict[Place, dict[int, str]] = {
+    "lan": {4: at.LAN4, 6: at.LAN6},
+    "internet": {4: at.PUBLIC4[2], 6: at.PUBLIC6[2]},
+    "infra": {4: at.INFRA4, 6: at.INFRA6},
+    "other": {4: at.OTHER4, 6: at.OTHER6},
+}
+"""Who is around the node, by family."""
 
 _NODE_LINKS: dict[Place, str] = {"lan": "eth0", "internet": "eth0", "infra": "eth1", "other": "br-other"}
 
@@ -41,7 +53,7 @@ def volley(
     )
 
 
-def by_gateway(body: Body, *, mac: Callable[[World], str] | None = None, origin: Place = "attacker") -> Shots:
+def by_gateway(body: Body, *, mac: Choose | None = None, origin: Place = "attacker") -> Shots:
     """Packets of the attacker's to the gateway's MAC; `mac`: the frame's source where it is not the sender's own."""
 
     def shots(w: World, token: bytes) -> Sequence[Shot]:

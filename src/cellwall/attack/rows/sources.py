@@ -5,13 +5,12 @@ from typing import Any
 
 from cellwall.attack.frames import packet
 from cellwall.attack.probe import Layer, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC, Body, by_gateway, volley
+from cellwall.attack.rows.routed import PUBLIC, Body, Choose, by_gateway, volley
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
 _MARTIAN = "the kernel takes no packet from an address of its own, nor from one that is no host's"
-_Choose = Callable[[World], str]
 
 
 def _unpinned(family: int) -> frozenset[Layer]:
@@ -20,14 +19,14 @@ def _unpinned(family: int) -> frozenset[Layer]:
     return layers("PIN", "RAW") if family == 4 else layers("PIN")
 
 
-def _claims(family: int) -> Iterator[tuple[str, _Choose, frozenset[Layer], str]]:
+def _claims(family: int) -> Iterator[tuple[str, Choose, frozenset[Layer], str]]:
     """Name, source address, what stops it on the way out, and why the kernel itself does."""
     v6 = family == 6
     somebodys = _unpinned(family)
     nobodys = somebodys | layers("FWD")  # an address that is nobody's has no policy version
     outside = nobodys if v6 else nobodys | layers("SYS")  # rp_filter exists for IPv4 only
 
-    def given(four: str, six: str) -> _Choose:
+    def given(four: str, six: str) -> Choose:
         return lambda w: six if v6 else four
 
     yield "victim", lambda w: w.victim.ip(family), somebodys, ""
@@ -70,7 +69,7 @@ def _out() -> Iterator[Probe]:
                 )
 
 
-def _packet(source: _Choose, family: int, protocol: str, target: Callable[[World, int], str]) -> Body:
+def _packet(source: Choose, family: int, protocol: str, target: Callable[[World, int], str]) -> Body:
     def body(w: World, token: bytes) -> Any:
         return packet(source(w), target(w, family), protocol, token, dport=9010)
 
@@ -107,7 +106,7 @@ def _elsewhere() -> Iterator[Probe]:
 
 def _frames_of_others() -> Iterator[Probe]:
     """A MAC that is not the port's, whatever the address."""
-    macs: dict[str, _Choose] = {
+    macs: dict[str, Choose] = {
         "victims": lambda w: w.victim.mac,
         "random": lambda w: "02:f0:0d:00:00:09",
         "gateways": lambda w: w.gateway.mac,
@@ -126,7 +125,7 @@ def _frames_of_others() -> Iterator[Probe]:
                 )
 
 
-def _addresses(family: int) -> Iterator[tuple[str, _Choose]]:
+def _addresses(family: int) -> Iterator[tuple[str, Choose]]:
     yield "own", lambda w: w.attacker.ip(family)
     yield "victims", lambda w: w.victim.ip(family)
 
