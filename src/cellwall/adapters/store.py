@@ -38,7 +38,10 @@ CREATE TABLE bindings (
 );
 CREATE INDEX bound ON bindings (protocol, first, last);
 CREATE INDEX bindings_of ON bindings (container_id, ifname);
-CREATE TABLE draining (address4 INTEGER PRIMARY KEY, host_link TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
+CREATE TABLE draining (
+    address4 INTEGER PRIMARY KEY, host_link TEXT NOT NULL UNIQUE, body BLOB NOT NULL, retired INTEGER NOT NULL
+);
+CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
 """
 
 
@@ -212,6 +215,13 @@ class Store:
         except sqlite3.IntegrityError as error:
             raise Conflict(f"container id: {row[0]}/{row[1]}: shares what is unique with another: {error}") from error
 
+    def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None:
+        """Change the phase of endpoints that are on record, and nothing else of them."""
+        self._db.executemany(
+            "UPDATE endpoints SET phase = ? WHERE container_id = ? AND ifname = ?",
+            [(phase, key.container_id, key.ifname) for key in keys],
+        )
+
     def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None:
         """Remove endpoints and their bindings; tolerates absence."""
         for key in keys:
@@ -234,14 +244,14 @@ class Store:
 
     # -------------------------------------------------------------- leases
 
-    def leased(self) -> list[IPv4Address]:
-        """The addresses of all endpoints."""
-        return [IPv4Address(row[0]) for row in self._db.execute("SELECT address4 FROM endpoints")]
+    def leased(self) -> list[int]:
+        """The addresses of all endpoints, as numbers: every attach reads all of them."""
+        return [row[0] for row in self._db.execute("SELECT address4 FROM endpoints")]
 
     def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
-        """Released addresses that the kernel may still know."""
+        """Released addresses that the kernel may still know; their links are not retired yet."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO draining VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO draining VALUES (?, ?, ?, 0)",
             [(int(endpoint.address4), endpoint.host_link, encode_endpoint(endpoint)) for endpoint in endpoints],
         )
 
@@ -249,9 +259,18 @@ class Store:
         """The former endpoints whose addresses drain."""
         return tuple(decode_endpoint(row[0]) for row in self._db.execute("SELECT body FROM draining ORDER BY rowid"))
 
-    def draining_addresses(self) -> list[IPv4Address]:
-        """Only their addresses: what a lease needs."""
-        return [IPv4Address(row[0]) for row in self._db.execute("SELECT address4 FROM draining")]
+    def draining_addresses(self) -> list[int]:
+        """Only their addresses, as numbers: what a lease needs."""
+        return [row[0] for row in self._db.execute("SELECT address4 FROM draining")]
+
+    def unretired(self) -> tuple[Endpoint, ...]:
+        """The former endpoints whose links nobody has retired yet."""
+        rows = self._db.execute("SELECT body FROM draining WHERE NOT retired")
+        return tuple(decode_endpoint(row[0]) for row in rows)
+
+    def mark_retired(self, addresses: Iterable[IPv4Address]) -> None:
+        """The links of these former endpoints are retired."""
+        self._db.executemany("UPDATE draining SET retired = 1 WHERE address4 = ?", [(int(a),) for a in addresses])
 
     def delete_draining(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free."""
