@@ -98,10 +98,12 @@ class Wall:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
         from cellwall.engine.drain import collect_drained
         from cellwall.engine.foundation import remove_foundation
+        from cellwall.engine.orphans import delete_orphans
 
         with self._writing():
             self._detach_all(force)
             collect_drained(self._site)
+            delete_orphans(self._site)
             remove_foundation(self._site)
 
     def uninstall(self, *, force: bool = False) -> None:
@@ -277,10 +279,7 @@ class Wall:
 
             ensure_forms(self._site, found, bindings)
             found = self._foundation()
-        if self._site.journal.unfinished() or self._site.journal.get("pending") is not None:
-            from cellwall.engine.recover import recover
-
-            recover(self._site)
+        self._finish_interrupted()
         settle_closed(self._site)
         self._closed_some = False
         return found
@@ -293,6 +292,13 @@ class Wall:
             self._ready()
         else:
             self._load_schema(found)
+            self._finish_interrupted()
+
+    def _finish_interrupted(self) -> None:
+        if self._site.journal.unfinished() or self._site.journal.get("pending") is not None:
+            from cellwall.engine.recover import recover
+
+            recover(self._site)
 
     def _foundation(self) -> Foundation:
         found = self._site.foundation()
@@ -321,14 +327,14 @@ class Wall:
         return tuple(lines)
 
     def _detach_all(self, force: bool) -> None:
-        endpoints = self._site.journal.endpoints()
-        if not endpoints:
+        if not self._site.journal.count():
             return
-        if not force:
-            raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
         from cellwall.engine.detach import detach_endpoints
 
         self._laid()
+        endpoints = self._site.journal.endpoints()
+        if endpoints and not force:
+            raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
         detach_endpoints(self._site, [endpoint.key for endpoint in endpoints])
 
     def _retire_closed(self) -> None:

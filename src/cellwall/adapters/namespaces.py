@@ -57,6 +57,12 @@ class ProcNamespaces:
             _libc().umount2(os.fsencode(path), _MNT_DETACH)
             os.unlink(path)
 
+    def kept(self, directory: str) -> list[str]:
+        try:
+            return sorted(entry.path for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
 
 def _libc() -> "CDLL":
     from ctypes import CDLL

@@ -190,6 +190,9 @@ class Namespaces(Protocol):
     def remove(self, path: str) -> None:
         """Unmount and unlink; the kernel takes its links with it. Tolerates absence."""
 
+    def kept(self, directory: str) -> list[str]:
+        """The paths of everything that `create` left in a directory, half made or whole; none where it is missing."""
+
 
 class Lock(Protocol):
     """The writer lock of one node: over journal, kernel and commit."""

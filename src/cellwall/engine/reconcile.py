@@ -9,12 +9,12 @@ from cellwall.engine.detach import detach_endpoints, port_plan, vanished
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.orphans import delete_orphans, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint
-from cellwall.names import REAPER_GROUP
 
 
 def reconcile(site: Site) -> Reconciled:
@@ -32,7 +32,7 @@ def reconcile(site: Site) -> Reconciled:
     detach_endpoints(site, [endpoint.key for endpoint in gone])
     repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in gone]
     repaired += _repair_ports(site, found)
-    repaired += _delete_orphans(site)
+    repaired += delete_orphans(site)
     collect_drained(site)
     return Reconciled(tuple(repaired))
 
@@ -52,7 +52,8 @@ def status(site: Site) -> Status:
         links = {link.name: link for link in site.links.observe()}
         for endpoint in site.journal.endpoints("attached"):
             drift += port_drift(found, endpoint, links.get(endpoint.host_link))
-        drift += [f"unknown link {link.name}" for link in _orphans(site, links)]
+        drift += [f"unknown link {link.name}" for link in orphaned_links(site, links.values())]
+    drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
         drift.append("an operation was interrupted")
     return Status(
@@ -97,21 +98,3 @@ def _repair_ports(site: Site, found: Foundation) -> list[str]:
             site.links.open_port(endpoint.host_index)
         repaired += wrong
     return repaired
-
-
-def _orphans(site: Site, links: dict[str, ObservedLink]) -> list[ObservedLink]:
-    """Links with our prefix that nobody knows. Whatever they are, they pass nothing; waiting ones are no orphans."""
-    known = {endpoint.host_link for endpoint in (*site.journal.endpoints(), *site.journal.draining())}
-    prefix = site.settings.network.veth_prefix
-    return [
-        link
-        for link in links.values()
-        if link.name.startswith(prefix) and link.name not in known and link.group != REAPER_GROUP
-    ]
-
-
-def _delete_orphans(site: Site) -> list[str]:
-    orphans = _orphans(site, {link.name: link for link in site.links.observe()})
-    for link in orphans:
-        site.links.delete(link)
-    return [f"deleted the unknown link {link.name}" for link in orphans]

@@ -5,7 +5,9 @@ A row in phase `attaching` is taken back (its process never told anybody that it
 a dead process cannot say which of its elements it had added.
 """
 
-from cellwall.engine.detach import finish_detach
+import msgspec
+
+from cellwall.engine.detach import finish_detach, port_plan
 from cellwall.engine.elements import repair_elements
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
@@ -32,8 +34,13 @@ def recover(site: Site) -> tuple[str, ...]:
 
 
 def _take_back(site: Site, endpoint: Endpoint) -> None:
-    """The link by name: its index was never written down. It is not draining, so it is deleted at once."""
+    """The link by name: its index was never written down. It is not draining, so it is deleted at once. What the bridge
+    knows of its addresses outlives it, and is what `retire` is for."""
     link = site.links.find(endpoint.host_link)
+    found = site.foundation()
+    if found is not None:
+        index = 0 if link is None else link.index
+        site.links.retire(port_plan(found, msgspec.structs.replace(endpoint, host_index=index)), endpoint.host_link)
     if link is not None:
         site.links.delete(link)
     if endpoint.owns_netns:

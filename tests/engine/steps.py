@@ -1,0 +1,129 @@
+"""An operation, ended or disturbed at its n-th step.
+
+The steps are the calls that the engine makes to its adapters, the journal and the lock among them. Nothing in the
+product knows about that: the adapters of one wall are wrapped, and count.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.errors import KernelError
+from world import World, rewired
+
+ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
+Operation = Callable[[Wall], object]
+
+
+class Stepped:
+    """An adapter every call of which is a step."""
+
+    def __init__(self, adapter: Any, step: Callable[[], None]) -> None:
+        object.__setattr__(self, "_adapter", adapter)
+        object.__setattr__(self, "_step", step)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._adapter, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._step()
+            return found(*args, **kwargs)
+
+        return call
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._adapter, name, value)
+
+    def __enter__(self) -> Any:
+        self._step()
+        return self._adapter.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._step()
+        finally:
+            self._adapter.__exit__(*exception)
+
+
+def stepped(wall: Wall, step: Callable[[], None], **changes: object) -> Wall:
+    """The same node through adapters that call `step` before each call of theirs."""
+    site = msgspec.structs.replace(wall._site, **changes)
+    return rewired(wall, **changes, **{name: Stepped(getattr(site, name), step) for name in ADAPTERS})
+
+
+class _Doom:
+    """Counts the calls of one process, and ends it by SIGKILL before the n-th."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fault:
+    """Counts the calls of one operation, and fails the n-th, as a kernel does that has no memory."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KernelError(12, "the step that was to fail")
+
+    @property
+    def happened(self) -> bool:
+        return self._left <= 0
+
+
+def killed_at(world: World, operation: Operation, step: int, **changes: object) -> bool:
+    """Do `operation` in a child process that is killed before its n-th call; False where it got through."""
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+            operation(stepped(wall, _Doom(step), **changes))
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0, "the operation failed"
+    return False
+
+
+def every_step(world: World, operation: Operation, *, at_most: int = 400, **changes: object) -> Iterator[int]:
+    """Crash at each step, the number of which is given; 0 when it got through. The caller repairs and checks in
+    between."""
+    for step in range(1, at_most):
+        if not killed_at(world, operation, step, **changes):
+            yield 0
+            return
+        yield step
+    raise AssertionError("the operation has no end")
+
+
+@contextmanager
+def reopened(world: World) -> Iterator[Wall]:
+    """As a process that starts after the crash sees the node."""
+    with Wall.open(root=world.lab.root, settings=world.wall.settings) as wall:
+        yield wall
+
+
+def assert_converged(wall: Wall) -> None:
+    status = wall.status()
+    assert status.drift == ()
+    assert wall.reconcile().repaired == ()
