@@ -16,6 +16,7 @@ import msgspec
 
 from cellwall import __version__
 from cellwall.attack.catalogue import CATALOGUE
+from cellwall.attack.comparison import comparison
 from cellwall.attack.functional import Done, work
 from cellwall.attack.live import gentle, live_world
 from cellwall.attack.peers import PEERS, peer_stage, peer_version
@@ -25,6 +26,7 @@ from cellwall.attack.report import Report, document, not_covered, render, render
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import Stage, WalledStage, walled_stage
 from cellwall.attack.suite import assault, control
+from cellwall.attack.threats import threats
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.lab.ending import ended_by_signals
 
@@ -38,11 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.list:
         _print_list(probes, json=chosen.json)
         return 0
-    if chosen.controls and (chosen.here or chosen.against != WALLED):
+    if chosen.table:
+        print(threats(every_probe()), end="")
+        return 0
+    if chosen.controls and (chosen.here or chosen.compare or chosen.against != WALLED):
         raise InvalidSpec("--controls", "", "takes layers of a wall away: in a lab, and of cellwall's")
     if os.geteuid() != 0:
         raise NoPrivilege("the suite sends raw frames and makes network namespaces: it needs root")
     with ended_by_signals():
+        if chosen.compare:
+            reports = [_run_against(name, probes) for name in (WALLED, *PEERS)]
+            print(comparison(probes, reports), end="")
+            return reports[0].status
         report = _run(chosen, probes)
     if chosen.json:
         print(msgspec.json.format(msgspec.json.encode(document(report)), indent=2).decode(), flush=True)
@@ -101,12 +110,15 @@ def attack_here(root: str | None, probes: Sequence[Probe]) -> Report:
 def _run(chosen: argparse.Namespace, probes: Sequence[Probe]) -> Report:
     if chosen.here:
         return attack_here(chosen.root, probes)
-    useful = not chosen.only
-    if chosen.against == WALLED:
+    return _run_against(chosen.against, probes, controls=chosen.controls, useful=not chosen.only)
+
+
+def _run_against(name: str, probes: Sequence[Probe], *, controls: bool = False, useful: bool = True) -> Report:
+    if name == WALLED:
         with walled_stage() as stage:
-            return attack(stage, probes, against=f"cellwall {__version__}", controls=chosen.controls, useful=useful)
-    with peer_stage(chosen.against) as peer:
-        return attack(peer, probes, against=peer_version(chosen.against), useful=useful)
+            return attack(stage, probes, against=f"cellwall {__version__}", controls=controls, useful=useful)
+    with peer_stage(name) as peer:
+        return attack(peer, probes, against=peer_version(name), useful=useful)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         help="these rows or probes",
     )
     parser.add_argument("--list", action="store_true", help="list the probes and the layers that stop them; run none")
+    parser.add_argument("--table", action="store_true", help="print docs/threats.md: attacks, probes, layers, tests")
     parser.add_argument(
         "--controls",
         action="store_true",
@@ -136,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--against", choices=(WALLED, *PEERS), default=WALLED, help="send the same frames against somebody else"
     )
+    where.add_argument("--compare", action="store_true", help="against all of these; print docs/comparison.md")
     where.add_argument(
         "--here",
         action="store_true",
