@@ -87,6 +87,18 @@ def test_policy_version_numbers_never_repeat(tmp_path: Path) -> None:
     assert 0 not in seen
 
 
+def test_policy_versions_of_a_lost_journal_are_not_given_out_again(tmp_path: Path) -> None:
+    """Flows that carry them are open still. Nor are the small numbers that others mark flows with."""
+    first: list[int] = []
+    for number in range(8):
+        store = Store(tmp_path / str(number), "boot-1")
+        with store.transaction():
+            first += store.next_generations(1)
+        store.close()
+    assert len(set(first)) == 8
+    assert all(1 << 29 <= number < 1 << 30 for number in first)
+
+
 def test_another_boot_starts_empty(tmp_path: Path) -> None:
     store = Store(tmp_path, "boot-1")
     with store.transaction():

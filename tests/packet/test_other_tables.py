@@ -66,7 +66,7 @@ def test_a_translation_by_others_to_where_a_tenant_may_go_is_theirs(
 
 
 @BOTH
-@pytest.mark.parametrize("mark", [1, 2, 3, 0x100, 0xFF00, 0x4000, 0x10000, 0xFFFFFFFF])
+@pytest.mark.parametrize("mark", [1, 2, 0x4000])
 def test_a_mark_that_others_put_on_flows_is_no_policy_version(
     node_lab: World, tenant: Sandbox, family: int, mark: int
 ) -> None:

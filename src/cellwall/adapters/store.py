@@ -45,6 +45,12 @@ CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
 """
 
 
+def _first_generation() -> int:
+    """At random, and high: multi-homing and service meshes mark flows with small numbers of their own, and a journal
+    that was lost gave out numbers that open flows still carry."""
+    return (1 << 29) + int.from_bytes(os.urandom(4)) % (1 << 29)
+
+
 class Store:
     """One connection; used by one thread at a time (the writer lock sees to that), whichever it is."""
 
@@ -128,8 +134,8 @@ class Store:
         self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def next_generations(self, count: int) -> range:
-        """`count` policy-version numbers that no flow of this boot can carry. Never 0: an unmarked flow."""
-        first = int(self.get("generation") or b"1")
+        """`count` policy-version numbers that no flow of this boot carries."""
+        first = int(self.get("generation") or _first_generation())
         self.put("generation", str(first + count).encode())
         return range(first, first + count)
 
