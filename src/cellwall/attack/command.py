@@ -25,7 +25,7 @@ from cellwall.attack.removal import Footing
 from cellwall.attack.report import Report, document, not_covered, render, render_list, result_of, stopped_by
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import Stage, WalledStage, walled_stage
-from cellwall.attack.suite import assault, control
+from cellwall.attack.suite import assault, assault_by_row, control
 from cellwall.attack.threats import threats
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.lab.ending import ended_by_signals
@@ -79,7 +79,8 @@ def attack(
     began = time.monotonic()
     done: tuple[Done, ...] = work(stage) if useful else ()
     fitting = [probe for probe in probes if stage.world.applies(probe)]
-    seen = assault(stage.world, fitting)
+    walled = isinstance(stage, WalledStage)
+    seen = assault(stage.world, fitting) if walled else assault_by_row(stage.world, fitting)
     checked = {}
     if controls and isinstance(stage, WalledStage):
         checked = control(stage.world, Footing(stage.wall, stage.lab.node), fitting)

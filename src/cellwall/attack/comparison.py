@@ -16,7 +16,8 @@ _HEAD = """\
 The same frames against what today's hosts give their containers: two containers on one node, the victim with a
 published port, an Internet, a LAN, another interface and another bridge around them. Everybody gets the same
 addresses, and is called the way its users call it, with its defaults. A cell says how many of a row's probes were
-through, and of how many: what a victim or a capture saw, never what the sender was told.
+through, and of how many: what a victim or a capture saw, never what the sender was told. Where attacks succeed they
+spoil the next ones, so what a row left in flows and tables is forgotten before the next.
 
 Left out are probes that the kernel stops whatever anybody does. Some rows are about the program and not about frames;
 they can be asked of cellwall only, and count nowhere else.

@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import msgspec
 
 from cellwall.attack.probe import LAYERS, Episode, Layer, Open, Probe, Volley
 from cellwall.attack.removal import Footing
+from cellwall.attack.rows.shapes import introduce
 from cellwall.attack.world import World
 
 _ONE_VOLLEY = 400
@@ -25,6 +27,27 @@ def assault(world: World, probes: Sequence[Probe]) -> dict[str, str]:
         if isinstance(probe, Episode):
             through[probe.id] = "it was so afterwards" if probe.play(world, probe.token) else ""
     return through
+
+
+def assault_by_row(world: World, probes: Sequence[Probe]) -> dict[str, str]:
+    """Like `assault`, but every row on its own, and nothing left of the one before: where poisoning succeeds, later
+    frames would go astray and count as stopped."""
+    seen: dict[str, str] = {}
+    for _, group in groupby(sorted(probes, key=lambda probe: probe.row), key=lambda probe: probe.row):
+        forget(world)
+        seen |= assault(world, list(group))
+    return seen
+
+
+def forget(world: World) -> None:
+    """Have the node forget every flow, neighbour and forwarding entry of the bridge, and meet the two anew: a packet
+    that waits for an answer to ARP would come after the sentinel."""
+    bridge = world.gateway.bridge
+    world.node.run(["conntrack", "-F"], check=False)
+    world.node.run(["ip", "link", "set", bridge, "type", "bridge", "fdb_flush"])
+    world.node.run(["ip", "neigh", "flush", "dev", bridge])
+    introduce(world, "attacker", world.attacker)
+    introduce(world, "victim", world.victim)
 
 
 class Control(msgspec.Struct, frozen=True):

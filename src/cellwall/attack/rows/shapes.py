@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from cellwall.attack import frames
-from cellwall.attack.probe import Shot
-from cellwall.attack.world import World
+from cellwall.attack.probe import Place, Shot
+from cellwall.attack.world import Seat, World
 
 FAMILIES = (4, 6)
 PROTOCOLS = ("udp", "tcp", "icmp")
@@ -35,10 +35,15 @@ def spanning_tree_root(w: World, token: bytes) -> bool:
 
 def introduce_victim(w: World) -> None:
     """The victim asks for the gateway, as hosts do: without permanent entries that is how the node learns of it."""
-    ask = frames.arp(1, w.victim.mac, w.victim.ip4, "00:00:00:00:00:00", w.gateway.ip4)
-    w.inject("victim", [frames.frame(w.victim.mac, frames.BROADCAST, ask, kind=0x0806)])
+    introduce(w, "victim", w.victim)
+
+
+def introduce(w: World, place: Place, seat: Seat) -> None:
+    """A sandbox asks for the gateway."""
+    ask = frames.arp(1, seat.mac, seat.ip4, "00:00:00:00:00:00", w.gateway.ip4)
+    w.inject(place, [frames.frame(seat.mac, frames.BROADCAST, ask, kind=0x0806)])
     if 6 in w.families:
-        w.inject("victim", [solicitation(w.victim.mac, w.victim.mac, w.victim.ip6, w)])
+        w.inject(place, [solicitation(seat.mac, seat.mac, seat.ip6, w)])
 
 
 def solicitation(outer: str, lladdr: str, source: str, w: World) -> bytes:
