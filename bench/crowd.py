@@ -3,7 +3,7 @@
 Their own attach takes up to a second at this size, so the crowd is made in the way their attaches leave it: as many
 veths on their bridge, as many address files in host-local's pool, and, of the rules, exact copies of what they wrote
 for one real container with other addresses, names and chains, loaded through the same iptables. The containers' ends of
-the veths share one namespace: the node's side, which is what an attach meets, is the same.
+the veths share one namespace, in which nobody speaks: the node's side, which is what an attach meets, is the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,9 @@ _CHAIN_LENGTH = 28  # "CNI-" and 24 digits of a hash: one container's chain
 def add_crowd(lab: Lab, bridge: str, count: int) -> None:
     """`count` veths on `bridge`, up on both ends."""
     crowd = lab.sandbox(f"crowd-{bridge}")
+    # A thousand links that come up within a second would ask each other for duplicates of their addresses: millions
+    # of frames that containers attached over hours never send at once, and that no attach could be measured beside.
+    crowd.run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"])
     links = [
         f"link add veth{number:08x} master {bridge} up type veth peer name e{number} netns {crowd.netns.name}"
         for number in range(count)

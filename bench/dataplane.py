@@ -102,12 +102,12 @@ def _at(
 
 
 def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[tuple[Key, Callable[[], float]]]:
-    """What is asked of one contestant in a round, once its node is full and both families pass."""
+    """What is asked of one contestant in a round. Both families pass before the node is full: a broadcast to 1,000
+    bridge ports fills the queue that its answer needs (net.core.netdev_max_backlog), and a peer's node needs one."""
     contestant.prepare()
     sandbox = contestant.lab.sandbox("sender")
     with contestant.lab.node.enter():
         contestant.attach("sender", sandbox)
-    contestant.populate(population - 1)
     asked: list[tuple[Key, Callable[[], float]]] = []
     for name, family in _FAMILIES.items():
         with Echo(sandbox, family) as echo:
@@ -116,6 +116,7 @@ def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[
         cleanup.callback(load.close)
         asked.append(((contestant.name, "connections", name), load.connections))
         asked.append(((contestant.name, "datagrams", name), load.datagrams))
+    contestant.populate(population - 1)
     return asked
 
 

@@ -36,13 +36,18 @@ class Echo:
 
     def await_reply(self, timeout: float) -> None:
         """Return when a reply has arrived; LabError after `timeout` seconds."""
+        if not self.passes_within(timeout):
+            raise LabError(f"{self._name}: no reply from {self._target[0]} within {timeout:g} s")
+
+    def passes_within(self, timeout: float) -> bool:
+        """Whether a reply arrived within `timeout` seconds; returns when one does."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             with suppress(OSError):  # no address, no route, or no carrier yet
                 self._socket.sendto(self._packet, self._target)
             if self._replied():
-                return
-        raise LabError(f"{self._name}: no reply from {self._target[0]} within {timeout:g} s")
+                return True
+        return False
 
     def _replied(self) -> bool:
         while True:
