@@ -69,10 +69,10 @@ class Wall:
         return _compose(cls, settings, paths)
 
     def close(self) -> None:
-        """Do what detaches left to the next operation, release sockets and journal. Idempotent."""
+        """Delete the links that detaches left behind, release sockets and journal. Idempotent."""
         try:
             if self._closed_some:
-                self._retire_closed()
+                self._delete_closed()
         finally:
             self._close()
 
@@ -337,13 +337,15 @@ class Wall:
             raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
         detach_endpoints(self._site, [endpoint.key for endpoint in endpoints])
 
-    def _retire_closed(self) -> None:
-        """Whatever keeps this from being done now, the next operation of anybody does it."""
+    def _delete_closed(self) -> None:
+        """A front end that ends now leaves a sandbox that stays without its interface: another program may want the
+        name. Whatever keeps this from being done, the next operation of anybody does it."""
         from cellwall.engine.drain import retire_closed
 
         self._closed_some = False
         with suppress(CellwallError, OSError), self._writing():
             retire_closed(self._site)
+            self._site.links.reap()
 
 
 def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:

@@ -52,6 +52,7 @@ def test_del_closes_the_endpoint_and_can_be_repeated(plugin: Plugin, wall: Wall,
     assert connect(box, PUBLIC4[2], 80)
     plugin.delete("web", box=box)
     assert wall.endpoints() == ()
+    assert "eth0" not in box.run(["ip", "-o", "link"]).text
     assert not connect(box, PUBLIC4[2], 80, timeout=0.2)
     plugin.delete("web", box=box)
     plugin.delete("web")

@@ -73,11 +73,13 @@ def test_the_next_operation_shuts_the_link_of_a_closed_endpoint(node_lab: World)
         other.detach("next-one")
 
 
-def test_closing_the_wall_shuts_the_links_that_its_detaches_left(node_lab: World) -> None:
+def test_closing_the_wall_deletes_the_links_that_its_detaches_left(node_lab: World) -> None:
     leaving = node_lab.attach("leaving")
     with Wall.open(root=node_lab.lab.root, settings=node_lab.wall.settings) as other:
         other.detach(leaving.name)
-    assert_retired(host_link(node_lab, leaving))
+        assert "eth0" in leaving.host.run(["ip", "-o", "link"]).text
+    assert host_link(node_lab, leaving) is None
+    assert "eth0" not in leaving.host.run(["ip", "-o", "link"]).text
     assert node_lab.wall.status().drift == ()
 
 
