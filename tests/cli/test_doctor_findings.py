@@ -56,6 +56,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"listeners": (Listener("tcp", "0.0.0.0", 10250),)}, ("error", "node.nat_ports")),
         ({"listeners": (Listener("udp", "::", 29999),)}, ("error", "node.nat_ports")),
         ({"foreign_drops": ("ip filter FORWARD",)}, ("warning", "other rules")),
+        ({"foreign_marks": ("ip mangle PREROUTING",)}, ("warning", "other rules")),
         ({"legacy_tables": ("filter",)}, ("note", "iptables-legacy")),
         ({"sysctls": {"net.ipv4.conf.all.route_localnet": "1"}}, ("warning", "route_localnet")),
         ({"sysctls": {"net.netfilter.nf_conntrack_helper": "1"}}, ("warning", "conntrack helpers")),

@@ -22,6 +22,10 @@ ip -6 addr add 2606:2800:220:1::10/64 dev up0 nodad
 ip route add default via 93.184.216.1 dev up0
 ip -6 route add default via 2606:2800:220:1::1 dev up0
 ip route add 10.9.0.0/20 via 93.184.216.7
+nft 'table ip marks { chain pre { type filter hook prerouting priority 0; iifname "x" ct mark set 0x1; }; }'
+iptables-nft -t mangle -A OUTPUT -j CONNMARK --set-mark 1
+iptables-nft -t mangle -A FORWARD -j CONNMARK --restore-mark
+iptables-nft -t mangle -A INPUT -j MARK --set-mark 1
 nft 'table ip other { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'
 sysctl -qw net.ipv4.ip_local_port_range='20000 40000'
 exec "$0" -c "$1"
@@ -70,6 +74,7 @@ def test_listeners_are_seen_in_both_families_and_protocols(host: Observation) ->
 @pytest.mark.root
 def test_foreign_drop_and_kernel_settings_are_read(host: Observation) -> None:
     assert host.foreign_drops == ("ip other FORWARD",)
+    assert host.foreign_marks == ("ip marks pre", "ip mangle OUTPUT")
     assert host.sysctls["net.ipv4.ip_local_port_range"].split() == ["20000", "40000"]
     assert host.kernel >= (5, 0)
     assert host.nft is not None

@@ -165,6 +165,14 @@ def _foreign_rules(host: Observation, _: Settings) -> Iterator[Finding]:
             "an accept of the wall is not final: sandboxes may have no way in or out",
             "let that program accept what comes from and goes to the bridge",
         )
+    for chain in host.foreign_marks:
+        yield Finding(
+            "warning",
+            "other rules",
+            f"the chain `{chain}` writes marks",
+            "a flow of a sandbox whose conntrack mark others change is dropped: the wall keeps its policy version there",
+            "let that program leave alone what comes from and goes to the bridge",
+        )
     if host.legacy_tables:
         yield Finding(
             "note",

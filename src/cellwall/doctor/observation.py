@@ -29,7 +29,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     `missing_capabilities` of those that the wall needs; `nft` the version of the program, None where there is none;
     `features` maps a feature to "" where it works and to what the kernel said where it does not, and is empty where
-    nothing could be tried; `foreign_drops` are base chains of others that drop by default, as `family table chain`.
+    nothing could be tried; `foreign_drops` are base chains of others that drop by default, `foreign_marks` chains of
+    others that write marks which the wall reads; both as `family table chain`.
     """
 
     kernel: tuple[int, int]
@@ -43,6 +44,7 @@ class Observation(msgspec.Struct, frozen=True):
     routes: tuple[Route, ...] = ()
     listeners: tuple[Listener, ...] = ()
     foreign_drops: tuple[str, ...] = ()
+    foreign_marks: tuple[str, ...] = ()
     legacy_tables: tuple[str, ...] = ()
 
     def default_interface(self, version: int) -> str:

@@ -27,6 +27,10 @@ _NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 _RTF_ADDRCONF = 0x00040000  # linux/ipv6_route.h: the route was learned from a router advertisement
 _TCP_LISTEN = "0A"
 _UDP_UNCONNECTED = "07"
+_TABLE = re.compile(r"table (\S+) (\S+) \{")
+_CHAIN = re.compile(r"\tchain (\S+) \{")
+_FLOW_MARK = re.compile(r"\bct mark set\b|xt target \"CONNMARK\"")
+_PACKET_MARK = re.compile(r"\bmeta mark set\b|xt target \"MARK\"")
 _NATIVE: Literal["little", "big"] = sys.byteorder
 
 
@@ -48,6 +52,7 @@ def observe(settings: Settings) -> Observation:
         routes=routes,
         listeners=tuple(_listeners()),
         foreign_drops=_foreign_drops() if usable else (),
+        foreign_marks=_foreign_marks() if usable else (),
         legacy_tables=tuple(_text(_NET / "ip_tables_names").split()),
     )
 
@@ -155,3 +160,24 @@ def _foreign_drops() -> tuple[str, ...]:
         for chain in chains
         if chain.get("policy") == "drop" and chain.get("hook") == "forward" and chain["table"] != names.TABLE
     )
+
+
+def _foreign_marks() -> tuple[str, ...]:
+    """Chains of other tables that write the conntrack mark, and bridge chains that write the packet mark: elsewhere
+    that one has been read already."""
+    try:
+        listing = process.run(["nft", "--stateless", "list", "ruleset"], timeout=20).text
+    except CellwallError:
+        return ()
+    found: dict[str, None] = {}
+    family = table = chain = ""
+    for line in listing.splitlines():
+        if opened := _TABLE.match(line):
+            family, table = opened.groups()
+        elif opened := _CHAIN.match(line):
+            chain = opened[1]
+        elif table not in (names.TABLE, names.SPARE_TABLE) and (
+            _FLOW_MARK.search(line) or (family == "bridge" and _PACKET_MARK.search(line))
+        ):
+            found[f"{family} {table} {chain}"] = None
+    return tuple(found)
