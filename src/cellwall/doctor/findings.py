@@ -170,7 +170,7 @@ def _foreign_rules(host: Observation, _: Settings) -> Iterator[Finding]:
             "warning",
             "other rules",
             f"the chain `{chain}` writes marks",
-            "a flow of a sandbox whose conntrack mark others change is dropped: the wall keeps its policy version there",
+            "a sandbox's flow whose conntrack mark others change is dropped: it is the wall's policy version",
             "let that program leave alone what comes from and goes to the bridge",
         )
     if host.legacy_tables:
