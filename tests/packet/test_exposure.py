@@ -188,6 +188,29 @@ def test_a_range_with_sources(node_lab: World, web: Sandbox, family: int) -> Non
 
 
 @BOTH
+@pytest.mark.parametrize("bound", [False, True], ids=["any address", "one address"])
+def test_client_networks_of_a_range_may_lie_within_each_other(
+    node_lab: World, web: Sandbox, family: int, bound: bool
+) -> None:
+    lan, length = ip_network(LAN[family]), 28 if family == 4 else 120
+    around = lan.supernet(new_prefix=length)
+    bind = ip_address(NODE[family]) if bound else None
+    binding = PortBinding("tcp", 9000, 9000, host_port_last=9010, bind=bind, sources=(around, lan, lan))
+    node_lab.wall.expose(web.name, binding)
+    assert node_lab.wall.status().drift == ()
+    assert_connection(node_lab.lab.lan, NODE[family], 9003)
+    node_lab.wall.unexpose(web.name, binding)
+    only = msgspec.structs.replace(binding, sources=(lan,))
+    node_lab.wall.expose(web.name, only)
+    assert node_lab.wall.status().drift == ()
+    assert node_lab.wall.reconcile().repaired == ()
+    assert_connection(node_lab.lab.lan, NODE[family], 9003)
+    assert_no_connection(node_lab.lab.internet, NODE[family], 9003)
+    node_lab.wall.unexpose(web.name, only)
+    assert node_lab.wall.status().drift == ()
+
+
+@BOTH
 @TRANSPORTS
 def test_no_tenant_reaches_a_published_port(
     node_lab: World, web: Sandbox, other_tenant: Sandbox, family: int, udp: bool

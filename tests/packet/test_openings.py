@@ -51,6 +51,23 @@ def test_an_exception_opens_exactly_its_address_protocol_and_port(tenant: Sandbo
     assert_no_connection(tenant.host, beside, 53, udp=True)
 
 
+@BOTH
+def test_an_exception_opens_what_its_address_is_translated_to(opened: World, tenant: Sandbox, family: int) -> None:
+    """The resolver of a cluster: a service address in front of servers that nobody can list."""
+    ip, server = ("ip", "10.9.9.9") if family == 4 else ("ip6", "fc00:9::53")
+    inside = {4: "100.64.0.9", 6: "fec0::9"}[family]
+    rules = f"{ip} daddr {OPENED[family]} dnat {ip} to {inside}; {ip} daddr {server} dnat {ip} to {inside}"
+    text = f"table inet other {{ chain c {{ type nat hook prerouting priority dstnat; {rules}; }}; }}"
+    opened.lab.node.run(["nft", "-f", "-"], input=text.encode())
+    try:
+        assert assert_connection(tenant.host, OPENED[family], 53, udp=True).startswith(b"internet ")
+        assert_no_connection(tenant.host, OPENED[family], 80)
+        assert_no_connection(tenant.host, server, 53, udp=True)
+        assert_no_connection(tenant.host, inside, 53, udp=True)
+    finally:
+        opened.lab.node.run(["nft", "delete", "table", "inet", "other"])
+
+
 def test_an_exception_of_one_protocol_opens_not_the_other(tenant: Sandbox) -> None:
     assert assert_connection(tenant.host, "169.254.169.254", 53, udp=True)
     assert connect(tenant.host, "169.254.169.254", 53).kind == "refused"

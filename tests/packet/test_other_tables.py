@@ -29,13 +29,13 @@ def tenant(node_lab: World) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def other_table(world: World, hook: str, rule: str) -> Iterator[None]:
-    text = f"table inet other {{ chain c {{ type {hook}; policy accept; {rule}; }}; }}"
+def other_table(world: World, hook: str, rule: str, *, family: str = "inet") -> Iterator[None]:
+    text = f"table {family} other {{ chain c {{ type {hook}; policy accept; {rule}; }}; }}"
     world.lab.node.run(["nft", "-f", "-"], input=text.encode())
     try:
         yield
     finally:
-        world.lab.node.run(["nft", "delete", "table", "inet", "other"])
+        world.lab.node.run(["nft", "delete", "table", family, "other"])
 
 
 def translation(family: int, target: str) -> str:
@@ -75,6 +75,36 @@ def test_a_mark_that_others_put_on_flows_is_no_policy_version(
         for pair in FORBIDDEN.values():
             assert_no_connection(tenant.host, pair[family == 6], 80)
             assert connect(tenant.host, pair[family == 6], 80, udp=True, payload=b"?", timeout=0.2).kind != "answer"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("table", "hook", "rule"),
+    [
+        ("inet", "filter hook prerouting priority -301", "notrack"),
+        ("bridge", "filter hook prerouting priority -400", "meta mark set 0x4"),
+        ("inet", "filter hook prerouting priority -190", "ct mark set 0x4"),
+    ],
+    ids=["NOTRACK", "packet mark", "conntrack mark"],
+)
+def test_what_others_take_away_from_a_packet_closes(
+    node_lab: World, tenant: Sandbox, family: int, table: str, hook: str, rule: str
+) -> None:
+    assert_connection(tenant.host, public(family), 80)
+    with other_table(node_lab, hook, rule, family=table):
+        for address in (public(family), *(pair[family == 6] for pair in FORBIDDEN.values())):
+            assert_no_connection(tenant.host, address, 80)
+    assert_connection(tenant.host, public(family), 80)
+
+
+@BOTH
+def test_what_others_accept_is_not_accepted(node_lab: World, tenant: Sandbox, family: int) -> None:
+    with (
+        other_table(node_lab, "filter hook forward priority -500", "accept"),
+        other_table(node_lab, "filter hook prerouting priority -600", "accept", family="bridge"),
+    ):
+        for pair in FORBIDDEN.values():
+            assert_no_connection(tenant.host, pair[family == 6], 80)
 
 
 @BOTH
