@@ -4,6 +4,7 @@ Hot path: plain ints, no text, no look at any other endpoint.
 """
 
 from collections.abc import Iterator
+from ipaddress import collapse_addresses
 from typing import Literal
 
 from cellwall.compile.usage import ExposureForm, interval_range
@@ -70,7 +71,7 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
         if not sources:
             name = exposed_set(ExposureForm("any", bound=bool(at)), family)
             yield "inet", name, Element((own, protocol, host, *at))
-        for source in sources:
+        for source in dict.fromkeys(sources):
             name = exposed_set(ExposureForm("source", family.version, source.prefixlen, bool(at)), family)
             yield "inet", name, Element((own, protocol, host, *at, int(source.network_address)))
 
@@ -78,12 +79,12 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
     protocol = PROTOCOL_NUMBERS[binding.protocol]
     ports = Interval(binding.host_port, binding.last)
-    bind = (
-        Interval(0, (1 << family.bits) - 1) if binding.bind is None else Interval(int(binding.bind), int(binding.bind))
-    )
+    bind = Interval(0, (1 << family.bits) - 1) if binding.bind is None else int(binding.bind)
     yield "inet", "publishrange" + family.suffix, Element((bind, protocol, ports), (own,))
     if not sources:
         yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports, bind))
-    for source in sources:
-        clients = Interval(int(source.network_address), int(source.broadcast_address))
+    for source in collapse_addresses(sources):  # type: ignore[type-var]  # one family; overlaps are refused: EEXIST
+        first, final = int(source.network_address), int(source.broadcast_address)
+        # An interval of one value is read back as that value, and would look like another element.
+        clients = first if first == final else Interval(first, final)
         yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, bind, clients))
