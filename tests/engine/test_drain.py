@@ -10,9 +10,10 @@ from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.attach import MAX_BRIDGE_PORTS
 from cellwall.engine.contracts import ObservedLink
 from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
 from cellwall.names import REAPER_GROUP
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world
+from world import PUBLIC4, PUBLIC6, Sandbox, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 
@@ -123,3 +124,48 @@ def test_retired_links_do_not_keep_a_bridge_from_its_last_port() -> None:
         assert_connection(hosts[0], PUBLIC4, 80)
         assert_connection(hosts[-1], PUBLIC6, 80)
         assert wall.status().drift == ()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_address_that_is_asked_for_is_had_right_after_its_release(node_lab: World, family: int) -> None:
+    """A sandbox that is restarted asks for what it had."""
+    former = node_lab.attach("former")
+    endpoint = former.endpoint
+    node_lab.detach(former)
+    asked = {"address4": endpoint.address4} if family == 4 else {"address6": endpoint.address6}
+    successor = node_lab.attach("successor", mac=endpoint.mac if family == 4 else None, **asked)
+    assert successor.endpoint.address4 == endpoint.address4
+    assert_connection(successor.host, PUBLIC4, 80)
+    assert_connection(successor.host, PUBLIC6, 80)
+
+
+def test_a_former_sandbox_does_not_speak_for_the_successor_of_its_mac(node_lab: World) -> None:
+    """Its namespace lives on, and so does its pair, which nobody shuts here: what it sends with the identity that it
+    had, or with that of its successor, arrives nowhere, and nothing that is the successor's arrives there."""
+    mac = 0x02_AB_CD_EF_00_01
+    former = node_lab.attach("former", mac=mac)
+    node_lab.detach(former)
+    untidy = rewired(node_lab.wall, links=Wrapped(node_lab.wall._site.links, retire=lambda *_: None))
+    host = node_lab.host("successor")
+    successor = Sandbox(host, untidy.attach("successor", netns=host.netns, mac=mac, expose=["8300:80"]))
+    link = host_link(node_lab, former)
+    assert link is not None and link.up
+    ether = Ether(src=mac_text(mac), dst="02:00:00:00:00:01")
+    token, sentinel = node_lab.token("former"), node_lab.token("sentinel")
+    upper = UDP(sport=7, dport=80) / Raw(token)
+    frames = [
+        bytes(ether / layer / upper)
+        for owner in (former, successor)
+        for layer in (IP(src=owner.address(4), dst=PUBLIC4), IPv6(src=owner.address(6), dst=PUBLIC6))
+    ]
+    with (
+        node_lab.lab.internet.capture("eth0", outgoing=False) as wire,
+        former.host.capture("eth0", outgoing=False) as inside,
+        successor.host.serve(tcp=[80]),
+    ):
+        former.host.inject("eth0", frames)
+        assert connect(successor.host, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
+        assert not [frame for frame in wire.read_until(sentinel) if token in frame]
+        assert_connection(node_lab.lab.lan, NODE4, 8300)
+        assert_connection(successor.host, PUBLIC6, 80)
+        assert inside.drain() == []

@@ -146,6 +146,9 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
     _refuse_taken(site, sandboxes)
+    asked = {_asked_address(site, sandbox.request) for sandbox in sandboxes} - {None}
+    if asked and asked & set(map(IPv4Address, site.journal.draining_addresses())):
+        collect_drained(site)
     try:
         return _lease(site, found, sandboxes, undo)
     except Exhausted:
@@ -186,7 +189,8 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         generations = site.journal.next_generations(len(sandboxes))
         endpoints = []
         for sandbox, generation in zip(sandboxes, generations, strict=True):
-            address4 = _address(site, pool, sandbox.request)
+            asked = _asked_address(site, sandbox.request)
+            address4 = pool.lease() if asked is None else pool.lease_address(asked)
             endpoints.append(_planned(site, found, sandbox, address4, generation))
             site.journal.write_endpoints(endpoints[-1:], "attaching")
         site.journal.put("cursor", str(pool.cursor).encode())
@@ -199,14 +203,12 @@ def _forget(site: Site, keys: list[EndpointKey]) -> None:
         site.journal.delete_endpoints(keys)
 
 
-def _address(site: Site, pool: Pool, request: AttachRequest) -> IPv4Address:
+def _asked_address(site: Site, request: AttachRequest) -> IPv4Address | None:
+    """The IPv4 address that a request names, itself or by its IPv6 counterpart."""
+    if request.address4 is not None or request.address6 is None:
+        return request.address4
     network = site.settings.network
-    if request.address4 is not None:
-        return pool.lease_address(request.address4)
-    if request.address6 is not None:
-        offset = int(request.address6) - int(network.subnet6.network_address)
-        return pool.lease_address(IPv4Address(int(network.subnet4.network_address) + offset))
-    return pool.lease()
+    return network.subnet4.network_address + (int(request.address6) - int(network.subnet6.network_address))
 
 
 def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Address, generation: int) -> Endpoint:
