@@ -16,7 +16,7 @@ from cellwall.errors import LabError
 from cellwall.lab import Capture, Host
 
 _PROTOCOLS4 = (1, 2, 4, 6, 17, 41, 47, 50, 51, 89, 103, 112, 132, 136)
-_PROTOCOLS6 = (4, 6, 17, 41, 47, 50, 51, 58, 89, 103, 112, 132, 136)
+_PROTOCOLS6 = (4, 6, 17, 41, 47, 50, 51, 58, 89, 103, 112, 132, 136, 139, 140, 253)
 _LINK_PROTOCOLS = (0x888E, 0x88CC, 0x8809, 0x0004)
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 

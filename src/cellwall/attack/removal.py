@@ -163,7 +163,7 @@ class Footing:
 def _careless(bridge: str, others: tuple[str, ...]) -> dict[str, str]:
     values = {f"net/ipv4/conf/{name}/{key}": value for name in (bridge, *others) for key, value in _CARELESS4.items()}
     values |= {f"net/ipv6/conf/{name}/{key}": value for name in (bridge, *others) for key, value in _CARELESS6.items()}
-    values["net/ipv4/conf/all/rp_filter"] = "0"
+    values |= {"net/ipv4/conf/all/rp_filter": "0", "net/ipv6/conf/all/seg6_enabled": "1"}
     return {name: value for name, value in values.items() if Path("/proc/sys", name).exists()}
 
 
