@@ -3,7 +3,7 @@
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
@@ -16,6 +16,7 @@ from cellwall.names import REAPER_GROUP
 from world import PUBLIC4, PUBLIC6, Sandbox, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
+GATEWAY4 = "192.168.0.1"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,25 +45,26 @@ def test_nothing_passes_a_closed_endpoint_whose_link_still_stands(node_lab: Worl
             bytes(ether / IPv6(src=str(endpoint.address6), dst=PUBLIC6) / upper),
         ]
 
+    question = bytes(ether / ARP(hwsrc=ether.src, psrc=str(endpoint.address4), pdst=GATEWAY4))
     before, after, sentinel = (node_lab.token(name) for name in ("before", "after", "sentinel"))
     with (
         node_lab.lab.internet.capture("eth0", outgoing=False) as wire,
         leaving.host.capture("eth0", outgoing=False) as inside,
     ):
-        leaving.host.inject("eth0", frames(before))
+        leaving.host.inject("eth0", [question, *frames(before)])
         assert connect(staying.host, PUBLIC4, 80, udp=True, payload=sentinel + b"1").kind == "answer"
         passed = {frame[12:14] for frame in wire.read_until(sentinel + b"1") if before in frame}
         assert passed == {b"\x08\x00", b"\x86\xdd"}
+        assert [frame for frame in inside.drain() if frame[12:14] == b"\x08\x06"]
         node_lab.detach(leaving)
         link = host_link(node_lab, leaving)
         assert link is not None and link.up, "the link is down already: this test shows nothing about the rules"
-        inside.drain()
-        leaving.host.inject("eth0", frames(after))
+        leaving.host.inject("eth0", [question, *frames(after)])
         for address in (str(endpoint.address4), str(endpoint.address6)):
             connect(node_lab.lab.node, address, 80, udp=True, payload=after, timeout=0.05)
         assert connect(staying.host, PUBLIC4, 80, udp=True, payload=sentinel + b"2").kind == "answer"
         assert not [frame for frame in wire.read_until(sentinel + b"2") if after in frame]
-        assert not [frame for frame in inside.drain() if after in frame]
+        assert not [frame for frame in inside.drain() if after in frame or frame[12:14] == b"\x08\x06"]
 
 
 def test_the_next_operation_shuts_the_link_of_a_closed_endpoint(node_lab: World) -> None:
