@@ -1,12 +1,12 @@
-"""Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure, O(1) a lease and a release.
+"""Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure; a release is O(1), and so is a lease
+but for the taken addresses that the cursor passes over, each once a round.
 
 The IPv6 address follows from the IPv4 one, so there is one pool, and both addresses of the gateway take a number out
 of it. A released address drains: it is handed out again only after `drained`, when its link is gone and its flows are
-purged. (A quarantine by clock exhausts a /20 under churn.) Addresses are taken in order, from the cursor on, before any
-comes round again, so each rests as long as it can.
+purged. (A quarantine by clock exhausts a /20 under churn.) Addresses are taken in order, round and round from the
+cursor on, so each rests as long as it can, whichever process hands it out.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import SupportsInt
@@ -34,12 +34,10 @@ class Pool:
         self._leased = {int(address) - self._first for address in leased}
         self._draining = {int(address) - self._first for address in draining}
         self._cursor = cursor
-        self._swept = cursor <= 1
-        self._free_again: deque[int] = deque()
 
     @property
     def cursor(self) -> int:
-        """The offset that is tried next; the last one plus one when all were handed out once."""
+        """The offset that is tried next; behind the last one it goes on with the first."""
         return self._cursor
 
     @property
@@ -59,20 +57,16 @@ class Pool:
 
     def lease(self) -> IPv4Address:
         """A free address. Raises Exhausted."""
-        while self._cursor < self._size - 1:
-            offset = self._cursor
-            self._cursor += 1
+        if self.leased + self.draining >= self.capacity:  # else one is free, and the search below ends
+            waiting = f", {self.draining} more are draining" if self._draining else ""
+            raise Exhausted(
+                f"network.subnet4: {self._network.subnet4}: all {self.leased} addresses are leased{waiting}"
+            )
+        while True:
+            offset = self._cursor if 0 < self._cursor < self._size - 1 else 1
+            self._cursor = offset + 1
             if self._free(offset):
                 return self._take(offset)
-        if not self._swept:  # addresses that came free before this pool was restored
-            self._swept = True
-            self._free_again.extend(offset for offset in range(1, self._size - 1) if self._free(offset))
-        while self._free_again:
-            offset = self._free_again.popleft()
-            if self._free(offset):
-                return self._take(offset)
-        waiting = f", {self.draining} more are draining" if self._draining else ""
-        raise Exhausted(f"network.subnet4: {self._network.subnet4}: all {self.leased} addresses are leased{waiting}")
 
     def lease_address(self, address: IPv4Address, field: str = "ip") -> IPv4Address:
         """Exactly this address. Raises InvalidSpec where it can never be leased, Conflict where it is taken."""
@@ -98,10 +92,7 @@ class Pool:
 
     def drained(self, address: IPv4Address) -> None:
         """Nothing in the kernel knows the address any more: it is free."""
-        offset = int(address) - self._first
-        if offset in self._draining:
-            self._draining.remove(offset)
-            self._free_again.append(offset)
+        self._draining.discard(int(address) - self._first)
 
     def _free(self, offset: int) -> bool:
         return offset not in self._gateways and offset not in self._leased and offset not in self._draining

@@ -1,10 +1,11 @@
 """Leases: against a pool so simple that it cannot be wrong, and the promises that a caller relies on."""
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import product
 
 import msgspec
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -105,6 +106,39 @@ def test_a_draining_address_is_nobodys() -> None:
         pool.lease_address(taken[0])
     pool.drained(taken[0])
     assert pool.lease() == taken[0]
+
+
+def restored(pool: Pool, leased: list[IPv4Address]) -> Pool:
+    """The pool as the next process finds it."""
+    return Pool(SMALL, leased, (), pool.cursor)
+
+
+def test_addresses_come_round_in_turn_whatever_process_hands_them_out() -> None:
+    """Also in the second round and later: the address that was free longest is the next."""
+    pool, handed = Pool(SMALL), []
+    for _ in range(3 * len(USABLE)):
+        pool = restored(pool, [])
+        handed.append(pool.lease())
+    assert handed == USABLE * 3
+
+
+def test_what_is_taken_is_passed_over_in_every_round() -> None:
+    taken = [USABLE[0], USABLE[5], USABLE[-1]]
+    pool, handed = Pool(SMALL, taken), []
+    for _ in range(2 * (len(USABLE) - 3)):
+        pool = restored(pool, taken)
+        handed.append(pool.lease())
+    assert handed == [address for address in USABLE if address not in taken] * 2
+
+
+@given(number=st.integers(1, 4094), subnet6=st.sampled_from(["fd00:abcd::/64", "fd00::/96", "2a00:1:2:3::/64"]))
+def test_the_ipv6_host_part_is_the_ipv4_offset(number: int, subnet6: str) -> None:
+    six = IPv6Network(subnet6)
+    network = Network(subnet6=six, gateway6=six[1])
+    network.validate()
+    address = network.subnet4[number]
+    assert network.address6(address) == six[number]
+    assert int(network.address6(address)) - int(six.network_address) == int(address) - int(network.subnet4[0])
 
 
 @pytest.mark.parametrize(
