@@ -64,6 +64,14 @@ _CARELESS6 = {
 }
 _BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
 
+_OPENED = {
+    # A neighbour entry younger than a second does not move: a matter of timing, no protection.
+    "net/ipv4/neigh/{bridge}/locktime": "0",
+    # Off by default, and a link takes part only where both are on; SYS is about the bridge's own switch.
+    "net/ipv6/conf/all/seg6_enabled": "1",
+}
+"""Defaults of the kernel that stop a probe and that no layer claims: opened under any removal."""
+
 
 class Footing:
     """The wall of one lab node, with what is removed of it. Restores everything at `restore`."""
@@ -92,8 +100,7 @@ class Footing:
         with self._node.enter():
             self._site.rules.load(render_replacement(rules))
             self._set(dict.fromkeys(_BRIDGE_NETFILTER, "0"))
-            # A neighbour entry younger than a second does not move: a matter of timing, no protection.
-            self._set({f"net/ipv4/neigh/{self._bridge}/locktime": "0"})
+            self._set({name.format(bridge=self._bridge): value for name, value in _OPENED.items()})
             if "SYS" in removed:
                 self._set(_careless(self._bridge, (self._found.uplink, "eth1", "br-other")))
         self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])
