@@ -20,6 +20,10 @@ LINK_ALIAS = "cellwall"
 """The ifalias that marks a bridge as ours (linux/if_link.h IFLA_IFALIAS)."""
 
 
+_LONGEST_FILE_NAME = 200
+"""NAME_MAX is 255 bytes; the rest is for whoever needs a suffix."""
+
+
 def host_link(prefix: str, key: EndpointKey, attempt: int = 0) -> str:
     """The host side's name: the prefix and 48 bits of a hash over the whole key, 15 characters in all.
 
@@ -28,3 +32,12 @@ def host_link(prefix: str, key: EndpointKey, attempt: int = 0) -> str:
     """
     text = f"{key.container_id}\0{key.ifname}\0{attempt}".encode()
     return prefix + blake2s(text, digest_size=6).hexdigest()
+
+
+def namespace_file(key: EndpointKey) -> str:
+    """The file name of a namespace that cellwall makes: the container's id where that is enough and short enough.
+    An `@`, which no id and no interface name has, keeps every other name apart from all ids."""
+    name = key.container_id if key.ifname == "eth0" else f"{key.container_id}@{key.ifname}"
+    if len(name) <= _LONGEST_FILE_NAME:
+        return name
+    return "@" + blake2s(name.encode(), digest_size=16).hexdigest()

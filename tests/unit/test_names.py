@@ -1,15 +1,17 @@
 """Names of links: as long as the kernel takes, made of nothing that needs quoting, one per attachment."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import EndpointKey
-from cellwall.model.identifiers import parse_link_name
-from cellwall.names import host_link
+from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.names import host_link, namespace_file
 
 IFNAMSIZ = 16  # linux/if.h, its zero included
 IDS = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,252}", fullmatch=True)
+KEYS = st.builds(EndpointKey, IDS, st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9_.\-]{0,14}", fullmatch=True))
 
 
 @given(container=IDS, attempt=st.integers(0, 9))
@@ -43,6 +45,23 @@ def test_ids_that_share_any_number_of_characters_get_names_of_their_own() -> Non
 )
 def test_container_and_interface_both_count(one: EndpointKey, other: EndpointKey) -> None:
     assert host_link("b9h", one) != host_link("b9h", other)
+
+
+@given(one=KEYS, other=KEYS)
+@example(one=EndpointKey("web", "eth1"), other=EndpointKey("web.eth1"))
+@example(one=EndpointKey("c" * 252 + "a"), other=EndpointKey("c" * 252 + "b"))
+def test_no_two_endpoints_have_one_namespace_file(one: EndpointKey, other: EndpointKey) -> None:
+    assert (namespace_file(one) == namespace_file(other)) == (one == other)
+    assert len(namespace_file(one)) < 256
+    assert "/" not in namespace_file(one)
+
+
+@given(key=KEYS)
+def test_nobody_can_choose_the_id_that_is_anothers_namespace_file(key: EndpointKey) -> None:
+    name = namespace_file(key)
+    if name != key.container_id:
+        with pytest.raises(InvalidSpec):
+            parse_container_id(name)
 
 
 def test_another_attempt_is_another_name() -> None:

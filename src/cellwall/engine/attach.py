@@ -26,12 +26,10 @@ from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.network import default_mac
-from cellwall.names import host_link
+from cellwall.names import host_link, namespace_file
 
 MAX_BRIDGE_PORTS = 1023
 """BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
-
-_LONGEST_FILE_NAME = 200
 
 
 class _Sandbox(msgspec.Struct, frozen=True):
@@ -118,7 +116,7 @@ def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: Exit
     """The sandbox's namespace, made where the request names none."""
     path = request.netns
     if path is None:
-        path = _own_netns(site, request.key)
+        path = os.path.join(site.netns_directory, namespace_file(request.key))
         try:
             site.namespaces.create(path)
         except AlreadyExists:
@@ -132,11 +130,6 @@ def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: Exit
     if holder is not None and not evict_vanished(site, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
     return _Sandbox(request, path, fd, device, inode)
-
-
-def _own_netns(site: Site, key: EndpointKey) -> str:
-    name = key.container_id if key.ifname == "eth0" else f"{key.container_id}.{key.ifname}"
-    return os.path.join(site.netns_directory, name if len(name) <= _LONGEST_FILE_NAME else host_link("ns-", key))
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
