@@ -99,7 +99,7 @@ def _cut_up(source: str, target: str, protocol: str, token: bytes, cut: Callable
     """A packet as the pieces that it is cut into."""
     s = scapy()
     # The node sends a packet on in pieces as long as the longest one: the token must be in one of them as a whole.
-    whole = bytes(packet(source, target, protocol, bytes(24) + token + bytes(24), dport=9050))
+    whole = bytes(packet(source, target, protocol, bytes(24) + token + bytes(48), dport=9050))
     number = int(token[1:9], 16)
     if ":" not in source:
         return [
