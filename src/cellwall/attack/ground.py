@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,30 @@ _UNLIMITED = {
     "net/ipv4/icmp_msgs_per_sec": "1000000",
     "net/ipv4/icmp_msgs_burst": "100000",
     "net/ipv6/icmp/ratelimit": "0",
+}
+
+HIDDEN_PUBLIC = ("151.101.65.9", "2a04:4e42:65::9")
+PROTECTED = ("151.101.129.0/24", "2a04:4e42:129::/64")
+"""What the operator of the lab's node says of it: a public address behind a cloud's 1:1 translation, and a network."""
+
+
+def places(hidden: tuple[str, str], protected: tuple[str, str]) -> dict[str, tuple[str, str]]:
+    """What an operator says of a node, as addresses by name; "" for what is not said."""
+    found = {"hidden-public": hidden}
+    for name, number in (("protected", 9), ("protected-first", 0), ("protected-last", -1)):
+        four, six = (str(ip_network(network)[number]) if network else "" for network in protected)
+        found[name] = (four, six)
+    return found
+
+
+AROUND = {
+    **places(HIDDEN_PUBLIC, PROTECTED),
+    "lan": (at.LAN4, at.LAN6),
+    "router": (at.INTERNET4, at.INTERNET6),
+    "infra": (at.INFRA4, at.INFRA6),
+    "other-bridge": (at.OTHER4, at.OTHER6),
+    "node-infra": (at.NODE_INFRA4, at.NODE_INFRA6),
+    "node-other-bridge": (at.NODE_OTHER4, at.NODE_OTHER6),
 }
 
 
@@ -47,7 +72,7 @@ def lab_world(
     }
     _meet_neighbours(lab.node)
     _report_every_error(lab.node)
-    ground = Ground(lab.node, views, at.NODE4, at.NODE6, {"internet": sentinel})
+    ground = Ground(lab.node, views, at.NODE4, at.NODE6, {"internet": sentinel}, AROUND)
     with World(ground, attacker, victim, gateway, frozenset({4, 6}), lab=lab, wall=wall) as world:
         yield world
 

@@ -11,13 +11,17 @@ as anything that goes to a sandbox; a datagram that dies at the next hop leaves 
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import ip_interface
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from cellwall.api import AttachRequest, Wall
 from cellwall.attack import frames
+from cellwall.attack.ground import places
 from cellwall.attack.observers import View
 from cellwall.attack.probe import Place, Probe
 from cellwall.attack.stage import gateway_of, seat
@@ -26,6 +30,7 @@ from cellwall.engine.site import Foundation
 from cellwall.errors import Conflict
 from cellwall.lab import Host
 from cellwall.lab.custody import Custody
+from cellwall.model.addresses import Address, Prefix
 from cellwall.model.facts import NodeFacts
 
 _FAR = "151.101.1.69"
@@ -93,13 +98,36 @@ def _seated(wall: Wall, names: Sequence[str], node: Host, custody: Custody) -> I
         views["internet"] = View(node, found.uplink, outgoing=True)
         sentinels["internet"] = leaving
     families = frozenset({4, 6}) if attacker.ip6 else frozenset({4})
-    ground = Ground(node, views, *_uplink_addresses(found, facts), sentinels, node_link=gateway.bridge)
+    ground = Ground(
+        node, views, *_addresses(facts, found.uplink), sentinels, _around(wall, found, facts, node), gateway.bridge
+    )
     with World(ground, attacker, victim, gateway, families, wall=wall) as world:
         yield world
 
 
-def _uplink_addresses(found: Foundation, facts: NodeFacts) -> tuple[str, str]:
-    rows = [ip_interface(row.address) for row in facts.addresses if row.interface == found.uplink]
-    ip4 = next((str(row.ip) for row in rows if isinstance(row, IPv4Interface)), "")
-    ip6 = next((str(row.ip) for row in rows if isinstance(row, IPv6Interface) and row.is_global), "")
-    return ip4, ip6
+def _addresses(facts: NodeFacts, link: str) -> tuple[str, str]:
+    return _pair(ip_interface(row.address).ip for row in facts.addresses if row.interface == link)
+
+
+def _around(wall: Wall, found: Foundation, facts: NodeFacts, node: Host) -> dict[str, tuple[str, str]]:
+    """What this node has of the addresses that probes know by name."""
+    named = places(_pair(wall.settings.public_addresses), _pair(wall.settings.protect))
+    links = dict.fromkeys(row.interface for row in facts.addresses)
+    others = [name for name in links if name not in ("lo", found.uplink, found.bridge)]
+    for name, link in zip(("node-infra", "node-other-bridge"), others, strict=False):
+        named[name] = _addresses(facts, link)
+    named["router"] = (_router(node, found.uplink, "-4"), _router(node, found.uplink, "-6"))
+    return named
+
+
+def _pair(values: Iterable[Address | Prefix]) -> tuple[str, str]:
+    """The first of each family that is no link-local one."""
+    found = {value.version: str(value) for value in reversed(tuple(values)) if not value.is_link_local}
+    return found.get(4, ""), found.get(6, "")
+
+
+def _router(node: Host, uplink: str, family: str) -> str:
+    shown = node.run(["ip", "-json", family, "route", "show", "default", "dev", uplink]).stdout
+    routes = msgspec.json.decode(shown or b"[]", type=list[dict[str, Any]])
+    gateways = [route["gateway"] for route in routes if "gateway" in route]
+    return next((gateway for gateway in gateways if not gateway.startswith("fe80")), "")

@@ -42,7 +42,8 @@ class Shot(msgspec.Struct, frozen=True):
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """The head of every probe. `families`: what must be there for it to make sense. `gentle`: it cannot disturb
-    anybody on a live node. `wall_only`: it drives the control plane of cellwall."""
+    anybody on a live node, whose addresses it takes from the world. `needs`: the name of an address around the node
+    that there must be. `wall_only`: it drives the control plane of cellwall."""
 
     id: str
     row: str
@@ -53,6 +54,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str = ""
     families: frozenset[int] = frozenset()
     gentle: bool = False
+    needs: str = ""
     wall_only: bool = False
 
     @property

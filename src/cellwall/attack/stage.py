@@ -7,18 +7,16 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from cellwall.api import Wall
-from cellwall.attack.ground import lab_world
+from cellwall.attack.ground import HIDDEN_PUBLIC, PROTECTED, lab_world
 from cellwall.attack.world import Gateway, Seat, World
 from cellwall.lab import Host, Lab
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
-HIDDEN_PUBLIC4, HIDDEN_PUBLIC6 = "151.101.65.9", "2a04:4e42:65::9"
-PROTECTED4, PROTECTED6 = "151.101.129.0/24", "2a04:4e42:129::/64"
 SETTINGS = Settings(
-    public_addresses=(ip_address(HIDDEN_PUBLIC4), ip_address(HIDDEN_PUBLIC6)),
-    protect=(ip_network(PROTECTED4), ip_network(PROTECTED6)),
+    public_addresses=tuple(ip_address(address) for address in HIDDEN_PUBLIC),
+    protect=tuple(ip_network(network) for network in PROTECTED),
     connections=512,
 )
 """A node behind a cloud's 1:1 translation, with a cluster network that its operator named."""

@@ -58,14 +58,16 @@ class Gateway(msgspec.Struct, frozen=True):
 class Ground(msgspec.Struct, frozen=True):
     """What is around attacker and victim. `views`: where tokens are looked for; a place that is not there cannot be
     attacked. `uplink4`, `uplink6`: the node's addresses on its default interface. `sentinels`: by the place where it
-    comes to be seen after everything before it was delivered, a token → a frame that the attacker may send.
-    `node_link`: where not empty, only what comes from that link to sockets of the node is looked at."""
+    comes to be seen after everything before it was delivered, a token → a frame that the attacker may send. `around`:
+    other addresses by name, of IPv4 and IPv6, "" where there is none. `node_link`: where not empty, only what comes
+    from that link to sockets of the node is looked at."""
 
     node: Host
     views: Mapping[Place, View]
     uplink4: str
     uplink6: str
     sentinels: Mapping[Place, Callable[[bytes], bytes]]
+    around: Mapping[str, tuple[str, str]] = {}
     node_link: str = ""
 
 
@@ -108,9 +110,16 @@ class World:
         """The node's address on its default interface."""
         return self.ground.uplink4 if family == 4 else self.ground.uplink6
 
+    def around(self, name: str, family: int) -> str:
+        """An address around the node by its name; empty where there is none."""
+        four, six = self.ground.around.get(name, ("", ""))
+        return four if family == 4 else six
+
     def applies(self, probe: Probe) -> bool:
-        """Whether the probe makes sense here: families, a wall of ours, and somebody to see what arrives."""
+        """Whether the probe makes sense here: families, addresses, a wall of ours, somebody to see what arrives."""
         if not probe.families <= self.families or (probe.wall_only and self.wall is None):
+            return False
+        if probe.needs and not all(self.around(probe.needs, family) for family in probe.families or {4}):
             return False
         if isinstance(probe, Volley):
             return bool({"node", "daemon", *self.ground.views} & set(probe.at))

@@ -10,7 +10,6 @@ from cellwall.attack.frames import packet
 from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import by_gateway, volley
 from cellwall.attack.rows.shapes import FAMILIES
-from cellwall.attack.stage import HIDDEN_PUBLIC4, HIDDEN_PUBLIC6, PROTECTED4, PROTECTED6
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
@@ -49,9 +48,7 @@ def _stops(address: str) -> frozenset[Layer]:
     return layers("PRE", "FWD") if ip_address(address) in ip_network("::ffff:0:0/96") else layers("FWD")
 
 
-def _aimed(
-    name: str, what: str, target: str, services: tuple[Service, ...], where: Place = "internet"
-) -> Iterator[Probe]:
+def _aimed(name: str, what: str, target: str, services: tuple[Service, ...]) -> Iterator[Probe]:
     """Packets to one address; `name` has the row in front."""
     family = ip_address(target).version
     for service, protocol, port in services:
@@ -64,7 +61,7 @@ def _aimed(
             f"{what}: {target} by {service}",
             _stops(target),
             by_gateway(body),
-            where,
+            "internet",
             family=family,
             kernel=_kernel(target),
             gentle=True,
@@ -125,24 +122,43 @@ def _edges(prefix: str) -> Iterator[tuple[str, str]]:
 # ---------------------------------------------------------------- C04: around the node
 
 
+_AROUND: tuple[tuple[str, str, Place], ...] = (
+    ("hidden-public", "the node's public address behind 1:1 NAT", "internet"),
+    ("protected", "a network the operator named", "internet"),
+    ("protected-first", "the first address of a network the operator named", "internet"),
+    ("protected-last", "the last address of a network the operator named", "internet"),
+    ("lan", "a neighbour on the LAN", "lan"),
+    ("router", "the LAN's router", "internet"),
+    ("infra", "a host behind another interface", "infra"),
+    ("other-bridge", "a container on another bridge", "other"),
+)
+
+
 def _around() -> Iterator[Probe]:
-    places: tuple[tuple[str, str, tuple[str, str], Place], ...] = (
-        ("hidden-public", "the node's public address behind 1:1 NAT", (HIDDEN_PUBLIC4, HIDDEN_PUBLIC6), "internet"),
-        ("protected", "a network the operator named", _inside(PROTECTED4, PROTECTED6, 9), "internet"),
-        ("protected-first", "a network the operator named", _inside(PROTECTED4, PROTECTED6, 0), "internet"),
-        ("protected-last", "a network the operator named", _inside(PROTECTED4, PROTECTED6, -1), "internet"),
-        ("lan", "a neighbour on the LAN", (at.LAN4, at.LAN6), "lan"),
-        ("router", "the LAN's router", (at.INTERNET4, at.INTERNET6), "internet"),
-        ("infra", "a host behind another interface", (at.INFRA4, at.INFRA6), "infra"),
-        ("other-bridge", "a container on another bridge", (at.OTHER4, at.OTHER6), "other"),
-    )
-    for name, what, (four, six), where in places:
+    for name, what, where in _AROUND:
         for family in FAMILIES:
-            yield from _aimed(f"C04-{name}-v{family}", what, six if family == 6 else four, _EVERY_WAY, where)
+            for service, protocol, port in _EVERY_WAY:
 
+                def body(
+                    w: World,
+                    token: bytes,
+                    name: str = name,
+                    family: int = family,
+                    protocol: str | int = protocol,
+                    port: int = port,
+                ) -> object:
+                    return packet(w.attacker.ip(family), w.around(name, family), protocol, token, dport=port)
 
-def _inside(four: str, six: str, number: int) -> tuple[str, str]:
-    return str(ip_network(four)[number]), str(ip_network(six)[number])
+                yield volley(
+                    f"C04-{name}-v{family}-{service}",
+                    f"{what} by {service}, IPv{family}",
+                    layers("FWD"),
+                    by_gateway(body),
+                    where,
+                    family=family,
+                    gentle=True,
+                    needs=name,
+                )
 
 
 PROBES: tuple[Probe, ...] = (*_metadata(), *_special(), *_around())

@@ -8,7 +8,6 @@ from cellwall.attack.rows.routed import OUTSIDE, Choose, by_gateway, from_outsid
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.stage import PUBLISHED
 from cellwall.attack.world import World
-from cellwall.lab import addresses as at
 
 _GUARD = layers("PRE", "IN")
 _UNVOUCHED = layers("PIN", "RAW")
@@ -26,19 +25,23 @@ _SERVICES: tuple[tuple[str, str | int, int], ...] = (
 )
 _TUNNELS = {"ipip": 4, "6in4": 41, "gre": 47, "esp": 50, "ah": 51, "sctp": 132}
 
+_OTHERS = ("infra", "other-bridge")
+"""The node's further interfaces."""
+
 
 def _addresses(family: int) -> Iterator[tuple[str, Choose]]:
     """Every address of the node."""
 
-    def either(four: str, six: str) -> Choose:
-        return lambda w: six if family == 6 else four
-
     yield "gateway", lambda w: w.gateway.ip(family)
     yield "uplink", lambda w: w.uplink(family)
-    yield "infra", either(at.NODE_INFRA4, at.NODE_INFRA6)
-    yield "other-bridge", either(at.NODE_OTHER4, at.NODE_OTHER6)
+    for name in _OTHERS:
+        yield name, lambda w, name=name: w.around(f"node-{name}", family)  # type: ignore[misc]
     if family == 6:
         yield "link-local", lambda w: w.gateway.link_local
+
+
+def _needs(name: str) -> str:
+    return f"node-{name}" if name in _OTHERS else ""
 
 
 _GROUPS: dict[str, str] = {
@@ -78,6 +81,7 @@ def _services() -> Iterator[Probe]:
                     "node",
                     family=family,
                     gentle=True,
+                    needs=_needs(name),
                 )
 
 
@@ -105,6 +109,7 @@ def _tunnels() -> Iterator[Probe]:
                     "node",
                     family=family,
                     gentle=True,
+                    needs=_needs(where),
                 )
 
 
@@ -211,6 +216,7 @@ def _hairpin() -> Iterator[Probe]:
                     by_gateway(body),
                     "victim",
                     family=family,
+                    needs=_needs(name),
                 )
 
 

@@ -38,6 +38,7 @@ def volley(
     family: int,
     kernel: str = "",
     gentle: bool = False,
+    needs: str = "",
 ) -> Volley:
     """A volley whose row is the first three letters of its name."""
     return Volley(
@@ -50,6 +51,7 @@ def volley(
         families=frozenset({family}),
         kernel=kernel,
         gentle=gentle,
+        needs=needs,
     )
 
 

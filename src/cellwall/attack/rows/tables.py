@@ -121,9 +121,10 @@ def _table_floods() -> Iterator[Probe]:
 
 
 def _flux() -> Iterator[Probe]:
-    for name, address in (("uplink", at.NODE4), ("infra", at.NODE_INFRA4), ("other-bridge", at.NODE_OTHER4)):
+    for name in ("uplink", "infra", "other-bridge"):
 
-        def play(w: World, token: bytes, address: str = address) -> bool:
+        def play(w: World, token: bytes, name: str = name) -> bool:
+            address = w.uplink(4) if name == "uplink" else w.around(f"node-{name}", 4)
             ask = frames.arp(1, w.attacker.mac, w.attacker.ip4, "00:00:00:00:00:00", address)
             sight = w.fire([Shot("attacker", frame(w.attacker.mac, BROADCAST, ask, kind=0x0806))])
             answer = frames.mac_bytes(w.gateway.mac) + socket.inet_aton(address) + frames.mac_bytes(w.attacker.mac)
@@ -135,6 +136,7 @@ def _flux() -> Iterator[Probe]:
             title=f"the host answers ARP for its {name} address",
             layers=layers("PIN", "SYS"),
             gentle=True,
+            needs="" if name == "uplink" else f"node-{name}",
             play=play,
         )
 
