@@ -5,8 +5,19 @@ from cellwall.attack.probe import Probe
 
 def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
-    from cellwall.attack.rows import floor, fragments, headers, layer2, neighbours, node, outside, sources, tables
+    from cellwall.attack.rows import (
+        errors,
+        floor,
+        fragments,
+        headers,
+        layer2,
+        neighbours,
+        node,
+        outside,
+        sources,
+        tables,
+    )
 
-    modules = (layer2, neighbours, tables, sources, fragments, headers, floor, node, outside)
+    modules = (layer2, neighbours, tables, sources, fragments, headers, errors, floor, node, outside)
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 
 from cellwall.attack.frames import packet, scapy
 from cellwall.attack.probe import Episode, Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import OUTSIDE, PUBLIC, Choose, by_gateway, from_outside, in_turn, volley
+from cellwall.attack.rows.routed import FAR, OUTSIDE, PUBLIC, Choose, by_gateway, from_outside, in_turn, volley
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
 _NOT_BY_UPLINK: tuple[Place, ...] = ("infra", "other")
-_FAR = {4: "151.101.1.200", 6: "2a04:4e42::200"}
-"""A host of the Internet that answers only as it is told to."""
 ATTACKERS_PORT = 8443
 """A port that the attacker published itself."""
 
@@ -42,7 +40,7 @@ def _shadowing() -> Iterator[Probe]:
                     port: int = port,
                     far: int = far,
                 ) -> object:
-                    return packet(w.attacker.ip(family), _FAR[family], protocol, b"opening", sport=port, dport=far)
+                    return packet(w.attacker.ip(family), FAR[family], protocol, b"opening", sport=port, dport=far)
 
                 def answer(
                     w: World,
@@ -52,7 +50,7 @@ def _shadowing() -> Iterator[Probe]:
                     port: int = port,
                     far: int = far,
                 ) -> object:
-                    reply = packet(_FAR[family], w.uplink(family), protocol, token, sport=far, dport=port)
+                    reply = packet(FAR[family], w.uplink(family), protocol, token, sport=far, dport=port)
                     if protocol == "tcp":
                         reply[scapy().TCP].flags, reply[scapy().TCP].ack = "SA", 1001 + len(b"opening")
                     return reply

@@ -12,6 +12,9 @@ from cellwall.lab import addresses as at
 PUBLIC = {4: "151.101.1.69", 6: "2a04:4e42::1"}
 """A destination that every sandbox may reach."""
 
+FAR = {4: "151.101.1.200", 6: "2a04:4e42::200"}
+"""A host of the Internet that answers only as it is told to."""
+
 Body = Callable[[World, bytes], Any]
 """An IP packet, or a list of several, as scapy has them or as bytes."""
 

@@ -1,0 +1,151 @@
+"""B04: ICMP errors about flows that are somebody else's: they take a flow's path, or its speed, away."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from cellwall.attack.frames import frame, ip, packet, scapy
+from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, layers
+from cellwall.attack.rows.routed import FAR, OUTSIDE, Body, by_gateway, from_outside, in_turn, volley
+from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
+from cellwall.attack.world import World, one_cpu
+
+_TRANSLATED = "translation drops a redirect about a translated flow"
+_SPORT, _SMALL = 41234, 1280
+_ERRORS4 = {
+    "too-big": {"type": 3, "code": 4, "nexthopmtu": 576},
+    "port-unreachable": {"type": 3, "code": 3},
+    "host-unreachable": {"type": 3, "code": 1},
+    "time-exceeded": {"type": 11, "code": 0},
+    "parameter-problem": {"type": 12, "code": 0},
+    "redirect": {"type": 5, "code": 1},
+    "source-quench": {"type": 4, "code": 0},
+}
+_ERRORS6 = {"too-big": 2, "port-unreachable": 1, "time-exceeded": 3, "parameter-problem": 4}
+
+
+def _kinds(family: int) -> tuple[str, ...]:
+    return tuple(_ERRORS4 if family == 4 else _ERRORS6)
+
+
+def _error(source: str, target: str, kind: str, quoted: Any) -> Any:
+    """An ICMP error that quotes a packet."""
+    s = scapy()
+    if ":" not in source:
+        router = {"gw": source} if kind == "redirect" else {}
+        return ip(source, target, proto=1) / s.ICMP(**_ERRORS4[kind], **router) / s.Raw(bytes(quoted))
+    head = {2: s.ICMPv6PacketTooBig, 1: s.ICMPv6DestUnreach, 3: s.ICMPv6TimeExceeded, 4: s.ICMPv6ParamProblem}
+    fields6 = {"mtu": _SMALL} if kind == "too-big" else {"code": 4 if kind == "port-unreachable" else 0}
+    return ip(source, target, proto=58) / head[_ERRORS6[kind]](**fields6) / s.Raw(bytes(quoted))
+
+
+# ---------------------------------------------------------------- to the far end of a neighbour's flow
+
+
+def _about_neighbours() -> Iterator[Probe]:
+    for family in FAMILIES:
+        for number, kind in enumerate(_kinds(family)):
+            far_port = 7100 + number  # every probe has a flow of its own
+
+            def opening(w: World, token: bytes, family: int = family, far_port: int = far_port) -> object:
+                return packet(w.victim.ip(family), FAR[family], "udp", b"opening", sport=_SPORT, dport=far_port)
+
+            def to_server(
+                w: World, token: bytes, family: int = family, far_port: int = far_port, kind: str = kind
+            ) -> object:
+                answer = packet(FAR[family], w.victim.ip(family), "udp", token, sport=far_port, dport=_SPORT)
+                return _error(w.attacker.ip(family), FAR[family], kind, answer)
+
+            def to_victim(
+                w: World, token: bytes, family: int = family, far_port: int = far_port, kind: str = kind
+            ) -> object:
+                sent = packet(w.victim.ip(family), FAR[family], "udp", token, sport=_SPORT, dport=far_port)
+                return _error(w.attacker.ip(family), w.victim.ip(family), kind, sent)
+
+            first = by_gateway(opening, origin="victim")
+            cases: tuple[tuple[str, str, Body, Place, frozenset[Layer]], ...] = (
+                ("server", "to the server that a neighbour speaks with", to_server, "internet", layers("FWD")),
+                ("neighbour", "to the neighbour itself", to_victim, "victim", layers("PRE", "FWD")),
+            )
+            for name, what, second, where, stops in cases:
+                yield volley(
+                    f"B04-{kind}-{name}-v{family}",
+                    f"an IPv{family} {kind} error about a neighbour's flow, {what}",
+                    stops,
+                    in_turn(first, by_gateway(second)),
+                    where,
+                    family=family,
+                    kernel=_TRANSLATED if (kind, name) == ("redirect", "server") else "",
+                )
+
+
+def _about_published() -> Iterator[Probe]:
+    """To a client of a neighbour's published port."""
+    for family in FAMILIES:
+        for origin in ("lan", "internet"):
+            for number, kind in enumerate(_kinds(family)):
+                client = 42000 + number
+
+                def asking(
+                    w: World, token: bytes, family: int = family, origin: Place = origin, client: int = client
+                ) -> object:
+                    source = OUTSIDE[origin][family]
+                    return packet(source, w.uplink(family), "udp", b"asking", sport=client, dport=PUBLISHED)
+
+                def error(
+                    w: World,
+                    token: bytes,
+                    family: int = family,
+                    origin: Place = origin,
+                    client: int = client,
+                    kind: str = kind,
+                ) -> object:
+                    source = OUTSIDE[origin][family]
+                    asked = packet(source, w.victim.ip(family), "udp", token, sport=client, dport=PUBLISHED_TO)
+                    return _error(w.attacker.ip(family), source, kind, asked)
+
+                yield volley(
+                    f"B04-{kind}-client-{origin}-v{family}",
+                    f"an IPv{family} {kind} error to a client ({origin}) of a neighbour's published port",
+                    layers("FWD"),
+                    in_turn(from_outside(origin, asking), by_gateway(error)),
+                    origin,
+                    family=family,
+                    kernel=_TRANSLATED if kind == "redirect" else "",
+                )
+
+
+# ---------------------------------------------------------------- about flows of the node's own
+
+
+def _about_the_nodes() -> Iterator[Probe]:
+    for family in FAMILIES:
+        for kind in _kinds(family):
+            for name in ("internet", "neighbour"):
+                yield _about_one_of_the_nodes(family, kind, name)
+
+
+def _about_one_of_the_nodes(family: int, kind: str, name: str) -> Probe:
+    def play(w: World, token: bytes) -> bool:
+        own, peer = w.gateway.ip(family), w.victim.ip(family)
+        if name == "internet":
+            own, peer = w.uplink(family), FAR[family]
+        with w.node.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock, one_cpu():
+            sock.bind((own, _SPORT))
+            sock.sendto(b"of the node", (peer, 7200))
+            quoted = packet(own, peer, "udp", token, sport=_SPORT, dport=7200)
+            body = _error(w.attacker.ip(family), own, kind, quoted)
+            return w.fire([Shot("attacker", frame(w.attacker.mac, w.gateway.mac, body))]).saw(token, "node")
+
+    return Episode(
+        id=f"B04-{kind}-node-{name}-v{family}",
+        row="B04",
+        title=f"an IPv{family} {kind} error about a flow of the node's own to the {name}",
+        layers=layers("PRE", "IN"),
+        families=frozenset({family}),
+        play=play,
+    )
+
+
+PROBES: tuple[Probe, ...] = (*_about_neighbours(), *_about_published(), *_about_the_nodes())
