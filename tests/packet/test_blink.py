@@ -211,6 +211,20 @@ def test_a_flood_to_the_floor_passes_nothing_while_the_rules_are_replaced_whole(
     assert not everywhere.saw(b"<flood")
 
 
+def test_a_flood_to_the_floor_passes_nothing_while_the_floor_is_refilled(world: World) -> None:
+    """The floor is emptied and filled in the transaction that refreshes the rules."""
+    attacker, everywhere = world.attach("attacker"), world.lab.internet.serve(udp=[80])
+    flood = Flood(attacker, mac_text(world.wall.settings.network.bridge_mac))
+    with flood.running():
+        for number in range(16):
+            world.lab.node.run(["ip", "address", "add", f"9.9.{number}.1/24", "dev", "eth1"])
+            assert world.wall.up().changed
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+    assert flood.sent > 10_000
+    assert not everywhere.saw(b"<flood")
+
+
 def _replace_whole(world: World, number: int) -> None:
     site = world.wall._site
     found = site.foundation()
@@ -234,8 +248,8 @@ def test_nothing_blinks_while_the_rules_are_refreshed_with_their_sets_kept(world
 def test_nothing_blinks_while_addresses_of_the_node_come_and_go(world: World) -> None:
     with blinking(world):
         for number in range(6):
-            world.lab.node.run(["ip", "address", "add", f"172.20.0.{100 + number}/24", "dev", "eth1"])
-            world.wall.up()
+            world.lab.node.run(["ip", "address", "add", f"9.9.{number}.1/24", "dev", "eth1"])
+            assert world.wall.up().changed
 
 
 def test_nothing_blinks_while_a_hundred_others_come_and_go(world: World) -> None:
