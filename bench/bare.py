@@ -25,6 +25,7 @@ class NoFirewall:
 
     name = "no firewall"
     samples_a_round = 1
+    cycles_a_sample = 1
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

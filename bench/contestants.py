@@ -22,11 +22,13 @@ _VERSION = "1.0.0"
 
 
 class Contestant(Protocol):
-    """A network layer under test. `samples_a_round`: the quick ones are asked more often."""
+    """A network layer under test. `samples_a_round`: the quick ones are asked more often; `cycles_a_sample`: how many
+    attaches and detaches one after the other make one sample."""
 
     name: str
     lab: Lab
     samples_a_round: int
+    cycles_a_sample: int
 
     def prepare(self) -> None:
         """What an operator does once per boot; not timed."""
@@ -38,7 +40,7 @@ class Contestant(Protocol):
         """Detach; likewise."""
 
     def populate(self, count: int) -> None:
-        """Bring the node to `count` attached containers, beside the one that is there."""
+        """Bring the node to `count` attached containers, beside those that are there."""
 
     def close(self) -> None:
         """Let go of everything but the lab."""
@@ -49,6 +51,7 @@ class InProcess:
 
     name = "cellwall, in process"
     samples_a_round = 5
+    cycles_a_sample = 200  # beyond the number of closed endpoints whose links are deleted together
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -77,6 +80,7 @@ class Plugin:
 
     name = "cellwall-cni"
     samples_a_round = 3
+    cycles_a_sample = 10
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -108,6 +112,7 @@ class ReferenceChain:
 
     name = "CNI bridge+portmap+firewall"
     samples_a_round = 1
+    cycles_a_sample = 5
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -160,6 +165,7 @@ class Netavark:
 
     name = "netavark"
     samples_a_round = 1
+    cycles_a_sample = 5
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
