@@ -9,7 +9,6 @@ and threads may use the same node. Modules that only `up` and reconcile need are
 that attaches one container starts a process for it.
 """
 
-import hashlib
 import os
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for
+from cellwall.digests import blake2s
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.drain import settle_closed
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
@@ -361,7 +361,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
 
     site = Site(
         settings=settings,
-        settings_digest=hashlib.blake2s(repr(settings).encode()).hexdigest(),
+        settings_digest=blake2s(repr(settings).encode()).hexdigest(),
         program=__version__,
         links=links,
         rules=rules,

@@ -1,7 +1,6 @@
 """Names of links, tables and chains. No I/O, no state."""
 
-from hashlib import blake2s
-
+from cellwall.digests import blake2s
 from cellwall.model.endpoint import EndpointKey
 
 TABLE = "cellwall"

@@ -11,16 +11,16 @@ import cellwall
 
 # each of these costs 1 to 15 ms and none is needed to attach a container
 FORBIDDEN = {
-    "_hashlib", "argparse", "ast", "asyncio", "compileall", "concurrent.futures", "csv", "ctypes", "dataclasses",
-    "difflib", "dis", "email", "http", "inspect", "json", "logging", "multiprocessing", "pyroute2", "random", "scapy",
-    "shutil", "site", "subprocess", "tempfile", "threading", "tomllib", "traceback", "typing_extensions", "unittest",
-    "urllib", "xml",
+    "argparse", "ast", "asyncio", "compileall", "concurrent.futures", "csv", "ctypes", "dataclasses", "difflib",
+    "dis", "email", "hashlib", "http", "inspect", "json", "logging", "multiprocessing", "pyroute2", "random",
+    "scapy", "selectors", "shutil", "site", "socket", "subprocess", "tempfile", "threading", "tomllib",
+    "traceback", "typing_extensions", "unittest", "urllib", "xml",
 }  # fmt: skip
 
 NEWER_THAN_3_11 = {"ctypes"}  # os.setns is, and ctypes stands in for it
 
-PLUGIN_BUDGET = 130
-ADD_BUDGET = 180
+PLUGIN_BUDGET = 115
+ADD_BUDGET = 165
 
 
 def imported(statement: str) -> set[str]:

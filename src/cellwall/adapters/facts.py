@@ -8,10 +8,9 @@ Refuses: to remember anything but what cannot change while the kernel runs. What
 with the boot id beside it.
 """
 
+import _socket as socket
 import errno
-import socket
 from collections.abc import Callable
-from hashlib import blake2s
 from typing import Self
 
 from cellwall.adapters.netlink import NLM_F_CREATE, Reply, attribute, attribute_text, nested
@@ -34,6 +33,7 @@ from cellwall.adapters.rtnetlink import (
     read_link,
 )
 from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.digests import blake2s
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Address
 from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute

@@ -5,9 +5,9 @@ those out as well, net.ipv4.nexthop_compat_mode), and which default route is the
 """
 
 import struct
+from _socket import AF_INET
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
-from socket import AF_INET
 
 import msgspec
 

@@ -6,8 +6,8 @@ flags and states are the caller's.
 
 import errno
 import struct
+from _socket import AF_INET, AF_INET6
 from ipaddress import IPv4Address, IPv6Address
-from socket import AF_INET, AF_INET6
 from typing import Any
 
 from cellwall.adapters.netlink import (

@@ -8,9 +8,9 @@ one, a sandbox would look for its neighbours by ARP, which is filtered, and hang
 route and a default route alone every packet goes to the gateway, which refuses at once what is not allowed.
 """
 
+import _socket as socket
 import errno
 import os
-import socket
 from ipaddress import IPv6Address
 
 from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message

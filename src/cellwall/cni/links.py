@@ -3,8 +3,8 @@
 Not /sys/class/net: sysfs shows the network namespace it was mounted in, which need not be the caller's.
 """
 
+import _socket as socket
 import fcntl
-import socket
 import struct
 
 from cellwall.cni.result import Port
@@ -18,11 +18,13 @@ _IFREQ = "16s24x"  # linux/if.h struct ifreq: the name, then a union of 24 bytes
 def read_port(name: str) -> Port:
     """The MAC and the MTU of one link of the caller's namespace."""
     request = struct.pack(_IFREQ, name.encode())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            hardware = fcntl.ioctl(probe, _SIOCGIFHWADDR, request)
-            mtu = fcntl.ioctl(probe, _SIOCGIFMTU, request)
-        except OSError as error:
-            raise KernelError(error.errno or 0, f"reading link {name}") from error
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        hardware = fcntl.ioctl(probe.fileno(), _SIOCGIFHWADDR, request)
+        mtu = fcntl.ioctl(probe.fileno(), _SIOCGIFMTU, request)
+    except OSError as error:
+        raise KernelError(error.errno or 0, f"reading link {name}") from error
+    finally:
+        probe.close()
     # struct sockaddr: two bytes of family, then the address
     return Port(int.from_bytes(hardware[18:24], "big"), struct.unpack_from("=i", mtu, 16)[0])
