@@ -7,7 +7,9 @@ def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
     from cellwall.attack.rows import (
         errors,
+        exhaustion,
         floor,
+        flows,
         fragments,
         headers,
         layer2,
@@ -18,6 +20,6 @@ def every_probe() -> tuple[Probe, ...]:
         tables,
     )
 
-    modules = (layer2, neighbours, tables, sources, fragments, headers, errors, floor, node, outside)
+    modules = (layer2, neighbours, tables, sources, fragments, headers, errors, flows, exhaustion, floor, node, outside)
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))

@@ -1,0 +1,75 @@
+"""B06: how many flows one container may have, so that its neighbours and the node have theirs."""
+
+from collections.abc import Callable, Iterator
+
+from cellwall.attack.frames import packet
+from cellwall.attack.probe import Episode, Place, Probe, layers
+from cellwall.attack.rows.outside import ATTACKERS_PORT
+from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
+from cellwall.attack.rows.shapes import FAMILIES, Shots
+from cellwall.attack.world import World
+
+_BEYOND = 100
+_USUAL_LIMIT = 512
+
+
+def _out() -> Iterator[Probe]:
+    for family in FAMILIES:
+        for protocol in ("udp", "tcp", "icmp"):
+
+            def play(w: World, token: bytes, family: int = family, protocol: str = protocol) -> bool:
+                flood = _flood(w, w.attacker.ip(family), FAR[family], protocol, token, 9070)
+                return _exhausted(w, token, family, by_gateway(lambda w, t: flood), "internet")
+
+            yield _episode(f"B06-out-{protocol}", f"{protocol} to the Internet", family, play)
+
+        def published(w: World, token: bytes, family: int = family) -> bool:
+            flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, ATTACKERS_PORT)
+            return _exhausted(w, token, family, from_outside("internet", lambda w, t: flood), "attacker")
+
+        yield _episode("B06-published-udp", "from the Internet to a port of its own", family, published)
+
+
+def _episode(name: str, what: str, family: int, play: Callable[[World, bytes], bool]) -> Probe:
+    return Episode(
+        id=f"{name}-v{family}",
+        row="B06",
+        title=f"a container has more flows than it may, IPv{family}: {what}",
+        layers=layers("FWD"),
+        families=frozenset({family}),
+        play=play,
+    )
+
+
+def _limit(w: World) -> int:
+    return w.wall.settings.connections if w.wall else _USUAL_LIMIT
+
+
+def _flood(w: World, source: str, target: str, protocol: str, token: bytes, port: int) -> list[bytes]:
+    """Packets that differ by source port (the identifier of an echo) alone; two bytes behind the token make up for the
+    difference in the checksum, because one made by scapy takes half a millisecond."""
+    model = bytes(packet(source, target, protocol, token + b"\xff\xff", sport=0, dport=port))
+    varied = (40 if ":" in source else 20) + (4 if protocol == "icmp" else 0)
+    behind = model.index(token) + len(token)
+    made = []
+    for number in range(20000, 20000 + _limit(w) + _BEYOND):
+        one = bytearray(model)
+        one[varied : varied + 2] = number.to_bytes(2, "big")
+        one[behind : behind + 2] = (0xFFFF - number).to_bytes(2, "big")
+        made.append(bytes(one))
+    return made
+
+
+def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place) -> bool:
+    """Whether more flows than allowed came about, or none was left for the neighbour."""
+    w.fire(())  # the sentinel's own flow exists before there are too many
+    sight = w.fire(flood(w, token))
+    arrived = sum(token in data for data in sight.seen[where])
+    alive = by_gateway(lambda w, t: packet(w.victim.ip(family), FAR[family], "udp", t, dport=9071), origin="victim")
+    answer = w.fire(alive(w, b"alive" + token))
+    for end in ("--orig-src", "--reply-src"):
+        w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, w.attacker.ip(family)], check=False)
+    return arrived > _limit(w) or not answer.saw(b"alive" + token, "internet")
+
+
+PROBES: tuple[Probe, ...] = tuple(_out())
