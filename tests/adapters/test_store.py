@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -54,6 +56,21 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
     with pytest.raises(Conflict), store.transaction():
         store.write_endpoints([msgspec.structs.replace(second, **{field: getattr(first, field)})], "attaching")
     assert store.endpoints() == (first,)
+    store.close()
+
+
+def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None:
+    """With the first holder's lock gone, the last other process would delete the log that it still reads."""
+    Store(store.path.parent, "boot-1").close()
+    other = (
+        "import sys; from pathlib import Path; from cellwall.adapters.store import Store\n"
+        "store = Store(Path(sys.argv[1]), 'boot-1')\n"
+        "with store.transaction(): store.put('word', sys.argv[2].encode())\n"
+        "store.close()"
+    )
+    for word in ("one", "two"):
+        subprocess.run([sys.executable, "-c", other, str(store.path.parent), word], check=True)
+        assert store.get("word") == word.encode()
     store.close()
 
 

@@ -12,7 +12,7 @@ tmpfs that a run directory is.
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -74,7 +74,10 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         # The file holds no secrets, but who may write it steers the firewall: created 0600 whatever the umask.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only if it is missing: closing any descriptor of a file lets go of all locks that the process has on it
+        # (fcntl(2)), those of another connection too, whose log the last other process would then delete.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, isolation_level=None, timeout=10.0, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
