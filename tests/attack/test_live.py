@@ -1,5 +1,9 @@
 """Attacks on a live node: two sandboxes come and go, nothing else changes."""
 
+import signal
+import subprocess
+import sys
+
 import msgspec
 import pytest
 
@@ -25,13 +29,15 @@ def run(world: World, *arguments: str) -> int:
 
 def test_nothing_is_through_a_live_wall(node_lab: World, capsys: pytest.CaptureFixture[str]) -> None:
     tenant = node_lab.attach("tenant", expose=["8080:80"])
+    others = node_lab.wall.endpoints()
     before = rules(node_lab)
     assert run(node_lab, "--json") == 0
     told = msgspec.json.decode(capsys.readouterr().out)
     assert {probe["row"] for probe in told["probes"]} >= {"A02", "A13", "B01", "C01", "D01"}
-    assert [endpoint.key.container_id for endpoint in node_lab.wall.endpoints()] == [tenant.name]
+    assert node_lab.wall.endpoints() == others
     assert rules(node_lab) == before
     assert node_lab.wall.status().drift == ()
+    node_lab.detach(tenant)
 
 
 def test_what_the_operator_named_is_attacked_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +83,32 @@ def test_only_attacker_and_victim_send_on_a_live_node(node_lab: World) -> None:
         assert len(volleys) > 100
         origins = {shot.origin for probe in volleys for shot in world.shots(probe)}
     assert origins <= {"attacker", "victim"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_by_a_signal_it_leaves_no_sandbox(node_lab: World, number: signal.Signals) -> None:
+    running = start(node_lab)
+    running.send_signal(number)
+    assert running.wait(20) != 0
+    assert node_lab.wall.endpoints() == ()
+
+
+def test_what_a_killed_attack_leaves_is_detached_by_reconcile(node_lab: World) -> None:
+    running = start(node_lab)
+    running.kill()
+    running.wait(20)
+    repaired = node_lab.wall.reconcile().repaired
+    assert len([line for line in repaired if "detached attack-" in line]) == 2
+    assert node_lab.wall.endpoints() == ()
+    assert node_lab.wall.status().drift == ()
+
+
+def start(world: World) -> "subprocess.Popen[bytes]":
+    """The command on the node, and its sandboxes attached."""
+    code = "import sys; from cellwall.attack import main; sys.exit(main(sys.argv[1:]))"
+    argv = [sys.executable, "-c", code, "--here", "--root", str(world.lab.root)]
+    running = world.lab.node.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while running.poll() is None and not world.wall.endpoints():
+        pass
+    assert running.poll() is None
+    return running

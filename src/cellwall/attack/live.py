@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from cellwall.api import AttachRequest, Wall
+from cellwall.adapters.owners import claim
+from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.attack import frames
 from cellwall.attack.ground import places
 from cellwall.attack.observers import View
@@ -63,12 +64,15 @@ def _sandboxes(wall: Wall) -> Iterator[tuple[str, str]]:
         raise Conflict("the wall of this node is not up: there is nothing to attack")
     run = secrets.token_hex(3)
     names = (f"attack-{run}-attacker", f"attack-{run}-victim")
+    # Claimed: what a killed attack leaves, the next reconcile detaches.
+    owners = [claim(wall.paths.run, name) for name in names]
     try:
         wall.attach_many([AttachRequest(name) for name in names])
         yield names
     finally:
-        for name in names:
-            wall.detach(name)
+        wall.detach_many([EndpointKey(name, "eth0") for name in names])
+        for owner in owners:
+            owner.forget()
 
 
 @contextmanager
