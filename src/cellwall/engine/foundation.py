@@ -19,7 +19,7 @@ from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.desired import desired_ruleset, digests, with_endpoints
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import Conflict, InvalidSpec, Unsupported, printable
+from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unsupported, printable
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
@@ -98,12 +98,20 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
         return False
     attached = site.journal.endpoints("attached")
     filled = with_endpoints(ruleset, attached)
-    if before is not None and intact and _keeps_sets(site, facts, before, attached, uplink):
-        site.rules.load(render_refresh(filled))
+    if before is None:
+        _replace_rules(site, filled, under_endpoints=bool(attached))
+        return True
+    if intact and _keeps_sets(site, facts, before, attached, uplink):
+        _doubt_rules(site, before)
+        try:
+            site.rules.load(render_refresh(filled))
+        except CellwallError:
+            _note_rules(site, before, before.rules, before.sets, before.usage, shape=before.shape)
+            raise
     else:
-        _replace_rules(site, before, filled, under_endpoints=bool(attached))
-    if before is not None:
-        _note_rules(site, before, rules, sets, usage)
+        _doubt_rules(site, msgspec.structs.replace(before, rules="", sets="", shape=""))
+        _replace_rules(site, filled, under_endpoints=bool(attached))
+    _note_rules(site, before, rules, sets, usage)
     return True
 
 
@@ -114,7 +122,7 @@ def _keeps_sets(site: Site, facts: NodeFacts, before: Foundation, attached: Sequ
     return before.sets == sets and before.usage.union(used) == before.usage
 
 
-def _replace_rules(site: Site, before: Foundation | None, ruleset: Ruleset, *, under_endpoints: bool) -> None:
+def _replace_rules(site: Site, ruleset: Ruleset, *, under_endpoints: bool) -> None:
     """Our tables anew, whatever stands under their name. Under endpoints a copy stands beside them meanwhile, and
     sets are full before the first rule looks anything up in them.
 
@@ -128,9 +136,6 @@ def _replace_rules(site: Site, before: Foundation | None, ruleset: Ruleset, *, u
     if not under_endpoints:
         site.rules.load(render_removal(copy) + render_replacement(ruleset))
         return
-    if before is not None:
-        # A crash before the copy is gone: the next operation finds a foundation that does not hold and comes here.
-        _note_rules(site, msgspec.structs.replace(before, program=""), "", "", before.usage, shape="")
     for tables in (copy, ruleset):
         site.rules.load(render_replacement(without_chains(tables)))
         site.rules.load(render_refresh(tables))
@@ -174,6 +179,14 @@ def _leave_former_network(site: Site) -> Foundation | None:
         raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
     remove_foundation(site)
     return None
+
+
+def _doubt_rules(site: Site, found: Foundation) -> None:
+    """Until what is loaded now is on record, whoever comes next finds a foundation that does not hold, and lays it: a
+    crash may leave other rules than were recorded, or the copy beside them."""
+    _note_rules(
+        site, msgspec.structs.replace(found, program=""), found.rules, found.sets, found.usage, shape=found.shape
+    )
 
 
 def _note_rules(
