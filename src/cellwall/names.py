@@ -12,6 +12,9 @@ SPARE_TABLE = "cellwall-spare"
 SECURITY_CHAIN = "B9-FORWARD"
 """The chain that all forwarded container traffic traverses (the reference model's name)."""
 
+NODE_SETS = frozenset(f"{name}{version}" for name in ("floor", "opened", "services") for version in (4, 6))
+"""Sets whose content is the node's and not endpoints': it is part of the rules."""
+
 REAPER_GROUP = 0xB9
 """Link group of host links that wait for their deletion in the background."""
 

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.root
 
 TEXT = """\
 table inet cellwall {
+ set floor4 { type ipv4_addr; flags interval; elements = { 9.0.0.0/8, 11.0.0.0/8 } }
+ set opened4 { type ipv4_addr . inet_proto . inet_service; elements = { 9.0.0.1 . tcp . 80, 9.0.0.2 . udp . 53 } }
  set sources { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 } }
  map marks { type ipv4_addr : mark; }
  set rated { type ipv4_addr; size 1024; flags dynamic,timeout; timeout 1m; }
@@ -63,7 +65,7 @@ def test_load_is_one_transaction(rules: NftRules, node: Namespace) -> None:
         ("table inet cellwall {\n chain a {\n  frobnicate\n }\n}\n", errno.EINVAL, 'line 3: "frobnicate"'),
         ("table inet cellwall {\n chain a {\n  ip saddr @no drop\n }\n}\n", errno.ENOENT, "line 3: "),
         ("delete table inet nothing\n", errno.ENOENT, "line 1: "),
-        (TEXT.replace("counter accept", "goto output"), errno.EOPNOTSUPP, 'line 12: "goto output"'),
+        (TEXT.replace("counter accept", "goto output"), errno.EOPNOTSUPP, 'line 14: "goto output"'),
     ],
     ids=["syntax", "set", "table", "jump to a base chain"],
 )
@@ -108,8 +110,10 @@ def test_same_text_has_the_same_shape(loaded: NftRules) -> None:
         "flush chain inet cellwall output\nadd rule inet cellwall output udp dport { 1001, 1002 } counter jump inner\n"
         'add rule inet cellwall output ip saddr @sources drop comment "why"\n'
         "add rule inet cellwall output tcp dport vmap { 22 : accept, 23 : drop }",
+        "flush set inet cellwall floor4\nadd element inet cellwall floor4 { 11.0.0.0/8, 9.0.0.0/8 }",
+        "flush set inet cellwall opened4\nadd element inet cellwall opened4 { 9.0.0.2 . 17 . 53, 9.0.0.1 . tcp . 80 }",
     ],
-    ids=["element", "interval element", "foreign table", "rules anew"],
+    ids=["element", "interval element", "foreign table", "rules anew", "floor anew", "openings anew"],
 )
 def test_what_is_no_rule_of_ours_leaves_the_shape(loaded: NftRules, change: str) -> None:
     first = loaded.shape()
@@ -142,6 +146,10 @@ def test_counted_packets_leave_the_shape(loaded: NftRules, node: Namespace) -> N
         ("timeout 1m", "timeout 2m"),
         ("map marks { type ipv4_addr : mark; }", "map marks { type ipv6_addr : mark; }"),
         ("tcp dport vmap", "udp dport vmap"),
+        ("9.0.0.0/8, ", ""),
+        ("11.0.0.0/8", "11.0.0.0/9"),
+        (" elements = { 9.0.0.0/8, 11.0.0.0/8 }", ""),
+        ("9.0.0.2 . udp . 53", "9.0.0.2 . tcp . 53"),
         (" chain inner {\n", " chain spare { }\n chain inner {\n"),
         ("  counter accept\n", ""),
         ("hook input priority 0\n  counter accept", "hook input priority 0\n"),

@@ -1,11 +1,11 @@
-"""A digest of our tables as the kernel holds them, elements left out: equal digests, equal rules.
+"""A digest of our tables as the kernel holds them, the elements of endpoints left out: equal digests, equal rules.
 
 Owns: what of a dump is meaning and what is bookkeeping. Handles, reference counts, counters and the owner's port id
 change without any rule changing and are left out; whatever else the kernel says goes in, known or not, so that an
 unknown change is drift and never a silent pass.
 
 Anonymous sets are part of a rule (`tcp dport { 22, 80 }`): their constant elements go in, and their names, which the
-kernel numbers as they come, do not.
+kernel numbers as they come, do not. The elements of the node's own sets go in: an emptied floor is a changed rule.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_GETTABLE,
     nft_message,
 )
-from cellwall.names import TABLE
+from cellwall.names import NODE_SETS, TABLE
 from cellwall.ruleset.types import TableFamily
 
 _FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
@@ -67,19 +67,25 @@ def _records(netfilter: Netlink, kind: int, family: TableFamily) -> Iterator[dic
 
 
 def _sets(netfilter: Netlink, family: TableFamily) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """The named sets, and the content of the anonymous ones by name."""
+    """The named sets, with their content where that is the node's, and the content of the anonymous ones by name."""
     named: list[bytes] = []
     anonymous: dict[bytes, bytes] = {}
     for record in _records(netfilter, NFT_MSG_GETSET, family):
-        if not int.from_bytes(record.get(_SET_FLAGS, b""), "big") & _ANONYMOUS:
+        name = record[_SET_NAME]
+        if int.from_bytes(record.get(_SET_FLAGS, b""), "big") & _ANONYMOUS:
+            del record[_SET_NAME]
+            anonymous[name] = _flat(record) + _content(netfilter, family, text_of(name))
+        elif text_of(name) in NODE_SETS:
+            named.append(_flat(record) + _content(netfilter, family, text_of(name)))
+        else:
             named.append(_flat(record))
-            continue
-        name = record.pop(_SET_NAME)
-        request = dump_request((family, TABLE, text_of(name)))
-        replies = netfilter.dump(request, f"read set {text_of(name)}")
-        elements = sorted(_flat(element) for reply in replies for element in each_element(reply.body))
-        anonymous[name] = _flat(record) + b"".join(elements)
     return named, anonymous
+
+
+def _content(netfilter: Netlink, family: TableFamily, name: str) -> bytes:
+    """The elements of a set, in an order that does not depend on how they came."""
+    replies = netfilter.dump(dump_request((family, TABLE, name)), f"read set {name}")
+    return b"".join(sorted(_flat(element) for reply in replies for element in each_element(reply.body)))
 
 
 def _flat_rule(rule: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:

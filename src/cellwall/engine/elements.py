@@ -6,9 +6,6 @@ from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import Owned, changes
 from cellwall.ruleset.types import Element
 
-_OF_THE_NODE = ("floor", "opened", "services")
-"""Sets whose content is the node's, not endpoints': they are part of the ruleset."""
-
 
 def element_drift(site: Site) -> tuple[set[Owned], set[Owned]]:
     """(missing, surplus) elements of all endpoints that the journal has as attached. Raises KernelError (ENOENT)
@@ -16,7 +13,7 @@ def element_drift(site: Site) -> tuple[set[Owned], set[Owned]]:
     desired = desired_elements(site.journal.endpoints("attached"))
     live: set[Owned] = set()
     for (family, table, name), named in site.rules.schema.items():
-        if named.dynamic or name.startswith(_OF_THE_NODE):
+        if named.dynamic or named.static:  # the content of static ones is part of the rules' shape
             continue
         live |= {(family, name, Element(key, data)) for key, data in site.rules.elements(family, table, name)}
     return desired - live, live - desired

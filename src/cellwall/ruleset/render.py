@@ -47,10 +47,10 @@ def render_removal(ruleset: Ruleset) -> str:
 def render_refresh(ruleset: Ruleset) -> str:
     """Every rule anew, sets and their elements kept.
 
-    Interval sets (not `dynamic` ones) are refilled with the elements that the ruleset has: they change with the node
-    and are small. Sets that are missing are added, hash sets empty; those that exist, and base chains, must be of the
-    type that they have in the kernel, or it refuses the whole text. A set or chain that the ruleset no longer has stays
-    behind, out of use.
+    Static sets, which change with the node, and interval sets (not `dynamic` ones), which are small, are refilled with
+    the elements that the ruleset has. Sets that are missing are added, all others empty; those that exist, and base
+    chains, must be of the type that they have in the kernel, or it refuses the whole text. A set or chain that the
+    ruleset no longer has stays behind, out of use.
     """
     return "\n".join(_text(_refresh(table)) for table in ruleset.tables)
 
@@ -73,7 +73,7 @@ def render_element_changes(ruleset: Ruleset, changes: Sequence[ElementChange]) -
 
 def _refresh(table: Table) -> Iterator[str]:
     name = _identity(table)
-    refilled = [named for named in table.sets if named.interval and not named.dynamic]
+    refilled = [named for named in table.sets if named.static or (named.interval and not named.dynamic)]
     # Chains are declared before any rule is: rules refer to chains that stand further down, and only a chain
     # that exists can be flushed.
     yield from _table(table, [*_sets(table, elements=False), *_chains(table, rules=False)])

@@ -234,13 +234,14 @@ class Element(msgspec.Struct, frozen=True):
 
 class NamedSet(msgspec.Struct, frozen=True):
     """A set, or a map where `data` is not empty. `timeout` is in seconds; `elements` are its present
-    content."""
+    content. `static`: nobody but the ruleset puts anything into it, so a refresh of the rules refills it."""
 
     name: str
     key: tuple[KeyType, ...]
     data: tuple[KeyType, ...] = ()
     interval: bool = False
     dynamic: bool = False
+    static: bool = False
     timeout: int | None = None
     size: int | None = None
     elements: tuple[Element, ...] = ()

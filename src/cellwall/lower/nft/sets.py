@@ -72,9 +72,9 @@ def _family_sets(family: Family) -> list[NamedSet]:
     return [
         NamedSet("version" + suffix, (address,), ("mark",)),
         NamedSet("kin" + suffix, ("mark", address)),
-        NamedSet("floor" + suffix, (address,), interval=True),
-        NamedSet("opened" + suffix, service),
-        NamedSet("services" + suffix, service),
+        NamedSet("floor" + suffix, (address,), interval=True, static=True),
+        NamedSet("opened" + suffix, service, static=True),
+        NamedSet("services" + suffix, service, static=True),
         NamedSet("publish" + suffix, service[1:], (address, "inet_service")),
         NamedSet("publishto" + suffix, service, (address, "inet_service")),
         NamedSet("flows" + suffix, (address,), dynamic=True, size=_SENDERS),
