@@ -18,8 +18,23 @@ def every_probe() -> tuple[Probe, ...]:
         outside,
         sources,
         tables,
+        windows,
     )
 
-    modules = (layer2, neighbours, tables, sources, fragments, headers, errors, flows, exhaustion, floor, node, outside)
+    modules = (
+        layer2,
+        neighbours,
+        tables,
+        sources,
+        fragments,
+        headers,
+        errors,
+        flows,
+        exhaustion,
+        floor,
+        node,
+        outside,
+        windows,
+    )
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))

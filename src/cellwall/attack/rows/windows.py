@@ -1,0 +1,251 @@
+"""D07, D08: moments at which a wall might be open: while its rules change, and while a container starts."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
+from itertools import count
+
+import msgspec
+
+from cellwall.attack.flood import Flood
+from cellwall.attack.frames import frame, mac_bytes, packet
+from cellwall.attack.probe import Episode, Layer, Place, Probe, layers
+from cellwall.attack.rows.routed import PUBLIC
+from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.world import World
+from cellwall.errors import CellwallError, LabError
+from cellwall.lab import Host
+from cellwall.names import TABLE
+
+_NUMBERS = count(1)
+_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a container will be: known beforehand, so that it can speak before it should."""
+
+    mac: str = "02:08:00:00:00:28"
+    ip4: str = "192.168.9.40"
+    ip6: str = "fd00:abcd::928"
+
+    def ip(self, family: int) -> str:
+        return self.ip4 if family == 4 else self.ip6
+
+
+@contextmanager
+def newcomer(w: World) -> Iterator[Host]:
+    """A container's namespace that nobody attached yet; gone at the end."""
+    host = w.lab.sandbox(f"new{next(_NUMBERS)}")
+    try:
+        yield host
+    finally:
+        w.lab.delete_sandbox(host)
+
+
+class _Aim(msgspec.Struct, frozen=True):
+    """What is tried at such a moment: a destination by way of the gateway, or (`direct`) bridged."""
+
+    name: str
+    where: Place
+    target: Callable[[World, int], str]
+    stops: frozenset[Layer]
+    spoofed: bool = False
+    direct: bool = False
+
+    def frames(self, w: World, family: int, me: Identity, token: bytes) -> list[bytes]:
+        source = w.victim.ip(family) if self.spoofed else me.ip(family)
+        to = w.victim.mac if self.direct else w.gateway.mac
+        return [frame(me.mac, to, packet(source, self.target(w, family), "udp", token, dport=9080))]
+
+
+def _neighbour(w: World, family: int) -> str:
+    return w.victim.ip(family)
+
+
+def _unpinned(family: int) -> frozenset[Layer]:
+    return layers("PIN", "RAW") if family == 4 else layers("PIN")
+
+
+def _aims(family: int) -> tuple[_Aim, ...]:
+    """From a container that has a right to its address."""
+    return (
+        _Aim("neighbour", "victim", _neighbour, layers("FWD")),
+        _Aim("bridged", "victim", _neighbour, layers("PIN", "PORT"), direct=True),
+        _Aim("node", "node", lambda w, f: w.uplink(f), layers("PRE", "IN")),
+        _Aim("metadata", "internet", lambda w, f: _METADATA[f], layers("FWD")),
+        _Aim("spoofed", "internet", lambda w, f: PUBLIC[f], _unpinned(family), spoofed=True),
+    )
+
+
+# ---------------------------------------------------------------- D07: while rules change
+
+
+def _updates() -> Iterator[Probe]:
+    changes = (
+        ("update", "rules are replaced under load", _refresh),
+        ("failed", "updates under load fail half-way", _refused_update),
+    )
+    for family in FAMILIES:
+        for name, title, change in changes:
+
+            def play(
+                w: World, token: bytes, family: int = family, change: Callable[[World, Flood], None] = change
+            ) -> bool:
+                return _through_meanwhile(w, token, family, change)
+
+            yield Episode(
+                id=f"D07-{name}-v{family}",
+                row="D07",
+                title=f"{title}, and a flood to neighbour, node, metadata and Internet finds the gap, IPv{family}",
+                layers=layers("CTL"),
+                families=frozenset({family}),
+                wall_only=True,
+                play=play,
+            )
+
+
+def _through_meanwhile(w: World, token: bytes, family: int, change: Callable[[World, Flood], None]) -> bool:
+    me = Identity(w.attacker.mac, w.attacker.ip4, w.attacker.ip6)
+    aims = {token + aim.name.encode(): aim for aim in _aims(family) if not aim.direct}
+    frames = [data for name, aim in aims.items() for data in aim.frames(w, family, me, name)]
+    w.observers.discard()
+    with Flood(w.attacker.host, w.attacker.ifname, frames) as flood:
+        flood.wait()
+        change(w, flood)
+        flood.wait()
+        sight = w.settle()
+        through = any(sight.saw(name, aim.where) for name, aim in aims.items())
+        _prove(w, flood, aims)
+    return through
+
+
+def _prove(w: World, flood: Flood, aims: Mapping[bytes, _Aim]) -> None:
+    """The control: in a gap, the flood is through. The wall is repaired afterwards by the next operation."""
+    assert w.wall is not None
+    for family in ("inet", "bridge"):
+        w.node.run(["nft", "delete", "table", family, TABLE])
+    flood.wait()
+    sight = w.settle()
+    w.wall.up()
+    missed = [aim.name for name, aim in aims.items() if not sight.saw(name, aim.where)]
+    if missed:
+        raise LabError(f"without any rule the flood still does not reach: {', '.join(missed)}")
+
+
+def _refresh(w: World, flood: Flood) -> None:
+    """The node changes, and the next operation of anybody has the rules follow it."""
+    assert w.wall is not None
+    for verb in ("add", "del") * 2:
+        w.node.run(["ip", "address", verb, "198.51.100.77/32", "dev", "eth1"])
+        w.wall.dns()
+        flood.wait(3)
+
+
+def _refused_update(w: World, flood: Flood) -> None:
+    """Every chain emptied, and then something that the kernel refuses: nothing of it may have come true."""
+    assert w.wall is not None
+    rules = w.wall._site.rules  # no operation of the wall writes rules that are refused
+    for chain in ("B9-FORWARD", "egress", "tracked-guard", "input-guard"):
+        with suppress(CellwallError):
+            rules.load(f"flush chain inet cellwall {chain}\nadd rule inet cellwall {chain} jump nowhere\n")
+            raise LabError("the kernel took a rule that leads nowhere")
+        flood.wait(3)
+
+
+# ---------------------------------------------------------------- D08: while a container starts
+
+
+def _races() -> Iterator[Probe]:
+    for family in FAMILIES:
+        for aim in _aims(family):
+
+            def play(w: World, token: bytes, family: int = family, aim: _Aim = aim) -> bool:
+                return _races_attach(w, aim.frames(w, family, Identity(), token), token, aim.where)
+
+            yield Episode(
+                id=f"D08-race-{aim.name}-v{family}",
+                row="D08",
+                title=f"a container sends from the moment it has an interface, IPv{family} to: {aim.name}",
+                layers=aim.stops,
+                families=frozenset({family}),
+                wall_only=True,
+                play=play,
+            )
+
+
+def _races_attach(w: World, frames: Sequence[bytes], token: bytes, where: Place) -> bool:
+    assert w.wall is not None
+    me = Identity()
+    with newcomer(w) as host:
+        w.observers.discard()
+        with Flood(host, "eth0", frames) as flood:
+            mac, address = int.from_bytes(mac_bytes(me.mac)), IPv4Address(me.ip4)
+            w.wall.attach(host.name, netns=host.netns, address4=address, mac=mac)
+            flood.wait()
+            sight = w.settle()
+            w.wall.detach(host.name)
+        return sight.saw(token, where)
+
+
+def _half_attached() -> Iterator[Probe]:
+    """A link by the name of ours that nobody vouched for yet: what a crash, or a program half-way, leaves."""
+    for family in FAMILIES:
+        cases: tuple[tuple[str, Place, Callable[[World, int], str], frozenset[Layer], frozenset[Layer]], ...] = (
+            ("internet", "internet", lambda w, f: PUBLIC[f], _unpinned(family) | layers("FWD"), layers("FWD")),
+            ("neighbour", "victim", _neighbour, _unpinned(family) | layers("FWD"), layers("RAW", "FWD")),
+            ("node", "node", lambda w, f: w.uplink(f), _unpinned(family) | layers("PRE", "IN"), layers()),
+        )
+        for name, where, target, bridged, loose in cases:
+            for enslaved in (True, False):
+                # A loose link is no bridge's: what holds the sandboxes' own sources off from outside holds there.
+                stops = bridged if enslaved else layers("PIN", "RAW") | loose
+                yield _half(family, _Aim(name, where, target, stops), enslaved=enslaved)
+        yield _half(family, _Aim("bridged", "victim", _neighbour, layers("PIN"), direct=True), enslaved=True)
+
+
+def _half(family: int, aim: _Aim, *, enslaved: bool) -> Probe:
+    def play(w: World, token: bytes) -> bool:
+        assert w.wall is not None
+        link = f"{w.wall.settings.network.veth_prefix}half{next(_NUMBERS)}"
+        with newcomer(w) as host:
+            master = [f"link set {link} master {w.gateway.bridge}"] if enslaved else []
+            lines = [
+                f"link add {link} type veth peer name eth0 netns {host.netns.name}",
+                *master,
+                f"link set {link} up",
+            ]
+            w.node.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
+            host.run(["ip", "link", "set", "eth0", "up"])
+            _await_carrier(w, link)
+            w.node.run(["sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1"])
+            w.node.run(["sysctl", "-qw", f"net.ipv6.conf.{link}.force_forwarding=1"], check=False)
+            to = w.node.mac(link) if not enslaved else None
+            w.observers.discard()
+            host.inject("eth0", _readdressed(aim.frames(w, family, Identity(), token), to))
+            return w.settle().saw(token, aim.where)
+
+    return Episode(
+        id=f"D08-{'half' if enslaved else 'loose'}-{aim.name}-v{family}",
+        row="D08",
+        title=f"IPv{family} from a link {'on' if enslaved else 'beside'} the bridge, not attached yet: {aim.name}",
+        layers=aim.stops,
+        families=frozenset({family}),
+        wall_only=True,
+        play=play,
+    )
+
+
+def _await_carrier(w: World, link: str) -> None:
+    """The kernel says from a work queue that a link carries, and a bridge forwards nothing from it before."""
+    deadline = time.monotonic() + 5
+    while b'"operstate":"UP"' not in w.node.run(["ip", "-json", "link", "show", "dev", link]).stdout:
+        if time.monotonic() > deadline:
+            raise LabError(f"{link} does not come up")
+
+
+def _readdressed(frames: Sequence[bytes], mac: str | None) -> list[bytes]:
+    return [data if mac is None else mac_bytes(mac) + data[6:] for data in frames]
+
+
+PROBES: tuple[Probe, ...] = (*_updates(), *_races(), *_half_attached())
