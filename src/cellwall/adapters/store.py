@@ -9,12 +9,14 @@ boot), a file of a newer schema is refused. WAL with synchronous=FULL: 0.17 ms a
 tmpfs that a run directory is.
 """
 
+import _sqlite3 as sqlite3  # sqlite3 itself adds types that nothing here stores, for 1 ms of a CNI call
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
+
+import msgspec
 
 from cellwall.adapters.records import decode_endpoint, encode_endpoint
 from cellwall.engine.contracts import Phase
@@ -255,7 +257,8 @@ class Store:
 
     def leased(self) -> list[int]:
         """The addresses of all endpoints, as numbers: every attach reads all of them."""
-        return [row[0] for row in self._db.execute("SELECT address4 FROM endpoints")]
+        row = self._db.execute("SELECT json_group_array(address4) FROM endpoints").fetchone()
+        return msgspec.json.decode(row[0], type=list[int])  # a row each takes three times as long
 
     def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
         """Released addresses that the kernel may still know; their links are not retired yet."""
