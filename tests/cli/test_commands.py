@@ -55,6 +55,19 @@ def test_attach_expose_and_detach_pass_packets_as_they_say(cellwall: Command, la
     server.terminate()
 
 
+def test_what_the_node_lacks_is_said_once_by_up_and_by_the_attach_that_does_the_same() -> None:
+    with Lab() as lab:
+        cellwall = Command(lab)
+        lab.node.run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"])
+        said = cellwall("up", "--json")
+        assert said.err == "".join(f"cellwall: warning: {line}\n" for line in said.json["warnings"])
+        assert "no IPv6 in sandboxes" in said.err
+        assert cellwall("attach", "web").err == ""
+        cellwall("down", "--force")
+        assert cellwall("attach", "web").err == said.err
+        cellwall("down", "--force")
+
+
 def test_status_finds_drift_and_reconcile_repairs_it(cellwall: Command, lab: Lab) -> None:
     cellwall("attach", "web")
     assert cellwall("status").status == 0

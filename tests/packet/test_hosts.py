@@ -103,7 +103,12 @@ def test_without_br_netfilter_a_warning_and_a_whole_wall(caplog: pytest.LogCaptu
     with host_that(without_bridge_netfilter) as world:
         assert world.report is not None
         assert any("br_netfilter" in warning for warning in world.report.warnings)
-        assert "br_netfilter" in caplog.text
+        assert [record.getMessage() for record in caplog.records if "br_netfilter" in record.getMessage()] == [
+            warning for warning in world.report.warnings if "br_netfilter" in warning
+        ]
+        world.wall.attach("quiet")  # it is said where the wall is laid, and not at every operation
+        assert caplog.text.count("br_netfilter") == 1
+        world.wall.detach("quiet")
         assert world.wall.enable_bridge_netfilter() is False
         with world.lab.node.enter():
             assert ProcSysctls().read(BRIDGED[0]) == "0"

@@ -19,6 +19,7 @@ from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.desired import desired_ruleset, digests, with_endpoints
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
+from cellwall.engine.versions import enforce_new_versions, journal_new_versions
 from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unsupported, printable
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
@@ -29,6 +30,7 @@ from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
 
 _log = logging.getLogger("cellwall")
+_NOT_BRIDGED = "br_netfilter is not available: bridge-nf-call-iptables stays off; the pins carry layer 2 alone"
 
 
 def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
@@ -51,7 +53,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     again = kernel.original_facts(site, site.node.observe())
     loaded = setup_security_chain(site, again, usage, uplink) or loaded
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
-    bridged = enable_bridge_netfilter(site)
+    bridged = kernel.enable_bridge_netfilter(site)
     rules, sets = digests(desired_ruleset(site.settings, again, usage, uplink))
     found = Foundation(
         fingerprint=fingerprint,
@@ -73,20 +75,18 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
-    return UpReport(
-        changed=loaded or changed or before != found,
-        uplink=uplink,
-        ipv6=ipv6,
-        dns=dns,
-        warnings=_warnings(site, again, found, origin),
-    )
+    warnings = _warnings(site, again, found, origin)
+    for warning in warnings:  # here, because an attach that lays the foundation has nobody else to tell
+        _log.warning("%s", warning)
+    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, warnings)
 
 
 def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str) -> bool:
     """Load B9-FORWARD and everything around it, at no moment less; whether anything had to be loaded.
 
     Live rules that are exactly what the last `up` left are refreshed, their sets kept and new ones added, in one
-    transaction; anything else is replaced whole, with the elements of every attached endpoint.
+    transaction; anything else is replaced whole, with the elements of every attached endpoint. Open flows are judged
+    again by the new rules, but for such as differ in the forms of exposure alone.
     """
     ruleset = desired_ruleset(site.settings, facts, usage, uplink)
     rules, sets = digests(ruleset)
@@ -101,7 +101,9 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
     if before is None:
         _replace_rules(site, filled, under_endpoints=bool(attached))
         return True
-    if intact and _keeps_sets(site, facts, before, attached, uplink):
+    former = digests(desired_ruleset(site.settings, facts, before.usage, uplink))
+    judge_anew = attached if not intact or before.rules != former[0] else ()
+    if intact and before.sets == former[1] and _has_sets_of(before, attached):
         _doubt_rules(site, before)
         try:
             site.rules.load(render_refresh(filled))
@@ -111,15 +113,16 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
     else:
         _doubt_rules(site, msgspec.structs.replace(before, rules="", sets="", shape=""))
         _replace_rules(site, filled, under_endpoints=bool(attached))
-    _note_rules(site, before, rules, sets, usage)
+    _note_rules(site, before, rules, sets, usage, judge_anew=judge_anew)
+    if judge_anew:
+        enforce_new_versions(site)
     return True
 
 
-def _keeps_sets(site: Site, facts: NodeFacts, before: Foundation, attached: Sequence[Endpoint], uplink: str) -> bool:
-    """The live sets are of the types that they have now, and no endpoint has an element in a set that is missing."""
+def _has_sets_of(before: Foundation, attached: Sequence[Endpoint]) -> bool:
+    """No endpoint has an element in a set that is missing."""
     used = usage_of(binding for endpoint in attached for binding in endpoint.bindings)
-    _, sets = digests(desired_ruleset(site.settings, facts, before.usage, uplink))
-    return before.sets == sets and before.usage.union(used) == before.usage
+    return before.usage.union(used) == before.usage
 
 
 def _replace_rules(site: Site, ruleset: Ruleset, *, under_endpoints: bool) -> None:
@@ -147,7 +150,7 @@ def enable_bridge_netfilter(site: Site) -> bool:
     has no br_netfilter. Nothing relies on it: the pins and the isolated ports carry layer 2."""
     if kernel.enable_bridge_netfilter(site):
         return True
-    _log.warning("br_netfilter is not available: bridge-nf-call-iptables stays off; the pins carry layer 2 alone")
+    _log.warning("%s", _NOT_BRIDGED)
     return False
 
 
@@ -190,13 +193,23 @@ def _doubt_rules(site: Site, found: Foundation) -> None:
 
 
 def _note_rules(
-    site: Site, before: Foundation, rules: str, sets: str, usage: Usage, *, shape: str | None = None
+    site: Site,
+    before: Foundation,
+    rules: str,
+    sets: str,
+    usage: Usage,
+    *,
+    shape: str | None = None,
+    judge_anew: Sequence[Endpoint] = (),
 ) -> None:
-    """A crash between loading and the end of `up` must find the rules that are live on record."""
+    """A crash between loading and the end of `up` must find the rules that are live on record, and whose flows they
+    have yet to judge."""
     live = site.rules.shape() if shape is None else shape
     found = msgspec.structs.replace(before, rules=rules, sets=sets, usage=usage, shape=live)
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
+        if judge_anew:
+            journal_new_versions(site, judge_anew)
 
 
 def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
@@ -233,7 +246,7 @@ def _refuse_foreign_bridge(site: Site) -> None:
 def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> tuple[str, ...]:
     warnings = []
     if not found.bridge_netfilter:
-        warnings.append("br_netfilter is not available: bridge-nf-call stays off; the pins carry layer 2 alone")
+        warnings.append(_NOT_BRIDGED)
     if not found.ipv6 and site.settings.ipv6 != "off":
         reason = "cannot translate it" if facts.features.ipv6 else "has it disabled"
         warnings.append(f"no IPv6 in sandboxes: the kernel {reason}")

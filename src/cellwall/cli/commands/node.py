@@ -40,7 +40,7 @@ def _up(invocation: Invocation) -> Outcome:
         "dns": resolvers,
         "warnings": report.warnings,
     }
-    return Outcome(document, facts(rows), warnings=report.warnings)
+    return Outcome(document, facts(rows))  # the warnings are logged where they arise
 
 
 def _down(invocation: Invocation) -> Outcome:
