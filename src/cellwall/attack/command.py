@@ -8,9 +8,11 @@ Ends its lab, or its two sandboxes on a live node, also on Ctrl-C, SIGTERM and S
 """
 
 import argparse
+import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -114,9 +116,21 @@ def _run(chosen: argparse.Namespace, probes: Sequence[Probe]) -> Report:
     return _run_against(chosen.against, probes, controls=chosen.controls, useful=not chosen.only)
 
 
+@contextmanager
+def _warnings_unsaid() -> Iterator[None]:
+    """What the walls of a lab have to say about its node is nothing that the user can act upon."""
+    log = logging.getLogger("cellwall")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _run_against(name: str, probes: Sequence[Probe], *, controls: bool = False, useful: bool = True) -> Report:
     if name == WALLED:
-        with walled_stage() as stage:
+        with _warnings_unsaid(), walled_stage() as stage:
             return attack(stage, probes, against=f"cellwall {__version__}", controls=controls, useful=useful)
     with peer_stage(name) as peer:
         return attack(peer, probes, against=peer_version(name), useful=useful)

@@ -15,13 +15,15 @@ SOUND, WRONG, THROUGH = 0, 1, 10
 
 class ProbeResult(msgspec.Struct, frozen=True):
     """One probe. `seen`: what was seen of it where it must not arrive; empty: nothing.
-    `control` is None where none was asked for or none says anything about it."""
+    `kernel`: why it cannot succeed whatever the wall does. `control` is None where none was asked for or none says
+    anything about it."""
 
     id: str
     row: str
     title: str
     layers: tuple[Layer, ...]
     seen: str
+    kernel: str = ""
     control: Control | None = None
 
     @property
@@ -64,7 +66,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def result_of(probe: Probe, *, seen: str, control: Control | None) -> ProbeResult:
     """What became of one probe."""
-    return ProbeResult(probe.id, probe.row, probe.title, tuple(sorted(probe.layers)), seen, control)
+    return ProbeResult(probe.id, probe.row, probe.title, tuple(sorted(probe.layers)), seen, probe.kernel, control)
 
 
 def document(report: Report) -> dict[str, object]:
@@ -129,6 +131,9 @@ def _unsound_lines(results: Sequence[ProbeResult]) -> list[str]:
 
 def _summary(report: Report) -> str:
     parts = [f"{len(report.probes)} probes, {len(report.through)} through"]
+    impossible = [result for result in report.probes if result.kernel]
+    if impossible:
+        parts.append(f"{len(impossible)} of them the kernel itself stops")
     controlled = [result for result in report.probes if result.control]
     if controlled:
         parts.append(f"{len(controlled)} controls, {len(report.unsound)} wrong")
