@@ -19,6 +19,9 @@ addresses, and is called the way its users call it, with its defaults. A cell sa
 through, and of how many: what a victim or a capture saw, never what the sender was told. Where attacks succeed they
 spoil the next ones, so what a row left in flows and tables is forgotten before the next.
 
+cellwall's node has two settings that the others have no word for: the public address behind which a cloud hides it, and
+a network that its operator wants closed. Half of the probes of C04 are about these.
+
 Left out are probes that the kernel stops whatever anybody does. Some rows are about the program and not about frames;
 they can be asked of cellwall only, and count nowhere else.
 """
