@@ -16,6 +16,7 @@ def every_probe() -> tuple[Probe, ...]:
         neighbours,
         node,
         outside,
+        reuse,
         sources,
         tables,
         windows,
@@ -35,6 +36,7 @@ def every_probe() -> tuple[Probe, ...]:
         node,
         outside,
         windows,
+        reuse,
     )
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))
