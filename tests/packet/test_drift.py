@@ -7,7 +7,7 @@ import pytest
 
 from cellwall.lab import connect
 from cellwall.model.settings import Settings, parse_openings
-from world import World, assert_connection, open_world, rewired
+from world import Stream, World, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 HOLES = {
@@ -34,8 +34,11 @@ def test_a_hole_in_the_nodes_sets_is_found_and_closed(world: World, name: str) -
     assert world.wall.status().drift == ()
     world.lab.node.run(["nft", *command.split()])
     assert_connection(tenant.host, address, 80)
-    assert world.wall.status().drift != ()
-    assert world.wall.reconcile().repaired != ()
+    with Stream(tenant.host, address, 80) as through:
+        assert through.ask(world.token())
+        assert world.wall.status().drift != ()
+        assert world.wall.reconcile().repaired != ()
+        assert not through.ask(world.token(), 0.2)  # what came through the hole ends with it
     assert connect(tenant.host, address, 80, timeout=0.5).kind == "refused"
     assert world.wall.status().drift == ()
     assert world.wall.reconcile().repaired == ()

@@ -12,12 +12,10 @@ from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
+from cellwall.engine.versions import renewed
 from cellwall.errors import Conflict, KernelError, NotFound
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-
-_KEPT_GENERATIONS = 64
-"""How many former policy versions a flow may be idle through and still be judged anew instead of dropped."""
 
 
 def expose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
@@ -39,9 +37,7 @@ def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoin
     left = tuple(other for other in endpoint.bindings if other != binding)
     with site.journal.transaction():
         generation = site.journal.next_generations(1)[0]
-    past = (*endpoint.past_generations, endpoint.generation)[-_KEPT_GENERATIONS:]
-    after = msgspec.structs.replace(endpoint, bindings=left, generation=generation, past_generations=past)
-    return _change(site, endpoint, after)
+    return _change(site, endpoint, renewed(msgspec.structs.replace(endpoint, bindings=left), generation))
 
 
 def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding]) -> None:
