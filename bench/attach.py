@@ -159,8 +159,11 @@ def _text(report: Report) -> str:
         headline(report.machine),
         table(("milliseconds", "contestant", "attached", "n", "p50", "p99"), rows),
         table(
-            ("one transaction", "count", "ms", "ms each"),
-            [(b.what, str(b.count), f"{b.milliseconds:.0f}", f"{b.milliseconds / b.count:.2f}") for b in report.bulk],
+            ("one call", "count", "ms", "ms each", "transactions"),
+            [
+                (b.what, str(b.count), f"{b.milliseconds:.0f}", f"{b.milliseconds / b.count:.2f}", str(b.transactions))
+                for b in report.bulk
+            ],
         ),
         table(
             ("goal (p50)", "value", "limit", ""),
