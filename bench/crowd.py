@@ -37,7 +37,7 @@ def multiply_rules(node: Host, name: str, addresses: Sequence[str], count: int) 
         chains = sorted(
             {word for line in saved for word in line.split() if word.startswith("CNI-") and len(word) == 28}
         )
-        text = "\n".join(_copies(saved, name, address, chains, count))
+        text = "\n".join(copied_rules(saved, name, address, chains, count))
         node.run([f"{tool}-restore", "--noflush"], input=text.encode(), timeout=60)
 
 
@@ -48,7 +48,8 @@ def populate_ipam(directory: Path, count: int) -> None:
             (directory / _address(version, number)).write_text(f"crowd{number}\r\neth0")
 
 
-def _copies(saved: Sequence[str], name: str, address: str, chains: Sequence[str], count: int) -> Iterator[str]:
+def copied_rules(saved: Sequence[str], name: str, address: str, chains: Sequence[str], count: int) -> Iterator[str]:
+    """The lines that load `count` copies of what `saved` has for the container `name` at `address`."""
     version = 6 if ":" in address else 4
     for table, lines in _by_table(saved):
         own = [line for line in lines if address in line.replace("/", " ").split() or any(c in line for c in chains)]

@@ -98,7 +98,7 @@ def _at(
                     samples[key].append(act())
             print(f"\r{population} attached: round {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
-    return _ratios(samples, population, kinds[0].name)
+    return ratios_of(samples, population, kinds[0].name)
 
 
 def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[tuple[Key, Callable[[], float]]]:
@@ -120,7 +120,8 @@ def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[
     return asked
 
 
-def _ratios(samples: Samples, population: int, base: str) -> list[Ratio]:
+def ratios_of(samples: Samples, population: int, base: str) -> list[Ratio]:
+    """One row for each contestant, load and family; the samples of a round have the same position."""
     rows = []
     for (contestant, what, family), rates in samples.items():
         ratios = [rate / other for rate, other in zip(rates, samples[base, what, family], strict=True)]
