@@ -30,6 +30,20 @@ def node_snapshot(world: World) -> tuple[str, ...]:
     return (*shown, settings)
 
 
+def wall_state(world: World) -> tuple[object, ...]:
+    """What an operation that changes nothing leaves alone: as above, without what comes and goes by itself (carriers,
+    counters, elements that packets make). Elements of endpoints are what `status` compares."""
+    run = world.lab.node.run
+    names = [line.split() for line in run(["ip", "-br", "address", "show"]).text.splitlines()]
+    links = sorted((words[0].partition("@")[0], [word for word in words[2:] if "." in word]) for words in names)
+    commands = ("ip neighbour show nud permanent", "nft -s -t list ruleset")
+    shown = [_stable(run(command.split()).text) for command in commands]
+    with world.lab.node.enter():
+        settings = "\n".join(sorted(_settings()))
+        drift = world.wall.status().drift
+    return world.wall.endpoints(), links, *shown, settings, drift
+
+
 def _stable(text: str) -> str:
     lines = sorted(line for line in text.splitlines() if line.strip())
     return "\n".join(_without_timers(line) for line in lines)

@@ -12,7 +12,7 @@ from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.errors import CellwallError
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
-from engine.snapshots import node_snapshot
+from engine.snapshots import node_snapshot, wall_state
 from engine.steps import Fault, stepped
 from world import PUBLIC4, World, assert_connection, open_world
 
@@ -40,30 +40,21 @@ def faults(wall: Wall, operation: Callable[[Wall], object], *, at_most: int = 30
     raise AssertionError("the operation has no end")
 
 
-def state(world: World) -> tuple[object, ...]:
-    """What a failed operation must give back: endpoints, links, and rules; `status` compares their elements."""
-    run = world.lab.node.run
-    links = sorted(line.split()[0] for line in run(["ip", "-br", "link"]).text.splitlines())
-    neighbours = sorted(run(["ip", "neighbour", "show", "nud", "permanent"]).text.splitlines())
-    return world.wall.endpoints(), links, neighbours, run(["nft", "-s", "-t", "list", "ruleset"]).text
-
-
 def test_a_failed_attach_leaves_nothing(node: World) -> None:
     hosts = [node.host("half") for _ in range(2)]
     requests = [AttachRequest(host.name, netns=str(host.netns)) for host in hosts]
     node.wall.expose(node.attach("other").name, "8400:80")
     node.wall.reconcile()
-    before = state(node)
+    before = wall_state(node)
     keys = [EndpointKey(name) for name in (*(host.name for host in hosts), "own")]
     failed = 0
     for _ in faults(node.wall, lambda wall: wall.attach_many([*requests, AttachRequest("own")])):
-        assert node.wall.status().drift == ()
         if len(node.wall.endpoints()) > 1:  # what failed was to let go of the lock
             assert node.wall.detach_many(keys) == 3
             node.wall.reconcile()
         else:
             failed += 1
-        assert state(node) == before
+        assert wall_state(node) == before
         assert not [host for host in hosts if "eth0" in host.run(["ip", "-o", "link"]).text]
     assert failed > 20
     for host in hosts:
@@ -74,13 +65,12 @@ def test_a_failed_attach_leaves_nothing(node: World) -> None:
 def test_a_failed_detach_goes_on_and_can_be_repeated(node: World) -> None:
     host = node.host("leaving")
     node.wall.reconcile()
-    before = state(node)
+    before = wall_state(node)
     for _ in faults(node.wall, lambda wall: wall.detach(host.name)):
         node.wall.detach(host.name)
         assert not connect(host, PUBLIC4, 80, timeout=0.1)
         node.wall.reconcile()
-        assert node.wall.status().drift == ()
-        assert state(node) == before
+        assert wall_state(node) == before
         node.wall.attach(host.name, netns=host.netns)
 
 

@@ -1,0 +1,165 @@
+"""What every operation promises whatever it is: the same again changes nothing, many are one transaction, and whatever
+stood before the first `up` the first attach makes stand."""
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cellwall.api import AttachRequest, EndpointKey, Wall
+from cellwall.errors import AlreadyExists, CellwallError
+from cellwall.lab.addresses import NODE4
+from cellwall.model.endpoint import PortBinding
+from engine.snapshots import node_snapshot, wall_state
+from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[World]:
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        yield world
+
+
+@pytest.fixture
+def node(shared: World) -> Iterator[World]:
+    """The shared node, and whatever a test attached is detached."""
+    yield shared
+    shared.wall.detach_many([endpoint.key for endpoint in shared.wall.endpoints()])
+
+
+def transactions() -> int:
+    """How many nftables transactions this network namespace has seen (linux/netfilter/nf_tables.h NFT_MSG_GETGEN)."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
+        sock.send(struct.pack("=IHHIIBBH", 20, 10 << 8 | 16, 1, 1, 0, 0, 0, 0))
+        reply = sock.recv(4096)
+    length, kind, number = struct.unpack_from("!xxxxxxxxxxxxxxxxxxxx2s2sI", reply)
+    assert (struct.unpack("=H", length), struct.unpack("=H", kind)) == ((8,), (1,))
+    return int(number)
+
+
+def test_the_same_again_changes_nothing(node: World) -> None:
+    wall, host = node.wall, node.host("same")
+    attach: Callable[[], object] = lambda: wall.attach(  # noqa: E731 - each operation is a row
+        host.name, netns=host.netns, tenant="acme", expose=["8600:80"], mac=0x02_00_5E_00_00_07
+    )
+    operations: list[Callable[[], object]] = [
+        wall.up,
+        attach,
+        lambda: wall.expose(host.name, "8601:80"),
+        lambda: wall.expose(host.name, "8601:80"),
+        lambda: wall.unexpose(host.name, "8601:80"),
+        wall.endpoints,
+        wall.reconcile,
+        wall.status,
+        lambda: wall.detach(host.name),
+    ]
+    for operation in operations:
+        operation()
+        wall.reconcile()  # what a detach leaves for later is no part of the question
+        before, seen = wall_state(node), transactions()
+        first = operation()
+        assert operation() == first
+        assert transactions() == seen
+        assert wall_state(node) == before
+    assert wall.detach(host.name) is False
+    assert wall.unexpose(node.attach("other").name, "8601:80").bindings == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant": "another"},
+        {"mac": 0x02_00_5E_00_00_08},
+        {"expose": ["8611:80"]},
+        {"expose": ["8610:80", "8611:80"]},
+        {"netns": None},
+    ],
+    ids="+".join,
+)
+def test_an_attach_with_other_parameters_is_refused_and_changes_nothing(node: World, other: dict[str, object]) -> None:
+    host = node.host("settled")
+    given = {"netns": host.netns, "tenant": "acme", "expose": ["8610:80"], "mac": 0x02_00_5E_00_00_07}
+    endpoint = node.wall.attach(host.name, **given)
+    before = wall_state(node)
+    with pytest.raises(AlreadyExists, match=host.name):
+        node.wall.attach(host.name, **{**given, **other})
+    assert wall_state(node) == before
+    assert node.wall.endpoints() == (endpoint,)
+
+
+def test_one_wrong_request_of_many_leaves_none_attached(node: World) -> None:
+    hosts = [node.host("many") for _ in range(3)]
+    good = [AttachRequest(host.name, netns=str(host.netns)) for host in hosts]
+    node.wall.reconcile()
+    before = wall_state(node)
+    for wrong in (
+        AttachRequest("wrong", netns="/nonexistent"),
+        AttachRequest("wrong", netns="/proc/self/ns/net"),
+        AttachRequest("wrong", netns=good[0].netns),
+        AttachRequest("wrong", mac=0x01_00_5E_00_00_01),
+        AttachRequest(good[0].container_id),
+    ):
+        with pytest.raises(CellwallError):
+            node.wall.attach_many([*good, wrong])
+        assert node.wall.endpoints() == ()
+        assert wall_state(node) == before
+
+
+def test_the_first_attach_does_what_up_does(fresh_node: World) -> None:
+    wall = fresh_node.wall
+    bare = node_snapshot(fresh_node)
+    wall.up()
+    laid = wall_state(fresh_node)
+    wall.down()
+    assert node_snapshot(fresh_node) == bare
+    for first in (
+        lambda: wall.attach("first"),
+        lambda: wall.attach_many([AttachRequest("first")]),
+        wall.setup_security_chain,
+        wall.enable_bridge_netfilter,
+        wall.reconcile,
+    ):
+        first()
+        wall.detach("first")
+        wall.reconcile()
+        assert wall_state(fresh_node) == laid
+        wall.down()
+        assert node_snapshot(fresh_node) == bare
+
+
+@pytest.mark.slow
+def test_a_thousand_are_one_transaction(node: World) -> None:
+    wall = node.wall
+    hosts = node.lab.sandboxes([f"k{number}" for number in range(1000)])
+    requests = [
+        AttachRequest(host.name, netns=str(host.netns), bindings=(PortBinding("tcp", 31000 + number, 80),))
+        for number, host in enumerate(hosts)
+    ]
+    terse = ["nft", "-s", "-t", "list", "ruleset"]
+    rules = node.lab.node.run(terse).text
+    seen = transactions()
+    wall.attach_many(requests)
+    assert transactions() == seen + 1
+    assert_connection(hosts[0], PUBLIC4, 80)
+    assert_connection(hosts[-1], PUBLIC6, 80)
+    with hosts[-1].serve(tcp=[80]):
+        assert_connection(node.lab.lan, NODE4, 31999)
+    wall.expose(hosts[0].name, PortBinding("udp", 31000, 1000, host_port_last=31999))
+    assert transactions() == seen + 2
+    assert wall.status().drift == ()
+    assert node.lab.node.run(terse).text == rules, "a rule or a chain was added for a container"
+    assert wall.detach_many([EndpointKey(request.container_id) for request in requests]) == 1000
+    assert transactions() == seen + 3
+    assert wall.reconcile().repaired == ()
+    assert wall.endpoints() == ()
+
+
+def test_a_wall_reads_like_its_documentation(node: World) -> None:
+    with Wall.open(root=node.lab.root) as wall:
+        web = wall.attach("web", tenant="acme", expose=["8620:80"])
+        assert (web.tenant, web.bindings[0].host_port, wall.endpoint("web")) == ("acme", 8620, web)
+        assert wall.detach("web")
