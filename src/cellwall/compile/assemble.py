@@ -68,9 +68,8 @@ def denied_prefixes(settings: Settings, facts: NodeFacts) -> tuple[Prefix, ...]:
 
 
 def _opened(openings: tuple[Opening, ...]) -> tuple[OpenedService, ...]:
-    return tuple(
-        sorted(
-            OpenedService(row.address.version, int(row.address), PROTOCOL_NUMBERS[row.protocol], row.port)
-            for row in openings
-        )
-    )
+    services = {
+        OpenedService(row.address.version, int(row.address), PROTOCOL_NUMBERS[row.protocol], row.port)
+        for row in openings
+    }
+    return tuple(sorted(services))

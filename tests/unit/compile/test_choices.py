@@ -13,7 +13,8 @@ from cellwall.compile.usage import Usage, usage_of
 from cellwall.model.endpoint import PortBinding, parse_binding
 from cellwall.model.facts import Features, NodeFacts
 from cellwall.model.settings import PUBLIC_RESOLVERS, Settings, parse_openings
-from scene import FACTS
+from cellwall.ruleset.render import render_ruleset
+from scene import FACTS, Scene
 
 PRIVATE = ip_address("10.0.0.2")
 
@@ -94,6 +95,16 @@ def test_a_private_resolver_is_one_only_when_it_is_opened_over_both_transports(t
     assert reachable(opened(text), FACTS, PRIVATE) is expected
     chosen, _ = choose_resolvers(opened(text), resolving("10.0.0.2"), ipv6=True)
     assert (chosen == (PRIVATE,)) is expected
+
+
+def test_one_service_may_be_opened_under_two_names() -> None:
+    twice = (
+        *parse_openings("db 10.0.0.5 tcp/80", "x"),
+        *parse_openings("web 10.0.0.5 tcp,udp/80", "x"),
+    )
+    settings = Settings(exceptions=twice, services=twice, public_addresses=(PRIVATE, PRIVATE))
+    text = render_ruleset(Scene(settings=settings).ruleset)
+    assert text.count("10.0.0.5 . tcp . 80") == text.count("10.0.0.5 . udp . 80") == 2  # an exception and a service
 
 
 def test_what_the_operator_protects_is_no_resolver() -> None:
