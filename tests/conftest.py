@@ -3,11 +3,16 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from cellwall.api import Wall
 from cellwall.lab import Lab
 from world import World, open_world
+
+# No test of ours is timed: an example that a busy machine takes long for is no failure.
+hypothesis.settings.register_profile("cellwall", deadline=None)
+hypothesis.settings.load_profile("cellwall")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

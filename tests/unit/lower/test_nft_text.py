@@ -19,7 +19,7 @@ from cellwall.model.facts import Features
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.diff import diff, element_changes
-from cellwall.ruleset.render import render_element_changes, render_removal, render_ruleset
+from cellwall.ruleset.render import render_element_changes, render_refresh, render_removal, render_ruleset
 from cellwall.ruleset.types import Ruleset
 from scene import FACTS, FOUR, OTHER, SCENE, WEB, Scene, endpoint
 
@@ -145,6 +145,17 @@ def _held(ruleset: Ruleset) -> list[_Held]:
         for named in table.sets
         for element in named.elements
     ]
+
+
+def test_a_refresh_refills_what_is_the_nodes_and_leaves_what_is_endpoints() -> None:
+    text = render_refresh(Scene(WEB, settings=OPERATOR).ruleset)
+    refilled = {line.split()[-1] for line in text.splitlines() if line.startswith(("flush set", "flush map"))}
+    own = {f"{name}{version}" for name in ("floor", "opened", "services") for version in (4, 6)}
+    ranges = {f"{name}{version}" for name in ("exposedrange", "exposedrangeto", "publishrange") for version in (4, 6)}
+    assert refilled == own | ranges
+    for name, element in (("opened4", "10.0.0.2 . udp . 53"), ("services4", "10.88.0.1 . udp . 53")):
+        assert element in text.partition(f"add element inet cellwall {name} {{")[2].partition("}")[0]
+    assert "add element inet cellwall live" not in text
 
 
 @given(some=ENDPOINTS)

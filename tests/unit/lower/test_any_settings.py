@@ -1,0 +1,115 @@
+"""Whatever settings and facts are valid, there is a ruleset of them that can be written, compared and evaluated."""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import product
+
+from hypothesis import given
+from hypothesis import settings as few
+from hypothesis import strategies as st
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
+from cellwall.model.floor import floor_denies, metadata_address
+from cellwall.model.network import Network
+from cellwall.model.settings import Opening, Settings
+from cellwall.ruleset.diff import diff
+from cellwall.ruleset.render import render_refresh, render_replacement
+from scene import OTHER, WEB, Scene
+
+ADDRESSES = st.ip_addresses(v=4) | st.ip_addresses(v=6)
+PREFIXES = st.builds(lambda address, cut: ip_network((address, _length(address, cut)), strict=False), ADDRESSES,
+                     st.integers(0, 128))  # fmt: skip
+INTERFACES = st.sampled_from(["eth0", "eth1", "wg0", "br-x", "b9_br0", "lo"])
+
+
+def _length(address: IPv4Address | IPv6Address, cut: int) -> int:
+    return max(0, address.max_prefixlen - cut)
+
+
+OPENINGS = st.builds(
+    Opening,
+    name=st.just("service"),
+    address=ADDRESSES.filter(lambda address: not metadata_address(address)),
+    protocol=st.sampled_from(["tcp", "udp"]),
+    port=st.sampled_from([1, 53, 443, 65535]),
+)
+SETTINGS = st.builds(
+    Settings,
+    interface=st.sampled_from(["", "eth1"]),
+    public_addresses=st.lists(ADDRESSES, max_size=3).map(tuple),
+    protect=st.lists(PREFIXES, max_size=6).map(tuple),
+    exceptions=st.lists(OPENINGS, max_size=4).map(tuple),
+    services=st.lists(OPENINGS, max_size=4).map(tuple),
+    nat_ports=st.sampled_from([(10240, 29999), (1024, 65535), (20000, 20999)]),
+    mark=st.sampled_from([0x1, 0x1000, 0x80000000]),
+    connections=st.sampled_from([1, 1024, 1 << 20]),
+)
+FACTS = st.builds(
+    lambda addresses, routes, default4, default6, router: NodeFacts(
+        boot_id="",
+        addresses=tuple(InterfaceAddress(name, f"{address}/{address.max_prefixlen}") for name, address in addresses),
+        on_link=tuple(OnLinkRoute(name, str(prefix)) for name, prefix in routes),
+        default4=default4,
+        default6=default6,
+        forwarding4=router,
+        forwarding6=router,
+    ),
+    st.lists(st.tuples(INTERFACES, ADDRESSES), max_size=5),
+    st.lists(st.tuples(INTERFACES, PREFIXES), max_size=5),
+    st.sampled_from(["", "eth0"]),
+    st.sampled_from(["", "eth0"]),
+    st.booleans(),
+)
+
+
+def valid(settings: Settings) -> bool:
+    try:
+        settings.validate()
+    except InvalidSpec:
+        return False
+    return True
+
+
+@few(max_examples=40)
+@given(settings=SETTINGS.filter(valid), facts=FACTS)
+def test_valid_settings_have_a_ruleset(settings: Settings, facts: NodeFacts) -> None:
+    scene = Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0")
+    for text in (render_replacement(scene.ruleset), render_refresh(scene.ruleset)):
+        assert "chain B9-FORWARD" in text
+    assert diff(scene.ruleset, scene.ruleset).empty
+    assert Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0").ruleset == scene.ruleset
+
+
+@few(max_examples=60)
+@given(settings=SETTINGS.filter(valid), facts=FACTS, to=ADDRESSES, state=st.sampled_from(["new", "established"]))
+def test_no_settings_let_a_sandbox_to_a_neighbour_or_to_what_nobody_opened(
+    settings: Settings, facts: NodeFacts, to: IPv4Address | IPv6Address, state: str
+) -> None:
+    scene = Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0")
+    opened = {row.address for row in (*settings.exceptions, *settings.services)}
+    closed = [to] if to not in opened and floor_denies(to, (*settings.protect, *facts.own_prefixes("b9_br0"))) else []
+    targets = [
+        *closed,
+        *(ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "192.168.0.3", "fd00:abcd::3")),
+    ]
+    for target, port in product(targets, (53, 443)):
+        if target in opened and target not in (OTHER.address4, OTHER.address6):
+            continue
+        fate = scene.egress(WEB, str(target), "tcp", port, state=state)  # type: ignore[arg-type]
+        assert fate.verdict != "accept", (target, fate)
+
+
+@few(max_examples=20)
+@given(number=st.integers(1, 14), other=st.integers(1, 14))
+def test_wherever_the_gateway_is_the_pins_are_about_it(number: int, other: int) -> None:
+    network = Network(
+        subnet4=IPv4Network("10.9.0.0/28"),
+        gateway4=IPv4Network("10.9.0.0/28")[number],
+        subnet6=IPv6Network("fd09::/64"),
+        gateway6=IPv6Network("fd09::/64")[other],
+    )
+    network.validate()
+    text = render_replacement(Scene(settings=Settings(network=network)).ruleset)
+    assert f"arp daddr ip {network.gateway4}" in text
+    assert str(network.gateway6) in text
+    assert f"ip daddr {network.subnet4} counter drop" in text
