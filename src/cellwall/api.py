@@ -14,7 +14,6 @@ from _thread import RLock  # what threading.RLock is; the module around it costs
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 
 import msgspec
 
@@ -54,7 +53,7 @@ class Wall:
         self._closed_some = False
 
     @classmethod
-    def open(cls, *, root: str | Path | None = None, settings: Settings | None = None) -> "Wall":
+    def open(cls, *, root: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> "Wall":
         """Open the node of the calling thread's network namespace.
 
         `root` puts configuration, state and run paths under one directory; `settings` None reads the configuration.
@@ -353,7 +352,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
     links = LinkLayer()
     rules = NftRules()
     sysctls = ProcSysctls()
-    store = Store(paths.run, sysctls.read("kernel/random/boot_id") or "")
+    store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
 
     def close() -> None:
         for adapter in (store, rules, links, node):
@@ -369,8 +368,8 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
         node=node,
         namespaces=ProcNamespaces(),
         journal=store,
-        lock=WriterLock(paths.run / "writer.lock"),
-        netns_directory=str(paths.run / "netns"),
+        lock=WriterLock(paths.in_run("writer.lock")),
+        netns_directory=paths.in_run("netns"),
     )
     return cls(settings, paths, site, close)
 

@@ -61,7 +61,7 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
 
 def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None:
     """With the first holder's lock gone, the last other process would delete the log that it still reads."""
-    Store(store.path.parent, "boot-1").close()
+    Store(Path(store.path).parent, "boot-1").close()
     other = (
         "import sys; from pathlib import Path; from cellwall.adapters.store import Store\n"
         "store = Store(Path(sys.argv[1]), 'boot-1')\n"
@@ -69,7 +69,7 @@ def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None
         "store.close()"
     )
     for word in ("one", "two"):
-        subprocess.run([sys.executable, "-c", other, str(store.path.parent), word], check=True)
+        subprocess.run([sys.executable, "-c", other, str(Path(store.path).parent), word], check=True)
         assert store.get("word") == word.encode()
     store.close()
 
@@ -138,12 +138,12 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_only_root_reads_the_journal(store: Store) -> None:
-    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(store.path).stat().st_mode) == 0o600
     store.close()
 
 
 def test_a_removed_journal_is_noticed(store: Store) -> None:
     assert store.in_place()
-    store.path.unlink()
+    Path(store.path).unlink()
     assert not store.in_place()
     store.close()

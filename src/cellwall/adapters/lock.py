@@ -3,7 +3,6 @@
 import fcntl
 import os
 import time
-from pathlib import Path
 
 from cellwall.errors import Unavailable
 
@@ -15,7 +14,7 @@ class WriterLock:
     opens the file anew, and flock belongs to the open file.
     """
 
-    def __init__(self, path: Path, timeout: float = 30.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], timeout: float = 30.0) -> None:
         self._path = path
         self._timeout = timeout
         self._fds: list[int] = []

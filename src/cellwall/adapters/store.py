@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import msgspec
 
@@ -56,9 +55,9 @@ def _first_generation() -> int:
 class Store:
     """One connection; used by one thread at a time (the writer lock sees to that), whichever it is."""
 
-    def __init__(self, directory: Path, boot_id: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self.path = directory / "state.db"
+    def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
+        os.makedirs(directory, exist_ok=True, mode=0o750)
+        self.path = os.path.join(directory, "state.db")
         self._db = self._open()
         try:
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -96,7 +95,8 @@ class Store:
     def _discard(self) -> None:
         self._db.close()
         for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}{suffix}")
         self._db = self._open()
 
     def close(self) -> None:

@@ -37,4 +37,4 @@ def write_choice(paths: Paths, chosen: Mapping[str, str]) -> None:
 
 
 def _path(paths: Paths) -> str:
-    return os.path.join(paths.run, "conflist.json")
+    return paths.in_run("conflist.json")

@@ -6,7 +6,6 @@ for every container, and each of the two costs it milliseconds.
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Literal, NoReturn
 
 import msgspec
@@ -46,17 +45,17 @@ def load_settings(
     origins: dict[str, Origin] = {key.name: "default" for key in KEYS}
     sources: tuple[tuple[Origin, Iterator[tuple[str, object]]], ...] = (
         ("conflist", _text_values(read_choice(paths) if chosen is None else chosen)),
-        ("file", _file_values(paths.config_file)),
+        ("file", _file_values(paths.config_text)),
         ("environment", _environment_values(environ)),
         ("flag", _text_values(overrides or {})),
     )
     for origin, pairs in sources:
-        with _Located(origin, paths.config_file, origins):
+        with _Located(origin, paths.config_text, origins):
             for name, value in pairs:
                 values[name] = BY_NAME[name].typed(value)
                 origins[name] = origin
     settings = _assemble(values)
-    with _Located(None, paths.config_file, origins):
+    with _Located(None, paths.config_text, origins):
         settings.validate()
         _refuse_unreachable_resolvers(settings)
     return Loaded(settings, origins)
@@ -65,7 +64,7 @@ def load_settings(
 class _Located:
     """Adds to a refusal inside the block where the refused value stands."""
 
-    def __init__(self, origin: Origin | None, file: Path, origins: Mapping[str, Origin]) -> None:
+    def __init__(self, origin: Origin | None, file: str, origins: Mapping[str, Origin]) -> None:
         self._origin = origin
         self._file = file
         self._origins = origins
@@ -88,21 +87,22 @@ class _Located:
         raise InvalidSpec(error.field, error.value, error.reason + place) from error
 
 
-def _file_values(path: Path) -> Iterator[tuple[str, object]]:
+def _file_values(path: str) -> Iterator[tuple[str, object]]:
     try:
-        raw = path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return
     except PermissionError as error:
-        raise NoPrivilege(f"configuration {str(path)!r}: permission denied") from error
+        raise NoPrivilege(f"configuration {path!r}: permission denied") from error
     except OSError as error:
-        raise InvalidSpec("configuration", str(path), f"cannot be read: {error.strerror}") from error
+        raise InvalidSpec("configuration", path, f"cannot be read: {error.strerror}") from error
     import tomllib
 
     try:
         document = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSpec("configuration", str(path), f"is not TOML: {error}") from error
+        raise InvalidSpec("configuration", path, f"is not TOML: {error}") from error
     for section, table in document.items():
         if section not in SECTIONS:
             _refuse_unknown(section, table, SECTIONS)

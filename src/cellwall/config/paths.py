@@ -1,28 +1,53 @@
 """Where a node keeps its configuration, its durable state and the state of this boot.
 
-One root moves all three, so that many nodes (each in its own network namespace) live on one machine.
+One root moves all three, so that many nodes (each in its own network namespace) live on one machine. pathlib is for
+whoever asks for a Path: the CNI plugin does without, and spares 1 ms a call.
 """
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class Paths(msgspec.Struct, frozen=True):
-    """`state` survives a boot, `run` does not; neither needs to exist yet."""
+    """`state` survives a boot, `run` does not; neither needs to exist yet. `base` is absolute."""
 
-    config_file: Path
-    state: Path
-    run: Path
+    base: str
+
+    @property
+    def config_file(self) -> "Path":
+        return _path(self.config_text)
+
+    @property
+    def config_text(self) -> str:
+        """`config_file` as text."""
+        return os.path.join(self.base, "etc/cellwall/cellwall.toml")
+
+    @property
+    def state(self) -> "Path":
+        return _path(os.path.join(self.base, "var/lib/cellwall"))
+
+    @property
+    def run(self) -> "Path":
+        return _path(self.in_run())
+
+    def in_run(self, *names: str) -> str:
+        """A path below `run`, as text."""
+        return os.path.join(self.base, "run/cellwall", *names)
 
 
-def paths_for(root: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Paths:
+def paths_for(root: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Paths:
     """The paths under `root`, else under the environment's CELLWALL_ROOT, else the system's own."""
-    base = Path(root or environ.get("CELLWALL_ROOT") or "/").absolute()
-    return Paths(
-        config_file=base / "etc/cellwall/cellwall.toml",
-        state=base / "var/lib/cellwall",
-        run=base / "run/cellwall",
-    )
+    base = os.fspath(root or environ.get("CELLWALL_ROOT") or "/")
+    return Paths(os.path.join(os.getcwd(), base) if not os.path.isabs(base) else base)
+
+
+def _path(text: str) -> "Path":
+    from pathlib import Path
+
+    return Path(text)

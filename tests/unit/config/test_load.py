@@ -166,10 +166,10 @@ def test_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_is_a_matter_of_privilege(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(_: Path) -> bytes:
+    def denied(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)  # root reads everything, so no file mode shows this
+    monkeypatch.setattr("builtins.open", denied)  # root reads everything, so no file mode shows this
     with pytest.raises(NoPrivilege, match=r"cellwall\.toml"):
         load_settings(paths_for(tmp_path), environ={})
 
@@ -178,7 +178,8 @@ def test_root_flag_beats_its_variable_and_both_move_all_paths() -> None:
     assert paths_for("/a", {"CELLWALL_ROOT": "/b"}).state == Path("/a/var/lib/cellwall")
     assert paths_for(None, {"CELLWALL_ROOT": "/b"}).run == Path("/b/run/cellwall")
     assert paths_for(None, {}).config_file == Path("/etc/cellwall/cellwall.toml")
-    assert paths_for("rel", {}).state.is_absolute()
+    assert paths_for("rel", {}).state == Path.cwd() / "rel/var/lib/cellwall"
+    assert paths_for(Path("/a"), {}).in_run("x") == "/a/run/cellwall/x"
 
 
 def test_documentation_has_every_key_with_its_default_and_meaning() -> None:
