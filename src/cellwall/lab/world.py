@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from cellwall.adapters import netns
@@ -93,6 +93,10 @@ class Lab:
         namespaces.create_namespaces(self.prefix, names)
         return {name: Host(name, namespaces.path_of(self.prefix, name), self._custody, ipv6=ipv6) for name in names}
 
+    def outside(self) -> AbstractContextManager[None]:
+        """The calling thread is where the lab was opened from, inside the block: another lab can be opened there."""
+        return netns.entered(self._home)
+
     def close(self) -> None:
         """End the lab; a second call does nothing. Goes on after a failure, and raises all at the end."""
         # A forked child inherits this object and its atexit entry, but the lab is its parent's.
@@ -117,7 +121,7 @@ class Lab:
 
     def _check_machine(self) -> None:
         # Looked at from where the lab was started; whoever closes it may be elsewhere by now.
-        with netns.entered(self._home):
+        with self.outside():
             safety.check_unchanged(self._before, safety.snapshot())
 
     def __enter__(self) -> "Lab":

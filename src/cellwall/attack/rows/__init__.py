@@ -12,6 +12,7 @@ def every_probe() -> tuple[Probe, ...]:
         flows,
         fragments,
         headers,
+        inputs,
         layer2,
         neighbours,
         node,
@@ -20,6 +21,7 @@ def every_probe() -> tuple[Probe, ...]:
         sources,
         tables,
         windows,
+        without6,
     )
 
     modules = (
@@ -36,7 +38,9 @@ def every_probe() -> tuple[Probe, ...]:
         node,
         outside,
         windows,
+        without6,
         reuse,
+        inputs,
     )
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))
