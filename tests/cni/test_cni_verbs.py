@@ -70,6 +70,38 @@ def test_del_works_without_namespace_without_state_and_with_a_conflist_that_add_
     assert wall.endpoints() == ()
 
 
+@pytest.mark.parametrize("changes", [
+    {"subnets": ["10.99.0.0/24"]}, {"subnets": "x"}, {"gateways": ["10.99.0.1"]}, {"runtimeConfig": 5}, {"dns": []},
+], ids=str)  # fmt: skip
+def test_a_conflist_that_was_changed_for_the_worse_keeps_nobody_from_del(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox, changes: dict[str, Any]
+) -> None:
+    plugin.add("web", sandbox())
+    plugin.delete("web", conf=plugin.conf(**changes))
+    assert wall.endpoints() == ()
+    plugin.add("web", sandbox())
+    reply = plugin.call("GC", conf={**plugin.conf(**changes), "cni.dev/valid-attachments": []})
+    assert (reply.status, reply.document) == (0, {})
+    assert wall.endpoints() == ()
+
+
+@pytest.mark.parametrize("text", ["[network", "unknown = 1", '[network]\nsubnet4 = "10.99.0.0/33"\n'])
+def test_a_configuration_that_was_changed_for_the_worse_keeps_nobody_from_del(
+    plugin: Plugin, wall: Wall, lab: Lab, sandbox: NewSandbox, text: str
+) -> None:
+    plugin.add("web", sandbox())
+    file = lab.root / "etc/cellwall/cellwall.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    try:
+        assert plugin.call("ADD", "other", sandbox()).document["code"] == 7
+        plugin.delete("web")
+    finally:
+        file.unlink()
+    assert wall.endpoints() == ()
+    assert wall.status().drift == ()
+
+
 def test_del_on_a_node_that_was_never_up_makes_nothing(plugin: Plugin, lab: Lab) -> None:
     elsewhere = lab.root / "elsewhere"
     plugin.delete("web", conf=plugin.conf(root=str(elsewhere)))

@@ -8,8 +8,8 @@ Owns: the versions of the specification that are spoken, the keys of a conflist 
     tenantFrom  "K8S_POD_NAMESPACE": the tenant is that argument of CNI_ARGS
 
 Refuses: an unknown key with its value, wherever one might believe it had an effect. Only `args` and `cni.dev/…` may
-carry what we do not know (the specification reserves both). DEL reads the few keys it needs and ignores the rest: a
-conflist that an ADD refuses must never keep a container from being taken down.
+carry what we do not know (the specification reserves both). DEL and GC read the few keys they need and ignore the rest:
+a conflist that an ADD refuses must never keep a container from being taken down.
 """
 
 from collections.abc import Mapping
@@ -64,19 +64,19 @@ class Attachment(msgspec.Struct, frozen=True, rename={"container_id": "container
 
 
 class NetworkConf(msgspec.Struct, frozen=True, rename={"cni_version": "cniVersion"}):
-    """What every verb needs."""
+    """What every verb needs, and all that DEL reads."""
 
     cni_version: str
     name: str
     root: str = ""
-    subnets: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
 
 
 class AttachConf(NetworkConf, frozen=True, rename={"tenant_from": "tenantFrom", "runtime_config": "runtimeConfig",
                                                   "previous": "prevResult"}):  # fmt: skip
     """What ADD, CHECK and STATUS read."""
 
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
     tenant: str = ""
     tenant_from: str = ""
     dns: Names = Names()

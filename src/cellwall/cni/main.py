@@ -34,7 +34,7 @@ from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation, parse_invocation
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.request import parse_request
-from cellwall.errors import CellwallError
+from cellwall.errors import CellwallError, InvalidSpec
 
 Write = Callable[[bytes], None]
 
@@ -87,7 +87,7 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
             write(result)
             ledger.deliver(call.key)
     elif call.command == "DEL":
-        with _open_wall(parse_conf(document, NetworkConf)) as wall:
+        with _open_wall_to_close(parse_conf(document, NetworkConf)) as wall:
             commands.delete(wall, _ledger(wall), call.key)
     elif call.command == "CHECK":
         conf = parse_conf(document, AttachConf)
@@ -98,7 +98,7 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
             commands.status(wall)
     else:
         listed = parse_conf(document, CollectConf)
-        with _open_wall(listed) as wall:
+        with _open_wall_to_close(listed) as wall:
             commands.collect(wall, _ledger(wall), listed)
 
 
@@ -106,7 +106,7 @@ def _ledger(wall: WallPort) -> Ledger:
     return Ledger(f"{wall.paths.run}/cni")
 
 
-def _open_wall(conf: NetworkConf) -> AbstractContextManager[WallPort]:
+def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
     # here and not above: what the texts alone refuse never loads the engine
     from cellwall.api import Wall
 
@@ -118,7 +118,19 @@ def _open_wall(conf: NetworkConf) -> AbstractContextManager[WallPort]:
     return Wall.open(root=conf.root or None, settings=settings)
 
 
-def _record_choice(conf: NetworkConf, wall: WallPort) -> None:
+def _open_wall_to_close(conf: NetworkConf) -> AbstractContextManager[WallPort]:
+    """Whatever became of the node's configuration meanwhile: what is detached is on record, and needs none of it."""
+    from cellwall.api import Wall
+
+    try:
+        return Wall.open(root=conf.root or None)
+    except InvalidSpec:
+        from cellwall.model.settings import Settings
+
+        return Wall.open(root=conf.root or None, settings=Settings())
+
+
+def _record_choice(conf: AttachConf, wall: WallPort) -> None:
     if conf.subnets or conf.gateways:
         from cellwall.cni.settings import record_choice
 

@@ -5,14 +5,14 @@ both speak they must agree. What it chose is put on record, so that the CLI work
 with the same subnets as the runtime.
 """
 
-from cellwall.cni.conf import NetworkConf
+from cellwall.cni.conf import AttachConf
 from cellwall.config import Paths, load_settings, paths_for, write_choice
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, parse_address, parse_prefix
 from cellwall.model.settings import Settings
 
 
-def settings_for(conf: NetworkConf) -> Settings | None:
+def settings_for(conf: AttachConf) -> Settings | None:
     """The settings of a conflist that names subnets or gateways, None for one that does not."""
     choice = _choice(conf)
     if not choice:
@@ -31,14 +31,14 @@ def settings_for(conf: NetworkConf) -> Settings | None:
         raise InvalidSpec(field, error.value, error.reason) from error
 
 
-def record_choice(conf: NetworkConf, paths: Paths) -> None:
+def record_choice(conf: AttachConf, paths: Paths) -> None:
     """Tell the other front ends of this node what a conflist chose. Idempotent."""
     choice = _choice(conf)
     if choice:
         write_choice(paths, _texts(choice))
 
 
-def _choice(conf: NetworkConf) -> dict[str, tuple[str, Address | Prefix]]:
+def _choice(conf: AttachConf) -> dict[str, tuple[str, Address | Prefix]]:
     """What is chosen: setting → (its place in the conflist, its value)."""
     written = [(f"subnets[{number}]", text, "subnet") for number, text in enumerate(conf.subnets)]
     written += [(f"gateways[{number}]", text, "gateway") for number, text in enumerate(conf.gateways)]
