@@ -1,9 +1,14 @@
 """One code for each error, the specification's where it has one."""
 
+from pathlib import Path
+
 import pytest
 
 from cellwall import errors
+from cellwall.cni import codes
 from cellwall.cni.codes import Finding, Refusal, code_of
+from cellwall.cni.conf import AttachConf
+from cellwall.cni.invocation import COMMANDS
 
 ROWS = [
     (errors.InvalidSpec("mac", "x", "y"), 7),
@@ -44,3 +49,15 @@ def test_status_is_not_available_whatever_the_host_lacks() -> None:
 def test_a_finding_says_how_many_there_are() -> None:
     assert str(Finding(107, ("a",))) == "a"
     assert str(Finding(107, ("a", "b", "c"))) == "a (and 2 more)"
+
+
+def test_the_documentation_lists_every_code_key_and_verb() -> None:
+    text = (Path(__file__).parents[2] / "docs/cni.md").read_text()
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+    told = {int(word) for row in rows for word in row.split(", ") if word.isdigit()}
+    assert told == {value for name, value in vars(codes).items() if name.isupper() and isinstance(value, int)}
+    named = {word.strip("`") for row in rows for word in row.replace(",", " ").split() if word.startswith("`")}
+    assert {"subnets", "gateways", "tenant", "tenantFrom", "root", "dns", "capabilities", "ipMasq"} <= named
+    assert set(COMMANDS) <= named
+    own = set(AttachConf.__struct_encode_fields__) - {"cniVersion", "name", "runtimeConfig", "prevResult"}
+    assert own <= named
