@@ -103,7 +103,7 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
 
 
 def _ledger(wall: WallPort) -> Ledger:
-    return Ledger(f"{wall.paths.run}/cni")
+    return Ledger(wall.paths.in_run("cni"))
 
 
 def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
