@@ -12,7 +12,7 @@ that attaches one container starts a process for it.
 import os
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
@@ -348,30 +348,26 @@ class Wall:
 
 
 def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
-    node = NodeObserver()
-    links = LinkLayer()
-    rules = NftRules()
-    sysctls = ProcSysctls()
-    store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
-
-    def close() -> None:
-        for adapter in (store, rules, links, node):
-            adapter.close()
-
-    site = Site(
-        settings=settings,
-        settings_digest=blake2s(repr(settings).encode()).hexdigest(),
-        program=__version__,
-        links=links,
-        rules=rules,
-        sysctls=sysctls,
-        node=node,
-        namespaces=ProcNamespaces(),
-        journal=store,
-        lock=WriterLock(paths.in_run("writer.lock")),
-        netns_directory=paths.in_run("netns"),
-    )
-    return cls(settings, paths, site, close)
+    with ExitStack() as opened:
+        node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
+        for adapter in (node, links, rules):
+            opened.callback(adapter.close)
+        store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
+        opened.callback(store.close)
+        site = Site(
+            settings=settings,
+            settings_digest=blake2s(repr(settings).encode()).hexdigest(),
+            program=__version__,
+            links=links,
+            rules=rules,
+            sysctls=sysctls,
+            node=node,
+            namespaces=ProcNamespaces(),
+            journal=store,
+            lock=WriterLock(paths.in_run("writer.lock")),
+            netns_directory=paths.in_run("netns"),
+        )
+        return cls(settings, paths, site, opened.pop_all().close)
 
 
 def _key(container_id: str, ifname: str) -> EndpointKey:

@@ -1,14 +1,16 @@
 """What every operation promises whatever it is: the same again changes nothing, many are one transaction, and whatever
 stood before the first `up` the first attach makes stand."""
 
+import os
 import socket
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.errors import AlreadyExists, CellwallError
+from cellwall.errors import AlreadyExists, CellwallError, Conflict
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import PortBinding
 from engine.snapshots import node_snapshot, wall_state
@@ -163,3 +165,16 @@ def test_a_wall_reads_like_its_documentation(node: World) -> None:
         web = wall.attach("web", tenant="acme", expose=["8620:80"])
         assert (web.tenant, web.bindings[0].host_port, wall.endpoint("web")) == ("acme", 8620, web)
         assert wall.detach("web")
+
+
+def test_a_wall_that_cannot_be_opened_leaves_no_descriptor(fresh_node: World) -> None:
+    run = fresh_node.wall.paths.run
+    fresh_node.wall.close()
+    with sqlite3.connect(run / "state.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(Conflict, match="newer") as refused:
+        Wall.open(root=fresh_node.lab.root)
+    assert set(os.listdir("/proc/self/fd")) == before  # while what was raised keeps everything alive
+    del refused
