@@ -1,12 +1,12 @@
 """What an operator configures, validated and typed. The file format lives in `cellwall.config`."""
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix, parse_address
+from cellwall.model.addresses import Address, Prefix, parse_address
 from cellwall.model.endpoint import parse_port
 from cellwall.model.floor import metadata_address
 from cellwall.model.identifiers import parse_label
@@ -53,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
         if not 1 <= self.connections <= 1 << 20:
             raise InvalidSpec("limits.connections", self.connections, "must be 1 to 1048576")
+        for field, openings in (("network.exceptions", self.exceptions), ("node.services", self.services)):
+            for opening in openings:
+                _validate_opening(opening, field, opening)
 
 
 PUBLIC_RESOLVERS: tuple[Address, ...] = (
@@ -78,11 +81,18 @@ def parse_openings(text: str, field: str) -> tuple[Opening, ...]:
     protocols, _, port_text = service.partition("/")
     address = parse_address(address_text, field)
     port = parse_port(port_text, field)
-    if port != 53 and metadata_address(address):
-        raise InvalidSpec(field, text, "is a metadata service; only its port 53 can be opened")
-    openings = []
-    for protocol in protocols.split(","):
-        if protocol not in ("tcp", "udp") or protocol not in PROTOCOL_NUMBERS:
-            raise InvalidSpec(field, text, "the protocol must be tcp, udp or tcp,udp")
-        openings.append(Opening(parse_label(name, field), address, "tcp" if protocol == "tcp" else "udp", port))
-    return tuple(openings)
+    openings = tuple(
+        Opening(name, address, cast(Literal["tcp", "udp"], protocol), port) for protocol in protocols.split(",")
+    )
+    for opening in openings:
+        _validate_opening(opening, field, text)
+    return openings
+
+
+def _validate_opening(opening: Opening, field: str, given: object) -> None:
+    parse_label(opening.name, field)
+    parse_port(opening.port, field)
+    if opening.protocol not in ("tcp", "udp"):
+        raise InvalidSpec(field, given, "the protocol must be tcp, udp or tcp,udp")
+    if opening.port != 53 and metadata_address(opening.address):
+        raise InvalidSpec(field, given, "is a metadata service; only its port 53 can be opened")

@@ -37,6 +37,27 @@ def test_the_outermost_values_work(changed: dict[str, Any]) -> None:
     Settings(**changed).validate()
 
 
+@pytest.mark.parametrize("field", ["exceptions", "services"])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        Opening("imds", ip_address("169.254.169.254"), "tcp", 80),
+        Opening("imds", ip_address("64:ff9b::a9fe:a9fe"), "tcp", 80),
+        Opening("any", ip_address("10.0.0.2"), "icmp", 53),  # type: ignore[arg-type]
+        Opening("any", ip_address("10.0.0.2"), "tcp", 0),
+        Opening("any", ip_address("10.0.0.2"), "udp", 65536),
+        Opening("a;b", ip_address("10.0.0.2"), "udp", 53),
+    ],
+    ids=str,
+)
+def test_an_opening_that_was_not_parsed_is_judged_all_the_same(field: str, opening: Opening) -> None:
+    """A program that uses the Python API makes its settings itself."""
+    with pytest.raises(InvalidSpec) as refused:
+        Settings(**{field: (opening,)}).validate()  # type: ignore[arg-type]
+    assert refused.value.field == {"exceptions": "network.exceptions", "services": "node.services"}[field]
+    Settings(**{field: (Opening("names", ip_address("169.254.169.254"), "udp", 53),)}).validate()  # type: ignore[arg-type]
+
+
 def test_a_wrong_network_is_a_wrong_setting() -> None:
     from cellwall.model.network import Network
 
