@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 from cellwall.attack.frames import packet
 from cellwall.attack.probe import Episode, Place, Probe, layers
-from cellwall.attack.rows.outside import ATTACKERS_PORT
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
 from cellwall.attack.rows.shapes import FAMILIES, Shots
+from cellwall.attack.stage import PUBLISHED
 from cellwall.attack.world import World
 
 _BEYOND = 100
@@ -19,15 +19,16 @@ def _out() -> Iterator[Probe]:
 
             def play(w: World, token: bytes, family: int = family, protocol: str = protocol) -> bool:
                 flood = _flood(w, w.attacker.ip(family), FAR[family], protocol, token, 9070)
-                return _exhausted(w, token, family, by_gateway(lambda w, t: flood), "internet")
+                return _exhausted(w, token, family, by_gateway(lambda w, t: flood), "internet", other="victim")
 
             yield _episode(f"B06-out-{protocol}", f"{protocol} to the Internet", family, play)
 
         def published(w: World, token: bytes, family: int = family) -> bool:
-            flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, ATTACKERS_PORT)
-            return _exhausted(w, token, family, from_outside("internet", lambda w, t: flood), "attacker")
+            flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, PUBLISHED)
+            inwards = from_outside("internet", lambda w, t: flood)
+            return _exhausted(w, token, family, inwards, "victim", other="attacker")
 
-        yield _episode("B06-published-udp", "from the Internet to a port of its own", family, published)
+        yield _episode("B06-published-udp", "from the Internet to a published port", family, published)
 
 
 def _episode(name: str, what: str, family: int, play: Callable[[World, bytes], bool]) -> Probe:
@@ -60,15 +61,18 @@ def _flood(w: World, source: str, target: str, protocol: str, token: bytes, port
     return made
 
 
-def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place) -> bool:
-    """Whether more flows than allowed came about, or none was left for the neighbour."""
+def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, *, other: Place) -> bool:
+    """Whether more flows than allowed came about, or none was left for the `other` container."""
     w.fire(())  # the sentinel's own flow exists before there are too many
     sight = w.fire(flood(w, token))
     arrived = sum(token in data for data in sight.seen[where])
-    alive = by_gateway(lambda w, t: packet(w.victim.ip(family), FAR[family], "udp", t, dport=9071), origin="victim")
+    seats = {"attacker": w.attacker, "victim": w.victim}
+    source = seats[other].ip(family)
+    alive = by_gateway(lambda w, t: packet(source, FAR[family], "udp", t, dport=9071), origin=other)
     answer = w.fire(alive(w, b"alive" + token))
-    for end in ("--orig-src", "--reply-src"):
-        w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, w.attacker.ip(family)], check=False)
+    for seat in seats.values():
+        for end in ("--orig-src", "--reply-src"):
+            w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
     return arrived > _limit(w) or not answer.saw(b"alive" + token, "internet")
 
 
