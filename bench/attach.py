@@ -25,6 +25,7 @@ from bench.contestants import ALL, Contestant, missing
 from bench.figures import Machine, Place, Row, headline, machine, place_state, summarise, table
 from bench.firstpacket import Echo
 from bench.goals import CYCLE, DETACH, FIRST_IPV6_PACKET, FIRST_PACKET, RETURNS, Goal, judge
+from bench.transactions import RuleCount, count_rules
 from cellwall.lab import Lab
 
 _ROUNDS_WITH_IPV6 = 3  # duplicate address detection takes a peer more than a second each time
@@ -40,6 +41,7 @@ class Report(msgspec.Struct, frozen=True):
     machine: Machine
     rows: list[Row]
     bulk: list[Bulk]
+    rules: list[RuleCount]
     goals: list[Goal]
     notes: list[str]
 
@@ -72,15 +74,17 @@ def measure(population: int, rounds: int, state: Place) -> Report:
             contestants.append(contestant)
             contestant.prepare()
             _attach_first(contestant)
+        counts = [count_rules(contestant.name, 1, contestant.lab.node) for contestant in contestants]
         _rounds(contestants, 0, rounds, samples)
         if population:
             for contestant in contestants:
                 contestant.populate(population - 1)  # the first one is attached already
+            counts += [count_rules(contestant.name, population, contestant.lab.node) for contestant in contestants]
             _rounds(contestants, population, max(1, rounds // 2), samples)
     rows = [summarise(*key, seconds) for key, seconds in samples.items()]
     notes = [f"left out: {kind.name}: {missing(kind)} is not installed" for kind in ALL if kind not in present]
     bulk = [*measure_bulk(population)] if population else []
-    return Report(machine(state), rows, bulk, judge(rows, population), notes + _lost(rows))
+    return Report(machine(state), rows, bulk, counts, judge(rows, population), notes + _lost(rows))
 
 
 def _attach_first(contestant: Contestant) -> None:
@@ -164,6 +168,10 @@ def _text(report: Report) -> str:
                 (b.what, str(b.count), f"{b.milliseconds:.0f}", f"{b.milliseconds / b.count:.2f}", str(b.transactions))
                 for b in report.bulk
             ],
+        ),
+        table(
+            ("in the kernel", "attached", "chains", "rules"),
+            [(c.contestant, str(c.attached), str(c.chains), str(c.rules)) for c in report.rules],
         ),
         table(
             ("goal (p50)", "value", "limit", ""),

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from cellwall.adapters.netlink import Netlink, attributes
-from cellwall.adapters.nfnetlink import HEADER_SIZE, nft_message, open_netfilter_socket
+from bench.transactions import generation
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.api import AttachRequest, Wall
 from cellwall.lab import Lab
 from cellwall.model.endpoint import PortBinding
 
 _FIRST_PORT = 30001  # beyond the ports that masqueraded flows use
-_GETGEN, _GEN_ID = 16, 1  # NFT_MSG_GETGEN, NFTA_GEN_ID
 
 
 class Bulk(msgspec.Struct, frozen=True):
@@ -57,14 +56,8 @@ def _attach(what: str, bindings: Sequence[tuple[PortBinding, ...]]) -> Iterator[
 def _timed(what: str, count: int, act: Callable[[], object]) -> Bulk:
     """Called inside the node's namespace."""
     with open_netfilter_socket() as netfilter:
-        before = _generation(netfilter)
+        before = generation(netfilter)
         began = time.perf_counter()
         act()
         seconds = time.perf_counter() - began
-        return Bulk(what, count, round(seconds * 1000, 1), _generation(netfilter) - before)
-
-
-def _generation(netfilter: Netlink) -> int:
-    """The number of transactions that nf_tables has committed in this namespace."""
-    (reply,) = netfilter.transact([nft_message(_GETGEN, 0, b"")], "read the generation")
-    return int.from_bytes(attributes(reply.body, HEADER_SIZE)[_GEN_ID], "big")
+        return Bulk(what, count, round(seconds * 1000, 1), generation(netfilter) - before)
