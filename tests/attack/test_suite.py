@@ -59,8 +59,7 @@ def sample() -> list[Probe]:
     """One probe of every kind of claim of every row."""
     kinds: dict[tuple[object, ...], Probe] = {}
     for probe in PROBES:
-        if probe.controlled:
-            kinds.setdefault((probe.row, type(probe), probe.layers, probe.opens, probe.together), probe)
+        kinds.setdefault((probe.row, type(probe), probe.layers, probe.opens, probe.together, probe.kernel), probe)
     return list(kinds.values())
 
 
@@ -75,7 +74,7 @@ def test_each_kind_of_claim_about_layers_is_true(stage: WalledStage, report: Rep
 def test_every_claim_about_layers_is_true(stage: WalledStage, report: Report) -> None:
     checked = control(stage.world, Footing(stage.wall, stage.lab.node), PROBES)
     assert {name: found for name, found in checked.items() if not found.sound} == {}
-    assert set(checked) == {probe.id for probe in PROBES if probe.controlled}
+    assert set(checked) == {probe.id for probe in PROBES if "CTL" not in probe.layers or probe.kernel}
 
 
 @pytest.mark.root
@@ -94,6 +93,13 @@ def test_a_control_finds_a_layer_that_nobody_named(stage: WalledStage) -> None:
     found = control(stage.world, Footing(stage.wall, stage.lab.node), [modest])[probe.id]
     assert not found.succeeded
     assert not found.sound
+
+
+@pytest.mark.root
+def test_a_control_finds_that_the_kernel_would_not_stop_a_probe(stage: WalledStage) -> None:
+    probe = next(probe for probe in PROBES if probe.id == "A02-udp-v4")
+    trusting = msgspec.structs.replace(probe, kernel="the kernel sees to it")
+    assert not control(stage.world, Footing(stage.wall, stage.lab.node), [trusting])[probe.id].sound
 
 
 @pytest.mark.root

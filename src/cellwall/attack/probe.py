@@ -6,8 +6,8 @@ or needs several steps, and says itself.
 
 `layers` are those that stop the probe, each of them alone; without all of them the identical frames succeed. Where
 `together` is set they stop it only as a whole, and without any single one of them the frames succeed. A probe
-whose success the kernel rules out whatever the wall does names the reason in `kernel` and has no control by removal;
-one that only the control plane stops has the layer CTL and brings a control of its own.
+whose success the kernel rules out whatever the wall does names the reason in `kernel`, and must not succeed with every
+layer gone; one that only the control plane stops has the layer CTL and brings a control of its own.
 """
 
 from collections.abc import Callable, Iterable
@@ -64,7 +64,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def controlled(self) -> bool:
-        """Whether a control by removal says something about it."""
+        """Whether it must succeed when its layers are removed."""
         return not self.kernel and "CTL" not in self.layers
 
 

@@ -2,7 +2,8 @@
 
 Rules of a layer are left out of the ruleset by their tag. What the wall does beside rules is undone by its layer:
 PORT (bridge port flags), FDB (static entries become learned ones: a locked port without any entry would pass nothing
-at all), NB (permanent neighbours), SYS (every kernel setting as a careless program leaves it: one that turns forwarding
+at all), NB (permanent neighbours become learned ones: a packet that waits for an answer to ARP would come after the
+sentinel and seem to be stopped), SYS (every kernel setting as a careless program leaves it: one that turns forwarding
 on for all interfaces). NAT has no rule that stops anything; what makes it safe are its conditions, so without NAT the
 translation is there, but unscoped and without a port range of its own.
 
@@ -21,6 +22,7 @@ from cellwall.engine.desired import desired_ruleset, with_endpoints
 from cellwall.engine.detach import port_plan
 from cellwall.engine.kernel_settings import original_facts
 from cellwall.lab import Host
+from cellwall.model.addresses import mac_text
 from cellwall.ruleset.render import render_replacement
 from cellwall.ruleset.select import without_layers
 from cellwall.ruleset.types import Chain, Masquerade, Rule, Ruleset, Statement, Verdict
@@ -106,10 +108,7 @@ class Footing:
         self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])
         lines = [line for layer in ("FDB", "PORT") if layer in removed for line in self._bridge_lines(layer)]
         self._batch(["bridge", "-force", "-batch", "-"], lines)
-        if "NB" in removed:
-            self._batch(
-                ["ip", "-force", "-batch", "-"], [f"neigh del {ip} dev {self._bridge}" for ip in self._addresses()]
-            )
+        self._batch(["ip", "-batch", "-"], self._neighbour_lines() if "NB" in removed else [])
         if "stp" in opens:
             self._spanning = True
             self._batch(["ip", "-batch", "-"], [f"link set {self._bridge} type bridge forward_delay 200 stp_state 1"])
@@ -145,16 +144,20 @@ class Footing:
         if layer == "PORT":
             return [f"link set dev {endpoint.host_link} {' '.join(_PORT_DEFAULTS)}" for endpoint in self._endpoints]
         return [
-            f"fdb replace {endpoint.mac.to_bytes(6, 'big').hex(':')} dev {endpoint.host_link} master dynamic"
+            f"fdb replace {mac_text(endpoint.mac)} dev {endpoint.host_link} master dynamic"
             for endpoint in self._endpoints
         ]
 
     def _reserved_lines(self) -> list[str]:
         return [f"link set {endpoint.host_link} type bridge_slave group_fwd_mask 0" for endpoint in self._endpoints]
 
-    def _addresses(self) -> list[str]:
-        addresses = [(endpoint.address4, endpoint.address6) for endpoint in self._endpoints]
-        return [str(address) for pair in addresses for address in pair if address is not None]
+    def _neighbour_lines(self) -> list[str]:
+        return [
+            f"neigh replace {address} lladdr {mac_text(endpoint.mac)} nud stale dev {self._bridge}"
+            for endpoint in self._endpoints
+            for address in (endpoint.address4, endpoint.address6)
+            if address is not None
+        ]
 
     def _set(self, values: dict[str, str]) -> None:
         for name, value in values.items():

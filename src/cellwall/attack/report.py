@@ -123,7 +123,9 @@ def _unsound_lines(results: Sequence[ProbeResult]) -> list[str]:
     for result in results:
         assert result.control is not None
         wrong = [f"{layer} alone does not stop it" for layer in result.control.passed]
-        if not result.control.succeeded:
+        if result.control.impossible:
+            wrong.append(f"through with every layer gone, against {result.kernel!r}")
+        elif not result.control.succeeded:
             wrong.append(f"stopped although {', '.join(result.layers)} are gone")
         lines.append(f"wrong claim: {result.id}: {'; '.join(wrong)}")
     return lines

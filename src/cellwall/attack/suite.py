@@ -52,24 +52,33 @@ def forget(world: World) -> None:
 
 class Control(msgspec.Struct, frozen=True):
     """What became of a probe's controls. `succeeded`: with all its layers removed it got through; `stopped`: layers
-    that alone stopped it; `passed`: layers that alone did not, and are wrongly claimed."""
+    that alone stopped it; `passed`: layers that alone did not, and are wrongly claimed. `impossible`: the kernel is
+    said to stop it, so with every layer removed it must not get through."""
 
     succeeded: bool
     stopped: tuple[Layer, ...] = ()
     passed: tuple[Layer, ...] = ()
+    impossible: bool = False
 
     @property
     def sound(self) -> bool:
-        return self.succeeded and not self.passed
+        return self.succeeded is not self.impossible and not self.passed
 
 
 def control(world: World, footing: Footing, probes: Iterable[Probe]) -> dict[str, Control]:
-    """Run the controls of every probe that has one."""
-    chosen = [probe for probe in probes if probe.controlled]
+    """Run the controls of every probe that has one: of all but those that only the control plane stops."""
+    known = list(probes)
+    chosen = [probe for probe in known if probe.controlled]
+    hopeless = [probe for probe in known if probe.kernel]
     removed = _without_theirs(world, footing, chosen)
     stopped, passed = _each_alone(world, footing, chosen)
+    footing.remove(frozenset(LAYERS) - {"CTL"})
+    against_kernel = assault(world, hopeless)
     footing.restore()
-    return {probe.id: Control(removed[probe.id], tuple(stopped[probe.id]), tuple(passed[probe.id])) for probe in chosen}
+    found = {
+        probe.id: Control(removed[probe.id], tuple(stopped[probe.id]), tuple(passed[probe.id])) for probe in chosen
+    }
+    return found | {name: Control(bool(seen), impossible=True) for name, seen in against_kernel.items()}
 
 
 def _without_theirs(world: World, footing: Footing, probes: Sequence[Probe]) -> dict[str, bool]:

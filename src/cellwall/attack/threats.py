@@ -87,8 +87,8 @@ def _probe_tables(probes: Sequence[Probe]) -> Iterator[str]:
     yield from (
         "## Probes and layers",
         "",
-        "● stops the probe alone. ◐ stops it together with the others only. What the kernel itself stops, whatever the",
-        "wall does, says so and has no control.",
+        "● stops the probe alone. ◐ stops it together with the others only. What the kernel itself stops says why: with",
+        "every layer gone it must not get through.",
         "",
     )
     for name, group in groupby(probes, key=lambda probe: probe.row):

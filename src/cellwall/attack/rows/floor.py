@@ -4,7 +4,7 @@ The list is the lab's and not the wall's: a prefix that the wall forgot must not
 """
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cellwall.attack.frames import packet
 from cellwall.attack.probe import Layer, Place, Probe, layers
@@ -29,23 +29,33 @@ _PLAIN: tuple[Service, ...] = (("udp", "udp", 9020), ("tcp", "tcp", 9020), ("icm
 _ONCE: tuple[Service, ...] = (("udp", "udp", 9020),)
 
 
-def _kernel(address: str) -> str:
-    """Why the kernel sends nothing there, whatever the wall does."""
+_IMPASSABLE: dict[str, str] = {
+    "224.0.0.0/4": "the kernel forwards multicast for a multicast router only",
+    "ff00::/8": "the kernel forwards multicast for a multicast router only",
+    "0.0.0.0/32": "the kernel forwards nothing to the unspecified address",
+    "255.255.255.255/32": "the kernel forwards nothing to the limited broadcast",
+    "127.0.0.0/8": "the kernel forwards nothing to the loopback; see D02",
+    "::1/128": "the kernel forwards nothing to the loopback; see D02",
+    "fe80::/10": "the kernel looks a link-local address up on the link it came from, where nobody has it",
+}
+"""Why the kernel sends nothing there, whatever the wall does."""
+_UNTYPED = tuple(map(ip_network, ("::/128", "::ffff:0:0/96")))
+"""For the kernel's lookup of address types none that packets are for; it forwards them all the same."""
+
+
+def _within(address: str, prefix: IPv4Network | IPv6Network) -> bool:
+    # Not the properties of ipaddress: they follow a mapped address to what it wraps, on some versions of Python.
     host = ip_address(address)
-    if host.is_multicast:
-        return "the kernel forwards multicast for a multicast router only"
-    if host.is_unspecified or host == IPv4Address("255.255.255.255"):
-        return "the kernel forwards nothing to the unspecified address nor to the limited broadcast"
-    if host.is_loopback:
-        return "the kernel forwards nothing to the loopback; see D02"
-    if host.version == 6 and host.is_link_local:
-        return "the kernel looks a link-local address up on the link it came from, where nobody has it"
-    return ""
+    return host.version == prefix.version and host in prefix
+
+
+def _kernel(address: str) -> str:
+    return next((why for prefix, why in _IMPASSABLE.items() if _within(address, ip_network(prefix))), "")
 
 
 def _stops(address: str) -> frozenset[Layer]:
-    """For the kernel's lookup of address types a mapped address is none that packets are for."""
-    return layers("PRE", "FWD") if ip_address(address) in ip_network("::ffff:0:0/96") else layers("FWD")
+    untyped = any(_within(address, prefix) for prefix in _UNTYPED)
+    return layers("PRE", "FWD") if untyped else layers("FWD")
 
 
 def _aimed(name: str, what: str, target: str, services: tuple[Service, ...]) -> Iterator[Probe]:

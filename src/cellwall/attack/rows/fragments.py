@@ -56,14 +56,16 @@ def _headless(whole: bytes) -> list[Piece]:
     return [(8, whole, False)]
 
 
-def _headless_middle(whole: bytes) -> list[Piece]:
-    return [(offset + 8, data, True) for offset, data, _ in _tiny(whole)]
+def _headless_repeated(whole: bytes) -> list[Piece]:
+    """Twice: an IPv6 piece that it waits for already, connection tracking lets go on as it came."""
+    return [(offset + 8, data, True) for offset, data, _ in _tiny(whole)] * 2
 
 
 def _overlapping(whole: bytes) -> list[Piece]:
-    """The second piece writes the ports of the first one anew."""
+    """The second piece writes the ports of the first one anew. Twice: where pieces overlap the kernel forgets those
+    before and keeps what comes after."""
     innocent = bytes(8) + whole[8:16]
-    return [(0, innocent, True), (0, whole[:8], True), (16, whole[16:], False)]
+    return [(0, innocent, True), (0, whole[:8], True), (16, whole[16:], False)] * 2
 
 
 def _overlapping_tail(whole: bytes) -> list[Piece]:
@@ -81,8 +83,8 @@ _CUTS: tuple[tuple[str, Callable[[bytes], list[Piece]], str], ...] = (
     ("twice", _twice, ""),
     ("atomic", _atomic, ""),
     ("headless", _headless, _INCOMPLETE),
-    ("headless-middle", _headless_middle, _INCOMPLETE),
-    ("overlapping", _overlapping, _OVERLAPPING),
+    ("headless-repeated", _headless_repeated, ""),
+    ("overlapping", _overlapping, ""),
     ("overlapping-tail", _overlapping_tail, _OVERLAPPING),
     ("beyond", _beyond, _BEYOND),
 )
@@ -122,7 +124,7 @@ def _cut_up(source: str, target: str, protocol: str, token: bytes, cut: Callable
 
 def _in_pieces() -> Iterator[Probe]:
     for family in FAMILIES:
-        for name, cut, kernel in _CUTS:
+        for name, cut, reason in _CUTS:
             if family == 4 and name == "atomic":
                 continue  # that is no fragment in IPv4
             for protocol in PROTOCOLS:
@@ -140,17 +142,30 @@ def _in_pieces() -> Iterator[Probe]:
 
                     # Of ICMPv6 the pins let no pieces pass: neighbour discovery must not come in any (RFC 6980).
                     unvouched = family == 6 and protocol == "icmp"
-                    truncated = family == 6 and protocol == "tcp" and name != "atomic"
+                    invalid = name in ("headless-repeated", "overlapping") and place != "node"
+                    kernel = reason or _stopped_by_kernel(name, family, protocol, place)
                     yield volley(
                         f"B02-{name}-{protocol}-{place}-v{family}",
                         f"IPv{family} {protocol} to the {place} in pieces: {name}",
-                        there | (layers("PIN", "RAW") if unvouched else layers()),
+                        there
+                        | (layers("PIN", "RAW") if unvouched else layers())
+                        | (layers("PRE") if invalid else layers()),
                         by_gateway(body),
                         where,
                         family=family,
-                        kernel=kernel or (_TRUNCATED if truncated else ""),
+                        kernel=kernel,
                         gentle=not kernel,
                     )
+
+
+def _stopped_by_kernel(name: str, family: int, protocol: str, place: str) -> str:
+    if family == 6 and protocol == "tcp" and name != "atomic":
+        return _TRUNCATED
+    if name == "headless-repeated" and (family == 4 or place == "node"):
+        return _INCOMPLETE
+    if name == "overlapping" and family == 6 and protocol == "icmp" and place == "node":
+        return "the kernel drops ICMPv6 whose checksum is not that of what was reassembled"
+    return ""
 
 
 def _borrowed() -> Iterator[Probe]:
