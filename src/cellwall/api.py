@@ -261,7 +261,22 @@ class Wall:
         with self._mutex, self._site.lock:
             if not self._site.journal.in_place():
                 raise Unavailable(f"{self.paths.run}: cellwall was uninstalled meanwhile; open the wall again")
-            yield
+            bare = self._site.journal.get("foundation") is None
+            try:
+                yield
+            except BaseException:
+                if bare:
+                    self._leave_bare()
+                raise
+
+    def _leave_bare(self) -> None:
+        """A request that is refused changes nothing: a wall that it brought up on its way goes with it."""
+        from cellwall.engine.foundation import remove_foundation
+
+        journal = self._site.journal
+        if journal.get("foundation") is not None and not journal.count():
+            with suppress(CellwallError, OSError):
+                remove_foundation(self._site)
 
     def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
         """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an

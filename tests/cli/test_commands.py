@@ -105,6 +105,8 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["attach", "a", "--netns", "/proc/self/ns/net"], 2, "own network namespace"),
     (["attach", "a", "--netns", "/proc/self/ns/mnt"], 2, "is not a network namespace"),
     (["attach", "a", "--netns", "/etc/passwd"], 2, "is not a network namespace"),
+    (["attach", "a", "--netns", "/x\ny"], 3, r"/x\ny"),
+    (["attach", "a", "--netns", "x" * 5000], 2, "cannot be opened: File name too long"),
     (["attach", "a/b"], 2, "a/b"),
     (["attach", "a\nb"], 2, r"a\nb"),
     (["attach", "a" * 254], 2, "aaaa"),
@@ -153,6 +155,7 @@ def test_bad_request_is_refused_by_name_and_changes_nothing(
     assert (said.status, said.out) == (status, ""), said.err
     assert said.err.startswith("cellwall: ")
     assert said.err.count("\n") == 1
+    assert len(said.err) < 300
     assert named in said.err
     assert occupied.snapshot() == before
 

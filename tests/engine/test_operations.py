@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -131,6 +132,40 @@ def test_the_first_attach_does_what_up_does(fresh_node: World) -> None:
         assert wall_state(fresh_node) == laid
         wall.down()
         assert node_snapshot(fresh_node) == bare
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda wall: wall.attach("web", netns="/nonexistent"),
+        lambda wall: wall.attach("web", netns="/proc/self/ns/net"),
+        lambda wall: wall.attach("web", address4=ip_address("192.168.0.1")),
+        lambda wall: wall.attach_many([AttachRequest("web"), AttachRequest("web")]),
+        lambda wall: wall.expose("nobody", "8080:80"),
+        lambda wall: wall.unexpose("nobody", "8080:80"),
+        lambda wall: wall.verify("nobody"),
+    ],
+    ids=["no netns", "own netns", "gateway", "twins", "expose", "unexpose", "verify"],
+)
+def test_a_refused_request_does_not_bring_the_wall_up(fresh_node: World, refused: Callable[[Wall], object]) -> None:
+    bare = node_snapshot(fresh_node)
+    with pytest.raises(CellwallError):
+        refused(fresh_node.wall)
+    assert node_snapshot(fresh_node) == bare
+    assert fresh_node.wall.status().up is False
+    fresh_node.wall.up()
+    laid = wall_state(fresh_node)
+    with pytest.raises(CellwallError):
+        refused(fresh_node.wall)
+    assert wall_state(fresh_node) == laid, "a wall that was up before is no part of the request"
+
+
+def test_a_relative_path_of_a_namespace_holds_from_everywhere(node: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = node.host("relative")
+    monkeypatch.chdir(host.netns.parent)
+    assert node.wall.attach(host.name, netns=host.netns.name).netns == str(host.netns)
+    monkeypatch.chdir("/")
+    assert node.wall.verify(host.name) == ()
 
 
 @pytest.mark.slow

@@ -46,7 +46,9 @@ def open_netns(path: str, *, field: str = "netns") -> int:
     except PermissionError as error:
         raise NoPrivilege(f"{field}: {path!r}: permission denied") from error
     except (OSError, ValueError) as error:
-        raise InvalidSpec(field, path, f"cannot be opened: {error}") from error
+        # not the whole of an OSError: its text has the path, unbounded and unquoted
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidSpec(field, path, f"cannot be opened: {reason}") from error
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError:

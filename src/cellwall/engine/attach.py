@@ -129,7 +129,7 @@ def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: Exit
     holder = site.journal.in_netns(device, inode, request.ifname)
     if holder is not None and not evict_vanished(site, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
-    return _Sandbox(request, path, fd, device, inode)
+    return _Sandbox(request, os.path.abspath(path), fd, device, inode)
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:

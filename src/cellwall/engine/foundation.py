@@ -7,6 +7,7 @@ what `uninstall` puts back.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from ipaddress import ip_network
 
@@ -34,7 +35,8 @@ _NOT_BRIDGED = "br_netfilter is not available: bridge-nf-call-iptables stays off
 
 
 def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
-    """Bring the node to what the configuration says; the caller holds the writer lock. Idempotent.
+    """Bring the node to what the configuration says; the caller holds the writer lock. Idempotent. Where it fails on a
+    node that was not up, it leaves the node as it was.
 
     `extra`: forms of exposure that rules must exist for although no binding uses them yet.
     """
@@ -45,6 +47,16 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     _refuse_foreign_bridge(site)
     usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
     usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
+    try:
+        return _lay(site, facts, usage, uplink, before)
+    except (CellwallError, OSError):
+        if before is None:
+            with suppress(CellwallError, OSError):  # what cannot go now is found and taken over by the next `up`
+                remove_foundation(site)
+        raise
+
+
+def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
     ipv6 = ipv6_enabled(site.settings, facts)
     loaded = setup_security_chain(site, facts, usage, uplink)
     mtu = site.settings.network.mtu or facts.uplink_mtu
