@@ -21,7 +21,7 @@ from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 from cellwall.model.network import Network, default_mac
 from cellwall.model.settings import Settings
 from cellwall.names import host_link
-from cellwall.ruleset.compose import flow_packet
+from cellwall.ruleset.compose import SYN_ACK, flow_packet
 from cellwall.ruleset.context import Context, Direction, Flow, FlowTuple, HookName, State
 from cellwall.ruleset.evaluate import Evaluation, Evaluator
 from cellwall.ruleset.packet import Packet
@@ -179,14 +179,22 @@ class Scene:
         return self.from_outside(by, flow_packet(coming), Flow(coming, coming.reversed(), state=state), over=over)
 
     def answer(
-        self, sender: Endpoint, client: str, protocol: str = "tcp", port: int = 80, host_port: int = 8080, mark: int = 0
+        self,
+        sender: Endpoint,
+        client: str,
+        protocol: str = "tcp",
+        port: int = 80,
+        host_port: int = 8080,
+        mark: int = 0,
+        tcp_flags: int = SYN_ACK,
     ) -> Fate:
         """What the server of an exposed port sends back to a client."""
         own = _own(sender, client)
         node = at.NODE4 if ":" not in client else at.NODE6
         coming, going = flow_of(client, node, protocol, host_port), flow_of(client, own, protocol, port).reversed()
         entry = Flow(coming, going, "established", "reply", frozenset(("dnat", "confirmed")), mark)
-        return self.from_sandbox(sender, flow_packet(going, source_mac=sender.mac, destination_mac=GATEWAY_MAC), entry)
+        packet = flow_packet(going, source_mac=sender.mac, destination_mac=GATEWAY_MAC, tcp_flags=tcp_flags)
+        return self.from_sandbox(sender, packet, entry)
 
     # ------------------------------------------------------------- single packets
 
@@ -201,7 +209,7 @@ class Scene:
         contexts.append(_inet("prerouting", "b9_br0", "", entry, kind, over))
         if kind != "unicast":
             return self.walk(packet, [*contexts, _inet("input", "b9_br0", "", entry, kind, over)])
-        contexts.append(_inet("forward", "b9_br0", out, entry, kind, over))
+        contexts.append(_inet("forward", "b9_br0", out, entry, kind, over, whence=self.route(_source(packet))[0]))
         return self.walk(packet, [*contexts, *self._leaving(packet, out, entry, over)])
 
     def from_outside(self, by: str, packet: Packet, entry: Flow | None, *, over: Sequence[str] = ()) -> Fate:
@@ -214,7 +222,7 @@ class Scene:
         kind, out = self.route(_destination(first.evaluation.packet))
         if kind != "unicast":
             return self.walk(packet, [*contexts, _inet("input", by, "", entry, kind, over)])
-        contexts.append(_inet("forward", by, out, entry, kind, over))
+        contexts.append(_inet("forward", by, out, entry, kind, over, whence=self.route(_source(packet))[0]))
         return self.walk(packet, [*contexts, *self._leaving(first.evaluation.packet, out, entry, over)])
 
     def from_node(self, packet: Packet, entry: Flow | None) -> Fate:
@@ -296,8 +304,21 @@ def _destination(packet: Packet) -> Address:
     return IPv4Address(packet.network[16:20])
 
 
+def _source(packet: Packet) -> Address:
+    if packet.protocol == 0x86DD:
+        return IPv6Address(packet.network[8:24])
+    return IPv4Address(packet.network[12:16])
+
+
 def _inet(
-    hook: HookName, iifname: str, oifname: str, entry: Flow | None, kind: str | None, over: Sequence[str]
+    hook: HookName,
+    iifname: str,
+    oifname: str,
+    entry: Flow | None,
+    kind: str | None,
+    over: Sequence[str],
+    *,
+    whence: str | None = None,
 ) -> Context:
     return Context(
         "inet",
@@ -307,6 +328,7 @@ def _inet(
         iif=LINKS.get(iifname, 0),
         oif=LINKS.get(oifname, 0),
         flow=entry,
+        fib_saddr_type=whence,
         fib_daddr_type=kind,
         over=dict.fromkeys(over, True),
     )

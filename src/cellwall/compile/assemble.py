@@ -11,7 +11,7 @@ from cellwall.compile.usage import Usage
 from cellwall.compile.wall import OpenedService, Scene, Wall
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix
 from cellwall.model.facts import NodeFacts
-from cellwall.model.floor import floor_prefixes
+from cellwall.model.floor import floor_prefixes, stranger_prefixes
 from cellwall.model.settings import Opening, Settings
 
 
@@ -20,6 +20,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
     network = settings.network
     routers: tuple[tuple[Literal[4, 6], bool], ...] = ((4, facts.forwarding4), (6, facts.forwarding6))
     floor4, floor6 = floor_prefixes(denied_prefixes(settings, facts))
+    strangers4, strangers6 = stranger_prefixes(map(ip_network, settings.public_addresses))
     stages = (
         *frame_stages(),
         *guard_stages(settings.connections),
@@ -46,6 +47,8 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         stages=stages,
         floor4=floor4,
         floor6=floor6,
+        strangers4=strangers4,
+        strangers6=strangers6,
         exceptions=_opened(settings.exceptions),
         services=_opened(settings.services),
     )

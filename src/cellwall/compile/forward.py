@@ -20,12 +20,15 @@ from cellwall.compile.wall import (
     FlowDirection,
     IpVersion,
     LiveFlow,
+    NodesOwnSource,
+    OpensBackwards,
     OrphanFlow,
     OverConnections,
     OwnError,
     Reject,
     Stage,
     Stamp,
+    Stranger,
     Translated,
     Transport,
     Via,
@@ -79,6 +82,7 @@ def _security_chain() -> Stage:
                 "FWD",
             ),
             Clause((_TO_BRIDGE, Via("in", "uplink", negate=True)), Drop(), "not by the default interface", "FWD"),
+            Clause((_FROM_BRIDGE, OpensBackwards()), Drop(), "connection opened backwards", "FWD"),
             Clause((LiveFlow(), Flow(("established", "new"))), Accept()),
             Clause((Flow(("invalid", "untracked")),), Drop(), "no valid flow", "FWD"),
             Clause((_FROM_BRIDGE, FlowDirection("reply")), Continue("ingress")),
@@ -111,12 +115,20 @@ def _egress(connections: int) -> Stage:
 
 
 def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
-    """A flow from outside to an exposed port, either direction of it."""
+    """A flow from outside to an exposed port, either direction of it.
+
+    Whoever can forge a source outside makes any address a client, and the sandbox's answer to it a reply: a way past
+    the floor and, for the node's own addresses (IPv6 knows no martian sources), past its guard. Nobody asks from
+    these; but TCP that completes was asked for, as by load balancers that probe from a metadata address, and TCP that
+    does not can be made to by a simultaneous open only.
+    """
     return Stage(
         "ingress",
         (
             Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
             Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
+            Clause((NodesOwnSource(),), Drop(), "the node's address from outside", "FWD"),
+            Clause((Transport(("tcp",), negate=True), Stranger()), Drop(), "no client asks from there", "FWD"),
             Clause((Flow(("related",)),), Continue("related")),
             Clause(
                 (Flow(("new",)), OverConnections(connections, "destination")),

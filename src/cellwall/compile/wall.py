@@ -208,6 +208,18 @@ class Exposed(Predicate, frozen=True):
     form: ExposureForm
 
 
+class NodesOwnSource(Predicate, frozen=True):
+    """The packet claims to come from an address of the node itself."""
+
+
+class Stranger(Predicate, frozen=True):
+    """The flow's first packet claims to come from an address that is nobody's to ask from (`Wall.strangers4`)."""
+
+
+class OpensBackwards(Predicate, frozen=True):
+    """A SYN without ACK against the direction of its flow: TCP's simultaneous open (RFC 9293, 3.5)."""
+
+
 class OverConnections(Predicate, frozen=True):
     """The endpoint has more than `limit` concurrent flows."""
 
@@ -319,6 +331,8 @@ class Wall(msgspec.Struct, frozen=True):
     stages: tuple[Stage, ...]
     floor4: tuple[IPv4Network, ...]
     floor6: tuple[IPv6Network, ...]
+    strangers4: tuple[IPv4Network, ...] = ()
+    strangers6: tuple[IPv6Network, ...] = ()
     exceptions: tuple[OpenedService, ...] = ()
     services: tuple[OpenedService, ...] = ()
 

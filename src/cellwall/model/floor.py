@@ -108,6 +108,25 @@ def floor_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...], tu
     return tuple(collapse_addresses(four)), tuple(collapse_addresses(six))
 
 
+def stranger_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...], tuple[IPv6Network, ...]]:
+    """What no client of a published port asks from: metadata services, IPv6 addresses by which a translator would
+    lead to IPv4 ones, and `extra`. Private networks and documentation are not among them: clients may be there."""
+    four = [row.prefix for row in METADATA if isinstance(row.prefix, IPv4Network)]
+    six = [row.prefix for row in METADATA if isinstance(row.prefix, IPv6Network)]
+    for carrier, shift in _CARRIERS:
+        if carrier == IPv6Network("::ffff:0:0/96"):
+            continue  # no IPv6 stack takes a mapped source from the wire
+        if shift:
+            size = 128 - shift
+            six += [IPv6Network((int(carrier[0]) | int(row[0]) << shift, size)) for row in four]
+        else:
+            six.append(carrier)
+    rest = list(extra)
+    four += [prefix for prefix in rest if isinstance(prefix, IPv4Network)]
+    six += [prefix for prefix in rest if isinstance(prefix, IPv6Network)]
+    return tuple(collapse_addresses(four)), tuple(collapse_addresses(six))
+
+
 def floor_denies(address: Address, extra: Iterable[Prefix] = ()) -> bool:
     """Whether the floor denies a destination; text forms of an address are the caller's to parse."""
     if address.version == 6 and address not in GLOBAL6:

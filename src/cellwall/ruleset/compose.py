@@ -12,12 +12,18 @@ from cellwall.ruleset.fields import ICMP, ICMPV6, TCP, UDP
 from cellwall.ruleset.packet import ETH_ARP, ETH_IP, ETH_IPV6, Packet, parse_frame
 
 ETHERNET_BROADCAST: Final = 0xFFFFFFFFFFFF
+SYN: Final = 0x02
+SYN_ACK: Final = 0x12
 
 
-def flow_packet(flow: FlowTuple, *, source_mac: int = 0, destination_mac: int = 0, hop_limit: int = 64) -> Packet:
+def flow_packet(
+    flow: FlowTuple, *, source_mac: int = 0, destination_mac: int = 0, hop_limit: int = 64, tcp_flags: int = SYN
+) -> Packet:
     """The packet that goes from `flow.source` to `flow.destination`: of a flow's reply tuple, its answer."""
     fill = _TRANSPORTS.get(flow.protocol)
     transport = fill(flow) if fill else bytes(8)
+    if flow.protocol == TCP:
+        transport = _tcp(flow, tcp_flags)
     size = 4 if flow.family == "ip" else 16
     ends = flow.source.to_bytes(size) + flow.destination.to_bytes(size)
     if flow.family == "ip":
@@ -65,8 +71,9 @@ def framed(network: bytes, protocol: int, source_mac: int, destination_mac: int)
     return parse_frame(destination_mac.to_bytes(6) + source_mac.to_bytes(6) + protocol.to_bytes(2) + network)
 
 
-def _tcp(flow: FlowTuple) -> bytes:
-    return flow.source_port.to_bytes(2) + flow.destination_port.to_bytes(2) + bytes(8) + b"\x50\2" + bytes(6)
+def _tcp(flow: FlowTuple, flags: int) -> bytes:
+    ports = flow.source_port.to_bytes(2) + flow.destination_port.to_bytes(2)
+    return ports + bytes(8) + bytes((0x50, flags)) + bytes(6)
 
 
 def _udp(flow: FlowTuple) -> bytes:
@@ -78,7 +85,6 @@ def _icmp(flow: FlowTuple) -> bytes:
 
 
 _TRANSPORTS: Final[Mapping[int, Callable[[FlowTuple], bytes]]] = {
-    TCP: _tcp,
     UDP: _udp,
     ICMP: _icmp,
     ICMPV6: _icmp,

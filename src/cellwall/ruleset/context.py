@@ -70,5 +70,6 @@ class Context(msgspec.Struct, frozen=True):
     mark: int = 0
     flow: Flow | None = None
     untracked: bool = False
+    fib_saddr_type: str | None = None
     fib_daddr_type: str | None = None
     over: Mapping[str, bool] = msgspec.field(default_factory=dict)

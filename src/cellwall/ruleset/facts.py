@@ -83,10 +83,18 @@ def _state(packet: Packet, context: Context) -> frozenset[str]:
     return frozenset(("untracked" if context.untracked else "invalid",))
 
 
+def _source_type(packet: Packet, context: Context) -> str:
+    return _stated(context.fib_saddr_type, "fib saddr type")
+
+
 def _route_type(packet: Packet, context: Context) -> str:
-    if context.fib_daddr_type is None:
-        raise Unsupported("the context does not say the fib type", predicate="fib daddr type")
-    return context.fib_daddr_type
+    return _stated(context.fib_daddr_type, "fib daddr type")
+
+
+def _stated(kind: str | None, field: FieldName) -> str:
+    if kind is None:
+        raise Unsupported("the context does not say the fib type", predicate=field)
+    return kind
 
 
 def _presence(header: int) -> _Reader:
@@ -131,6 +139,7 @@ _SURROUNDINGS: Final[Mapping[FieldName, _Reader]] = {
     "ct reply ip6 saddr": _address("ip6", lambda side: side.source, reply=True),
     "ct reply protocol": _flow(lambda flow: flow.reply.protocol),
     "ct reply proto-src": _flow(lambda flow: flow.reply.source_port),
+    "fib saddr type": _source_type,
     "fib daddr type": _route_type,
     "exthdr hbh": _presence(0),
     "exthdr rt": _presence(43),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, PortBinding
-from cellwall.ruleset.compose import flow_packet
+from cellwall.ruleset.compose import SYN_ACK, flow_packet
 from cellwall.ruleset.context import Flow
 from scene import GATEWAY_MAC, Scene, endpoint, flow_of
 
@@ -101,6 +101,6 @@ def test_a_client_reaches_what_is_published_for_it_and_nothing_else(crowd: list[
         coming = flow_of(str(client), str(to), protocol, port)
         going = msgspec.structs.replace(flow_of(str(client), str(own), protocol, inside)).reversed()
         entry = Flow(coming, going, "established", "reply", frozenset(("dnat", "confirmed")))
-        packet = flow_packet(going, source_mac=holder.mac, destination_mac=GATEWAY_MAC)
+        packet = flow_packet(going, source_mac=holder.mac, destination_mac=GATEWAY_MAC, tcp_flags=SYN_ACK)
         answered = scene.from_sandbox(holder, packet, entry)
         assert (answered.verdict, answered.reason) == expected

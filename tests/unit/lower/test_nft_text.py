@@ -150,7 +150,7 @@ def _held(ruleset: Ruleset) -> list[_Held]:
 def test_a_refresh_refills_what_is_the_nodes_and_leaves_what_is_endpoints() -> None:
     text = render_refresh(Scene(WEB, settings=OPERATOR).ruleset)
     refilled = {line.split()[-1] for line in text.splitlines() if line.startswith(("flush set", "flush map"))}
-    own = {f"{name}{version}" for name in ("floor", "opened", "services") for version in (4, 6)}
+    own = {f"{name}{version}" for name in ("floor", "noclients", "opened", "services") for version in (4, 6)}
     ranges = {f"{name}{version}" for name in ("exposedrange", "exposedrangeto", "publishrange") for version in (4, 6)}
     assert refilled == own | ranges
     for name, element in (("opened4", "10.0.0.2 . udp . 53"), ("services4", "10.88.0.1 . udp . 53")):

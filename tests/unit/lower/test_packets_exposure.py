@@ -3,7 +3,7 @@
 import pytest
 
 from cellwall.lab import addresses as at
-from cellwall.ruleset.compose import flow_packet
+from cellwall.ruleset.compose import SYN, flow_packet
 from scene import GATEWAY4, GATEWAY6, OTHER, PUBLIC4, PUBLIC6, SCENE, WEB, directed, flow_of, judged
 
 INGRESS = [
@@ -107,3 +107,23 @@ def test_the_answer_of_an_exposed_port_passes_and_nothing_that_looks_like_one() 
         assert judged(SCENE.answer(WEB, client)) == ("accept", "stamp-ingress", "")  # judged again, same result
         assert judged(SCENE.answer(WEB, client, host_port=8099)) == ("drop", "not exposed", "FWD")
         assert judged(SCENE.answer(OTHER, client)) == ("drop", "not exposed", "FWD")
+
+
+@pytest.mark.parametrize("client", [at.LAN4, at.LAN6, "8.8.8.8"])
+def test_an_answer_that_opens_a_connection_is_dropped_whatever_its_flow_is(client: str) -> None:
+    for mark in (0, WEB.generation):
+        fate = SCENE.answer(WEB, client, mark=mark, tcp_flags=SYN)
+        assert judged(fate) == ("drop", "connection opened backwards", "FWD")
+
+
+@pytest.mark.parametrize("source", [at.NODE6, at.NODE_INFRA6, at.NODE4])
+def test_the_nodes_own_address_is_no_client_from_outside(source: str) -> None:
+    fate = SCENE.ingress(source, at.NODE6 if ":" in source else at.NODE4, "udp", 8080)
+    assert judged(fate) == ("drop", "the node's address from outside", "FWD")
+
+
+@pytest.mark.parametrize("source", ["169.254.169.254", "168.63.129.16", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"])
+def test_a_metadata_service_is_a_client_only_where_it_completes_a_connection(source: str) -> None:
+    to = at.NODE6 if ":" in source else at.NODE4
+    assert judged(SCENE.ingress(source, to, "udp", 8080)) == ("drop", "no client asks from there", "FWD")
+    assert judged(SCENE.ingress(source, to, "tcp", 8080)) == ("accept", "stamp-ingress", "")

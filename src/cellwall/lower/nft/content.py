@@ -1,11 +1,14 @@
 """What the wall itself puts into sets: the floor, its exceptions, the node's services."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from cellwall.compile.usage import ExposureForm
 from cellwall.compile.wall import Exposed, OpenedService, Wall
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.sets import inet_definitions
+from cellwall.model.addresses import Prefix
 from cellwall.ruleset.types import Element, Interval, NamedSet
 
 
@@ -14,9 +17,9 @@ def inet_sets(wall: Wall) -> tuple[NamedSet, ...]:
     content = {}
     for family in FAMILIES:
         floor = wall.floor4 if family.version == 4 else wall.floor6
-        content["floor" + family.suffix] = tuple(
-            Element((Interval(int(row.network_address), int(row.broadcast_address)),)) for row in floor
-        )
+        strangers = wall.strangers4 if family.version == 4 else wall.strangers6
+        content["floor" + family.suffix] = _prefixes(floor)
+        content["noclients" + family.suffix] = _prefixes(strangers)
         content["opened" + family.suffix] = _opened(wall.exceptions, family)
         content["services" + family.suffix] = _opened(wall.services, family)
     return tuple(
@@ -28,6 +31,10 @@ def inet_sets(wall: Wall) -> tuple[NamedSet, ...]:
 def _exposed_forms(wall: Wall) -> tuple[ExposureForm, ...]:
     predicates = (predicate for clause in wall.stage("ingress").clauses for predicate in clause.when)
     return tuple(predicate.form for predicate in predicates if isinstance(predicate, Exposed))
+
+
+def _prefixes(rows: Iterable[Prefix]) -> tuple[Element, ...]:
+    return tuple(Element((Interval(int(row.network_address), int(row.broadcast_address)),)) for row in rows)
 
 
 def _opened(rows: tuple[OpenedService, ...], family: Family) -> tuple[Element, ...]:

@@ -37,6 +37,7 @@ _ICMP6_TYPES = {
     "nd-neighbor-solicit": 135,
 }
 _ICMP_ECHO_REQUEST = 8
+_SYN, _ACK = 0x02, 0x10
 _LOOPBACK4 = (127 << 24, 0xFF000000)
 
 Lowered = tuple[Statement, ...]
@@ -284,6 +285,18 @@ def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...
     return ((Lookup(key, exposed_set(p.form, family)),),)
 
 
+def _nodes_own_source(p: w.NodesOwnSource, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("fib saddr type", "local"),),)
+
+
+def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields(family.original_source), "noclients" + family.suffix),),)
+
+
+def _opens_backwards(p: w.OpensBackwards, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((match("tcp flags", _SYN, mask=_SYN | _ACK), match("ct direction", "reply")),)
+
+
 def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     side = family.source if p.endpoint == "source" else family.destination
     return ((Meter(fields(side), "flows" + family.suffix, ConnectionsOver(p.limit)),),)
@@ -322,6 +335,9 @@ _LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
     w.NodeService: _node_service,
     w.Translated: _translated,
     w.Exposed: _exposed,
+    w.NodesOwnSource: _nodes_own_source,
+    w.Stranger: _stranger,
+    w.OpensBackwards: _opens_backwards,
     w.OverConnections: _over_connections,
     w.FlowFromSubnet: _flow_from_subnet,
 }
@@ -337,6 +353,7 @@ _FAMILIES: dict[type[w.Predicate], frozenset[int]] = {
     w.GatewayPing: _BOTH,
     w.NodeService: _BOTH,
     w.Exposed: _BOTH,
+    w.Stranger: _BOTH,
     w.OverConnections: _BOTH,
     w.FlowFromSubnet: _BOTH,
 }

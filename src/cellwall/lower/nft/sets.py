@@ -18,6 +18,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `exposedrange4` … | address, protocol, host port range, bind range | range open to anyone |
 | `exposedrangeto4` … | the same, and client range | range and client network |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
+| `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 """
 
@@ -73,6 +74,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
         NamedSet("version" + suffix, (address,), ("mark",)),
         NamedSet("kin" + suffix, ("mark", address)),
         NamedSet("floor" + suffix, (address,), interval=True, static=True),
+        NamedSet("noclients" + suffix, (address,), interval=True, static=True),
         NamedSet("opened" + suffix, service, static=True),
         NamedSet("services" + suffix, service, static=True),
         NamedSet("publish" + suffix, service[1:], (address, "inet_service")),

@@ -144,6 +144,12 @@ def _lower(predicate: w.Predicate, view: _View) -> tuple[Words, ...]:
             return (("-m", "conntrack", "--ctstate", "DNAT"),)
         case w.FloorHit():
             return _floor(view)
+        case w.NodesOwnSource():
+            return (("-m", "addrtype", "--src-type", "LOCAL"),)
+        case w.Stranger():
+            return (_member(f"noclients{view.version}", view.towards[0]),)
+        case w.OpensBackwards():
+            return (("-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN", "-m", "conntrack", "--ctdir", "REPLY"),)
         case w.OverConnections():
             return (_connections(predicate, view),)
         case w.Exposed():
