@@ -14,6 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from cellwall.api import Wall
 from cellwall.engine.desired import desired_elements
 from cellwall.engine.reconcile import port_drift
 from cellwall.lab import connect
@@ -193,13 +194,19 @@ def test_detach_of_a_half_made_attachment_leaves_nothing(node: World) -> None:
         assert "eth0" not in host.run(["ip", "-o", "link"]).text
 
 
+def leave(wall: Wall) -> None:
+    """As a front end does that ends with it."""
+    wall.detach("leaving")
+    wall.close()
+
+
 def test_detach_killed_at_every_step_ends_detached(node: World) -> None:
     before = node_links(node)
     host = node.host("leaving")
     with reopened(node) as wall:
         wall.attach("leaving", netns=host.netns, expose=["8201:80"])
     steps = 0
-    for step in every_step(node, lambda wall: wall.detach("leaving")):
+    for step in every_step(node, leave):
         steps += bool(step)
         if step:
             assert_half_made_passes_nothing(node, host)
@@ -217,7 +224,37 @@ def test_detach_killed_at_every_step_ends_detached(node: World) -> None:
     with reopened(node) as wall:
         wall.detach("leaving")
         wall.reconcile()
-    assert steps > 6
+    assert steps > 10
+
+
+@pytest.mark.slow
+def test_reconcile_killed_at_every_step_is_finished_by_the_next(node: World) -> None:
+    before = node_links(node)
+    hosts = [node.host("drains") for _ in range(2)]
+    damage(node, hosts)
+    steps = 0
+    for step in every_step(node, lambda wall: wall.reconcile()):
+        steps += bool(step)
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+            assert wall.status().pending == 0
+        assert node_links(node) == before
+        assert_bystander_is_served(node)
+        damage(node, hosts)
+    node.wall.reconcile()
+    assert steps > 30
+
+
+def damage(world: World, hosts: list[Host]) -> None:
+    """Something of everything that reconcile repairs: a set, a port, an abandoned sandbox, links that wait."""
+    vanishing = world.wall.attach("vanishing")
+    for host in hosts:
+        world.wall.attach(host.name, netns=host.netns)
+        world.wall.detach(host.name)
+    world.lab.node.run(["ip", "link", "delete", vanishing.host_link])
+    world.lab.node.run(["ip", "link", "set", bystander_of(world).endpoint.host_link, "nomaster"])
+    world.lab.node.run(["nft", "flush", "set", "inet", "cellwall", "live"])
 
 
 @pytest.mark.parametrize("binding", ["8202:80", "8202:80@93.184.216.0/24", "9000-9010:9000"])
