@@ -21,7 +21,9 @@ SETTINGS = Settings(
 )
 """A node behind a cloud's 1:1 translation, with a cluster network that its operator named."""
 
-ATTACKER_PORTS = ("8443:8443", "8443:8443/udp")
+SHIFTED, SHIFTED_TO = 8446, 9446
+"""A port of the attacker's whose translation shows."""
+ATTACKER_PORTS = ("8443:8443", "8443:8443/udp", f"{SHIFTED}:{SHIFTED_TO}/udp")
 VICTIM_PORTS = ("8080:80", "8080:80/udp")
 PUBLISHED, PUBLISHED_TO = 8080, 80
 """The victim's port, as every stage that can publish one publishes it, TCP and UDP."""

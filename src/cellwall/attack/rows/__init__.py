@@ -6,6 +6,7 @@ from cellwall.attack.probe import Probe
 def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
     from cellwall.attack.rows import (
+        clients,
         errors,
         exhaustion,
         floor,
@@ -41,6 +42,7 @@ def every_probe() -> tuple[Probe, ...]:
         without6,
         reuse,
         inputs,
+        clients,
     )
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))
