@@ -15,6 +15,7 @@ from cellwall.lower.xt.forward import lower_forward
 from cellwall.lower.xt.tables import XtChain, XtRule, XtTable, render_table
 from cellwall.model.settings import Settings
 from cellwall.ruleset.select import layers, renamed, without_chains, without_layers
+from cellwall.ruleset.types import Meter
 from scene import FACTS, SCENE
 
 WALL = compile_wall(Settings(), FACTS, Usage(), uplink="eth0")
@@ -98,3 +99,11 @@ def test_a_renamed_ruleset_and_its_sets_alone_are_the_same_otherwise() -> None:
     bare = without_chains(SCENE.ruleset)
     assert [table.sets for table in bare.tables] == [table.sets for table in SCENE.ruleset.tables]
     assert not [chain for table in bare.tables for chain in table.chains]
+
+
+def test_a_bound_that_is_kept_per_address_is_a_rule_in_each_family() -> None:
+    """Alone in its clause: no other predicate tells the lowering that the families differ."""
+    rules = lower_wall(having(w.Clause((w.OverRate("ping", 10, 10),), w.Drop(), "x", "FWD"))).tables[-1]
+    related = next(chain for chain in rules.chains if chain.name == "related").rules
+    meters = [statement.set for rule in related for statement in rule.statements if isinstance(statement, Meter)]
+    assert meters == ["pings4", "pings6"]

@@ -1,10 +1,13 @@
 """Each predicate as nft matches. A predicate that is not here raises Unsupported: nothing is ever left out.
 
-A lowered predicate is a function of the scene and an address family. `families_of` says for which families a
-predicate has a form of its own; a predicate without one means the same for both.
+`_FORMS` says of each predicate how it is lowered and in which address families it has a form of its own. What has one
+form for both families is not told the family, so that no predicate can mean IPv4 alone by oversight.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
 
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
@@ -40,23 +43,36 @@ _ICMP_ECHO_REQUEST = 8
 _SYN, _ACK = 0x02, 0x10
 _LOOPBACK4 = (127 << 24, 0xFF000000)
 
+_NEITHER: frozenset[int] = frozenset()
+_BOTH = frozenset({IPV4.version, IPV6.version})
+
 Lowered = tuple[Statement, ...]
+P = TypeVar("P", bound=w.Predicate)
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """How a predicate is lowered, and the families it has separate forms for."""
+
+    lower: Callable[..., tuple[Lowered, ...]]
+    families: Callable[..., frozenset[int]]
 
 
 def lower_predicate(predicate: w.Predicate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     """The alternatives, each a conjunction of matches, that together mean `predicate` in one family."""
-    lowering = _LOWERINGS.get(type(predicate))
-    if lowering is None:
-        name = type(predicate).__name__
-        raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
-    return lowering(predicate, scene, family)
+    return _form_of(predicate).lower(predicate, scene, family)
 
 
 def families_of(predicate: w.Predicate) -> frozenset[int]:
     """The address families that a predicate has separate forms for; empty: one form for both."""
-    if isinstance(predicate, w.Exposed) and predicate.form.kind == "source":
-        return frozenset({predicate.form.family})
-    return _FAMILIES.get(type(predicate), frozenset())
+    return _form_of(predicate).families(predicate)
+
+
+def _form_of(predicate: w.Predicate) -> _Form:
+    form = _FORMS.get(type(predicate))
+    if form is None:
+        name = type(predicate).__name__
+        raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+    return form
 
 
 def match(name: FieldName, *values: Scalar, negate: bool = False, mask: int | None = None) -> Compare:
@@ -79,20 +95,20 @@ def interface(scene: w.Scene, side: w.Side) -> str:
     }[side]
 
 
-def _via(p: w.Via, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _via(p: w.Via, scene: w.Scene) -> tuple[Lowered, ...]:
     name: FieldName = "iifname" if p.direction == "in" else "oifname"
     return ((match(name, interface(scene, p.side), negate=p.negate),),)
 
 
-def _known_port(p: w.KnownPort, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _known_port(p: w.KnownPort, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((Lookup(fields("oif"), "ports", p.negate),),)
 
 
-def _frame_type(p: w.FrameType, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _frame_type(p: w.FrameType, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ether type", _ETHER_TYPES[p.type]),),)
 
 
-def _frame_to(p: w.FrameTo, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _frame_to(p: w.FrameTo, scene: w.Scene) -> tuple[Lowered, ...]:
     if p.target == "group":
         return ((match("ether daddr", 0 if p.negate else _GROUP_BIT, mask=_GROUP_BIT),),)
     targets: dict[str, tuple[int, ...]] = {
@@ -105,7 +121,7 @@ def _frame_to(p: w.FrameTo, scene: w.Scene, family: Family) -> tuple[Lowered, ..
     return ((match("ether daddr", *targets[p.target], negate=p.negate),),)
 
 
-def _pinned(p: w.Pinned, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _pinned(p: w.Pinned, scene: w.Scene) -> tuple[Lowered, ...]:
     if p.claim == "arp":
         if p.negate:
             raise Unsupported("a negated ARP claim is two statements", predicate="Pinned", backend="nftables")
@@ -116,32 +132,32 @@ def _pinned(p: w.Pinned, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     return ((Lookup(fields("iif", "ether saddr", own.source), "pin" + own.suffix, p.negate),),)
 
 
-def _plain_header(p: w.PlainHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _plain_header(p: w.PlainHeader, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ip hdrlength", 5),),)
 
 
-def _next_header(p: w.NextHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _next_header(p: w.NextHeader, scene: w.Scene) -> tuple[Lowered, ...]:
     numbers = [PROTOCOL_NUMBERS[name] for name in p.protocols]
     if p.fragment:
         return tuple((match("ip6 nexthdr", 44), match("@nh,320,8", number)) for number in numbers)
     return ((match("ip6 nexthdr", *numbers),),)
 
 
-def _icmp6_type(p: w.Icmp6Type, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _icmp6_type(p: w.Icmp6Type, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("icmpv6 type", *(_ICMP6_TYPES[name] for name in p.types)),),)
 
 
-def _on_link(p: w.OnLinkHopLimit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _on_link(p: w.OnLinkHopLimit, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ip6 hoplimit", 255, negate=p.negate),),)
 
 
-def _solicits(p: w.SolicitsGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _solicits(p: w.SolicitsGateway, scene: w.Scene) -> tuple[Lowered, ...]:
     solicitation = match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"])
     targets = (int(scene.gateway6), int(scene.gateway_link_local))
     return tuple((solicitation, match("@nh,384,128", target)) for target in targets)
 
 
-def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene) -> tuple[Lowered, ...]:
     return (
         (
             match("arp htype", 1),
@@ -161,11 +177,15 @@ def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, 
     return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
 
 
-def _vouched(p: w.Vouched, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _families_of_rate(p: w.OverRate) -> frozenset[int]:
+    return _BOTH if p.what == "ping" else _NEITHER
+
+
+def _vouched(p: w.Vouched, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("meta mark", 0 if p.negate else scene.mark, mask=scene.mark),),)
 
 
-def _extension(p: w.ExtensionHeader, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _extension(p: w.ExtensionHeader, scene: w.Scene) -> tuple[Lowered, ...]:
     headers: tuple[FieldName, ...] = ("exthdr hbh", "exthdr dst", "exthdr rt")
     return tuple((match("meta nfproto", "ipv6"), match(name, 1)) for name in headers)
 
@@ -193,19 +213,19 @@ def _to_loopback(p: w.ToLoopback, scene: w.Scene, family: Family) -> tuple[Lower
     return ((match("ip6 daddr", 1, negate=p.negate),),)
 
 
-def _ip_version(p: w.IpVersion, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _ip_version(p: w.IpVersion, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("meta nfproto", "ipv4" if p.version == 4 else "ipv6"),),)
 
 
-def _flow(p: w.Flow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _flow(p: w.Flow, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ct state", *p.states),),)
 
 
-def _flow_direction(p: w.FlowDirection, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _flow_direction(p: w.FlowDirection, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ct direction", p.direction),),)
 
 
-def _live(p: w.LiveFlow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _live(p: w.LiveFlow, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((Lookup(fields("ct mark"), "live", p.negate),),)
 
 
@@ -223,18 +243,18 @@ def _own_error(p: w.OwnError, scene: w.Scene, family: Family) -> tuple[Lowered, 
     return ((Lookup(fields("ct mark", family.source), "kin" + family.suffix),),)
 
 
-def _transport(p: w.Transport, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _transport(p: w.Transport, scene: w.Scene) -> tuple[Lowered, ...]:
     numbers = {PROTOCOL_NUMBERS[name] for name in p.protocols}
     if "icmp" in p.protocols:
         numbers.add(PROTOCOL_NUMBERS["icmpv6"])
     return ((match("meta l4proto", *sorted(numbers), negate=p.negate),),)
 
 
-def _local(p: w.LocalDestination, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _local(p: w.LocalDestination, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("fib daddr type", "local"),),)
 
 
-def _not_unicast(p: w.NotUnicast, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _not_unicast(p: w.NotUnicast, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("fib daddr type", "unicast", negate=True),),)
 
 
@@ -260,7 +280,7 @@ def _gateway_ping(p: w.GatewayPing, scene: w.Scene, family: Family) -> tuple[Low
     return ((match("ip6 daddr", *gateways), match("icmpv6 type", _ICMP6_TYPES["echo-request"])),)
 
 
-def _solicitation(p: w.NeighbourSolicitation, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _solicitation(p: w.NeighbourSolicitation, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("icmpv6 type", _ICMP6_TYPES["nd-neighbor-solicit"]), match("ip6 hoplimit", 255)),)
 
 
@@ -268,7 +288,7 @@ def _node_service(p: w.NodeService, scene: w.Scene, family: Family) -> tuple[Low
     return ((Lookup(fields(family.destination, "meta l4proto", "th dport"), "services" + family.suffix),),)
 
 
-def _translated(p: w.Translated, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _translated(p: w.Translated, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ct status", "dnat", negate=p.negate),),)
 
 
@@ -285,7 +305,11 @@ def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...
     return ((Lookup(key, exposed_set(p.form, family)),),)
 
 
-def _nodes_own_source(p: w.NodesOwnSource, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _families_of_exposure(p: w.Exposed) -> frozenset[int]:
+    return frozenset({p.form.family}) if p.form.kind == "source" else _BOTH
+
+
+def _nodes_own_source(p: w.NodesOwnSource, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("fib saddr type", "local"),),)
 
 
@@ -293,7 +317,7 @@ def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, .
     return ((Lookup(fields(family.original_source), "noclients" + family.suffix),),)
 
 
-def _opens_backwards(p: w.OpensBackwards, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("tcp flags", _SYN, mask=_SYN | _ACK), match("ct direction", "reply")),)
 
 
@@ -302,58 +326,55 @@ def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> t
     return ((Meter(fields(side), "flows" + family.suffix, ConnectionsOver(p.limit)),),)
 
 
-_LOWERINGS: dict[type[w.Predicate], Callable[..., tuple[Lowered, ...]]] = {
-    w.Via: _via,
-    w.KnownPort: _known_port,
-    w.FrameType: _frame_type,
-    w.FrameTo: _frame_to,
-    w.Pinned: _pinned,
-    w.PlainHeader: _plain_header,
-    w.NextHeader: _next_header,
-    w.Icmp6Type: _icmp6_type,
-    w.OnLinkHopLimit: _on_link,
-    w.SolicitsGateway: _solicits,
-    w.ArpAsksForGateway: _arp_asks,
-    w.OverRate: _over_rate,
-    w.Vouched: _vouched,
-    w.ExtensionHeader: _extension,
-    w.ToSubnet: _to_subnet,
-    w.FromSubnet: _from_subnet,
-    w.ToLoopback: _to_loopback,
-    w.IpVersion: _ip_version,
-    w.Flow: _flow,
-    w.FlowDirection: _flow_direction,
-    w.LiveFlow: _live,
-    w.OrphanFlow: _orphan,
-    w.OwnError: _own_error,
-    w.Transport: _transport,
-    w.LocalDestination: _local,
-    w.NotUnicast: _not_unicast,
-    w.FloorHit: _floor,
-    w.GatewayPing: _gateway_ping,
-    w.NeighbourSolicitation: _solicitation,
-    w.NodeService: _node_service,
-    w.Translated: _translated,
-    w.Exposed: _exposed,
-    w.NodesOwnSource: _nodes_own_source,
-    w.Stranger: _stranger,
-    w.OpensBackwards: _opens_backwards,
-    w.OverConnections: _over_connections,
-    w.FlowFromSubnet: _flow_from_subnet,
-}
+def _either(lower: Callable[[P, w.Scene], tuple[Lowered, ...]]) -> _Form:
+    """One form for both families."""
+    return _Form(lambda predicate, scene, family: lower(predicate, scene), lambda predicate: _NEITHER)
 
-_BOTH = frozenset({4, 6})
-_FAMILIES: dict[type[w.Predicate], frozenset[int]] = {
-    w.ToSubnet: _BOTH,
-    w.FromSubnet: _BOTH,
-    w.ToLoopback: _BOTH,
-    w.OrphanFlow: _BOTH,
-    w.OwnError: _BOTH,
-    w.FloorHit: _BOTH,
-    w.GatewayPing: _BOTH,
-    w.NodeService: _BOTH,
-    w.Exposed: _BOTH,
-    w.Stranger: _BOTH,
-    w.OverConnections: _BOTH,
-    w.FlowFromSubnet: _BOTH,
+
+def _per_family(
+    lower: Callable[[P, w.Scene, Family], tuple[Lowered, ...]],
+    families: Callable[[P], frozenset[int]] = lambda predicate: _BOTH,
+) -> _Form:
+    """A form for each family that `families` names."""
+    return _Form(lower, families)
+
+
+_FORMS: dict[type[w.Predicate], _Form] = {
+    w.Via: _either(_via),
+    w.KnownPort: _either(_known_port),
+    w.FrameType: _either(_frame_type),
+    w.FrameTo: _either(_frame_to),
+    w.Pinned: _either(_pinned),
+    w.PlainHeader: _either(_plain_header),
+    w.NextHeader: _either(_next_header),
+    w.Icmp6Type: _either(_icmp6_type),
+    w.OnLinkHopLimit: _either(_on_link),
+    w.SolicitsGateway: _either(_solicits),
+    w.ArpAsksForGateway: _either(_arp_asks),
+    w.OverRate: _per_family(_over_rate, _families_of_rate),
+    w.Vouched: _either(_vouched),
+    w.ExtensionHeader: _either(_extension),
+    w.ToSubnet: _per_family(_to_subnet),
+    w.FromSubnet: _per_family(_from_subnet),
+    w.ToLoopback: _per_family(_to_loopback),
+    w.IpVersion: _either(_ip_version),
+    w.Flow: _either(_flow),
+    w.FlowDirection: _either(_flow_direction),
+    w.LiveFlow: _either(_live),
+    w.OrphanFlow: _per_family(_orphan),
+    w.OwnError: _per_family(_own_error),
+    w.Transport: _either(_transport),
+    w.LocalDestination: _either(_local),
+    w.NotUnicast: _either(_not_unicast),
+    w.FloorHit: _per_family(_floor),
+    w.GatewayPing: _per_family(_gateway_ping),
+    w.NeighbourSolicitation: _either(_solicitation),
+    w.NodeService: _per_family(_node_service),
+    w.Translated: _either(_translated),
+    w.Exposed: _per_family(_exposed, _families_of_exposure),
+    w.NodesOwnSource: _either(_nodes_own_source),
+    w.Stranger: _per_family(_stranger),
+    w.OpensBackwards: _either(_opens_backwards),
+    w.OverConnections: _per_family(_over_connections),
+    w.FlowFromSubnet: _per_family(_flow_from_subnet),
 }
