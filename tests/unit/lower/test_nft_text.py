@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellwall.compile.assemble import ipv6_enabled
 from cellwall.compile.usage import Usage
 from cellwall.engine.desired import desired_elements, desired_ruleset, with_endpoints
 from cellwall.lab import Lab
+from cellwall.lab import addresses as at
 from cellwall.lower.nft.elements import Owned, binding_elements, changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import parse_binding
@@ -21,7 +23,7 @@ from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.diff import diff, element_changes
 from cellwall.ruleset.render import render_element_changes, render_refresh, render_removal, render_ruleset
 from cellwall.ruleset.types import Ruleset
-from scene import FACTS, FOUR, OTHER, SCENE, WEB, Scene, endpoint
+from scene import FACTS, FOUR, OTHER, PUBLIC4, PUBLIC6, SCENE, WEB, Scene, endpoint, judged
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 Golden = Callable[[str, str], None]
@@ -74,18 +76,20 @@ def test_the_end_of_a_wall_reads_as_its_golden(golden: Golden) -> None:
 
 
 @pytest.mark.parametrize(
-    "features",
-    [
-        Features(bridge_netfilter=False),
-        Features(ipv6=False, ipv6_nat=False),
-        Features(ipv6_nat=False),
-        Features(force_forwarding6=True),
-    ],
-    ids=["no br_netfilter", "no IPv6", "no IPv6 NAT", "force_forwarding"],
+    "features", [Features(ipv6=False, ipv6_nat=False), Features(ipv6_nat=False)], ids=["no IPv6", "no IPv6 NAT"]
 )
-def test_a_poorer_kernel_gets_no_rule_less(features: Features) -> None:
-    """What it lacks is missing in endpoints and settings: the rules close both families on every node."""
-    assert Scene(facts=msgspec.structs.replace(FACTS, features=features)).ruleset == Scene().ruleset
+def test_a_kernel_without_ipv6_has_endpoints_without_it_and_a_family_that_is_closed(features: Features) -> None:
+    facts = msgspec.structs.replace(FACTS, features=features)
+    assert ipv6_enabled(Settings(), FACTS)
+    assert not ipv6_enabled(Settings(), facts)
+    poor = endpoint("poor", 7, "8090:80", ipv6=ipv6_enabled(Settings(), facts))
+    scene = Scene(poor, facts=facts)
+    assert judged(scene.egress(poor, PUBLIC4)) == ("accept", "egress", "")
+    assert scene.ingress(at.LAN4, at.NODE4, port=8090).evaluation.translation is not None
+    for source in ("fd00:abcd::7", "fe80::7", "2a00::9"):
+        assert judged(scene.egress(poor, PUBLIC6, source=source)) == ("drop", "spoofed IPv6 source", "PIN")
+    assert scene.ingress(at.LAN6, at.NODE6, port=8090).evaluation.translation is None
+    assert judged(scene.ingress(at.LAN6, "fd00:abcd::7", port=80)) == ("drop", "direct routing to a sandbox", "RAW")
 
 
 def test_no_rule_depends_on_how_many_endpoints_there_are() -> None:
