@@ -1,5 +1,7 @@
 """Desired and live elements: their difference, and its repair."""
 
+import errno
+
 from cellwall.engine.desired import desired_elements
 from cellwall.engine.site import Site
 from cellwall.errors import KernelError
@@ -21,10 +23,13 @@ def element_drift(site: Site) -> tuple[set[Owned], set[Owned]]:
 
 def repair_elements(site: Site) -> tuple[str, ...]:
     """Make live elements what the journal says, in one transaction; what was repaired, a line each. Does nothing
-    where our tables are missing: laying the foundation brings the elements with it."""
+    where our tables are missing: laying the foundation brings the elements with it. Sets that cannot be read for any
+    other reason are an error: who calls may forget what had to be repaired only after it was."""
     try:
         missing, surplus = element_drift(site)
-    except KernelError:
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
         return ()
     repairs = (*changes("delete", list(surplus)), *changes("add", list(missing)))
     site.rules.apply(repairs)
