@@ -1,6 +1,8 @@
 """Published ports: who reaches a sandbox by them, and who does not."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 
 import msgspec
@@ -9,10 +11,9 @@ import pytest
 from cellwall.api import PortBinding
 from cellwall.engine.desired import desired_elements
 from cellwall.errors import Conflict, InvalidSpec
-from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA4, NODE_INFRA6, NODE_OTHER4
 from cellwall.lab.host import Host
-from world import Sandbox, Stream, World, assert_connection, assert_no_connection, ruleset, talk
+from world import Sandbox, Stream, World, assert_connection, assert_no_connection, public, ruleset, talk
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
@@ -302,14 +303,31 @@ def test_a_listener_of_the_node_is_not_shadowed_by_a_tenants_flow(
 ) -> None:
     """A tenant that talks to a client from the port number of a service of the node must not take over what that
     client says to the service: its flows leave from a port of the NAT range (CVE-2021-3773)."""
-    lab = node_lab.lab
-    public = "151.101.1.69" if family == 4 else "2a04:4e42::1"
-    with lab.node.serve(tcp=[4500], udp=[4500]) as service, lab.internet.serve(udp=[4501], tcp=[4501]):
-        with Stream(other_tenant.host, public, 4501, udp=udp, source_port=4500) as stream:
-            assert stream.ask(node_lab.token())
-            token = node_lab.token("to-the-service")
-            answer = connect(lab.internet, NODE[family], 4500, udp=udp, payload=token, source=(public, 0))
-            assert answer.data.startswith(b"node ")
-            exact = connect(lab.internet, NODE[family], 4500, udp=True, payload=token, source=(public, 4499))
-            assert exact.data.startswith(b"node ")
+    domain = socket.AF_INET if family == 4 else socket.AF_INET6
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    far = (public(family), 4501)
+    with node_lab.lab.node.serve(tcp=[4500], udp=[4500]) as service, ExitStack() as open_:
+
+        def at_the_far_port() -> socket.socket:
+            sock = open_.enter_context(node_lab.lab.internet.socket(domain, kind))
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            sock.settimeout(2.0)
+            sock.bind(far)
+            return sock
+
+        server = at_the_far_port()
+        if not udp:
+            server.listen()
+        stream = open_.enter_context(Stream(other_tenant.host, *far, udp=udp, source_port=4500))
+        held = node_lab.token("held-open")
+        stream.say(held)
+        there = server if udp else open_.enter_context(server.accept()[0])
+        assert there.recv(1000) == held
+        # The same far address and port asks the service: that is the flow which the tenant's would be mistaken for.
+        client = server if udp else at_the_far_port()
+        client.connect((NODE[family], 4500))
+        token = node_lab.token("to-the-service")
+        client.sendall(token)
+        assert client.recv(1000) == b"node " + token
         assert service.saw(token)
