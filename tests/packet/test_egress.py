@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -89,26 +88,31 @@ def test_ten_megabytes_pass_both_ways(tenant: Sandbox, internet: Services, famil
 def test_ipv6_works_from_the_first_millisecond(node_lab: World, internet: Services) -> None:
     host = node_lab.host("early")
     sandbox = node_lab.attach(host=host)
-    began = time.perf_counter()
-    answer = connect(host, public(6), 80, timeout=0.5)
+    # A socket cannot be bound to an address that is still looked for duplicates of, nor a route chosen that is not
+    # there yet; and the first packet is a datagram, which nothing sends again.
+    answer = connect(host, public(6), 80, udp=True, source=sandbox.address(6), timeout=5.0)
     assert answer.kind == "answer"
-    # Duplicate address detection would take a second; a lost first packet as long (TCP's first retransmission).
-    assert time.perf_counter() - began < 0.5
     node_lab.detach(sandbox)
 
 
-def test_a_thousand_flows_of_one_sandbox_is_the_bound(node_lab: World, internet: Services) -> None:
+@BOTH
+def test_a_sandbox_has_as_many_flows_as_the_bound_says_and_not_one_more(
+    node_lab: World, internet: Services, family: int
+) -> None:
     greedy, modest = node_lab.attach("greedy"), node_lab.attach("modest")
     limit = node_lab.wall.settings.connections
-    with greedy.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for port in range(1, limit + 200):
-            try:
-                sock.sendto(b"x", (public(4), port))
-            except OSError:
-                break
-    refused = connect(greedy.host, public(4), 80)
-    assert refused.kind == "refused"
-    assert assert_connection(modest.host, public(4), 80)
+    domain = socket.AF_INET if family == 4 else socket.AF_INET6
+    flow, sentinel = node_lab.token("flow"), node_lab.token("sentinel")
+    with node_lab.lab.internet.capture("eth0", outgoing=False) as wire:
+        with greedy.host.socket(domain, socket.SOCK_DGRAM) as sock:
+            for port in range(1000, 1000 + limit + 200):
+                sock.sendto(flow, (public(family), port))
+        with modest.host.socket(domain, socket.SOCK_DGRAM) as sock:
+            sock.sendto(sentinel, (public(family), 999))
+        passed = [frame for frame in wire.read_until(sentinel) if flow in frame]
+    assert len(passed) == limit
+    assert connect(greedy.host, public(family), 80).kind == "refused"
+    assert assert_connection(modest.host, public(family), 80)
     node_lab.detach(greedy)
     node_lab.detach(modest)
 
