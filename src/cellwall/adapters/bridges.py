@@ -79,6 +79,14 @@ def find_link(route: Netlink, name: str) -> ObservedLink | None:
         raise
 
 
+def find_bridge(route: Netlink, name: str) -> ObservedLink | None:
+    """Our bridge, None where there is nothing of that name; Conflict where what has it is not ours."""
+    link = find_link(route, name)
+    if link is not None:
+        _require_ours(link)
+    return link
+
+
 def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> int:
     """Make or correct the bridge; return its index. Up comes last, when the addresses are on it."""
     link = find_link(route, network.bridge)
@@ -103,10 +111,9 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
 
 def delete_bridge(route: Netlink, network: Network) -> None:
     """Remove the bridge; tolerates absence, raises Conflict for a foreign one."""
-    link = find_link(route, network.bridge)
+    link = find_bridge(route, network.bridge)
     if link is None:
         return
-    _require_ours(link)
     message = link_message(RTM_DELLINK, link_header(link.index), tolerate=(errno.ENODEV,))
     route.transact([message], f"delete bridge {network.bridge}")
 

@@ -110,6 +110,10 @@ class LinkLayer:
         """See `Links.ensure_bridge`."""
         return bridges.ensure_bridge(self._route, network, ipv6=ipv6, mtu=mtu)
 
+    def find_bridge(self, name: str) -> ObservedLink | None:
+        """See `Links.find_bridge`."""
+        return bridges.find_bridge(self._route, name)
+
     def delete_bridge(self, network: Network) -> None:
         """See `Links.delete_bridge`."""
         bridges.delete_bridge(self._route, network)

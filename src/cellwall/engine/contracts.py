@@ -85,6 +85,10 @@ class Links(Protocol):
         """Make our bridge with its gateway addresses (nodad), up; return its index. Idempotent. Raises Conflict
         where something of that name exists that we did not make."""
 
+    def find_bridge(self, name: str) -> ObservedLink | None:
+        """Our bridge, finished or as a crash left it; None where nothing has the name. Raises Conflict where something
+        has it that we did not make: the one place that decides whose a bridge is."""
+
     def delete_bridge(self, network: Network) -> None:
         """Remove our bridge; tolerates absence, refuses a foreign one with Conflict."""
 

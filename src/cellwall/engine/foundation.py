@@ -21,11 +21,11 @@ from cellwall.engine.desired import desired_ruleset, digests, with_endpoints
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import enforce_new_versions, journal_new_versions
-from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unsupported, printable
+from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unsupported
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
-from cellwall.names import LINK_ALIAS, SPARE_TABLE
+from cellwall.names import SPARE_TABLE
 from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
@@ -44,7 +44,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     facts = kernel.original_facts(site, site.node.observe())
     uplink = _uplink(site, facts, before)
     _refuse_overlaps(site, facts)
-    _refuse_foreign_bridge(site)
+    site.links.find_bridge(site.settings.network.bridge)  # whose it is, before the first rule: the bridge comes later
     usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
     usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
     try:
@@ -245,14 +245,6 @@ def _refuse_overlaps(site: Site, facts: NodeFacts) -> None:
         if route.interface != network.bridge and other.prefixlen and own.overlaps(other):
             field = f"network.subnet{other.version}"
             raise Conflict(f"{field}: {own}: overlaps {other} on interface {route.interface}")
-
-
-def _refuse_foreign_bridge(site: Site) -> None:
-    """Before the first rule is loaded: a refused request leaves nothing behind, and the bridge is made later."""
-    link = site.links.find(site.settings.network.bridge)
-    if link is not None and (link.kind != "bridge" or link.alias != LINK_ALIAS):
-        kind = link.kind or "interface"
-        raise Conflict(f"network.bridge: {printable(link.name)} is a {kind} that cellwall did not make")
 
 
 def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> tuple[str, ...]:
