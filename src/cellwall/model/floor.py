@@ -108,17 +108,21 @@ def floor_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...], tu
     return tuple(collapse_addresses(four)), tuple(collapse_addresses(six))
 
 
+_UNROUTED = tuple(IPv4Network(prefix) for prefix in ("0.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "240.0.0.0/4"))
+"""Rows of the floor in which no routed client has its address; link-local ones are resolvers and clocks of clouds."""
+
+
 def stranger_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...], tuple[IPv6Network, ...]]:
-    """What no client of a published port asks from: metadata services, IPv6 addresses by which a translator would
-    lead to IPv4 ones, and `extra`. Private networks and documentation are not among them: clients may be there."""
-    four = [row.prefix for row in METADATA if isinstance(row.prefix, IPv4Network)]
+    """What no client of a published port asks from: metadata services, link-local and reserved IPv4, IPv6 addresses
+    by which a translator would lead to IPv4 ones, and `extra`. Private networks are not among it: clients are there."""
+    services = [row.prefix for row in METADATA if isinstance(row.prefix, IPv4Network)]
+    four = [*services, *_UNROUTED]
     six = [row.prefix for row in METADATA if isinstance(row.prefix, IPv6Network)]
     for carrier, shift in _CARRIERS:
         if carrier == IPv6Network("::ffff:0:0/96"):
             continue  # no IPv6 stack takes a mapped source from the wire
         if shift:
-            size = 128 - shift
-            six += [IPv6Network((int(carrier[0]) | int(row[0]) << shift, size)) for row in four]
+            six += [IPv6Network((int(carrier[0]) | int(row[0]) << shift, 128 - shift)) for row in services]
         else:
             six.append(carrier)
     rest = list(extra)

@@ -122,8 +122,11 @@ def test_the_nodes_own_address_is_no_client_from_outside(source: str) -> None:
     assert judged(fate) == ("drop", "the node's address from outside", "FWD")
 
 
-@pytest.mark.parametrize("source", ["169.254.169.254", "168.63.129.16", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"])
-def test_a_metadata_service_is_a_client_only_where_it_completes_a_connection(source: str) -> None:
+@pytest.mark.parametrize(
+    "source",
+    ["169.254.169.254", "169.254.169.253", "240.0.0.9", "168.63.129.16", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"],
+)
+def test_what_no_client_asks_from_is_one_only_where_it_completes_a_connection(source: str) -> None:
     to = at.NODE6 if ":" in source else at.NODE4
     assert judged(SCENE.ingress(source, to, "udp", 8080)) == ("drop", "no client asks from there", "FWD")
     assert judged(SCENE.ingress(source, to, "tcp", 8080)) == ("accept", "stamp-ingress", "")
