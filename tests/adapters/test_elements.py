@@ -211,7 +211,10 @@ def test_order_within_a_set_is_kept(rules: NftRules) -> None:
 
 
 def test_nothing_to_change_is_no_transaction(rules: NftRules) -> None:
+    rules.close()  # nothing can be sent any more
     rules.apply([])
+    with pytest.raises(KernelError):
+        rules.apply([add("live", 1)])
 
 
 def test_a_thousand_endpoints_are_one_transaction(rules: NftRules) -> None:

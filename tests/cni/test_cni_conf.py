@@ -86,10 +86,10 @@ def test_an_unknown_key_is_unsupported_and_named_with_its_value(
 
 @pytest.mark.parametrize("changes", [
     {"args": {"cni": {"labels": []}}}, {"cni.dev/attachments": []}, {"capabilities": {"bandwidth": False}},
-    {"ipam": {}}, {"ipMasq": True}, {"prevResult": {"cniVersion": "1.1.0"}},
+    {"ipam": {}}, {"ipMasq": True},
 ])  # fmt: skip
 def test_what_the_specification_reserves_is_ignored(changes: dict[str, object]) -> None:
-    parse_conf({**BASE, **changes}, AttachConf)
+    assert parse_conf({**BASE, **changes}, AttachConf) == parse_conf(BASE, AttachConf)
 
 
 @pytest.mark.parametrize(("changes", "field", "value"), [
@@ -115,6 +115,11 @@ def test_a_wrong_value_is_an_invalid_configuration_named_with_its_value(
     assert error.field == field
     assert value in str(error)
     assert "\n" not in str(error)
+
+
+def test_what_plugins_before_reported_is_kept_as_it_came() -> None:
+    reported = {"cniVersion": "1.1.0", "interfaces": [{"name": "x", "socketPath": "/s"}]}
+    assert parse_conf({**BASE, "prevResult": reported}, AttachConf).previous == reported
 
 
 def test_null_is_no_key_at_all() -> None:

@@ -1,12 +1,17 @@
 """Every verb of the installed executable, in a lab node, judged by packets."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cni_plugin import Plugin
 
+from cellwall.adapters import process
 from cellwall.api import Wall
 from cellwall.lab import Host, Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
@@ -320,16 +325,34 @@ def test_version_needs_no_input_and_echoes_what_was_asked(plugin: Plugin) -> Non
     assert (refused["code"], refused["msg"]) == (6, "cniVersion: 5: must be a string")
 
 
-def test_no_descriptor_of_the_caller_reaches_the_plugins_children(plugin: Plugin, wall: Wall) -> None:
-    # a call leaves no process behind, so nothing can hold a namespace open
-    before = set(os.listdir("/proc"))
-    plugin.call("STATUS")
-    names = [name for name in set(os.listdir("/proc")) - before if name.isdigit()]
-    commands = []
-    for name in names:
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                commands.append(file.read())
-        except OSError:
-            continue
-    assert not [command for command in commands if b"cellwall-cni" in command]
+SPY = """\
+#!{python} -ISs
+import os, sys
+with open({log!r}, "a") as log:
+    for name in sorted(os.listdir("/proc/self/fd")):
+        if os.path.exists("/proc/self/fd/" + name) and int(name) != log.fileno():
+            log.write(name + " " + os.readlink("/proc/self/fd/" + name) + "\\n")
+os.execv({program!r}, sys.argv)
+"""
+
+
+def test_no_descriptor_of_the_caller_or_of_the_plugin_reaches_a_child(plugin: Plugin, tmp_path: Path) -> None:
+    """Of the node's first ADD, which has rules loaded: the child tells what it holds, and then does its work."""
+    nft, log, kept = process.find_program("nft"), tmp_path / "held", tmp_path / "of the caller"
+    spy = tmp_path / "nft"
+    spy.write_text(SPY.format(python=sys.executable, log=str(log), program=nft))
+    spy.chmod(0o755)
+    with Lab() as lab, kept.open("w") as file:
+        box = lab.sandbox("held")
+        environ = os.environ | {
+            "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "web", "CNI_NETNS": str(box.netns), "CNI_IFNAME": "eth0",
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        }  # fmt: skip
+        conf = msgspec.json.encode(plugin.conf(root=str(lab.root)))
+        with lab.node.enter():
+            done = subprocess.run([str(plugin.executable)], input=conf, env=environ, pass_fds=[file.fileno()],
+                                  stdout=subprocess.PIPE, check=True)  # fmt: skip
+        assert b"192.168.0." in done.stdout
+    held = dict(line.split(" ", 1) for line in log.read_text().splitlines())
+    assert set(held) == {"0", "1", "2"}
+    assert str(kept) not in held.values()
