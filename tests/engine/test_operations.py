@@ -11,7 +11,8 @@ from ipaddress import ip_address
 import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.errors import AlreadyExists, CellwallError, Conflict
+from cellwall.engine.contracts import Phase
+from cellwall.errors import AlreadyExists, CellwallError, Conflict, NotFound
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import PortBinding
 from engine.snapshots import node_snapshot, wall_state
@@ -158,6 +159,20 @@ def test_a_refused_request_does_not_bring_the_wall_up(fresh_node: World, refused
     with pytest.raises(CellwallError):
         refused(fresh_node.wall)
     assert wall_state(fresh_node) == laid, "a wall that was up before is no part of the request"
+
+
+@pytest.mark.parametrize("phase", ["attaching", "detaching"])
+def test_what_another_process_is_at_or_died_at_is_not_attached(node: World, phase: Phase) -> None:
+    sandbox = node.attach("half")
+    journal = node.wall._site.journal
+    with journal.transaction():
+        journal.set_phase([sandbox.endpoint.key], phase)
+    with pytest.raises(NotFound, match=sandbox.name):
+        node.wall.endpoint(sandbox.name)
+    assert node.wall.endpoints() == ()
+    with pytest.raises(NotFound, match=sandbox.name):
+        node.wall.expose(sandbox.name, "8620:80")
+    assert node.wall.status().drift == ()
 
 
 def test_a_relative_path_of_a_namespace_holds_from_everywhere(node: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,9 +134,8 @@ def collect(wall: WallPort, ledger: Ledger, conf: CollectConf) -> None:
         raise InvalidSpec("cni.dev/valid-attachments", "", "is needed for GC")
     valid = {EndpointKey(row.container_id, row.ifname) for row in conf.valid}
     stale = [key for key in ledger.keys(conf.name) if key not in valid]
-    present = [key for key in stale if _present(wall, key) is not None]
-    if present:
-        wall.detach_many(present)
+    if stale:
+        wall.detach_many(stale)  # absent ones too: what is half attached is not there, but has to go
     for key in stale:
         ledger.drop(key)
 

@@ -51,9 +51,9 @@ def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding])
 
 
 def attached_endpoint(site: Site, key: EndpointKey) -> Endpoint:
-    """The endpoint, or NotFound."""
+    """The endpoint, or NotFound: what is half attached, or half detached, by another process or a dead one, is none."""
     row = site.journal.endpoint(key)
-    if row is None:
+    if row is None or row[1] != "attached":
         raise NotFound(f"container id: {key}: is not attached")
     return row[0]
 
