@@ -2,11 +2,13 @@
 stood before the first `up` the first attach makes stand."""
 
 import os
+import runpy
 import socket
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -210,11 +212,31 @@ def test_a_thousand_are_one_transaction(node: World) -> None:
     assert wall.endpoints() == ()
 
 
-def test_a_wall_reads_like_its_documentation(node: World) -> None:
-    with Wall.open(root=node.lab.root) as wall:
-        web = wall.attach("web", tenant="acme", expose=["8620:80"])
-        assert (web.tenant, web.bindings[0].host_port, wall.endpoint("web")) == ("acme", 8620, web)
-        assert wall.detach("web")
+DOCUMENTED = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", ["docs/api.md", "README.md"])
+def test_what_the_documentation_shows_works(
+    node: World, page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, shown = (DOCUMENTED / page).read_text().split("```python\n")
+    program = shown.partition("```")[0]
+    for general, here in (
+        ("Wall.open()", f"Wall.open(root={str(node.lab.root)!r})"),
+        ("/run/netns/db", str(node.host("db").netns)),
+    ):
+        program = program.replace(general, here)
+    (tmp_path / "program.py").write_text(program)
+    runpy.run_path(str(tmp_path / "program.py"))
+    assert capsys.readouterr().out
+    assert "web" not in {endpoint.key.container_id for endpoint in node.wall.endpoints()}
+    assert node.wall.status().drift == ()
+
+
+def test_the_documentation_knows_every_method() -> None:
+    text = (DOCUMENTED / "docs/api.md").read_text()
+    public = {name for name in vars(Wall) if not name.startswith("_")}
+    assert {name for name in public if f"{name}(" not in text} == set()
 
 
 def test_a_wall_that_cannot_be_opened_leaves_no_descriptor(fresh_node: World) -> None:
