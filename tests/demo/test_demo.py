@@ -5,7 +5,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import msgspec
 import pytest
@@ -24,9 +23,8 @@ def namespaces() -> set[str]:
 
 
 @pytest.mark.root
-def test_demo_comes_out_as_told_in_less_than_a_minute() -> None:
-    began = time.monotonic()
-    done = subprocess.run([*_DEMO, "--json"], capture_output=True, timeout=60, check=False)
+def test_demo_comes_out_as_told() -> None:
+    done = subprocess.run([*_DEMO, "--json"], capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     document = msgspec.json.decode(done.stdout)
     assert document["as_told"]
@@ -34,7 +32,6 @@ def test_demo_comes_out_as_told_in_less_than_a_minute() -> None:
     stopped = [line["what"] for line in lines if line["mark"] == "stopped"]
     through = [line["what"] for line in lines if line["mark"] == "gets through"]
     assert stopped == through == [attempt.title for attempt in attempts.ATTEMPTS]
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.root

@@ -36,7 +36,6 @@ pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 PORTS = (22, 53, 80, 443, 2375, 10250)
 SERVICES = {"tcp": PORTS, "udp": PORTS}
-AT_ONCE = 0.1  # seconds; a silent drop would take a client a second at the least
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +78,24 @@ DENIED = [
 
 
 @pytest.mark.parametrize(("name", "address"), DENIED, ids=[f"{name} {address}" for name, address in DENIED])
-def test_denied_destination_is_refused_at_once(
+def test_denied_destination_is_refused_and_not_left_to_time_out(
     tenant: Sandbox, around: dict[str, object], name: str, address: str
 ) -> None:
-    # A rate-limited kernel answers a burst of refused datagrams only for a while (icmp_ratelimit): TCP is asked for
-    # the time it takes, UDP and ICMP for what comes of it.
-    tcp = connect(tenant.host, address, 80, timeout=1.0)
-    assert tcp.kind == "refused"
-    assert tcp.seconds < AT_ONCE
+    # A rate-limited kernel answers a burst of refused datagrams only for a while (icmp_ratelimit): UDP and ICMP may
+    # be met by silence, TCP never.
+    assert connect(tenant.host, address, 80, timeout=5.0).kind == "refused"
     assert connect(tenant.host, address, 53, udp=True, timeout=0.05).kind in ("unreachable", "timeout")
     assert ping(tenant.host, address, timeout=0.05).kind in ("unreachable", "timeout")
 
 
 @BOTH
-def test_neighbours_refuse_at_once(node_lab: World, tenant: Sandbox, neighbour: Sandbox, family: int) -> None:
+def test_neighbours_refuse_and_are_not_silent(
+    node_lab: World, tenant: Sandbox, neighbour: Sandbox, family: int
+) -> None:
     kin = node_lab.attach("kin", tenant=tenant.name)
     with kin.host.serve(tcp=[80]):
         for victim in (neighbour, kin):
-            answer = connect(tenant.host, victim.address(family), 80)
-            assert answer.kind == "refused"
-            assert answer.seconds < AT_ONCE
+            assert connect(tenant.host, victim.address(family), 80, timeout=5.0).kind == "refused"
     node_lab.detach(kin)
 
 
