@@ -16,9 +16,9 @@ from cellwall.errors import LabError
 from cellwall.lab import Host, Lab
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 
-CONNECTIONS = 1500
+CONNECTIONS = 500
 """A sample; each listening socket keeps 4,096 of them until somebody accepts."""
-DATAGRAMS = 25_000
+DATAGRAMS = 8_000
 _PAYLOAD = b"cellwall bench 18b"
 _PORTS = range(8000, 8008)  # a port that closed a moment ago is not free for the same destination yet
 _BATCH = 50
