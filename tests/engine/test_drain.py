@@ -1,5 +1,7 @@
 """What a detach leaves for later: closed from its return on, and cleaned up by whoever comes next."""
 
+from ipaddress import ip_address, ip_network
+
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -9,9 +11,12 @@ from scapy.packet import Raw
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.attach import MAX_BRIDGE_PORTS
 from cellwall.engine.contracts import ObservedLink
+from cellwall.errors import Conflict, Exhausted
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
+from cellwall.model.network import Network
+from cellwall.model.settings import Settings
 from cellwall.names import REAPER_GROUP
 from world import PUBLIC4, PUBLIC6, Sandbox, World, Wrapped, assert_connection, open_world, rewired
 
@@ -171,3 +176,24 @@ def test_a_former_sandbox_does_not_speak_for_the_successor_of_its_mac(node_lab: 
         assert_connection(node_lab.lab.lan, NODE4, 8300)
         assert_connection(successor.host, PUBLIC6, 80)
         assert inside.drain() == []
+
+
+def test_sandboxes_that_died_without_a_detach_do_not_fill_the_pool() -> None:
+    small = Settings(network=Network(subnet4=ip_network("10.77.0.0/29"), gateway4=ip_address("10.77.0.1")))
+    with open_world(settings=small) as world:
+        hosts = [world.host(f"full-{number}") for number in range(5)]
+        for host in hosts:
+            world.wall.attach(host.name, netns=host.netns)
+        newcomer = world.host("newcomer")
+        with pytest.raises(Exhausted):
+            world.wall.attach(newcomer.name, netns=newcomer.netns)
+        dead = world.wall.endpoint(hosts[2].name)
+        world.lab.node.run(["ip", "link", "delete", dead.host_link])  # as the end of its namespace does
+        assert world.wall.attach(newcomer.name, netns=newcomer.netns).address4 == dead.address4
+        assert len(world.wall.endpoints()) == 5
+        dead = world.wall.endpoint(hosts[3].name)
+        world.lab.node.run(["ip", "link", "delete", dead.host_link])
+        with pytest.raises(Conflict):  # a living one does not make room
+            world.wall.attach("heir", address4=world.wall.endpoint(hosts[4].name).address4)
+        assert world.wall.attach("heir", address4=dead.address4).address4 == dead.address4
+        assert world.wall.status().drift == ()

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from cellwall.engine.contracts import LinkPlan, SandboxPlan
-from cellwall.engine.detach import evict_vanished, port_plan
+from cellwall.engine.detach import detach_vanished, evict_vanished, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
@@ -135,19 +135,26 @@ def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: Exit
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
-        collect_drained(site)
+        _make_room(site)
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
     _refuse_taken(site, sandboxes)
-    asked = {_asked_address(site, sandbox.request) for sandbox in sandboxes} - {None}
-    if asked and asked & set(map(IPv4Address, site.journal.draining_addresses())):
-        collect_drained(site)
+    asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
+    if asked and asked & {*site.journal.leased(), *site.journal.draining_addresses()}:
+        _make_room(site)
     try:
         return _lease(site, found, sandboxes, undo)
     except Exhausted:
-        if not collect_drained(site):
+        if not _make_room(site):
             raise
     return _lease(site, found, sandboxes, undo)
+
+
+def _make_room(site: Site) -> int:
+    """Take back what closed endpoints, and sandboxes that died without a detach, still hold; returns how many addresses
+    came free."""
+    detach_vanished(site)
+    return collect_drained(site)
 
 
 def _bridge_ports(site: Site) -> int:

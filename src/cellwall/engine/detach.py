@@ -72,6 +72,13 @@ def evict_vanished(site: Site, key: EndpointKey) -> bool:
     return detach_endpoints(site, [key]) == 1
 
 
+def detach_vanished(site: Site) -> tuple[Endpoint, ...]:
+    """Detach every such endpoint; which they were."""
+    gone = tuple(endpoint for endpoint in site.journal.endpoints("attached") if vanished(site, endpoint))
+    detach_endpoints(site, [endpoint.key for endpoint in gone])
+    return gone
+
+
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Delete their elements in one transaction. Where one is missing already (a flush, a crash half way), the sets
     are compared as a whole instead: the journal no longer counts these endpoints as attached."""

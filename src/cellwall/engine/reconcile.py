@@ -5,7 +5,7 @@ that vanished without a detach, addresses that drained.
 """
 
 from cellwall.engine.contracts import ObservedLink
-from cellwall.engine.detach import detach_endpoints, port_plan, vanished
+from cellwall.engine.detach import detach_vanished, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
@@ -28,9 +28,7 @@ def reconcile(site: Site) -> Reconciled:
         repaired.append("the foundation was not as configured")
     repaired += recover(site)
     repaired += repair_elements(site)
-    gone = [endpoint for endpoint in site.journal.endpoints("attached") if vanished(site, endpoint)]
-    detach_endpoints(site, [endpoint.key for endpoint in gone])
-    repaired += [f"detached {endpoint.key}: its namespace or link is gone" for endpoint in gone]
+    repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
     repaired += delete_orphans(site)
     collect_drained(site)
