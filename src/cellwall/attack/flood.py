@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cellwall.attack.world import one_cpu
+from cellwall.attack.wire import one_cpu
 from cellwall.errors import LabError
 from cellwall.lab import Host
 

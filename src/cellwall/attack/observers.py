@@ -35,6 +35,11 @@ class Sight(msgspec.Struct, frozen=True):
 
     seen: Mapping[Place, tuple[bytes, ...]]
 
+    def joined(self, later: "Sight") -> "Sight":
+        """This and what was seen later."""
+        places = {*self.seen, *later.seen}
+        return Sight({place: (*self.seen.get(place, ()), *later.seen.get(place, ())) for place in places})
+
     def saw(self, token: bytes, *places: Place) -> bool:
         """Whether the token was seen at one of the places."""
         return bool(self.told(token, *places))

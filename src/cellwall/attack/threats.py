@@ -87,8 +87,8 @@ def _probe_tables(probes: Sequence[Probe]) -> Iterator[str]:
     yield from (
         "## Probes and layers",
         "",
-        "● stops the probe alone. ◐ stops it together with the others only. What the kernel itself stops says why: with",
-        "every layer gone it must not get through.",
+        "● stops the probe alone. ◐ stops it together with the others only. Where the kernel itself stops a probe it",
+        "says why, and with every layer gone the probe must not get through.",
         "",
     )
     for name, group in groupby(probes, key=lambda probe: probe.row):

@@ -1,22 +1,22 @@
 """Where the attack takes place: attacker, victim, node and the world around, and what each of them sees.
 
 Owns: the observers (a capture on every host's link, sockets of every protocol on the node) and the moment of looking.
-All frames of a volley go out in one go and the sentinel after them: a legitimate packet that crosses the node, by at
+The frames of a volley go out and the sentinel after them: a legitimate packet that crosses the node, by at
 least as many links as any probe can take, from the same CPU. What had not been seen when the sentinel arrived, does
 not arrive. Knows neither who attached the two nor what is around the node: see `ground` and `live`.
 """
 
 import itertools
-import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cellwall.attack import wire
 from cellwall.attack.observers import Observers, Sight, View
 from cellwall.attack.probe import Place, Probe, Shot, Volley
 from cellwall.errors import LabError
@@ -24,6 +24,8 @@ from cellwall.lab import Host, Lab
 
 if TYPE_CHECKING:
     from cellwall.api import Wall
+
+_ATTEMPTS = 5
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -137,11 +139,30 @@ class World:
         return self._shots[probe.id]
 
     def fire(self, shots: Iterable[Shot]) -> Sight:
-        """Send all frames, in order, and the sentinel; what everybody saw until it arrived."""
+        """Send all frames, in order, and the sentinel after every few, also after none; what everybody saw until the
+        last one arrived. Where the machine lost packets meanwhile they are sent again; LabError where it goes on so."""
         self.observers.discard()
-        for origin, group in itertools.groupby(shots, key=lambda shot: shot.origin):
-            self.inject(origin, [shot.frame for shot in group])
-        return self.settle()
+        waiting = list(shots)
+        sight = self._fire_few(waiting[: wire.AT_ONCE])
+        for start in range(wire.AT_ONCE, len(waiting), wire.AT_ONCE):
+            sight = sight.joined(self._fire_few(waiting[start : start + wire.AT_ONCE]))
+        return sight
+
+    def _fire_few(self, shots: Sequence[Shot]) -> Sight:
+        sight = Sight({})
+        for _ in range(_ATTEMPTS):
+            lost = wire.lost()
+            for origin, group in itertools.groupby(shots, key=lambda shot: shot.origin):
+                self.inject(origin, [shot.frame for shot in group])
+            try:
+                sight = sight.joined(self.settle())
+            except LabError:
+                if wire.lost() == lost:
+                    raise
+            else:
+                if wire.lost() == lost:
+                    return sight
+        raise LabError("the machine is too busy: it loses packets, and nothing can be said about them")
 
     def inject(self, origin: Place, raw: Sequence[bytes]) -> None:
         """Send frames out of somebody's link, without waiting for anything."""
@@ -150,9 +171,7 @@ class World:
             # Kept: the kernel waits out a grace period whenever a packet socket is closed.
             self._senders[origin] = view.host.socket(socket.AF_PACKET, socket.SOCK_RAW)
             self._senders[origin].bind((view.ifname, 0))
-        with one_cpu():
-            for data in raw:
-                self._senders[origin].send(data)
+        wire.send(self._senders[origin], raw)
 
     def settle(self) -> Sight:
         """Send the sentinels; what everybody saw from the last `discard` until they arrived."""
@@ -187,7 +206,7 @@ class World:
     def node_sends(self, address: str, token: bytes, port: int = 9999) -> None:
         """A datagram of the node's own, from the CPU that all injected frames take."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with one_cpu(), self.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        with wire.one_cpu(), self.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
             sock.sendto(token, (address, port))
 
     def _show(self, program: str, *argv: str) -> list[dict[str, Any]]:
@@ -207,15 +226,3 @@ class World:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextmanager
-def one_cpu() -> Iterator[None]:
-    """The calling thread on the first of its CPUs: a veth delivers through a queue per CPU, and a sentinel from
-    another one could overtake the volley before it."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)

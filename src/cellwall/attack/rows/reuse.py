@@ -18,7 +18,8 @@ from cellwall.attack.rows.routed import FAR, OUTSIDE, from_outside
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.stage import seat
-from cellwall.attack.world import Seat, World, one_cpu
+from cellwall.attack.wire import one_cpu
+from cellwall.attack.world import Seat, World
 from cellwall.errors import LabError
 from cellwall.lab import Capture
 from cellwall.model.endpoint import Endpoint

@@ -1,0 +1,64 @@
+"""How frames are put on a wire so that nothing said about them is by accident.
+
+The kernel passes what a veth sends through a queue per CPU, 1,000 packets long, that every namespace of the machine
+shares. Frames of one volley come from one CPU, so that none overtakes the sentinel, few at a time, and whether the
+queue lost any is looked up: a frame that was lost was not stopped by anybody.
+"""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellwall.errors import LabError
+
+AT_ONCE = 100
+"""Frames between two sentinels; each may become several packets."""
+
+_PATIENCE = 5.0
+_SOFTNET = Path("/proc/net/softnet_stat")
+_DROPPED, _CPU = 1, 12  # net/core/net-procfs.c, softnet_seq_show
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """The calling thread on the first of its CPUs: a veth delivers through a queue per CPU, and a sentinel from
+    another one could overtake the volley before it."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def send(sock: socket.socket, frames: Sequence[bytes]) -> None:
+    """Send each frame exactly once; LabError where the queue of the CPU stays full."""
+    with one_cpu():
+        for data in frames:
+            deadline = time.monotonic() + _PATIENCE
+            while not _sent(sock, data):
+                if time.monotonic() > deadline:
+                    raise LabError("the machine is too busy: nothing can be sent")
+                os.sched_yield()  # to the thread that empties the queue
+
+
+def _sent(sock: socket.socket, data: bytes) -> bool:
+    try:
+        sock.send(data)
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:  # the queue was full, the frame is gone
+            raise
+        return False
+    return True
+
+
+def lost() -> int:
+    """How many packets the queue of that CPU ever lost."""
+    rows = [[int(word, 16) for word in line.split()] for line in _SOFTNET.read_text().splitlines()]
+    cpu = min(os.sched_getaffinity(0))
+    numbered = {row[_CPU] if len(row) > _CPU else number: row for number, row in enumerate(rows)}
+    return numbered[cpu][_DROPPED]
