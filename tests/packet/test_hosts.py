@@ -12,10 +12,12 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.errors import Unsupported
 from cellwall.lab import connect, ping
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
+from engine.snapshots import node_snapshot
 from world import Sandbox, World, Wrapped, assert_connection, open_world, rewired, write_setting
 
 pytestmark = pytest.mark.root
@@ -112,6 +114,46 @@ def test_without_br_netfilter_a_warning_and_a_whole_wall(caplog: pytest.LogCaptu
         assert world.wall.enable_bridge_netfilter() is False
         with world.lab.node.enter():
             assert ProcSysctls().read(BRIDGED[0]) == "0"
+        assert_wall_is_whole(world, (4, 6))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "net/ipv4/conf/eth0/forwarding",
+        "net/ipv4/conf/b9_br0/forwarding",
+        "net/ipv4/conf/b9_br0/rp_filter",
+        "net/ipv4/conf/b9_br0/arp_ignore",
+        "net/ipv6/conf/b9_br0/accept_ra",
+        "net/ipv6/conf/b9_br0/force_forwarding",
+        "net/ipv6/conf/all/forwarding",
+    ],
+)
+def test_a_setting_that_the_wall_needs_and_the_kernel_refuses_fails_up(fresh_node: World, setting: str) -> None:
+    bare, real = node_snapshot(fresh_node), ProcSysctls()
+    missing = "force_forwarding" if setting.endswith("all/forwarding") else "nothing"  # a kernel before 6.17
+
+    def read(name: str) -> str | None:
+        return None if name.endswith(missing) else real.read(name)
+
+    def write(name: str, value: str) -> bool:
+        return name != setting and real.write(name, value)
+
+    if setting.endswith("b9_br0/force_forwarding") and real.read("net/ipv6/conf/all/force_forwarding") is None:
+        pytest.skip("this kernel forwards IPv6 for all interfaces or none")
+    with pytest.raises(Unsupported, match=f"{setting} is . and cannot be set to ."):
+        rewired(fresh_node.wall, sysctls=Wrapped(real, read=read, write=write)).up()
+    assert node_snapshot(fresh_node) == bare
+
+
+def test_bridge_netfilter_that_cannot_be_set_is_a_warning() -> None:
+    with host_that(not_bridged) as world:
+        world.wall.down()
+        not_bridged(world)
+        real = ProcSysctls()
+        write = lambda name, value: name not in BRIDGED and real.write(name, value)  # noqa: E731
+        report = rewired(world.wall, sysctls=Wrapped(real, write=write)).up()
+        assert any("br_netfilter" in warning for warning in report.warnings)
         assert_wall_is_whole(world, (4, 6))
 
 

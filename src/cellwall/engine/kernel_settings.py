@@ -8,6 +8,7 @@ IPv6 forwarding is global and the forward hook drops what is not ours.
 import msgspec
 
 from cellwall.engine.site import Site
+from cellwall.errors import Unsupported
 from cellwall.model.facts import NodeFacts
 
 _BRIDGE4 = {
@@ -32,15 +33,23 @@ def original_facts(site: Site, facts: NodeFacts) -> NodeFacts:
 
 
 def apply_settings(site: Site, uplink: str, *, ipv6: bool) -> bool:
-    """Everything but bridge-nf-call; whether anything changed."""
+    """Everything but bridge-nf-call; whether anything changed. Unsupported where one cannot be had: the wall that was
+    asked for would not stand."""
+    wanted = desired_settings(site, uplink, ipv6=ipv6)
+    changed = [_require(site, name, value) for name, value in wanted.items()]
+    return any(changed)
+
+
+def desired_settings(site: Site, uplink: str, *, ipv6: bool) -> dict[str, str]:
+    """Name → value, in the order in which they are set. An uplink that is gone, or has no IPv6, has no settings."""
     bridge = site.settings.network.bridge
     wanted = {f"net/ipv4/conf/{bridge}/{name}": value for name, value in _BRIDGE4.items()}
-    wanted[f"net/ipv4/conf/{uplink}/forwarding"] = "1"
+    of_uplink = {f"net/ipv4/conf/{uplink}/forwarding": "1"}
     if ipv6:
         wanted |= {f"net/ipv6/conf/{bridge}/{name}": value for name, value in _BRIDGE6.items()}
-        wanted |= _forwarding6(site, bridge, uplink)
-    changed = [_set(site, name, value) for name, value in wanted.items()]
-    return any(changed)
+        of_uplink |= _forwarding6_of(site, uplink)
+    wanted |= {name: value for name, value in of_uplink.items() if site.sysctls.read(name) is not None}
+    return wanted | _forwarding6(site, bridge) if ipv6 else wanted
 
 
 def enable_bridge_netfilter(site: Site) -> bool:
@@ -65,18 +74,29 @@ def restore_settings(site: Site) -> None:
         site.journal.drop("settings_written")
 
 
-def _forwarding6(site: Site, bridge: str, uplink: str) -> dict[str, str]:
+def _forwarding6(site: Site, bridge: str) -> dict[str, str]:
     own = f"net/ipv6/conf/{bridge}/force_forwarding"
+    return {own: "1"} if site.sysctls.read(own) is not None else {"net/ipv6/conf/all/forwarding": "1"}
+
+
+def _forwarding6_of(site: Site, uplink: str) -> dict[str, str]:
+    own, listening = f"net/ipv6/conf/{uplink}/force_forwarding", f"net/ipv6/conf/{uplink}/accept_ra"
     if site.sysctls.read(own) is not None:
-        return {own: "1", f"net/ipv6/conf/{uplink}/force_forwarding": "1"}
+        return {own: "1"}
     # A router ignores router advertisements unless accept_ra is 2: without it the node would lose its own route
     # (Documentation/networking/ip-sysctl.rst, accept_ra).
-    listening = {
-        f"net/ipv6/conf/{uplink}/accept_ra": "2"
-        for value in (site.sysctls.read(f"net/ipv6/conf/{uplink}/accept_ra"),)
-        if value == "1"
-    }
-    return {**listening, "net/ipv6/conf/all/forwarding": "1"}
+    return {listening: "2"} if site.sysctls.read(listening) == "1" else {}
+
+
+def _require(site: Site, name: str, value: str) -> bool:
+    """Set it; whether that changed anything. What a kernel does not have is as good as switched off."""
+    present = site.sysctls.read(name)
+    if present == value or (present is None and value == "0"):
+        return False
+    if present is None or not _set(site, name, value):
+        state = "does not exist" if present is None else f"is {present}"
+        raise Unsupported(f"kernel setting {name} {state} and cannot be set to {value}")
+    return True
 
 
 def _set(site: Site, name: str, value: str) -> bool:
