@@ -221,7 +221,7 @@ class OpensBackwards(Predicate, frozen=True):
 
 
 class OverConnections(Predicate, frozen=True):
-    """The endpoint has more than `limit` concurrent flows."""
+    """The endpoint opened more than `limit` concurrent flows ("source"), or as many were opened to it."""
 
     limit: int
     endpoint: Literal["source", "destination"]

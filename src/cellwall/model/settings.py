@@ -29,7 +29,7 @@ class Opening(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
-    entries of one endpoint and family, both directions."""
+    entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports."""
 
     network: Network = Network()
     interface: str = ""

@@ -86,13 +86,17 @@ def test_an_error_about_a_neighbours_flow_does_not_reach_its_peer() -> None:
     assert SCENE.from_sandbox(WEB, error, own).verdict == "accept"
 
 
-@pytest.mark.parametrize(("to", "meter"), [(PUBLIC4, "flows4"), (PUBLIC6, "flows6")])
-def test_more_connections_than_allowed_are_refused_and_open_ones_go_on(to: str, meter: str) -> None:
+@pytest.mark.parametrize(("to", "version"), [(PUBLIC4, 4), (PUBLIC6, 6)])
+def test_more_connections_than_allowed_are_refused_and_open_ones_go_on(to: str, version: int) -> None:
+    meter, clients = f"flows{version}", f"clients{version}"
     assert judged(SCENE.egress(WEB, to, over=[meter])) == ("reject", "too many connections", "FWD")
     assert SCENE.egress(WEB, to, state="established", mark=WEB.generation, over=[meter]).verdict == "accept"
     node = at.NODE6 if ":" in to else at.NODE4
-    coming = SCENE.ingress(at.LAN6 if ":" in to else at.LAN4, node, over=[meter])
-    assert judged(coming) == ("drop", "too many connections", "FWD")
+    client = at.LAN6 if ":" in to else at.LAN4
+    assert judged(SCENE.ingress(client, node, over=[clients])) == ("drop", "too many connections", "FWD")
+    # Neither takes the other's.
+    assert SCENE.ingress(client, node, over=[meter]).verdict == "accept"
+    assert SCENE.egress(WEB, to, over=[clients]).verdict == "accept"
 
 
 @pytest.mark.parametrize(("to", "meter"), [(GATEWAY4, "pings4"), (GATEWAY6, "pings6")])

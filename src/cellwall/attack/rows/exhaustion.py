@@ -11,6 +11,7 @@ from cellwall.attack.world import World
 
 _BEYOND = 100
 _USUAL_LIMIT = 512
+_BOTH: tuple[Place, ...] = ("attacker", "victim")
 
 
 def _out() -> Iterator[Probe]:
@@ -26,7 +27,8 @@ def _out() -> Iterator[Probe]:
         def published(w: World, token: bytes, family: int = family) -> bool:
             flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, PUBLISHED)
             inwards = from_outside("internet", lambda w, t: flood)
-            return _exhausted(w, token, family, inwards, "victim", other="attacker")
+            # The flooded one is the other, too: what comes in must not take its own way out.
+            return any(_exhausted(w, token, family, inwards, "victim", other=one) for one in _BOTH)
 
         yield _episode("B06-published-udp", "from the Internet to a published port", family, published)
 

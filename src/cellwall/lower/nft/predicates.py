@@ -322,8 +322,9 @@ def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]
 
 
 def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    side = family.source if p.endpoint == "source" else family.destination
-    return ((Meter(fields(side), "flows" + family.suffix, ConnectionsOver(p.limit)),),)
+    """Flows to an endpoint have a count of their own: a flood of its published port must not take its way out."""
+    side, counted = (family.source, "flows") if p.endpoint == "source" else (family.destination, "clients")
+    return ((Meter(fields(side), counted + family.suffix, ConnectionsOver(p.limit)),),)
 
 
 def _either(lower: Callable[[P, w.Scene], tuple[Lowered, ...]]) -> _Form:

@@ -20,6 +20,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
+| `clients4` `clients6` | dynamic: bounds | endpoint with published ports |
 """
 
 from cellwall.compile.usage import ExposureForm, Usage
@@ -80,6 +81,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
         NamedSet("publish" + suffix, service[1:], (address, "inet_service")),
         NamedSet("publishto" + suffix, service, (address, "inet_service")),
         NamedSet("flows" + suffix, (address,), dynamic=True, size=_SENDERS),
+        NamedSet("clients" + suffix, (address,), dynamic=True, size=_SENDERS),
         _rate("pings" + suffix, address),
     ]
 

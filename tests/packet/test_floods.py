@@ -1,0 +1,38 @@
+"""A flood of a published port takes flows from that port, and from nothing else of the sandbox."""
+
+import pytest
+
+from cellwall.attack.frames import frame, packet
+from cellwall.lab import addresses as at
+from cellwall.model.settings import Settings
+from world import assert_connection, open_world, public
+
+pytestmark = pytest.mark.root
+PORT, LIMIT = 8443, 64
+NODE = {4: at.NODE4, 6: at.NODE6}
+SPOOFED = {4: "8.8.4.4", 6: "2001:4860:4860::8844"}
+
+
+@pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
+def test_a_flood_of_a_published_port_leaves_the_sandbox_its_own_connections(family: int) -> None:
+    with open_world(settings=Settings(connections=LIMIT)) as world:
+        internet, last = world.lab.internet, world.token("last")
+        tenant = world.attach("tenant", expose=[f"{PORT}:{PORT}/udp"])
+        internet.serve(tcp=[80])
+        flood = [
+            packet(
+                SPOOFED[family],
+                NODE[family],
+                "udp",
+                last if number == 2 * LIMIT else b"flood",
+                sport=number,
+                dport=PORT,
+            )
+            for number in range(1, 2 * LIMIT + 1)
+        ]
+        macs = internet.mac("eth0"), world.lab.node.mac("eth0")
+        with tenant.host.capture("eth0", outgoing=False) as inside:
+            internet.inject("eth0", [frame(*macs, body) for body in flood])
+            assert_connection(tenant.host, public(family), 80)
+            arrived = [data for data in inside.drain() if b"flood" in data]
+        assert len(arrived) == LIMIT
