@@ -88,12 +88,22 @@ class Fault:
 
 def killed_at(world: World, operation: Operation, step: int, **changes: object) -> bool:
     """Do `operation` in a child process that is killed before its n-th call; False where it got through."""
+
+    def opened(doom: Callable[[], None]) -> None:
+        wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+        operation(stepped(wall, doom, **changes))
+
+    return child_killed_at(step, opened)
+
+
+def child_killed_at(step: int, act: Callable[[Callable[[], None]], None]) -> bool:
+    """`act` in a child process, which is killed when what it is given is called for the n-th time; False where it
+    got through."""
     child = os.fork()
     if child == 0:
         status = 70
         try:
-            wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
-            operation(stepped(wall, _Doom(step), **changes))
+            act(_Doom(step))
             status = 0
         finally:
             os._exit(status)
