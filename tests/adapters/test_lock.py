@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.lock import WriterLock
-from cellwall.errors import Unavailable
+from cellwall.errors import KernelError, Unavailable
 
 
 def test_a_second_writer_waits_only_so_long(tmp_path: Path) -> None:
@@ -72,3 +72,11 @@ def test_a_lock_on_a_removed_file_is_taken_anew(tmp_path: Path) -> None:
     waiter.join()
     assert entered.is_set()
     assert path.exists(), "the waiter made the file anew and locked that one"
+
+
+def test_a_directory_that_is_gone_or_is_none_is_an_error_with_the_path(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="gone/lock"), WriterLock(tmp_path / "gone" / "lock"):
+        pytest.fail("locked")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelError, match="file/lock"), WriterLock(tmp_path / "file" / "lock"):
+        pytest.fail("locked")

@@ -1,5 +1,7 @@
 """The journal: what it refuses, what it forgets with a boot, what two holders of one file see."""
 
+import errno
+import os
 import sqlite3
 import stat
 import subprocess
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from cellwall.adapters.store import SCHEMA_VERSION, Store
-from cellwall.errors import Conflict
+from cellwall.errors import Conflict, KernelError, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 
 
@@ -135,6 +137,64 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     raw.close()
     with pytest.raises(Conflict, match="newer"):
         Store(tmp_path, "boot-2")
+
+
+def test_a_full_disk_is_an_error_with_the_path_and_what_was_written_before_stays(store: Store) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+    limited(store, "max_page_count", store._db.row("PRAGMA page_count")[0])
+    with pytest.raises(KernelError, match=r"state\.db: No space left on device") as refused, store.transaction():
+        store.put("word", bytes(1 << 16))
+    assert refused.value.errno == errno.ENOSPC
+    limited(store, "max_page_count", 1 << 20)
+    with store.transaction():
+        store.put("word", b"fits")
+    assert (store.get("word"), store.endpoints()) == (b"fits", (_endpoint(),))
+    store.close()
+
+
+def test_a_read_only_journal_is_an_error_with_the_path(store: Store) -> None:
+    limited(store, "query_only", 1)
+    with pytest.raises(KernelError, match=r"state\.db: Read-only file system"), store.transaction():
+        store.put("word", b"")
+    assert store.get("word") is None
+    store.close()
+
+
+def limited(store: Store, pragma: str, value: int) -> None:
+    """What SQLite then answers is what it answers on such a disk."""
+    store._db.rows(f"PRAGMA {pragma} = {value}")
+
+
+@pytest.mark.parametrize("first", [0, 4096], ids=["header", "a page"])
+def test_a_damaged_journal_is_an_error_with_the_path(tmp_path: Path, first: int) -> None:
+    store = Store(tmp_path, "boot-1")
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+    store.close()
+    path = tmp_path / "state.db"
+    body = path.read_bytes()
+    path.write_bytes(body[:first] + b"\xa5" * (len(body) - first))
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(Conflict, match=r"state\.db: is damaged"):
+        Store(tmp_path, "boot-1")
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_writer_that_does_not_let_go_is_unavailable(store: Store) -> None:
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    limited(store, "busy_timeout", 1)
+    with pytest.raises(Unavailable, match=r"state\.db"), store.transaction():
+        pass
+    other.close()
+    store.close()
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a directory")
+    with pytest.raises(KernelError, match=r"run/cellwall/state\.db"):
+        Store(tmp_path / "run/cellwall", "boot-1")
 
 
 def test_only_root_reads_the_journal(store: Store) -> None:

@@ -1,10 +1,11 @@
 """The writer lock: one file, flock. It dies with its holder, so a crash never leaves it behind."""
 
+import errno
 import fcntl
 import os
 import time
 
-from cellwall.errors import Unavailable
+from cellwall.errors import KernelError, Unavailable
 
 
 class WriterLock:
@@ -21,7 +22,7 @@ class WriterLock:
 
     def __enter__(self) -> "WriterLock":
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = self._open()
             try:
                 if self._take(fd):
                     self._fds.append(fd)
@@ -33,6 +34,14 @@ class WriterLock:
 
     def __exit__(self, *exception: object) -> None:
         os.close(self._fds.pop())
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise Unavailable(f"{self._path}: its directory was removed; open the wall again") from error
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, os.fspath(self._path)) from error
 
     def _in_place(self, fd: int) -> bool:
         try:

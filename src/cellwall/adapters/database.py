@@ -1,0 +1,106 @@
+"""One SQLite file: how it is opened, written in transactions, and what its failures mean to a caller.
+
+Owns: the file's mode, the journal mode, and the only place that sees sqlite3's errors. A full disk, a read-only or
+damaged file are the file's, named by path; another writer that does not let go is Unavailable.
+Knows nothing of tables.
+"""
+
+import _sqlite3 as sqlite3  # sqlite3 itself adds types that nothing here stores, for 1 ms of a CNI call
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError, Unavailable
+
+# Primary result codes (sqlite3.h), which the low byte of an extended one is.
+_BUSY, _LOCKED, _READ_ONLY, _CORRUPT, _FULL, _CONSTRAINT, _NOT_A_DATABASE = 5, 6, 8, 11, 13, 19, 26
+_ERRNO = {_READ_ONLY: errno.EROFS, _FULL: errno.ENOSPC}
+
+
+class Database:
+    """One connection, used by one thread at a time, whichever it is.
+
+    Every method raises KernelError (ENOSPC, EROFS, EIO …), Conflict (a damaged file), Unavailable (another writer) or
+    AlreadyExists (a value that must be unique), each with the path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._db = _connect(path)
+        except sqlite3.Error as error:
+            raise _meaning(path, error) from error
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, path) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def row(self, statement: str, arguments: Sequence[object] = ()) -> Any:
+        """The first row, or None."""
+        try:
+            return self._db.execute(statement, arguments).fetchone()
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
+
+    def rows(self, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
+        """All rows."""
+        try:
+            return self._db.execute(statement, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
+
+    def run(self, statement: str, arguments: Sequence[object] = ()) -> None:
+        """A statement that gives no rows."""
+        try:
+            self._db.execute(statement, arguments)
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
+
+    def run_each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """A statement once for each row of arguments."""
+        try:
+            self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes of the block, or none."""
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk may have taken it back already
+                self.run("ROLLBACK")
+            raise
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # The file holds no secrets, but who may write it steers the firewall: created 0600 whatever the umask.
+    # Only if it is missing: closing any descriptor of a file lets go of all locks that the process has on it
+    # (fcntl(2)), those of another connection too, whose log the last other process would then delete.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _meaning(path: str, error: sqlite3.Error) -> CellwallError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (_BUSY, _LOCKED):
+        return Unavailable(f"{path}: {error}")
+    if code in (_CORRUPT, _NOT_A_DATABASE):
+        return Conflict(f"{path}: is damaged: {error}")
+    if code == _CONSTRAINT:
+        return AlreadyExists(f"{path}: {error}")
+    return KernelError(_ERRNO.get(code, errno.EIO), path, str(error))
