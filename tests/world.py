@@ -7,8 +7,6 @@ by what the sender was told.
 import itertools
 import os
 import socket
-import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,43 +111,6 @@ def ruleset(world: World) -> str:
 
 def public(family: int) -> str:
     return PUBLIC4 if family == 4 else PUBLIC6
-
-
-def question(kind: int, *, framed: bool = False) -> bytes:
-    """A DNS query for www.test, type A (1) or AAAA (28); `framed` as over TCP."""
-    query = struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + b"\x03www\x04test\x00" + struct.pack("!HH", kind, 1)
-    return struct.pack("!H", len(query)) + query if framed else query
-
-
-def talk(host: Host, address: str, port: int, size: int, *, timeout: float = 20.0) -> tuple[int, int]:
-    """Send `size` bytes to an echo server over one connection and read all that comes back: (sent, received)."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with host.socket(family, socket.SOCK_STREAM) as sock:
-        sock.settimeout(timeout)
-        sock.connect((address, port))
-        received = 0
-        failures: list[BaseException] = []
-
-        def send() -> None:
-            try:
-                block = bytes(1 << 16)
-                left = size
-                while left:
-                    left -= sock.send(block[: min(left, len(block))])
-                sock.shutdown(socket.SHUT_WR)
-            except BaseException as error:
-                failures.append(error)
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        try:
-            while received < size and (data := sock.recv(1 << 18)):
-                received += len(data)
-        finally:
-            sender.join(timeout)
-        if failures:
-            raise failures[0]
-    return size, received
 
 
 class Stream:

@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from cellwall.lab import Lab, connect
 from cellwall.lab import addresses as at
-from cellwall.lab.dns import answer
+from cellwall.lab.dns import answer, framed, question
 
 A, AAAA, TXT = 1, 28, 16
 
 
-def query(name: str, kind: int, ident: int = 7) -> bytes:
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack("!HHHHHH", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
+def query(name: str, kind: int) -> bytes:
+    return question(name, kind, ident=7)
 
 
 def outcome(reply: bytes) -> tuple[int, list[bytes]]:
@@ -53,9 +52,9 @@ def test_resolvers_answer_over_udp_and_tcp(
 ) -> None:
     asked = query(name, kind)
     assert outcome(connect(lab.node, resolver, 53, udp=True, payload=asked).data) == expected
-    framed = connect(lab.node, resolver, 53, payload=struct.pack("!H", len(asked)) + asked).data
-    assert struct.unpack_from("!H", framed)[0] == len(framed) - 2
-    assert outcome(framed[2:]) == expected
+    told = connect(lab.node, resolver, 53, payload=framed(asked)).data
+    assert struct.unpack_from("!H", told)[0] == len(told) - 2
+    assert outcome(told[2:]) == expected
 
 
 @pytest.mark.root
@@ -63,8 +62,8 @@ def test_port_53_of_other_addresses_can_be_served_beside(lab: Lab) -> None:
     with lab.internet.serve(udp=[53], tcp=[53]) as services:
         for udp in (False, True):
             assert connect(lab.node, "10.0.0.5", 53, udp=udp).data == b"internet hello"
-            length = b"" if udp else struct.pack("!H", len(query("www.test", A)))
-            assert connect(lab.node, "8.8.8.8", 53, udp=udp, payload=length + query("www.test", A))
+            asked = query("www.test", A)
+            assert connect(lab.node, "8.8.8.8", 53, udp=udp, payload=asked if udp else framed(asked))
         assert not services.saw(b"test")
 
 
@@ -83,6 +82,6 @@ def test_any_bytes_get_a_well_formed_answer_or_none(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_question_is_survived(question: bytes) -> None:
-    reply = answer(struct.pack("!HHHHHH", 7, 0, 1, 0, 0, 0) + question)
+def test_any_question_is_survived(asked: bytes) -> None:
+    reply = answer(struct.pack("!HHHHHH", 7, 0, 1, 0, 0, 0) + asked)
     assert reply is not None

@@ -8,8 +8,10 @@ import pytest
 
 from cellwall.lab import connect, ping
 from cellwall.lab.addresses import NAMED4, NAMED6, NODE4, NODE6, RESOLVERS4, RESOLVERS6
+from cellwall.lab.dns import framed, question
 from cellwall.lab.services import Services
-from world import NAT_PORTS, Sandbox, Stream, World, assert_connection, public, question, talk
+from cellwall.lab.transfer import echoed_bytes
+from world import NAT_PORTS, Sandbox, Stream, World, assert_connection, public
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
@@ -68,7 +70,8 @@ def test_flows_leave_by_a_port_of_the_nat_range(
 @TRANSPORTS
 def test_names_resolve(tenant: Sandbox, resolver: str, udp: bool) -> None:
     for kind, address in ((1, NAMED4), (28, NAMED6)):
-        answer = connect(tenant.host, resolver, 53, udp=udp, payload=question(kind, framed=not udp))
+        asked = question("www.test", kind)
+        answer = connect(tenant.host, resolver, 53, udp=udp, payload=asked if udp else framed(asked))
         packed = socket.inet_pton(socket.AF_INET if kind == 1 else socket.AF_INET6, address)
         assert answer.kind == "answer"
         assert packed in answer.data
@@ -76,13 +79,12 @@ def test_names_resolve(tenant: Sandbox, resolver: str, udp: bool) -> None:
 
 def test_sandboxes_are_told_resolvers_that_they_reach(node_lab: World, tenant: Sandbox) -> None:
     for resolver in node_lab.wall.dns():
-        assert connect(tenant.host, str(resolver), 53, udp=True, payload=question(1)).kind == "answer"
+        assert connect(tenant.host, str(resolver), 53, udp=True, payload=question("www.test")).kind == "answer"
 
 
 @BOTH
 def test_ten_megabytes_pass_both_ways(tenant: Sandbox, internet: Services, family: int) -> None:
-    sent, received = talk(tenant.host, public(family), 443, 10 << 20)
-    assert received >= sent
+    assert echoed_bytes(tenant.host, public(family), 443, 10 << 20) >= 10 << 20
 
 
 def test_ipv6_works_from_the_first_millisecond(node_lab: World, internet: Services) -> None:
@@ -122,21 +124,21 @@ def far_away(node_lab: World) -> Iterator[Services]:
     """A host behind a link of 1,300 bytes on the far side of the Internet's router."""
     lab = node_lab.lab
     far = lab.sandbox("far")
-    lab.internet.run(f"ip link add narrow mtu 1300 type veth peer eth0 mtu 1300 netns {far.netns.name}".split())
-    inside = """\
-address add 104.16.0.1/24 dev narrow
-address add 2606:4700:10::1/64 dev narrow nodad
-link set narrow up
-"""
-    outside = """\
-address add 104.16.0.2/24 dev eth0
-address add 2606:4700:10::2/64 dev eth0 nodad
-link set eth0 up
-route add default via 104.16.0.1
-route add default via 2606:4700:10::1
-"""
-    lab.internet.run(["ip", "-batch", "-"], input=inside.encode())
-    far.run(["ip", "-batch", "-"], input=outside.encode())
+    router = [
+        f"link add narrow mtu 1300 type veth peer eth0 mtu 1300 netns {far.netns.name}",
+        "address add 104.16.0.1/24 dev narrow",
+        "address add 2606:4700:10::1/64 dev narrow nodad",
+        "link set narrow up",
+    ]
+    lab.internet.ip(router)
+    beyond = [
+        "address add 104.16.0.2/24 dev eth0",
+        "address add 2606:4700:10::2/64 dev eth0 nodad",
+        "link set eth0 up",
+        "route add default via 104.16.0.1",
+        "route add default via 2606:4700:10::1",
+    ]
+    far.ip(beyond)
     lab.internet.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
     with far.serve(tcp=[80], udp=[80]) as services:
         yield services
@@ -164,8 +166,7 @@ def test_path_mtu_errors_reach_the_sandbox(tenant: Sandbox, far_away: Services, 
 
 @BOTH
 def test_large_transfer_over_a_narrow_path(tenant: Sandbox, far_away: Services, family: int) -> None:
-    sent, received = talk(tenant.host, FAR[family], 80, 1 << 20)
-    assert received >= sent
+    assert echoed_bytes(tenant.host, FAR[family], 80, 1 << 20) >= 1 << 20
 
 
 @BOTH
@@ -173,8 +174,7 @@ def test_path_mtu_errors_reach_an_exposed_sandbox(node_lab: World, far_away: Ser
     server = node_lab.attach("mtu", expose=["8081:80"])
     far = node_lab.lab._sandboxes["far"]
     with server.host.serve(tcp=[80]):
-        sent, received = talk(far, NODE[family], 8081, 1 << 20)
-    assert received >= sent
+        assert echoed_bytes(far, NODE[family], 8081, 1 << 20) >= 1 << 20
     node_lab.detach(server)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from cellwall.demo.servers import fetch
 from cellwall.demo.town import Cast, Seat
 from cellwall.errors import LabError
-from cellwall.lab import Host
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
@@ -35,7 +34,7 @@ def seat_without_wall(cast: Cast, network: Network) -> None:
         peer = f"name eth0 address {mac_text(seat.mac)} netns {seat.host.netns.name}"
         lines.append(f"link add plain-{number} master {_BRIDGE} type veth peer {peer}")
         lines.append(f"link set plain-{number} up")
-    _batch(node, lines)
+    node.ip(lines)
     node.run(["nft", "-f", "-"], input=_MASQUERADE.encode())
     with node.enter():
         for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
@@ -53,13 +52,9 @@ def _settle_in(seat: Seat, network: Network) -> None:
         f"route add default via {network.gateway4}",
         f"route add default via {network.gateway6}",
     ]
-    _batch(seat.host, lines)
+    seat.host.ip(lines)
     deadline = time.monotonic() + 5
     # A veth carries when the kernel's link watcher has seen it, and nothing tells when that is.
     while not all(fetch(seat.host, address, 80, timeout=0.2).text for address in (PUBLIC4[2], PUBLIC6[2])):
         if time.monotonic() > deadline:
             raise LabError(f"{seat.host.name} does not reach the Internet without the wall")
-
-
-def _batch(host: Host, lines: list[str]) -> None:
-    host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())

@@ -21,6 +21,17 @@ _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 1, 3, 4
 _RECORDS = {_A: socket.inet_pton(socket.AF_INET, NAMED4), _AAAA: socket.inet_pton(socket.AF_INET6, NAMED6)}
 
 
+def question(name: str, kind: int = _A, *, ident: int = 0x1234) -> bytes:
+    """The query for one name, as over UDP; `kind` is 1 for an IPv4 address, 28 for an IPv6 one (RFC 1035, RFC 3596)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!HHHHHH", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, _IN)
+
+
+def framed(message: bytes) -> bytes:
+    """A DNS message as over TCP (RFC 1035, 4.2.2)."""
+    return struct.pack("!H", len(message)) + message
+
+
 def answer(query: bytes) -> bytes | None:
     """The response to one DNS message; None where it is not a query."""
     if len(query) < 12:
@@ -29,11 +40,11 @@ def answer(query: bytes) -> bytes | None:
     if flags & _RESPONSE:
         return None
     reply_flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE | (flags & _KEPT)
-    question = _question(query) if questions == 1 else None
-    if flags & 0x7800 or question is None:
+    asked = _question(query) if questions == 1 else None
+    if flags & 0x7800 or asked is None:
         code = _NOT_IMPLEMENTED if flags & 0x7800 else _FORMAT_ERROR
         return struct.pack("!HHHHHH", ident, reply_flags | code, 0, 0, 0, 0)
-    labels, kind, end = question
+    labels, kind, end = asked
     known = labels[-1:] == [ZONE.encode()]
     record = _RECORDS.get(kind) if known else None
     code = 0 if known else _NO_SUCH_NAME
@@ -100,7 +111,7 @@ class NameServer:
                 reply = answer(bytes(waiting[2 : 2 + length]))
                 del waiting[: 2 + length]
                 if reply is not None:
-                    sock.send(struct.pack("!H", len(reply)) + reply)
+                    sock.send(framed(reply))
         except OSError:
             data = b""
         if not data:

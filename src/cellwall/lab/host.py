@@ -6,7 +6,7 @@ links there and not in netlink. Refuses nothing: what a hostile host does is the
 """
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,10 @@ class Host:
         """Run a program inside to its end; the options are those of `process.run`."""
         with self.enter():
             return process.run(argv, input=input, timeout=timeout, check=check, env=env)
+
+    def ip(self, lines: Iterable[str], *, timeout: float = 30.0) -> None:
+        """Carry out `ip` commands in order, each without its `ip`; the first that fails ends it with ProgramFailed."""
+        self.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode(), timeout=timeout)
 
     def popen(self, argv: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
         """Start a program inside; the lab ends it when it closes."""

@@ -14,7 +14,7 @@ no answer to it ever comes back.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,12 +82,12 @@ def wire_up(hosts: Mapping[str, Host], prefix: str, *, ipv6: bool) -> None:
                 _write(setting, value)
     with hosts["wire"].enter():  # a switch is no host: it must not answer or send anything of its own
         _write("net/ipv6/conf/default/disable_ipv6", "1")
-    _batch(hosts["wire"], _wire(prefix))
-    _batch(hosts["node"], _node_links(prefix))
+    hosts["wire"].ip(_wire(prefix))
+    hosts["node"].ip(_node_links(prefix))
     with hosts["node"].enter():  # what is made later on the node, is made on an ordinary host
         _write("net/ipv6/conf/default/accept_dad", "1")
     for name, lines in _configuration().items():
-        _batch(hosts[name], [line for line in lines if ipv6 or ":" not in line])
+        hosts[name].ip(line for line in lines if ipv6 or ":" not in line)
     _await_links(hosts.values())
 
 
@@ -150,10 +150,6 @@ def _configuration() -> dict[str, list[str]]:
 
 def _addresses(ifname: str, *prefixes: str) -> list[str]:
     return [f"address add {prefix} dev {ifname}{' nodad' if ':' in prefix else ''}" for prefix in prefixes]
-
-
-def _batch(host: Host, lines: Sequence[str]) -> None:
-    host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
 
 
 def _await_links(hosts: Iterable[Host], timeout: float = 5.0) -> None:
