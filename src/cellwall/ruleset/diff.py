@@ -2,6 +2,9 @@
 
 A container is only elements, so the first question about two rulesets is whether anything but elements
 differs (`structural`): if nothing does, `element_changes` is the whole way from one to the other.
+
+Who uses it: whoever has two typed rulesets, as the tests of the lowering and of the renderer do. `status` has only one:
+it compares what the kernel holds by a digest of its rules and by the elements of its sets, and reads no rule back.
 """
 
 from collections.abc import Mapping

@@ -1,35 +1,31 @@
 """A typed ruleset as nft text for one `nft -f -`, which is one transaction.
 
-Owns the text of whole tables, of their replacement, refresh and removal, and of element batches. The text
-is deterministic and meant to be read. It refuses names and comments that are unsafe and never quotes them.
+Owns the text of whole tables and of their replacement, refresh and removal; element batches go as nfnetlink messages.
+The text is deterministic and meant to be read. It refuses names and comments that are unsafe and never quotes them.
 
-    render_ruleset          the definition alone: what is there, for reading and for an empty kernel
-    render_replacement      our tables as given, whatever they were before; counters and dynamic sets start
-    anew render_refresh          the rules as given, sets and their elements kept; needs sets of unchanged
-    type render_removal          none of our tables, whether or not they existed render_element_changes
-    elements added and deleted, in the order given
+| function | what the kernel has after it |
+|---|---|
+| `render_ruleset` | the definition alone: what is there, for reading and for an empty kernel |
+| `render_replacement` | our tables as given, whatever they were before; counters and dynamic sets start anew |
+| `render_refresh` | the rules as given, sets and their elements kept; needs sets of unchanged type |
+| `render_removal` | none of our tables, whether or not they existed |
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 
-from cellwall.errors import InvalidSpec, NotFound
+from cellwall.errors import InvalidSpec
 from cellwall.ruleset.definition import spell_definition, spell_elements, spell_hook
 from cellwall.ruleset.dependencies import hidden_checks
 from cellwall.ruleset.names import check_name
 from cellwall.ruleset.spelling import spell_rule
-from cellwall.ruleset.types import Chain, ElementChange, NamedSet, Ruleset, Table
+from cellwall.ruleset.types import Chain, NamedSet, Ruleset, Table
 
 _Lines = Iterable[str]
 
 
-def render_ruleset(ruleset: Ruleset, *, elements: bool = True, owner: bool = False) -> str:
-    """The definition of every table. With `owner`, tables belong to the process that loads the text and
-    outlive it as orphans (`flags owner,persist`: kernel 6.9 and nft 1.1)."""
-    flags = ("flags owner,persist",) if owner else ()
-    return "\n".join(
-        _text(_table(table, [*flags, *_sets(table, elements=elements), *_chains(table)])) for table in ruleset.tables
-    )
+def render_ruleset(ruleset: Ruleset) -> str:
+    """The definition of every table, with what is in its sets."""
+    return "\n".join(_text(_table(table, [*_sets(table, elements=True), *_chains(table)])) for table in ruleset.tables)
 
 
 def render_replacement(ruleset: Ruleset) -> str:
@@ -53,22 +49,6 @@ def render_refresh(ruleset: Ruleset) -> str:
     ruleset no longer has stays behind, out of use.
     """
     return "\n".join(_text(_refresh(table)) for table in ruleset.tables)
-
-
-def render_element_changes(ruleset: Ruleset, changes: Sequence[ElementChange]) -> str:
-    """One command for each run of changes to the same set; `ruleset` says of which type the sets are.
-
-    The order of the changes is kept: a map element gets new data by its deletion and then its addition.
-    """
-    sets = {(table.family, table.name, named.name): named for table in ruleset.tables for named in table.sets}
-    lines: list[str] = []
-    for (op, *target), run in groupby(changes, lambda c: (c.op, c.family, c.table, c.set)):
-        named = sets.get((target[0], target[1], target[2]))
-        if named is None:
-            raise NotFound(f"no set {' '.join(target)}")
-        elements = [change.element for change in run]
-        lines += _block(f"{op} element {' '.join(target)}", spell_elements(named, elements))
-    return _text(lines)
 
 
 def _refresh(table: Table) -> Iterator[str]:

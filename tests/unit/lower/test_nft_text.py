@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from batches import render_element_changes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from cellwall.model.facts import Features
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.diff import diff, element_changes
-from cellwall.ruleset.render import render_element_changes, render_refresh, render_removal, render_ruleset
+from cellwall.ruleset.render import render_refresh, render_removal, render_ruleset
 from cellwall.ruleset.types import Ruleset
 from scene import FACTS, FOUR, OTHER, PUBLIC4, PUBLIC6, SCENE, WEB, Scene, endpoint, judged
 

@@ -2,13 +2,13 @@
 
 import msgspec
 import pytest
+from batches import apply_changes
 from hypothesis import given
 from hypothesis import strategies as st
 from rulesets import ACCEPT, COUNT, DROP, WALL, eq, jump, one_chain, rule
 
 from cellwall.errors import AlreadyExists, NotFound
 from cellwall.ruleset.diff import Change, diff, element_changes
-from cellwall.ruleset.elements import apply_changes
 from cellwall.ruleset.render import render_ruleset
 from cellwall.ruleset.select import layers, without_layers
 from cellwall.ruleset.types import Chain, Element, ElementChange, NamedSet, Ruleset, Table

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 
 import frames as fr
 import pytest
+from batches import apply_changes, render_element_changes
 from frames import address as addr
 from kernel_lab import KernelLab
 from rulesets import ACCEPT, COUNT, DROP, WALL, eq, f, ne, rule, within
 
 from cellwall.ruleset.context import Context, Flow, FlowTuple
-from cellwall.ruleset.elements import apply_changes
 from cellwall.ruleset.evaluate import Evaluator
 from cellwall.ruleset.packet import parse_frame
 from cellwall.ruleset.render import (
-    render_element_changes,
     render_refresh,
     render_removal,
     render_replacement,

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from batches import render_element_changes
 from hypothesis import given
 from hypothesis import strategies as st
 from rulesets import ACCEPT, COUNT, DROP, WALL, eq, f, ip, jump, ne, net, one_chain, rule, within
 
 from cellwall.errors import InvalidSpec, NotFound, Unsupported
 from cellwall.ruleset.render import (
-    render_element_changes,
     render_refresh,
     render_removal,
     render_replacement,
@@ -52,7 +52,6 @@ def element_changes() -> str:
     ("name", "text"),
     [
         ("wall", lambda: render_ruleset(WALL)),
-        ("wall-owned-empty", lambda: render_ruleset(WALL, elements=False, owner=True)),
         ("wall-refresh", lambda: render_refresh(WALL)),
         ("wall-removal", lambda: render_removal(WALL)),
         ("element-changes", element_changes),
