@@ -10,6 +10,7 @@
     ├── NoPrivilege        root or a capability is missing
     ├── KernelError        the kernel refused an operation: errno, operation, the text it refused
     ├── Unavailable        the other side (lock holder, daemon) did not answer in time
+    ├── Incomplete         done, but not everything could be cleaned up behind it: a group of what failed
     └── LabError           a throw-away world could not be built, or refused for safety
 
 Front ends map a class to an exit status or a CNI code in one place (`cellwall.cli.exits`,
@@ -18,6 +19,7 @@ Front ends map a class to an exit status or a CNI code in one place (`cellwall.c
 
 import errno as _errno
 import os
+from collections.abc import Sequence
 
 
 class CellwallError(Exception):
@@ -80,6 +82,17 @@ class KernelError(CellwallError):
 
 class Unavailable(CellwallError):
     """A lock holder or a daemon did not answer within the time given."""
+
+
+class Incomplete(ExceptionGroup[Exception], CellwallError):
+    """The operation was carried out and what it had to clean up was not, or not all; the members say what. Repeating
+    the operation, or reconcile, finds what is left."""
+
+    def derive(self, excs: Sequence[Exception]) -> "Incomplete":  # type: ignore[override]  # of plain exceptions only
+        return Incomplete(self.message, excs)
+
+    def __str__(self) -> str:
+        return f"{self.message}: {'; '.join(str(error) or type(error).__name__ for error in self.exceptions)}"
 
 
 class LabError(CellwallError):

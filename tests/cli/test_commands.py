@@ -68,6 +68,24 @@ def test_what_the_node_lacks_is_said_once_by_up_and_by_the_attach_that_does_the_
         cellwall("down", "--force")
 
 
+def test_what_a_detach_cannot_clean_up_is_a_line_each_and_everything_is_closed(cellwall: Command, lab: Lab) -> None:
+    in_the_way = [lab.root / "run/cellwall/netns" / name for name in ("one", "two")]
+    assert [cellwall("attach", path.name).status for path in in_the_way] == [0, 0]
+    for path in in_the_way:
+        subprocess.run(["umount", path], check=True)
+        path.unlink()
+        path.mkdir()
+    said = cellwall("down", "--force", "--json")
+    assert (said.status, said.json["error"]["kind"]) == (1, "incomplete")
+    lines = said.err.splitlines()
+    assert len(lines) == 2
+    assert all(str(path) in line for path, line in zip(in_the_way, lines, strict=True))
+    assert cellwall("list", "--json").json == {"endpoints": []}
+    for path in in_the_way:
+        path.rmdir()
+    assert cellwall("down").status == 0
+
+
 def test_detach_leaves_neither_end_of_the_link(cellwall: Command, lab: Lab) -> None:
     box = lab.sandbox("stays")
     assert cellwall("attach", "web", "--netns", str(box.netns)).status == 0

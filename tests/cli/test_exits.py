@@ -23,6 +23,7 @@ from cellwall.cli.exits import classify
         (errors.KernelError(errno.EINVAL, "nft"), 1),
         (PermissionError(13, "denied"), 6),
         (errors.Unavailable("x"), 7),
+        (errors.Incomplete("x", [errors.Conflict("y")]), 1),
         (errors.LabError("x"), 1),
         (ProgramFailed(Completed(("x",), 1, b"", b"")), 1),
         (OSError(5, "io"), 1),

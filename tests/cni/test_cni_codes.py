@@ -23,6 +23,7 @@ ROWS = [
     (errors.KernelError(16, "x"), 106),
     (errors.Unavailable("x"), 11),
     (OSError(5, "x"), 5),
+    (errors.Incomplete("x", [errors.KernelError(16, "x"), OSError(5, "y")]), 106),
     (ZeroDivisionError(), 100),
     (ExceptionGroup("x", [errors.KernelError(16, "x"), ValueError()]), 106),
 ]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.errors import CellwallError
+from cellwall.errors import CellwallError, Incomplete, KernelError
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from engine.snapshots import node_snapshot, wall_state
 from engine.steps import Fault, stepped
-from world import PUBLIC4, World, assert_connection, open_world
+from world import PUBLIC4, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 
@@ -32,7 +32,7 @@ def faults(wall: Wall, operation: Callable[[Wall], object], *, at_most: int = 30
         fault = Fault(number)
         try:
             operation(stepped(wall, fault))
-        except (CellwallError, ExceptionGroup) as error:
+        except CellwallError as error:
             yield error
         else:
             if not fault.happened:
@@ -110,3 +110,18 @@ def test_a_failed_up_leaves_nothing_and_a_failed_down_can_be_repeated(fresh_node
         assert node_snapshot(fresh_node) == bare
         fresh_node.wall.up()
     assert node_snapshot(fresh_node) == bare
+
+
+def test_a_namespace_that_stays_is_told_once_everything_is_detached(node: World) -> None:
+    def busy(path: str) -> None:
+        raise KernelError(16, f"remove {path}")
+
+    keys = [node.wall.attach(name).key for name in ("kept-1", "kept-2")]
+    with pytest.raises(Incomplete, match="detached, but") as raised:
+        rewired(node.wall, namespaces=Wrapped(node.wall._site.namespaces, remove=busy)).detach_many(keys)
+    assert isinstance(raised.value, CellwallError)
+    assert "kept-1: Device or resource busy" in str(raised.value)
+    assert [type(error) for error in raised.value.exceptions] == [KernelError, KernelError]
+    assert not {endpoint.key for endpoint in node.wall.endpoints()} & set(keys)
+    assert len([line for line in node.wall.reconcile().repaired if "kept-" in line]) == 2
+    assert node.wall.reconcile().repaired == ()

@@ -4,8 +4,8 @@ ctypes and threading are imported where a namespace is made or removed: a contai
 plugin is a process per call.
 """
 
+import errno
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cellwall.adapters import netns
@@ -36,11 +36,13 @@ class ProcNamespaces:
         return status.st_dev, status.st_ino
 
     def create(self, path: str) -> None:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
         except FileExistsError as error:
             raise AlreadyExists(f"netns: {path}: exists already") from error
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, f"make a network namespace at {path}") from error
         import threading
 
         failure: list[BaseException] = []
@@ -53,9 +55,13 @@ class ProcNamespaces:
             raise failure[0]
 
     def remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):
+        try:
             _libc().umount2(os.fsencode(path), _MNT_DETACH)
             os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, f"remove the network namespace at {path}") from error
 
     def kept(self, directory: str) -> list[str]:
         try:

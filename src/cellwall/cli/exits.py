@@ -16,6 +16,7 @@ from cellwall.errors import (
     AlreadyExists,
     CellwallError,
     Conflict,
+    Incomplete,
     InvalidSpec,
     KernelError,
     NoPrivilege,
@@ -40,6 +41,7 @@ _STATUSES: tuple[tuple[type[BaseException], int, str], ...] = (
     (Unsupported, 5, "unsupported"),
     (NoPrivilege, NO_PRIVILEGE, "no-privilege"),
     (Unavailable, 7, "unavailable"),
+    (Incomplete, FAILED, "incomplete"),
     (PermissionError, NO_PRIVILEGE, "no-privilege"),
     (CellwallError, FAILED, "failed"),
     (OSError, FAILED, "failed"),
@@ -47,8 +49,8 @@ _STATUSES: tuple[tuple[type[BaseException], int, str], ...] = (
 
 
 def classify(error: BaseException) -> tuple[int, str]:
-    """The exit status of an error and its name in JSON; of a group, those of its first member."""
-    if isinstance(error, BaseExceptionGroup):
+    """The exit status of an error and its name in JSON; of another's group, those of its first member."""
+    if isinstance(error, BaseExceptionGroup) and not isinstance(error, Incomplete):
         return classify(error.exceptions[0])
     if isinstance(error, KernelError) and error.errno in (errno.EPERM, errno.EACCES):
         return NO_PRIVILEGE, "no-privilege"

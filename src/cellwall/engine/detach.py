@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cellwall.engine.contracts import PortPlan
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, KernelError
+from cellwall.errors import CellwallError, Incomplete, KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -28,7 +28,7 @@ def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
 
 def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
     """Close these endpoints and let their addresses drain; returns how many there were. The caller holds the lock.
-    Goes on after a failure and raises everything that failed."""
+    Goes on after a failure and raises everything that failed, as Incomplete."""
     rows = [row for key in dict.fromkeys(keys) if (row := site.journal.endpoint(key)) is not None]
     endpoints = [endpoint for endpoint, _ in rows]
     if not endpoints:
@@ -53,7 +53,7 @@ def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
         site.journal.delete_endpoints([endpoint.key for endpoint in endpoints])
         site.journal.add_draining(endpoints)
     if failures:
-        raise ExceptionGroup("detached; not everything could be cleaned up", failures)
+        raise Incomplete("detached, but not everything could be cleaned up", failures)
 
 
 def vanished(site: Site, endpoint: Endpoint) -> bool:
