@@ -5,6 +5,7 @@ by what the sender was told.
 """
 
 import itertools
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from cellwall.lab import Lab, connect
 from cellwall.lab.host import Host
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
+from cellwall.names import TABLE
 
 PUBLIC4, PUBLIC6 = "151.101.1.69", "2a04:4e42::1"
 PUBLIC = (PUBLIC4, PUBLIC6)
@@ -107,6 +109,18 @@ class Wrapped:
 def ruleset(world: World) -> str:
     """The node's whole nft ruleset without what traffic changes."""
     return world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
+
+
+def take_out(world: World, comment: str, *, chain: str = "") -> None:
+    """Delete every live rule of the IP hooks with that comment, as a control: what it stopped gets through then. The
+    wall's next operation that looks at the rules puts it back."""
+    node = world.lab.node
+    listed = json.loads(node.run(["nft", "-ja", "list", "table", "inet", TABLE]).text)["nftables"]
+    rules = [entry["rule"] for entry in listed if "rule" in entry]
+    found = [rule for rule in rules if rule.get("comment") == comment and chain in ("", rule["chain"])]
+    assert found, f"no rule says {comment!r}"
+    for rule in found:
+        node.run(["nft", "delete", "rule", "inet", TABLE, rule["chain"], "handle", str(rule["handle"])])
 
 
 def public(family: int) -> str:
