@@ -56,9 +56,10 @@ def lab_world(
 ) -> Iterator[World]:
     """The world of a lab in which somebody attached attacker and victim."""
 
-    def sentinel(token: bytes) -> bytes:
+    def sentinel(number: int) -> tuple[bytes, bytes]:
+        token = b"<sentinel-%d>" % number
         body = frames.packet(attacker.ip4, SENTINEL_TARGET, "udp", token, sport=45000, dport=9)
-        return frames.frame(attacker.mac, gateway.mac, body)
+        return frames.frame(attacker.mac, gateway.mac, body), token
 
     views: dict[Place, View] = {
         "attacker": View(attacker.host, attacker.ifname),

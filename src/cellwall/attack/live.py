@@ -5,13 +5,15 @@ target, and the node's settings stay as they are. Looks at the links of the two,
 its bridge, and at what leaves by the default interface, which is not made promiscuous. No controls: taking a layer of a
 live wall away is no test but an outage.
 
-Two sentinels, because nothing that is awaited may overtake a probe: an echo reply of the gateway takes as many links
-as anything that goes to a sandbox; a datagram that dies at the next hop leaves the way that everything leaves.
+Two sentinels, because nothing that is awaited may overtake a probe: the gateway's refusal of a connection takes as many
+links as anything that goes to a sandbox, and no limit holds it back; a datagram that dies at the next hop leaves as
+everything leaves.
 """
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -26,7 +28,7 @@ from cellwall.attack.ground import places
 from cellwall.attack.observers import View
 from cellwall.attack.probe import Place, Probe
 from cellwall.attack.stage import gateway_of, seat
-from cellwall.attack.world import Ground, World
+from cellwall.attack.world import Ground, Sentinel, World
 from cellwall.engine.site import Foundation
 from cellwall.errors import Conflict
 from cellwall.lab import Host
@@ -34,6 +36,7 @@ from cellwall.lab.custody import Custody
 from cellwall.model.addresses import Address, Prefix
 from cellwall.model.facts import NodeFacts
 
+_REFUSED = 45001
 _FAR = "151.101.1.69"
 _TWO_HOPS = 2  # the node takes one, the next router is the last that sees it
 
@@ -89,14 +92,20 @@ def _seated(wall: Wall, names: Sequence[str], node: Host, custody: Custody) -> I
         "victim": View(victim.host, victim.ifname),
     }
 
-    def echo(token: bytes) -> bytes:
-        return frames.frame(attacker.mac, gateway.mac, frames.packet(attacker.ip4, gateway.ip4, "icmp", token))
+    def refused(number: int) -> tuple[bytes, bytes]:
+        asked = frames.ip(attacker.ip4, gateway.ip4) / frames.scapy().TCP(
+            sport=_REFUSED, dport=9, flags="S", seq=number
+        )
+        # From the destination port on: the reset repeats neither payload nor sequence, it acknowledges.
+        answer = struct.pack("!HII", _REFUSED, 0, number + 1)
+        return frames.frame(attacker.mac, gateway.mac, asked), answer
 
-    def leaving(token: bytes) -> bytes:
+    def leaving(number: int) -> tuple[bytes, bytes]:
+        token = b"<sentinel-%d>" % number
         body = frames.packet(attacker.ip4, _FAR, "udp", token, sport=45000, dport=9, ttl=_TWO_HOPS)
-        return frames.frame(attacker.mac, gateway.mac, body)
+        return frames.frame(attacker.mac, gateway.mac, body), token
 
-    sentinels: dict[Place, Callable[[bytes], bytes]] = {"attacker": echo}
+    sentinels: dict[Place, Sentinel] = {"attacker": refused}
     facts = wall._site.node.observe()
     if facts.default4 == found.uplink:
         views["internet"] = View(node, found.uplink, outgoing=True)

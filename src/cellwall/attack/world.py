@@ -57,18 +57,22 @@ class Gateway(msgspec.Struct, frozen=True):
         return self.ip4 if family == 4 else self.ip6
 
 
+Sentinel = Callable[[int], tuple[bytes, bytes]]
+"""A number → a frame that the attacker may send, and bytes of what comes of it."""
+
+
 class Ground(msgspec.Struct, frozen=True):
     """What is around attacker and victim. `views`: where tokens are looked for; a place that is not there cannot be
     attacked. `uplink4`, `uplink6`: the node's addresses on its default interface. `sentinels`: by the place where it
-    comes to be seen after everything before it was delivered, a token → a frame that the attacker may send. `around`:
-    other addresses by name, of IPv4 and IPv6, "" where there is none. `node_link`: where not empty, only what comes
+    comes to be seen after everything before it was delivered. `around`: other addresses by name, of IPv4 and IPv6, ""
+    where there is none. `node_link`: where not empty, only what comes
     from that link to sockets of the node is looked at."""
 
     node: Host
     views: Mapping[Place, View]
     uplink4: str
     uplink6: str
-    sentinels: Mapping[Place, Callable[[bytes], bytes]]
+    sentinels: Mapping[Place, Sentinel]
     around: Mapping[str, tuple[str, str]] = {}
     node_link: str = ""
 
@@ -175,9 +179,9 @@ class World:
 
     def settle(self) -> Sight:
         """Send the sentinels; what everybody saw from the last `discard` until they arrived."""
-        tokens = {place: b"<sentinel-%d-%s>" % (next(self._numbers), place.encode()) for place in self.ground.sentinels}
-        self.inject("attacker", [build(tokens[place]) for place, build in self.ground.sentinels.items()])
-        return self.observers.look(tokens)
+        sentinels = {place: build(next(self._numbers)) for place, build in self.ground.sentinels.items()}
+        self.inject("attacker", [sent for sent, _ in sentinels.values()])
+        return self.observers.look({place: expected for place, (_, expected) in sentinels.items()})
 
     def node_neighbours(self) -> dict[str, str]:
         """IP → MAC, as the node has it on the bridge."""
