@@ -9,7 +9,13 @@ from cellwall.lab import Host, Lab
 
 pytestmark = pytest.mark.root
 
-SETS = {"members": "hash:ip", "floor": "hash:net", "opened": "hash:ip,port", "exposed": "hash:ip,port,net"}
+SETS = {
+    "members": "hash:ip",
+    "floor": "hash:net",
+    "noclients": "hash:net",
+    "opened": "hash:ip,port",
+    "exposed": "hash:ip,port,net",
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ Owns: the long-lived nfnetlink socket of the namespace it was made in. `nft -f -
 upgrade: an exec costs 12 ms and more after a deletion, and keeps the GPL-2-only libnftables out of this process);
 elements never take that way. Knows the shape of the sets by `schema`, which the engine sets to the ruleset in force.
 
-Refuses: to interpret rules. `shape` digests what the kernel holds; whoever wants to know what it means reads it with
-the prover.
+Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
 from collections.abc import Iterable, Sequence

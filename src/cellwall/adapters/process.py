@@ -1,4 +1,4 @@
-"""The only place that starts other programs.
+"""The only place that starts other programs, but for the command that `cellwall run` becomes (`sandboxed`).
 
 Owns: argument vectors (never a shell), a bounded time, no inherited descriptors (Python closes them, and
 every descriptor we open is close-on-exec), a fixed locale so that messages can be read back.

@@ -1,6 +1,6 @@
-"""What the verbs need of the wall: the part of `cellwall.api.Wall` that they may use, so that tests can stand in.
+"""What the verbs need of the wall: the part of `cellwall.api.Wall` that they may use, typed without importing it.
 
-No import of the engine here: VERSION, and every call that is refused by its text alone, never loads it.
+VERSION, and every call that is refused by its text alone, never loads the engine.
 """
 
 from collections.abc import Sequence

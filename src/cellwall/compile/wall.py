@@ -169,7 +169,7 @@ class Transport(Predicate, frozen=True):
 
 
 class LocalDestination(Predicate, frozen=True):
-    """The routing table's type of the destination is local (`negate`: is not unicast is `NotUnicast`)."""
+    """The routing table's type of the destination is local: an address of the node."""
 
 
 class NotUnicast(Predicate, frozen=True):
@@ -255,10 +255,9 @@ class Reject(Outcome, frozen=True):
 
 
 class Continue(Outcome, frozen=True):
-    """Go on in another stage; `come_back` when that one decided nothing."""
+    """Go on in another stage, for good: what that one leaves undecided is decided by nobody after it."""
 
     stage: str
-    come_back: bool = False
 
 
 class Stamp(Outcome, frozen=True):

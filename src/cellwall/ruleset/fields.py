@@ -1,6 +1,6 @@
 """The one table of fields: what kind of value each has and where in the packet the kernel finds it.
 
-Renderer, evaluator and (later) the reader of live rules use this table and nothing beside it. A field that
+Renderer and evaluator use this table and nothing beside it. A field that
 is in the packet has a `Payload`; the others (`meta`, `ct`, `fib`, `exthdr`) come from the packet's
 surroundings and are read in `facts`. `l3` and `l4` say which protocol a field belongs to: nft turns
 that into invisible checks of its own in front of the statement (see `dependencies`). `flow` is the family of a flow's

@@ -110,7 +110,7 @@ def _target(then: w.Outcome, view: _View) -> tuple[tuple[Words, Words], ...]:
     if isinstance(then, w.Drop):
         return (((), ("-j", "DROP")),)
     if isinstance(then, w.Continue):
-        return (((), ("-j" if then.come_back else "-g", _chain(then.stage, view))),)
+        return (((), ("-g", _chain(then.stage, view))),)
     if isinstance(then, w.Stamp):
         side = view.towards[0] if then.endpoint == "source" else view.towards[1]
         return ((_member(f"members{view.version}", side), ("-j", "ACCEPT")),)
