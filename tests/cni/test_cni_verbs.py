@@ -210,9 +210,12 @@ def test_what_a_conflist_chose_holds_for_every_other_front_end(lab: Lab, plugin:
         assert refused.status == 1
         with other.node.enter(), Wall.open(root=other.root) as wall:
             assert str(wall.settings.network.subnet4) == "192.168.0.0/20", "a refused ADD chose for everyone"
+            wall.up()  # as the boot unit does, before any conflist was read
         conf = chosen.conf(subnets=["10.77.0.0/24", "fd77::/64"], gateways=["10.77.0.254"])
         added = chosen.add("web", box, conf=conf)
         assert [row["address"] for row in added["ips"]] == ["10.77.0.2/24", "fd77::2/64"]
+        assert other.node.addresses("b9_br0")[0] == "10.77.0.254"
+        assert "192.168.0.1" not in other.node.addresses("b9_br0")
         with other.node.enter(), Wall.open(root=other.root) as wall:
             network = wall.settings.network
             assert (str(network.subnet4), str(network.gateway4)) == ("10.77.0.0/24", "10.77.0.254")
