@@ -265,6 +265,50 @@ def test_withdrawing_cuts_the_open_flow_at_its_next_packet(
 
 
 @BOTH
+@TRANSPORTS
+@pytest.mark.parametrize("clients", [False, True], ids=["anyone", "clients"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((8196, 8196, 85), (8196, 8196, 86)),
+        ((8190, 8199, 8190), (8196, 8196, 86)),
+        ((8196, 8196, 86), (8190, 8199, 8190)),
+    ],
+    ids=["port", "range before", "range after"],
+)
+def test_a_host_port_led_to_another_port_ends_the_open_flow(
+    node_lab: World,
+    web: Sandbox,
+    family: int,
+    udp: bool,
+    clients: bool,
+    before: tuple[int, int, int],
+    after: tuple[int, int, int],
+) -> None:
+    """Published again, it admits flows to what it leads to now, not those that it led elsewhere."""
+    lan, protocol = node_lab.lab.lan, "udp" if udp else "tcp"
+    sources = (ip_network(LAN_NET[family]),) if clients else ()
+    first, second = (
+        PortBinding(protocol, low, port, host_port_last=high, sources=sources) for low, high, port in (before, after)
+    )
+    inside = before[2] + 8196 - before[0]
+    ports = {protocol: [85, 86, 8196]}
+    with web.host.serve(**ports) as services:
+        node_lab.wall.expose(web.name, first)
+        try:
+            with Stream(lan, NODE[family], 8196, udp=udp) as stream:
+                assert stream.ask(node_lab.token())
+                node_lab.wall.unexpose(web.name, first)
+                node_lab.wall.expose(web.name, second)
+                late = node_lab.token("late")
+                stream.say(late)
+            assert_connection(lan, NODE[family], 8196, udp=udp)
+            assert not [seen for seen in services.seen if late in seen and seen.local[1] == inside]
+        finally:
+            node_lab.wall.unexpose(web.name, second)
+
+
+@BOTH
 def test_publishing_again_serves_clients_at_once(node_lab: World, web: Sandbox, family: int) -> None:
     """Also one that comes from the very port of its withdrawn flow: conntrack still knows that flow as it was."""
     for _ in range(3):

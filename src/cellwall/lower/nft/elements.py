@@ -70,10 +70,10 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
         yield "inet", publish + family.suffix, Element((*at, protocol, host), (own, port))
         if not sources:
             name = exposed_set(ExposureForm("any", bound=bool(at)), family)
-            yield "inet", name, Element((own, protocol, host, *at))
+            yield "inet", name, Element((own, protocol, port, host, *at))
         for source in dict.fromkeys(sources):
             name = exposed_set(ExposureForm("source", family.version, source.prefixlen, bool(at)), family)
-            yield "inet", name, Element((own, protocol, host, *at, int(source.network_address)))
+            yield "inet", name, Element((own, protocol, port, host, *at, int(source.network_address)))
 
 
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
@@ -82,9 +82,9 @@ def _range_elements(family: Family, own: int, binding: PortBinding, sources: lis
     bind = Interval(0, (1 << family.bits) - 1) if binding.bind is None else int(binding.bind)
     yield "inet", "publishrange" + family.suffix, Element((bind, protocol, ports), (own,))
     if not sources:
-        yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports, bind))
+        yield "inet", "exposedrange" + family.suffix, Element((own, protocol, ports, ports, bind))
     for source in collapse_addresses(sources):  # type: ignore[type-var]  # one family; overlaps are refused: EEXIST
         first, final = int(source.network_address), int(source.broadcast_address)
         # An interval of one value is read back as that value, and would look like another element.
         clients = first if first == final else Interval(first, final)
-        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, bind, clients))
+        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, ports, bind, clients))

@@ -293,9 +293,9 @@ def _translated(p: w.Translated, scene: w.Scene) -> tuple[Lowered, ...]:
 
 
 def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    # By where the flow came by and not by the container's port: several bindings may lead to one container port, and
-    # one of them must neither lend another its clients nor keep the flows of a withdrawn one alive.
-    key = fields(family.reply_source, "ct reply protocol", "ct original proto-dst")
+    # By where the flow came by and by where it was led: several bindings may lead to one container port, a host port
+    # may be published anew for another, and none must lend another its clients or keep the flows of a withdrawn one.
+    key = fields(family.reply_source, "ct reply protocol", "ct reply proto-src", "ct original proto-dst")
     if p.form.bound or p.form.kind in ("range", "source-range"):
         key = (*key, Field(family.original_destination))
     if p.form.kind == "source":

@@ -12,10 +12,10 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |
-| `exposed4` … | address, protocol, host port | binding open to anyone |
-| `exposedto4p24` … | address, protocol, host port, client network | binding and client network of that length |
+| `exposed4` … | address, protocol, port, host port | binding open to anyone |
+| `exposedto4p24` … | address, protocol, port, host port, client network | binding and client network of that length |
 | `exposedat4` `exposedatto4p24` … | the same, and the bind address | the same with a bind address |
-| `exposedrange4` … | address, protocol, host port range, bind range | range open to anyone |
+| `exposedrange4` … | address, protocol, port range, host port range, bind range | range open to anyone |
 | `exposedrangeto4` … | the same, and client range | range and client network |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
@@ -92,7 +92,7 @@ def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
     ranged = form.kind in ("range", "source-range")
     at = (address,) if form.bound or ranged else ()
     client = (address,) if form.kind in ("source", "source-range") else ()
-    sets = [NamedSet(exposed_set(form, family), (*service, *at, *client), interval=ranged)]
+    sets = [NamedSet(exposed_set(form, family), (*service, "inet_service", *at, *client), interval=ranged)]
     if form.kind == "range":
         sets.append(NamedSet("publishrange" + family.suffix, service, (address,), interval=True))
     return sets
