@@ -69,7 +69,7 @@ def measure(population: int, rounds: int, state: Place) -> Report:
     with ExitStack() as cleanup:
         contestants: list[Contestant] = []
         for kind in present:
-            contestant: Contestant = kind(cleanup.enter_context(Lab()))
+            contestant: Contestant = kind(cleanup.enter_context(Lab(offload=True)))
             cleanup.callback(contestant.close)
             contestants.append(contestant)
             contestant.prepare()

@@ -90,7 +90,7 @@ def _at(
     with ExitStack() as cleanup:
         everybody: list[list[tuple[Key, Callable[[], float]]]] = []
         for kind in kinds:
-            contestant = kind(cleanup.enter_context(Lab()))
+            contestant = kind(cleanup.enter_context(Lab(offload=True)))
             cleanup.callback(contestant.close)
             everybody.append(_loads(contestant, population, cleanup))
         for number in range(rounds):

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6  # noqa: F401  (Ether knows it once it is imported)
+from scapy.layers.l2 import Ether
 
 from cellwall.errors import LabError
 from cellwall.lab import Lab, Services, connect, ping
@@ -149,3 +152,16 @@ def test_lab_without_ipv6_has_none() -> None:
         # A link that is made later has none either.
         plain.node.run(["ip", "link", "add", "br-late", "up", "type", "bridge"])
         assert plain.node.addresses("br-late") == []
+
+
+@pytest.mark.parametrize(("offload", "finished"), [(False, True), (True, False)], ids=["as a card", "as a veth"])
+def test_what_leaves_the_node_has_the_checksums_that_a_card_writes(offload: bool, finished: bool) -> None:
+    with Lab(offload=offload) as lab:
+        for host, target in ((lab.lan, at.LAN4), (lab.lan, at.LAN6), (lab.infra, at.INFRA4), (lab.infra, at.INFRA6)):
+            with host.capture("eth0", outgoing=False) as wire:
+                connect(lab.node, target, PORT, udp=True, payload=b"<counted>")
+                sent = next(frame for frame in wire.drain() if b"<counted>" in frame)
+            udp = Ether(sent)[UDP]
+            written = udp.chksum
+            del udp.chksum
+            assert (Ether(bytes(udp.underlayer.underlayer))[UDP].chksum == written) is finished, target

@@ -22,8 +22,12 @@ from cellwall.errors import LabError
 from cellwall.lab import addresses as at
 from cellwall.lab import links
 from cellwall.lab.host import Host
+from cellwall.lab.offload import finish_checksums
 
 HOSTS = ("wire", "internet", "node", "lan", "infra", "other")
+
+_CARDS = ("eth0", "eth1")
+"""Links of the node that stand for network cards."""
 
 _DEFAULTS4 = {
     "forwarding": "0",
@@ -66,8 +70,9 @@ def start_plain(host: Host) -> None:
                 _write(f"net/ipv4/conf/{scope}/{name}", value)
 
 
-def wire_up(hosts: Mapping[str, Host], prefix: str, *, ipv6: bool) -> None:
-    """Make all links, addresses and routes; returns when both families work on every link."""
+def wire_up(hosts: Mapping[str, Host], prefix: str, *, ipv6: bool, offload: bool) -> None:
+    """Make all links, addresses and routes; returns when both families work on every link. Without `offload` the
+    node's links to the outside write checksums as network cards do."""
     for host in hosts.values():
         start_plain(host)
         with host.enter():
@@ -86,6 +91,8 @@ def wire_up(hosts: Mapping[str, Host], prefix: str, *, ipv6: bool) -> None:
     hosts["node"].ip(_node_links(prefix))
     with hosts["node"].enter():  # what is made later on the node, is made on an ordinary host
         _write("net/ipv6/conf/default/accept_dad", "1")
+        for name in () if offload else _CARDS:
+            finish_checksums(name)
     for name, lines in _configuration().items():
         hosts[name].ip(line for line in lines if ipv6 or ":" not in line)
     _await_links(hosts.values())

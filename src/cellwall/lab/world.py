@@ -25,8 +25,9 @@ from cellwall.lab.host import Host
 class Lab:
     """A running lab; `close` ends it, as does leaving the `with` block."""
 
-    def __init__(self, *, prefix: str | None = None, ipv6: bool = True) -> None:
-        """Build the lab. `ipv6=False` gives hosts without IPv6, as does a kernel without it."""
+    def __init__(self, *, prefix: str | None = None, ipv6: bool = True, offload: bool = False) -> None:
+        """Build the lab. `ipv6=False` gives hosts without IPv6, as does a kernel without it. `offload=True` leaves the
+        node's cards what a veth is: fast, and without the checksums that a card writes; for measurements."""
         self.prefix = namespaces.check_prefix(prefix or f"cw{os.getpid() & 0xFFFFF:x}{secrets.token_hex(2)}")
         self._kernel6 = Path("/proc/sys/net/ipv6").exists()
         self.ipv6 = ipv6 and self._kernel6
@@ -50,15 +51,15 @@ class Lab:
             raise
         atexit.register(self.close)
         try:
-            self._build()
+            self._build(offload)
         except BaseException:
             with suppress(Exception):
                 self.close()
             raise
 
-    def _build(self) -> None:
+    def _build(self, offload: bool) -> None:
         self._hosts = self._create(topology.HOSTS, ipv6=self.ipv6)
-        topology.wire_up(self._hosts, self.prefix, ipv6=self.ipv6)
+        topology.wire_up(self._hosts, self.prefix, ipv6=self.ipv6, offload=offload)
         self.node, self.lan = self._hosts["node"], self._hosts["lan"]
         self.internet, self.wire = self._hosts["internet"], self._hosts["wire"]
         self.infra, self.other = self._hosts["infra"], self._hosts["other"]
