@@ -21,7 +21,7 @@ from cellwall.cni.result import compare_result, render_result, told_names
 from cellwall.errors import AlreadyExists, Conflict, InvalidSpec, NotFound
 from cellwall.model.addresses import parse_address
 from cellwall.model.endpoint import Endpoint, EndpointKey
-from cellwall.model.floor import floor_denies
+from cellwall.model.resolvers import askable
 from cellwall.model.settings import Settings
 
 
@@ -52,12 +52,13 @@ def add(wall: WallPort, ledger: Ledger, call: Invocation, conf: AttachConf, requ
 
 def _require_reachable(names: Names, settings: Settings) -> None:
     """A name server that the floor swallows would leave the sandbox without names, and silently so."""
-    opened = {opening.address for opening in settings.exceptions + settings.services if opening.port == 53}
     for number, text in enumerate(names.nameservers):
         field = f"dns.nameservers[{number}]"
         address = parse_address(text, field)
-        if floor_denies(address, settings.protect) and address not in opened:
-            raise InvalidSpec(field, text, "is denied to sandboxes; open its port 53 in network.exceptions")
+        if not askable(settings, address):
+            raise InvalidSpec(
+                field, text, "is denied to sandboxes; open its port 53 over udp,tcp in network.exceptions"
+            )
 
 
 def _attach(wall: WallPort, call: Invocation, request: Request, *, resumed: bool) -> Endpoint:

@@ -66,8 +66,7 @@ def ipv6_enabled(settings: Settings, facts: NodeFacts) -> bool:
 
 def denied_prefixes(settings: Settings, facts: NodeFacts) -> tuple[Prefix, ...]:
     """What this node adds to the floor: its addresses and on-link networks, and what the operator named."""
-    public = (ip_network(address) for address in settings.public_addresses)
-    return (*facts.own_prefixes(settings.network.bridge), *public, *settings.protect)
+    return (*facts.own_prefixes(settings.network.bridge), *settings.denied)
 
 
 def _opened(openings: tuple[Opening, ...]) -> tuple[OpenedService, ...]:

@@ -14,8 +14,8 @@ from cellwall.config.choice import read_choice
 from cellwall.config.keys import BY_NAME, KEYS, SECTIONS
 from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec, NoPrivilege
-from cellwall.model.floor import floor_denies
 from cellwall.model.network import Network
+from cellwall.model.resolvers import askable
 from cellwall.model.settings import Settings
 
 Origin = Literal["default", "conflist", "file", "environment", "flag"]
@@ -155,8 +155,7 @@ def _assemble(values: Mapping[str, object]) -> Settings:
 
 def _refuse_unreachable_resolvers(settings: Settings) -> None:
     """A resolver that the floor swallows would leave every sandbox without names, and silently so."""
-    opened = {opening.address for opening in settings.exceptions + settings.services if opening.port == 53}
     for address in settings.dns:
-        if floor_denies(address, settings.protect) and address not in opened:
-            reason = "is denied to sandboxes by the floor; open its port 53 in network.exceptions"
+        if not askable(settings, address):
+            reason = "is denied to sandboxes by the floor; open its port 53 over udp,tcp in network.exceptions"
             raise InvalidSpec("network.dns", address, reason)

@@ -1,6 +1,6 @@
 """What an operator configures, validated and typed. The file format lives in `cellwall.config`."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Literal, cast
 
 import msgspec
@@ -42,6 +42,11 @@ class Settings(msgspec.Struct, frozen=True):
     nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
     mark: int = 0x1000
     connections: int = 1024
+
+    @property
+    def denied(self) -> tuple[Prefix, ...]:
+        """What the operator adds to the floor: addresses that lead to the node, and what is to be protected."""
+        return (*(ip_network(address) for address in self.public_addresses), *self.protect)
 
     def validate(self) -> None:
         """Raise InvalidSpec for the first field that cannot work."""

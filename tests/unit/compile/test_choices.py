@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.compile.assemble import denied_prefixes, ipv6_enabled, uplink_of
-from cellwall.compile.resolvers import choose_resolvers, reachable
+from cellwall.compile.resolvers import choose_resolvers
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.model.endpoint import PortBinding, parse_binding
 from cellwall.model.facts import Features, NodeFacts
+from cellwall.model.resolvers import askable
 from cellwall.model.settings import PUBLIC_RESOLVERS, Settings, parse_openings
 from cellwall.ruleset.render import render_ruleset
 from scene import FACTS, Scene
@@ -92,7 +93,7 @@ def test_without_ipv6_no_sandbox_is_told_an_ipv6_resolver() -> None:
     ],
 )
 def test_a_private_resolver_is_one_only_when_it_is_opened_over_both_transports(text: str, expected: bool) -> None:
-    assert reachable(opened(text), FACTS, PRIVATE) is expected
+    assert askable(opened(text), PRIVATE) is expected
     chosen, _ = choose_resolvers(opened(text), resolving("10.0.0.2"), ipv6=True)
     assert (chosen == (PRIVATE,)) is expected
 
@@ -110,8 +111,8 @@ def test_one_service_may_be_opened_under_two_names() -> None:
 def test_what_the_operator_protects_is_no_resolver() -> None:
     settings = Settings(protect=(ip_network("8.8.8.0/24"),), public_addresses=(ip_address("1.1.1.1"),))
     for text in ("8.8.8.8", "1.1.1.1"):
-        assert not reachable(settings, FACTS, ip_address(text))
-        assert reachable(Settings(), FACTS, ip_address(text))
+        assert not askable(settings, ip_address(text))
+        assert askable(Settings(), ip_address(text))
 
 
 def test_the_floor_is_joined_by_what_is_the_nodes_and_by_nothing_of_the_bridge() -> None:

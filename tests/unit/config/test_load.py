@@ -152,6 +152,21 @@ def test_refusal_says_where_the_value_stands(write: Write) -> None:
         load_settings(paths, environ={}, overrides={"network.mtu": "14"})
 
 
+@pytest.mark.parametrize("others", [
+    {"network.exceptions": "resolver 10.0.0.2 udp/53"},  # an answer too long for a datagram would have no way
+    {"network.exceptions": "resolver 10.0.0.2 tcp,udp/853"}, {"network.exceptions": "resolver 10.0.0.3 udp,tcp/53"},
+])  # fmt: skip
+def test_a_private_resolver_is_refused_while_either_transport_is_closed(others: dict[str, str]) -> None:
+    with pytest.raises(InvalidSpec, match=r"network\.dns: 10\.0\.0\.2"):
+        load_settings(paths_for("/nowhere"), environ={}, overrides={"network.dns": "10.0.0.2", **others})
+
+
+@pytest.mark.parametrize("key", ["node.public_addresses", "node.protect"])
+def test_what_the_operator_closes_is_no_resolver(key: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"network\.dns: 9\.9\.9\.9"):
+        load_settings(paths_for("/nowhere"), environ={}, overrides={"network.dns": "9.9.9.9", key: "9.9.9.9"})
+
+
 def test_private_resolver_is_accepted_once_its_exception_is_named() -> None:
     wanted = {"network.dns": "10.0.0.2", "network.exceptions": "resolver 10.0.0.2 udp,tcp/53"}
     loaded = load_settings(paths_for("/nonexistent"), environ={}, overrides=wanted)
