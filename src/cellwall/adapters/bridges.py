@@ -10,6 +10,7 @@ Refuses: anything else of that name, whatever it is.
 """
 
 import errno
+import sys
 
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
@@ -22,6 +23,7 @@ from cellwall.adapters.netlink import (
     attribute_u8,
     attribute_u16,
     attribute_u32,
+    each_attribute,
 )
 from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
@@ -43,6 +45,7 @@ from cellwall.adapters.rtnetlink import (
     link_header,
     link_kind,
     link_message,
+    link_settings,
     read_address,
     read_link,
 )
@@ -55,15 +58,16 @@ from cellwall.names import LINK_ALIAS
 
 # linux/if_link.h IFLA_BR_*. No spanning tree, no VLANs, no IGMP or MLD: a port of ours speaks to the node only, and
 # each of these would parse what a tenant sends. Reserved groups (LLDP, EAPOL) are never forwarded.
-_SETTINGS = link_kind(
-    "bridge",
-    attribute_u32(5, 0),  # STP_STATE
-    attribute_u16(9, 0),  # GROUP_FWD_MASK
-    attribute_u8(22, 0),  # MCAST_ROUTER
-    attribute_u8(23, 0),  # MCAST_SNOOPING
-    attribute_u8(25, 0),  # MCAST_QUERIER
+_FIXED = (
+    ("stp_state", attribute_u32(5, 0)),
+    ("group_fwd_mask", attribute_u16(9, 0)),
+    ("mcast_router", attribute_u8(22, 0)),
+    ("mcast_snooping", attribute_u8(23, 0)),
+    ("mcast_querier", attribute_u8(25, 0)),
 )
-_NO_VLANS = link_kind("bridge", attribute_u8(7, 0))  # VLAN_FILTERING; a kernel built without it refuses even 0
+_VLANS = ("vlan_filtering", attribute_u8(7, 0))
+_SETTINGS = link_kind("bridge", *(wanted for _, wanted in _FIXED))
+_NO_VLANS = link_kind("bridge", _VLANS[1])  # a kernel built without it refuses even 0
 _UNFINISHED = 0xB8  # the link group of a bridge that has no alias yet
 _FINISHED = attribute_u32(IFLA_GROUP, 0) + attribute_text(IFLA_IFALIAS, LINK_ALIAS)
 _NO_IPV6 = (errno.EAFNOSUPPORT,)
@@ -107,6 +111,32 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
     up = link_header(link.index, flags=IFF_UP, change=IFF_UP)
     route.transact([*messages, link_message(RTM_SETLINK, up, what="up")], operation)
     return link.index
+
+
+def bridge_differences(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> tuple[str, ...]:
+    """What `ensure_bridge` would change, a few words each."""
+    try:
+        reply = route.transact([get_link(network.bridge)], f"read {network.bridge}")[0]
+    except KernelError as error:
+        if error.errno == errno.ENODEV:
+            return ("is gone",)
+        raise
+    link = read_link(reply)
+    if link.kind != "bridge" or link.alias != LINK_ALIAS:
+        return ("is not the one that cellwall made",)
+    present = link_settings(reply)
+    wrong = [] if link.up else ["is down"]
+    wrong += ["has another MAC"] * (link.mac != network.bridge_mac) + [f"has MTU {link.mtu}, not {mtu}"] * (
+        link.mtu != mtu
+    )
+    for name, wanted in (*_FIXED, _VLANS):
+        ((kind, value),) = each_attribute(wanted)
+        if present.get(kind, value) != value:
+            wrong.append(f"has {name} {int.from_bytes(present[kind], sys.byteorder)}, not 0")
+    has, wants = _present_addresses(route, link.index), _wanted(network, ipv6=ipv6).keys()
+    wrong += [f"lacks its address {address}/{length}" for address, length in sorted(wants - has, key=str)]
+    wrong += [f"has an unknown address {address}/{length}" for address, length in sorted(has - wants, key=str)]
+    return tuple(wrong)
 
 
 def delete_bridge(route: Netlink, network: Network) -> None:
@@ -174,10 +204,14 @@ def _wanted(network: Network, *, ipv6: bool) -> dict[tuple[Address, int], int]:
     return wanted
 
 
-def _address_changes(route: Netlink, index: int, wanted: dict[tuple[Address, int], int]) -> list[Message]:
+def _present_addresses(route: Netlink, index: int) -> set[tuple[Address, int]]:
     # A kernel that does not filter the dump gives every interface's addresses.
     read = (read_address(reply) for reply in route.dump(get_addresses(index), "read the bridge's addresses"))
-    present = {(address, length) for where, address, length in read if where == index}
+    return {(address, length) for where, address, length in read if where == index}
+
+
+def _address_changes(route: Netlink, index: int, wanted: dict[tuple[Address, int], int]) -> list[Message]:
+    present = _present_addresses(route, index)
     create = NLM_F_CREATE | NLM_F_REPLACE
     added = [
         address_message(RTM_NEWADDR, index, address, length, flags=create, ifa_flags=flags, what=f"address {address}")

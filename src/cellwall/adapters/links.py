@@ -9,23 +9,21 @@ retired links go in one message by group.
 """
 
 import errno
+from collections.abc import Sequence
 from typing import Self
 
-from cellwall.adapters import bridges, carrier
+from cellwall.adapters import bridge_ports, bridges, carrier
+from cellwall.adapters.bridge_ports import addresses_of, lock_messages
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NLM_F_REPLACE,
     Message,
     attribute,
     attribute_text,
-    attribute_u8,
-    attribute_u16,
     attribute_u32,
     nested,
 )
 from cellwall.adapters.rtnetlink import (
-    AF_BRIDGE,
     IFF_UP,
     IFLA_ADDRESS,
     IFLA_GROUP,
@@ -35,15 +33,11 @@ from cellwall.adapters.rtnetlink import (
     IFLA_NET_NS_FD,
     IFLA_NUM_RX_QUEUES,
     IFLA_NUM_TX_QUEUES,
-    IFLA_PROTINFO,
-    NO_GENERATED_ADDRESS,
     RTM_DELLINK,
     RTM_DELNEIGH,
     RTM_NEWLINK,
-    RTM_NEWNEIGH,
     RTM_SETLINK,
     VETH_INFO_PEER,
-    forwarding_entry,
     get_link,
     get_links,
     link_header,
@@ -56,35 +50,12 @@ from cellwall.adapters.rtnetlink import (
 from cellwall.adapters.sandboxes import configure_sandbox
 from cellwall.engine.contracts import LinkPlan, ObservedLink, ObservedSandbox, PortPlan, SandboxPlan
 from cellwall.errors import AlreadyExists, KernelError
-from cellwall.model.addresses import Address
 from cellwall.model.network import Network
 from cellwall.names import REAPER_GROUP
 
 _CREATE = NLM_F_CREATE | NLM_F_EXCL
-_PUT = NLM_F_CREATE | NLM_F_REPLACE
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT)
 
-# linux/if_link.h IFLA_BRPORT_*: kind and value of every flag that shuts a port off from the others.
-_PORT_FLAGS = (
-    (4, 0),  # MODE: no hairpin
-    (5, 1),  # GUARD: a BPDU from the port disables it
-    (6, 1),  # PROTECT: it never leads to the root bridge
-    (8, 0),  # LEARNING: the static entry is all there is to know
-    (9, 0),  # UNICAST_FLOOD
-    (10, 0),  # PROXYARP
-    (11, 0),  # PROXYARP_WIFI
-    (25, 0),  # MULTICAST_ROUTER: never
-    (27, 0),  # MCAST_FLOOD
-    (30, 0),  # BCAST_FLOOD
-    (32, 0),  # NEIGH_SUPPRESS
-    (33, 1),  # ISOLATED: nothing to or from another isolated port
-    (39, 1),  # LOCKED: only source addresses of its own static entries get in
-)
-# IFLA_BRPORT_GROUP_FWD_MASK: without it frames to the reserved groups (LLDP, 802.1X, LACP) skip every hook of the
-# bridge family and reach the daemons of the node; to be forwarded they must pass prerouting, where the pins drop them
-# (net/bridge/br_input.c, br_handle_frame). MAC pause, bit 1, cannot be forwarded and is dropped by the bridge.
-_RESERVED_GROUPS = attribute_u16(31, 0xFFFD)
-_LOCKED_PORT = nested(IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value in _PORT_FLAGS), _RESERVED_GROUPS)
 _REAPED = attribute_u32(IFLA_GROUP, REAPER_GROUP)
 # veth uses one queue each way unless told otherwise, but makes one per possible CPU (drivers/net/veth.c,
 # veth_init_queues): asking for one changes no packet and saves a fifth of a creation on two CPUs, more on more.
@@ -114,6 +85,10 @@ class LinkLayer:
         """See `Links.find_bridge`."""
         return bridges.find_bridge(self._route, name)
 
+    def bridge_differences(self, network: Network, *, ipv6: bool, mtu: int) -> tuple[str, ...]:
+        """See `Links.bridge_differences`."""
+        return bridges.bridge_differences(self._route, network, ipv6=ipv6, mtu=mtu)
+
     def delete_bridge(self, network: Network) -> None:
         """See `Links.delete_bridge`."""
         bridges.delete_bridge(self._route, network)
@@ -138,17 +113,15 @@ class LinkLayer:
 
     def lock_port(self, plan: PortPlan) -> None:
         """See `Links.lock_port`. Idempotent."""
-        index = plan.host_index
-        messages = [
-            _silent(index),
-            link_message(RTM_SETLINK, link_header(index, family=AF_BRIDGE), _LOCKED_PORT, what="bridge port flags"),
-            forwarding_entry(plan.host_index, plan.mac, flags=_PUT, what="static forwarding entry"),
-        ]
-        messages += [
-            neighbour_message(RTM_NEWNEIGH, plan.bridge_index, address, plan.mac, flags=_PUT, what="neighbour")
-            for address in _addresses(plan)
-        ]
-        self._route.transact(messages, f"lock bridge port {plan.host_index}")
+        self._route.transact(lock_messages(plan), f"lock bridge port {plan.host_index}")
+
+    def relock_port(self, plan: PortPlan) -> None:
+        """See `Links.relock_port`. Idempotent."""
+        bridge_ports.relock_port(self._route, plan)
+
+    def port_differences(self, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
+        """See `Links.port_differences`."""
+        return bridge_ports.port_differences(self._route, plans) if plans else {}
 
     def configure_sandbox(self, plan: SandboxPlan, netns_fd: int) -> None:
         """See `Links.configure_sandbox`. Idempotent."""
@@ -163,7 +136,7 @@ class LinkLayer:
         link = self.find(host_link)
         messages = [
             neighbour_message(RTM_DELNEIGH, plan.bridge_index, address, None, what="neighbour", tolerate=_ABSENT)
-            for address in _addresses(plan)
+            for address in addresses_of(plan)
         ]
         if link is not None and link.index == plan.host_index:
             header = link_header(link.index, change=IFF_UP)
@@ -239,21 +212,5 @@ def _pair(plan: LinkPlan, netns_fd: int) -> Message:
     )
 
 
-def _silent(index: int) -> Message:
-    """A bridge port has no use for an address of its own. Not part of the creation, which refuses it: the new
-    link has no IPv6 side yet (net/ipv6/addrconf.c, inet6_validate_link_af). A kernel without IPv6 does not know it."""
-    return link_message(
-        RTM_SETLINK,
-        link_header(index),
-        NO_GENERATED_ADDRESS,
-        what="no generated address",
-        tolerate=(errno.EAFNOSUPPORT,),
-    )
-
-
 def _delete(index: int) -> Message:
     return link_message(RTM_DELLINK, link_header(index), tolerate=_ABSENT)
-
-
-def _addresses(plan: PortPlan) -> list[Address]:
-    return [plan.address4] if plan.address6 is None else [plan.address4, plan.address6]

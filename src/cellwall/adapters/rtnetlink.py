@@ -6,9 +6,12 @@ flags and states are the caller's.
 
 import errno
 import struct
+import sys
 from _socket import AF_INET, AF_INET6
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
+
+import msgspec
 
 from cellwall.adapters.netlink import (
     Message,
@@ -30,7 +33,7 @@ AF_BRIDGE = 7
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 IFF_UP = 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO = 1, 3, 4, 10, 12, 18
@@ -41,12 +44,13 @@ IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_STICKY = 0x04, 0x40
+_NTF_SELF = 0x02
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
 RTNH_F_ONLINK = 0x4
 
 _RTPROT_STATIC = 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
-_NDA_DST, _NDA_LLADDR = 1, 2
+_NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _NETLINK_ROUTE = 0
@@ -66,6 +70,17 @@ NO_GENERATED_ADDRESS = nested(
 
 # Statistics are the larger half of a link's description and nobody here reads them.
 _SKIP_STATISTICS = attribute_u32(IFLA_EXT_MASK, 1 << 3)
+
+
+class ForwardingEntry(msgspec.Struct, frozen=True, gc=False):
+    """What a bridge knows of a MAC: the port it is behind, and how it came to know."""
+
+    index: int
+    mac: int
+    master: int
+    state: int
+    vlan: int
+    sticky: bool
 
 
 def open_route_socket() -> Netlink:
@@ -155,12 +170,47 @@ def neighbour_message(
     return Message(kind, flags, body, what, tolerate)
 
 
-def forwarding_entry(index: int, mac: int, *, flags: int, what: str = "") -> Message:
+def forwarding_entry(
+    kind: int, index: int, mac: int, *, flags: int = 0, what: str = "", tolerate: tuple[int, ...] = ()
+) -> Message:
     """A static entry of the bridge that `index` is a port of. Without NTF_MASTER it would go into the port's own
     address list; without NTF_STICKY another port that learns would take the entry over, static or not
     (net/bridge/br_fdb.c, br_fdb_update)."""
     body = _NDM.pack(AF_BRIDGE, index, NUD_NOARP, NTF_MASTER | NTF_STICKY, 0)
-    return Message(RTM_NEWNEIGH, flags, body + attribute(_NDA_LLADDR, mac.to_bytes(6, "big")), what)
+    return Message(kind, flags, body + attribute(_NDA_LLADDR, mac.to_bytes(6, "big")), what, tolerate)
+
+
+def get_bridge_ports() -> Message:
+    """A dump of all bridge ports, each with its flags in IFLA_PROTINFO."""
+    return Message(RTM_GETLINK, 0, link_header(family=AF_BRIDGE) + _SKIP_STATISTICS, "bridge ports")
+
+
+def get_forwarding(bridge_index: int, port_index: int = 0) -> Message:
+    """A dump of a bridge's forwarding entries, of one port where the kernel filters; none where it is gone."""
+    body = _NDM.pack(AF_BRIDGE, port_index, 0, 0, 0) + attribute_u32(_NDA_MASTER, bridge_index)
+    return Message(RTM_GETNEIGH, 0, body, "forwarding entries", (errno.ENODEV,))
+
+
+def read_forwarding(reply: Reply) -> ForwardingEntry:
+    """An entry as RTM_GETNEIGH tells it; `master` 0 for one that is a device's own and not its bridge's."""
+    _, index, state, flags, _ = _NDM.unpack_from(reply.body)
+    found = attributes(reply.body, _NDM.size)
+    vlan = int.from_bytes(found.get(_NDA_VLAN, b""), sys.byteorder)
+    master = 0 if flags & _NTF_SELF else _number(found, _NDA_MASTER)
+    mac = int.from_bytes(found.get(_NDA_LLADDR, b""), "big")
+    return ForwardingEntry(index, mac, master, state, vlan, bool(flags & NTF_STICKY))
+
+
+def get_neighbours(index: int, family: int) -> Message:
+    """A dump of one family's neighbours, of one interface where the kernel filters."""
+    return Message(RTM_GETNEIGH, 0, _NDM.pack(family, 0, 0, 0, 0) + attribute_u32(_NDA_IFINDEX, index), "neighbours")
+
+
+def read_neighbour(reply: Reply) -> tuple[int, bytes, int, int]:
+    """(interface index, packed address, MAC or 0, state)."""
+    _, index, state, _, _ = _NDM.unpack_from(reply.body)
+    found = attributes(reply.body, _NDM.size)
+    return index, found.get(_NDA_DST, b""), int.from_bytes(found.get(_NDA_LLADDR, b""), "big"), state
 
 
 def read_link(reply: Reply) -> ObservedLink:
@@ -180,6 +230,18 @@ def read_link(reply: Reply) -> ObservedLink:
         group=_number(found, IFLA_GROUP),
         alias=text_of(found.get(IFLA_IFALIAS, b"")),
     )
+
+
+def link_index(reply: Reply) -> int:
+    """The interface index of a link."""
+    index: int = _IFINFO.unpack_from(reply.body)[2]
+    return index
+
+
+def link_settings(reply: Reply) -> dict[int, bytes]:
+    """The settings of a link's own kind (IFLA_INFO_DATA)."""
+    info = attributes(attributes(reply.body, _IFINFO.size).get(IFLA_LINKINFO, b""))
+    return attributes(info.get(IFLA_INFO_DATA, b""))
 
 
 def link_flags(reply: Reply) -> int:

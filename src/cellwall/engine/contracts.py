@@ -89,6 +89,9 @@ class Links(Protocol):
         """Our bridge, finished or as a crash left it; None where nothing has the name. Raises Conflict where something
         has it that we did not make: the one place that decides whose a bridge is."""
 
+    def bridge_differences(self, network: Network, *, ipv6: bool, mtu: int) -> tuple[str, ...]:
+        """What `ensure_bridge` would change, a few words each; changes nothing."""
+
     def delete_bridge(self, network: Network) -> None:
         """Remove our bridge; tolerates absence, refuses a foreign one with Conflict."""
 
@@ -98,6 +101,13 @@ class Links(Protocol):
 
     def lock_port(self, plan: PortPlan) -> None:
         """Every bridge port flag, the static FDB entry, the permanent neighbours of both families."""
+
+    def port_differences(self, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
+        """What no longer is as `lock_port` left it, a few words each, by host index; a port that is as it was is not
+        in it. A handful of dumps, however many ports there are."""
+
+    def relock_port(self, plan: PortPlan) -> None:
+        """`lock_port`, and the removal of whatever else the bridge was told of the port."""
 
     def configure_sandbox(self, plan: SandboxPlan, netns_fd: int) -> None:
         """Addresses (nodad), permanent neighbours of the gateway, link up, routes, loopback up."""
