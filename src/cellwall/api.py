@@ -44,28 +44,46 @@ __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconcile
 class Wall:
     """One node. Open it with `Wall.open`; it holds a few netlink sockets and the journal until `close`."""
 
-    def __init__(self, settings: Settings, paths: Paths, site: Site, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        site: Site,
+        close: Callable[[], None],
+        read: Callable[[], Settings] | None = None,
+    ) -> None:
         self.settings = settings
         self.paths = paths
         self._site = site
         self._close = close
+        self._read = read
         self._mutex = RLock()
         self._closed_some = False
 
     @classmethod
-    def open(cls, *, root: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> "Wall":
+    def open(
+        cls,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        settings: Settings | Callable[[], Settings] | None = None,
+    ) -> "Wall":
         """Open the node of the calling thread's network namespace.
 
         `root` puts configuration, state and run paths under one directory; `settings` None reads the configuration.
+        The configuration, or a function that reads settings, is read again by `up` and where an `up` put others into
+        force meanwhile; given settings are then refused with Conflict by whatever needs them, until `up` is called.
         Raises InvalidSpec for a wrong configuration and NoPrivilege without root; touches nothing in the kernel.
         """
         paths = paths_for(root)
-        if settings is None:
-            settings = load_settings(paths, environ=os.environ, overrides={}).settings
-        settings.validate()
+        if isinstance(settings, Settings):
+            given, read = settings, None
+        else:
+            read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
+            given = read()
+        given.validate()
         if os.geteuid() != 0:
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
-        return _compose(cls, settings, paths)
+        return _compose(cls, given, paths, read)
 
     def close(self) -> None:
         """Delete the links that detaches left behind, release sockets and journal. Idempotent."""
@@ -89,6 +107,7 @@ class Wall:
         from cellwall.engine.recover import recover
 
         with self._writing():
+            self._read_anew()
             report = lay_foundation(self._site)
             recover(self._site)
             return report
@@ -112,14 +131,16 @@ class Wall:
         self.down(force=force)
         self.close()
         shutil.rmtree(self.paths.run, ignore_errors=True)
-        shutil.rmtree(self.paths.state, ignore_errors=True)
 
     def status(self) -> Status:
         """Live compared with desired; changes nothing."""
         from cellwall.engine.reconcile import status
 
         with self._writing():
-            self._load_schema(self._site.foundation())
+            found = self._site.foundation()
+            if found is not None and found.settings != self._site.settings_digest:
+                self._read_anew()
+            self._load_schema(found)
             return status(self._site)
 
     def reconcile(self) -> Reconciled:
@@ -127,7 +148,9 @@ class Wall:
         from cellwall.engine.reconcile import reconcile
 
         with self._writing():
-            self._load_schema(self._site.foundation())
+            found = self._site.foundation()
+            self._take_settings(found)
+            self._load_schema(found)
             left_behind = self._detach_abandoned()
             return Reconciled((*left_behind, *reconcile(self._site).repaired))
 
@@ -185,10 +208,11 @@ class Wall:
         """Attach all of these, in one transaction, or none."""
         from cellwall.engine.requests import validate_request
 
-        for request in requests:
-            validate_request(request, self.settings)
         bindings = [binding for request in requests for binding in request.bindings]
         with self._writing():
+            self._take_settings(self._site.foundation())
+            for request in requests:
+                validate_request(request, self.settings)
             found = self._ready(bindings)
             return attach_endpoints(self._site, found, requests)
 
@@ -214,8 +238,9 @@ class Wall:
         from cellwall.engine.requests import validate_host_ports
 
         key, wanted = _key(container_id, ifname), _binding(binding)
-        validate_host_ports(wanted, self.settings)
         with self._writing():
+            self._take_settings(self._site.foundation())
+            validate_host_ports(wanted, self.settings)
             self._ready([wanted])
             return expose_port(self._site, key, wanted)
 
@@ -231,7 +256,7 @@ class Wall:
 
         key, wanted = _key(container_id, ifname), _binding(binding)
         with self._writing():
-            self._ready()
+            self._laid()
             return unexpose_port(self._site, key, wanted)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -281,6 +306,7 @@ class Wall:
     def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
         """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an
         earlier process left half done, or for later, is finished."""
+        self._take_settings(self._site.foundation())
         found = self._site.current()
         if found is None:
             from cellwall.engine.foundation import lay_foundation
@@ -297,6 +323,24 @@ class Wall:
         settle_closed(self._site)
         self._closed_some = False
         return found
+
+    def _take_settings(self, found: Foundation | None) -> None:
+        """Settings that an `up` put into force since ours were read. Enforcing ours would bring a policy back that
+        somebody took away, without a word to anybody."""
+        if found is None or found.settings == self._site.settings_digest:
+            return
+        if self._read is None:
+            raise Conflict("settings: are not those in force on the node; `up` would put them into force")
+        self._read_anew()
+
+    def _read_anew(self) -> None:
+        if self._read is not None:
+            settings = self._read()
+            settings.validate()
+            self.settings = settings
+            self._site = msgspec.structs.replace(
+                self._site, settings=settings, settings_digest=_settings_digest(settings)
+            )
 
     def _laid(self) -> None:
         """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default
@@ -362,7 +406,11 @@ class Wall:
             self._site.links.reap()
 
 
-def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
+def _settings_digest(settings: Settings) -> str:
+    return blake2s(repr(settings).encode()).hexdigest()
+
+
+def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[], Settings] | None) -> Wall:
     with ExitStack() as opened:
         node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
         for adapter in (node, links, rules):
@@ -371,7 +419,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
         opened.callback(store.close)
         site = Site(
             settings=settings,
-            settings_digest=blake2s(repr(settings).encode()).hexdigest(),
+            settings_digest=_settings_digest(settings),
             program=__version__,
             links=links,
             rules=rules,
@@ -382,7 +430,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths) -> Wall:
             lock=WriterLock(paths.in_run("writer.lock")),
             netns_directory=paths.in_run("netns"),
         )
-        return cls(settings, paths, site, opened.pop_all().close)
+        return cls(settings, paths, site, opened.pop_all().close, read)
 
 
 def _key(container_id: str, ifname: str) -> EndpointKey:

@@ -71,7 +71,6 @@ def test_uninstall_killed_at_every_step(fresh_node: World) -> None:
             wall.uninstall(force=True)
         assert node_snapshot(fresh_node) == bare
         assert not paths.run.exists()
-        assert not paths.state.exists()
         with reopened(fresh_node) as wall:
             attach_some(fresh_node, wall)
 

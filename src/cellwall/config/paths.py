@@ -1,6 +1,6 @@
-"""Where a node keeps its configuration, its durable state and the state of this boot.
+"""Where a node keeps its configuration and its state, which describes one boot.
 
-One root moves all three, so that many nodes (each in its own network namespace) live on one machine. pathlib is for
+One root moves both, so that many nodes (each in its own network namespace) live on one machine. pathlib is for
 whoever asks for a Path: the CNI plugin does without, and spares 1 ms a call.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Paths(msgspec.Struct, frozen=True):
-    """`state` survives a boot, `run` does not; neither needs to exist yet. `base` is absolute."""
+    """`run` does not survive a boot, and need not exist yet. `base` is absolute."""
 
     base: str
 
@@ -27,10 +27,6 @@ class Paths(msgspec.Struct, frozen=True):
     def config_text(self) -> str:
         """`config_file` as text."""
         return os.path.join(self.base, "etc/cellwall/cellwall.toml")
-
-    @property
-    def state(self) -> "Path":
-        return _path(os.path.join(self.base, "var/lib/cellwall"))
 
     @property
     def run(self) -> "Path":

@@ -190,10 +190,10 @@ def test_unreadable_file_is_a_matter_of_privilege(tmp_path: Path, monkeypatch: p
 
 
 def test_root_flag_beats_its_variable_and_both_move_all_paths() -> None:
-    assert paths_for("/a", {"CELLWALL_ROOT": "/b"}).state == Path("/a/var/lib/cellwall")
+    assert paths_for("/a", {"CELLWALL_ROOT": "/b"}).run == Path("/a/run/cellwall")
     assert paths_for(None, {"CELLWALL_ROOT": "/b"}).run == Path("/b/run/cellwall")
     assert paths_for(None, {}).config_file == Path("/etc/cellwall/cellwall.toml")
-    assert paths_for("rel", {}).state == Path.cwd() / "rel/var/lib/cellwall"
+    assert paths_for("rel", {}).run == Path.cwd() / "rel/run/cellwall"
     assert paths_for(Path("/a"), {}).in_run("x") == "/a/run/cellwall/x"
 
 
