@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, NotFound
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import PortBinding
+from cellwall.model.network import Network
+from cellwall.model.settings import Settings
 from engine.snapshots import node_snapshot, wall_state
 from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
 
@@ -175,6 +177,35 @@ def test_what_another_process_is_at_or_died_at_is_not_attached(node: World, phas
     with pytest.raises(NotFound, match=sandbox.name):
         node.wall.expose(sandbox.name, "8620:80")
     assert node.wall.status().drift == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": Network(subnet4=ip_network("172.17.0.0/20"), gateway4=ip_address("172.17.0.9"))},
+        {"network": Network(bridge="br-other")},
+        {"network": Network(bridge="b9_new", subnet4=ip_network("172.20.0.0/20"), gateway4=ip_address("172.20.0.1"))},
+        {"network": Network(bridge="b9_new"), "interface": "nothing0"},
+    ],
+    ids=["overlap", "foreign bridge", "overlap under another name", "no such interface"],
+)
+def test_a_refused_configuration_leaves_the_wall_of_the_former_one(
+    fresh_node: World, changed: dict[str, object]
+) -> None:
+    fresh_node.wall.up()
+    laid = wall_state(fresh_node)
+    with (
+        Wall.open(root=fresh_node.lab.root, settings=Settings(**changed)) as other,
+        pytest.raises(CellwallError),
+    ):
+        other.up()
+    assert wall_state(fresh_node) == laid
+    with Wall.open(
+        root=fresh_node.lab.root,
+        settings=Settings(network=Network(subnet4=ip_network("192.168.0.0/24"), gateway4=ip_address("192.168.0.1"))),
+    ) as narrower:
+        narrower.up()  # it overlaps nothing but its own predecessor
+        assert narrower.status().drift == ()
 
 
 def test_a_relative_path_of_a_namespace_holds_from_everywhere(node: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,11 +40,14 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
     `extra`: forms of exposure that rules must exist for although no binding uses them yet.
     """
-    before = _leave_former_network(site)
+    before = site.foundation()
     facts = kernel.original_facts(site, site.node.observe())
     uplink = _uplink(site, facts, before)
-    _refuse_overlaps(site, facts)
+    _refuse_overlaps(site, facts, before)
     site.links.find_bridge(site.settings.network.bridge)  # whose it is, before the first rule: the bridge comes later
+    if before is not None and before.network != network_digest(site):
+        _leave_former_network(site)
+        before, facts = None, kernel.original_facts(site, site.node.observe())
     usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
     usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
     try:
@@ -184,16 +187,13 @@ def network_digest(site: Site) -> str:
     return sha256(repr(site.settings.network).encode()).hexdigest()[:32]
 
 
-def _leave_former_network(site: Site) -> Foundation | None:
-    """The record of the last `up`. A network whose own parameters changed cannot be refreshed: the addresses of its
-    endpoints would lie. Without endpoints it is removed and laid anew."""
-    before = site.foundation()
-    if before is None or before.network == network_digest(site):
-        return before
+def _leave_former_network(site: Site) -> None:
+    """A network whose own parameters changed cannot be refreshed: the addresses of its endpoints would lie. Without
+    endpoints it is removed, to be laid anew; not before everything else was judged, so that a configuration that is
+    refused leaves the wall of the one before."""
     if site.journal.count():
         raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
     remove_foundation(site)
-    return None
 
 
 def _doubt_rules(site: Site, found: Foundation) -> None:
@@ -237,12 +237,13 @@ def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     return uplink
 
 
-def _refuse_overlaps(site: Site, facts: NodeFacts) -> None:
+def _refuse_overlaps(site: Site, facts: NodeFacts, before: Foundation | None) -> None:
     network = site.settings.network
+    ours = {network.bridge, before.bridge if before else network.bridge}
     for route in facts.on_link:
         other = ip_network(route.prefix, strict=False)
         own = network.subnet4 if other.version == 4 else network.subnet6
-        if route.interface != network.bridge and other.prefixlen and own.overlaps(other):
+        if route.interface not in ours and other.prefixlen and own.overlaps(other):
             field = f"network.subnet{other.version}"
             raise Conflict(f"{field}: {own}: overlaps {other} on interface {route.interface}")
 
