@@ -77,11 +77,14 @@ CATALOGUE: tuple[Row, ...] = (
     Row("D13", "injection through ids, names and comments"),
     Row("D14", "descriptors of namespaces that children inherit, the control socket"),
     Row("D15", "forwarding that is turned on makes the node a router between its other networks"),
+    Row("D16", "the node's links, by the number that a veth gives a container for the node's network namespace"),
 )
 
 UNCOVERED_PARTS: dict[str, str] = {
     "B06": "a count per tenant, over all of its containers: there is one per container",
     "D14": "the control socket: there is none yet",
+    "D16": "a container that has CAP_NET_ADMIN and no user namespace of its own: the kernel lets it act on the node's "
+    "links, and no network layer can stop that",
 }
 """What is not covered of rows that are."""
 

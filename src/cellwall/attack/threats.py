@@ -37,6 +37,10 @@ _HEAD = """\
 A tenant is root in its sandbox, with CAP_NET_RAW and CAP_NET_ADMIN, or a hostile host on the node's LAN. What it tries
 is the catalogue below; `cellwall attack` tries it, in a throw-away lab or with `--here` on a live node.
 
+CAP_NET_ADMIN is a sandbox's own affair only in a user namespace of its own (D16). A container runtime that gives it
+without one gives it on the node: such a container deletes the node's links, whatever stands between the two. Runtimes
+do not give it unless told to.
+
 A probe is *through* when its victim, or a capture on the victim's link, saw its token; what the sender was told counts
 for nothing. All frames go out in one volley and a sentinel after them: what had not been seen when the sentinel
 arrived, does not arrive.

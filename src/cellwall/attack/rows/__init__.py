@@ -6,6 +6,7 @@ from cellwall.attack.probe import Probe
 def every_probe() -> tuple[Probe, ...]:
     """All probes, in the order of the catalogue."""
     from cellwall.attack.rows import (
+        beyond,
         clients,
         errors,
         exhaustion,
@@ -43,6 +44,7 @@ def every_probe() -> tuple[Probe, ...]:
         reuse,
         inputs,
         clients,
+        beyond,
     )
     probes = [probe for module in modules for probe in module.PROBES]
     return tuple(sorted(probes, key=lambda probe: probe.row))
