@@ -11,6 +11,7 @@ from typing import Literal
 from cellwall.compile.usage import ExposureForm
 from cellwall.compile.wall import (
     Accept,
+    AmidConnection,
     Clause,
     Continue,
     Drop,
@@ -29,9 +30,11 @@ from cellwall.compile.wall import (
     Stage,
     Stamp,
     Stranger,
+    ToSubnet,
     Translated,
     Transport,
     Via,
+    Vouched,
 )
 from cellwall.names import SECURITY_CHAIN
 
@@ -65,6 +68,8 @@ def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
         Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
         Clause((_FROM_BRIDGE,), Continue(SECURITY_CHAIN)),
         Clause((_TO_BRIDGE,), Continue(SECURITY_CHAIN)),
+        Clause((Vouched(),), Accept()),  # forwarded by another bridge, not routed
+        Clause((ToSubnet(),), Drop(), "to a sandbox by another interface", "FWD"),
     )
     clauses += tuple(Clause((IpVersion(version),), Drop(), "the node is no router", "FWD") for version in no_router)
     return Stage("forward", clauses)
@@ -127,6 +132,7 @@ def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
         (
             Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
             Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
+            Clause((AmidConnection(),), Drop(), "amid a connection", "FWD"),
             Clause((NodesOwnSource(),), Drop(), "the node's address from outside", "FWD"),
             Clause((Transport(("tcp",), negate=True), Stranger()), Drop(), "no client asks from there", "FWD"),
             Clause((Flow(("related",)),), Continue("related")),

@@ -6,6 +6,7 @@ path; both read the same clauses. Denied is told at once, spoofed and unpinned i
 
 from cellwall.compile.wall import (
     Accept,
+    AmidConnection,
     Clause,
     Continue,
     Drop,
@@ -126,6 +127,8 @@ def _output() -> Stage:
         (
             Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
             Clause((Via("out", "bridge"),), Continue("output-tenant")),
+            Clause((Via("out", "loopback"),), Accept()),
+            Clause((ToSubnet(),), Drop(), "to a sandbox by another interface", "OUT"),
         ),
     )
 
@@ -139,6 +142,7 @@ def _output_tenant() -> Stage:
         (
             Clause((LiveFlow(),), Accept()),
             Clause((OrphanFlow("node-side"),), Drop(), "flow of a former endpoint", "OUT"),
+            Clause((AmidConnection(),), Drop(), "amid a connection", "OUT"),
             Clause((Flow(("new",)),), Stamp("node-side")),
         ),
     )

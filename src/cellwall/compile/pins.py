@@ -163,11 +163,14 @@ def _frame_input() -> Stage:
 
 
 def _frame_forward() -> Stage:
+    """With br_netfilter on for the whole node, frames that other bridges forward traverse the IP forward path too: it
+    must tell them from packets that the node would route."""
     return Stage(
         "frame-forward",
         (
             Clause((_FROM_PORT,), Drop(), "bridged from a sandbox", "PIN"),
             Clause((_TO_PORT,), Drop(), "bridged to a sandbox", "PIN"),
+            Clause((), Vouch()),
         ),
     )
 

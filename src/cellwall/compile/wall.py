@@ -216,6 +216,11 @@ class Stranger(Predicate, frozen=True):
     """The flow's first packet claims to come from an address that is nobody's to ask from (`Wall.strangers4`)."""
 
 
+class AmidConnection(Predicate, frozen=True):
+    """A TCP segment that does not open a connection, of a flow that connection tracking takes up with it (what it
+    forgot and a peer goes on with: nf_conntrack_tcp_loose)."""
+
+
 class OpensBackwards(Predicate, frozen=True):
     """A SYN without ACK against the direction of its flow: TCP's simultaneous open (RFC 9293, 3.5)."""
 
@@ -243,7 +248,8 @@ class Accept(Outcome, frozen=True):
 
 
 class Vouch(Outcome, frozen=True):
-    """Accept, and let later stages know that the pins held."""
+    """Accept, and let later stages know that the frame was judged as a frame: that the pins held, or that a bridge
+    which is not ours forwards it."""
 
 
 class Drop(Outcome, frozen=True):

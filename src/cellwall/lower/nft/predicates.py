@@ -40,7 +40,7 @@ _ICMP6_TYPES = {
     "nd-neighbor-solicit": 135,
 }
 _ICMP_ECHO_REQUEST = 8
-_SYN, _ACK = 0x02, 0x10
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _LOOPBACK4 = (127 << 24, 0xFF000000)
 
 _NEITHER: frozenset[int] = frozenset()
@@ -317,6 +317,11 @@ def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, .
     return ((Lookup(fields(family.original_source), "noclients" + family.suffix),),)
 
 
+def _amid_connection(p: w.AmidConnection, scene: w.Scene) -> tuple[Lowered, ...]:
+    opening = match("tcp flags", _SYN, mask=_FIN | _SYN | _RST | _ACK, negate=True)
+    return ((match("ct state", "new"), opening),)
+
+
 def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("tcp flags", _SYN, mask=_SYN | _ACK), match("ct direction", "reply")),)
 
@@ -375,6 +380,7 @@ _FORMS: dict[type[w.Predicate], _Form] = {
     w.Exposed: _per_family(_exposed, _families_of_exposure),
     w.NodesOwnSource: _either(_nodes_own_source),
     w.Stranger: _per_family(_stranger),
+    w.AmidConnection: _either(_amid_connection),
     w.OpensBackwards: _either(_opens_backwards),
     w.OverConnections: _per_family(_over_connections),
     w.FlowFromSubnet: _per_family(_flow_from_subnet),

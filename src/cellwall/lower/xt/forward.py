@@ -148,6 +148,8 @@ def _lower(predicate: w.Predicate, view: _View) -> tuple[Words, ...]:
             return (("-m", "addrtype", "--src-type", "LOCAL"),)
         case w.Stranger():
             return (_member(f"noclients{view.version}", view.towards[0]),)
+        case w.AmidConnection():
+            return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
         case w.OpensBackwards():
             return (("-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN", "-m", "conntrack", "--ctdir", "REPLY"),)
         case w.OverConnections():
