@@ -34,7 +34,8 @@ _OPTIONS: dict[str, bytes] = {
 }
 
 
-def _with_options(source: str, target: str, options: bytes, token: bytes) -> Any:
+def with_options(source: str, target: str, options: bytes, token: bytes) -> Any:
+    """A UDP packet with IPv4 options, a multiple of four bytes."""
     return (
         ip(source, target, proto=17, options=[scapy().IPOption(options)]) / scapy().UDP(sport=40003, dport=9030) / token
     )
@@ -47,7 +48,7 @@ def _options() -> Iterator[Probe]:
             def body(
                 w: World, token: bytes, options: bytes = options, target: Callable[[World, int], str] = target
             ) -> object:
-                return _with_options(w.attacker.ip4, target(w, 4), options, token)
+                return with_options(w.attacker.ip4, target(w, 4), options, token)
 
             yield volley(
                 f"B03-{name}-{place}",
@@ -72,7 +73,7 @@ def _source_routes() -> Iterator[Probe]:
 
             def body(w: World, token: bytes, number: int = number, hop: Choose = hop) -> object:
                 route = bytes([number, 7, 4]) + bytes(map(int, hop(w).split("."))) + b"\0"
-                return _with_options(w.attacker.ip4, w.gateway.ip4, route, token)
+                return with_options(w.attacker.ip4, w.gateway.ip4, route, token)
 
             off_link = kind == "strict" and name != "neighbour"
             yield volley(
@@ -97,7 +98,7 @@ def _chain(*headers: tuple[int, bytes], last: int) -> bytes:
 
 
 _PADDING = bytes([0, 1, 4, 0, 0, 0, 0])
-_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51, 60
+_HOP, ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51, 60
 _AH = bytes([4, 0, 0]) + struct.pack("!II", 256, 1) + bytes(12)
 
 _CHAINS: dict[str, tuple[tuple[tuple[int, bytes], ...], frozenset[Layer]]] = {
@@ -113,9 +114,9 @@ _CHAINS: dict[str, tuple[tuple[tuple[int, bytes], ...], frozenset[Layer]]] = {
     "host-identity": (((139, _PADDING),), layers("FWD")),
     "shim6": (((140, _PADDING),), layers("FWD")),
     "experimental": (((253, _PADDING),), layers("FWD")),
-    "routing-type-0-done": (((_ROUTING, bytes([2, 0, 0]) + bytes(20)),), layers("PRE")),
-    "routing-type-2-done": (((_ROUTING, bytes([2, 2, 0]) + bytes(20)),), layers("PRE")),
-    "routing-type-4-done": (((_ROUTING, bytes([2, 4, 0, 0, 0, 0, 0]) + bytes(16)),), layers("PRE")),
+    "routing-type-0-done": (((ROUTING, bytes([2, 0, 0]) + bytes(20)),), layers("PRE")),
+    "routing-type-2-done": (((ROUTING, bytes([2, 2, 0]) + bytes(20)),), layers("PRE")),
+    "routing-type-4-done": (((ROUTING, bytes([2, 4, 0, 0, 0, 0, 0]) + bytes(16)),), layers("PRE")),
 }
 """Name → headers, and what stops them beside the pins: the kernel looks for the transport behind all of these but those
 it does not know, which are a protocol of their own to it."""
@@ -138,7 +139,7 @@ def _extensions() -> Iterator[Probe]:
                     protocol: str = protocol,
                     target: Callable[[World, int], str] = target,
                 ) -> object:
-                    return _extended(w.attacker.ip6, target(w, 6), headers, protocol, token)
+                    return with_headers(w.attacker.ip6, target(w, 6), headers, protocol, token)
 
                 yield volley(
                     f"B03-{name}-{protocol}-{place}",
@@ -154,7 +155,8 @@ def _extensions() -> Iterator[Probe]:
                 )
 
 
-def _extended(source: str, target: str, headers: tuple[tuple[int, bytes], ...], protocol: str, token: bytes) -> Any:
+def with_headers(source: str, target: str, headers: tuple[tuple[int, bytes], ...], protocol: str, token: bytes) -> Any:
+    """A packet with IPv6 extension headers, each (its own number, its body after the next-header field)."""
     number = {"udp": 17, "icmp": 58}[protocol]
     # The checksum is that of the packet without the headers between.
     transport = bytes(packet(source, target, protocol, token, dport=9031))[40:]
@@ -181,7 +183,7 @@ def _routing_headers() -> Iterator[Probe]:
                 here, beyond = (IPv6Address(address).packed for address in (w.gateway.ip6, hop(w)))
                 route = bytes([1, 0, 0, 0]) + beyond + here if kind == 4 else bytes(4) + beyond
                 header = bytes([len(route) // 8, kind, 1]) + route
-                return _extended(w.attacker.ip6, w.gateway.ip6, ((_ROUTING, header),), "udp", token)
+                return with_headers(w.attacker.ip6, w.gateway.ip6, ((ROUTING, header),), "udp", token)
 
             yield volley(
                 f"B03-routing-type-{kind}-{name}",
