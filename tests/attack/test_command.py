@@ -11,13 +11,14 @@ import pytest
 
 from cellwall.attack import main
 from cellwall.attack.command import select
+from cellwall.attack.frames import scapy
 from cellwall.attack.functional import Done
 from cellwall.attack.peers import PEERS
 from cellwall.attack.report import Report, document, render, result_of
 from cellwall.attack.rows import every_probe
 from cellwall.attack.suite import Control
 from cellwall.cli.exits import classify
-from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege
+from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unsupported
 
 PROBES = every_probe()
 PROBE = PROBES[0]
@@ -95,6 +96,17 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoPrivilege, match="needs root") as refused:
         main([])
     assert classify(refused.value)[0] == 6
+
+
+def test_without_scapy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scapy.layers", None)
+    scapy.cache_clear()
+    try:
+        with pytest.raises(Unsupported, match=r"install cellwall\[attack\]") as refused:
+            scapy()
+        assert classify(refused.value)[0] == 5
+    finally:
+        scapy.cache_clear()
 
 
 def test_the_list_needs_no_root_and_no_lab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,14 @@ def test_what_the_operator_named_is_attacked_too(capsys: pytest.CaptureFixture[s
     assert not any(name.startswith(("C04-hidden-public-v6", "C04-lan", "C04-infra")) for name in told)
 
 
+def test_a_node_without_ipv6_is_attacked_over_ipv4(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_world(ipv6=False) as world:
+        assert run(world, "--json", "--only", "A02,B01,C01,D01") == 0
+    told = {probe["id"] for probe in msgspec.json.decode(capsys.readouterr().out)["probes"]}
+    assert {"A02-udp-v4", "D01-gateway-ssh-v4"} <= told
+    assert not any(name.endswith("-v6") for name in told)
+
+
 def test_a_hole_in_a_live_wall_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     with open_world() as world:
         table = next(line for line in rules(world).splitlines() if "chain B9-FORWARD" not in line and "inet" in line)

@@ -52,7 +52,8 @@ def live_world(root: str | None) -> Iterator[World]:
     custody = Custody()
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        node = Host("node", Path(f"/proc/self/fd/{here}"), custody)
+        kernel6 = Path("/proc/sys/net/ipv6").exists()  # not with ipv6.disable=1, where there are no sockets for it
+        node = Host("node", Path(f"/proc/self/fd/{here}"), custody, ipv6=kernel6)
         with Wall.open(root=root) as wall, _sandboxes(wall) as names, _seated(wall, names, node, custody) as world:
             yield world
     finally:

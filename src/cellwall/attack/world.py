@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 
 
+class Missing(LabError):
+    """There is no such address here."""
+
+
+def present(address: str, name: str, family: int) -> str:
+    """The address, if there is one."""
+    if not address:
+        raise Missing(f"{name}: has no IPv{family} address here")
+    return address
+
+
 class Seat(msgspec.Struct, frozen=True):
     """A container: its host, what it was given, and the name of the node's end of its link."""
 
@@ -39,8 +50,8 @@ class Seat(msgspec.Struct, frozen=True):
     ifname: str = "eth0"
 
     def ip(self, family: int) -> str:
-        """Its address of a family."""
-        return self.ip4 if family == 4 else self.ip6
+        """Its address of a family; Missing where it has none."""
+        return present(self.ip4 if family == 4 else self.ip6, self.host.name, family)
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -113,22 +124,28 @@ class World:
         return self.ground.views["guest"].host
 
     def uplink(self, family: int) -> str:
-        """The node's address on its default interface."""
-        return self.ground.uplink4 if family == 4 else self.ground.uplink6
+        """The node's address on its default interface; Missing where there is none."""
+        return present(self.ground.uplink4 if family == 4 else self.ground.uplink6, "uplink", family)
 
     def around(self, name: str, family: int) -> str:
-        """An address around the node by its name; empty where there is none."""
+        """An address around the node by its name; Missing where there is none."""
         four, six = self.ground.around.get(name, ("", ""))
-        return four if family == 4 else six
+        return present(four if family == 4 else six, name, family)
 
     def applies(self, probe: Probe) -> bool:
         """Whether the probe makes sense here: families, addresses, a wall of ours, somebody to see what arrives."""
         if not probe.families <= self.families or (probe.wall_only and self.wall is None):
             return False
-        if probe.needs and not all(self.around(probe.needs, family) for family in probe.families or {4}):
+        if isinstance(probe, Volley) and not {"node", "daemon", *self.ground.views} & set(probe.at):
             return False
-        if isinstance(probe, Volley):
-            return bool({"node", "daemon", *self.ground.views} & set(probe.at))
+        try:
+            if probe.needs:
+                for family in probe.families or (4,):
+                    self.around(probe.needs, family)
+            if isinstance(probe, Volley):
+                self.shots(probe)
+        except Missing:
+            return False
         return True
 
     @property

@@ -94,9 +94,8 @@ def _tunnels() -> Iterator[Probe]:
                 def body(
                     w: World, token: bytes, address: Choose = address, family: int = family, number: int = number
                 ) -> object:
-                    inner = packet(w.uplink(4), w.victim.ip4, "udp", token)
-                    if number == 41:
-                        inner = packet(w.uplink(6), w.victim.ip6, "udp", token)
+                    inside = 6 if number == 41 else 4
+                    inner = packet(w.gateway.ip(inside), w.victim.ip(inside), "udp", token)
                     if number == 47:
                         inner = scapy().GRE() / inner
                     return ip(w.attacker.ip(family), address(w), proto=number) / inner

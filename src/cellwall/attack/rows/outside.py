@@ -200,7 +200,7 @@ def _captured_from_node(family: int) -> Probe:
         id=f"D04-node-v{family}",
         row="D04",
         title=f"a published port captures what the node itself sends to that port on the Internet, IPv{family}",
-        layers=layers("NAT"),
+        layers=layers("NAT", "OUT"),
         families=frozenset({family}),
         play=play,
     )
