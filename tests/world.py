@@ -87,9 +87,12 @@ def open_world(*, settings: Settings | None = None, ipv6: bool = True, up: bool 
 
 
 def rewired(wall: Wall, **adapters: object) -> Wall:
-    """The same node through other adapters; it ends with the wall it came from."""
+    """The same node through other adapters; it ends with the wall it came from. Other settings are those of a
+    configuration that somebody changed."""
     site = msgspec.structs.replace(wall._site, **adapters)
-    return Wall(site.settings, wall.paths, site, lambda: None)
+    return Wall(
+        site.settings, wall.paths, site, lambda: None, (lambda: site.settings) if "settings" in adapters else None
+    )
 
 
 class Wrapped:

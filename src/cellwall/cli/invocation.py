@@ -47,11 +47,11 @@ class Invocation:
 
     def wall(self) -> "Wall":
         """The opened wall of the node; the caller closes it."""
-        settings = self.loaded().settings
+        self.loaded()  # what is wrong with it is said before the engine is loaded
         # The engine and its adapters take longer to import than any command that does not need them runs.
         from cellwall.api import Wall
 
-        return Wall.open(root=self.arguments.root, settings=settings)
+        return Wall.open(root=self.arguments.root, settings=lambda: self.loaded().settings)
 
     def _overrides(self) -> Mapping[str, str]:
         values = {}

@@ -110,12 +110,11 @@ def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
     # here and not above: what the texts alone refuse never loads the engine
     from cellwall.api import Wall
 
-    settings = None
     if conf.subnets or conf.gateways:
         from cellwall.cni.settings import settings_for
 
-        settings = settings_for(conf)
-    return Wall.open(root=conf.root or None, settings=settings)
+        return Wall.open(root=conf.root or None, settings=lambda: settings_for(conf))
+    return Wall.open(root=conf.root or None)
 
 
 def _open_wall_to_close(conf: NetworkConf) -> AbstractContextManager[WallPort]:

@@ -12,12 +12,12 @@ from cellwall.model.addresses import Address, Prefix, parse_address, parse_prefi
 from cellwall.model.settings import Settings
 
 
-def settings_for(conf: AttachConf) -> Settings | None:
-    """The settings of a conflist that names subnets or gateways, None for one that does not."""
+def settings_for(conf: AttachConf) -> Settings:
+    """The node's settings with the subnets and gateways that a conflist names."""
     choice = _choice(conf)
-    if not choice:
-        return None
     paths = paths_for(conf.root or None)
+    if not choice:
+        return load_settings(paths).settings
     # first alone: two texts that disagree may be refused together for something that neither of them is wrong in
     node = load_settings(paths, chosen={})
     for name, (field, value) in choice.items():

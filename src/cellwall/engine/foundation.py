@@ -128,7 +128,7 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
     else:
         _doubt_rules(site, msgspec.structs.replace(before, rules="", sets="", shape=""))
         _replace_rules(site, filled, under_endpoints=bool(attached))
-    _note_rules(site, before, rules, sets, usage, judge_anew=judge_anew)
+    _note_rules(site, _doubted(site, before), rules, sets, usage, judge_anew=judge_anew)
     if judge_anew:
         enforce_new_versions(site)
     return True
@@ -196,12 +196,16 @@ def _leave_former_network(site: Site) -> None:
     remove_foundation(site)
 
 
+def _doubted(site: Site, found: Foundation) -> Foundation:
+    """A foundation that does not hold, whoever looks, and that only these settings may mend: rules that follow them
+    may be live already."""
+    return msgspec.structs.replace(found, program="", settings=site.settings_digest)
+
+
 def _doubt_rules(site: Site, found: Foundation) -> None:
     """Until what is loaded now is on record, whoever comes next finds a foundation that does not hold, and lays it: a
     crash may leave other rules than were recorded, or the copy beside them."""
-    _note_rules(
-        site, msgspec.structs.replace(found, program=""), found.rules, found.sets, found.usage, shape=found.shape
-    )
+    _note_rules(site, _doubted(site, found), found.rules, found.sets, found.usage, shape=found.shape)
 
 
 def _note_rules(
