@@ -16,7 +16,7 @@ from scapy.packet import Raw
 
 from cellwall.api import Wall
 from cellwall.engine.desired import desired_elements
-from cellwall.engine.reconcile import port_drift
+from cellwall.engine.drift import port_drift
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lab.host import Host

@@ -7,7 +7,7 @@ IPv6 forwarding is global and the forward hook drops what is not ours.
 
 import msgspec
 
-from cellwall.engine.site import Site
+from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Unsupported
 from cellwall.model.facts import NodeFacts
 
@@ -50,6 +50,21 @@ def desired_settings(site: Site, uplink: str, *, ipv6: bool) -> dict[str, str]:
         of_uplink |= _forwarding6_of(site, uplink)
     wanted |= {name: value for name, value in of_uplink.items() if site.sysctls.read(name) is not None}
     return wanted | _forwarding6(site, bridge) if ipv6 else wanted
+
+
+def settings_drift(site: Site, found: Foundation) -> list[str]:
+    """Settings of the wall that have another value by now, a line each."""
+    bridge = site.settings.network.bridge
+    wanted = desired_settings(site, found.uplink, ipv6=found.ipv6)
+    wanted[f"net/ipv6/conf/{bridge}/disable_ipv6"] = "0" if found.ipv6 else "1"
+    if found.bridge_netfilter:
+        wanted |= dict.fromkeys(_BRIDGE_NETFILTER, "1")
+    present = {name: site.sysctls.read(name) for name in wanted}
+    return [
+        f"kernel setting {name} is {present[name]}, not {value}"
+        for name, value in wanted.items()
+        if present[name] not in (None, value)
+    ]
 
 
 def enable_bridge_netfilter(site: Site) -> bool:

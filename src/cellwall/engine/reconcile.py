@@ -1,12 +1,14 @@
 """Reconcile: make live what the journal says, exactly the difference; status: only tell it.
 
-Beyond what `recover` does at every operation: rules, elements, bridge ports, orphaned links and namespaces, sandboxes
-that vanished without a detach, addresses that drained.
+Beyond what `recover` does at every operation: rules, bridge, kernel settings, elements, bridge ports, orphaned links
+and namespaces, sandboxes that vanished without a detach, addresses that drained.
 """
 
-from cellwall.engine.contracts import ObservedLink
+from itertools import chain
+
 from cellwall.engine.detach import detach_vanished, port_plan
 from cellwall.engine.drain import collect_drained
+from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.orphans import delete_orphans, orphaned_links, orphaned_namespaces
@@ -14,13 +16,12 @@ from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError
-from cellwall.model.endpoint import Endpoint
 
 
 def reconcile(site: Site) -> Reconciled:
     """Repair; the caller holds the writer lock. A second call right after finds nothing."""
     before = site.foundation()
-    repaired = list(_rules_drift(site, before))
+    repaired = [] if before is None else node_drift(site, before)
     report = lay_foundation(site)
     found = site.foundation()
     assert found is not None
@@ -38,19 +39,19 @@ def reconcile(site: Site) -> Reconciled:
 def status(site: Site) -> Status:
     """The difference between desired and live, without touching either."""
     found = site.foundation()
-    drift = list(_rules_drift(site, found))
-    warnings = []
+    drift: list[str] = []
+    warnings: list[str] = []
     if found is not None:
         if site.current() is None:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
+        drift += node_drift(site, found)
         try:
             drift += drift_lines(*element_drift(site))
         except KernelError as error:
             drift.append(f"sets cannot be read: {error}")
-        links = {link.name: link for link in site.links.observe()}
-        for endpoint in site.journal.endpoints("attached"):
-            drift += port_drift(found, endpoint, links.get(endpoint.host_link))
-        drift += [f"unknown link {link.name}" for link in orphaned_links(site, links.values())]
+        links, attached = site.links.observe(), site.journal.endpoints("attached")
+        drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
+        drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
         drift.append("an operation was interrupted")
@@ -63,36 +64,17 @@ def status(site: Site) -> Status:
     )
 
 
-def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None) -> list[str]:
-    """What is wrong with the host end of an endpoint."""
-    if link is None or link.index != endpoint.host_index:
-        return [f"link {endpoint.host_link} of {endpoint.key} is gone"]
-    lines = []
-    if link.master != found.bridge_index:
-        lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
-    if not link.up:
-        lines.append(f"link {endpoint.host_link} of {endpoint.key} is down")
-    return lines
-
-
-def _rules_drift(site: Site, found: Foundation | None) -> list[str]:
-    if found is None:
-        return []
-    shape = site.rules.shape()
-    if not shape:
-        return ["our tables are missing"]
-    return [] if shape == found.shape else ["our rules were changed"]
-
-
 def _repair_ports(site: Site, found: Foundation) -> list[str]:
-    repaired = []
+    attached = site.journal.endpoints("attached")
     links = {link.name: link for link in site.links.observe()}
-    for endpoint in site.journal.endpoints("attached"):
-        wrong = port_drift(found, endpoint, links.get(endpoint.host_link))
-        if wrong:
+    drift = endpoint_drift(site, found, attached, links.values())
+    for endpoint in attached:
+        if endpoint.key not in drift:
+            continue
+        detached = bool(port_drift(found, endpoint, links.get(endpoint.host_link)))
+        if detached:
             site.links.enslave(endpoint.host_index, found.bridge_index)
-        site.links.lock_port(port_plan(found, endpoint))
-        if wrong:
+        site.links.relock_port(port_plan(found, endpoint))
+        if detached:
             site.links.open_port(endpoint.host_index)
-        repaired += wrong
-    return repaired
+    return [*chain.from_iterable(drift.values())]

@@ -3,9 +3,9 @@
 import os
 
 from cellwall.engine.desired import desired_elements
+from cellwall.engine.drift import endpoint_drift, node_drift
 from cellwall.engine.elements import drift_lines, element_drift
 from cellwall.engine.expose import attached_endpoint
-from cellwall.engine.reconcile import port_drift
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError
 from cellwall.model.addresses import mac_text
@@ -15,7 +15,9 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 def verify_endpoint(site: Site, found: Foundation, key: EndpointKey) -> tuple[str, ...]:
     """Findings, one line each, field first; empty: as desired. NotFound where nothing of that key is attached."""
     endpoint = attached_endpoint(site, key)
-    findings = port_drift(found, endpoint, site.links.find(endpoint.host_link))
+    link = site.links.find(endpoint.host_link)
+    findings = node_drift(site, found)
+    findings += endpoint_drift(site, found, [endpoint], [] if link is None else [link]).get(key, [])
     missing, _ = element_drift(site)
     findings += drift_lines(missing & desired_elements([endpoint]), set())
     return (*findings, *_inside(site, endpoint))

@@ -1,0 +1,59 @@
+"""What differs between desired and live, a line each, and changes nothing: of the node, and of endpoints.
+
+Dumps only: what one endpoint costs to look at, a thousand cost but for the reading.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.detach import port_plan
+from cellwall.engine.foundation import network_digest
+from cellwall.engine.kernel_settings import settings_drift
+from cellwall.engine.site import Foundation, Site
+from cellwall.model.endpoint import Endpoint, EndpointKey
+
+
+def node_drift(site: Site, found: Foundation) -> list[str]:
+    """Of rules, bridge and kernel settings: what laying the foundation again repairs."""
+    lines = _rules_drift(site, found)
+    if found.network != network_digest(site):
+        return lines  # of another configuration: laying the foundation refuses or removes it
+    bridge = site.settings.network.bridge
+    differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)
+    return [*lines, *(f"bridge {bridge} {difference}" for difference in differences), *settings_drift(site, found)]
+
+
+def endpoint_drift(
+    site: Site, found: Foundation, endpoints: Sequence[Endpoint], links: Iterable[ObservedLink]
+) -> dict[EndpointKey, list[str]]:
+    """Of the host links of endpoints; those without a difference are not in it."""
+    differences = site.links.port_differences([port_plan(found, endpoint) for endpoint in endpoints])
+    by_name = {link.name: link for link in links}
+    drift: dict[EndpointKey, list[str]] = {}
+    for endpoint in endpoints:
+        lines = port_drift(found, endpoint, by_name.get(endpoint.host_link))
+        if not lines:  # else nothing of it can be as it was
+            wrong = differences.get(endpoint.host_index, ())
+            lines = [f"link {endpoint.host_link} of {endpoint.key}: {line}" for line in wrong]
+        if lines:
+            drift[endpoint.key] = lines
+    return drift
+
+
+def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None) -> list[str]:
+    """What is wrong with the host link itself."""
+    if link is None or link.index != endpoint.host_index:
+        return [f"link {endpoint.host_link} of {endpoint.key} is gone"]
+    lines = []
+    if link.master != found.bridge_index:
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
+    if not link.up:
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} is down")
+    return lines
+
+
+def _rules_drift(site: Site, found: Foundation) -> list[str]:
+    shape = site.rules.shape()
+    if not shape:
+        return ["our tables are missing"]
+    return [] if shape == found.shape else ["our rules were changed"]
