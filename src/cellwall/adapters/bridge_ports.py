@@ -107,7 +107,8 @@ def port_differences(route: Netlink, plans: Sequence[PortPlan]) -> dict[int, tup
     for bridge_index in {plan.bridge_index for plan in plans}:
         own = [plan for plan in plans if plan.bridge_index == bridge_index]
         entries: dict[int, list[ForwardingEntry]] = {}
-        for entry in _entries(route, bridge_index):
+        # The kernel looks through all entries for each port that is asked for.
+        for entry in _entries(route, bridge_index, own[0].host_index if len(own) == 1 else 0):
             entries.setdefault(entry.index, []).append(entry)
         known = _neighbours(route, bridge_index, ipv6=any(plan.address6 is not None for plan in own))
         for plan in own:
