@@ -36,7 +36,6 @@ def remembered(world: World, sandbox: Sandbox, family: int) -> list[tuple[str, i
     return [(state, int(left)) for left, state in found]
 
 
-@pytest.mark.xfail(strict=True, reason="closed flows stay for as long as the kernel keeps them, and are not counted")
 @pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 def test_flows_that_a_sandbox_closes_are_soon_forgotten(family: int) -> None:
     """The limit is one of flows that are open (nf_conncount passes over TIME_WAIT and CLOSE). What is closed must not

@@ -19,6 +19,7 @@ from cellwall.compile.wall import (
     FloorHit,
     Flow,
     FlowDirection,
+    ForgetSoon,
     IpVersion,
     LiveFlow,
     NodesOwnSource,
@@ -40,6 +41,7 @@ from cellwall.names import SECURITY_CHAIN
 
 _FROM_BRIDGE = Via("in", "bridge")
 _TO_BRIDGE = Via("out", "bridge")
+_FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
 
 
 def forward_stages(
@@ -107,6 +109,7 @@ def _egress(connections: int) -> Stage:
             Clause((FloorHit("translated"),), Continue("deny"), "led to the floor", "FWD"),
             Clause((Flow(("related",)),), Continue("related")),
             Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
+            _FORGET_SOON,
             Clause(
                 (Flow(("new",)), OverConnections(connections, "source")),
                 Continue("deny"),
@@ -136,6 +139,7 @@ def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
             Clause((NodesOwnSource(),), Drop(), "the node's address from outside", "FWD"),
             Clause((Transport(("tcp",), negate=True), Stranger()), Drop(), "no client asks from there", "FWD"),
             Clause((Flow(("related",)),), Continue("related")),
+            _FORGET_SOON,
             Clause(
                 (Flow(("new",)), OverConnections(connections, "destination")),
                 Drop(),

@@ -266,6 +266,11 @@ class Continue(Outcome, frozen=True):
     stage: str
 
 
+class ForgetSoon(Outcome, frozen=True):
+    """A new TCP flow will be forgotten within seconds of its end; the next clause goes on. What bounds flows counts
+    open ones only (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them."""
+
+
 class Stamp(Outcome, frozen=True):
     """Note the policy version of the endpoint on the flow and accept; no endpoint, no acceptance."""
 

@@ -36,6 +36,7 @@ _PIN = "set pin { type iface_index . ether_addr . ipv4_addr; };"
 _COUNT = "set count { type ipv4_addr; size 65535; flags dynamic; };"
 _RATE = "set rate { type iface_index; size 65535; flags dynamic,timeout; timeout 1m; };"
 _VERSION = "map version { type ipv4_addr : mark; };"
+_TIMEOUTS = "ct timeout soon { protocol tcp; policy = { time_wait : 5 }; };"
 _EXPOSED = "map exposed { type inet_proto . inet_service : ipv4_addr . inet_service; };"
 _RANGES = "map ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; };"
 
@@ -96,6 +97,12 @@ FEATURES: tuple[Feature, ...] = (
         "error",
         "one tenant could fill the connection table of the host",
         _filter("inet", "forward", "ct state new add @count { ip saddr ct count over 1024 } drop", sets=_COUNT),
+    ),
+    Feature(
+        "ct timeout",
+        "error",
+        "one tenant could fill the connection table of the host with closed connections",
+        _filter("inet", "forward", 'meta l4proto tcp ct state new ct timeout set "soon"', sets=_TIMEOUTS),
     ),
     Feature(
         "conntrack marks and original tuples",

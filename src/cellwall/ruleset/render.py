@@ -25,7 +25,10 @@ _Lines = Iterable[str]
 
 def render_ruleset(ruleset: Ruleset) -> str:
     """The definition of every table, with what is in its sets."""
-    return "\n".join(_text(_table(table, [*_sets(table, elements=True), *_chains(table)])) for table in ruleset.tables)
+    return "\n".join(
+        _text(_table(table, [*_timeouts(table), *_sets(table, elements=True), *_chains(table)]))
+        for table in ruleset.tables
+    )
 
 
 def render_replacement(ruleset: Ruleset) -> str:
@@ -56,7 +59,7 @@ def _refresh(table: Table) -> Iterator[str]:
     refilled = [named for named in table.sets if named.static or (named.interval and not named.dynamic)]
     # Chains are declared before any rule is: rules refer to chains that stand further down, and only a chain
     # that exists can be flushed.
-    yield from _table(table, [*_sets(table, elements=False), *_chains(table, rules=False)])
+    yield from _table(table, [*_timeouts(table), *_sets(table, elements=False), *_chains(table, rules=False)])
     yield from (f"flush chain {name} {chain.name}" for chain in table.chains)
     yield from (f"flush {_noun(named)} {name} {named.name}" for named in refilled)
     for named in refilled:
@@ -72,6 +75,13 @@ def _table(table: Table, body: _Lines) -> Iterator[str]:
 
 def _identity(table: Table) -> str:
     return f"{table.family} {check_name('table', table.name)}"
+
+
+def _timeouts(table: Table) -> Iterator[str]:
+    for timeouts in table.timeouts:
+        seconds = ", ".join(f"{state} : {seconds}" for state, seconds in timeouts.seconds)
+        body = ["protocol tcp", f"policy = {{ {seconds} }}"]
+        yield from _block(f"ct timeout {check_name('timeouts', timeouts.name)}", body)
 
 
 def _sets(table: Table, *, elements: bool) -> Iterator[str]:

@@ -25,6 +25,7 @@ from cellwall.ruleset.types import (
     Reject,
     Rule,
     Scalar,
+    SetTimeouts,
     StampFlow,
     Verdict,
 )
@@ -136,6 +137,11 @@ def _(statement: MarkPacket) -> str:
 @spell_statement.register
 def _(statement: StampFlow) -> str:
     return f"ct mark set {_key(statement.fields)} map @{check_name('map', statement.map)}"
+
+
+@spell_statement.register
+def _(statement: SetTimeouts) -> str:
+    return f'ct timeout set "{check_name("timeouts", statement.name)}"'
 
 
 @spell_statement.register

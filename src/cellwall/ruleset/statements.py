@@ -23,6 +23,7 @@ from cellwall.ruleset.types import (
     Reject,
     Rule,
     Scalar,
+    SetTimeouts,
     StampFlow,
     Statement,
     TableFamily,
@@ -103,7 +104,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return _compare(statement, read_compared(statement, run.packet, run.context))
         case Lookup():
             return _lookup(statement, contents, run)
-        case Counter():
+        case Counter() | SetTimeouts():
             return True
         case MarkPacket():
             run.context = msgspec.structs.replace(run.context, mark=run.context.mark | statement.bits)

@@ -156,6 +156,12 @@ class StampFlow(msgspec.Struct, frozen=True, tag=True):
     map: str
 
 
+class SetTimeouts(msgspec.Struct, frozen=True, tag=True):
+    """Gives a flow that conntrack has just begun the timeouts of a named object; without effect on any other."""
+
+    name: str
+
+
 class Dnat(msgspec.Struct, frozen=True, tag=True):
     """Rewrites the destination from a map (address, and port where the map's data has one); a miss ends the
     rule."""
@@ -198,7 +204,9 @@ class Meter(msgspec.Struct, frozen=True, tag=True):
     bound: ConnectionsOver | RateOver
 
 
-Statement = Compare | Lookup | Counter | Verdict | Reject | MarkPacket | StampFlow | Dnat | Masquerade | Meter
+Statement = (
+    Compare | Lookup | Counter | Verdict | Reject | MarkPacket | StampFlow | SetTimeouts | Dnat | Masquerade | Meter
+)
 
 # ---------------------------------------------------------------- what a table is made of
 
@@ -249,11 +257,20 @@ class NamedSet(msgspec.Struct, frozen=True):
     elements: tuple[Element, ...] = ()
 
 
+class Timeouts(msgspec.Struct, frozen=True):
+    """How many seconds conntrack keeps a TCP flow in each of these states; in others as long as the kernel's
+    settings say."""
+
+    name: str
+    seconds: tuple[tuple[Literal["time_wait", "close"], int], ...]
+
+
 class Table(msgspec.Struct, frozen=True):
     family: TableFamily
     name: str
     sets: tuple[NamedSet, ...]
     chains: tuple[Chain, ...]
+    timeouts: tuple[Timeouts, ...] = ()
 
 
 class Ruleset(msgspec.Struct, frozen=True):

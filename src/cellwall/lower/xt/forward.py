@@ -72,7 +72,7 @@ def _clauses(stage: w.Stage, view: _View) -> Iterator[XtRule]:
 
 
 def _clause(clause: w.Clause, view: _View) -> Iterator[XtRule]:
-    if any(type(predicate) in SUBSTITUTES for predicate in clause.when):
+    if any(type(part) in SUBSTITUTES for part in (*clause.when, clause.then)):
         return
     direction = next((p.direction for p in clause.when if isinstance(p, w.FlowDirection)), view.direction)
     inner = msgspec.structs.replace(view, direction=direction)
