@@ -26,6 +26,7 @@ Peer = tuple[str, int]
 
 _REMEMBERED = 1 << 16
 _CHUNK = 1 << 16
+_SO_RCVBUFFORCE, _BUFFER = 33, 4 << 20  # asm-generic/socket.h; bytes
 _IP_PKTINFO = 8  # linux/in.h; socket.IP_PKTINFO exists from Python 3.14 on
 
 
@@ -124,6 +125,7 @@ class Services:
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if sock.type == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)  # what arrived while nobody read counts too
             ask_for_destination(sock)
         try:
             sock.bind(("", port))
