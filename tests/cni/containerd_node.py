@@ -99,10 +99,21 @@ class ContainerdNode:
     def publish(self, mappings: list[dict[str, Any]]) -> None:
         """What the next container publishes. `ctr run` hands no capability over, so the conflist carries what a
         runtime would have put into runtimeConfig."""
-        path = self.base / "etc/cni/net.d/10-cellwall.conflist"
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(self._conflist.read_bytes())
         document["plugins"][0]["runtimeConfig"] = {"portMappings": mappings}
-        path.write_bytes(msgspec.json.encode(document))
+        self._conflist.write_bytes(msgspec.json.encode(document))
+
+    def follow(self, *plugins: dict[str, Any]) -> None:
+        """The plugins that come after ours in the list."""
+        document = msgspec.json.decode(self._conflist.read_bytes())
+        for plugin in plugins:
+            shutil.copy(Path("/usr/lib/cni", plugin["type"]), self.base / "bin")
+        document["plugins"][1:] = plugins
+        self._conflist.write_bytes(msgspec.json.encode(document))
+
+    @property
+    def _conflist(self) -> Path:
+        return self.base / "etc/cni/net.d/10-cellwall.conflist"
 
     def run(self, name: str, *command: str, detach: bool = True) -> Completed:
         """`ctr run --cni` of the busybox tree."""

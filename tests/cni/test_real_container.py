@@ -77,3 +77,25 @@ def test_a_removed_container_leaves_nothing(runtime: ContainerdNode, lab: Lab) -
         assert "lab-brief" not in {endpoint.key.container_id for endpoint in wall.endpoints()}
         wall.reconcile()
         assert wall.status().drift == ()
+
+
+def test_tuning_and_bandwidth_follow_in_the_list(runtime: ContainerdNode, lab: Lab) -> None:
+    for name in ("tuning", "bandwidth"):
+        if not Path("/usr/lib/cni", name).exists():
+            pytest.skip(f"the {name} plugin is not installed")
+    runtime.follow(
+        {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}},
+        {"type": "bandwidth", "ingressRate": 80_000_000, "ingressBurst": 8_000_000},
+    )
+    try:
+        runtime.run("tuned", "/bin/sleep", "300")
+        with lab.node.enter(), Wall.open(root=lab.root) as wall:
+            link = wall.endpoint("lab-tuned").host_link
+        tuned = runtime.exec("tuned", "read value < /proc/sys/net/ipv4/conf/eth0/arp_filter; echo $value")
+        assert tuned.text == "1\n"
+        assert "tbf" in lab.node.run(["tc", "qdisc", "show", "dev", link]).text
+        assert asked(runtime, "tuned", PUBLIC4[2], 80) == "internet hello\n"
+        assert asked(runtime, "tuned", NODE4, 22) == ""
+    finally:
+        runtime.remove("tuned")
+        runtime.follow()
