@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from attack.running import come_to
 from cellwall.attack import main
 from cellwall.attack.command import select
 from cellwall.attack.frames import scapy
@@ -175,9 +176,7 @@ def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> Non
     def namespaces() -> set[str]:
         return {path.name for path in Path("/run/netns").glob(f"{prefix}*")}
 
-    while running.poll() is None and f"{prefix}" not in "".join(namespaces()):
-        pass
-    assert running.poll() is None
+    come_to(running, lambda: f"{prefix}" in "".join(namespaces()))
     running.send_signal(number)
     assert running.wait(30) != 0
     assert namespaces() == set()

@@ -7,6 +7,7 @@ import sys
 import msgspec
 import pytest
 
+from attack.running import come_to
 from cellwall.api import Wall
 from cellwall.attack import main
 from cellwall.attack.live import gentle
@@ -116,7 +117,5 @@ def start(world: World) -> "subprocess.Popen[bytes]":
     code = "import sys; from cellwall.attack import main; sys.exit(main(sys.argv[1:]))"
     argv = [sys.executable, "-c", code, "--here", "--root", str(world.lab.root)]
     running = world.lab.node.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while running.poll() is None and not world.wall.endpoints():
-        pass
-    assert running.poll() is None
+    come_to(running, lambda: bool(world.wall.endpoints()))
     return running
