@@ -74,6 +74,16 @@ def test_resolvers_are_configured_else_the_nodes_own_that_the_floor_allows_else_
     assert "floor allows none" in origin
 
 
+def test_configured_resolvers_in_a_network_of_the_node_are_told_apart() -> None:
+    """No configuration can be refused for it: the networks of a node come and go."""
+    lan = Settings(dns=(ip_address("9.9.9.9"), ip_address("93.184.216.53")))
+    chosen, origin = choose_resolvers(lan, FACTS, ipv6=True)
+    assert chosen == lan.dns
+    assert origin.startswith("93.184.216.53 (network.dns), which")
+    opened_too = msgspec.structs.replace(lan, exceptions=parse_openings("lan 93.184.216.53 udp,tcp/53", "x"))
+    assert choose_resolvers(opened_too, FACTS, ipv6=True) == (lan.dns, "network.dns")
+
+
 def test_without_ipv6_no_sandbox_is_told_an_ipv6_resolver() -> None:
     only6 = resolving("2001:4860:4860::8888")
     chosen, _ = choose_resolvers(Settings(), only6, ipv6=False)
