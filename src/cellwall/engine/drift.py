@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
-from cellwall.engine.foundation import network_digest
 from cellwall.engine.kernel_settings import settings_drift
 from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
@@ -16,7 +15,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 def node_drift(site: Site, found: Foundation) -> list[str]:
     """Of rules, bridge and kernel settings: what laying the foundation again repairs."""
     lines = _rules_drift(site, found)
-    if found.network != network_digest(site):
+    if found.network != site.network_digest():
         return lines  # of another configuration: laying the foundation refuses or removes it
     bridge = site.settings.network.bridge
     differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)

@@ -7,8 +7,8 @@ it still holds. Decides nothing about packets.
 import msgspec
 
 from cellwall.compile.usage import Usage
+from cellwall.digests import blake2s
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Rules, Sysctls
-from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
 
@@ -64,6 +64,6 @@ class Site(msgspec.Struct, frozen=True):
             return None
         return found if found.fingerprint == self.node.fingerprint() else None
 
-    def attached(self, endpoint: Endpoint) -> bool:
-        """The endpoint is attached in the journal, exactly as given."""
-        return self.journal.endpoint(endpoint.key) == (endpoint, "attached")
+    def network_digest(self) -> str:
+        """Of everything about the network that endpoints carry in their addresses and names."""
+        return blake2s(repr(self.settings.network).encode()).hexdigest()

@@ -1,0 +1,42 @@
+"""What is refused about a node or its configuration before anything of it changes."""
+
+from ipaddress import ip_network
+
+from cellwall.compile.assemble import uplink_of
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import Conflict, InvalidSpec, Unsupported
+from cellwall.model.facts import NodeFacts
+
+
+def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
+    """The uplink of a node that can be walled as configured; InvalidSpec, Conflict or Unsupported for another."""
+    uplink = _uplink(site, facts, before)
+    _refuse_overlaps(site, facts, before)
+    site.links.find_bridge(site.settings.network.bridge)  # refuses one that is not ours
+    if before is not None and before.network != site.network_digest() and site.journal.count():
+        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
+    return uplink
+
+
+def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
+    uplink = uplink_of(site.settings, facts)
+    if not uplink and before is not None:
+        return before.uplink  # the default route is gone: nothing leaves by another interface meanwhile
+    if not uplink:
+        raise Unsupported("node.interface: the node has no default route, and no interface is configured")
+    if uplink == site.settings.network.bridge:
+        raise InvalidSpec("node.interface", uplink, "is the bridge of the network")
+    if site.links.find(uplink) is None:
+        raise InvalidSpec("node.interface", uplink, "does not exist")
+    return uplink
+
+
+def _refuse_overlaps(site: Site, facts: NodeFacts, before: Foundation | None) -> None:
+    network = site.settings.network
+    ours = {network.bridge, before.bridge if before else network.bridge}
+    for route in facts.on_link:
+        other = ip_network(route.prefix, strict=False)
+        own = network.subnet4 if other.version == 4 else network.subnet6
+        if route.interface not in ours and other.prefixlen and own.overlaps(other):
+            field = f"network.subnet{other.version}"
+            raise Conflict(f"{field}: {own}: overlaps {other} on interface {route.interface}")
