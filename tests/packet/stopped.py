@@ -1,0 +1,338 @@
+"""Packets that a single rule of the wall stops, as seen from outside: each scenario sends one, again and again.
+
+A scenario sets the stage in a world whose wall is whole and gives an attempt: it sends the packet, and tells whether it
+came where it should not. Nothing is said by silence: a sentinel follows each packet by a way that is open.
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv4Address
+
+import pytest
+
+from cellwall.attack.frames import frame, packet, scapy
+from cellwall.attack.wire import one_cpu
+from cellwall.lab import Capture, Host
+from cellwall.lab import addresses as at
+from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Settings, parse_openings
+from world import Sandbox, Stream, World, public
+
+pytestmark = pytest.mark.root
+LIMIT, SERVED, PUBLISHED, INSIDE, SPORT = 32, 5300, 8080, 80, 40090
+GATEWAY_MAC = "02:00:00:00:00:01"
+GATEWAY = {4: "192.168.0.1", 6: "fd00:abcd::1"}
+NODE, LAN, INFRA = {4: at.NODE4, 6: at.NODE6}, {4: at.LAN4, 6: at.LAN6}, {4: at.INFRA4, 6: at.INFRA6}
+SETTINGS = Settings(
+    connections=LIMIT,
+    services=tuple(
+        opening
+        for gateway in GATEWAY.values()
+        for opening in parse_openings(f"echo {gateway} udp/{SERVED}", "node.services")
+    ),
+)
+EXPOSED = (f"{PUBLISHED}:{INSIDE}", f"{PUBLISHED}:{INSIDE}/udp")
+
+Attempt = Callable[[], bool]
+"""Sends something; whether it came where it should not. Can be made again."""
+
+
+# ---------------------------------------------------------------- what is sent, and what arrives
+
+
+def say(host: Host, address: str, port: int, token: bytes, *, sport: int = 0) -> None:
+    """One datagram; refused by the sender's own node is not arrived."""
+    with suppress(OSError), Stream(host, address, port, udp=True, source_port=sport) as stream:
+        stream.say(token)
+
+
+def arrives(world: World, capture: Capture, send: Callable[[bytes], None], last: Callable[[bytes], None]) -> bool:
+    """Whether what `send` sends is captured before what `last` sends, which takes a way that is open."""
+    token, sentinel = world.token(), world.token("sentinel")
+    with one_cpu():
+        send(token)
+        last(sentinel)
+    return any(token in data for data in capture.read_until(sentinel))
+
+
+def comes_in(world: World, inside: Sandbox, family: int, send: Callable[[bytes], None]) -> bool:
+    """Whether it arrives in a sandbox."""
+    with inside.host.capture("eth0", outgoing=False) as capture:
+        return arrives(world, capture, send, partial(say, world.lab.node, inside.address(family), 9))
+
+
+def goes_out(world: World, tenant: Sandbox, family: int, send: Callable[[bytes], None]) -> bool:
+    """Whether it arrives on the Internet."""
+    with world.lab.internet.capture("eth0", outgoing=False) as capture:
+        return arrives(world, capture, send, partial(say, tenant.host, public(family), 9))
+
+
+def inject(sandbox: Sandbox, *bodies: object) -> None:
+    mac = mac_text(sandbox.endpoint.mac)
+    sandbox.host.inject("eth0", [frame(mac, GATEWAY_MAC, body) for body in bodies])
+
+
+def meet(world: World, family: int) -> None:
+    """A packet that waits for an answer to ARP would come after the sentinel."""
+    for host in (world.lab.lan, world.lab.infra):
+        with host.serve(udp=[9]):
+            assert Stream(host, NODE[family], 9, udp=True).say(b"") is None
+            with Stream(world.lab.node, (LAN if host is world.lab.lan else INFRA)[family], 9, udp=True) as stream:
+                assert stream.ask(world.token())
+
+
+# ---------------------------------------------------------------- the node's guard
+
+
+def echo_flood(world: World, family: int) -> Attempt:
+    tenant = world.attach("tenant")
+    runs = iter(range(1000, 60000, 1000))
+
+    def attempt() -> bool:
+        first, count = next(runs), 6 * 10
+        sentinel = world.token("sentinel")
+        asked = [
+            packet(tenant.address(family), GATEWAY[family], "icmp", b"<echo>", sport=first + n) for n in range(count)
+        ]
+        with tenant.host.capture("eth0", outgoing=False) as capture:
+            inject(tenant, *asked)
+            say(world.lab.node, tenant.address(family), 9, sentinel)
+            answers = sum(b"<echo>" in data for data in capture.read_until(sentinel))
+        assert answers >= 10
+        return answers == count
+
+    return attempt
+
+
+class NodeSocket:
+    """A socket of the node that answers nothing, so that flows to it stay new."""
+
+    def __init__(self, world: World, family: int) -> None:
+        self._world, self._family = world, family
+        self._sock = world.lab.node.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._sock.settimeout(5.0)
+        self._sock.bind(("", SERVED))
+
+    def say(self, address: str, port: int) -> None:
+        self._sock.sendto(b"answer", (address, port))
+
+    def heard(self) -> list[bytes]:
+        """All that came before now."""
+        sentinel, found = self._world.token("sentinel"), []
+        with one_cpu():
+            say(self._world.lab.lan, NODE[self._family], SERVED, sentinel)
+        while (data := self._sock.recv(1 << 12)) != sentinel:
+            found.append(data)
+        return found
+
+
+def flows_to_a_service(world: World, family: int) -> Attempt:
+    tenant, node = world.attach("tenant"), NodeSocket(world, family)
+    runs = iter(range(1000, 60000, 1000))
+
+    def attempt() -> bool:
+        first, count, token = next(runs), LIMIT + 20, world.token()
+        source, target = tenant.address(family), GATEWAY[family]
+        inject(tenant, *(packet(source, target, "udp", token, sport=first + n, dport=SERVED) for n in range(count)))
+        return node.heard().count(token) > LIMIT
+
+    return attempt
+
+
+def hide(world: World, family: int, ends: list[str], mark: int) -> None:
+    """Give a flow another mark, by which it is purged or not."""
+    world.lab.node.run(["conntrack", "-U", "-f", f"ipv{family}", "-p", "udp", *ends, "--mark", str(mark)])
+
+
+ADDRESS = IPv4Address("192.168.9.60")
+
+
+def survivor(
+    world: World, family: int, opened: Callable[[Sandbox], list[str]], expose: tuple[str, ...] = ()
+) -> Sandbox:
+    """The next holder of an address, with a flow of the former one's that was not purged."""
+    former = world.attach("former", address4=ADDRESS, expose=expose)
+    ends = opened(former)
+    hide(world, family, ends, 0)
+    world.detach(former)
+    holder = world.attach("holder", address4=ADDRESS, expose=expose)
+    assert holder.address(family) == former.address(family)
+    hide(world, family, ends, former.endpoint.generation)
+    return holder
+
+
+def former_flow_to_a_service(world: World, family: int, *, answered: bool) -> Attempt:
+    """What is established is left to the input path; what is not, would be the holder's own after the early guard."""
+    node = NodeSocket(world, family)
+
+    def opened(former: Sandbox) -> list[str]:
+        token = world.token()
+        say(former.host, GATEWAY[family], SERVED, token, sport=SPORT)
+        assert token in node.heard()
+        if answered:
+            node.say(former.address(family), SPORT)
+        return ["--orig-src", former.address(family), "--sport", str(SPORT)]
+
+    holder = survivor(world, family, opened)
+
+    def attempt() -> bool:
+        token = world.token()
+        say(holder.host, GATEWAY[family], SERVED, token, sport=SPORT)
+        return token in node.heard()
+
+    return attempt
+
+
+# ---------------------------------------------------------------- forwarded
+
+
+def to_a_neighbour(world: World, family: int) -> Attempt:
+    tenant, victim = world.attach("tenant"), world.attach("victim")
+    return partial(comes_in, world, victim, family, partial(say, tenant.host, victim.address(family), 9))
+
+
+def by_another_interface(world: World, family: int) -> Attempt:
+    tenant = world.attach("tenant")
+    world.lab.node.run(["ip", "route", "add", public(family), "via", INFRA[family]])
+
+    def attempt() -> bool:
+        with world.lab.infra.capture("eth0", outgoing=False) as capture:
+            last = partial(say, world.lab.node, INFRA[family], 9)
+            return arrives(world, capture, partial(say, tenant.host, public(family), 9), last)
+
+    return attempt
+
+
+def without_a_flow(world: World, family: int) -> Attempt:
+    """A reset of no connection: conntrack calls it invalid, and nothing translates its source."""
+    tenant = world.attach("tenant")
+
+    def send(token: bytes) -> None:
+        body = packet(tenant.address(family), public(family), "tcp", token)
+        body[scapy().TCP].flags = "R"
+        inject(tenant, body)
+
+    return partial(goes_out, world, tenant, family, send)
+
+
+def to_the_floor(*targets: str) -> Callable[[World, int], Attempt]:
+    def scenario(world: World, family: int) -> Attempt:
+        tenant = world.attach("tenant")
+        (target,) = (target for target in targets if (":" in target) == (family == 6))
+        return partial(goes_out, world, tenant, family, partial(say, tenant.host, target, 9))
+
+    return scenario
+
+
+def straight_to_an_exposed_port(world: World, family: int) -> Attempt:
+    victim = world.attach("victim", expose=EXPOSED)
+    world.lab.lan.run(["ip", "route", "add", victim.address(family), "via", NODE[family]])
+    return partial(comes_in, world, victim, family, partial(say, world.lab.lan, victim.address(family), INSIDE))
+
+
+def led_by_others(port: int, *exposed: str) -> Callable[[World, int], Attempt]:
+    """Another table leads a client to a port of the sandbox that is not exposed to it."""
+
+    def scenario(world: World, family: int) -> Attempt:
+        victim = world.attach("victim", expose=exposed)
+        ip, address = ("ip", victim.address(4)) if family == 4 else ("ip6", f"[{victim.address(6)}]")
+        rule = f"meta nfproto ipv{family} udp dport {PUBLISHED} dnat {ip} to {address}:{port}"
+        text = f"table inet other {{ chain c {{ type nat hook prerouting priority -120; {rule}; }}; }}"
+        world.lab.node.run(["nft", "-f", "-"], input=text.encode())
+        return partial(comes_in, world, victim, family, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+
+    return scenario
+
+
+def former_flow_to_an_exposed_port(world: World, family: int) -> Attempt:
+    def ask(inside: Sandbox) -> bool:
+        send = partial(say, world.lab.lan, NODE[family], PUBLISHED, sport=SPORT)
+        return comes_in(world, inside, family, send)
+
+    def opened(former: Sandbox) -> list[str]:
+        assert ask(former)
+        return ["--orig-src", LAN[family], "--sport", str(SPORT)]
+
+    return partial(ask, survivor(world, family, opened, EXPOSED))
+
+
+def exposed_without_an_endpoint(world: World, family: int) -> Attempt:
+    """Sets that disagree: a port is exposed of an address that has no policy version."""
+    victim = world.attach("victim", expose=EXPOSED)
+    element = f"{{ {victim.address(family)} }}"
+    world.lab.node.run(["nft", "delete", "element", "inet", "cellwall", f"version{family}", element])
+    return partial(comes_in, world, victim, family, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+
+
+def stray_segment(source: str, target: str, port: int, token: bytes) -> object:
+    """Of a connection that nobody knows."""
+    body = packet(source, target, "tcp", token, dport=port)
+    body[scapy().TCP].flags = "PA"
+    return body
+
+
+def amid_a_clients_connection(world: World, family: int) -> Attempt:
+    victim, lan = world.attach("victim", expose=EXPOSED), world.lab.lan
+    macs = lan.mac("eth0"), world.lab.node.mac("eth0")
+
+    def send(token: bytes) -> None:
+        lan.inject("eth0", [frame(*macs, stray_segment(LAN[family], NODE[family], PUBLISHED, token))])
+
+    return partial(comes_in, world, victim, family, send)
+
+
+def amid_a_connection_of_the_nodes(world: World, family: int) -> Attempt:
+    victim, node = world.attach("victim"), world.lab.node
+
+    def send(token: bytes) -> None:
+        body = stray_segment(GATEWAY[family], victim.address(family), 9, token)
+        inet = socket.AF_INET if family == 4 else socket.AF_INET6
+        with node.socket(inet, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock, suppress(PermissionError):
+            sock.sendto(bytes(body), (victim.address(family), 0))
+
+    return partial(comes_in, world, victim, family, send)
+
+
+def elsewhere(world: World, family: int, sandbox: Sandbox, send: Callable[[bytes], None]) -> bool:
+    """Whether it arrives in the infrastructure, where a route of the operator's leads the sandbox's address."""
+    with world.lab.infra.capture("eth0", outgoing=False) as capture:
+        return arrives(world, capture, send, partial(say, world.lab.node, INFRA[family], 9))
+
+
+def led_elsewhere_by_a_route(world: World, family: int) -> Sandbox:
+    victim = world.attach("victim", expose=EXPOSED)
+    world.lab.node.run(["ip", "route", "add", victim.address(family), "via", INFRA[family]])
+    return victim
+
+
+def of_the_node_elsewhere(world: World, family: int) -> Attempt:
+    victim = led_elsewhere_by_a_route(world, family)
+    return partial(elsewhere, world, family, victim, partial(say, world.lab.node, victim.address(family), 9))
+
+
+def of_a_client_elsewhere(world: World, family: int) -> Attempt:
+    victim = led_elsewhere_by_a_route(world, family)
+    return partial(elsewhere, world, family, victim, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+
+
+def error_about_a_flow_of_another_policy(world: World, family: int) -> Attempt:
+    """The tenant's own flow, which no packet took over into the policy that is in force now."""
+    tenant, internet = world.attach("tenant", expose=EXPOSED), world.lab.internet
+    opening = world.token()
+    with internet.capture("eth0", outgoing=False) as capture:
+        say(tenant.host, public(family), 9, opening, sport=SPORT)
+        sent = capture.read_until(opening)[-1]
+    macs, quoted = (internet.mac("eth0"), world.lab.node.mac("eth0")), sent[14:]
+    for binding in tenant.endpoint.bindings:
+        world.wall.unexpose(tenant.name, binding)
+
+    def send(token: bytes) -> None:
+        s = scapy()
+        error = s.ICMP(type=3, code=1) if family == 4 else s.ICMPv6DestUnreach(code=3)
+        ip = (s.IP if family == 4 else s.IPv6)(src=public(family), dst=NODE[family])
+        internet.inject("eth0", [frame(*macs, ip / error / s.Raw(quoted[: -len(opening)] + token.ljust(len(opening))))])
+
+    return partial(comes_in, world, tenant, family, send)

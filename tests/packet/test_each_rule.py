@@ -1,0 +1,129 @@
+"""Each rule of the wall is missed by something when it is gone.
+
+Most are missed by a probe of the hostile tenant's, with every other layer away. For the rest, which stand behind or
+before another rule or meet a state that no tenant brings about alone, there is a row here. Taken out of the live
+ruleset: first what covers the rule, and the packet is stopped still; then the rule, and the identical packet passes. A
+rule whose packet passes either way would stop nothing, and one that nobody misses would be believed in for nothing.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+
+from packet import stopped
+from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
+from world import World, open_world, take_out
+
+pytestmark = pytest.mark.root
+
+
+class Rule(NamedTuple):
+    """Where a rule is, what it says, and text of it that others with the same comment do not have."""
+
+    chain: str
+    comment: str
+    having: str = ""
+
+
+class Row(NamedTuple):
+    rule: Rule
+    scenario: Callable[[World, int], Attempt]
+    covers: tuple[Rule, ...] = ()
+    families: tuple[int, ...] = (4, 6)
+
+
+def both_guards(comment: str, scenario: Callable[[World, int], Attempt]) -> tuple[Row, Row]:
+    """The same clauses stand before routing and in the input path."""
+    early, late = Rule("tracked-guard", comment), Rule("input-guard", comment)
+    return Row(early, scenario, (late,)), Row(late, scenario, (early,))
+
+
+def both_floors(having: str, *targets: str) -> tuple[Row, Row]:
+    """Where nothing translates, where a packet is sent and where it is led are the same."""
+    sent, led = Rule("egress", "the floor", having), Rule("egress", "led to the floor", having)
+    families = tuple({6 if ":" in target else 4 for target in targets})
+    scenario = to_the_floor(*targets)
+    return Row(sent, scenario, (led,), families), Row(led, scenario, (sent,), families)
+
+
+FORMER = "flow of a former endpoint"
+ROUTER = Rule("forward", "the node is no router")
+ONE_WAY = Rule("B9-FORWARD", "not by the default interface")
+DIRECT = Rule("early", "direct routing to a sandbox")
+NOT_BOUND = Rule("ingress", "not through a port binding")
+NOT_EXPOSED = Rule("ingress", "not exposed")
+
+ROWS: tuple[Row, ...] = (
+    *both_guards("echo flood", stopped.echo_flood),
+    Row(Rule("tracked-guard", FORMER), partial(stopped.former_flow_to_a_service, answered=False)),
+    Row(Rule("input-guard", FORMER), partial(stopped.former_flow_to_a_service, answered=True)),
+    *both_guards("too many connections", stopped.flows_to_a_service),
+    Row(Rule("output", "to a sandbox by another interface"), stopped.of_the_node_elsewhere),
+    Row(Rule("output-tenant", "amid a connection"), stopped.amid_a_connection_of_the_nodes),
+    Row(Rule("forward", "to a sandbox by another interface"), stopped.of_a_client_elsewhere, (ROUTER,)),
+    Row(
+        Rule("B9-FORWARD", "container to container"),
+        stopped.to_a_neighbour,
+        (ONE_WAY, NOT_BOUND, NOT_EXPOSED),
+    ),
+    Row(
+        Rule("B9-FORWARD", "not by the default interface", '{"goto": {"target": "deny"}}'), stopped.by_another_interface
+    ),
+    Row(
+        Rule("B9-FORWARD", "no valid flow"),
+        stopped.without_a_flow,
+        (Rule("tracked-tenant", "no valid flow"), Rule("egress", "no endpoint")),
+    ),
+    *both_floors("@floor4", "10.0.0.5"),
+    *both_floors("@floor6", "2001:db8::9"),
+    *both_floors("2000::", "fc00:9::9"),
+    Row(NOT_BOUND, stopped.straight_to_an_exposed_port, (DIRECT, NOT_EXPOSED)),
+    Row(Rule("ingress", FORMER), stopped.former_flow_to_an_exposed_port),
+    Row(Rule("ingress", "amid a connection"), stopped.amid_a_clients_connection),
+    Row(NOT_EXPOSED, led_by_others(81, *EXPOSED)),
+    Row(NOT_EXPOSED, led_by_others(INSIDE, f"{PUBLISHED}:{INSIDE}/udp@8.0.0.0/8,2a00::/16")),
+    Row(Rule("stamp-ingress", "no endpoint"), stopped.exposed_without_an_endpoint),
+    Row(Rule("related", "error about no live flow"), stopped.error_about_a_flow_of_another_policy),
+)
+
+
+def name(rule: Rule) -> str:
+    return f"{rule.chain}: {rule.comment} {rule.having}".strip()
+
+
+def gone(world: World, *rules: Rule) -> None:
+    for rule in rules:
+        take_out(world, rule.comment, chain=rule.chain, having=rule.having)
+
+
+@pytest.mark.parametrize(
+    ("row", "family"),
+    [pytest.param(row, family, id=f"{name(row.rule)} IPv{family}") for row in ROWS for family in row.families],
+)
+def test_a_rule_stops_its_packet_alone_and_is_missed_when_it_is_gone(row: Row, family: int) -> None:
+    with open_world(settings=SETTINGS) as world:
+        meet(world, family)
+        attempt = row.scenario(world, family)
+        gone(world, *row.covers)
+        assert not attempt()
+        gone(world, row.rule)
+        assert attempt()
+
+
+@pytest.mark.parametrize(
+    ("row", "cover", "family"),
+    [
+        pytest.param(row, cover, family, id=f"{name(row.rule)}, by {name(cover)} IPv{family}")
+        for row in ROWS
+        for cover in row.covers
+        for family in row.families
+    ],
+)
+def test_what_is_said_to_cover_a_rule_stops_the_same_packet(row: Row, cover: Rule, family: int) -> None:
+    with open_world(settings=SETTINGS) as world:
+        meet(world, family)
+        attempt = row.scenario(world, family)
+        gone(world, row.rule, *(other for other in row.covers if other != cover))
+        assert not attempt()
