@@ -241,8 +241,8 @@ class Wall:
         with self._writing():
             self._take_settings(self._site.foundation())
             validate_host_ports(wanted, self.settings)
-            self._ready([wanted])
-            return expose_port(self._site, key, wanted)
+            found = self._ready([wanted])
+            return expose_port(self._site, found, key, wanted)
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"

@@ -34,8 +34,9 @@ from cellwall.adapters.rtnetlink import (
 )
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.digests import blake2s
+from cellwall.engine.contracts import Listener
 from cellwall.errors import KernelError
-from cellwall.model.addresses import Address
+from cellwall.model.addresses import Address, Protocol
 from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -94,6 +95,13 @@ class NodeObserver:
         for index, prefixlen, raw in sorted(rows):  # a dump's order is history
             summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
         return summary.hexdigest()
+
+    def listeners(self, protocol: Protocol, port: int = 0) -> tuple[Listener, ...]:
+        """See `Node.listeners`."""
+        # here and not above: most attaches publish nothing
+        from cellwall.adapters.listeners import read_listeners
+
+        return read_listeners(protocol, port)
 
     def _addresses(self) -> list[tuple[int, Address, int]]:
         """Without IPv6's link-local ones: they come and go with every link of anyone's, and the floor has them all."""

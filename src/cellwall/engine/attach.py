@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
+from cellwall.engine.captures import refuse_captures
 from cellwall.engine.contracts import LinkPlan, SandboxPlan
 from cellwall.engine.detach import detach_vanished, evict_vanished, port_plan
 from cellwall.engine.drain import collect_drained
@@ -138,7 +139,7 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
         _make_room(site)
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
-    _refuse_taken(site, sandboxes)
+    _refuse_taken(site, found, sandboxes)
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
     if asked and asked & {*site.journal.leased(), *site.journal.draining_addresses()}:
         _make_room(site)
@@ -162,7 +163,7 @@ def _bridge_ports(site: Site) -> int:
     return site.journal.count() + len(site.journal.draining_addresses())
 
 
-def _refuse_taken(site: Site, sandboxes: Sequence[_Sandbox]) -> None:
+def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) -> None:
     for sandbox in sandboxes:
         request = sandbox.request
         holder = None if request.mac is None else site.journal.mac_holder(request.mac)
@@ -170,6 +171,8 @@ def _refuse_taken(site: Site, sandboxes: Sequence[_Sandbox]) -> None:
             raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
         for binding in request.bindings:
             refuse_bound(site, binding)
+    bindings = [binding for sandbox in sandboxes for binding in sandbox.request.bindings]
+    refuse_captures(site, found, bindings, ipv6=found.ipv6)
 
 
 def refuse_bound(site: Site, binding: PortBinding) -> None:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from cellwall.model.addresses import Protocol as Transport
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
@@ -76,6 +77,16 @@ class ObservedSandbox(msgspec.Struct, frozen=True):
     mtu: int
     addresses: tuple[IPv4Address | IPv6Address, ...]
     default_routes: tuple[int, ...]
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A socket of the node that takes what anybody sends to its port. `address` unspecified: at any address of that
+    family, and with `both` of the other one as well; `interface` 0: by any interface."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+    both: bool = False
+    interface: int = 0
 
 
 class Links(Protocol):
@@ -184,6 +195,10 @@ class Node(Protocol):
     def fingerprint(self) -> str:
         """A cheap digest (well under a millisecond, whatever the number of bridge ports) of addresses, on-link
         routes and default routes; a change of it means `observe` would differ."""
+
+    def listeners(self, protocol: Transport, port: int = 0) -> tuple[Listener, ...]:
+        """TCP sockets that listen, UDP sockets without a peer; `port` 0: all. A fraction of a millisecond, whatever
+        the number of connections."""
 
 
 class Namespaces(Protocol):

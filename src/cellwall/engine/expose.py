@@ -10,6 +10,7 @@ import msgspec
 
 from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
+from cellwall.engine.captures import refuse_captures
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed
@@ -18,13 +19,14 @@ from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 
 
-def expose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
+def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBinding) -> Endpoint:
     """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)
     refuse_bound(site, binding)
+    refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     _refuse_foreign_family(endpoint, binding)
     return _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
 

@@ -1,0 +1,49 @@
+"""What a host port would take away from the node itself: its declared services, and whatever listens there now."""
+
+from collections.abc import Collection, Sequence
+
+from cellwall.engine.contracts import Listener
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import Conflict, InvalidSpec
+from cellwall.model.addresses import Protocol
+from cellwall.model.endpoint import PortBinding
+
+
+def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBinding], *, ipv6: bool) -> None:
+    """Raise InvalidSpec for a port of `node.services`, Conflict for one on which a socket of the node takes what comes.
+    `ipv6`: the endpoint has an IPv6 address. Without bindings it asks the kernel nothing."""
+    for binding in bindings:
+        for service in site.settings.services:
+            named = binding.protocol == service.protocol and binding.host_port <= service.port <= binding.last
+            if named and binding.bind in (None, service.address):
+                raise InvalidSpec("expose.host_port", str(binding), f"is {service.name} of node.services")
+    if not bindings:
+        return
+    versions = (4, 6) if ipv6 else (4,)
+    uplink = site.links.find(found.uplink)
+    interfaces = (0,) if uplink is None else (0, uplink.index)
+    listeners = _listeners(site, bindings)
+    for binding in bindings:
+        for listener in listeners[binding.protocol]:
+            if listener.interface in interfaces and captures(binding, listener, versions):
+                where = f"{listener.address} port {listener.port}"
+                raise Conflict(f"expose.host_port: {binding}: the node itself listens there, on {where}")
+
+
+def captures(binding: PortBinding, listener: Listener, versions: Collection[int]) -> bool:
+    """Some packet that the listener would get is led to the endpoint instead. `versions`: those of the endpoint's
+    addresses. Both are of one protocol."""
+    if listener.address.is_loopback or not binding.host_port <= listener.port <= binding.last:
+        return False
+    if not listener.address.is_unspecified:
+        return binding.bind == listener.address or (binding.bind is None and listener.address.version in versions)
+    served = {4, 6} if listener.both else {listener.address.version}
+    return bool(served & (set(versions) if binding.bind is None else {binding.bind.version}))
+
+
+def _listeners(site: Site, bindings: Sequence[PortBinding]) -> dict[Protocol, tuple[Listener, ...]]:
+    """One look a protocol, and for a single port at that port alone."""
+    protocols = {binding.protocol for binding in bindings}
+    single = len(bindings) == 1 and bindings[0].last == bindings[0].host_port
+    port = bindings[0].host_port if single else 0
+    return {protocol: site.node.listeners(protocol, port) for protocol in protocols}
