@@ -6,7 +6,7 @@ infrastructure behind it, docker0 with other containers.
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from typing import Literal
 
 import msgspec
@@ -248,7 +248,8 @@ class Scene:
             return "multicast", ""
         if str(destination) in ("255.255.255.255", "192.168.15.255", "192.168.0.0"):
             return "broadcast", ""
-        if destination in self.facts.local_addresses() or destination in ip_network("127.0.0.0/8"):
+        local = {ip_interface(row.address).ip for row in self.facts.addresses}
+        if destination in local or destination in ip_network("127.0.0.0/8"):
             return "local", "lo"
         if destination == NETWORK.gateway_link_local:
             return "local", "lo"

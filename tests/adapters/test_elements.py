@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.elements import schema_of
 from cellwall.adapters.nftables import NftRules
 from cellwall.errors import InvalidSpec, KernelError, NotFound, Unsupported
 from cellwall.ruleset.types import (
@@ -16,9 +15,7 @@ from cellwall.ruleset.types import (
     KeyPart,
     KeyType,
     NamedSet,
-    Ruleset,
     Scalar,
-    Table,
     TableFamily,
 )
 
@@ -69,8 +66,7 @@ def _text(family: TableFamily) -> str:
 @pytest.fixture
 def rules(node: Namespace) -> Iterator[NftRules]:
     families: tuple[TableFamily, ...] = ("inet", "bridge")
-    ruleset = Ruleset(tuple(Table(family, "cellwall", tuple(SETS), ()) for family in families))
-    with NftRules(schema_of(ruleset)) as rules:
+    with NftRules({(family, "cellwall", entry.name): entry for family in families for entry in SETS}) as rules:
         rules.load("".join(map(_text, families)))
         yield rules
 

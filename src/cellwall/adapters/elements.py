@@ -37,7 +37,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
 )
 from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
-from cellwall.ruleset.types import ElementChange, Interval, KeyPart, KeyType, NamedSet, Ruleset, Scalar, TableFamily
+from cellwall.ruleset.types import ElementChange, Interval, KeyPart, KeyType, NamedSet, Scalar, TableFamily
 
 SetKey = tuple[TableFamily, str, str]
 """Family, table, set."""
@@ -80,11 +80,6 @@ class Packed(msgspec.Struct, frozen=True):
             if start <= refusal.offset:
                 found = position
         return self.changes[found]
-
-
-def schema_of(ruleset: Ruleset) -> dict[SetKey, NamedSet]:
-    """The named sets of a ruleset, by where they are."""
-    return {(table.family, table.name, entry.name): entry for table in ruleset.tables for entry in table.sets}
 
 
 def pack_changes(changes: Iterable[ElementChange], schema: Schema) -> list[Packed]:

@@ -1,4 +1,4 @@
-"""Endpoints and facts as bytes for the store. Addresses are written as text; the shape is versioned by the schema.
+"""Endpoints as bytes for the store. Addresses are written as text; the shape is versioned by the schema.
 
 msgspec has no union of two custom types, so an address that may be of either family is text in a record and parsed
 here, once.
@@ -10,7 +10,6 @@ from typing import Literal
 import msgspec
 
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
 
 
 class _Binding(msgspec.Struct, frozen=True, array_like=True):
@@ -38,19 +37,6 @@ class _Endpoint(msgspec.Struct, frozen=True, array_like=True):
     owns_netns: bool
     past_generations: tuple[int, ...]
     bindings: tuple[_Binding, ...]
-
-
-class _Facts(msgspec.Struct, frozen=True):
-    boot_id: str
-    addresses: tuple[InterfaceAddress, ...]
-    on_link: tuple[OnLinkRoute, ...]
-    default4: str
-    default6: str
-    uplink_mtu: int
-    forwarding4: bool
-    forwarding6: bool
-    resolvers: tuple[str, ...]
-    features: Features
 
 
 _ENDPOINT = msgspec.json.Decoder(_Endpoint)
@@ -109,39 +95,4 @@ def decode_endpoint(body: bytes) -> Endpoint:
             )
             for b in record.bindings
         ),
-    )
-
-
-def encode_facts(facts: NodeFacts) -> bytes:
-    """Facts as JSON."""
-    return msgspec.json.encode(
-        _Facts(
-            facts.boot_id,
-            facts.addresses,
-            facts.on_link,
-            facts.default4,
-            facts.default6,
-            facts.uplink_mtu,
-            facts.forwarding4,
-            facts.forwarding6,
-            tuple(map(str, facts.resolvers)),
-            facts.features,
-        )
-    )
-
-
-def decode_facts(body: bytes) -> NodeFacts:
-    """The facts that `encode_facts` wrote."""
-    record = msgspec.json.decode(body, type=_Facts)
-    return NodeFacts(
-        record.boot_id,
-        record.addresses,
-        record.on_link,
-        record.default4,
-        record.default6,
-        record.uplink_mtu,
-        record.forwarding4,
-        record.forwarding6,
-        tuple(ip_address(text) for text in record.resolvers),
-        record.features,
     )

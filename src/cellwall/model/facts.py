@@ -60,7 +60,3 @@ class NodeFacts(msgspec.Struct, frozen=True):
                 network = ip_interface(route.prefix).network
                 if network.prefixlen:
                     yield network
-
-    def local_addresses(self) -> frozenset[Address]:
-        """Every address of the node."""
-        return frozenset(ip_interface(row.address).ip for row in self.addresses)

@@ -1,6 +1,6 @@
 """What a node adds to the floor: its addresses and whatever it reaches without a gateway, its own bridge left out."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 
@@ -39,9 +39,3 @@ def test_addresses_and_networks_of_every_other_interface_are_own() -> None:
 
 def test_a_bridge_of_another_name_is_no_exemption() -> None:
     assert ip_network("192.168.0.0/20") in set(NODE.own_prefixes("b9_br1"))
-
-
-def test_local_addresses_are_those_of_every_interface() -> None:
-    assert NODE.local_addresses() == {
-        ip_address(text) for text in ("127.0.0.1", "93.184.216.10", "2606:2800:220:1::10", "172.17.0.1", "192.168.0.1")
-    }
