@@ -30,7 +30,6 @@ from cellwall.ruleset.types import Rule, Ruleset, TableFamily, Verdict
 NETWORK = Network()
 GATEWAY_MAC = NETWORK.bridge_mac
 FACTS = NodeFacts(
-    boot_id="",
     addresses=(
         InterfaceAddress("lo", "127.0.0.1/8"),
         InterfaceAddress("lo", "::1/128"),

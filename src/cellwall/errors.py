@@ -19,7 +19,6 @@ Front ends map a class to an exit status or a CNI code in one place (`cellwall.c
 
 import errno as _errno
 import os
-from collections.abc import Sequence
 
 
 class CellwallError(Exception):
@@ -87,9 +86,6 @@ class Unavailable(CellwallError):
 class Incomplete(ExceptionGroup[Exception], CellwallError):
     """The operation was carried out and what it had to clean up was not, or not all; the members say what. Repeating
     the operation, or reconcile, finds what is left."""
-
-    def derive(self, excs: Sequence[Exception]) -> "Incomplete":  # type: ignore[override]  # of plain exceptions only
-        return Incomplete(self.message, excs)
 
     def __str__(self) -> str:
         return f"{self.message}: {'; '.join(str(error) or type(error).__name__ for error in self.exceptions)}"

@@ -4,8 +4,7 @@ Owns: what counts as an on-link prefix (a unicast route of the main table withou
 left out: the floor has them whole), the kernel's features, and a fingerprint over the same inputs that costs three
 dumps. Host ends have no addresses and no routes, so none of the dumps grows with the endpoints.
 
-Refuses: to remember anything but what cannot change while the kernel runs. What was read is the caller's to keep,
-with the boot id beside it.
+Refuses: to remember anything but what cannot change while the kernel runs.
 """
 
 import _socket as socket
@@ -69,7 +68,6 @@ class NodeObserver:
         prefixes = [row for of_family in routes.values() for row in on_link(of_family)]
         read = self._sysctls.read
         return NodeFacts(
-            boot_id=read("kernel/random/boot_id") or "",
             addresses=tuple(
                 sorted(InterfaceAddress(name(index), f"{ip}/{length}") for index, ip, length in self._addresses())
             ),
@@ -127,8 +125,6 @@ class NodeObserver:
         return Features(
             ipv6=ipv6,
             ipv6_nat=ipv6 and self._has_ipv6_nat(),
-            bridge_netfilter=read("net/bridge/bridge-nf-call-iptables") is not None,
-            force_forwarding6=read("net/ipv6/conf/all/force_forwarding") is not None,
         )
 
     def _has_ipv6_nat(self) -> bool:

@@ -57,7 +57,7 @@ def setup_security_chain(site: Site, facts: NodeFacts, usage: Usage, uplink: str
 def remove_rules(site: Site, found: Foundation | None) -> None:
     """Our tables and the copy of them, whatever is in either. Idempotent."""
     usage, uplink = (found.usage, found.uplink) if found else (Usage(), "")
-    ruleset = desired_ruleset(site.settings, NodeFacts(boot_id=""), usage, uplink)
+    ruleset = desired_ruleset(site.settings, NodeFacts(), usage, uplink)
     site.rules.load(render_removal(ruleset) + render_removal(renamed(ruleset, SPARE_TABLE)))
 
 

@@ -24,13 +24,10 @@ class OnLinkRoute(msgspec.Struct, frozen=True, order=True):
 
 class Features(msgspec.Struct, frozen=True):
     """What this kernel can do. `ipv6`: the protocol is compiled in and not disabled; `ipv6_nat`: an nft nat chain of
-    that family loads; `bridge_netfilter`: the bridge-nf-call sysctls exist; `force_forwarding6`: forwarding can be
-    turned on for one interface (Linux 6.17) and not only for all."""
+    that family loads."""
 
     ipv6: bool = True
     ipv6_nat: bool = True
-    bridge_netfilter: bool = True
-    force_forwarding6: bool = False
 
 
 class NodeFacts(msgspec.Struct, frozen=True):
@@ -38,7 +35,6 @@ class NodeFacts(msgspec.Struct, frozen=True):
     `forwarding4`/`forwarding6`: whether the node was a router before cellwall touched it.
     `resolvers` are the name servers of the node's resolv.conf."""
 
-    boot_id: str
     addresses: tuple[InterfaceAddress, ...] = ()
     on_link: tuple[OnLinkRoute, ...] = ()
     default4: str = ""

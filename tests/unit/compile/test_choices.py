@@ -40,7 +40,7 @@ def opened(text: str, **more: object) -> Settings:
 def test_the_way_out_is_configured_else_a_default_routes(
     interface: str, default4: str, default6: str, expected: str
 ) -> None:
-    facts = NodeFacts(boot_id="", default4=default4, default6=default6)
+    facts = NodeFacts(default4=default4, default6=default6)
     assert uplink_of(Settings(interface=interface), facts) == expected
 
 
@@ -51,13 +51,12 @@ def test_the_way_out_is_configured_else_a_default_routes(
         ("off", Features(), False),
         ("auto", Features(ipv6=False), False),
         ("auto", Features(ipv6_nat=False), False),
-        ("auto", Features(bridge_netfilter=False), True),
     ],
 )
 def test_ipv6_is_given_only_where_it_can_be_filtered_and_translated(
     setting: str, features: Features, expected: bool
 ) -> None:
-    facts = NodeFacts(boot_id="", features=features)
+    facts = NodeFacts(features=features)
     assert ipv6_enabled(Settings(ipv6=setting), facts) is expected  # type: ignore[arg-type]
 
 

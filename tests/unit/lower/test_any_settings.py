@@ -46,7 +46,6 @@ SETTINGS = st.builds(
 )
 FACTS = st.builds(
     lambda addresses, routes, default4, default6, router: NodeFacts(
-        boot_id="",
         addresses=tuple(InterfaceAddress(name, f"{address}/{address.max_prefixlen}") for name, address in addresses),
         on_link=tuple(OnLinkRoute(name, str(prefix)) for name, prefix in routes),
         default4=default4,

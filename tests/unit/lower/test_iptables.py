@@ -16,7 +16,7 @@ from cellwall.model.settings import Settings
 
 
 def _wall(usage: Usage = Usage()) -> object:  # noqa: B008 - a frozen value
-    return compile_wall(Settings(), NodeFacts(boot_id=""), usage, uplink="eth0")
+    return compile_wall(Settings(), NodeFacts(), usage, uplink="eth0")
 
 
 @pytest.mark.parametrize("version", [4, 6])

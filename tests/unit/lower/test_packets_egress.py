@@ -156,7 +156,7 @@ def test_the_node_becomes_no_router_for_its_other_networks(version: int, router:
 
 
 def test_without_an_uplink_nothing_leaves_and_nothing_comes() -> None:
-    scene = Scene(WEB, facts=NodeFacts(boot_id="", addresses=FACTS.addresses, on_link=FACTS.on_link), uplink="gone0")
+    scene = Scene(WEB, facts=NodeFacts(addresses=FACTS.addresses, on_link=FACTS.on_link), uplink="gone0")
     assert judged(scene.egress(WEB, PUBLIC4)) == ("reject", "not by the default interface", "FWD")
     assert scene.ingress(at.LAN4, at.NODE4).evaluation.translation is None
 

@@ -5,7 +5,6 @@ from ipaddress import ip_network
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 
 NODE = NodeFacts(
-    boot_id="",
     addresses=(
         InterfaceAddress("lo", "127.0.0.1/8"),
         InterfaceAddress("eth0", "93.184.216.10/24"),
