@@ -6,12 +6,19 @@ ruleset: first what covers the rule, and the packet is stopped still; then the r
 rule whose packet passes either way would stop nothing, and one that nobody misses would be believed in for nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
+from cellwall.attack.probe import LAYERS, Layer, Probe
+from cellwall.attack.removal import Footing
+from cellwall.attack.rows import every_probe
+from cellwall.attack.stage import walled_stage
+from cellwall.attack.suite import assault
+from cellwall.ruleset.types import Ruleset
 from packet import stopped
 from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
 from world import World, open_world, take_out
@@ -127,3 +134,67 @@ def test_what_is_said_to_cover_a_rule_stops_the_same_packet(row: Row, cover: Rul
         attempt = row.scenario(world, family)
         gone(world, row.rule, *(other for other in row.covers if other != cover))
         assert not attempt()
+
+
+# ---------------------------------------------------------------- all rules
+
+UNMISSED = {
+    Rule("early", "loopback from outside"): "::1 from outside is dropped by the kernel itself (ip6_rcv_core)",
+}
+"""Rules of which one, for one family, stops what the kernel stops anyway."""
+
+Tagged = tuple[Layer, int, int, int]
+"""A rule by its layer, and the numbers of its table, its chain and of itself."""
+
+
+def tagged(ruleset: Ruleset) -> Iterator[tuple[Tagged, Rule]]:
+    """Every rule of the IP hooks that stops something on behalf of a layer."""
+    for t, table in enumerate(ruleset.tables):
+        for c, chain in enumerate(table.chains):
+            for r, rule in enumerate(chain.rules):
+                if rule.layer in ("RAW", "PRE", "IN", "OUT", "FWD"):
+                    yield (rule.layer, t, c, r), Rule(chain.name, rule.comment)
+
+
+def without(ruleset: Ruleset, at: Tagged) -> Ruleset:
+    _, t, c, r = at
+    table = ruleset.tables[t]
+    chain = table.chains[c]
+    chain = msgspec.structs.replace(chain, rules=chain.rules[:r] + chain.rules[r + 1 :])
+    table = msgspec.structs.replace(table, chains=(*table.chains[:c], chain, *table.chains[c + 1 :]))
+    return Ruleset((*ruleset.tables[:t], table, *ruleset.tables[t + 1 :]))
+
+
+def in_turns(probes: list[Probe]) -> Iterator[list[Probe]]:
+    """One of every kind first: most rules are missed by one of them."""
+    kinds: dict[tuple[object, ...], Probe] = {}
+    for probe in probes:
+        kinds.setdefault((probe.row, type(probe), probe.layers, probe.families), probe)
+    first = list(kinds.values())
+    known = {probe.id for probe in first}
+    yield first
+    yield [probe for probe in probes if probe.id not in known]
+
+
+@pytest.mark.slow
+def test_every_rule_is_missed_by_a_probe_or_has_a_row_here() -> None:
+    """Each rule is taken out of its layer while every other layer is away; with all its rules, the layer is enough."""
+    sound = [probe for probe in every_probe() if probe.controlled and not probe.together and not probe.opens]
+    with walled_stage() as stage:
+        footing = Footing(stage.wall, stage.lab.node)
+        whole = footing._ruleset
+
+        def missed(layer: Layer, ruleset: Ruleset) -> bool:
+            footing._ruleset = ruleset
+            for probes in in_turns([probe for probe in sound if layer in probe.layers]):
+                footing.remove(frozenset(LAYERS) - {layer, "CTL"})
+                if any(assault(stage.world, probes).values()):
+                    return True
+            return False
+
+        assert [layer for layer in dict.fromkeys(at[0] for at, _ in tagged(whole)) if missed(layer, whole)] == []
+        unmissed = {rule for at, rule in tagged(whole) if not missed(at[0], without(whole, at))}
+        footing._ruleset = whole
+        footing.restore()
+    rows = {Rule(row.rule.chain, row.rule.comment) for row in ROWS}
+    assert unmissed - rows == set(UNMISSED)
