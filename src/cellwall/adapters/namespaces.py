@@ -6,9 +6,12 @@ plugin is a process per call.
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cellwall.adapters import netns
+from cellwall.engine.contracts import Namespace
 from cellwall.errors import AlreadyExists, KernelError
 
 if TYPE_CHECKING:
@@ -22,11 +25,13 @@ _CLONE_NEWNET = 0x40000000
 class ProcNamespaces:
     """Named namespaces as mounts, the way `ip netns` keeps them."""
 
-    def open_sandbox(self, path: str) -> int:
-        return netns.open_sandbox(path)
-
-    def identity(self, fd: int) -> tuple[int, int]:
-        return netns.identity(fd)
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Namespace]:
+        fd = netns.open_sandbox(path)
+        try:
+            yield Namespace(os.path.abspath(path), fd, *netns.identity(fd))
+        finally:
+            os.close(fd)
 
     def identity_of(self, path: str) -> tuple[int, int] | None:
         try:

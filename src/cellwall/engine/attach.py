@@ -8,7 +8,6 @@ before any rule knows it, then its elements, then the inside, and the host end u
 elements passes nothing whatever its links do.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address
@@ -16,7 +15,7 @@ from ipaddress import IPv4Address
 import msgspec
 
 from cellwall.engine.captures import refuse_captures
-from cellwall.engine.contracts import LinkPlan, SandboxPlan
+from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
 from cellwall.engine.detach import detach_vanished, evict_vanished, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.requests import AttachRequest, validate_request
@@ -37,10 +36,7 @@ class _Sandbox(msgspec.Struct, frozen=True):
     """A request with its open namespace."""
 
     request: AttachRequest
-    path: str
-    fd: int
-    device: int
-    inode: int
+    namespace: Namespace
 
 
 def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
@@ -50,14 +46,14 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
         validate_request(request, site.settings)
     _refuse_twins(requests)
     made: dict[EndpointKey, Endpoint] = {}
-    with ExitStack() as descriptors, ExitStack() as undo:
+    with ExitStack() as held, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
         for request in requests:
             existing = _existing(site, request)
             if existing is not None:
                 made[request.key] = existing
             else:
-                sandboxes.append(_open(site, request, descriptors, undo))
+                sandboxes.append(_open(site, request, held, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
             wired = _wire(site, found, sandboxes, planned, undo)
@@ -113,24 +109,22 @@ def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     return endpoint
 
 
-def _open(site: Site, request: AttachRequest, descriptors: ExitStack, undo: ExitStack) -> _Sandbox:
+def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) -> _Sandbox:
     """The sandbox's namespace, made where the request names none."""
     path = request.netns
     if path is None:
-        path = os.path.join(site.netns_directory, namespace_file(request.key))
+        path = f"{site.netns_directory}/{namespace_file(request.key)}"
         try:
             site.namespaces.create(path)
         except AlreadyExists:
             site.namespaces.remove(path)  # under the writer lock: left by a crash, no endpoint has it
             site.namespaces.create(path)
         undo.callback(site.namespaces.remove, path)
-    fd = site.namespaces.open_sandbox(path)
-    descriptors.callback(os.close, fd)
-    device, inode = site.namespaces.identity(fd)
-    holder = site.journal.in_netns(device, inode, request.ifname)
+    namespace = held.enter_context(site.namespaces.opened(path))
+    holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
     if holder is not None and not evict_vanished(site, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
-    return _Sandbox(request, os.path.abspath(path), fd, device, inode)
+    return _Sandbox(request, namespace)
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
@@ -228,9 +222,9 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         address4=address4,
         address6=site.settings.network.address6(address4) if found.ipv6 else None,
         generation=generation,
-        netns=sandbox.path,
-        netns_device=sandbox.device,
-        netns_inode=sandbox.inode,
+        netns=sandbox.namespace.path,
+        netns_device=sandbox.namespace.device,
+        netns_inode=sandbox.namespace.inode,
         owns_netns=request.netns is None,
         bindings=request.bindings,
     )
@@ -243,7 +237,7 @@ def _wire(
     wired = []
     for sandbox, endpoint in zip(sandboxes, planned, strict=True):
         link = LinkPlan(endpoint.host_link, endpoint.key.ifname, endpoint.mac, found.mtu, found.bridge_index)
-        index = _create_pair(site, link, sandbox.fd)
+        index = _create_pair(site, link, sandbox.namespace.fd)
         endpoint = msgspec.structs.replace(endpoint, host_index=index)
         plan = port_plan(found, endpoint)
         undo.callback(site.links.reap)
@@ -254,7 +248,7 @@ def _wire(
     site.rules.apply(changes("add", elements))
     undo.callback(site.rules.apply, changes("delete", elements))
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
-        site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.fd)
+        site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.namespace.fd)
     for endpoint in wired:
         site.links.open_port(endpoint.host_index)
     return wired

@@ -201,14 +201,21 @@ class Node(Protocol):
         the number of connections."""
 
 
+class Namespace(msgspec.Struct, frozen=True):
+    """A namespace that is open: `path` is absolute, and (device, inode) is its identity for as long."""
+
+    path: str
+    fd: int
+    device: int
+    inode: int
+
+
 class Namespaces(Protocol):
     """Network namespaces of sandboxes."""
 
-    def open_sandbox(self, path: str) -> int:
-        """A descriptor of the namespace at `path`. Raises NotFound, or InvalidSpec for the node's own."""
-
-    def identity(self, fd: int) -> tuple[int, int]:
-        """(device, inode)."""
+    def opened(self, path: str) -> AbstractContextManager[Namespace]:
+        """The namespace at `path`, held open for the length of the block. Raises NotFound, or InvalidSpec for what is
+        none and for the node's own."""
 
     def identity_of(self, path: str) -> tuple[int, int] | None:
         """(device, inode) of what is at `path` now; None where nothing is."""

@@ -1,13 +1,11 @@
 """Whether one endpoint is as it was attached: on the node, in the rules, and inside its sandbox."""
 
-import os
-
 from cellwall.engine.desired import desired_elements
 from cellwall.engine.drift import endpoint_drift, node_drift
 from cellwall.engine.elements import drift_lines, element_drift
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError
+from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -25,15 +23,12 @@ def verify_endpoint(site: Site, found: Foundation, key: EndpointKey) -> tuple[st
 
 def _inside(site: Site, endpoint: Endpoint) -> list[str]:
     try:
-        fd = site.namespaces.open_sandbox(endpoint.netns)
-    except CellwallError as error:
+        with site.namespaces.opened(endpoint.netns) as namespace:
+            if (namespace.device, namespace.inode) != (endpoint.netns_device, endpoint.netns_inode):
+                return [f"netns: {endpoint.netns}: is another namespace than was attached"]
+            seen = site.links.inspect_sandbox(endpoint.key.ifname, namespace.fd)
+    except (InvalidSpec, NotFound) as error:
         return [str(error)]
-    try:
-        if site.namespaces.identity(fd) != (endpoint.netns_device, endpoint.netns_inode):
-            return [f"netns: {endpoint.netns}: is another namespace than was attached"]
-        seen = site.links.inspect_sandbox(endpoint.key.ifname, fd)
-    finally:
-        os.close(fd)
     if seen is None:
         return [f"ifname: {endpoint.key.ifname}: is not there inside the sandbox"]
     findings = []
