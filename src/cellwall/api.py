@@ -28,11 +28,10 @@ from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for
 from cellwall.digests import blake2s
 from cellwall.engine.attach import attach_endpoints
-from cellwall.engine.drain import settle_closed
+from cellwall.engine.readiness import leave_bare, load_schema, make_closable, make_ready
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, NoPrivilege, Unavailable
-from cellwall.lower.nft.sets import schema_of
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
@@ -114,15 +113,10 @@ class Wall:
 
     def down(self, *, force: bool = False) -> None:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
-        from cellwall.engine.drain import collect_drained
-        from cellwall.engine.foundation import remove_foundation
-        from cellwall.engine.orphans import delete_orphans
+        from cellwall.engine.teardown import take_down
 
         with self._writing():
-            self._detach_all(force)
-            collect_drained(self._site)
-            delete_orphans(self._site)
-            remove_foundation(self._site)
+            take_down(self._site, force=force)
 
     def uninstall(self, *, force: bool = False) -> None:
         """`down`, and remove the record of this node: nothing of cellwall is left but its configuration."""
@@ -140,19 +134,24 @@ class Wall:
             found = self._site.foundation()
             if found is not None and found.settings != self._site.settings_digest:
                 self._read_anew()
-            self._load_schema(found)
+            load_schema(self._site, found)
             return status(self._site)
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired."""
+        from cellwall.adapters.owners import abandoned
         from cellwall.engine.reconcile import reconcile
 
         with self._writing():
             found = self._site.foundation()
             self._take_settings(found)
-            self._load_schema(found)
-            left_behind = self._detach_abandoned()
-            return Reconciled((*left_behind, *reconcile(self._site).repaired))
+            load_schema(self._site, found)
+            owners = abandoned(self.paths.run)
+            try:
+                return reconcile(self._site, owners)
+            finally:
+                for owner in owners:
+                    owner.release()
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
@@ -228,7 +227,7 @@ class Wall:
         with self._writing():
             if not self._site.journal.count():
                 return 0
-            self._laid()
+            make_closable(self._site)
             self._closed_some = True
             return detach_endpoints(self._site, keys)
 
@@ -256,7 +255,7 @@ class Wall:
 
         key, wanted = _key(container_id, ifname), _binding(binding)
         with self._writing():
-            self._laid()
+            make_closable(self._site)
             return unexpose_port(self._site, key, wanted)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -291,36 +290,12 @@ class Wall:
                 yield
             except BaseException:
                 if bare:
-                    self._leave_bare()
+                    leave_bare(self._site)
                 raise
 
-    def _leave_bare(self) -> None:
-        """A request that is refused changes nothing: a wall that it brought up on its way goes with it."""
-        from cellwall.engine.foundation import remove_foundation
-
-        journal = self._site.journal
-        if journal.get("foundation") is not None and not journal.count():
-            with suppress(CellwallError, OSError):
-                remove_foundation(self._site)
-
     def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
-        """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an
-        earlier process left half done, or for later, is finished."""
         self._take_settings(self._site.foundation())
-        found = self._site.current()
-        if found is None:
-            from cellwall.engine.foundation import lay_foundation
-
-            lay_foundation(self._site)
-            found = self._foundation()
-        self._load_schema(found)
-        if bindings:
-            from cellwall.engine.expose import ensure_forms
-
-            ensure_forms(self._site, found, bindings)
-            found = self._foundation()
-        self._finish_interrupted()
-        settle_closed(self._site)
+        found = make_ready(self._site, bindings)
         self._closed_some = False
         return found
 
@@ -341,59 +316,6 @@ class Wall:
             self._site = msgspec.structs.replace(
                 self._site, settings=settings, settings_digest=_settings_digest(settings)
             )
-
-    def _laid(self) -> None:
-        """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default
-        route is gone or whose configuration is wrong by now."""
-        found = self._site.foundation()
-        if found is None:
-            self._ready()
-        else:
-            self._load_schema(found)
-            self._finish_interrupted()
-
-    def _finish_interrupted(self) -> None:
-        if self._site.journal.unfinished() or self._site.journal.get("pending") is not None:
-            from cellwall.engine.recover import recover
-
-            recover(self._site)
-
-    def _foundation(self) -> Foundation:
-        found = self._site.foundation()
-        if found is None:
-            raise Conflict("the node is not up")
-        return found
-
-    def _load_schema(self, found: Foundation | None) -> None:
-        if found is not None:
-            self._site.rules.schema = schema_of(found.usage)
-
-    def _detach_abandoned(self) -> tuple[str, ...]:
-        """Close what belonged to a `cellwall run` that died: nobody else will."""
-        from cellwall.adapters.owners import abandoned
-        from cellwall.engine.detach import detach_endpoints
-
-        lines = []
-        for owner in abandoned(self.paths.run):
-            attached = self._site.journal.endpoints("attached")
-            keys = [endpoint.key for endpoint in attached if endpoint.key.container_id == owner.container_id]
-            if keys:
-                self._ready()
-                detach_endpoints(self._site, keys)
-                lines.append(f"detached {owner.container_id}: the process that ran it is gone")
-            owner.forget()
-        return tuple(lines)
-
-    def _detach_all(self, force: bool) -> None:
-        if not self._site.journal.count():
-            return
-        from cellwall.engine.detach import detach_endpoints
-
-        self._laid()
-        endpoints = self._site.journal.endpoints()
-        if endpoints and not force:
-            raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
-        detach_endpoints(self._site, [endpoint.key for endpoint in endpoints])
 
     def _delete_closed(self) -> None:
         """A front end that ends now leaves a sandbox that stays without its interface: another program may want the

@@ -230,6 +230,15 @@ class Namespaces(Protocol):
         """The paths of everything that `create` left in a directory, half made or whole; none where it is missing."""
 
 
+class Owner(Protocol):
+    """A process that attached for its own lifetime."""
+
+    container_id: str
+
+    def forget(self) -> None:
+        """What it answered for is detached."""
+
+
 class Lock(Protocol):
     """The writer lock of one node: over journal, kernel and commit."""
 

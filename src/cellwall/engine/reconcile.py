@@ -4,9 +4,11 @@ Beyond what `recover` does at every operation: rules, bridge, kernel settings, e
 and namespaces, sandboxes that vanished without a detach, addresses that drained.
 """
 
+from collections.abc import Sequence
 from itertools import chain
 
-from cellwall.engine.detach import detach_vanished, port_plan
+from cellwall.engine.contracts import Owner
+from cellwall.engine.detach import detach_endpoints, detach_vanished, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
@@ -18,8 +20,9 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError
 
 
-def reconcile(site: Site) -> Reconciled:
-    """Repair; the caller holds the writer lock. A second call right after finds nothing."""
+def reconcile(site: Site, abandoned: Sequence[Owner] = ()) -> Reconciled:
+    """Repair; the caller holds the writer lock. A second call right after finds nothing. What abandoned owners
+    answered for is detached."""
     before = site.foundation()
     repaired = [] if before is None else node_drift(site, before)
     report = lay_foundation(site)
@@ -29,6 +32,7 @@ def reconcile(site: Site) -> Reconciled:
         repaired.append("the foundation was not as configured")
     repaired += recover(site)
     repaired += repair_elements(site)
+    repaired += _detach_abandoned(site, abandoned)
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
     repaired += delete_orphans(site)
@@ -44,6 +48,7 @@ def status(site: Site) -> Status:
     if found is not None:
         if site.current() is None:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
+        warnings += found.overlaps
         drift += node_drift(site, found)
         try:
             drift += drift_lines(*element_drift(site))
@@ -62,6 +67,19 @@ def status(site: Site) -> Status:
         drift=tuple(drift),
         warnings=tuple(warnings),
     )
+
+
+def _detach_abandoned(site: Site, owners: Sequence[Owner]) -> list[str]:
+    """Close what belonged to a `cellwall run` that died: nobody else will."""
+    lines = []
+    for owner in owners:
+        attached = site.journal.endpoints("attached")
+        keys = [endpoint.key for endpoint in attached if endpoint.key.container_id == owner.container_id]
+        if keys:
+            detach_endpoints(site, keys)
+            lines.append(f"detached {owner.container_id}: the process that ran it is gone")
+        owner.forget()
+    return lines
 
 
 def _repair_ports(site: Site, found: Foundation) -> list[str]:

@@ -1,0 +1,74 @@
+"""What stands before an operation begins: a foundation that holds, and nothing half done by a process that is gone.
+
+Modules that only a first `up` or a repair needs are imported where that happens: a container runtime starts a process
+for each attach.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from cellwall.engine.drain import settle_closed
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import CellwallError, Conflict
+from cellwall.lower.nft.sets import schema_of
+from cellwall.model.endpoint import PortBinding
+
+
+def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
+    """The foundation, laid or refreshed where it does not hold, with rules for these bindings; and whatever an
+    earlier process left half done, or for later, is finished. The caller holds the writer lock."""
+    found = site.current()
+    if found is None:
+        from cellwall.engine.foundation import lay_foundation
+
+        lay_foundation(site)
+        found = _foundation(site)
+    load_schema(site, found)
+    if bindings:
+        from cellwall.engine.expose import ensure_forms
+
+        ensure_forms(site, found, bindings)
+        found = _foundation(site)
+    _finish_interrupted(site)
+    settle_closed(site)
+    return found
+
+
+def make_closable(site: Site) -> None:
+    """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default route is
+    gone or whose configuration is wrong by now."""
+    found = site.foundation()
+    if found is None:
+        make_ready(site)
+    else:
+        load_schema(site, found)
+        _finish_interrupted(site)
+
+
+def leave_bare(site: Site) -> None:
+    """A request that is refused changes nothing: a wall that it brought up on its way goes with it."""
+    from cellwall.engine.foundation import remove_foundation
+
+    if site.foundation() is not None and not site.journal.count():
+        with suppress(CellwallError, OSError):
+            remove_foundation(site)
+
+
+def load_schema(site: Site, found: Foundation | None) -> None:
+    """The sets that elements go to from now on are those of this foundation."""
+    if found is not None:
+        site.rules.schema = schema_of(found.usage)
+
+
+def _foundation(site: Site) -> Foundation:
+    found = site.foundation()
+    if found is None:
+        raise Conflict("the node is not up")
+    return found
+
+
+def _finish_interrupted(site: Site) -> None:
+    if site.journal.unfinished() or site.journal.get("pending") is not None:
+        from cellwall.engine.recover import recover
+
+        recover(site)
