@@ -20,7 +20,7 @@ from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 from engine.snapshots import node_snapshot, wall_state
-from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
+from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 
@@ -214,6 +214,36 @@ def test_a_relative_path_of_a_namespace_holds_from_everywhere(node: World, monke
     assert node.wall.attach(host.name, netns=host.netns.name).netns == str(host.netns)
     monkeypatch.chdir("/")
     assert node.wall.verify(host.name) == ()
+
+
+EVERY_FORM = (
+    "8630:80",
+    "8631:80/udp",
+    "93.184.216.10:8632:80",
+    "8633:80@203.0.113.0/24,2001:db8::/32",
+    "93.184.216.10:8634:80@203.0.113.0/24",
+    "[2606:2800:220:1::10]:8634:80@2001:db8::/32",
+    "9100-9110:9100",
+    "9120-9130:9130",
+    "9140-9150:9140@203.0.113.0/24,2001:db8::/32",
+    "93.184.216.10:9160-9170:9160/udp",
+    "93.184.216.10:9180-9190:9180@203.0.113.0/24",
+)
+
+
+def test_rules_are_replaced_under_every_form_of_exposure(fresh_node: World) -> None:
+    """Sets are loaded full before the rules that look into them, so nft reads their types back from the kernel."""
+    wall = fresh_node.wall
+    sandbox = fresh_node.attach("web", expose=EVERY_FORM)
+    upgraded = rewired(wall, program="another")
+    assert upgraded.up().changed
+    assert wall.status().drift == ()
+    for command in (["nft", "flush", "ruleset"], ["nft", "delete", "table", "inet", "cellwall"]):
+        fresh_node.lab.node.run(command)
+        assert wall.reconcile().repaired
+        assert wall.status().drift == ()
+    with sandbox.host.serve(tcp=[80]):
+        assert_connection(fresh_node.lab.lan, NODE4, 8632)
 
 
 @pytest.mark.slow

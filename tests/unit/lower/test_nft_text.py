@@ -156,7 +156,8 @@ def test_a_refresh_refills_what_is_the_nodes_and_leaves_what_is_endpoints() -> N
     text = render_refresh(Scene(WEB, settings=OPERATOR).ruleset)
     refilled = {line.split()[-1] for line in text.splitlines() if line.startswith(("flush set", "flush map"))}
     own = {f"{name}{version}" for name in ("floor", "noclients", "opened", "services") for version in (4, 6)}
-    ranges = {f"{name}{version}" for name in ("exposedrange", "exposedrangeto", "publishrange") for version in (4, 6)}
+    ranges = {f"{name}{version}" for name in ("exposedrange", "publishrange") for version in (4, 6)}
+    ranges |= {f"exposedrangeto{version}{protocol}" for version in (4, 6) for protocol in ("tcp", "udp")}
     assert refilled == own | ranges
     for name, element in (("opened4", "10.0.0.2 . udp . 53"), ("services4", "10.88.0.1 . udp . 53")):
         assert element in text.partition(f"add element inet cellwall {name} {{")[2].partition("}")[0]
@@ -182,7 +183,10 @@ def test_every_element_of_an_endpoint_has_a_set_and_no_two_endpoints_share_one(s
         ("8080:80@10.0.0.0/8", {"publish4", "exposedto4p8"}),
         ("8080:80@10.0.0.0/8,2a00::/16", {"publish4", "exposedto4p8", "publish6", "exposedto6p16"}),
         ("9000-9010:9000", {"publishrange4", "exposedrange4", "publishrange6", "exposedrange6"}),
-        ("9000-9010:9000@1.0.0.0/8", {"publishrange4", "exposedrangeto4"}),
+        ("9000-9010:9000@1.0.0.0/8", {"publishrange4", "exposedrangeto4tcp"}),
+        ("9000-9010:9000/udp@1.0.0.0/8", {"publishrange4", "exposedrangeto4udp"}),
+        ("1.2.3.4:8080:80@1.0.0.0/8", {"publishto4", "exposedatto4p8tcp"}),
+        ("[2a00::1]:53:53/udp@2a00::/16", {"publishto6", "exposedatto6p16udp"}),
         ("9000-9010:9001", {"publish4", "exposed4", "publish6", "exposed6"}),
     ],
 )
@@ -191,6 +195,14 @@ def test_a_binding_is_in_the_sets_of_its_form_and_family(binding: str, sets: set
     assert {name for _, name, _ in elements} == sets
     only4 = {name for _, name, _ in binding_elements(FOUR, parse_binding(binding))}
     assert only4 == {name for name in sets if "6" not in name.partition("p1")[0]}
+
+
+def test_no_key_has_more_parts_than_nft_reads_back() -> None:
+    """linux/netfilter/nf_tables.h NFTA_SET_KEY_TYPE: 32 bits, of which nft uses six a part."""
+    every = Usage(
+        ranges=True, range_sources=True, sources=tuple((v, 8, bound) for v in (4, 6) for bound in (True, False))
+    )
+    assert max(len(named.key) for named in schema_of(every).values()) == 5
 
 
 def test_a_range_is_one_element_and_a_shifted_one_as_many_as_it_has_ports() -> None:

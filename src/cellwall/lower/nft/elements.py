@@ -9,7 +9,7 @@ from typing import Literal
 
 from cellwall.compile.usage import ExposureForm, interval_range
 from cellwall.lower.nft.families import FAMILIES, Family
-from cellwall.lower.nft.sets import exposed_set
+from cellwall.lower.nft.sets import by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.names import TABLE
@@ -62,18 +62,20 @@ def _addresses(endpoint: Endpoint) -> Iterator[tuple[Family, Address]]:
 
 
 def _port_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
-    protocol = PROTOCOL_NUMBERS[binding.protocol]
+    name, protocol = binding.protocol, PROTOCOL_NUMBERS[binding.protocol]
     for offset in range(binding.last - binding.host_port + 1):
         host, port = binding.host_port + offset, binding.port + offset
         at = () if binding.bind is None else (int(binding.bind),)
         publish = "publishto" if at else "publish"
         yield "inet", publish + family.suffix, Element((*at, protocol, host), (own, port))
         if not sources:
-            name = exposed_set(ExposureForm("any", bound=bool(at)), family)
-            yield "inet", name, Element((own, protocol, port, host, *at))
+            held = exposed_set(ExposureForm("any", bound=bool(at)), family, name)
+            yield "inet", held, Element((own, protocol, port, host, *at))
         for source in dict.fromkeys(sources):
-            name = exposed_set(ExposureForm("source", family.version, source.prefixlen, bool(at)), family)
-            yield "inet", name, Element((own, protocol, port, host, *at, int(source.network_address)))
+            form = ExposureForm("source", family.version, source.prefixlen, bool(at))
+            key = (port, host, *at, int(source.network_address))
+            key = (own, *key) if by_protocol(form) else (own, protocol, *key)
+            yield "inet", exposed_set(form, family, name), Element(key)
 
 
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:
@@ -87,4 +89,5 @@ def _range_elements(family: Family, own: int, binding: PortBinding, sources: lis
         first, final = int(source.network_address), int(source.broadcast_address)
         # An interval of one value is read back as that value, and would look like another element.
         clients = first if first == final else Interval(first, final)
-        yield "inet", "exposedrangeto" + family.suffix, Element((own, protocol, ports, ports, bind, clients))
+        held = exposed_set(ExposureForm("source-range"), family, binding.protocol)
+        yield "inet", held, Element((own, ports, ports, bind, clients))

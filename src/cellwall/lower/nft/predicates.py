@@ -12,7 +12,7 @@ import msgspec
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.families import IPV4, IPV6, Family
-from cellwall.lower.nft.sets import exposed_set
+from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
 from cellwall.model.floor import GLOBAL6
 from cellwall.ruleset.types import (
@@ -295,14 +295,20 @@ def _translated(p: w.Translated, scene: w.Scene) -> tuple[Lowered, ...]:
 def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     # By where the flow came by and by where it was led: several bindings may lead to one container port, a host port
     # may be published anew for another, and none must lend another its clients or keep the flows of a withdrawn one.
-    key = fields(family.reply_source, "ct reply protocol", "ct reply proto-src", "ct original proto-dst")
+    key = fields("ct reply proto-src", "ct original proto-dst")
     if p.form.bound or p.form.kind in ("range", "source-range"):
         key = (*key, Field(family.original_destination))
     if p.form.kind == "source":
         key = (*key, Field(family.original_source, family.mask(p.form.prefixlen)))
     elif p.form.kind == "source-range":
         key = (*key, Field(family.original_source))
-    return ((Lookup(key, exposed_set(p.form, family)),),)
+    address, protocol = fields(family.reply_source, "ct reply protocol")
+    if not by_protocol(p.form):
+        return ((Lookup((address, protocol, *key), exposed_set(p.form, family, "tcp")),),)
+    return tuple(
+        (match("ct reply protocol", PROTOCOL_NUMBERS[name]), Lookup((address, *key), exposed_set(p.form, family, name)))
+        for name in PROTOCOLS
+    )
 
 
 def _families_of_exposure(p: w.Exposed) -> frozenset[int]:

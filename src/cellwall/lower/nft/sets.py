@@ -14,17 +14,22 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |
 | `exposed4` … | address, protocol, port, host port | binding open to anyone |
 | `exposedto4p24` … | address, protocol, port, host port, client network | binding and client network of that length |
-| `exposedat4` `exposedatto4p24` … | the same, and the bind address | the same with a bind address |
+| `exposedat4` … | address, protocol, port, host port, bind address | binding to one address, open to anyone |
+| `exposedatto4p24tcp` … | address, port, host port, bind address, client network | the same, and client network |
 | `exposedrange4` … | address, protocol, port range, host port range, bind range | range open to anyone |
-| `exposedrangeto4` … | the same, and client range | range and client network |
+| `exposedrangeto4tcp` … | address, port range, host port range, bind range, client range | range and client network |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 | `clients4` `clients6` | dynamic: bounds | endpoint with published ports |
+
+A key has five parts at most: the kernel keeps a set's type for nft in 32 bits, six for each part, so of six parts nft
+reads another type back, and refuses elements for a set that stands already.
 """
 
 from cellwall.compile.usage import ExposureForm, Usage
 from cellwall.lower.nft.families import FAMILIES, Family
+from cellwall.model.addresses import Protocol
 from cellwall.names import TABLE
 from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
@@ -59,12 +64,20 @@ def inet_definitions(forms: tuple[ExposureForm, ...]) -> tuple[NamedSet, ...]:
     return tuple(sets)
 
 
-def exposed_set(form: ExposureForm, family: Family) -> str:
+PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
+
+
+def by_protocol(form: ExposureForm) -> bool:
+    """The form has a set for each protocol, because a key with the protocol in it would have six parts."""
+    return form.kind == "source-range" or (form.kind == "source" and form.bound)
+
+
+def exposed_set(form: ExposureForm, family: Family, protocol: Protocol) -> str:
     """The name of the set that decides a form of exposure."""
     names = {"any": "", "range": "range", "source": "to", "source-range": "rangeto"}
     at = "at" if form.bound else ""
     length = f"p{form.prefixlen}" if form.kind == "source" else ""
-    return "exposed" + at + names[form.kind] + family.suffix + length
+    return "exposed" + at + names[form.kind] + family.suffix + length + (protocol if by_protocol(form) else "")
 
 
 def _family_sets(family: Family) -> list[NamedSet]:
@@ -92,7 +105,10 @@ def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
     ranged = form.kind in ("range", "source-range")
     at = (address,) if form.bound or ranged else ()
     client = (address,) if form.kind in ("source", "source-range") else ()
-    sets = [NamedSet(exposed_set(form, family), (*service, "inet_service", *at, *client), interval=ranged)]
+    key: tuple[KeyType, ...] = ("inet_service", "inet_service", *at, *client)
+    key = (address, *key) if by_protocol(form) else (address, "inet_proto", *key)
+    names = dict.fromkeys(exposed_set(form, family, protocol) for protocol in PROTOCOLS)
+    sets = [NamedSet(name, key, interval=ranged) for name in names]
     if form.kind == "range":
         sets.append(NamedSet("publishrange" + family.suffix, service, (address,), interval=True))
     return sets
