@@ -1,10 +1,11 @@
-"""Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure; a release is O(1), and so is a lease
-but for the taken addresses that the cursor passes over, each once a round.
+"""Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure; a lease is O(1) but for the taken
+addresses that the cursor passes over, each once a round.
 
 The IPv6 address follows from the IPv4 one, so there is one pool, and both addresses of the gateway take a number out
-of it. A released address drains: it is handed out again only after `drained`, when its link is gone and its flows are
-purged. (A quarantine by clock exhausts a /20 under churn.) Addresses are taken in order, round and round from the
-cursor on, so each rests as long as it can, whichever process hands it out.
+of it. Who has what is the journal's to know, so a release is a row of it that moves: from the endpoints to those that
+drain, and from there away when the link is gone and the flows are purged. (A quarantine by clock exhausts a /20 under
+churn.) Addresses are taken in order, round and round from the cursor on, so each rests as long as it can, whichever
+process hands it out.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from cellwall.model.network import Network
 
 
 class Pool:
-    """The addresses of one network. `leased`, `draining` (addresses, or their numbers) and `cursor` restore an earlier
-    state."""
+    """The addresses of one network, of which `leased` and `draining` (addresses, or their numbers) are taken; `cursor`
+    is where an earlier pool of it stood."""
 
     def __init__(
         self,
@@ -82,17 +83,6 @@ class Pool:
         if offset in self._draining:
             raise Conflict(f"{field}: {address}: was just released and is draining")
         return self._take(offset)
-
-    def release(self, address: IPv4Address) -> None:
-        """The address leaves its endpoint and drains. Tolerates an address that is not leased."""
-        offset = int(address) - self._first
-        if offset in self._leased:
-            self._leased.remove(offset)
-            self._draining.add(offset)
-
-    def drained(self, address: IPv4Address) -> None:
-        """Nothing in the kernel knows the address any more: it is free."""
-        self._draining.discard(int(address) - self._first)
 
     def _free(self, offset: int) -> bool:
         return offset not in self._gateways and offset not in self._leased and offset not in self._draining

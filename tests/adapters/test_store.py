@@ -95,6 +95,26 @@ def test_a_host_port_has_one_holder(store: Store, asked: str, taken: bool) -> No
     store.close()
 
 
+def test_releasing_an_address_costs_the_same_whatever_else_is_leased(store: Store) -> None:
+    """Counted in the steps of SQLite's machine and not in time."""
+    cost = []
+    for first, last in ((2, 3), (3, 2003)):
+        with store.transaction():
+            store.write_endpoints([_endpoint(f"c{n}", n, bindings=()) for n in range(first, last)], "attached")
+        steps: list[None] = []
+        store._db._db.set_progress_handler(lambda steps=steps: steps.append(None), 1)
+        gone = _endpoint(f"c{first}", first)
+        with store.transaction():
+            store.delete_endpoints([gone.key])
+            store.add_draining([gone])
+        with store.transaction():
+            store.delete_draining([gone.address4])
+        store._db._db.set_progress_handler(None, 1)
+        cost.append(len(steps))
+    assert cost[0] == cost[1] > 0
+    store.close()
+
+
 def test_policy_version_numbers_never_repeat(tmp_path: Path) -> None:
     seen: list[int] = []
     for _ in range(3):
