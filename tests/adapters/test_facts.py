@@ -153,3 +153,46 @@ def test_the_stub_resolver_is_looked_through(tmp_path: Path) -> None:
     assert read_resolvers(str(stub), str(tmp_path / "absent")) == ()
     upstream.write_text("nameserver 1.1.1.1\n")
     assert read_resolvers(str(upstream), str(stub)) == (ip_address("1.1.1.1"),)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("commands", "prefix", "announced"),
+    [
+        (["ip -6 route add 2a0a:1::/64 dev eth0"], "2a0a:1::/64", False),
+        (["ip -6 route add 2a0a:1::/64 dev eth0 proto static"], "2a0a:1::/64", False),
+        (["ip -6 route add 2a0a:1::/64 dev eth0 proto ra"], "2a0a:1::/64", True),
+        (["ip -6 route add 2a0a:1::/64 dev eth0 proto kernel"], "2a0a:1::/64", True),
+        (["ip -6 route add 2a0a:1::/64 dev eth0 proto kernel expires 600"], "2a0a:1::/64", True),
+        (["ip -6 address add 2a0a:1::5/64 dev eth0 nodad"], "2a0a:1::/64", False),
+        (["ip -6 address add 2a0a:1::5 peer 2a0a:2::1/64 dev eth0 nodad"], "2a0a:2::1/128", False),
+        (["ip -6 address add 2a0a:1::5/64 dev eth0 nodad valid_lft 600 preferred_lft 600"], "2a0a:1::/64", True),
+    ],
+)
+def test_a_network_that_a_router_announced_is_told_from_one_that_the_operator_made(
+    observer: NodeObserver, node: Namespace, commands: list[str], prefix: str, announced: bool
+) -> None:
+    for command in commands:
+        node.run(command)
+    assert OnLinkRoute("eth0", prefix, announced) in observer.observe().on_link
+
+
+@pytest.mark.root
+def test_many_announced_networks_are_few_facts_that_more_of_them_do_not_change(
+    observer: NodeObserver, node: Namespace, tmp_path: Path
+) -> None:
+    def learn(first: int, last: int) -> None:
+        batch = tmp_path / "routes"
+        batch.write_text("".join(f"route add 2a0a:{n:x}::/64 dev eth0 proto ra\n" for n in range(first, last)))
+        node.run(f"ip -6 -batch {batch}")
+
+    learn(0, 5)
+    assert len([row for row in observer.observe().on_link if row.announced]) == 5
+    assert observer.observe().crowded == ()
+    learn(5, 500)
+    facts, digest = observer.observe(), observer.fingerprint()
+    assert [row for row in facts.on_link if row.announced] == [OnLinkRoute("eth0", "2a0a::/16", announced=True)]
+    assert facts.crowded == ("eth0",)
+    assert OnLinkRoute("eth0", "2606:2800:220:1::/64") in facts.on_link
+    learn(500, 600)
+    assert (observer.observe(), observer.fingerprint()) == (facts, digest)

@@ -52,6 +52,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"routes": route(("eth1", "192.168.1.0/24"))}, ("error", "network.subnet4")),
         ({"routes": route(("eth1", "192.168.0.0/16"))}, ("error", "network.subnet4")),
         ({"routes": route(("eth1", "fd00::/16"))}, ("error", "network.subnet6")),
+        ({"routes": route(("eth1", "fd00::/16"), learned=True)}, ("warning", "network.subnet6")),
         ({"sysctls": {"net.ipv4.ip_local_port_range": "1024 60999"}}, ("error", "node.nat_ports")),
         ({"listeners": (Listener("tcp", "0.0.0.0", 10250),)}, ("error", "node.nat_ports")),
         ({"listeners": (Listener("udp", "::", 29999),)}, ("error", "node.nat_ports")),

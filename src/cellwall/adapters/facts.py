@@ -22,12 +22,13 @@ from cellwall.adapters.nfnetlink import (
     open_netfilter_socket,
 )
 from cellwall.adapters.resolvers import RESOLV_CONF, UPSTREAM_CONF, read_resolvers
-from cellwall.adapters.routes import default_interface, on_link, read_routes
+from cellwall.adapters.routes import OnLink, default_interface, on_link, read_routes
 from cellwall.adapters.rtnetlink import (
     get_addresses,
     get_link,
     get_routes,
     open_route_socket,
+    permanent_networks,
     read_address,
     read_link,
 )
@@ -63,15 +64,13 @@ class NodeObserver:
     def observe(self) -> NodeFacts:
         """See `Node.observe`."""
         name = _namer()
-        routes = {family: list(read_routes(self._routes(family), family)) for family in _FAMILIES}
-        default4, default6 = (name(default_interface(routes[family])) for family in _FAMILIES)
-        prefixes = [row for of_family in routes.values() for row in on_link(of_family)]
+        addresses, defaults, networks, crowded = self._neighbourhood()
+        default4, default6 = map(name, defaults)
         read = self._sysctls.read
         return NodeFacts(
-            addresses=tuple(
-                sorted(InterfaceAddress(name(index), f"{ip}/{length}") for index, ip, length in self._addresses())
-            ),
-            on_link=tuple(sorted({OnLinkRoute(name(index), str(route.prefix)) for index, route in prefixes})),
+            addresses=tuple(sorted(InterfaceAddress(name(index), f"{ip}/{length}") for index, ip, length in addresses)),
+            on_link=tuple(sorted({OnLinkRoute(name(row.index), str(row.prefix), row.announced) for row in networks})),
+            crowded=tuple(sorted(map(name, crowded))),
             default4=default4,
             default6=default6,
             uplink_mtu=self._mtu(default4 or default6),
@@ -83,11 +82,11 @@ class NodeObserver:
 
     def fingerprint(self) -> str:
         """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
-        routes = [list(read_routes(self._routes(family), family)) for family in _FAMILIES]
-        rows = [(index, prefixlen, address.packed) for index, address, prefixlen in self._addresses()]
-        for of_family in routes:
-            rows += [(index, route.prefixlen, route.destination) for index, route in on_link(of_family)]
-            rows.append((default_interface(of_family), -1, b""))
+        addresses, defaults, networks, crowded = self._neighbourhood()
+        rows = [(index, prefixlen, address.packed) for index, address, prefixlen in addresses]
+        rows += [(row.index, row.prefixlen, row.destination + b"%d" % row.announced) for row in networks]
+        rows += [(index, -1, b"") for index in defaults]
+        rows += [(index, -2, b"") for index in crowded]
         name = _namer()
         summary = blake2s(digest_size=16)
         for index, prefixlen, raw in sorted(rows):  # a dump's order is history
@@ -101,10 +100,16 @@ class NodeObserver:
 
         return read_listeners(protocol, port)
 
-    def _addresses(self) -> list[tuple[int, Address, int]]:
-        """Without IPv6's link-local ones: they come and go with every link of anyone's, and the floor has them all."""
+    def _neighbourhood(self) -> tuple[list[tuple[int, Address, int]], list[int], list[OnLink], tuple[int, ...]]:
+        """The addresses, the interfaces of the default routes of both families, the on-link networks, and the
+        interfaces with more announced ones than are told. Without IPv6's link-local addresses: they come and go with
+        every link of anyone's, and the floor has them all."""
         replies = self._route.dump(get_addresses(), "read the node's addresses")
-        return [row for row in map(read_address, replies) if row[1].version == 4 or not row[1].is_link_local]
+        addresses = [row for row in map(read_address, replies) if row[1].version == 4 or not row[1].is_link_local]
+        permanent = {network for reply in replies for network in permanent_networks(reply)}
+        routes = [list(read_routes(self._routes(family), family)) for family in _FAMILIES]
+        networks, crowded = on_link((route for of_family in routes for route in of_family), permanent)
+        return addresses, [default_interface(of_family) for of_family in routes], networks, crowded
 
     def _routes(self, family: int) -> list[Reply]:
         return self._route.dump(get_routes(family), "read the node's routes")

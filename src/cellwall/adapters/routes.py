@@ -1,12 +1,12 @@
 """What an rtnetlink route dump says, as far as a node's facts need it.
 
 Owns: the reading of one route into its next hops, single, multipath or from a next-hop object (the kernel spells
-those out as well, net.ipv4.nexthop_compat_mode), and which default route is the one.
+those out as well, net.ipv4.nexthop_compat_mode), which default route is the one, and which networks a router announced.
 """
 
 import struct
-from _socket import AF_INET
-from collections.abc import Iterable, Iterator
+from _socket import AF_INET, AF_INET6
+from collections.abc import Container, Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
@@ -14,9 +14,11 @@ import msgspec
 from cellwall.adapters.netlink import Reply, attributes, u32_of
 from cellwall.adapters.rtnetlink import ROUTE_HEADER_SIZE, RT_TABLE_MAIN, RTN_UNICAST, route_header
 from cellwall.model.addresses import Prefix
+from cellwall.model.announced import Network, cover
 
 _DST, _OIF, _GATEWAY, _PRIORITY, _MULTIPATH, _TABLE, _VIA = 1, 4, 5, 6, 9, 15, 18
 _DEAD = 0x1  # RTNH_F_DEAD
+_BY_REDIRECT, _BY_KERNEL, _BY_ROUTER = 1, 2, 9  # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA
 _NEXTHOP = struct.Struct("=HBBi")
 
 
@@ -35,6 +37,17 @@ class Route(msgspec.Struct, frozen=True):
     prefixlen: int
     metric: int
     hops: tuple[Hop, ...]
+    protocol: int = 0
+
+
+class OnLink(msgspec.Struct, frozen=True, order=True):
+    """A network that an interface leads to without a gateway. `announced`: by a router, not made by the operator."""
+
+    index: int
+    family: int
+    destination: bytes
+    prefixlen: int
+    announced: bool = False
 
     @property
     def prefix(self) -> Prefix:
@@ -47,13 +60,13 @@ def read_routes(replies: Iterable[Reply], family: int) -> Iterator[Route]:
     """The unicast routes of the main table that are alive."""
     for reply in replies:
         # A kernel that does not filter the dump gives every table; one without the family gives the other's.
-        of_family, length, _, _, table, _, _, kind, flags = route_header(reply.body)
+        of_family, length, _, _, table, protocol, _, kind, flags = route_header(reply.body)
         found = attributes(reply.body, ROUTE_HEADER_SIZE)
         table = u32_of(found[_TABLE]) if _TABLE in found else table
         if of_family != family or table != RT_TABLE_MAIN or kind != RTN_UNICAST or flags & _DEAD:
             continue
         metric = u32_of(found[_PRIORITY]) if _PRIORITY in found else 0
-        yield Route(family, found.get(_DST, b""), length, metric, tuple(_hops(found)))
+        yield Route(family, found.get(_DST, b""), length, metric, tuple(_hops(found)), protocol)
 
 
 def default_interface(routes: Iterable[Route]) -> int:
@@ -62,12 +75,44 @@ def default_interface(routes: Iterable[Route]) -> int:
     return min(defaults, key=lambda route: route.metric).hops[0].index if defaults else 0
 
 
-def on_link(routes: Iterable[Route]) -> Iterator[tuple[int, Route]]:
-    """(interface index, route) of what the node reaches without a gateway; default routes are no prefix of its own,
-    link-local and multicast destinations are the same on every node."""
+def on_link(
+    routes: Iterable[Route], permanent: Container[tuple[int, bytes, int]] = ()
+) -> tuple[list[OnLink], tuple[int, ...]]:
+    """What the node reaches without a gateway, in order, and the interfaces to which routers announce so many networks
+    that only what they lie in is told; default routes are no prefix of its own, link-local and multicast destinations
+    are the same on every node.
+
+    `permanent`: the networks of addresses without a lifetime (`rtnetlink.permanent_networks`).
+    """
+    made: list[OnLink] = []
+    announced: dict[int, set[Network]] = {}
     for route in routes:
-        if route.prefixlen and not _everywhere(route.destination, route.family):
-            yield from ((hop.index, route) for hop in route.hops if not hop.gateway)
+        if not route.prefixlen or _everywhere(route.destination, route.family):
+            continue
+        for hop in route.hops:
+            if hop.gateway:
+                continue
+            if _announced(route, hop.index, permanent):
+                announced.setdefault(hop.index, set()).add((route.destination, route.prefixlen))
+            else:
+                made.append(OnLink(hop.index, route.family, route.destination, route.prefixlen))
+    crowded = []
+    for index, networks in announced.items():
+        blocks, coarser = cover(networks)
+        made += [OnLink(index, AF_INET6, *block, announced=True) for block in blocks]
+        if coarser:
+            crowded.append(index)
+    return sorted(made), tuple(crowded)
+
+
+def _announced(route: Route, index: int, permanent: Container[tuple[int, bytes, int]]) -> bool:
+    """The kernel says of an announced prefix that it made the route itself, as it does of an address's; but no lasting
+    address has that prefix then."""
+    if route.family != AF_INET6:
+        return False
+    if route.protocol == _BY_KERNEL:
+        return (index, route.destination, route.prefixlen) not in permanent
+    return route.protocol in (_BY_REDIRECT, _BY_ROUTER)
 
 
 def _everywhere(destination: bytes, family: int) -> bool:

@@ -8,7 +8,7 @@ import errno
 import struct
 import sys
 from _socket import AF_INET, AF_INET6
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
 import msgspec
@@ -42,6 +42,7 @@ IFLA_LINK, IFLA_OPERSTATE, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 5, 16, 37, 4
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+_IFA_F_PERMANENT = 0x80
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_STICKY = 0x04, 0x40
 _NTF_SELF = 0x02
@@ -257,6 +258,18 @@ def read_address(reply: Reply) -> tuple[int, Address, int]:
     # On point-to-point links IFA_ADDRESS is the other side's.
     raw = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS, b""))
     return index, (IPv4Address(raw) if family == AF_INET else IPv6Address(raw)), prefixlen
+
+
+def permanent_networks(reply: Reply) -> list[tuple[int, bytes, int]]:
+    """(interface index, first address, prefix length) of what the kernel routes for an IPv6 address without a lifetime
+    although nobody announced it: its network and itself, or the other side's."""
+    family, prefixlen, flags, _, index = _IFADDR.unpack_from(reply.body)
+    if family != AF_INET6 or not flags & _IFA_F_PERMANENT:
+        return []
+    found = attributes(reply.body, _IFADDR.size)
+    raws = [found[kind] for kind in (_IFA_ADDRESS, _IFA_LOCAL) if kind in found]
+    networks = [IPv6Network((raw, length), False) for raw in raws for length in (prefixlen, 128)]
+    return [(index, network.network_address.packed, network.prefixlen) for network in networks]
 
 
 def get_addresses(index: int = 0) -> Message:

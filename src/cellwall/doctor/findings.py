@@ -124,7 +124,15 @@ def _subnets(host: Observation, settings: Settings) -> Iterator[Finding]:
             ours = route.interface == network.bridge or prefix.prefixlen == 0
             if ours or prefix.version != subnet.version:
                 continue
-            if prefix.overlaps(subnet):
+            if prefix.overlaps(subnet) and route.learned:
+                yield Finding(
+                    "warning",
+                    key,
+                    f"{subnet} overlaps {prefix}, which a router announced on {route.interface}",
+                    "the node itself may look for sandboxes on that interface",
+                    f"choose another {key}, or find out who announces it",
+                )
+            elif prefix.overlaps(subnet):
                 yield Finding(
                     "error",
                     key,

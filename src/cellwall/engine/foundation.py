@@ -15,7 +15,7 @@ from cellwall.compile.resolvers import choose_resolvers
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.desired import desired_ruleset, digests
-from cellwall.engine.refusals import judge_node
+from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
 from cellwall.engine.site import Foundation, Site
@@ -77,6 +77,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         sets=sets,
         shape=site.rules.shape(),
         bridge_netfilter=bridged,
+        overlaps=overlaps(site, again),
     )
     dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
     with site.journal.transaction():
@@ -85,7 +86,10 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     warnings = _warnings(site, again, found, origin)
     for warning in warnings:  # here, because an attach that lays the foundation has nobody else to tell
         _log.warning("%s", warning)
-    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, warnings)
+    for overlap in found.overlaps:
+        if before is None or overlap not in before.overlaps:  # once: what LAN neighbours do may come and go
+            _log.warning("%s", overlap)
+    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, (*warnings, *found.overlaps))
 
 
 def enable_bridge_netfilter(site: Site) -> bool:

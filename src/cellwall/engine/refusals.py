@@ -1,17 +1,24 @@
-"""What is refused about a node or its configuration before anything of it changes."""
+"""What is refused about a node or its configuration before anything of it changes.
 
+Networks of the node that overlap ours are refused where the operator chooses: on a node that is not up, or when the
+network changes. Later they are a warning, for whoever closes a port must not depend on routes that others make; and a
+network that a router announced, which is to say anybody on the LAN, is never more than that.
+"""
+
+from collections.abc import Iterator
 from ipaddress import ip_network
 
 from cellwall.compile.assemble import uplink_of
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec, Unsupported
-from cellwall.model.facts import NodeFacts
+from cellwall.model.facts import NodeFacts, OnLinkRoute
 
 
 def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     """The uplink of a node that can be walled as configured; InvalidSpec, Conflict or Unsupported for another."""
     uplink = _uplink(site, facts, before)
-    _refuse_overlaps(site, facts, before)
+    if before is None or before.network != site.network_digest():
+        _refuse_overlaps(site, facts, before)
     site.links.find_bridge(site.settings.network.bridge)  # refuses one that is not ours
     if before is not None and before.network != site.network_digest() and site.journal.count():
         raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
@@ -31,12 +38,26 @@ def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     return uplink
 
 
+def overlaps(site: Site, facts: NodeFacts) -> tuple[str, ...]:
+    """Networks of the node that overlap ours, and interfaces to which too many are announced, a line each."""
+    lines = [line for _, line in _overlaps(site, facts, {site.settings.network.bridge})]
+    for interface in facts.crowded:
+        blocks = [row.prefix for row in facts.on_link if row.interface == interface and row.announced]
+        lines.append(f"{interface}: routers announce so many networks that {', '.join(blocks)} is denied as a whole")
+    return tuple(lines)
+
+
 def _refuse_overlaps(site: Site, facts: NodeFacts, before: Foundation | None) -> None:
     network = site.settings.network
-    ours = {network.bridge, before.bridge if before else network.bridge}
+    for route, line in _overlaps(site, facts, {network.bridge, before.bridge if before else network.bridge}):
+        if not route.announced:
+            raise Conflict(line)
+
+
+def _overlaps(site: Site, facts: NodeFacts, ours: set[str]) -> Iterator[tuple[OnLinkRoute, str]]:
+    network = site.settings.network
     for route in facts.on_link:
         other = ip_network(route.prefix, strict=False)
         own = network.subnet4 if other.version == 4 else network.subnet6
         if route.interface not in ours and other.prefixlen and own.overlaps(other):
-            field = f"network.subnet{other.version}"
-            raise Conflict(f"{field}: {own}: overlaps {other} on interface {route.interface}")
+            yield route, f"network.subnet{other.version}: {own}: overlaps {other} on interface {route.interface}"

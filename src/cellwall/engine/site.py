@@ -17,7 +17,7 @@ class Foundation(msgspec.Struct, frozen=True):
 
     `fingerprint` of the node's addresses and routes and `settings` (digest of the configuration) tell when it no
     longer holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
-    and set definitions, `shape` of the live ones.
+    and set definitions, `shape` of the live ones. `overlaps`: networks that appeared beside ours, a line each.
     """
 
     fingerprint: str
@@ -34,6 +34,7 @@ class Foundation(msgspec.Struct, frozen=True):
     sets: str
     shape: str
     bridge_netfilter: bool
+    overlaps: tuple[str, ...] = ()
 
 
 class Site(msgspec.Struct, frozen=True):

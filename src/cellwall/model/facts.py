@@ -16,10 +16,11 @@ class InterfaceAddress(msgspec.Struct, frozen=True, order=True):
 
 
 class OnLinkRoute(msgspec.Struct, frozen=True, order=True):
-    """A prefix that the node reaches without a gateway."""
+    """A prefix that the node reaches without a gateway. `announced`: by a router, and not made by the operator."""
 
     interface: str
     prefix: str
+    announced: bool = False
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -33,10 +34,12 @@ class Features(msgspec.Struct, frozen=True):
 class NodeFacts(msgspec.Struct, frozen=True):
     """`default4` and `default6` are the interfaces of the default routes ("" where there is none).
     `forwarding4`/`forwarding6`: whether the node was a router before cellwall touched it.
-    `resolvers` are the name servers of the node's resolv.conf."""
+    `resolvers` are the name servers of the node's resolv.conf. `crowded` are the interfaces to which routers announce
+    more networks than are told apart (`cellwall.model.announced`)."""
 
     addresses: tuple[InterfaceAddress, ...] = ()
     on_link: tuple[OnLinkRoute, ...] = ()
+    crowded: tuple[str, ...] = ()
     default4: str = ""
     default6: str = ""
     uplink_mtu: int = 1500
