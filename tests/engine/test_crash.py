@@ -248,13 +248,21 @@ def test_reconcile_killed_at_every_step_is_finished_by_the_next(node: World) -> 
 
 
 def damage(world: World, hosts: list[Host]) -> None:
-    """Something of everything that reconcile repairs: a set, a port, an abandoned sandbox, links that wait."""
+    """Something of everything that reconcile repairs: a set, a port, the bridge, a setting, an abandoned sandbox, links
+    that wait."""
     vanishing = world.wall.attach("vanishing")
     for host in hosts:
         world.wall.attach(host.name, netns=host.netns)
         world.wall.detach(host.name)
     world.lab.node.run(["ip", "link", "delete", vanishing.host_link])
-    world.lab.node.run(["ip", "link", "set", bystander_of(world).endpoint.host_link, "nomaster"])
+    port = bystander_of(world).endpoint
+    for command in (
+        f"ip link set {port.host_link} nomaster",
+        f"ip neigh del {port.address4} dev b9_br0",
+        "ip address del 192.168.0.1/20 dev b9_br0",
+        "sysctl -qw net.ipv4.conf.b9_br0.rp_filter=0",
+    ):
+        world.lab.node.run(command.split())
     world.lab.node.run(["nft", "flush", "set", "inet", "cellwall", "live"])
 
 
