@@ -115,16 +115,16 @@ def ruleset(world: World) -> str:
 
 
 def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -> None:
-    """Delete every live rule of the IP hooks with that comment, and with that text in nft's JSON of it, as a control:
+    """Delete every live rule of ours with that comment, and with that text in nft's JSON of it, as a control:
     what it stopped gets through then. The wall's next operation that looks at the rules puts it back."""
     node = world.lab.node
-    listed = json.loads(node.run(["nft", "-ja", "list", "table", "inet", TABLE]).text)["nftables"]
-    rules = [entry["rule"] for entry in listed if "rule" in entry]
+    listed = json.loads(node.run(["nft", "-ja", "list", "ruleset"]).text)["nftables"]
+    rules = [entry["rule"] for entry in listed if "rule" in entry and entry["rule"]["table"] == TABLE]
     known = [rule for rule in rules if rule.get("comment") == comment and chain in ("", rule["chain"])]
     found = [rule for rule in known if having in json.dumps(rule)]
     assert found, f"no rule says {comment!r}"
     for rule in found:
-        node.run(["nft", "delete", "rule", "inet", TABLE, rule["chain"], "handle", str(rule["handle"])])
+        node.run(["nft", "delete", "rule", rule["family"], TABLE, rule["chain"], "handle", str(rule["handle"])])
 
 
 def public(family: int) -> str:
