@@ -21,10 +21,10 @@ LAYER_WORDS: dict[Layer, tuple[str, str]] = {
     ),
     "PORT": (
         "flags of the bridge port: isolated, locked, no learning, no flooding, guard, root block",
-        "adapters/links.py",
+        "adapters/bridge_ports.py",
     ),
-    "FDB": ("static forwarding entries", "adapters/links.py"),
-    "NB": ("permanent neighbour entries", "adapters/links.py"),
+    "FDB": ("static forwarding entries", "adapters/bridge_ports.py"),
+    "NB": ("permanent neighbour entries", "adapters/bridge_ports.py"),
     "SYS": ("kernel settings of the bridge", "engine/kernel_settings.py"),
     "CTL": ("the program: what it refuses and in which order it works", "engine/, model/"),
 }
