@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from cellwall.lab import Host
-from cellwall.model.settings import Settings
+from cellwall.model.settings import Settings, parse_openings
 from world import Sandbox, Stream, World, open_world, public
 
 pytestmark = pytest.mark.root
@@ -36,16 +36,30 @@ def remembered(world: World, sandbox: Sandbox, family: int) -> list[tuple[str, i
     return [(state, int(left)) for left, state in found]
 
 
+GATEWAY = {4: "192.168.0.1", 6: "fd00:abcd::1"}
+SETTINGS = Settings(
+    connections=LIMIT,
+    services=tuple(
+        opening for gateway in GATEWAY.values() for opening in parse_openings(f"web {gateway} tcp/80", "node.services")
+    ),
+)
+
+
 @pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
-def test_flows_that_a_sandbox_closes_are_soon_forgotten(family: int) -> None:
+@pytest.mark.parametrize("to", ["the Internet", "a service of the node"])
+def test_flows_that_a_sandbox_closes_are_soon_forgotten(to: str, family: int) -> None:
     """The limit is one of flows that are open (nf_conncount passes over TIME_WAIT and CLOSE). What is closed must not
     pile up beside it: for two minutes of TIME_WAIT, one sandbox fills the table that all share."""
-    with open_world(settings=Settings(connections=LIMIT)) as world:
-        world.lab.internet.serve(tcp=[80])
+    with open_world(settings=SETTINGS) as world:
+        target, server = {
+            "the Internet": (public(family), world.lab.internet),
+            "a service of the node": (GATEWAY[family], world.lab.node),
+        }[to]
+        server.serve(tcp=[80])
         tenant = world.attach("tenant")
         for number in range(4 * LIMIT):
-            open_and_close(tenant.host, public(family), reset=number % 2 == 1)
-        with Stream(tenant.host, public(family), 80) as kept:
+            open_and_close(tenant.host, target, reset=number % 2 == 1)
+        with Stream(tenant.host, target, 80) as kept:
             assert kept.ask(world.token())
             flows = remembered(world, tenant, family)
         assert "ESTABLISHED" in {state for state, _ in flows}

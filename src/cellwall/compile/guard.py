@@ -13,6 +13,7 @@ from cellwall.compile.wall import (
     ExtensionHeader,
     Flow,
     FlowDirection,
+    ForgetSoon,
     FromSubnet,
     GatewayPing,
     Layer,
@@ -97,6 +98,7 @@ def _guard(layer: Layer, connections: int) -> tuple[Clause, ...]:
         Clause((GatewayPing(), OverRate("ping", 10, 10)), Drop(), "echo flood", layer),
         Clause((GatewayPing(),), Accept()),
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", layer),
+        Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon()),
         Clause(
             (NodeService(), Flow(("new",)), OverConnections(connections, "source")),
             Continue("deny"),
