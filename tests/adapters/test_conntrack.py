@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
 from cellwall.adapters import process
 from cellwall.adapters.nftables import NftRules
+from cellwall.engine.contracts import PortFlows
 from cellwall.errors import InvalidSpec
 
 from .conftest import Namespace
@@ -62,3 +64,27 @@ def test_a_mark_that_cannot_be_ours_is_refused(rules: NftRules, node: Namespace,
     with pytest.raises(InvalidSpec):
         rules.purge_flows([1001, generation])
     assert len(_marks(node)) == 8
+
+
+LOOPBACKS = frozenset({ip_address("127.0.0.1"), ip_address("::1")})
+
+
+@pytest.mark.parametrize(
+    ("ended", "left"),
+    [
+        ([PortFlows("udp", 1001, 1001, LOOPBACKS)], [0, 0, 1002, 1002, 1003, 1003]),
+        ([PortFlows("udp", 1001, 1002, LOOPBACKS)], [0, 0, 1003, 1003]),
+        ([PortFlows("udp", 1, 65535, LOOPBACKS)], []),
+        ([PortFlows("udp", port, port, LOOPBACKS) for port in (53, 1003)], [1001, 1001, 1002, 1002]),
+        ([PortFlows("udp", 1001, 1003, frozenset({ip_address("::1")}))], [0, 0, 1001, 1002, 1003]),
+        ([PortFlows("udp", 1001, 1003, LOOPBACKS, frozenset({ip_address("127.0.0.1")}))], [0, 0, 1001, 1002, 1003]),
+        ([PortFlows("tcp", 1, 65535, LOOPBACKS)], [0, 0, *sorted((*PORTS, *PORTS))]),
+        ([PortFlows("udp", 1, 65535, frozenset({ip_address("192.0.2.1")}))], [0, 0, *sorted((*PORTS, *PORTS))]),
+        ([], [0, 0, *sorted((*PORTS, *PORTS))]),
+    ],
+)
+def test_flows_to_ports_end_and_no_others(
+    rules: NftRules, node: Namespace, ended: list[PortFlows], left: list[int]
+) -> None:
+    rules.end_flows(ended)
+    assert _marks(node) == left

@@ -93,6 +93,11 @@ class NodeObserver:
             summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
         return summary.hexdigest()
 
+    def addresses(self) -> frozenset[Address]:
+        """See `Node.addresses`."""
+        addresses = [address for _, address, _ in map(read_address, self._dumped())]
+        return frozenset(address for address in addresses if not _link_local(address) and not address.is_loopback)
+
     def listeners(self, protocol: Protocol, port: int = 0) -> tuple[Listener, ...]:
         """See `Node.listeners`."""
         # here and not above: most attaches publish nothing
@@ -104,12 +109,15 @@ class NodeObserver:
         """The addresses, the interfaces of the default routes of both families, the on-link networks, and the
         interfaces with more announced ones than are told. Without IPv6's link-local addresses: they come and go with
         every link of anyone's, and the floor has them all."""
-        replies = self._route.dump(get_addresses(), "read the node's addresses")
-        addresses = [row for row in map(read_address, replies) if row[1].version == 4 or not row[1].is_link_local]
+        replies = self._dumped()
+        addresses = [row for row in map(read_address, replies) if not _link_local(row[1])]
         permanent = {network for reply in replies for network in permanent_networks(reply)}
         routes = [list(read_routes(self._routes(family), family)) for family in _FAMILIES]
         networks, crowded = on_link((route for of_family in routes for route in of_family), permanent)
         return addresses, [default_interface(of_family) for of_family in routes], networks, crowded
+
+    def _dumped(self) -> list[Reply]:
+        return self._route.dump(get_addresses(), "read the node's addresses")
 
     def _routes(self, family: int) -> list[Reply]:
         return self._route.dump(get_routes(family), "read the node's routes")
@@ -136,6 +144,10 @@ class NodeObserver:
         if self._ipv6_nat is None:
             self._ipv6_nat = _loads_ipv6_nat()
         return self._ipv6_nat
+
+
+def _link_local(address: Address) -> bool:
+    return address.version == 6 and address.is_link_local
 
 
 def _namer() -> Callable[[int], str]:

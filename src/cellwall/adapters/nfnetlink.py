@@ -38,9 +38,11 @@ def nft_message(kind: int, family: int, body: bytes, *, flags: int = 0, what: st
     return Message(_SUBSYS_NFTABLES << 8 | kind, flags, _HEADER.pack(family, 0, 0) + body, what)
 
 
-def conntrack_message(kind: int, family: int, body: bytes, *, what: str = "") -> Message:
+def conntrack_message(
+    kind: int, family: int, body: bytes, *, what: str = "", tolerate: tuple[int, ...] = ()
+) -> Message:
     """A message of the connection tracker."""
-    return Message(_SUBSYS_CONNTRACK << 8 | kind, 0, _HEADER.pack(family, 0, 0) + body, what)
+    return Message(_SUBSYS_CONNTRACK << 8 | kind, 0, _HEADER.pack(family, 0, 0) + body, what, tolerate)
 
 
 def run_batch(netfilter: Netlink, messages: Sequence[Message], operation: str) -> Refusal | None:

@@ -21,6 +21,7 @@ from cellwall.adapters.elements import (
     read_elements,
 )
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
+from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import ElementChange, TableFamily
 
@@ -74,3 +75,10 @@ class NftRules:
     def purge_flows(self, generations: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""
         conntrack.purge_flows(self._netfilter, generations)
+
+    def end_flows(self, flows: Sequence[PortFlows]) -> None:
+        """See `Rules.end_flows`."""
+        # here and not above: most attaches publish nothing
+        from cellwall.adapters.port_flows import end_flows
+
+        end_flows(self._netfilter, flows)

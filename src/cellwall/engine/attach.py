@@ -18,6 +18,7 @@ from cellwall.engine.captures import refuse_captures
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
 from cellwall.engine.detach import detach_vanished, evict_vanished, port_plan
 from cellwall.engine.drain import collect_drained
+from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec
@@ -251,6 +252,7 @@ def _wire(
         site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.namespace.fd)
     for endpoint in wired:
         site.links.open_port(endpoint.host_index)
+    end_former_flows(site, [(endpoint, binding) for endpoint in wired for binding in endpoint.bindings])
     return wired
 
 

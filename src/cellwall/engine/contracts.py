@@ -89,6 +89,16 @@ class Listener(msgspec.Struct, frozen=True):
     interface: int = 0
 
 
+class PortFlows(msgspec.Struct, frozen=True):
+    """Flows to host ports `first`..`last` at these addresses of the node, but for those that lead to one of `keep`."""
+
+    protocol: Transport
+    first: int
+    last: int
+    destinations: frozenset[IPv4Address | IPv6Address]
+    keep: frozenset[IPv4Address | IPv6Address] = frozenset()
+
+
 class Links(Protocol):
     """The node's links, addresses, neighbours and forwarding entries."""
 
@@ -172,6 +182,10 @@ class Rules(Protocol):
     def purge_flows(self, generations: Iterable[int]) -> None:
         """Delete the conntrack entries that carry one of these marks."""
 
+    def end_flows(self, flows: Sequence[PortFlows]) -> None:
+        """Delete their conntrack entries. A walk of the whole table for each protocol and family: 4 ms for 262,144
+        buckets; more where many ports are asked for and the table is full."""
+
 
 class Sysctls(Protocol):
     """Kernel settings of the calling thread's network namespace, by dotted or slashed name."""
@@ -195,6 +209,9 @@ class Node(Protocol):
     def fingerprint(self) -> str:
         """A cheap digest (well under a millisecond, whatever the number of bridge ports) of addresses, on-link
         routes and default routes; a change of it means `observe` would differ."""
+
+    def addresses(self) -> frozenset[IPv4Address | IPv6Address]:
+        """The node's own addresses, without the loopback's and IPv6's link-local ones."""
 
     def listeners(self, protocol: Transport, port: int = 0) -> tuple[Listener, ...]:
         """TCP sockets that listen, UDP sockets without a peer; `port` 0: all. A fraction of a millisecond, whatever

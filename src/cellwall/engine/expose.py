@@ -11,6 +11,7 @@ import msgspec
 from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.captures import refuse_captures
+from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed
@@ -28,7 +29,13 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
     refuse_bound(site, binding)
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     _refuse_foreign_family(endpoint, binding)
-    return _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
+    exposed = _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
+    try:
+        end_former_flows(site, [(exposed, binding)])
+    except KernelError:
+        _change(site, exposed, endpoint)
+        raise
+    return exposed
 
 
 def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
@@ -39,7 +46,9 @@ def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoin
     left = tuple(other for other in endpoint.bindings if other != binding)
     with site.journal.transaction():
         generation = site.journal.next_generations(1)[0]
-    return _change(site, endpoint, renewed(msgspec.structs.replace(endpoint, bindings=left), generation))
+    after = _change(site, endpoint, renewed(msgspec.structs.replace(endpoint, bindings=left), generation))
+    end_withdrawn_flows(site, binding)
+    return after
 
 
 def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding]) -> None:

@@ -1,0 +1,44 @@
+"""What conntrack remembers of a host port's former life: flows to another container, or to the node itself.
+
+An entry is made once, with the first packet of a flow, and every packet keeps it alive, also one that is dropped: a
+client that keeps its source port would be led to the former holder for ever. So whoever publishes a port ends them,
+with its own elements in place, and they begin anew.
+"""
+
+from collections.abc import Sequence
+
+from cellwall.engine.contracts import PortFlows
+from cellwall.engine.site import Site
+from cellwall.model.addresses import Address
+from cellwall.model.endpoint import Endpoint, PortBinding
+
+
+def end_former_flows(site: Site, published: Sequence[tuple[Endpoint, PortBinding]]) -> None:
+    """End flows to these host ports that do not lead to their endpoints. Without bindings it asks the kernel nothing,
+    and for TCP only where an endpoint that is closed had the port: a new connection of a client begins with a SYN, by
+    which conntrack forgets one that the node refused, and withdrawing a port ended what it had."""
+    closed = [binding for former in site.journal.draining() for binding in former.bindings] if published else []
+    ended = [
+        (endpoint, binding)
+        for endpoint, binding in published
+        if binding.protocol == "udp" or any(binding.overlaps(former) for former in closed)
+    ]
+    if ended:
+        own = site.node.addresses()
+        site.rules.end_flows([_flows(own, binding, endpoint) for endpoint, binding in ended])
+
+
+def end_withdrawn_flows(site: Site, binding: PortBinding) -> None:
+    """End the flows by a port that nobody has any more."""
+    site.rules.end_flows([_flows(site.node.addresses(), binding, None)])
+
+
+def _flows(own: frozenset[Address], binding: PortBinding, holder: Endpoint | None) -> PortFlows:
+    keep = () if holder is None else (holder.address4, holder.address6)
+    return PortFlows(
+        protocol=binding.protocol,
+        first=binding.host_port,
+        last=binding.last,
+        destinations=own if binding.bind is None else frozenset({binding.bind}),
+        keep=frozenset(address for address in keep if address is not None),
+    )
