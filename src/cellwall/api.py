@@ -28,7 +28,7 @@ from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for
 from cellwall.digests import blake2s
 from cellwall.engine.attach import attach_endpoints
-from cellwall.engine.readiness import leave_bare, load_schema, make_closable, make_ready
+from cellwall.engine.readiness import leave_bare, load_schema, make_closable, make_ready, over_lost_tables
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, NoPrivilege, Unavailable
@@ -213,7 +213,7 @@ class Wall:
             for request in requests:
                 validate_request(request, self.settings)
             found = self._ready(bindings)
-            return attach_endpoints(self._site, found, requests)
+            return over_lost_tables(self._site, found, lambda found: attach_endpoints(self._site, found, requests))
 
     def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
         """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was
@@ -241,7 +241,7 @@ class Wall:
             self._take_settings(self._site.foundation())
             validate_host_ports(wanted, self.settings)
             found = self._ready([wanted])
-            return expose_port(self._site, found, key, wanted)
+            return over_lost_tables(self._site, found, lambda found: expose_port(self._site, found, key, wanted))
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"

@@ -15,6 +15,7 @@ import pytest
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, NotFound
+from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import Network
@@ -244,6 +245,26 @@ def test_rules_are_replaced_under_every_form_of_exposure(fresh_node: World) -> N
         assert wall.status().drift == ()
     with sandbox.host.serve(tcp=[80]):
         assert_connection(fresh_node.lab.lan, NODE4, 8632)
+
+
+@pytest.mark.parametrize("operation", ["attach", "expose"])
+def test_an_operation_that_finds_the_tables_flushed_brings_them_back(node: World, operation: str) -> None:
+    """Somebody's `flush ruleset`, as nftables.service begins with. No container could be started, and those that run
+    stayed without their wall, until somebody came to look."""
+    wall, staying = node.wall, node.attach("staying", expose=["8640:80"])
+    host = node.host("newcomer")
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    assert connect(staying.host, PUBLIC4, 80, timeout=0.2).kind != "answer"
+    if operation == "attach":
+        wall.attach(host.name, netns=host.netns)
+        assert_connection(host, PUBLIC6, 80)
+    else:
+        wall.expose(staying.name, "8641:80")
+    assert wall.status().drift == ()
+    assert_connection(staying.host, PUBLIC4, 80)
+    with staying.host.serve(tcp=[80]):
+        assert_connection(node.lab.lan, NODE4, 8640)
+    assert wall.reconcile().repaired == ()
 
 
 @pytest.mark.slow

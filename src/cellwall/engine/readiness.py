@@ -4,14 +4,18 @@ Modules that only a first `up` or a repair needs are imported where that happens
 for each attach.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from cellwall.engine.drain import settle_closed
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict
+from cellwall.errors import CellwallError, Conflict, KernelError
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import PortBinding
+
+T = TypeVar("T")
 
 
 def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
@@ -32,6 +36,20 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
     _finish_interrupted(site)
     settle_closed(site)
     return found
+
+
+def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], T]) -> T:
+    """What `act` gives; where it failed because somebody's `flush ruleset` had taken our tables, these are laid anew and
+    it is done once more. Nothing looks for them beforehand: every attach would pay for it."""
+    try:
+        return act(found)
+    except KernelError as error:
+        if error.errno != errno.ENOENT or site.rules.shape():
+            raise
+    from cellwall.engine.foundation import lay_foundation
+
+    lay_foundation(site)
+    return act(_foundation(site))
 
 
 def make_closable(site: Site) -> None:
