@@ -39,8 +39,8 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
 
 
 def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], T]) -> T:
-    """What `act` gives; where it failed because somebody's `flush ruleset` had taken our tables, these are laid anew and
-    it is done once more. Nothing looks for them beforehand: every attach would pay for it."""
+    """What `act` gives; where it failed because somebody's `flush ruleset` had taken our tables, these are laid anew
+    and it is done once more. Nothing looks for them beforehand: every attach would pay for it."""
     try:
         return act(found)
     except KernelError as error:
