@@ -22,6 +22,7 @@ from cellwall.attack.suite import assault, control
 from cellwall.attack.threats import LAYER_WORDS, SUITE_TEST, threats
 from cellwall.errors import LabError
 from cellwall.lab import Lab
+from world import Wrapped, rewired
 
 PROBES = every_probe()
 REPOSITORY = Path(__file__).parents[2]
@@ -100,6 +101,21 @@ def test_a_control_finds_that_the_kernel_would_not_stop_a_probe(stage: WalledSta
     probe = next(probe for probe in PROBES if probe.id == "A02-udp-v4")
     trusting = msgspec.structs.replace(probe, kernel="the kernel sees to it")
     assert not control(stage.world, Footing(stage.wall, stage.lab.node), [trusting])[probe.id].sound
+
+
+@pytest.mark.root
+def test_a_control_plane_that_forgets_no_flow_is_found_out(stage: WalledStage) -> None:
+    """The rules stop what such a flow delivers, so that alone it would not be noticed."""
+    purging = re.compile("D09-(flow|published)-v[46]")
+    probes = [probe for probe in PROBES if purging.fullmatch(probe.id)]
+    assert [probe.layers for probe in probes] == [{"CTL"}] * 4
+    careless = Wrapped(stage.wall._site.rules, purge_flows=lambda generations: None)
+    whole, stage.world.wall = stage.world.wall, rewired(stage.wall, rules=careless)
+    try:
+        found = assault(stage.world, probes)
+    finally:
+        stage.world.wall = whole
+    assert [name for name, seen in found.items() if not seen] == []
 
 
 @pytest.mark.root

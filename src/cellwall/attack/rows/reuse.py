@@ -1,18 +1,20 @@
 """D09: an address that had an owner before: nothing that was the former one's reaches the new one, nor the reverse.
 
 What a detach forgets is the control plane's to forget; that it would not matter is the rules'. To show the latter, a
-flow is made to survive: its mark, by which flows are purged, is hidden while the address changes hands.
+flow is made to survive: its mark, by which flows are purged, is hidden while the address changes hands. To show the
+former, the table is looked at: that nothing of a flow is delivered would say nothing, since the rules see to it.
 """
 
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address
+from typing import Any
 
 import msgspec
 
 from cellwall.api import Wall
-from cellwall.attack.frames import frame, packet
+from cellwall.attack.frames import frame, packet, scapy
 from cellwall.attack.probe import Episode, Layer, Probe, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, from_outside
 from cellwall.attack.rows.shapes import FAMILIES
@@ -25,7 +27,7 @@ from cellwall.lab import Capture
 from cellwall.model.endpoint import Endpoint
 
 _ADDRESS = "192.168.9.60"
-_SPORT, _DPORT, _PUBLISHED = 40090, 9090, 8444
+_SPORT, _DPORT, _PUBLISHED, _ANOTHER = 40090, 9090, 8444, 8445
 
 
 class _Owner(msgspec.Struct, frozen=True):
@@ -41,11 +43,11 @@ class _Owner(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def _owner(w: World, *, published: bool = False) -> Iterator[_Owner]:
-    """Whoever holds the address inside the block, or until it is detached."""
+def _owner(w: World, *published: int) -> Iterator[_Owner]:
+    """Whoever holds the address inside the block, or until it is detached, and publishes one port as these."""
     wall = _wall(w)
     with newcomer(w) as host:
-        ports = [f"{_PUBLISHED}:{_DPORT}/udp"] if published else []
+        ports = [f"{port}:{_DPORT}/{protocol}" for port in published for protocol in ("tcp", "udp")]
         endpoint = wall.attach(host.name, netns=host.netns, address4=IPv4Address(_ADDRESS), expose=ports)
         try:
             with host.capture("eth0", outgoing=False) as inside:
@@ -59,8 +61,8 @@ def _wall(w: World) -> Wall:
     return w.wall
 
 
-def _conntrack(w: World, verb: str, family: int, ends: list[str], *more: str) -> None:
-    w.node.run(["conntrack", verb, "-f", f"ipv{family}", "-p", "udp", *ends, *more])
+def _conntrack(w: World, verb: str, family: int, ends: list[str], *more: str) -> str:
+    return w.node.run(["conntrack", verb, "-f", f"ipv{family}", "-p", "udp", *ends, *more]).text
 
 
 # ---------------------------------------------------------------- flows
@@ -121,7 +123,7 @@ def _flows() -> Iterator[Probe]:
                     f"D09-{'surviving-' if survives else ''}{name}-v{family}",
                     f"{title} a flow of the address's former owner{', which was not purged' if survives else ''}",
                     family,
-                    layers("FWD") if survives else layers("CTL"),
+                    layers("FWD" if survives else "CTL"),
                     play,
                 )
 
@@ -129,16 +131,20 @@ def _flows() -> Iterator[Probe]:
 def _inherited(
     w: World, token: bytes, family: int, open_flow: Callable[[World, _Owner, int], _Flow], *, survives: bool
 ) -> bool:
-    with _owner(w, published=open_flow is _inbound) as first:
+    inbound = open_flow is _inbound
+    with _owner(w, *([_PUBLISHED] if inbound else [])) as first:
         flow = open_flow(w, first, family)
         flow.speak(token)
         if not first.received(token):
             raise LabError("the flow does not reach its own owner")
         if survives:
             _conntrack(w, "-U", family, flow.ends, "--mark", "0")
-    with _owner(w) as second:
+    # By the same port, if it published that, the new owner would have a flow of its own with that client.
+    with _owner(w, *([_PUBLISHED if survives else _ANOTHER] if inbound else [])) as second:
         if survives:
             _conntrack(w, "-U", family, flow.ends, "--mark", str(first.endpoint.generation))
+        elif _conntrack(w, "-L", family, flow.ends):
+            return True
         flow.speak(token)
         return second.received(token)
 
@@ -176,6 +182,61 @@ def _from_node(w: World, owner: _Owner, family: int, sock: socket.socket) -> _Fl
     return _Flow(["--orig-dst", target, "--sport", str(_SPORT)], speak)
 
 
+# ---------------------------------------------------------------- connections that were forgotten
+
+
+def _amid() -> Iterator[Probe]:
+    """What a peer sends again of a connection with the former owner: once that was purged, conntrack takes it for the
+    beginning of another one (net.netfilter.nf_conntrack_tcp_loose), and it is data for somebody else."""
+    for family in FAMILIES:
+
+        def by_client(w: World, token: bytes, family: int = family) -> bool:
+            source, target = OUTSIDE["lan"][family], w.uplink(family)
+
+            def send(flags: str, payload: bytes) -> None:
+                segment = _segment(source, target, _PUBLISHED, flags, payload)
+                w.fire(from_outside("lan", lambda w, t: segment)(w, token))
+
+            return _delivered_late(w, token, send, _PUBLISHED)
+
+        def by_node(w: World, token: bytes, family: int = family) -> bool:
+            target = IPv4Address(_ADDRESS) if family == 4 else _wall(w).settings.network.address6(IPv4Address(_ADDRESS))
+            inet = socket.AF_INET if family == 4 else socket.AF_INET6
+
+            def send(flags: str, payload: bytes) -> None:
+                segment = bytes(_segment(w.gateway.ip(family), str(target), _DPORT, flags, payload))
+                w.observers.discard()
+                with (
+                    w.node.socket(inet, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock,
+                    one_cpu(),
+                    suppress(PermissionError),  # a packet that is dropped on its way out
+                ):
+                    sock.sendto(segment, (str(target), 0))
+                w.settle()
+
+            return _delivered_late(w, token, send)
+
+        title = "repeats a segment of a connection with the address's former owner"
+        yield _episode(f"D09-amid-client-v{family}", f"a client {title}", family, layers("FWD"), by_client)
+        yield _episode(f"D09-amid-node-v{family}", f"the node {title}", family, layers("OUT"), by_node)
+
+
+def _segment(source: str, target: str, port: int, flags: str, payload: bytes) -> Any:
+    segment = packet(source, target, "tcp", payload, sport=_SPORT, dport=port)
+    segment[scapy().TCP].flags = flags
+    return segment
+
+
+def _delivered_late(w: World, token: bytes, send: Callable[[str, bytes], None], *published: int) -> bool:
+    with _owner(w, *published) as first:
+        send("S", b"<opening>")
+        if not first.received(b"<opening>"):
+            raise LabError("the connection does not reach its own owner")
+    with _owner(w, *published) as second:
+        send("PA", token)
+        return second.received(token)
+
+
 # ---------------------------------------------------------------- the former owner, and what it published
 
 
@@ -204,17 +265,17 @@ def _former() -> Iterator[Probe]:
                 body = packet(source, target, "udp", token, sport=_SPORT + number, dport=_PUBLISHED)
                 w.fire(from_outside("internet", lambda w, t: body)(w, token))
 
-            with _owner(w, published=True) as first:
+            with _owner(w, _PUBLISHED) as first:
                 ask(1)
                 if not first.received(token):
                     raise LabError("a published port does not reach its own owner")
-            with _owner(w) as second:
+            with _owner(w, _ANOTHER) as second:
                 ask(2)
                 return second.received(token)
 
         yield _episode(
             f"D09-former-port-v{family}",
-            "a port that the address's former owner published",
+            "a port that the address's former owner published, and the new one publishes as another",
             family,
             layers("CTL"),
             asked,
@@ -239,4 +300,4 @@ def _episode(
     )
 
 
-PROBES: tuple[Probe, ...] = (*_flows(), *_nodes_own(), *_former())
+PROBES: tuple[Probe, ...] = (*_flows(), *_nodes_own(), *_amid(), *_former())
