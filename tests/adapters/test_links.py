@@ -4,7 +4,8 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -255,6 +256,26 @@ def test_packets_pass_both_ways_from_the_first_on(
         data, source = server.recvfrom(100)
         server.sendto(data[::-1], source)
         assert client.recv(100) == b"to the node"[::-1]
+
+
+def test_an_ipv6_address_is_answered_for_as_soon_as_it_was_given(make_namespace: MakeNamespace) -> None:
+    """Often, because the kernel's worker is late only now and then: without waiting one in ten is not there yet."""
+    for _ in range(60):
+        node, sandbox = make_namespace(), make_namespace()
+        with node.entered(), LinkLayer() as links:
+            made = Attached(links, sandbox, 7)
+            assert answered_for(node, NETWORK.gateway6)
+            assert answered_for(node, NETWORK.gateway_link_local)
+            links.configure_sandbox(made.plan(), sandbox.fd)
+            assert answered_for(sandbox, made.address6)
+
+
+def answered_for(namespace: Namespace, address: IPv6Address | None) -> bool:
+    """The kernel has a local route of 128 bits for the address."""
+    assert address is not None
+    with namespace.entered():
+        routes = Path("/proc/thread-self/net/ipv6_route").read_text().splitlines()
+    return any(line.startswith(f"{address.packed.hex()} 80 ") for line in routes)
 
 
 def test_frames_do_not_pass_between_sandboxes(

@@ -49,6 +49,7 @@ from cellwall.adapters.rtnetlink import (
     read_address,
     read_link,
 )
+from cellwall.adapters.settling import await_addresses
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.engine.contracts import ObservedLink
 from cellwall.errors import Conflict, KernelError, printable
@@ -110,6 +111,8 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
     messages = _address_changes(route, link.index, _wanted(network, ipv6=ipv6))
     up = link_header(link.index, flags=IFF_UP, change=IFF_UP)
     route.transact([*messages, link_message(RTM_SETLINK, up, what="up")], operation)
+    if messages and ipv6:
+        await_addresses(route, link.index, [network.gateway6, network.gateway_link_local])
     return link.index
 
 

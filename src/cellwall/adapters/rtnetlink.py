@@ -46,7 +46,7 @@ _IFA_F_PERMANENT = 0x80
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_STICKY = 0x04, 0x40
 _NTF_SELF = 0x02
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL = 0, 253, 254, 1, 2
 RTNH_F_ONLINK = 0x4
 
 _RTPROT_STATIC = 4
@@ -282,6 +282,14 @@ def get_routes(family: int) -> Message:
     body = _RTM.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
     # ENOENT: a namespace in which nothing was ever routed has no main table yet.
     return Message(RTM_GETROUTE, 0, body, "routes", (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP))
+
+
+def get_route_to(index: int, address: Address, *, tolerate: tuple[int, ...] = ()) -> Message:
+    """Ask which route a packet to an address takes, as seen from an interface."""
+    family = AF_INET if len(address.packed) == 4 else AF_INET6
+    body = _RTM.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body += attribute(_RTA_DST, address.packed) + attribute_u32(_RTA_OIF, index)
+    return Message(RTM_GETROUTE, 0, body, "route", tolerate)
 
 
 def route_header(body: bytes) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ from cellwall.adapters.rtnetlink import (
     open_route_socket,
     route_message,
 )
+from cellwall.adapters.settling import await_addresses
 from cellwall.engine.contracts import SandboxPlan
 from cellwall.errors import KernelError, NotFound
 from cellwall.model.addresses import Address
@@ -59,6 +60,8 @@ def configure_sandbox(plan: SandboxPlan, netns_fd: int) -> None:
                     raise
                 _set_disable_ipv6(plan.ifname, "0")
                 route.transact(messages, operation)
+            if plan.address6 is not None:
+                await_addresses(route, index, [plan.address6])
 
 
 def _messages(plan: SandboxPlan, index: int) -> list[Message]:
