@@ -1,5 +1,6 @@
 """What a detach leaves for later: closed from its return on, and cleaned up by whoever comes next."""
 
+import shutil
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -197,3 +198,20 @@ def test_sandboxes_that_died_without_a_detach_do_not_fill_the_pool() -> None:
             world.wall.attach("heir", address4=world.wall.endpoint(hosts[4].name).address4)
         assert world.wall.attach("heir", address4=dead.address4).address4 == dead.address4
         assert world.wall.status().drift == ()
+
+
+def test_links_of_a_lost_journal_are_in_nobodys_way() -> None:
+    """Somebody cleaned /run, and what it knew of still stands. The same containers are attached again."""
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80])
+        host = world.host("survivor")
+        world.wall.attach(host.name, netns=host.netns)
+        world.wall.attach("own")
+        world.lab.node.run(["umount", *map(str, (world.wall.paths.run / "netns").iterdir())])
+        shutil.rmtree(world.wall.paths.run)
+        with Wall.open(root=world.lab.root, settings=world.wall.settings) as wall:
+            wall.attach(host.name, netns=host.netns)
+            wall.attach("own")
+            assert_connection(host, PUBLIC4, 80)
+            assert_connection(host, PUBLIC6, 80)
+            assert wall.status().drift == ()

@@ -257,11 +257,16 @@ def _wire(
 
 
 def _create_pair(site: Site, link: LinkPlan, netns_fd: int) -> int:
-    """A retired pair may still hold the name inside a sandbox that is attached again: reap, and try once more."""
+    """A retired pair may still hold the name inside a sandbox that is attached again: reap, and try once more. A link
+    of that very name is none of the journal's, which was asked for it: it is left over from one that was lost."""
     try:
         return site.links.create_pair(link, netns_fd)
     except AlreadyExists:
-        if not site.links.reap():
+        reaped = site.links.reap()
+        left_over = site.links.find(link.host_link)
+        if left_over is not None:
+            site.links.delete(left_over)
+        elif not reaped:
             raise
     return site.links.create_pair(link, netns_fd)
 
