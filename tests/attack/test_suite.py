@@ -2,8 +2,8 @@
 
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ import cellwall
 from cellwall.attack.catalogue import CATALOGUE, UNCOVERED_PARTS
 from cellwall.attack.command import attack
 from cellwall.attack.observers import Observers
-from cellwall.attack.probe import Layer, Probe, Volley
+from cellwall.attack.probe import Layer, Probe, Volley, layers
 from cellwall.attack.removal import Footing
 from cellwall.attack.report import Report
 from cellwall.attack.rows import every_probe
@@ -22,6 +22,7 @@ from cellwall.attack.suite import assault, control
 from cellwall.attack.threats import LAYER_WORDS, SUITE_TEST, threats
 from cellwall.errors import LabError
 from cellwall.lab import Lab
+from cellwall.ruleset.types import ElementChange
 from world import Wrapped, rewired
 
 PROBES = every_probe()
@@ -103,19 +104,45 @@ def test_a_control_finds_that_the_kernel_would_not_stop_a_probe(stage: WalledSta
     assert not control(stage.world, Footing(stage.wall, stage.lab.node), [trusting])[probe.id].sound
 
 
+@contextmanager
+def careless(stage: WalledStage, **replaced: Callable[..., None]) -> Iterator[None]:
+    """The control plane without something that it does, for as long as the block lasts."""
+    whole = stage.world.wall
+    stage.world.wall = rewired(stage.wall, rules=Wrapped(stage.wall._site.rules, **replaced))
+    try:
+        yield
+    finally:
+        stage.world.wall = whole
+        stage.wall.reconcile()
+
+
+def chosen(pattern: str) -> list[Probe]:
+    probes = [probe for probe in PROBES if re.fullmatch(pattern, probe.id)]
+    assert {probe.layers for probe in probes} == {layers("CTL")}
+    return probes
+
+
 @pytest.mark.root
 def test_a_control_plane_that_forgets_no_flow_is_found_out(stage: WalledStage) -> None:
     """The rules stop what such a flow delivers, so that alone it would not be noticed."""
-    purging = re.compile("D09-(flow|published)-v[46]")
-    probes = [probe for probe in PROBES if purging.fullmatch(probe.id)]
-    assert [probe.layers for probe in probes] == [{"CTL"}] * 4
-    careless = Wrapped(stage.wall._site.rules, purge_flows=lambda generations: None)
-    whole, stage.world.wall = stage.world.wall, rewired(stage.wall, rules=careless)
-    try:
-        found = assault(stage.world, probes)
-    finally:
-        stage.world.wall = whole
+    with careless(stage, purge_flows=lambda generations: None):
+        found = assault(stage.world, chosen("D09-(flow|published)-v[46]"))
+    assert len(found) == 4
     assert [name for name, seen in found.items() if not seen] == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_control_plane_that_leaves_a_port_published_is_found_out(stage: WalledStage, family: int) -> None:
+    rules = stage.wall._site.rules
+
+    def apply(changes: Sequence[ElementChange]) -> None:
+        published = [change for change in changes if change.set.startswith(("publish", "exposed"))]
+        rules.apply([change for change in changes if change.op == "add" or change not in published])
+
+    with careless(stage, apply=apply):
+        (seen,) = assault(stage.world, chosen(f"D09-former-port-v{family}")).values()
+    assert seen
 
 
 @pytest.mark.root
