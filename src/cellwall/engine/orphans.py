@@ -7,7 +7,7 @@ Whatever such a link or namespace is, it passes nothing: the rules know links by
 from collections.abc import Iterable
 
 from cellwall.engine.contracts import ObservedLink
-from cellwall.engine.site import Site
+from cellwall.engine.site import Foundation, Site
 from cellwall.names import REAPER_GROUP
 
 
@@ -18,6 +18,12 @@ def orphaned_links(site: Site, links: Iterable[ObservedLink]) -> list[ObservedLi
     return [
         link for link in links if link.name.startswith(prefix) and link.name not in known and link.group != REAPER_GROUP
     ]
+
+
+def foreign_ports(site: Site, found: Foundation, links: Iterable[ObservedLink]) -> list[ObservedLink]:
+    """Links of somebody else's on our bridge. They speak to nobody, and are left to whoever put them there."""
+    prefix = site.settings.network.veth_prefix
+    return [link for link in links if link.master == found.bridge_index and not link.name.startswith(prefix)]
 
 
 def orphaned_namespaces(site: Site) -> list[str]:

@@ -13,11 +13,11 @@ from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
-from cellwall.engine.orphans import delete_orphans, orphaned_links, orphaned_namespaces
+from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import KernelError
+from cellwall.errors import KernelError, printable
 
 
 def reconcile(site: Site, abandoned: Sequence[Owner] = ()) -> Reconciled:
@@ -57,6 +57,10 @@ def status(site: Site) -> Status:
         links, attached = site.links.observe(), site.journal.endpoints("attached")
         drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
         drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
+        warnings += [
+            f"{printable(link.name)} is on the bridge, put there by somebody else; it speaks to nobody"
+            for link in foreign_ports(site, found, links)
+        ]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
         drift.append("an operation was interrupted")
