@@ -256,6 +256,33 @@ def test_check_finds_what_changed_inside(
     assert told.format(**words) in reply.document["details"]
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("bridge link set dev {link} isolated off", "isolated is 0, not 1"),
+        ("bridge link set dev {link} learning on", "learning is 1, not 0"),
+        ("bridge fdb del {mac} dev {link} master", "its forwarding entry {mac} is missing"),
+        ("ip neigh del {address} dev b9_br0", "its neighbour {address} is missing"),
+        ("ip link set b9_br0 type bridge stp_state 1", "has stp_state 1, not 0"),
+        ("sysctl -qw net.ipv4.conf.b9_br0.rp_filter=0", "net/ipv4/conf/b9_br0/rp_filter is 0, not 1"),
+    ],
+)
+def test_check_and_status_find_what_changed_on_the_node(
+    plugin: Plugin, wall: Wall, sandbox: NewSandbox, command: str, told: str
+) -> None:
+    box = sandbox()
+    result = plugin.add("web", box)
+    endpoint = wall.endpoint("web")
+    words = {"link": endpoint.host_link, "mac": mac_text(endpoint.mac), "address": str(endpoint.address4)}
+    plugin.lab.node.run(command.format(**words).split())
+    check = plugin.call("CHECK", "web", box, conf=plugin.conf(prevResult=result))
+    status = plugin.call("STATUS")
+    assert [reply.document["code"] for reply in (check, status)] == [107, 51]
+    assert all(told.format(**words) in reply.document["details"] for reply in (check, status))
+    wall.reconcile()
+    assert plugin.call("CHECK", "web", box, conf=plugin.conf(prevResult=result)).status == 0
+
+
 def test_check_compares_the_result_that_the_runtime_kept(plugin: Plugin, wall: Wall, sandbox: NewSandbox) -> None:
     box, other = sandbox(), sandbox()
     result = plugin.add("web", box)
