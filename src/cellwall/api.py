@@ -272,11 +272,14 @@ class Wall:
 
     def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
         """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
-        from cellwall.engine.verify import verify_endpoint
+        from cellwall.engine.expose import attached_endpoint
+        from cellwall.engine.verify import verify_inside, verify_outside
 
         with self._writing():
             found = self._ready()
-            return verify_endpoint(self._site, found, _key(container_id, ifname))
+            endpoint = attached_endpoint(self._site, _key(container_id, ifname))
+            outside = verify_outside(self._site, found, endpoint)
+        return (*outside, *verify_inside(self._site, endpoint))
 
     # ------------------------------------------------------------------ inside
 

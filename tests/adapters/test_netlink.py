@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from socket import AF_INET
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,16 @@ from cellwall.adapters.netlink import (
     text_of,
     u32_of,
 )
-from cellwall.adapters.rtnetlink import RTM_GETLINK, get_link, get_links, link_header, open_route_socket, read_link
+from cellwall.adapters.routes import default_interface, read_routes
+from cellwall.adapters.rtnetlink import (
+    RTM_GETLINK,
+    get_link,
+    get_links,
+    get_routes,
+    link_header,
+    open_route_socket,
+    read_link,
+)
 from cellwall.errors import KernelError
 
 from .conftest import Namespace
@@ -85,6 +95,20 @@ def test_a_dump_of_many_datagrams_is_whole(node: Namespace) -> None:
         node.run("ip -batch -", input=batch.encode())
         names = {read_link(reply).name for reply in route.dump(get_links(), "links")}
     assert names == {"lo", *(f"br{number}" for number in range(120))}
+
+
+@pytest.mark.root
+def test_of_a_dump_that_somebody_else_fills_only_the_beginning_is_read(node: Namespace) -> None:
+    node.run("ip link set lo up")
+    node.run("ip route add default dev lo")
+    routes = "".join(f"route add 10.0.{n >> 8}.{n & 255} dev lo\n" for n in range(5000))
+    node.run("ip -batch -", input=routes.encode())
+    with open_route_socket() as route:
+        found = route.beginning(get_routes(AF_INET), "read routes", 100)
+    assert 100 <= len(found) < 2000
+    assert default_interface(read_routes(found, AF_INET)) == 1
+    with open_route_socket() as route:
+        assert len(route.beginning(get_routes(AF_INET), "read routes", 1 << 20)) == 5001
 
 
 def test_the_hot_path_imports_nothing_heavy() -> None:

@@ -1,13 +1,49 @@
-"""What a sandbox's interface looks like now: whoever is root inside may have changed it."""
+"""What a sandbox's interface looks like now: whoever is root inside may have changed it.
+
+Whoever is root inside may also have filled its tables, and what it filled them with is nobody's business: of each only
+the beginning is read. The kernel lists IPv4's default routes first, and IPv6's last, so where that has no end it is
+asked for a route to where only a default one leads. An address before which thousands were put is a finding, as if it
+were gone.
+"""
 
 import errno
 import socket
+from ipaddress import IPv6Address
 
+from cellwall.adapters.netlink import Message, Reply
 from cellwall.adapters.netns import entered
 from cellwall.adapters.routes import default_interface, read_routes
-from cellwall.adapters.rtnetlink import get_addresses, get_link, get_routes, open_route_socket, read_address, read_link
+from cellwall.adapters.rtnetlink import (
+    get_addresses,
+    get_link,
+    get_routes,
+    match_route,
+    open_route_socket,
+    read_address,
+    read_link,
+)
 from cellwall.engine.contracts import ObservedSandbox
 from cellwall.errors import KernelError
+
+_FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_MOST = 4096
+_NOWHERE = IPv6Address("4000::1")  # no unicast address is assigned there (RFC 4291 2.4, IANA's registry)
+
+
+def _default(family: int) -> int:
+    replies = _beginning(get_routes(family), "read the sandbox's routes")
+    found = default_interface(read_routes(replies, family))
+    if found or len(replies) < _MOST or family != socket.AF_INET6:
+        return found
+    with open_route_socket() as route:
+        return default_interface(
+            read_routes(route.transact([match_route(_NOWHERE)], "ask for a default route"), family)
+        )
+
+
+def _beginning(message: Message, operation: str) -> list[Reply]:
+    with open_route_socket() as route:
+        return route.beginning(message, operation, _MOST)
 
 
 def inspect_sandbox(ifname: str, netns_fd: int) -> ObservedSandbox | None:
@@ -19,13 +55,12 @@ def inspect_sandbox(ifname: str, netns_fd: int) -> ObservedSandbox | None:
             if error.errno != errno.ENODEV:
                 raise
             return None
-        found = [read_address(reply) for reply in route.dump(get_addresses(), "read the sandbox's addresses")]
-        defaults = {
-            4 if family == socket.AF_INET else 6: default_interface(
-                read_routes(route.dump(get_routes(family), "read the sandbox's routes"), family)
-            )
-            for family in (socket.AF_INET, socket.AF_INET6)
-        }
+        found = [
+            read_address(reply)
+            for family in _FAMILIES
+            for reply in _beginning(get_addresses(link.index, family), "read the sandbox's addresses")
+        ]
+        defaults = {version: _default(family) for family, version in _FAMILIES.items()}
     return ObservedSandbox(
         mac=link.mac,
         up=link.up,

@@ -247,6 +247,25 @@ class Netlink:
                 return replies, consistent and (refusal is None or refusal.errno != errno.EINTR)
         raise Unavailable(f"{operation}: the kernel gave no answer")
 
+    def beginning(self, message: Message, operation: str, most: int) -> list[Reply]:
+        """The first answers of a dump, `most` or somewhat more where there are as many, of whatever moment each is: for
+        tables that somebody else fills. The kernel makes the rest of a dump as it is read, so none is made; but it
+        refuses another dump on this socket, which is good for closing only."""
+        first = self._send([message], -1, operation, NLM_F_DUMP)
+        replies: list[Reply] = []
+        while len(replies) < most and (datagram := self._receive()) is not None:
+            for kind, _, sequence, body in _split(datagram):
+                if sequence != first:
+                    continue
+                if kind not in (_NLMSG_ERROR, _NLMSG_DONE):
+                    replies.append(Reply(kind, body))
+                    continue
+                refusal = _refusal(0, 0, body) if kind == _NLMSG_ERROR else _ended(body)
+                if refusal is not None and refusal.errno not in (*message.tolerate, errno.EINTR):
+                    raise KernelError(refusal.errno, operation)
+                return replies
+        return replies
+
     def _send(self, messages: Sequence[Message], acknowledged: int, operation: str, extra: int = 0) -> int:
         first = self._sequence
         self._sequence = (first + len(messages)) & 0xFFFFFFFF

@@ -59,6 +59,7 @@ _NETLINK_ROUTE = 0
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTM = struct.Struct("=BBBBBBBBI")
+_RTM_F_FIB_MATCH = 0x2000
 _NDM = struct.Struct("=B3xiHBB")
 
 LINK_HEADER_SIZE = _IFINFO.size
@@ -272,9 +273,9 @@ def permanent_networks(reply: Reply) -> list[tuple[int, bytes, int]]:
     return [(index, network.network_address.packed, network.prefixlen) for network in networks]
 
 
-def get_addresses(index: int = 0) -> Message:
-    """A dump of both families' addresses, of one interface where the kernel filters."""
-    return Message(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, index), "addresses")
+def get_addresses(index: int = 0, family: int = 0) -> Message:
+    """A dump of the addresses of both families, or of one, and of one interface where the kernel filters."""
+    return Message(RTM_GETADDR, 0, _IFADDR.pack(family, 0, 0, 0, index), "addresses")
 
 
 def get_routes(family: int) -> Message:
@@ -290,6 +291,12 @@ def get_route_to(index: int, address: Address, *, tolerate: tuple[int, ...] = ()
     body = _RTM.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     body += attribute(_RTA_DST, address.packed) + attribute_u32(_RTA_OIF, index)
     return Message(RTM_GETROUTE, 0, body, "route", tolerate)
+
+
+def match_route(address: IPv6Address) -> Message:
+    """The entry of the tables by which packets to this address would go; no answer where there is none."""
+    body = _RTM.pack(AF_INET6, 128, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH) + attribute(_RTA_DST, address.packed)
+    return Message(RTM_GETROUTE, 0, body, "route", (errno.ENETUNREACH, errno.EHOSTUNREACH))
 
 
 def route_header(body: bytes) -> tuple[Any, ...]:

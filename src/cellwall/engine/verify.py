@@ -7,18 +7,26 @@ from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import mac_text
-from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.endpoint import Endpoint
 
 
-def verify_endpoint(site: Site, found: Foundation, key: EndpointKey) -> tuple[str, ...]:
-    """Findings, one line each, field first; empty: as desired. NotFound where nothing of that key is attached."""
-    endpoint = attached_endpoint(site, key)
+def verify_outside(site: Site, found: Foundation, endpoint: Endpoint) -> tuple[str, ...]:
+    """Findings on the node, one line each, field first; empty: as desired. The caller holds the writer lock."""
     link = site.links.find(endpoint.host_link)
     findings = node_drift(site, found)
-    findings += endpoint_drift(site, found, [endpoint], [] if link is None else [link]).get(key, [])
+    findings += endpoint_drift(site, found, [endpoint], [] if link is None else [link]).get(endpoint.key, [])
     missing, _ = element_drift(site)
     findings += drift_lines(missing & desired_elements([endpoint]), set())
-    return (*findings, *_inside(site, endpoint))
+    return tuple(findings)
+
+
+def verify_inside(site: Site, endpoint: Endpoint) -> tuple[str, ...]:
+    """Findings in its namespace. The caller does not hold the writer lock: whoever is root in there has a say in how
+    long it takes. NotFound where it was detached meanwhile."""
+    findings = _inside(site, endpoint)
+    if findings:
+        attached_endpoint(site, endpoint.key)
+    return tuple(findings)
 
 
 def _inside(site: Site, endpoint: Endpoint) -> list[str]:
