@@ -134,6 +134,26 @@ def test_retired_links_do_not_keep_a_bridge_from_its_last_port() -> None:
         assert wall.status().drift == ()
 
 
+def test_a_full_bridge_gets_its_room_from_closed_endpoints_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask after each of a thousand attached ones takes longer than the attach that waits for it."""
+    with open_world() as world:
+        monkeypatch.setattr("cellwall.engine.attach.MAX_BRIDGE_PORTS", 2)
+        closed, alive = world.attach("closed"), world.attach("alive")
+        world.detach(closed)
+        links, asked_after = world.wall._site.links, list[str]()
+
+        def find(name: str) -> ObservedLink | None:
+            asked_after.append(name)
+            return links.find(name)
+
+        successor = world.host("successor")
+        rewired(world.wall, links=Wrapped(links, find=find)).attach("successor", netns=successor.netns)
+        assert closed.endpoint.host_link in asked_after
+        assert alive.endpoint.host_link not in asked_after
+        with pytest.raises(Exhausted, match="2 ports"):
+            world.attach("third")
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_an_address_that_is_asked_for_is_had_right_after_its_release(node_lab: World, family: int) -> None:
     """A sandbox that is restarted asks for what it had."""

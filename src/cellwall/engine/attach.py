@@ -131,6 +131,8 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
+        collect_drained(site)  # enough as a rule, and it does not ask after each of a thousand attached ones
+    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         _make_room(site)
     if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
         raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
