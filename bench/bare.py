@@ -39,7 +39,7 @@ class NoFirewall:
             f"address add {network.gateway6}/{network.subnet6.prefixlen} dev {_BRIDGE} nodad",
             f"link set {_BRIDGE} up",
         ]
-        self._batch(self.lab.node, lines)
+        self.lab.node.ip(lines)
         self.lab.node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
         text = _MASQUERADE % (network.subnet4, network.subnet6)
         self.lab.node.run(["nft", "-f", "-"], input=text.encode())
@@ -48,7 +48,7 @@ class NoFirewall:
         network = self._network
         address4 = network.gateway4 + 1
         pair = f"link add plain1 master {_BRIDGE} up type veth peer name eth0 netns {sandbox.netns.name}"
-        self._batch(self.lab.node, [pair])
+        self.lab.node.ip([pair])
         inside = [
             "link set eth0 up",
             f"address add {address4}/{network.subnet4.prefixlen} dev eth0",
@@ -56,7 +56,7 @@ class NoFirewall:
             f"route add default via {network.gateway4}",
             f"route add default via {network.gateway6}",
         ]
-        self._batch(sandbox, inside)
+        sandbox.ip(inside)
 
     def detach(self, name: str, sandbox: Host) -> None:
         self.lab.node.run(["ip", "link", "delete", "plain1"])
@@ -66,6 +66,3 @@ class NoFirewall:
 
     def close(self) -> None:
         """Nothing lives longer than a call."""
-
-    def _batch(self, host: Host, lines: list[str]) -> None:
-        host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())

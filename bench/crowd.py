@@ -26,8 +26,8 @@ def add_crowd(lab: Lab, bridge: str, count: int) -> None:
         f"link add veth{number:08x} master {bridge} up type veth peer name e{number} netns {crowd.netns.name}"
         for number in range(count)
     ]
-    _batch(lab.node, links)
-    _batch(crowd, [f"link set e{number} up" for number in range(count)])
+    lab.node.ip(links, timeout=60)
+    crowd.ip((f"link set e{number} up" for number in range(count)), timeout=60)
 
 
 def multiply_rules(node: Host, name: str, addresses: Sequence[str], count: int) -> None:
@@ -81,7 +81,3 @@ def _renamed(line: str, name: str, other: str, chains: Sequence[str]) -> str:
 def _address(version: int, number: int) -> str:
     host = _FIRST + number
     return f"10.88.{host >> 8}.{host & 255}" if version == 4 else f"fd00:88::{host:x}"
-
-
-def _batch(host: Host, lines: Sequence[str]) -> None:
-    host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode(), timeout=60)

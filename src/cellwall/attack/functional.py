@@ -5,8 +5,6 @@ have seen the token, and the client its answer.
 """
 
 import socket
-import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -16,6 +14,8 @@ import msgspec
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO, Stage
 from cellwall.lab import Host, Services, connect, ping
 from cellwall.lab import addresses as at
+from cellwall.lab.dns import framed, question
+from cellwall.lab.transfer import echoed_bytes
 
 FAMILIES = (4, 6)
 _ECHO = 7
@@ -98,7 +98,7 @@ def _narrow_host(stage: Stage) -> Host:
         "route add default via 2606:4700:10::1",
     ]
     for host, lines in ((internet, router), (far, inside)):
-        host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
+        host.ip(lines)
     internet.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
     return far
 
@@ -139,17 +139,12 @@ def _names() -> Iterator[Work]:
 
             def ask(place: Workplace, family: int = family, udp: bool = protocol == "udp") -> str:
                 client, resolver = place.stage.world.attacker.host, _RESOLVER[family]
-                answer = connect(client, resolver, 53, udp=udp, payload=_question(framed=not udp), timeout=_PATIENCE)
+                query = question("www.test") if udp else framed(question("www.test"))
+                answer = connect(client, resolver, 53, udp=udp, payload=query, timeout=_PATIENCE)
                 found = socket.inet_aton(at.NAMED4) in answer.data
                 return "" if found else f"no address in the answer: {answer.kind}"
 
             yield Work(f"names-{protocol}-v{family}", f"names over {protocol.upper()}, IPv{family}", ask)
-
-
-def _question(*, framed: bool) -> bytes:
-    """A DNS query for www.test, type A (RFC 1035, section 4)."""
-    query = struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + b"\x03www\x04test\x00" + struct.pack("!HH", 1, 1)
-    return struct.pack("!H", len(query)) + query if framed else query
 
 
 def _exposed() -> Iterator[Work]:
@@ -171,33 +166,12 @@ def _transfers() -> Iterator[Work]:
         for name, address, size in (("large", _PUBLIC, 8 * _MEGABYTE), ("narrow", _NARROW, _MEGABYTE)):
 
             def move(place: Workplace, target: str = address[family], size: int = size) -> str:
-                back = _echoed_bytes(place.stage.world.attacker.host, target, size)
+                back = echoed_bytes(place.stage.world.attacker.host, target, _ECHO, size)
                 return "" if back >= size else f"{back} of {size} bytes came back"
 
             path = f" over a path of {_NARROW_MTU} bytes" if name == "narrow" else ""
             title = f"{size // _MEGABYTE} MiB there and back{path}, IPv{family}"
             yield Work(f"transfer-{name}-v{family}", title, move)
-
-
-def _echoed_bytes(client: Host, address: str, size: int) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with client.socket(family, socket.SOCK_STREAM) as sock:
-        sock.settimeout(10)
-        sock.connect((address, _ECHO))
-        sender = threading.Thread(target=_send_all, args=(sock, size))
-        sender.start()
-        received = 0
-        with suppress(TimeoutError):
-            while received < size and (data := sock.recv(1 << 18)):
-                received += len(data)
-        sock.shutdown(socket.SHUT_RDWR)
-        sender.join()
-    return received
-
-
-def _send_all(sock: socket.socket, size: int) -> None:
-    with suppress(OSError):  # how much came back is what counts
-        sock.sendall(bytes(size))
 
 
 def _path_mtu() -> Iterator[Work]:

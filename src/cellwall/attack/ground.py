@@ -82,8 +82,7 @@ def _foreign_port(lab: Lab, bridge: str) -> Host:
     """A host behind a bridge port that is not the wall's, with a name of its own."""
     guest = lab.sandbox("guest")
     peer = f"type veth peer name eth0 netns {guest.netns.name}"
-    lines = [f"link add foreign0 {peer}", f"link set foreign0 master {bridge} up"]
-    lab.node.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
+    lab.node.ip([f"link add foreign0 {peer}", f"link set foreign0 master {bridge} up"])
     guest.run(["ip", "link", "set", "eth0", "up"])
     return guest
 

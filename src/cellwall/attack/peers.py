@@ -214,8 +214,7 @@ table inet plain {
 def _plain_bridge(lab: Lab) -> Attach:
     """A bridge, masquerading and published ports, and no filter at all."""
     node = lab.node
-    _batch(
-        node,
+    node.ip(
         [
             # A bridge whose MAC nobody chose takes the lowest of its ports', and another one with every new port.
             "link add plain0 address 02:5d:00:03:00:01 type bridge",
@@ -231,20 +230,16 @@ def _plain_bridge(lab: Lab) -> Attach:
     def attach(host: Host, published: bool) -> None:
         number = next(numbers)
         peer = f"type veth peer name eth0 netns {host.netns.name}"
-        _batch(node, [f"link add plain-{number} {peer}", f"link set plain-{number} master plain0 up"])
+        node.ip([f"link add plain-{number} {peer}", f"link set plain-{number} master plain0 up"])
         ip4, ip6 = f"192.168.0.{number}", f"fd00:abcd::{number:x}"
         if published:
             text = _PLAIN.replace("VICTIM4", ip4).replace("VICTIM6", ip6)
             node.run(["nft", "-f", "-"], input=text.encode())
         inside = ["link set lo up", f"address add {ip4}/20 dev eth0", f"address add {ip6}/64 dev eth0 nodad"]
         routes = ["link set eth0 up", f"route add default via {_GATEWAY4}", f"route add default via {_GATEWAY6}"]
-        _batch(host, [*inside, *routes])
+        host.ip([*inside, *routes])
 
     return attach
-
-
-def _batch(host: Host, lines: list[str]) -> None:
-    host.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
 
 
 # ---------------------------------------------------------------- all of them

@@ -215,7 +215,7 @@ def _half(family: int, aim: _Aim, *, enslaved: bool) -> Probe:
                 *master,
                 f"link set {link} up",
             ]
-            w.node.run(["ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines).encode())
+            w.node.ip(lines)
             host.run(["ip", "link", "set", "eth0", "up"])
             _await_carrier(w, link)
             w.node.run(["sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1"])
