@@ -36,10 +36,15 @@ def comparison(probes: Sequence[Probe], reports: Sequence[Report]) -> str:
 
 def _setting(reports: Sequence[Report]) -> Iterator[str]:
     nft = process.run(["nft", "--version"], check=False).text.split()
-    yield f"Measured on kernel {release()}, nft {nft[1] if len(nft) > 1 else 'unknown'}, all in one run:"
+    yield f"Measured on kernel {_kernel()}, nft {nft[1] if len(nft) > 1 else 'unknown'}, all in one run:"
     yield ""
     yield from (f"- {report.against}" for report in reports)
     yield ""
+
+
+def _kernel() -> str:
+    """Its version without what a distribution or a cloud calls its build."""
+    return ".".join(release().split(".")[:2])
 
 
 def _table(reports: Sequence[Report], counted: set[str]) -> Iterator[str]:
