@@ -12,13 +12,14 @@ from scapy.packet import Raw
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.attach import MAX_BRIDGE_PORTS
 from cellwall.engine.contracts import ObservedLink
-from cellwall.errors import Conflict, Exhausted
+from cellwall.errors import AlreadyExists, Conflict, Exhausted
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 from cellwall.names import REAPER_GROUP
+from cellwall.names import host_link as host_link_name
 from world import PUBLIC4, PUBLIC6, Sandbox, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
@@ -218,6 +219,17 @@ def test_sandboxes_that_died_without_a_detach_do_not_fill_the_pool() -> None:
             world.wall.attach("heir", address4=world.wall.endpoint(hosts[4].name).address4)
         assert world.wall.attach("heir", address4=dead.address4).address4 == dead.address4
         assert world.wall.status().drift == ()
+
+
+def test_a_link_of_somebody_elses_under_a_containers_name_is_left_alone(node_lab: World) -> None:
+    node, host = node_lab.lab.node, node_lab.host("squatted")
+    link = host_link_name(Network().veth_prefix, EndpointKey(host.name))
+    node.run(["ip", "link", "add", link, "type", "veth", "peer", "name", "squatter"])
+    before = node.run(["ip", "-o", "link", "show", "dev", link]).text
+    with pytest.raises(AlreadyExists, match=link):
+        node_lab.wall.attach(host.name, netns=host.netns)
+    assert node.run(["ip", "-o", "link", "show", "dev", link]).text == before
+    node.run(["ip", "link", "del", link])
 
 
 def test_links_of_a_lost_journal_are_in_nobodys_way() -> None:

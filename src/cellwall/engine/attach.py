@@ -260,13 +260,14 @@ def _wire(
 
 def _create_pair(site: Site, link: LinkPlan, netns_fd: int) -> int:
     """A retired pair may still hold the name inside a sandbox that is attached again: reap, and try once more. A link
-    of that very name is none of the journal's, which was asked for it: it is left over from one that was lost."""
+    of that very name on our bridge is none of the journal's, which was asked for it: it is left over from one that was
+    lost. One that is not on the bridge is somebody else's, and stays."""
     try:
         return site.links.create_pair(link, netns_fd)
     except AlreadyExists:
         reaped = site.links.reap()
         left_over = site.links.find(link.host_link)
-        if left_over is not None:
+        if left_over is not None and left_over.master == link.bridge_index:
             site.links.delete(left_over)
         elif not reaped:
             raise
