@@ -33,6 +33,9 @@ class ProcNamespaces:
         finally:
             os.close(fd)
 
+    def shares_users(self, namespace: Namespace) -> bool:
+        return netns.shares_users(namespace.fd)
+
     def identity_of(self, path: str) -> tuple[int, int] | None:
         try:
             status = os.stat(path)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from cellwall.errors import InvalidSpec, KernelError, NoPrivilege, NotFound
 
 _CLONE_NEWNET = 0x40000000
-_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h: _IO(0xb7, 0x3)
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703  # linux/nsfs.h: _IO(0xb7, 0x1), _IO(0xb7, 0x3)
 
 if sys.version_info >= (3, 12):
     # without ctypes, which costs a CNI call 2 ms
@@ -63,6 +63,19 @@ def identity(fd: int) -> tuple[int, int]:
     """(device, inode) of a namespace descriptor: equal for equal namespaces for as long as one is held."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
+
+
+def shares_users(fd: int) -> bool:
+    """The user namespace that owns this namespace is the caller's own, or one around it."""
+    try:
+        owner = fcntl.ioctl(fd, _NS_GET_USERNS)
+    except PermissionError:  # the kernel shows none that is not inside the caller's
+        return True
+    try:
+        mine = os.stat("/proc/thread-self/ns/user")
+        return identity(owner) == (mine.st_dev, mine.st_ino)
+    finally:
+        os.close(owner)
 
 
 def own_identity() -> tuple[int, int]:

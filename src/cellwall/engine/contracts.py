@@ -234,6 +234,10 @@ class Namespaces(Protocol):
         """The namespace at `path`, held open for the length of the block. Raises NotFound, or InvalidSpec for what is
         none and for the node's own."""
 
+    def shares_users(self, namespace: Namespace) -> bool:
+        """It belongs to the user namespace that this process is in, or to one around it: whoever has a capability
+        inside has it on the node."""
+
     def identity_of(self, path: str) -> tuple[int, int] | None:
         """(device, inode) of what is at `path` now; None where nothing is."""
 

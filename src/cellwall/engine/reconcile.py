@@ -16,6 +16,7 @@ from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
+from cellwall.engine.shared_users import shared_users
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError, printable
 
@@ -70,6 +71,7 @@ def status(site: Site) -> Status:
         pending=len(site.journal.draining_addresses()),
         drift=tuple(drift),
         warnings=tuple(warnings),
+        notes=shared_users(site, site.journal.endpoints("attached")),
     )
 
 

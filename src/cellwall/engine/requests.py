@@ -41,13 +41,15 @@ class UpReport(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """`drift`: differences between desired and live, one line each. `pending`: addresses that drain."""
+    """`drift`: differences between desired and live, one line each. `pending`: addresses that drain. `notes`: what
+    the wall can do nothing about."""
 
     up: bool
     endpoints: int
     pending: int
     drift: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Reconciled(msgspec.Struct, frozen=True):

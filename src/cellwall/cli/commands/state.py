@@ -32,6 +32,7 @@ def _status(invocation: Invocation) -> Outcome:
         ("sandboxes", str(found.endpoints)),
         ("draining", str(found.pending)),
         *(("drift", line) for line in found.drift or ("none",)),
+        *(("note", line) for line in found.notes),
     ]
     document = {
         "up": found.up,
@@ -39,6 +40,7 @@ def _status(invocation: Invocation) -> Outcome:
         "draining": found.pending,
         "drift": found.drift,
         "warnings": found.warnings,
+        "notes": found.notes,
     }
     status = exits.FINDING if found.drift else exits.DONE
     return Outcome(document, facts(rows), warnings=found.warnings, status=status)
