@@ -37,7 +37,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B06",
         "exhaustion of connection tracking and of NAT ports by one container",
-        also=("tests/packet/test_egress.py",),
+        also=("tests/packet/test_egress.py", "tests/packet/test_exhaustion.py"),
     ),
     Row("B07", "port shadowing (CVE-2021-3773): a container's source port takes over replies meant for the node"),
     Row("B08", "protocols other than TCP, UDP and ICMP"),
@@ -75,7 +75,11 @@ CATALOGUE: tuple[Row, ...] = (
         also=("tests/packet/test_blink.py", "tests/engine/test_crash.py"),
     ),
     Row("D08", "the start-up window: the interface is up before its rules are", also=("tests/engine/test_crash.py",)),
-    Row("D09", "reuse of an address: old flows and entries deliver to the new owner"),
+    Row(
+        "D09",
+        "reuse of an address: old flows and entries deliver to the new owner",
+        also=("tests/packet/test_successors.py",),
+    ),
     Row(
         "D10",
         "flows that survive a tightened policy",

@@ -48,6 +48,9 @@ not arrive.
 A probe that fails proves nothing about the wall unless it could have succeeded. So each names the layers that stop it,
 and `cellwall attack --controls` takes them away: without all of them, and with the settings of the kernel as a careless
 program leaves them, the identical frames must succeed; with any one of them left they must fail.
+
+A layer is many rules. `tests/packet/test_each_rule.py` takes each single one out, with every other layer away: a probe
+must then be through, or a packet of the test's own, which also shows what else stops it.
 """
 
 
