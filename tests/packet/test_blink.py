@@ -19,6 +19,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from cellwall.api import AttachRequest, PortBinding
+from cellwall.attack.flood import Flood
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lab.services import Services
 from cellwall.model.addresses import mac_text
@@ -100,38 +101,14 @@ class Traffic:
         return [number for number in range(self.sent[name]) if f"<{name} {number}>".encode() not in arrived]
 
 
-class Flood:
-    """Frames to the metadata addresses, one after the other without a pause."""
-
-    def __init__(self, sandbox: Sandbox, gateway_mac: str) -> None:
-        ether = Ether(src=mac_text(sandbox.endpoint.mac), dst=gateway_mac)
-        heads = [
-            IP(src=sandbox.address(4), dst="169.254.169.254"),
-            IPv6(src=sandbox.address(6), dst="fd00:ec2::254"),
-        ]
-        self._frames = [bytes(ether / head / UDP(sport=5, dport=80) / Raw(b"<flood>")) for head in heads]
-        self._sandbox = sandbox
-        self.sent = 0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        stop = threading.Event()
-
-        def run() -> None:
-            with self._sandbox.host.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
-                sock.bind(("eth0", 0))
-                while not stop.is_set():
-                    for frame in self._frames:
-                        with suppress(OSError):  # the queue is full: what it holds is a flood all the same
-                            self.sent += bool(sock.send(frame))
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(5)
+def to_the_floor(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
+    """Frames to the metadata addresses."""
+    ether = Ether(src=mac_text(sandbox.endpoint.mac), dst=gateway_mac)
+    heads = [
+        IP(src=sandbox.address(4), dst="169.254.169.254"),
+        IPv6(src=sandbox.address(6), dst="fd00:ec2::254"),
+    ]
+    return [bytes(ether / head / UDP(sport=5, dport=80) / Raw(b"<flood>")) for head in heads]
 
 
 @contextmanager
@@ -206,7 +183,7 @@ def test_nothing_blinks_while_the_rules_are_replaced_whole(world: World) -> None
 def test_a_flood_to_the_floor_passes_nothing_while_the_rules_are_replaced_whole(world: World) -> None:
     """At full speed: a moment in which a chain or the floor is empty lets a packet through, and its flow after it."""
     attacker, everywhere = world.attach("attacker"), world.lab.internet.serve(udp=[80])
-    _flooded(world, attacker, everywhere, [partial(_replace_whole, world, number) for number in range(8)])
+    _flooded(world, attacker, everywhere, [partial(_replace_whole, world, number) for number in range(20)])
 
 
 def test_a_flood_to_the_floor_passes_nothing_while_the_floor_is_refilled(world: World) -> None:
@@ -221,12 +198,13 @@ def test_a_flood_to_the_floor_passes_nothing_while_the_floor_is_refilled(world: 
 
 
 def _flooded(world: World, attacker: Sandbox, everywhere: Services, changes: Sequence[Callable[[], None]]) -> None:
-    flood = Flood(attacker, mac_text(world.wall.settings.network.bridge_mac))
-    with flood.running():
+    frames = to_the_floor(attacker, mac_text(world.wall.settings.network.bridge_mac))
+    with Flood(attacker.host, "eth0", frames, every=0) as flood:
         for change in changes:
-            before = flood.sent
+            flood.wait()
+            before = flood.rounds
             change()
-            assert flood.sent > before, "no flood while it changed"
+            assert flood.rounds > before, "no flood while it changed"
         with Stream(attacker.host, public(4), 80, udp=True) as honest:
             assert honest.ask(b"<after all of them>")
         assert not everywhere.saw(b"<flood")

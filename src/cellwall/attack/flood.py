@@ -15,11 +15,15 @@ _PATIENCE = 10.0
 
 
 class Flood:
-    """Frames out of a host's link inside the `with` block, from the moment on that there is such a link."""
+    """Frames out of a host's link inside the `with` block, from the moment on that there is such a link.
 
-    def __init__(self, host: Host, ifname: str, frames: Sequence[bytes]) -> None:
-        self._ifname, self._frames = ifname, frames
-        self._rounds = 0
+    `every`: seconds between rounds; 0: as fast as it goes, for whoever captures nothing.
+    """
+
+    def __init__(self, host: Host, ifname: str, frames: Sequence[bytes], *, every: float = _EVERY) -> None:
+        self._ifname, self._frames, self._every = ifname, frames, every
+        #: How often all frames were sent.
+        self.rounds = 0
         self._more = threading.Condition()
         self._ended = threading.Event()
         self._socket = host.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -28,18 +32,18 @@ class Flood:
     def wait(self, rounds: int = 10) -> None:
         """Return when all frames were sent that many times more; LabError where nothing can be sent."""
         with self._more:
-            aim = self._rounds + rounds
-            if not self._more.wait_for(lambda: self._rounds >= aim, timeout=_PATIENCE):
+            aim = self.rounds + rounds
+            if not self._more.wait_for(lambda: self.rounds >= aim, timeout=_PATIENCE):
                 raise LabError(f"flood: nothing could be sent out of {self._ifname}")
 
     def _run(self) -> None:
         with one_cpu():
-            while not self._ended.wait(_EVERY):
+            while not self._ended.wait(self._every):
                 with suppress(OSError):  # no such link yet, or one that is down
                     for data in self._frames:
                         self._socket.sendto(data, (self._ifname, 0))
                     with self._more:
-                        self._rounds += 1
+                        self.rounds += 1
                         self._more.notify_all()
 
     def __enter__(self) -> "Flood":
