@@ -62,7 +62,9 @@ def test_what_the_node_lacks_is_said_once_by_up_and_by_the_attach_that_does_the_
         said = cellwall("up", "--json")
         assert said.err == "".join(f"cellwall: warning: {line}\n" for line in said.json["warnings"])
         assert "no IPv6 in sandboxes" in said.err
-        assert cellwall("attach", "web").err == ""
+        for quiet in (["attach", "web"], ["expose", "web", "9000-9010:9000"], ["reconcile"], ["up"]):
+            assert cellwall(*quiet).err == ""
+        assert cellwall("up", "--json").json["warnings"] == said.json["warnings"]
         cellwall("down", "--force")
         assert cellwall("attach", "web").err == said.err
         cellwall("down", "--force")

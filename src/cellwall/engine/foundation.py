@@ -6,6 +6,7 @@ what `uninstall` puts back.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -80,16 +81,22 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         overlaps=overlaps(site, again),
     )
     dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
+    warnings = (*_warnings(site, again, found, origin), *found.overlaps)
+    _tell(site, before, warnings)
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
-    warnings = _warnings(site, again, found, origin)
-    for warning in warnings:  # here, because an attach that lays the foundation has nobody else to tell
-        _log.warning("%s", warning)
-    for overlap in found.overlaps:
-        if before is None or overlap not in before.overlaps:  # once: what LAN neighbours do may come and go
-            _log.warning("%s", overlap)
-    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, (*warnings, *found.overlaps))
+        site.journal.put("told", msgspec.json.encode(warnings))
+    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, warnings)
+
+
+def _tell(site: Site, before: Foundation | None, warnings: Sequence[str]) -> None:
+    """Each warning when it arises, and not at every operation that refreshes the foundation. Here, because an attach
+    that lays it has nobody else to tell."""
+    told = msgspec.json.decode(site.journal.get("told") or b"[]", type=list[str]) if before else []
+    for warning in warnings:
+        if warning not in told:
+            _log.warning("%s", warning)
 
 
 def enable_bridge_netfilter(site: Site) -> bool:
