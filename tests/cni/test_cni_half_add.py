@@ -15,7 +15,11 @@ from cellwall.lab import Host, Lab, connect
 from cellwall.lab.addresses import PUBLIC4
 from engine.steps import Stepped, child_killed_at, stepped
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    # The lab's loop is a thread of this process. The child takes none of its locks: it opens a wall of its own.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 NewSandbox = Callable[[], Host]
 
 
