@@ -166,7 +166,7 @@ def test_the_stub_resolver_is_looked_through(tmp_path: Path) -> None:
         (["ip -6 route add 2a0a:1::/64 dev eth0 proto kernel"], "2a0a:1::/64", True),
         (["ip -6 route add 2a0a:1::/64 dev eth0 proto kernel expires 600"], "2a0a:1::/64", True),
         (["ip -6 address add 2a0a:1::5/64 dev eth0 nodad"], "2a0a:1::/64", False),
-        (["ip -6 address add 2a0a:1::5 peer 2a0a:2::1/64 dev eth0 nodad"], "2a0a:2::1/128", False),
+        (["ip -6 address add 2a0a:1::5 peer 2a0a:2::1/64 dev eth0 nodad"], "2a0a:1::/64", False),
         (["ip -6 address add 2a0a:1::5/64 dev eth0 nodad valid_lft 600 preferred_lft 600"], "2a0a:1::/64", True),
     ],
 )
