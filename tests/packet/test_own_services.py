@@ -9,7 +9,7 @@ import pytest
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab.addresses import NODE4, NODE6, NODE_INFRA4
 from cellwall.model.settings import Settings, parse_openings
-from world import Sandbox, World, assert_connection, open_world
+from world import Sandbox, World, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 
@@ -99,6 +99,18 @@ def test_a_declared_service_of_the_node_is_never_published_over(node_lab: World,
             node_lab.attach("unborn", expose=[binding])
     for binding in ("5000:80/udp", f"[{NODE6}]:5000:80"):
         assert node_lab.wall.expose(tenant.name, binding).bindings
+
+
+def test_a_service_that_is_declared_over_a_published_port_is_a_warning(node_lab: World, tenant: Sandbox) -> None:
+    """Nobody's port is taken away by a change of the configuration; the operator is told whose it is."""
+    node_lab.wall.expose(tenant.name, f"{NODE4}:5300-5310:5300/udp")
+    openings = parse_openings(f"names {NODE4} udp,tcp/5301", "x") + parse_openings(f"names6 {NODE6} udp/5301", "x")
+    declared = Settings(services=node_lab.wall.settings.services + openings)
+    said = rewired(node_lab.wall, settings=declared, settings_digest=repr(declared)).up().warnings
+    assert [line for line in said if "5300" in line] == [
+        f"{NODE4}:5300-5310:5300/udp of {tenant.name}/eth0 captures names of node.services"
+    ]
+    assert not [line for line in node_lab.wall.up().warnings if "captures" in line]
 
 
 def test_what_is_published_stays_so_when_a_program_of_the_node_listens_later(node_lab: World) -> None:

@@ -1,22 +1,21 @@
 """What a host port would take away from the node itself: its declared services, and whatever listens there now."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from cellwall.engine.contracts import Listener
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.model.addresses import Protocol
-from cellwall.model.endpoint import PortBinding
+from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.settings import Opening
 
 
 def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBinding], *, ipv6: bool) -> None:
     """Raise InvalidSpec for a port of `node.services`, Conflict for one on which a socket of the node takes what comes.
     `ipv6`: the endpoint has an IPv6 address. Without bindings it asks the kernel nothing."""
     for binding in bindings:
-        for service in site.settings.services:
-            named = binding.protocol == service.protocol and binding.host_port <= service.port <= binding.last
-            if named and binding.bind in (None, service.address):
-                raise InvalidSpec("expose.host_port", str(binding), f"is {service.name} of node.services")
+        for service in _services(site, binding):
+            raise InvalidSpec("expose.host_port", str(binding), f"is {service.name} of node.services")
     if not bindings:
         return
     versions = (4, 6) if ipv6 else (4,)
@@ -28,6 +27,23 @@ def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBindin
             if listener.interface in interfaces and captures(binding, listener, versions):
                 where = f"{listener.address} port {listener.port}"
                 raise Conflict(f"expose.host_port: {binding}: the node itself listens there, on {where}")
+
+
+def captured_services(site: Site, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """Ports that were published before a service of the node was declared there, a line each."""
+    return tuple(
+        f"{binding} of {endpoint.key} captures {service.name} of node.services"
+        for endpoint in endpoints
+        for binding in endpoint.bindings
+        for service in _services(site, binding)
+    )
+
+
+def _services(site: Site, binding: PortBinding) -> Iterator[Opening]:
+    for service in site.settings.services:
+        named = binding.protocol == service.protocol and binding.host_port <= service.port <= binding.last
+        if named and binding.bind in (None, service.address):
+            yield service
 
 
 def captures(binding: PortBinding, listener: Listener, versions: Collection[int]) -> bool:

@@ -15,6 +15,7 @@ from cellwall.compile.assemble import ipv6_enabled, uplink_of
 from cellwall.compile.resolvers import choose_resolvers
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine import kernel_settings as kernel
+from cellwall.engine.captures import captured_services
 from cellwall.engine.desired import desired_ruleset, digests
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
@@ -130,4 +131,6 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
         warnings.append(f"the default route is gone; {found.uplink} stays the only way out")
     if origin != "network.dns" and not origin.startswith("the node"):
         warnings.append(f"sandboxes are told {origin}")
+    if site.settings.services:
+        warnings += captured_services(site, site.journal.endpoints("attached"))
     return tuple(warnings)
