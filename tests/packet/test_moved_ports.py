@@ -7,7 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from cellwall.api import Wall
 from cellwall.lab.addresses import NODE4, NODE6, NODE_INFRA4
+from cellwall.model.endpoint import Endpoint
+from engine.steps import killed_at, reopened
 from world import PUBLIC4, PUBLIC6, Sandbox, Stream, World, open_world
 
 pytestmark = pytest.mark.root
@@ -77,6 +80,28 @@ def test_a_client_that_asked_before_the_port_was_published_is_answered_after(nod
         tenant = node_lab.attach("tenant", expose=["8080:80/udp"])
         with tenant.host.serve(udp=[80]):
             assert client.ask(node_lab.token()) or client.ask(node_lab.token())  # the first tells of a past refusal
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_it_is_answered_also_where_the_exposure_was_killed_and_is_repeated(node_lab: World) -> None:
+    tenant = node_lab.attach("tenant")
+
+    def expose(wall: Wall) -> Endpoint:
+        return wall.expose(tenant.name, "8080:80/udp")
+
+    with tenant.host.serve(udp=[80]):
+        for step in range(1, 100):
+            with Stream(node_lab.lab.lan, NODE4, PORT, udp=True) as client:
+                assert not client.ask(node_lab.token(), 0.05)
+                killed = killed_at(node_lab, expose, step)
+                with reopened(node_lab) as wall:
+                    expose(wall)
+                assert client.ask(node_lab.token()) or client.ask(node_lab.token()), step
+            node_lab.wall.unexpose(tenant.name, "8080:80/udp")
+            if not killed:
+                return
+    raise AssertionError("the operation has no end")
 
 
 @pytest.mark.parametrize("move", [by_exposure, by_attachment])

@@ -4,7 +4,7 @@ Withdrawing gives the endpoint a new policy version: flows that the old one deci
 next packet, and those that came by the withdrawn port end there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -29,13 +29,8 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
     refuse_bound(site, binding)
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     _refuse_foreign_family(endpoint, binding)
-    exposed = _change(site, endpoint, msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding)))
-    try:
-        end_former_flows(site, [(exposed, binding)])
-    except KernelError:
-        _change(site, exposed, endpoint)
-        raise
-    return exposed
+    exposed = msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding))
+    return _change(site, endpoint, exposed, published=(binding,))
 
 
 def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoint:
@@ -69,15 +64,17 @@ def attached_endpoint(site: Site, key: EndpointKey) -> Endpoint:
     return row[0]
 
 
-def _change(site: Site, before: Endpoint, after: Endpoint) -> Endpoint:
-    """From one state of an endpoint to another: journal, then one transaction of the difference. A crash between
-    the two leaves live elements that differ from the journal; `pending` makes the next operation compare them."""
+def _change(site: Site, before: Endpoint, after: Endpoint, *, published: Sequence[PortBinding] = ()) -> Endpoint:
+    """From one state of an endpoint to another: journal, then one transaction of the difference, then the end of former
+    flows to what is published. A crash between these leaves live elements that differ from the journal, or flows;
+    `pending` makes the next operation see to both."""
     old, new = set(endpoint_elements(before)), set(endpoint_elements(after))
     with site.journal.transaction():
         site.journal.write_endpoints([after], "attached")
         site.journal.put("pending", b"elements")
     try:
         site.rules.apply((*changes("delete", list(old - new)), *changes("add", list(new - old))))
+        end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():
             site.journal.write_endpoints([before], "attached")

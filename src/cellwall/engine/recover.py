@@ -2,13 +2,14 @@
 
 A row in phase `attaching` is taken back (its process never told anybody that it was attached), one in phase
 `detaching` is finished (closing is always right), and live elements are compared with the journal as a whole, because
-a dead process cannot say which of its elements it had added.
+a dead process cannot say which of its elements it had added, nor which flows to a port that it published it had ended.
 """
 
 import msgspec
 
 from cellwall.engine.detach import finish_detach, port_plan
 from cellwall.engine.elements import repair_elements
+from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
 
@@ -24,6 +25,7 @@ def recover(site: Site) -> tuple[str, ...]:
     closing = site.journal.endpoints("detaching")
     if closing:
         finish_detach(site, closing)
+    end_former_flows(site, [(row, binding) for row in site.journal.endpoints("attached") for binding in row.bindings])
     with site.journal.transaction():
         site.journal.drop("pending")
     return (
