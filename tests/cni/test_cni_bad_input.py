@@ -201,6 +201,16 @@ def test_subnets_that_overlap_the_nodes_own(plugin: Plugin, lab: Lab, box: Host)
     assert lab.node.run(["ip", "-br", "link"]).text == before
 
 
+def test_an_ipv6_address_on_a_node_without(plugin: Plugin) -> None:
+    with Lab(ipv6=False) as bare:
+        other, box = Plugin(bare, plugin.executable), bare.sandbox("web")
+        with bare.node.enter(), Wall.open(root=bare.root) as wall:
+            wall.up()
+        reply = other.call("ADD", "web", box, conf=other.conf(runtimeConfig={"ips": ["fd00:abcd::5"]}))
+        expect(reply, 7, "runtimeConfig.ips[0]", "fd00:abcd::5")
+        assert "eth0" not in box.run(["ip", "-br", "link"]).text
+
+
 def test_a_full_pool(plugin: Plugin) -> None:
     with Lab() as small:
         other = Plugin(small, plugin.executable)

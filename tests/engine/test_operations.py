@@ -14,7 +14,7 @@ import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.contracts import Phase
-from cellwall.errors import AlreadyExists, CellwallError, Conflict, NotFound
+from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import PortBinding
@@ -86,6 +86,8 @@ def test_the_same_again_changes_nothing(node: World) -> None:
         {"expose": ["8611:80"]},
         {"expose": ["8610:80", "8611:80"]},
         {"netns": None},
+        {"address4": ip_address("192.168.15.77")},
+        {"address6": ip_address("fd00:abcd::f4d")},
     ],
     ids="+".join,
 )
@@ -98,6 +100,17 @@ def test_an_attach_with_other_parameters_is_refused_and_changes_nothing(node: Wo
         node.wall.attach(host.name, **{**given, **other})
     assert wall_state(node) == before
     assert node.wall.endpoints() == (endpoint,)
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["bare", "up"])
+def test_an_ipv6_address_is_refused_where_sandboxes_have_none(up: bool) -> None:
+    with open_world(settings=Settings(ipv6="off"), up=up) as world:
+        before = node_snapshot(world)
+        for address4 in (None, ip_address("192.168.0.5")):
+            with pytest.raises(InvalidSpec, match=r"^ip: fd00:abcd::5: .*IPv6"):
+                world.wall.attach("web", address4=address4, address6=ip_address("fd00:abcd::5"))
+        assert node_snapshot(world) == before
+        assert world.wall.attach("web").address6 is None
 
 
 def test_one_wrong_request_of_many_leaves_none_attached(node: World) -> None:

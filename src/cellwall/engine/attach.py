@@ -54,6 +54,7 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
             if existing is not None:
                 made[request.key] = existing
             else:
+                _refuse_ipv6(found, request)
                 sandboxes.append(_open(site, request, held, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
@@ -102,12 +103,19 @@ def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     asked = (
         request.tenant in (None, endpoint.tenant)
         and request.address4 in (None, endpoint.address4)
+        and request.address6 in (None, endpoint.address6)
         and request.mac in (None, endpoint.mac)
         and (not request.bindings or set(request.bindings) == set(endpoint.bindings))
     )
     if not asked:
         raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
     return endpoint
+
+
+def _refuse_ipv6(found: Foundation, request: AttachRequest) -> None:
+    """An address that was asked for is given or refused, and never left out in silence."""
+    if request.address6 is not None and not found.ipv6:
+        raise InvalidSpec("ip", request.address6, "sandboxes of this node have no IPv6 (see the warnings of `up`)")
 
 
 def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) -> _Sandbox:
