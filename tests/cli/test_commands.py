@@ -25,7 +25,10 @@ def test_up_is_idempotent_and_down_refuses_while_attached(cellwall: Command) -> 
     before = cellwall.snapshot()
     refused = cellwall("down", "--json")
     assert (refused.status, refused.json["error"]["kind"]) == (4, "conflict")
+    assert refused.json["error"]["message"] == "1 endpoint is attached; detach first, or force"
     assert cellwall.snapshot() == before
+    assert cellwall("attach", "second").status == 0
+    assert "2 endpoints are attached" in cellwall("down").err
     assert cellwall("down", "--force").status == 0
     assert cellwall("list", "--json").json == {"endpoints": []}
 

@@ -23,5 +23,6 @@ def _detach_all(site: Site, *, force: bool) -> None:
     make_closable(site)
     endpoints = site.journal.endpoints()
     if endpoints and not force:
-        raise Conflict(f"{len(endpoints)} endpoints are attached; detach them, or force")
+        many = "1 endpoint is" if len(endpoints) == 1 else f"{len(endpoints)} endpoints are"
+        raise Conflict(f"{many} attached; detach first, or force")
     detach_endpoints(site, [endpoint.key for endpoint in endpoints])
