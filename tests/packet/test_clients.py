@@ -16,7 +16,7 @@ from cellwall.lab import connect
 from cellwall.lab.host import Host
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
-from world import Sandbox, World, assert_connection, open_world
+from world import Sandbox, World, assert_connection, open_world, write_setting
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
@@ -82,6 +82,27 @@ def test_an_address_of_the_node_is_no_client_from_outside(published: World, tena
         inside.read_until(token)
     assert not services.saw(token)
     services.close()
+
+
+ELSEWHERE = ["93.184.216.255", "172.20.0.255", "2606:2800:220:1::", "fd00:20::"]
+"""Broadcast of the node's IPv4 networks; the anycast address that a router has in each IPv6 one (RFC 4291 2.6.1)."""
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_an_address_that_leads_to_the_node_is_no_client(published: World, tenant: Sandbox, address: str) -> None:
+    """The answer would be the node's to receive: a broadcast, or to a router's anycast address."""
+    lab, family = published.lab, 6 if ":" in address else 4
+    write_setting(lab.node, "net/ipv6/conf/all/forwarding", "1")  # as before Linux 6.17, where it is all or nothing
+    token, sentinel = published.token("to-node"), published.token("sentinel")
+    own, mac = tenant.address(family), mac_text(tenant.endpoint.mac)
+    with lab.node.serve(udp=[5302, 5303]) as services:
+        from_outside(published, lab.lan, packet(address, NODE[family], "udp", b"forged", sport=5302, dport=PORT))
+        tenant.host.inject(
+            "eth0", [frame(mac, GATEWAY_MAC, packet(own, address, "udp", token, sport=PORT, dport=5302))]
+        )
+        connect(lab.lan, NODE[family], 5303, udp=True, payload=sentinel)
+        assert services.wait_for(sentinel)
+        assert not services.saw(token)
 
 
 @BOTH

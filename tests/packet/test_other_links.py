@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cellwall.attack.frames import frame, packet
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4, LAN6, OTHER4, OTHER6
 from cellwall.lab.host import Host
@@ -54,6 +55,34 @@ def test_another_bridge_of_the_node_goes_on_forwarding_frames(world: World, mach
             assert_connection(machine, OTHER[family], 80, udp=udp)
         outside = connect(machine, LAN4 if family == 4 else LAN6, 80, timeout=0.2)
         assert outside.kind != "answer"  # routed, and the node is no router
+
+
+def test_a_cable_between_two_bridges_carries_no_judgement(world: World) -> None:
+    """The mark of a frame outlives a link between two bridges of one node: on ours it would speak for a sandbox."""
+    lab = world.lab
+    world.wall.up()
+    tenant = world.attach("spoken-for")
+    lab.node.ip(
+        [
+            "link add cable0 type veth peer name cable1",
+            "link set cable0 master br-other up",
+            "link set cable1 master b9_br0 up",
+        ]
+    )
+    for name in ("iptables", "ip6tables"):
+        write_setting(lab.node, f"net/bridge/bridge-nf-call-{name}", "0")
+    try:
+        forged, sentinel = world.token("forged"), world.token("sentinel")
+        body = packet(tenant.address(4), public(4), "udp", forged, sport=1, dport=9)
+        with lab.internet.capture("eth0", outgoing=False) as wire, lab.node.capture("cable1", outgoing=False) as cable:
+            lab.other.inject("eth0", [frame(lab.other.mac("eth0"), "02:00:00:00:00:01", body)])
+            assert any(forged in data for data in cable.read_until(forged))  # it came as far as our bridge
+            connect(tenant.host, public(4), 9, udp=True, payload=sentinel, timeout=0.1)
+            assert not [data for data in wire.read_until(sentinel) if forged in data]
+    finally:
+        lab.node.ip(["link del cable0"])
+        world.detach(tenant)
+        world.wall.reconcile()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from cellwall.compile.wall import (
     ArpAsksForGateway,
     Clause,
     Continue,
+    Distrust,
     Drop,
     FrameTo,
     FrameType,
@@ -45,7 +46,7 @@ _ICMP6_TO_GATEWAY = (
 def frame_stages() -> tuple[Stage, ...]:
     """The stages that judge frames, in the order in which a frame meets them."""
     return (
-        Stage("frame", (Clause((_FROM_PORT,), Continue("port")),)),
+        _frame(),
         _port(),
         _port4(),
         _port6(),
@@ -58,6 +59,11 @@ def frame_stages() -> tuple[Stage, ...]:
         _frame_output(),
         *_not_enslaved(),
     )
+
+
+def _frame() -> Stage:
+    """A frame of anybody else's carries no judgement in: a link between two bridges of the node keeps the mark."""
+    return Stage("frame", (Clause((_FROM_PORT,), Continue("port")), Clause((), Distrust())))
 
 
 def _drop(why: str) -> Clause:

@@ -208,8 +208,9 @@ class Exposed(Predicate, frozen=True):
     form: ExposureForm
 
 
-class NodesOwnSource(Predicate, frozen=True):
-    """The packet claims to come from an address of the node itself."""
+class NotUnicastSource(Predicate, frozen=True):
+    """The packet claims to come from an address that the routing table has as anything but unicast: the node's own,
+    a broadcast or anycast address of its networks."""
 
 
 class Stranger(Predicate, frozen=True):
@@ -264,6 +265,10 @@ class Continue(Outcome, frozen=True):
     """Go on in another stage, for good: what that one leaves undecided is decided by nobody after it."""
 
     stage: str
+
+
+class Distrust(Outcome, frozen=True):
+    """Take away the note that the frame was judged, whoever left it there; the next clause goes on."""
 
 
 class ForgetSoon(Outcome, frozen=True):

@@ -27,6 +27,7 @@ from cellwall.ruleset.types import (
     Scalar,
     SetTimeouts,
     StampFlow,
+    UnmarkPacket,
     Verdict,
 )
 
@@ -132,6 +133,11 @@ def _(statement: Reject) -> str:
 @spell_statement.register
 def _(statement: MarkPacket) -> str:
     return f"meta mark set meta mark | {spell('mark', statement.bits)}"
+
+
+@spell_statement.register
+def _(statement: UnmarkPacket) -> str:
+    return f"meta mark set meta mark & {spell('mark', 0xFFFFFFFF & ~statement.bits)}"
 
 
 @spell_statement.register

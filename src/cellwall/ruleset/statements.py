@@ -27,6 +27,7 @@ from cellwall.ruleset.types import (
     StampFlow,
     Statement,
     TableFamily,
+    UnmarkPacket,
     Verdict,
 )
 
@@ -108,6 +109,9 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return True
         case MarkPacket():
             run.context = msgspec.structs.replace(run.context, mark=run.context.mark | statement.bits)
+            return True
+        case UnmarkPacket():
+            run.context = msgspec.structs.replace(run.context, mark=run.context.mark & ~statement.bits)
             return True
         case StampFlow():
             found = _find(statement.fields, statement.map, contents, run)

@@ -149,6 +149,12 @@ class MarkPacket(msgspec.Struct, frozen=True, tag=True):
     bits: int
 
 
+class UnmarkPacket(msgspec.Struct, frozen=True, tag=True):
+    """Takes `bits` out of the packet mark and leaves the other bits alone."""
+
+    bits: int
+
+
 class StampFlow(msgspec.Struct, frozen=True, tag=True):
     """Sets the conntrack mark from a map; a miss ends the rule without a verdict."""
 
@@ -205,7 +211,18 @@ class Meter(msgspec.Struct, frozen=True, tag=True):
 
 
 Statement = (
-    Compare | Lookup | Counter | Verdict | Reject | MarkPacket | StampFlow | SetTimeouts | Dnat | Masquerade | Meter
+    Compare
+    | Lookup
+    | Counter
+    | Verdict
+    | Reject
+    | MarkPacket
+    | UnmarkPacket
+    | StampFlow
+    | SetTimeouts
+    | Dnat
+    | Masquerade
+    | Meter
 )
 
 # ---------------------------------------------------------------- what a table is made of

@@ -119,7 +119,7 @@ def test_an_answer_that_opens_a_connection_is_dropped_whatever_its_flow_is(clien
 @pytest.mark.parametrize("source", [at.NODE6, at.NODE_INFRA6, at.NODE4])
 def test_the_nodes_own_address_is_no_client_from_outside(source: str) -> None:
     fate = SCENE.ingress(source, at.NODE6 if ":" in source else at.NODE4, "udp", 8080)
-    assert judged(fate) == ("drop", "the node's address from outside", "FWD")
+    assert judged(fate) == ("drop", "no unicast source", "FWD")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from cellwall.ruleset.types import (
     Statement,
     Table,
     TableFamily,
+    UnmarkPacket,
     Verdict,
 )
 
@@ -152,7 +153,8 @@ class Generator:
         elif choice < 0.75:
             matches.append(Verdict(self.random.choice(("accept", "drop", "return"))))  # type: ignore[arg-type]
         elif choice < 0.9:
-            matches.append(MarkPacket(self.random.choice((0x1, 0x10))))
+            change = self.random.choice((MarkPacket, UnmarkPacket))
+            matches.append(change(self.random.choice((0x1, 0x10))))
         elif "ct mark" in fields:
             # The counter stands behind what can still end the rule.
             if choice < 0.95:

@@ -315,8 +315,8 @@ def _families_of_exposure(p: w.Exposed) -> frozenset[int]:
     return frozenset({p.form.family}) if p.form.kind == "source" else _BOTH
 
 
-def _nodes_own_source(p: w.NodesOwnSource, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((match("fib saddr type", "local"),),)
+def _not_unicast_source(p: w.NotUnicastSource, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("fib saddr type", "unicast", negate=True),),)
 
 
 def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -384,7 +384,7 @@ _FORMS: dict[type[w.Predicate], _Form] = {
     w.NodeService: _per_family(_node_service),
     w.Translated: _either(_translated),
     w.Exposed: _per_family(_exposed, _families_of_exposure),
-    w.NodesOwnSource: _either(_nodes_own_source),
+    w.NotUnicastSource: _either(_not_unicast_source),
     w.Stranger: _per_family(_stranger),
     w.AmidConnection: _either(_amid_connection),
     w.OpensBackwards: _either(_opens_backwards),

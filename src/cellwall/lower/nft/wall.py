@@ -31,6 +31,7 @@ from cellwall.ruleset.types import (
     Table,
     TableFamily,
     Timeouts,
+    UnmarkPacket,
     Verdict,
 )
 
@@ -55,9 +56,12 @@ _HOOKS: dict[str, tuple[TableFamily, Hook]] = {
     "translate": ("inet", Hook("nat", "postrouting", 90)),
 }
 
-_ENDED_SOON = Timeouts("ended-soon", (("time_wait", 5), ("close", 2)))
+_TIME_WAIT, _CLOSE = 5, 2
 """Seconds: long enough for the last segments in flight. The kernel's 120 of TIME_WAIT let one sandbox fill a table of
 262,144 flows in 32 s."""
+
+_ENDED = Timeouts(f"ended-{_TIME_WAIT}-{_CLOSE}", (("time_wait", _TIME_WAIT), ("close", _CLOSE)))
+"""Named by its policy: the kernel keeps an object that exists as it is, whatever a refresh says of it."""
 
 
 def lower_wall(wall: w.Wall) -> Ruleset:
@@ -72,7 +76,7 @@ def lower_wall(wall: w.Wall) -> Ruleset:
         (
             Table("bridge", TABLE, bridge_sets(), tuple(chains["bridge"])),
             Table("arp", TABLE, (), tuple(chains["arp"])),
-            Table("inet", TABLE, inet_sets(wall), tuple(chains["inet"]), (_ENDED_SOON,)),
+            Table("inet", TABLE, inet_sets(wall), tuple(chains["inet"]), (_ENDED,)),
         )
     )
 
@@ -120,6 +124,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return ((Verdict("accept"),),)
     if isinstance(then, w.Vouch):
         return ((MarkPacket(wall.scene.mark), Verdict("accept")),)
+    if isinstance(then, w.Distrust):
+        return ((UnmarkPacket(wall.scene.mark),),)
     if isinstance(then, w.Drop):
         return ((*counted, Verdict("drop")),)
     if isinstance(then, w.Continue):
@@ -127,7 +133,7 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     if isinstance(then, w.Reject):
         return _reject(counted)
     if isinstance(then, w.ForgetSoon):
-        return ((SetTimeouts(_ENDED_SOON.name),),)
+        return ((SetTimeouts(_ENDED.name),),)
     if isinstance(then, w.Stamp):
         return ((StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), Verdict("accept")),)
     if isinstance(then, w.Publish):

@@ -144,8 +144,8 @@ def _lower(predicate: w.Predicate, view: _View) -> tuple[Words, ...]:
             return (("-m", "conntrack", "--ctstate", "DNAT"),)
         case w.FloorHit():
             return _floor(view)
-        case w.NodesOwnSource():
-            return (("-m", "addrtype", "--src-type", "LOCAL"),)
+        case w.NotUnicastSource():
+            return (("-m", "addrtype", "!", "--src-type", "UNICAST"),)
         case w.Stranger():
             return (_member(f"noclients{view.version}", view.towards[0]),)
         case w.AmidConnection():
