@@ -94,6 +94,12 @@ def test_refused_rule_is_reported_in_the_kernels_words() -> None:
 
 
 @pytest.mark.root
+def test_nft_is_found_where_up_finds_it_though_path_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert set(features.try_features().values()) == {""}
+
+
+@pytest.mark.root
 def test_trying_features_leaves_the_own_namespace_alone() -> None:
     program = (
         "import subprocess\nfrom cellwall.doctor.features import try_features\n"

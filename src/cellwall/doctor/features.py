@@ -143,8 +143,9 @@ def try_features() -> dict[str, str]:
 
 
 def _attempt(rules: str) -> str:
+    nft = process.find_program("nft") or "nft"  # unshare looks into PATH alone
     try:
-        process.run(["unshare", "--net", "nft", "-f", "-"], input=rules.encode(), timeout=10)
+        process.run(["unshare", "--net", nft, "-f", "-"], input=rules.encode(), timeout=10)
     except CellwallError as error:
         lines = str(error).splitlines()
         return next((line.strip() for line in lines if "Error" in line), lines[0])
