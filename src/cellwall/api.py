@@ -125,6 +125,9 @@ class Wall:
         self.down(force=force)
         self.close()
         shutil.rmtree(self.paths.run, ignore_errors=True)
+        if os.path.realpath(self.paths.base) != "/":  # the system's /run is not ours, however empty
+            with suppress(OSError):
+                os.rmdir(self.paths.run.parent)
 
     def status(self) -> Status:
         """Live compared with desired; changes nothing."""

@@ -268,7 +268,11 @@ def test_uninstall_leaves_the_node_as_it_was() -> None:
         assert cellwall("uninstall").status == 4
         assert cellwall("uninstall", "--force").status == 0
         assert _node(lab) == before
-        assert not (lab.root / "run/cellwall").exists()
+        assert not (lab.root / "run").exists()
+        (lab.root / "run").mkdir()
+        (lab.root / "run/others").touch()
+        assert (cellwall("up").status, cellwall("uninstall").status) == (0, 0)
+        assert [path.name for path in (lab.root / "run").iterdir()] == ["others"]
 
 
 def _node(lab: Lab) -> tuple[str, ...]:
