@@ -87,7 +87,7 @@ def test_resolver_file_behind_a_symlink_is_replaced_for_the_command_only(lab: La
 
 
 def test_exit_status_and_output_are_the_commands(cellwall: Command) -> None:
-    cellwall("up")  # whoever lays the wall is told what the node lacks
+    assert cellwall("up").status == 0  # whoever lays the wall is told what the node lacks
     assert cellwall("run", "--", "sh", "-c", "echo out; echo err >&2; exit 7") == type(cellwall("version"))(
         7, "out\n", "err\n"
     )
