@@ -123,8 +123,11 @@ def _compare_namespace(path: str, endpoint: Endpoint) -> tuple[str, ...]:
 
 def status(wall: WallPort) -> None:
     """Raise where the node could not serve an ADD, or serves its containers badly. Changes nothing: a node whose wall
-    is not up yet is ready, the first ADD brings it up."""
-    drift = wall.status().drift
+    is not up yet is ready, the first ADD brings it up.
+
+    A runtime that is told so may take no container any more. What is wrong with a single sandbox, which its tenant may
+    have caused, is for CHECK to find."""
+    drift = wall.status().node_drift
     if drift:
         raise Finding(LIMITED_CONNECTIVITY, drift)
 

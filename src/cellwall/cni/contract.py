@@ -17,8 +17,8 @@ class Status(Protocol):
     """What STATUS looks at."""
 
     @property
-    def drift(self) -> tuple[str, ...]:
-        """Where the node differs from what is desired, a line each."""
+    def node_drift(self) -> tuple[str, ...]:
+        """Where rules, bridge and kernel settings differ from what is desired, a line each."""
 
 
 class WallPort(Protocol):

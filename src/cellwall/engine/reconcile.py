@@ -45,12 +45,14 @@ def status(site: Site) -> Status:
     """The difference between desired and live, without touching either."""
     found = site.foundation()
     drift: list[str] = []
+    of_node: list[str] = []
     warnings: list[str] = []
     if found is not None:
         if site.current() is None:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
         warnings += found.overlaps
-        drift += node_drift(site, found)
+        of_node = node_drift(site, found)
+        drift += of_node
         try:
             drift += drift_lines(*element_drift(site))
         except KernelError as error:
@@ -70,6 +72,7 @@ def status(site: Site) -> Status:
         endpoints=site.journal.count(),
         pending=len(site.journal.draining_addresses()),
         drift=tuple(drift),
+        node_drift=tuple(of_node),
         warnings=tuple(warnings),
         notes=shared_users(site, site.journal.endpoints("attached")),
     )

@@ -41,13 +41,15 @@ class UpReport(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """`drift`: differences between desired and live, one line each. `pending`: addresses that drain. `notes`: what
-    the wall can do nothing about."""
+    """`drift`: differences between desired and live, one line each; `node_drift` those of rules, bridge and kernel
+    settings, which no tenant can cause. `pending`: addresses that drain. `notes`: what the wall can do nothing about.
+    """
 
     up: bool
     endpoints: int
     pending: int
     drift: tuple[str, ...] = ()
+    node_drift: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
