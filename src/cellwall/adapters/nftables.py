@@ -72,6 +72,12 @@ class NftRules:
 
         return digest(self._netfilter)
 
+    def stands(self, table: str) -> bool:
+        """See `Rules.stands`."""
+        from cellwall.adapters.shape import stands
+
+        return stands(self._netfilter, table)
+
     def purge_flows(self, generations: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""
         conntrack.purge_flows(self._netfilter, generations)

@@ -57,12 +57,17 @@ def digest(netfilter: Netlink) -> str:
     return summary.hexdigest()
 
 
-def _records(netfilter: Netlink, kind: int, family: TableFamily) -> Iterator[dict[int, bytes]]:
+def stands(netfilter: Netlink, table: str) -> bool:
+    """Whether the table of that name has chains in each of the families."""
+    return all(any(_records(netfilter, NFT_MSG_GETCHAIN, family, table)) for family in _FAMILIES)
+
+
+def _records(netfilter: Netlink, kind: int, family: TableFamily, table: str = TABLE) -> Iterator[dict[int, bytes]]:
     """What means something of each table, chain, set or rule of our table in a family."""
     request = nft_message(kind, NFPROTO[family], b"")
     for reply in netfilter.dump(request, f"read the {family} rules"):
         found = attributes(reply.body, HEADER_SIZE)
-        if text_of(found[_OF_TABLE]) == TABLE:
+        if text_of(found[_OF_TABLE]) == table:
             yield {name: value for name, value in found.items() if name not in _BOOKKEEPING[kind]}
 
 

@@ -179,6 +179,10 @@ class Rules(Protocol):
     def shape(self) -> str:
         """A digest of our tables without their elements, or "" where one is missing: equal digests, equal rules."""
 
+    def stands(self, table: str) -> bool:
+        """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
+        their rules."""
+
     def purge_flows(self, generations: Iterable[int]) -> None:
         """Delete the conntrack entries that carry one of these marks."""
 

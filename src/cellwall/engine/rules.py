@@ -16,7 +16,7 @@ from cellwall.errors import CellwallError
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
-from cellwall.names import SPARE_TABLE
+from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
@@ -86,12 +86,17 @@ def _replace_rules(site: Site, ruleset: Ruleset, *, under_endpoints: bool) -> No
     after the rules of the same transaction came into force (linux/net/netfilter/nf_tables_api.c, nf_tables_commit).
     A flow that found the floor empty is stamped as accepted, and goes on: 38,927 of 379,698 denied datagrams
     passed during 40 replacements in one transaction each.
+
+    Each load leaves a whole table standing, ours or the copy, so a death between two of them opens nothing. Where it
+    left ours without rules, a copy that may be of other rules, of another program even, is all that holds, and is not
+    touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush.
     """
     copy = renamed(ruleset, SPARE_TABLE)
     if not under_endpoints:
         site.rules.load(render_removal(copy) + render_replacement(ruleset))
         return
-    for tables in (copy, ruleset):
+    copy_holds = site.rules.stands(SPARE_TABLE) and not site.rules.stands(TABLE)
+    for tables in (ruleset,) if copy_holds else (copy, ruleset):
         site.rules.load(render_replacement(without_chains(tables)))
         site.rules.load(render_refresh(tables))
     site.rules.load(render_removal(copy))

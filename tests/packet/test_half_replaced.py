@@ -1,0 +1,86 @@
+"""A replacement of the rules that dies half way, and then dies again: something whole stands at every moment.
+
+Under endpoints it takes five loads, and between two of them the copy is all that holds. A death is SIGKILL right after
+a load.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from cellwall.api import Wall
+from cellwall.attack.flood import Flood
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.addresses import mac_text
+from cellwall.names import SPARE_TABLE, TABLE
+from engine.steps import child_killed_at
+from packet.test_blink import to_the_floor
+from world import Sandbox, Stream, World, Wrapped, open_world, public, rewired, ruleset
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+LOADS = range(1, 6)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with open_world() as world:
+        yield world
+
+
+def up_killed_after(world: World, loads: int) -> bool:
+    """Killed after its n-th load; False where it needed fewer and got through."""
+
+    def up(doom: Callable[[], None]) -> None:
+        wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+        real = wall._site.rules
+
+        def load(text: str) -> None:
+            real.load(text)
+            doom()
+
+        rewired(wall, rules=Wrapped(real, load=load)).up()
+
+    return child_killed_at(loads, up)
+
+
+def change_rules(world: World) -> None:
+    """What makes the next `up` replace them whole."""
+    world.lab.node.run(["nft", "add", "rule", "inet", TABLE, "forward", "counter"])
+
+
+def to_the_node(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
+    """Frames to a service of the node."""
+    ether = Ether(src=mac_text(sandbox.endpoint.mac), dst=gateway_mac)
+    heads = [IP(src=sandbox.address(4), dst=NODE4), IPv6(src=sandbox.address(6), dst=NODE6)]
+    return [bytes(ether / head / UDP(sport=6, dport=80) / Raw(b"<flood>")) for head in heads]
+
+
+def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
+    attacker = world.attach("attacker")
+    everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
+    gateway = mac_text(world.wall.settings.network.bridge_mac)
+    frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
+    with Flood(attacker.host, "eth0", frames, every=0) as flood:
+        for first, second in product(LOADS, LOADS):
+            change_rules(world)
+            assert up_killed_after(world, first)
+            flood.wait()
+            up_killed_after(world, second)
+            flood.wait()
+            world.wall.up()
+            assert SPARE_TABLE not in ruleset(world)
+            assert not everywhere.saw(b"<flood"), (first, second)
+            assert not at_node.saw(b"<flood"), (first, second)
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+        world.lab.node.run(["nft", "flush", "ruleset"])  # it is the rules that hold
+        assert everywhere.wait_for(b"<flood")
+        assert at_node.wait_for(b"<flood")
