@@ -26,6 +26,12 @@ _LONGEST_FILE_NAME = 200
 """NAME_MAX is 255 bytes; the rest is for whoever needs a suffix."""
 
 
+def owner_file(container_id: str) -> str:
+    """The file name of the lock of a process that attached for its own lifetime. A container id may be 253 characters
+    long, which with a suffix is more than a file name may have."""
+    return f"{blake2s(container_id.encode(), digest_size=16).hexdigest()}.lock"
+
+
 def host_link(prefix: str, key: EndpointKey, attempt: int = 0) -> str:
     """The host side's name: the prefix and 48 bits of a hash over the whole key, 15 characters in all.
 

@@ -156,6 +156,57 @@ def test_name_of_a_killed_run_can_be_used_again(
     assert cellwall("run", "--name", "one", "--", "echo", "again").out == "again\n"
 
 
+@pytest.fixture
+def killed_run(start: Callable[..., "subprocess.Popen[bytes]"]) -> None:
+    """A `run` of the name `one` with a published port, which nobody detached."""
+    child = start("--name", "one", "--expose", "8080:80", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert child.stdout is not None
+    child.stdout.readline()
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait(20)
+
+
+@pytest.mark.usefixtures("killed_run")
+def test_status_names_what_a_killed_run_left_and_leaves_it(cellwall: Command) -> None:
+    for _ in range(2):
+        said = cellwall("status", "--json")
+        assert said.status == 10
+        assert [line for line in said.json["drift"] if "one" in line and "the process that ran it is gone" in line]
+    assert cellwall("reconcile").status == 0
+    assert cellwall("status").status == 0
+
+
+@pytest.mark.usefixtures("killed_run")
+@pytest.mark.parametrize("wanted", ["port", "address", "mac", "name"])
+def test_what_a_killed_run_holds_goes_to_who_asks_for_it(cellwall: Command, wanted: str) -> None:
+    (left,) = cellwall("list", "--json").json["endpoints"]
+    asked = {
+        "port": ["run", "--expose", "8080:80", "--", "echo", "done"],
+        "address": ["run", "--ip", left["address4"], "--", "echo", "done"],
+        "mac": ["attach", "two", "--mac", left["mac"], "--ip", left["address4"]],
+        "name": ["attach", "one"],
+    }
+    said = cellwall(*asked[wanted])
+    assert said.status == 0, said
+    others = [row for row in cellwall("list", "--json").json["endpoints"] if row["netns"] == left["netns"]]
+    assert [row["exposed"] for row in others] == ([[]] if wanted == "name" else [])
+    assert cellwall("reconcile", "--json").json == {"repaired": []}, "the new endpoint is nobody's to take away"
+    cellwall("detach", "one")
+    cellwall("detach", "two")
+
+
+def test_what_a_living_run_holds_stays_its_own(
+    start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command
+) -> None:
+    child = start("--name", "one", "--expose", "8080:80", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert cellwall("status").status == 0
+    refused = cellwall("attach", "two", "--expose", "8080:80")
+    assert (refused.status, "is taken by container one" in refused.err) == (4, True)
+    assert cellwall("reconcile", "--json").json == {"repaired": []}
+
+
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

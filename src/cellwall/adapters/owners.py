@@ -6,17 +6,17 @@ attachment that nobody will detach. Process ids are no substitute: they are reus
 /proc races with that.
 
 Owns: the directory `owners`, its lock files and the files beside them (same stem, other suffix). Refuses: to decide
-what happens to an abandoned attachment; reconcile does.
+what happens to an abandoned attachment (`cellwall.engine.dead`).
 """
 
 import contextlib
 import fcntl
 import os
 import time
-from hashlib import blake2s
 from pathlib import Path
 
 from cellwall.errors import Conflict
+from cellwall.names import owner_file
 
 _PATIENCE = 2.0
 _PAUSE = 0.02
@@ -56,11 +56,10 @@ def claim(run: Path, container_id: str) -> Owner:
     """Answer for an attachment from now on. Raises Conflict while another process does."""
     directory = run / "owners"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A container id may be 253 characters long, which with a suffix is more than a file name may have.
-    path = directory / f"{blake2s(container_id.encode(), digest_size=16).hexdigest()}.lock"
+    path = directory / owner_file(container_id)
     deadline = time.monotonic() + _PATIENCE
     while (fd := _lock(path, os.O_CREAT)) is None:
-        # A reconcile holds the lock for a moment, to see whether anyone does.
+        # Others hold the lock for a moment, to see whether anyone does.
         if time.monotonic() > deadline:
             raise Conflict(f"container {container_id}: another process runs it")
         time.sleep(_PAUSE)
@@ -69,11 +68,13 @@ def claim(run: Path, container_id: str) -> Owner:
     return Owner(fd, path, container_id, inherited=inherited)
 
 
-def abandoned(run: Path) -> tuple[Owner, ...]:
-    """The attachments whose process is gone, each locked by the caller now, who detaches and then `forget`s."""
+def abandoned(run: Path, container_id: str = "") -> tuple[Owner, ...]:
+    """The attachments whose process is gone, or only this container's; each locked by the caller now, who detaches and
+    then `forget`s, or `release`s."""
     found = []
+    directory = run / "owners"
     try:
-        paths = sorted((run / "owners").glob("*.lock"))
+        paths = [directory / owner_file(container_id)] if container_id else sorted(directory.glob("*.lock"))
     except OSError:
         return ()
     for path in paths:
@@ -81,9 +82,9 @@ def abandoned(run: Path) -> tuple[Owner, ...]:
         if fd is None:
             continue
         # An empty file is a claim that died between making it and naming it: nothing was attached yet.
-        container_id = os.pread(fd, 4096, 0).decode(errors="replace")
-        owner = Owner(fd, path, container_id, inherited=True)
-        if container_id:
+        named = os.pread(fd, 4096, 0).decode(errors="replace")
+        owner = Owner(fd, path, named, inherited=True)
+        if named:
             found.append(owner)
         else:
             owner.forget()

@@ -16,7 +16,8 @@ import msgspec
 
 from cellwall.engine.captures import refuse_captures
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
-from cellwall.engine.detach import detach_vanished, evict_vanished, port_plan
+from cellwall.engine.dead import detach_vanished, evict_abandoned, evict_dead
+from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
@@ -89,8 +90,9 @@ def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
 
 def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
+    evict_abandoned(site, request.container_id)
     row = site.journal.endpoint(request.key)
-    if row is None or evict_vanished(site, request.key):
+    if row is None or evict_dead(site, request.key):
         return None
     endpoint, _ = row
     same_place = (
@@ -131,7 +133,7 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
         undo.callback(site.namespaces.remove, path)
     namespace = held.enter_context(site.namespaces.opened(path))
     holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
-    if holder is not None and not evict_vanished(site, holder):
+    if holder is not None and not evict_dead(site, holder):
         raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
     return _Sandbox(request, namespace)
 
@@ -157,9 +159,10 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
 
 
 def _make_room(site: Site) -> int:
-    """Take back what closed endpoints, and sandboxes that died without a detach, still hold; returns how many addresses
+    """Take back what closed endpoints, and those that nobody is behind any more, still hold; returns how many addresses
     came free."""
     detach_vanished(site)
+    evict_abandoned(site)
     return collect_drained(site)
 
 
@@ -172,7 +175,7 @@ def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) 
     for sandbox in sandboxes:
         request = sandbox.request
         holder = None if request.mac is None else site.journal.mac_holder(request.mac)
-        if request.mac is not None and holder is not None and not evict_vanished(site, holder):
+        if request.mac is not None and holder is not None and not evict_dead(site, holder):
             raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
         for binding in request.bindings:
             refuse_bound(site, binding)
@@ -183,7 +186,7 @@ def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) 
 def refuse_bound(site: Site, binding: PortBinding) -> None:
     """Raise Conflict where another endpoint holds one of the host ports."""
     while (holder := site.journal.binding_holder(binding)) is not None:
-        if evict_vanished(site, holder):
+        if evict_dead(site, holder):
             continue
         raise Conflict(f"expose.host_port: {binding}: is taken by container {holder.container_id}")
 

@@ -263,6 +263,16 @@ class Owner(Protocol):
     def forget(self) -> None:
         """What it answered for is detached."""
 
+    def release(self) -> None:
+        """It stays as it was found. Idempotent, and tolerates one that was forgotten."""
+
+
+class Owners(Protocol):
+    """The processes that answer for attachments."""
+
+    def abandoned(self, container_id: str = "") -> Sequence[Owner]:
+        """The dead ones, of this container or of all, each kept from everybody else until `forget` or `release`."""
+
 
 class Lock(Protocol):
     """The writer lock of one node: over journal, kernel and commit."""

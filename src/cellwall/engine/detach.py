@@ -56,29 +56,6 @@ def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
         raise Incomplete("detached, but not everything could be cleaned up", failures)
 
 
-def vanished(site: Site, endpoint: Endpoint) -> bool:
-    """Its host link is gone, so its namespace is: the kernel deletes a pair with the namespace of either end. A path
-    that no longer leads anywhere says less: a namespace lives as long as anybody holds it."""
-    link = site.links.find(endpoint.host_link)
-    return link is None or link.index != endpoint.host_index
-
-
-def evict_vanished(site: Site, key: EndpointKey) -> bool:
-    """Detach an endpoint that nobody detached although its sandbox is gone; False where it is alive. Called where a
-    live request would otherwise lose to a dead holder."""
-    row = site.journal.endpoint(key)
-    if row is None or not vanished(site, row[0]):
-        return False
-    return detach_endpoints(site, [key]) == 1
-
-
-def detach_vanished(site: Site) -> tuple[Endpoint, ...]:
-    """Detach every such endpoint; which they were."""
-    gone = tuple(endpoint for endpoint in site.journal.endpoints("attached") if vanished(site, endpoint))
-    detach_endpoints(site, [endpoint.key for endpoint in gone])
-    return gone
-
-
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Delete their elements in one transaction. Where one is missing already (a flush, a crash half way), the sets
     are compared as a whole instead: the journal no longer counts these endpoints as attached."""

@@ -1,14 +1,13 @@
 """Reconcile: make live what the journal says, exactly the difference; status: only tell it.
 
 Beyond what `recover` does at every operation: rules, bridge, kernel settings, elements, bridge ports, orphaned links
-and namespaces, sandboxes that vanished without a detach, addresses that drained.
+and namespaces, endpoints that nobody is behind any more, addresses that drained.
 """
 
-from collections.abc import Sequence
 from itertools import chain
 
-from cellwall.engine.contracts import Owner
-from cellwall.engine.detach import detach_endpoints, detach_vanished, port_plan
+from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
+from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
@@ -21,9 +20,8 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError, printable
 
 
-def reconcile(site: Site, abandoned: Sequence[Owner] = ()) -> Reconciled:
-    """Repair; the caller holds the writer lock. A second call right after finds nothing. What abandoned owners
-    answered for is detached."""
+def reconcile(site: Site) -> Reconciled:
+    """Repair; the caller holds the writer lock. A second call right after finds nothing."""
     before = site.foundation()
     repaired = [] if before is None else node_drift(site, before)
     report = lay_foundation(site)
@@ -33,7 +31,7 @@ def reconcile(site: Site, abandoned: Sequence[Owner] = ()) -> Reconciled:
         repaired.append("the foundation was not as configured")
     repaired += recover(site)
     repaired += repair_elements(site)
-    repaired += _detach_abandoned(site, abandoned)
+    repaired += evict_abandoned(site)
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
     repaired += delete_orphans(site)
@@ -64,6 +62,7 @@ def status(site: Site) -> Status:
             f"{printable(link.name)} is on the bridge, put there by somebody else; it speaks to nobody"
             for link in foreign_ports(site, found, links)
         ]
+    drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
         drift.append("an operation was interrupted")
@@ -76,19 +75,6 @@ def status(site: Site) -> Status:
         warnings=tuple(warnings),
         notes=shared_users(site, site.journal.endpoints("attached")),
     )
-
-
-def _detach_abandoned(site: Site, owners: Sequence[Owner]) -> list[str]:
-    """Close what belonged to a `cellwall run` that died: nobody else will."""
-    lines = []
-    for owner in owners:
-        attached = site.journal.endpoints("attached")
-        keys = [endpoint.key for endpoint in attached if endpoint.key.container_id == owner.container_id]
-        if keys:
-            detach_endpoints(site, keys)
-            lines.append(f"detached {owner.container_id}: the process that ran it is gone")
-        owner.forget()
-    return lines
 
 
 def _repair_ports(site: Site, found: Foundation) -> list[str]:
