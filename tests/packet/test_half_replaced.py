@@ -4,6 +4,7 @@ Under endpoints it takes five loads, and between two of them the copy is all tha
 a load.
 """
 
+import errno
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -15,12 +16,13 @@ from scapy.packet import Raw
 
 from cellwall.api import Wall
 from cellwall.attack.flood import Flood
+from cellwall.errors import KernelError
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.names import SPARE_TABLE, TABLE
 from engine.steps import child_killed_at
 from packet.test_blink import to_the_floor
-from world import Sandbox, Stream, World, Wrapped, open_world, public, rewired, ruleset
+from world import Sandbox, Stream, World, Wrapped, assert_no_connection, open_world, public, rewired, ruleset
 
 pytestmark = [
     pytest.mark.root,
@@ -84,3 +86,48 @@ def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
         world.lab.node.run(["nft", "flush", "ruleset"])  # it is the rules that hold
         assert everywhere.wait_for(b"<flood")
         assert at_node.wait_for(b"<flood")
+
+
+def mending(world: World) -> Wall:
+    return rewired(world.wall)
+
+
+def without_memory(world: World) -> Wall:
+    """One that can load no rules."""
+
+    def load(_: str) -> None:
+        raise KernelError(errno.ENOMEM, "load rules")
+
+    return rewired(world.wall, rules=Wrapped(world.wall._site.rules, load=load))
+
+
+@pytest.mark.parametrize("closing", [mending, without_memory])
+def test_what_is_closed_after_a_death_passes_nothing(world: World, closing: Callable[[World], Wall]) -> None:
+    lan = world.lab.lan
+    world.lab.internet.serve(udp=[80])
+    for loads in LOADS:
+        port = 8000 + loads
+        tenant, other = world.attach("tenant", expose=[f"{port}:80/udp"]), world.attach("other")
+        tenant.host.serve(udp=[80])
+        with (
+            Stream(lan, NODE4, port, udp=True) as published,
+            Stream(other.host, public(4), 80, udp=True) as out,
+            Stream(tenant.host, public(4), 80, udp=True) as staying,
+        ):
+            for stream in (published, out, staying):
+                assert stream.ask(world.token())
+            change_rules(world)
+            assert up_killed_after(world, loads)
+            wall = closing(world)
+            wall.unexpose(tenant.name, f"{port}:80/udp")
+            assert wall.detach(other.name)
+            assert not published.ask(world.token(), timeout=0.2)
+            assert not out.ask(world.token(), timeout=0.2)
+            assert_no_connection(lan, NODE4, port, udp=True)
+            assert_no_connection(other.host, public(4), 80, udp=True)
+            assert staying.ask(world.token())
+            world.wall.up()
+            assert staying.ask(world.token())
+            assert SPARE_TABLE not in ruleset(world)
+            assert world.wall.status().drift == ()
+            assert world.detach(tenant)

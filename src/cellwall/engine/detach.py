@@ -9,6 +9,7 @@ import errno
 from collections.abc import Sequence
 
 from cellwall.engine.contracts import PortPlan
+from cellwall.engine.copies import in_every_table
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Incomplete, KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
@@ -61,7 +62,7 @@ def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     are compared as a whole instead: the journal no longer counts these endpoints as attached."""
     elements = [owned for endpoint in endpoints for owned in endpoint_elements(endpoint)]
     try:
-        site.rules.apply(changes("delete", elements))
+        site.rules.apply(in_every_table(site, changes("delete", elements)))
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise

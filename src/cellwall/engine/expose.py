@@ -11,6 +11,7 @@ import msgspec
 from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.captures import refuse_captures
+from cellwall.engine.copies import in_every_table
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
@@ -73,7 +74,8 @@ def _change(site: Site, before: Endpoint, after: Endpoint, *, published: Sequenc
         site.journal.write_endpoints([after], "attached")
         site.journal.put("pending", b"elements")
     try:
-        site.rules.apply((*changes("delete", list(old - new)), *changes("add", list(new - old))))
+        difference = (*changes("delete", list(old - new)), *changes("add", list(new - old)))
+        site.rules.apply(in_every_table(site, difference))
         end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():

@@ -54,13 +54,35 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
 
 def make_closable(site: Site) -> None:
     """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default route is
-    gone or whose configuration is wrong by now."""
+    gone or whose configuration is wrong by now.
+
+    But one that a process left in doubt, or that another program laid, is laid first, if by the settings in force: our
+    tables may be without a rule, or have other sets. Where that cannot be done, elements are deleted in the copy too,
+    which may be all that holds.
+    """
     found = site.foundation()
     if found is None:
         make_ready(site)
-    else:
+        return
+    if found.program == site.program:
         load_schema(site, found)
-        _finish_interrupted(site)
+    elif not _mended(site, found):
+        from cellwall.engine.copies import include_copy
+
+        load_schema(site, found)
+        include_copy(site)
+    _finish_interrupted(site)
+
+
+def _mended(site: Site, found: Foundation) -> bool:
+    if found.settings != site.settings_digest:
+        return False
+    from cellwall.engine.foundation import lay_foundation
+
+    with suppress(CellwallError, OSError):  # whatever keeps it from being laid: closing goes on
+        lay_foundation(site)
+        return True
+    return False
 
 
 def leave_bare(site: Site) -> None:

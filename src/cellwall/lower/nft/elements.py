@@ -49,10 +49,10 @@ def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned
 
 
 def changes(
-    op: Literal["add", "delete"], elements: Iterator[Owned] | list[Owned] | tuple[Owned, ...]
+    op: Literal["add", "delete"], elements: Iterator[Owned] | list[Owned] | tuple[Owned, ...], table: str = TABLE
 ) -> tuple[ElementChange, ...]:
     """Elements as changes of our table."""
-    return tuple(ElementChange(op, family, TABLE, name, element) for family, name, element in elements)
+    return tuple(ElementChange(op, family, table, name, element) for family, name, element in elements)
 
 
 def _addresses(endpoint: Endpoint) -> Iterator[tuple[Family, Address]]:

@@ -1,0 +1,24 @@
+"""The copy of our tables, where the death of a replacement left it beside them: what closes an endpoint closes it there
+as well, for the copy may be all that holds, and it holds what its own sets say."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cellwall.engine.site import Site
+from cellwall.names import SPARE_TABLE
+from cellwall.ruleset.types import ElementChange
+
+
+def include_copy(site: Site) -> None:
+    """From now on, until another schema is set, changes of elements go to the copy too, if it stands."""
+    if site.rules.stands(SPARE_TABLE):
+        own = site.rules.schema
+        site.rules.schema = {**own, **{(family, SPARE_TABLE, name): own[family, _, name] for family, _, name in own}}
+
+
+def in_every_table(site: Site, changes: Sequence[ElementChange]) -> tuple[ElementChange, ...]:
+    """These changes of our tables, and the same of the copy where it is included."""
+    schema = site.rules.schema
+    copied = [change for change in changes if (change.family, SPARE_TABLE, change.set) in schema]
+    return (*changes, *(msgspec.structs.replace(change, table=SPARE_TABLE) for change in copied))
