@@ -78,7 +78,8 @@ def meet(world: World, family: int) -> None:
     """A packet that waits for an answer to ARP would come after the sentinel."""
     for host in (world.lab.lan, world.lab.infra):
         with host.serve(udp=[9]):
-            assert Stream(host, NODE[family], 9, udp=True).say(b"") is None
+            with Stream(host, NODE[family], 9, udp=True) as stream:
+                stream.say(b"")
             with Stream(world.lab.node, (LAN if host is world.lab.lan else INFRA)[family], 9, udp=True) as stream:
                 assert stream.ask(world.token())
 

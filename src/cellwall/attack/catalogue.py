@@ -50,8 +50,9 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B13",
         "an unfinished checksum: a network card writes two bytes where the container asked for them, after every hook",
-        missing="seen, and not stopped: one way, over IPv6, to an address of the floor. No rule sees that a checksum "
-        "is unfinished, and what finishes it before the hooks is an xtables target of a table by iptables' name",
+        missing="seen, and not stopped: one way, to an address of the floor, over IPv6 and in fragments beyond the MTU "
+        "over IPv4. No rule sees that a checksum is unfinished, and what finishes it before the hooks is an xtables "
+        "target of a table by iptables' name",
     ),
     Row("C01", "the metadata services of every cloud, also at public-looking addresses"),
     Row("C02", "IPv4 special-purpose ranges"),
