@@ -17,6 +17,7 @@ import msgspec
 
 from cellwall.adapters import netns
 from cellwall.api import Wall
+from cellwall.config import record_settings
 from cellwall.engine.requests import UpReport
 from cellwall.lab import Lab, connect
 from cellwall.lab.host import Host
@@ -89,6 +90,8 @@ def open_world(*, settings: Settings | None = None, ipv6: bool = True, up: bool 
 def rewired(wall: Wall, **adapters: object) -> Wall:
     """The same node through other adapters; it ends with the wall it came from. Other settings are those of a
     configuration that somebody changed."""
+    if isinstance(settings := adapters.get("settings"), Settings):
+        adapters["settings_text"] = record_settings(settings)
     site = msgspec.structs.replace(wall._site, **adapters)
     return Wall(
         site.settings, wall.paths, site, lambda: None, (lambda: site.settings) if "settings" in adapters else None

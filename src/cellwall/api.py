@@ -23,16 +23,14 @@ from cellwall.adapters.links import LinkLayer
 from cellwall.adapters.lock import WriterLock
 from cellwall.adapters.namespaces import ProcNamespaces
 from cellwall.adapters.nftables import NftRules
-from cellwall.adapters.owner_files import OwnerFiles
 from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
-from cellwall.config import Paths, load_settings, paths_for
-from cellwall.digests import blake2s
+from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import leave_bare, load_schema, make_closable, make_ready, over_lost_tables
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict, NoPrivilege, Unavailable
+from cellwall.errors import CellwallError, Conflict, InvalidSpec, NoPrivilege, Unavailable
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
@@ -56,7 +54,8 @@ class Wall:
         self.paths = paths
         self._site = site
         self._close = close
-        self._read = read
+        self._given = None if read else record_settings(settings)
+        self._read = read or (lambda: settings)
         self._mutex = RLock()
         self._closed_some = False
 
@@ -66,24 +65,32 @@ class Wall:
         *,
         root: str | os.PathLike[str] | None = None,
         settings: Settings | Callable[[], Settings] | None = None,
+        closing: bool = False,
     ) -> "Wall":
         """Open the node of the calling thread's network namespace.
 
         `root` puts configuration, state and run paths under one directory; `settings` None reads the configuration.
-        The configuration, or a function that reads settings, is read again by `up` and where an `up` put others into
-        force meanwhile; given settings are then refused with Conflict by whatever needs them, until `up` is called.
-        Raises InvalidSpec for a wrong configuration and NoPrivilege without root; touches nothing in the kernel.
+        The configuration, or a function that reads settings, is read by `up`, `reconcile` and the first attach of a
+        node that is not up; everything else goes by the settings in force. Given settings that differ from these are
+        refused with Conflict by whatever opens something, until `up` is called. `closing`: for who only closes; a
+        wrong configuration of a node that is not up is then taken for an empty one.
+        Raises InvalidSpec for a wrong configuration of a node that is not up, and NoPrivilege without root; touches
+        nothing in the kernel.
         """
         paths = paths_for(root)
-        if isinstance(settings, Settings):
-            given, read = settings, None
-        else:
-            read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-            given = read()
-        given.validate()
         if os.geteuid() != 0:
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
-        return _compose(cls, given, paths, read)
+        if isinstance(settings, Settings):
+            settings.validate()
+            return _compose(cls, settings, paths, None)
+        read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
+        wall = _compose(cls, Settings(), paths, read)
+        try:
+            wall._begin(closing=closing)
+        except BaseException:
+            wall._close()
+            raise
+        return wall
 
     def close(self) -> None:
         """Delete the links that detaches left behind, release sockets and journal. Idempotent."""
@@ -107,7 +114,7 @@ class Wall:
         from cellwall.engine.recover import recover
 
         with self._writing():
-            self._read_anew()
+            self._adopt(self._configured())
             report = lay_foundation(self._site)
             recover(self._site)
             return report
@@ -117,6 +124,7 @@ class Wall:
         from cellwall.engine.teardown import take_down
 
         with self._writing():
+            self._use_those_in_force(self._site.foundation())
             take_down(self._site, force=force)
 
     def uninstall(self, *, force: bool = False) -> None:
@@ -131,25 +139,34 @@ class Wall:
                 os.rmdir(self.paths.run.parent)
 
     def status(self) -> Status:
-        """Live compared with desired; changes nothing."""
+        """Live compared with desired, as the settings in force say; changes nothing."""
         from cellwall.engine.reconcile import status
 
         with self._writing():
             found = self._site.foundation()
-            if found is not None and found.settings != self._site.settings_digest:
-                self._read_anew()
+            self._use_those_in_force(found)
             load_schema(self._site, found)
-            return status(self._site)
+            report = status(self._site)
+        if found is None or not (warning := self._unlike(found)):
+            return report
+        return msgspec.structs.replace(report, warnings=(warning, *report.warnings))
 
     def reconcile(self) -> Reconciled:
-        """Repair exactly the difference between live and desired."""
+        """Repair exactly the difference between live and desired, as configured now."""
+        from cellwall.adapters.owners import abandoned
         from cellwall.engine.reconcile import reconcile
 
         with self._writing():
             found = self._site.foundation()
             self._take_settings(found)
+            self._adopt(self._configured())
             load_schema(self._site, found)
-            return reconcile(self._site)
+            owners = abandoned(self.paths.run)
+            try:
+                return reconcile(self._site, owners)
+            finally:
+                for owner in owners:
+                    owner.release()
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
@@ -225,6 +242,7 @@ class Wall:
         with self._writing():
             if not self._site.journal.count():
                 return 0
+            self._use_those_in_force(self._site.foundation())
             make_closable(self._site)
             self._closed_some = True
             return detach_endpoints(self._site, keys)
@@ -253,6 +271,7 @@ class Wall:
 
         key, wanted = _key(container_id, ifname), _binding(binding)
         with self._writing():
+            self._use_those_in_force(self._site.foundation())
             make_closable(self._site)
             return unexpose_port(self._site, key, wanted)
 
@@ -300,23 +319,50 @@ class Wall:
         self._closed_some = False
         return found
 
-    def _take_settings(self, found: Foundation | None) -> None:
-        """Settings that an `up` put into force since ours were read. Enforcing ours would bring a policy back that
-        somebody took away, without a word to anybody."""
-        if found is None or found.settings == self._site.settings_digest:
-            return
-        if self._read is None:
-            raise Conflict("settings: are not those in force on the node; `up` would put them into force")
-        self._read_anew()
+    def _begin(self, *, closing: bool) -> None:
+        """The settings to begin with: those in force, or of a node that is not up what is configured."""
+        found = self._site.foundation()
+        if found is not None and recorded_settings(found.settings) is not None:
+            return self._use_those_in_force(found)
+        try:
+            self._adopt(self._configured())
+        except InvalidSpec:
+            if not closing:
+                raise
+        return None
 
-    def _read_anew(self) -> None:
-        if self._read is not None:
-            settings = self._read()
-            settings.validate()
-            self.settings = settings
-            self._site = msgspec.structs.replace(
-                self._site, settings=settings, settings_digest=_settings_digest(settings)
-            )
+    def _take_settings(self, found: Foundation | None) -> None:
+        """Those that an `up` put into force; of a node that is not up, the caller's. Enforcing one's own over another's
+        would bring a policy back that somebody took away, without a word to anybody."""
+        if found is None or (self._given is None and recorded_settings(found.settings) is None):
+            self._adopt(self._configured())
+        elif self._given not in (None, found.settings):
+            raise Conflict("settings: are not those in force on the node; `up` would put them into force")
+        else:
+            self._use_those_in_force(found)
+
+    def _use_those_in_force(self, found: Foundation | None) -> None:
+        if found is not None and found.settings != self._site.settings_text:
+            settings = recorded_settings(found.settings)
+            if settings is not None:  # else the wall keeps what it has: closing needs hardly any
+                self._adopt(settings)
+
+    def _configured(self) -> Settings:
+        settings = self._read()
+        settings.validate()
+        return settings
+
+    def _adopt(self, settings: Settings) -> None:
+        self.settings = settings
+        self._site = msgspec.structs.replace(self._site, settings=settings, settings_text=record_settings(settings))
+
+    def _unlike(self, found: Foundation) -> str:
+        """What keeps the settings in force from being those that an `up` would bring; empty: nothing."""
+        try:
+            same = record_settings(self._configured()) == found.settings
+        except InvalidSpec as error:
+            return str(error)
+        return "" if same else "settings: others are in force than are configured; `up` would bring these into force"
 
     def _delete_closed(self) -> None:
         """A front end that ends now leaves a sandbox that stays without its interface: another program may want the
@@ -329,10 +375,6 @@ class Wall:
             self._site.links.reap()
 
 
-def _settings_digest(settings: Settings) -> str:
-    return blake2s(repr(settings).encode()).hexdigest()
-
-
 def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[], Settings] | None) -> Wall:
     with ExitStack() as opened:
         node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
@@ -342,7 +384,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[
         opened.callback(store.close)
         site = Site(
             settings=settings,
-            settings_digest=_settings_digest(settings),
+            settings_text=record_settings(settings),
             program=__version__,
             links=links,
             rules=rules,
@@ -352,7 +394,6 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[
             journal=store,
             lock=WriterLock(paths.in_run("writer.lock")),
             netns_directory=paths.in_run("netns"),
-            owners=OwnerFiles(paths.in_run()),
         )
         return cls(settings, paths, site, opened.pop_all().close, read)
 

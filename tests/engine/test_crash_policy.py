@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 CLOSING, STAYING = PUBLIC4[:2]
-TIGHTER = {"settings": Settings(protect=(ip_network(CLOSING),)), "settings_digest": "tighter"}
+TIGHTER = {"settings": Settings(protect=(ip_network(CLOSING),))}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def test_a_tightened_policy_ends_open_flows_wherever_its_up_was_killed(node: Wor
                 if step % 2:
                     tighter.reconcile()
                 else:
-                    tighter.dns()  # an operation like any other
+                    tighter.dns()  # an operation like any other ends what was begun, and begins nothing
+                    assert cut.ask(node.token(), timeout=0.1) is (tighter.settings.protect == ())
+                    tighter.up()
                 assert_converged(tighter)
             assert not cut.ask(node.token(), timeout=0.1)
             assert kept.ask(node.token())

@@ -58,7 +58,7 @@ def test_a_withdrawn_port_that_a_crash_left_open_is_closed_by_the_next_operation
 
 def test_a_tightened_policy_ends_open_flows_once_the_sets_can_be_read(node: World) -> None:
     tenant = node.attach("tenant")
-    tighter = {"settings": Settings(protect=(ip_network(CLOSED),)), "settings_digest": "tighter"}
+    tighter = {"settings": Settings(protect=(ip_network(CLOSED),))}
     with Stream(tenant.host, CLOSED, 80, udp=True) as flow:
         assert flow.ask(node.token())
         with pytest.raises(KernelError, match="read set"):

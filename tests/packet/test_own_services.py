@@ -106,7 +106,7 @@ def test_a_service_that_is_declared_over_a_published_port_is_a_warning(node_lab:
     node_lab.wall.expose(tenant.name, f"{NODE4}:5300-5310:5300/udp")
     openings = parse_openings(f"names {NODE4} udp,tcp/5301", "x") + parse_openings(f"names6 {NODE6} udp/5301", "x")
     declared = Settings(services=node_lab.wall.settings.services + openings)
-    said = rewired(node_lab.wall, settings=declared, settings_digest=repr(declared)).up().warnings
+    said = rewired(node_lab.wall, settings=declared).up().warnings
     assert [line for line in said if "5300" in line] == [
         f"{NODE4}:5300-5310:5300/udp of {tenant.name}/eth0 captures names of node.services"
     ]

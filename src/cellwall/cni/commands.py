@@ -25,11 +25,22 @@ from cellwall.model.resolvers import askable
 from cellwall.model.settings import Settings
 
 
-def add(wall: WallPort, ledger: Ledger, call: Invocation, conf: AttachConf, request: Request) -> bytes:
-    """Attach; the result as JSON. The caller marks it delivered once it is written."""
-    network = wall.settings.network
+def add(
+    wall: WallPort,
+    ledger: Ledger,
+    call: Invocation,
+    conf: AttachConf,
+    request: Request,
+    chosen: Settings | None = None,
+) -> bytes:
+    """Attach; the result as JSON. The caller marks it delivered once it is written.
+
+    `chosen`: other settings than those in force, to be brought into force first. Conflict where anything is attached.
+    """
+    settings = chosen or wall.settings
+    network = settings.network
     request.require_subnets(network)
-    _require_reachable(conf.dns, wall.settings)
+    _require_reachable(conf.dns, settings)
     key = call.key
     stage = ledger.stage(key)
     if stage == "delivered" and _present(wall, key) is not None:
@@ -38,6 +49,8 @@ def add(wall: WallPort, ledger: Ledger, call: Invocation, conf: AttachConf, requ
     ledger.begin(key, conf.name)
     endpoint = None
     try:
+        if chosen is not None:
+            wall.up()
         endpoint = _attach(wall, call, request, resumed=stage == "pending")
         names = told_names(conf.dns, wall.dns())
         port = read_port(endpoint.host_link)

@@ -34,7 +34,8 @@ from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation, parse_invocation
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.request import parse_request
-from cellwall.errors import CellwallError, InvalidSpec
+from cellwall.errors import CellwallError
+from cellwall.model.settings import Settings
 
 Write = Callable[[bytes], None]
 
@@ -82,7 +83,7 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
         request = parse_request(conf, call.arguments)
         with _open_wall(conf) as wall:
             ledger = _ledger(wall)
-            result = commands.add(wall, ledger, call, conf, request)
+            result = commands.add(wall, ledger, call, conf, request, _to_bring_into_force(conf, wall))
             _record_choice(conf, wall)
             write(result)
             ledger.deliver(call.key)
@@ -109,24 +110,26 @@ def _ledger(wall: WallPort) -> Ledger:
 def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
     # here and not above: what the texts alone refuse never loads the engine
     from cellwall.api import Wall
+    from cellwall.cni.settings import settings_for
 
-    if conf.subnets or conf.gateways:
-        from cellwall.cni.settings import settings_for
-
-        return Wall.open(root=conf.root or None, settings=lambda: settings_for(conf))
-    return Wall.open(root=conf.root or None)
+    settings_for(conf)  # a wrong one is refused, although the wall of a node that is up would not read it
+    return Wall.open(root=conf.root or None, settings=lambda: settings_for(conf))
 
 
 def _open_wall_to_close(conf: NetworkConf) -> AbstractContextManager[WallPort]:
     """Whatever became of the node's configuration meanwhile: what is detached is on record, and needs none of it."""
     from cellwall.api import Wall
 
-    try:
-        return Wall.open(root=conf.root or None)
-    except InvalidSpec:
-        from cellwall.model.settings import Settings
+    return Wall.open(root=conf.root or None, closing=True)
 
-        return Wall.open(root=conf.root or None, settings=Settings())
+
+def _to_bring_into_force(conf: AttachConf, wall: WallPort) -> Settings | None:
+    """Those with a conflist's subnets, where others are in force."""
+    if not (conf.subnets or conf.gateways):
+        return None
+    from cellwall.cni.settings import agrees, settings_for
+
+    return None if agrees(conf, wall.settings.network) else settings_for(conf)
 
 
 def _record_choice(conf: AttachConf, wall: WallPort) -> None:

@@ -9,6 +9,7 @@ from cellwall.cni.conf import AttachConf
 from cellwall.config import Paths, load_settings, paths_for, write_choice
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, parse_address, parse_prefix
+from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 
 
@@ -29,6 +30,12 @@ def settings_for(conf: AttachConf) -> Settings:
     except InvalidSpec as error:
         field, _ = choice.get(error.field, (error.field, None))
         raise InvalidSpec(field, error.value, error.reason) from error
+
+
+def agrees(conf: AttachConf, network: Network) -> bool:
+    """The network has the subnets and gateways that a conflist names."""
+    choice = _choice(conf)
+    return all(getattr(network, name.removeprefix("network.")) == value for name, (_, value) in choice.items())
 
 
 def record_choice(conf: AttachConf, paths: Paths) -> None:

@@ -1,8 +1,9 @@
 """What the operator configured, from five places, and the directories that a node uses.
 
 Owns: the configuration file's format, the names of the environment variables, the order flag > environment
-> file > conflist > default, and where configuration, state and run files live. Every value is parsed into the model's
-types here; nothing below this package sees a TOML table or an environment variable.
+> file > conflist > default, the record of the settings in force, and where configuration, state and run files live.
+Every value is parsed into the model's types here; nothing below this package sees a TOML table or an environment
+variable.
 Refuses: a key that it does not know (a misspelt deny would otherwise be an open door), a value of another
 type, and settings that `Settings.validate` refuses. Each refusal names the key, the value and the place it
 came from.
@@ -11,5 +12,16 @@ came from.
 from cellwall.config.choice import read_choice, write_choice
 from cellwall.config.load import Loaded, Origin, load_settings
 from cellwall.config.paths import Paths, paths_for
+from cellwall.config.record import record_settings, recorded_settings
 
-__all__ = ["Loaded", "Origin", "Paths", "load_settings", "paths_for", "read_choice", "write_choice"]
+__all__ = [
+    "Loaded",
+    "Origin",
+    "Paths",
+    "load_settings",
+    "paths_for",
+    "read_choice",
+    "record_settings",
+    "recorded_settings",
+    "write_choice",
+]

@@ -54,7 +54,7 @@ def load_settings(
             for name, value in pairs:
                 values[name] = BY_NAME[name].typed(value)
                 origins[name] = origin
-    settings = _assemble(values)
+    settings = assemble(values)
     with _Located(None, paths.config_text, origins):
         settings.validate()
         _refuse_unreachable_resolvers(settings)
@@ -140,7 +140,7 @@ def _refuse_unknown(name: str, value: object, known: Mapping[str, object] | tupl
     raise InvalidSpec(name, value, "is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
 
 
-def _assemble(values: Mapping[str, object]) -> Settings:
+def assemble(values: Mapping[str, object]) -> Settings:
     """Settings of the given values; a gateway that nobody chose follows its subnet."""
     fields: dict[str, object] = {BY_NAME[name].attribute: value for name, value in values.items()}
     network = {name: value for name, value in fields.items() if name in Network.__struct_fields__}

@@ -66,7 +66,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     rules, sets = digests(desired_ruleset(site.settings, again, usage, uplink))
     found = Foundation(
         fingerprint=fingerprint,
-        settings=site.settings_digest,
+        settings=site.settings_text,
         network=site.network_digest(),
         bridge=site.settings.network.bridge,
         program=site.program,

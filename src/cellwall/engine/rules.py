@@ -105,7 +105,7 @@ def _replace_rules(site: Site, ruleset: Ruleset, *, under_endpoints: bool) -> No
 def _doubted(site: Site, found: Foundation) -> Foundation:
     """A foundation that does not hold, whoever looks, and that only these settings may mend: rules that follow them
     may be live already."""
-    return msgspec.structs.replace(found, program="", settings=site.settings_digest)
+    return msgspec.structs.replace(found, program="", settings=site.settings_text)
 
 
 def _doubt_rules(site: Site, found: Foundation) -> None:

@@ -8,15 +8,15 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.digests import blake2s
-from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
+from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Rules, Sysctls
 from cellwall.model.settings import Settings
 
 
 class Foundation(msgspec.Struct, frozen=True):
     """What `up` laid down, as recorded for this boot. `network` is a digest of the network it was laid for.
 
-    `fingerprint` of the node's addresses and routes and `settings` (digest of the configuration) tell when it no
-    longer holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
+    `fingerprint` of the node's addresses and routes and `settings` (the text of those in force) tell when it no longer
+    holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
     and set definitions, `shape` of the live ones. `overlaps`: networks that appeared beside ours, a line each.
     """
 
@@ -39,10 +39,10 @@ class Foundation(msgspec.Struct, frozen=True):
 
 class Site(msgspec.Struct, frozen=True):
     """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept;
-    `program` is the running version."""
+    `program` is the running version, `settings_text` what goes on record of the settings."""
 
     settings: Settings
-    settings_digest: str
+    settings_text: str
     program: str
     links: Links
     rules: Rules
@@ -52,7 +52,6 @@ class Site(msgspec.Struct, frozen=True):
     journal: Journal
     lock: Lock
     netns_directory: str
-    owners: Owners
 
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""
@@ -62,7 +61,7 @@ class Site(msgspec.Struct, frozen=True):
     def current(self) -> Foundation | None:
         """The record, if it still holds for this node, this configuration and this program."""
         found = self.foundation()
-        if found is None or found.settings != self.settings_digest or found.program != self.program:
+        if found is None or found.settings != self.settings_text or found.program != self.program:
             return None
         return found if found.fingerprint == self.node.fingerprint() else None
 

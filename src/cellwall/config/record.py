@@ -1,0 +1,26 @@
+"""The settings in force, as the node's journal keeps them: the text of a configuration that says every key.
+
+Kept as values, and not as a digest: whoever attaches or closes works with them, whatever the file, its own environment
+or its flags say by now.
+"""
+
+import msgspec
+
+from cellwall.config.keys import BY_NAME, KEYS, shown
+from cellwall.config.load import assemble
+from cellwall.errors import InvalidSpec
+from cellwall.model.settings import Settings
+
+
+def record_settings(settings: Settings) -> str:
+    """Equal settings, equal texts."""
+    return msgspec.json.encode({key.name: shown(key, settings) for key in KEYS}).decode()
+
+
+def recorded_settings(text: str) -> Settings | None:
+    """What `record_settings` wrote; None where another version of the program wrote what this one cannot read."""
+    try:
+        values = msgspec.json.decode(text, type=dict[str, object])
+        return assemble({name: BY_NAME[name].typed(value) for name, value in values.items()})
+    except (msgspec.MsgspecError, KeyError, InvalidSpec):
+        return None
