@@ -23,6 +23,7 @@ from cellwall.adapters.links import LinkLayer
 from cellwall.adapters.lock import WriterLock
 from cellwall.adapters.namespaces import ProcNamespaces
 from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.owner_files import OwnerFiles
 from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings
@@ -153,7 +154,6 @@ class Wall:
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""
-        from cellwall.adapters.owners import abandoned
         from cellwall.engine.reconcile import reconcile
 
         with self._writing():
@@ -161,12 +161,7 @@ class Wall:
             self._take_settings(found)
             self._adopt(self._configured())
             load_schema(self._site, found)
-            owners = abandoned(self.paths.run)
-            try:
-                return reconcile(self._site, owners)
-            finally:
-                for owner in owners:
-                    owner.release()
+            return reconcile(self._site)
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
@@ -394,6 +389,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[
             journal=store,
             lock=WriterLock(paths.in_run("writer.lock")),
             netns_directory=paths.in_run("netns"),
+            owners=OwnerFiles(paths.in_run()),
         )
         return cls(settings, paths, site, opened.pop_all().close, read)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.digests import blake2s
-from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Rules, Sysctls
+from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
 from cellwall.model.settings import Settings
 
 
@@ -52,6 +52,7 @@ class Site(msgspec.Struct, frozen=True):
     journal: Journal
     lock: Lock
     netns_directory: str
+    owners: Owners
 
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""
