@@ -75,7 +75,7 @@ def make_closable(site: Site) -> None:
 
 
 def _mended(site: Site, found: Foundation) -> bool:
-    if found.settings != site.settings_digest:
+    if found.settings != site.settings_text:
         return False
     from cellwall.engine.foundation import lay_foundation
 
