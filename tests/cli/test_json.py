@@ -36,6 +36,10 @@ REFUSED = (
     (("up", "--set", "node.interface=nothing0"), 2),
     (("--root", "/proc/nowhere", "list"), 1),
     (("run", "--name", "a b", "--", "true"), 2),
+    (("demo", "--nope"), 2),
+    (("attack", "--against", "zzz"), 2),
+    (("attack", "--here", "--compare"), 2),
+    (("cni", "install", "--nope"), 2),
 )
 
 
@@ -56,3 +60,5 @@ def test_every_refusal_is_a_document_with_its_status(cellwall: Command, words: t
     assert (answer.status, answer.json["error"]["status"]) == (status, status), answer
     assert answer.json["error"]["message"]
     assert answer.json["error"]["kind"]
+    (line,) = [line for line in answer.err.splitlines() if not line.startswith("cellwall: warning: ")]
+    assert line.startswith("cellwall: ")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import msgspec
 
 from cellwall import __version__
+from cellwall.arguments import Parser
 from cellwall.attack.catalogue import CATALOGUE
 from cellwall.attack.comparison import comparison
 from cellwall.attack.functional import Done, work
@@ -137,7 +138,7 @@ def _run_against(name: str, probes: Sequence[Probe], *, controls: bool = False, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cellwall attack",
         description="A hostile tenant, root in its container, tries everything in the catalogue of attacks against a "
         "wall in a throw-away lab. What counts is what arrived. Exit status 0: nothing is through; 10: something is; "

@@ -8,10 +8,9 @@ import argparse
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
+from cellwall.arguments import Parser as Parser
 from cellwall.cli.invocation import Invocation
-from cellwall.errors import InvalidSpec
 
 COMMANDS = ("node", "attachments", "state", "sandboxed", "configuration", "diagnosis", "others")
 """The modules of `cellwall.cli.commands`, in the order of the help text; each has `register`."""
@@ -20,14 +19,6 @@ _EPILOG = """\
 exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unsupported host, 6 no privilege,
 7 unavailable, 10 drift or finding. With --json standard output is one JSON document, also for an error.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose refusals are InvalidSpec, so that they are said like every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        safe = message.encode("unicode_escape").decode("ascii")  # an argument may hold a newline
-        raise InvalidSpec("usage", self.prog, safe)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):

@@ -10,7 +10,6 @@ The conflist speaks 1.0.0 and lists the others in `cniVersions`: a runtime that 
 newest, and containerd 1.7, whose libcni ends at 1.0.0, still takes the file.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from contextlib import suppress
 import msgspec
 
 import cellwall
+from cellwall.arguments import Parser
 from cellwall.cni.conf import VERSIONS
 from cellwall.errors import AlreadyExists, InvalidSpec, KernelError, NoPrivilege
 
@@ -31,9 +31,7 @@ _SHEBANG_LIMIT = 127  # linux/binfmts.h BINPRM_BUF_SIZE before Linux 5.1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Install by command line arguments; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="cellwall cni install", description="Install the CNI plugin and a sample conflist."
-    )
+    parser = Parser(prog="cellwall cni install", description="Install the CNI plugin and a sample conflist.")
     parser.add_argument("--bin-dir", default="/opt/cni/bin", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--conf-dir", default="/etc/cni/net.d", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--root", default="", metavar="DIR", help="the node's root, written into the conflist")

@@ -4,7 +4,6 @@ Exit status 0 only if everything was as told: tenants served, no attempt through
 without it. Ends its lab also on Ctrl-C, SIGTERM and SIGHUP; what SIGKILL leaves, the next lab sweeps away.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cellwall.adapters.process import find_program
+from cellwall.arguments import Parser
 from cellwall.demo.play import play
 from cellwall.demo.story import Story
 from cellwall.errors import NoPrivilege, Unsupported
@@ -23,7 +23,7 @@ NOT_AS_TOLD = 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tell the story; the exit status. NoPrivilege without root, Unsupported where a program is missing."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cellwall demo",
         description="Two tenants on one node, in throw-away network namespaces: their work, and attacks that fail.",
     )
