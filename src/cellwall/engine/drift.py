@@ -15,7 +15,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 def node_drift(site: Site, found: Foundation) -> list[str]:
     """Of rules, bridge and kernel settings: what laying the foundation again repairs."""
     lines = _rules_drift(site, found)
-    if found.network != site.network_digest():
+    if not site.has_network_of(found):
         return lines  # of another configuration: laying the foundation refuses or removes it
     bridge = site.settings.network.bridge
     differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)

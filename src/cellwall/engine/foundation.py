@@ -37,7 +37,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     before = site.foundation()
     facts = kernel.original_facts(site, site.node.observe())
     uplink = judge_node(site, facts, before)
-    if before is not None and before.network != site.network_digest():
+    if before is not None and not site.has_network_of(before):
         # A network whose own parameters changed cannot be refreshed: it is removed and laid anew. Not before everything
         # was judged, so that a configuration that is refused leaves the wall of the one before.
         remove_foundation(site)
@@ -67,7 +67,6 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     found = Foundation(
         fingerprint=fingerprint,
         settings=site.settings_text,
-        network=site.network_digest(),
         bridge=site.settings.network.bridge,
         program=site.program,
         uplink=uplink,
@@ -80,6 +79,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         shape=site.rules.shape(),
         bridge_netfilter=bridged,
         overlaps=overlaps(site, again),
+        network_fields=site.settings.network.fields(),
     )
     dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
     warnings = (*_warnings(site, again, found, origin), *found.overlaps)

@@ -7,13 +7,12 @@ it still holds. Decides nothing about packets.
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.digests import blake2s
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
 from cellwall.model.settings import Settings
 
 
 class Foundation(msgspec.Struct, frozen=True):
-    """What `up` laid down, as recorded for this boot. `network` is a digest of the network it was laid for.
+    """What `up` laid down, as recorded for this boot. `network_fields` are those of the network it was laid for.
 
     `fingerprint` of the node's addresses and routes and `settings` (the text of those in force) tell when it no longer
     holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
@@ -22,7 +21,6 @@ class Foundation(msgspec.Struct, frozen=True):
 
     fingerprint: str
     settings: str
-    network: str
     bridge: str
     program: str
     uplink: str
@@ -35,6 +33,7 @@ class Foundation(msgspec.Struct, frozen=True):
     shape: str
     bridge_netfilter: bool
     overlaps: tuple[str, ...] = ()
+    network_fields: dict[str, int | str] = {}
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -66,6 +65,6 @@ class Site(msgspec.Struct, frozen=True):
             return None
         return found if found.fingerprint == self.node.fingerprint() else None
 
-    def network_digest(self) -> str:
-        """Of everything about the network that endpoints carry in their addresses and names."""
-        return blake2s(repr(self.settings.network).encode()).hexdigest()
+    def has_network_of(self, found: Foundation) -> bool:
+        """Endpoints carry the network in their addresses and names: it is still the one of this foundation."""
+        return self.settings.network.is_as_recorded(found.network_fields)

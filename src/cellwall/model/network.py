@@ -1,5 +1,6 @@
 """A network: a bridge on the node, one IPv4 and at most one IPv6 subnet, and what its endpoints are told."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
@@ -59,6 +60,17 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidSpec("network.veth_prefix", self.veth_prefix, "must be three letters or digits")
         if self.bridge.startswith(self.veth_prefix):
             raise InvalidSpec("network.bridge", self.bridge, "must not start with network.veth_prefix")
+
+    def fields(self) -> dict[str, int | str]:
+        """Each field by its name, for a record: a number, or text."""
+        values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {name: value if isinstance(value, int) else str(value) for name, value in values}
+
+    def is_as_recorded(self, fields: Mapping[str, int | str]) -> bool:
+        """Nothing differs from a record, that another version of the program may have written: what that did not know
+        was as it is by default, and what it alone knew is not looked at."""
+        recorded = {**Network().fields(), **fields}
+        return all(recorded[name] == value for name, value in self.fields().items())
 
     @property
     def gateway_link_local(self) -> IPv6Address:

@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +97,16 @@ def test_default_mac_is_local_unicast_and_as_unique_as_the_address(one: IPv4Addr
     assert mac >> 40 & 0b11 == 0b10  # locally administered, unicast (IEEE 802)
     assert mac & 0xFFFFFFFF == int(one)
     assert (mac == default_mac(other)) is (one == other)
+
+
+def test_a_record_of_another_program_is_of_the_same_network_where_all_that_both_know_is_equal() -> None:
+    network = Network(bridge="b9_new", mtu=1400)
+    record = network.fields()
+    assert network.is_as_recorded(record)
+    assert network.is_as_recorded(msgspec.json.decode(msgspec.json.encode(record), type=dict[str, int | str]))
+    assert network.is_as_recorded({**record, "a field of later": 3})
+    older = {name: value for name, value in record.items() if name != "name"}
+    assert network.is_as_recorded(older)
+    assert not msgspec.structs.replace(network, name="other").is_as_recorded(older)
+    for name, value in record.items():
+        assert not network.is_as_recorded({**record, name: f"not {value}"})
