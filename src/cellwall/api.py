@@ -148,9 +148,7 @@ class Wall:
             self._use_those_in_force(found)
             load_schema(self._site, found)
             report = status(self._site)
-        if found is None or not (warning := self._unlike(found)):
-            return report
-        return msgspec.structs.replace(report, warnings=(warning, *report.warnings))
+        return msgspec.structs.replace(report, warnings=(*self._unlike(found), *report.warnings))
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""
@@ -351,13 +349,15 @@ class Wall:
         self.settings = settings
         self._site = msgspec.structs.replace(self._site, settings=settings, settings_text=record_settings(settings))
 
-    def _unlike(self, found: Foundation) -> str:
-        """What keeps the settings in force from being those that an `up` would bring; empty: nothing."""
+    def _unlike(self, found: Foundation | None) -> tuple[str, ...]:
+        """A warning where an `up` would bring other settings into force, or is refused for what is configured."""
         try:
-            same = record_settings(self._configured()) == found.settings
+            configured = record_settings(self._configured())
         except InvalidSpec as error:
-            return str(error)
-        return "" if same else "settings: others are in force than are configured; `up` would bring these into force"
+            return (str(error),)
+        if found is None or found.settings == configured:
+            return ()
+        return ("settings: others are in force than are configured; `up` would bring these into force",)
 
     def _delete_closed(self) -> None:
         """A front end that ends now leaves a sandbox that stays without its interface: another program may want the

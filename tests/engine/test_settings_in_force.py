@@ -1,6 +1,8 @@
-"""The settings that the last `up` enforced stay in force, whatever a process that opened the wall earlier believes.
+"""The settings that the last `up` enforced stay in force, whatever a process that opened the wall earlier believes, and
+whatever is configured where another process runs.
 
-That other process is a child of the test: it opens the wall, waits until the operator is done, and works on.
+A process that opened the wall earlier is a child of the test: it opens it, waits until the operator is done, and works
+on.
 """
 
 import os
@@ -116,7 +118,7 @@ def test_a_process_with_former_settings_of_its_own_is_refused_until_it_calls_up(
     assert reached(node, after.host) == "answer"
 
 
-def test_a_process_that_reads_its_configuration_reads_it_anew(fresh_node: World) -> None:
+def test_a_process_that_reads_its_configuration_goes_by_what_another_brought_into_force(fresh_node: World) -> None:
     fresh_node.lab.internet.serve(tcp=[80])
     configure(fresh_node, OPENED_TEXT)
     other = fresh_node.host("other")
@@ -138,6 +140,72 @@ def test_a_process_that_reads_its_configuration_reads_it_anew(fresh_node: World)
         assert operator.status().warnings == ()
 
 
+def test_only_up_and_reconcile_bring_what_is_configured_into_force(fresh_node: World) -> None:
+    fresh_node.lab.internet.serve(tcp=[80])
+    configured = [OPENED]
+    with Wall.open(root=fresh_node.lab.root, settings=lambda: configured[0]) as wall:
+        tenant = fresh_node.host("tenant")
+        wall.attach(tenant.name, netns=tenant.netns)
+        for closed, bring in ((Settings(), wall.up), (Settings(connections=512), wall.reconcile)):
+            configured[0] = closed
+            for act in _OPERATIONS:
+                act(wall, fresh_node)
+                assert wall.settings == OPENED
+                assert reached(fresh_node, tenant) == "answer"
+                assert any("`up`" in line for line in wall.status().warnings)
+            bring()
+            assert wall.settings == closed
+            assert reached(fresh_node, tenant) == "refused"
+            assert wall.status().warnings == wall.status().drift == ()
+            configured[0] = OPENED
+            wall.up()
+
+
+_OPERATIONS: tuple[Callable[[Wall, World], object], ...] = (
+    lambda wall, _: wall.attach("other", expose=["9000-9010:9000"]),  # a form of exposure that needs new rules
+    lambda wall, _: wall.expose("other", "8080:80"),
+    lambda wall, _: wall.unexpose("other", "8080:80"),
+    lambda wall, world: (world.lab.node.ip(["addr add 198.51.100.77/32 dev eth0"]), wall.dns()),
+    lambda wall, world: (world.lab.node.ip(["addr del 198.51.100.77/32 dev eth0"]), wall.verify("other")),
+    lambda wall, _: wall.detach("other"),
+)
+
+
+def test_two_that_attach_with_different_configurations_do_not_take_turns_in_the_rules(fresh_node: World) -> None:
+    protected = Settings(protect=(ip_network("151.101.0.0/16"),))
+    with (
+        Wall.open(root=fresh_node.lab.root, settings=lambda: protected) as operator,
+        Wall.open(root=fresh_node.lab.root, settings=Settings) as other,
+    ):
+        operator.up()
+        laid = ruleset_text(fresh_node)
+        assert "151.101.0.0/16" in laid
+        for number, wall in enumerate((other, operator, other)):
+            wall.attach(f"tenant{number}")
+            assert "151.101.0.0/16" in ruleset_text(fresh_node)
+        with Wall.open(root=fresh_node.lab.root, settings=Settings) as third:
+            assert third.settings == protected
+
+
+def ruleset_text(world: World) -> str:
+    return world.lab.node.run(["nft", "list", "set", "inet", "cellwall", "floor4"]).text
+
+
+def test_what_is_in_force_by_another_program_is_replaced_by_what_is_configured(fresh_node: World) -> None:
+    """A record that this program cannot read is of another version, and the first attach after a change of programs
+    lays the rules anew anyway."""
+    with Wall.open(root=fresh_node.lab.root, settings=Settings) as wall:
+        wall.up()
+        found = wall._site.foundation()
+        assert found is not None
+        with wall._site.journal.transaction():
+            unread = msgspec.structs.replace(found, settings='{"network.novel": 1}')
+            wall._site.journal.put("foundation", msgspec.json.encode(unread))
+        wall.attach("tenant")
+        assert wall.settings == Settings()
+        assert wall.status().drift == wall.status().warnings == ()
+
+
 def test_up_takes_what_is_configured_now_and_a_configuration_gone_wrong_keeps_nothing_from_closing(
     fresh_node: World,
 ) -> None:
@@ -150,8 +218,20 @@ def test_up_takes_what_is_configured_now_and_a_configuration_gone_wrong_keeps_no
         configure(fresh_node, "[node]\nprotekt = []\n")
         with pytest.raises(InvalidSpec, match="protekt"):
             wall.up()
+    with Wall.open(root=fresh_node.lab.root) as wall:
+        assert wall.settings.protect == (ip_network("45.33.0.0/16"),)
+        assert any("protekt" in line for line in wall.status().warnings)
+        assert wall.status().drift == ()
         assert wall.unexpose("tenant", "8080:80").bindings == ()
         assert wall.detach("tenant")
+        wall.down()
+    with pytest.raises(InvalidSpec, match="protekt"):
+        Wall.open(root=fresh_node.lab.root)
+    with Wall.open(root=fresh_node.lab.root, closing=True) as wall:
+        assert not wall.detach("tenant")
+        with pytest.raises(InvalidSpec, match="protekt"):
+            wall.attach("tenant")
+        wall.uninstall()
 
 
 def test_settings_of_a_node_that_is_not_up_are_nobodys(fresh_node: World) -> None:

@@ -1,13 +1,14 @@
 """What one command gets and what it gives back: the parsed arguments in, an outcome to print out."""
 
 import argparse
+import logging
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall.config import Loaded, Paths, load_settings, paths_for
+from cellwall.config import Loaded, Paths, judge_flags, load_settings, paths_for
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import parse_address
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cellwall.api import Wall
 
 Text = str | Callable[[], str]
+_log = logging.getLogger("cellwall")
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -46,12 +48,37 @@ class Invocation:
         return load_settings(self.paths, overrides=self._overrides())
 
     def wall(self) -> "Wall":
-        """The opened wall of the node; the caller closes it."""
+        """The opened wall of the node, to bring what is configured into force; the caller closes it."""
         self.loaded()  # what is wrong with it is said before the engine is loaded
+        return self._opened()
+
+    def wall_in_force(self) -> "Wall":
+        """The opened wall, for what goes by the settings in force; a warning where others are configured."""
+        configured = self.loaded().settings
+        wall = self._opened()
+        if wall.settings != configured:
+            _log.warning("settings: others are in force than are configured; `up` would bring these into force")
+        return wall
+
+    def wall_to_close(self) -> "Wall":
+        """The opened wall, for what closes or lists; a wrong configuration is a warning, a wrong flag is refused."""
+        wall = self.wall_to_look()
+        try:
+            self.loaded()
+        except InvalidSpec as error:
+            _log.warning("%s", error)
+        return wall
+
+    def wall_to_look(self) -> "Wall":
+        """The opened wall, for what itself says of a configuration that it is wrong."""
+        judge_flags(self._overrides())
+        return self._opened(closing=True)
+
+    def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
         from cellwall.api import Wall
 
-        return Wall.open(root=self.arguments.root, settings=lambda: self.loaded().settings)
+        return Wall.open(root=self.arguments.root, settings=lambda: self.loaded().settings, closing=closing)
 
     def _overrides(self) -> Mapping[str, str]:
         values = {}

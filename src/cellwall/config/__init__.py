@@ -10,7 +10,7 @@ came from.
 """
 
 from cellwall.config.choice import read_choice, write_choice
-from cellwall.config.load import Loaded, Origin, load_settings
+from cellwall.config.load import Loaded, Origin, judge_flags, load_settings
 from cellwall.config.paths import Paths, paths_for
 from cellwall.config.record import record_settings, recorded_settings
 
@@ -18,6 +18,7 @@ __all__ = [
     "Loaded",
     "Origin",
     "Paths",
+    "judge_flags",
     "load_settings",
     "paths_for",
     "read_choice",

@@ -61,6 +61,13 @@ def load_settings(
     return Loaded(settings, origins)
 
 
+def judge_flags(overrides: Mapping[str, str]) -> None:
+    """Raise InvalidSpec for a flag that is wrong whatever the configuration says."""
+    with _Located("flag", "", {}):
+        for name, value in _text_values(overrides):
+            BY_NAME[name].typed(value)
+
+
 class _Located:
     """Adds to a refusal inside the block where the refused value stands."""
 

@@ -49,7 +49,7 @@ def _attach(invocation: Invocation) -> Outcome:
     address4, address6 = parse_requested(given.ip)
     mac = None if given.mac is None else parse_mac(given.mac, "--mac")
     bindings = [parse_binding(text, "--expose") for text in given.expose]
-    with invocation.wall() as wall:
+    with invocation.wall_in_force() as wall:
         endpoint = wall.attach(
             given.id,
             netns=given.netns,
@@ -65,7 +65,7 @@ def _attach(invocation: Invocation) -> Outcome:
 
 def _detach(invocation: Invocation) -> Outcome:
     given = invocation.arguments
-    with invocation.wall() as wall:
+    with invocation.wall_to_close() as wall:
         was_there = wall.detach(given.id, ifname=given.ifname)
     return Outcome({"detached": was_there}, "detached" if was_there else "was not attached")
 
@@ -73,19 +73,19 @@ def _detach(invocation: Invocation) -> Outcome:
 def _expose(invocation: Invocation) -> Outcome:
     given = invocation.arguments
     binding = parse_binding(given.spec, "expose")
-    with invocation.wall() as wall:
+    with invocation.wall_in_force() as wall:
         return _one(wall.expose(given.id, binding, ifname=given.ifname))
 
 
 def _unexpose(invocation: Invocation) -> Outcome:
     given = invocation.arguments
     binding = parse_binding(given.spec, "unexpose")
-    with invocation.wall() as wall:
+    with invocation.wall_to_close() as wall:
         return _one(wall.unexpose(given.id, binding, ifname=given.ifname))
 
 
 def _list(invocation: Invocation) -> Outcome:
-    with invocation.wall() as wall:
+    with invocation.wall_to_close() as wall:
         endpoints = sorted(wall.endpoints(), key=lambda endpoint: endpoint.key)
     return Outcome({"endpoints": [endpoint_document(endpoint) for endpoint in endpoints]}, endpoint_table(endpoints))
 

@@ -44,12 +44,12 @@ def _up(invocation: Invocation) -> Outcome:
 
 
 def _down(invocation: Invocation) -> Outcome:
-    with invocation.wall() as wall:
+    with invocation.wall_to_close() as wall:
         wall.down(force=invocation.arguments.force)
     return Outcome({"up": False}, "down")
 
 
 def _uninstall(invocation: Invocation) -> Outcome:
-    with invocation.wall() as wall:
+    with invocation.wall_to_close() as wall:
         wall.uninstall(force=invocation.arguments.force)
     return Outcome({"installed": False}, "uninstalled")

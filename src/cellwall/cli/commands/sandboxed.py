@@ -77,7 +77,7 @@ def _attach(invocation: Invocation, owner: "Owner") -> Endpoint:
     given = invocation.arguments
     address4, address6 = parse_requested(given.ip)
     bindings = [parse_binding(text, "--expose") for text in given.expose]
-    with invocation.wall() as wall:
+    with invocation.wall_in_force() as wall:
         if owner.inherited:
             wall.detach(owner.container_id)
         try:
@@ -93,7 +93,7 @@ def _attach(invocation: Invocation, owner: "Owner") -> Endpoint:
 def _detach(invocation: Invocation, owner: "Owner") -> None:
     """Close the sandbox. A failure is said and left to the next reconcile: the exit status is the command's."""
     try:
-        with invocation.wall() as wall:
+        with invocation.wall_to_close() as wall:
             wall.detach(owner.container_id)
     except Exception as error:
         _log.error("%s: not detached, reconcile will do it: %s", owner.container_id, error)

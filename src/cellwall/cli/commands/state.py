@@ -25,7 +25,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _status(invocation: Invocation) -> Outcome:
-    with invocation.wall() as wall:
+    with invocation.wall_to_look() as wall:
         found = wall.status()
     rows = [
         ("state", "up" if found.up else "down"),
