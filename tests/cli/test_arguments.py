@@ -125,6 +125,20 @@ def test_version_and_help_need_neither_engine_nor_privilege() -> None:
     assert not loaded & {"cellwall.api", "sqlite3", "subprocess", "ctypes", "tomllib", "cellwall.attack.suite"}
 
 
+@pytest.mark.parametrize("while_loading", ["msgspec", "cellwall.cli.commands.attachments"])
+def test_interrupt_while_the_program_loads_is_a_status_and_no_traceback(while_loading: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {while_loading!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from cellwall.cli.main import main\nsys.argv[1:] = ['version']\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_reader_that_goes_away_is_no_traceback() -> None:
     code = "import sys\nfrom cellwall.cli.main import main\nsys.exit(main(['config', 'show']))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
