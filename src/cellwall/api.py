@@ -28,7 +28,14 @@ from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings
 from cellwall.engine.attach import attach_endpoints
-from cellwall.engine.readiness import leave_bare, load_schema, make_closable, make_ready, over_lost_tables
+from cellwall.engine.readiness import (
+    leave_bare,
+    load_schema,
+    make_closable,
+    make_ready,
+    over_lost_tables,
+    over_other_sets,
+)
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, InvalidSpec, NoPrivilege, Unavailable
@@ -235,10 +242,10 @@ class Wall:
         with self._writing():
             if not self._site.journal.count():
                 return 0
-            self._use_those_in_force(self._site.foundation())
-            make_closable(self._site)
+            in_force = self._use_those_in_force(self._site.foundation())
+            make_closable(self._site, in_force=in_force)
             self._closed_some = True
-            return detach_endpoints(self._site, keys)
+            return over_other_sets(self._site, lambda: detach_endpoints(self._site, keys), in_force=in_force)
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
@@ -264,9 +271,9 @@ class Wall:
 
         key, wanted = _key(container_id, ifname), _binding(binding)
         with self._writing():
-            self._use_those_in_force(self._site.foundation())
-            make_closable(self._site)
-            return unexpose_port(self._site, key, wanted)
+            in_force = self._use_those_in_force(self._site.foundation())
+            make_closable(self._site, in_force=in_force)
+            return over_other_sets(self._site, lambda: unexpose_port(self._site, key, wanted), in_force=in_force)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints, by container and interface."""
@@ -316,13 +323,13 @@ class Wall:
         """The settings to begin with: those in force, or of a node that is not up what is configured."""
         found = self._site.foundation()
         if found is not None and recorded_settings(found.settings) is not None:
-            return self._use_those_in_force(found)
+            self._use_those_in_force(found)
+            return
         try:
             self._adopt(self._configured())
         except InvalidSpec:
             if not closing:
                 raise
-        return None
 
     def _take_settings(self, found: Foundation | None) -> None:
         """Those that an `up` put into force; of a node that is not up, the caller's. Enforcing one's own over another's
@@ -334,11 +341,15 @@ class Wall:
         else:
             self._use_those_in_force(found)
 
-    def _use_those_in_force(self, found: Foundation | None) -> None:
+    def _use_those_in_force(self, found: Foundation | None) -> bool:
+        """False where another program's record of them cannot be read: the wall keeps what it has, as closing needs
+        hardly any."""
         if found is not None and found.settings != self._site.settings_text:
             settings = recorded_settings(found.settings)
-            if settings is not None:  # else the wall keeps what it has: closing needs hardly any
-                self._adopt(settings)
+            if settings is None:
+                return False
+            self._adopt(settings)
+        return True
 
     def _configured(self) -> Settings:
         settings = self._read()

@@ -43,6 +43,11 @@ def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
 def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """What `detach_endpoints` does after its journal entry; also what recovers a detach that was killed."""
     close_endpoints(site, endpoints)
+    release_endpoints(site, endpoints)
+
+
+def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
+    """What endpoints had that nothing passes any more: namespaces go, addresses drain. Incomplete for what stays."""
     failures: list[Exception] = []
     for endpoint in endpoints:
         try:

@@ -52,13 +52,13 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
     return act(_foundation(site))
 
 
-def make_closable(site: Site) -> None:
+def make_closable(site: Site, *, in_force: bool) -> None:
     """The foundation as it was laid, whether or not it still holds: closing must work on a node whose default route is
     gone or whose configuration is wrong by now.
 
-    But one that a process left in doubt, or that another program laid, is laid first, if by the settings in force: our
-    tables may be without a rule, or have other sets. Where that cannot be done, elements are deleted in the copy too,
-    which may be all that holds.
+    But one that a process left in doubt, or that another program laid, is laid first where the site's settings are
+    those `in_force`: our tables may be without a rule, or have other sets. Where that cannot be done, elements are
+    deleted in the copy too, which may be all that holds.
     """
     found = site.foundation()
     if found is None:
@@ -66,7 +66,7 @@ def make_closable(site: Site) -> None:
         return
     if found.program == site.program:
         load_schema(site, found)
-    elif not _mended(site, found):
+    elif not (in_force and _mended(site)):
         from cellwall.engine.copies import include_copy
 
         load_schema(site, found)
@@ -74,9 +74,21 @@ def make_closable(site: Site) -> None:
     _finish_interrupted(site)
 
 
-def _mended(site: Site, found: Foundation) -> bool:
-    if found.settings != site.settings_text:
-        return False
+def over_other_sets(site: Site, act: Callable[[], T], *, in_force: bool) -> T:
+    """What `act` gives; where the kernel found that elements do not fit the sets that stand, which are another
+    program's, these are replaced and it is done once more."""
+    try:
+        return act()
+    except KernelError as error:
+        if error.errno != errno.EINVAL or not in_force:
+            raise
+    from cellwall.engine.foundation import lay_foundation
+
+    lay_foundation(site)
+    return act()
+
+
+def _mended(site: Site) -> bool:
     from cellwall.engine.foundation import lay_foundation
 
     with suppress(CellwallError, OSError):  # whatever keeps it from being laid: closing goes on

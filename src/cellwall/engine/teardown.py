@@ -1,12 +1,16 @@
 """`down`: nothing of cellwall is left on the node but its record."""
 
-from cellwall.engine.detach import detach_endpoints
+import logging
+
+from cellwall.engine.detach import detach_endpoints, release_endpoints
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.foundation import remove_foundation
 from cellwall.engine.orphans import delete_orphans
 from cellwall.engine.readiness import make_closable
 from cellwall.engine.site import Site
-from cellwall.errors import Conflict
+from cellwall.errors import Conflict, KernelError
+
+_log = logging.getLogger("cellwall")
 
 
 def take_down(site: Site, *, force: bool) -> None:
@@ -20,9 +24,19 @@ def take_down(site: Site, *, force: bool) -> None:
 
 
 def _detach_all(site: Site, *, force: bool) -> None:
-    make_closable(site)
+    try:
+        make_closable(site, in_force=False)  # no rules anew for those that go
+    except KernelError as error:
+        if not force:
+            raise
+        _log.warning("%s", error)
     endpoints = site.journal.endpoints()
     if endpoints and not force:
         many = "1 endpoint is" if len(endpoints) == 1 else f"{len(endpoints)} endpoints are"
         raise Conflict(f"{many} attached; detach first, or force")
-    detach_endpoints(site, [endpoint.key for endpoint in endpoints])
+    try:
+        detach_endpoints(site, [endpoint.key for endpoint in endpoints])
+    except KernelError as error:
+        # Sets that do not take it, another program's: they go as a whole, and every link goes before they do.
+        _log.warning("%s", error)
+        release_endpoints(site, endpoints)
