@@ -139,6 +139,16 @@ def test_interrupt_while_the_program_loads_is_a_status_and_no_traceback(while_lo
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
+def test_interrupt_after_the_answer_changes_it_no_more() -> None:
+    code = (
+        "import atexit, os, signal, sys\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from cellwall.cli.main import main\nsys.argv[1:] = ['version']\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout.split()[:1], done.stderr) == (0, [b"cellwall"], b"")
+
+
 def test_reader_that_goes_away_is_no_traceback() -> None:
     code = "import sys\nfrom cellwall.cli.main import main\nsys.exit(main(['config', 'show']))"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

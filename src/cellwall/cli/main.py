@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_command = _load()
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run_command(sys.argv[1:])
+    status = run_command(sys.argv[1:])
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the answer is out, and Python's own end takes a moment
+    return status
 
 
 def _load() -> Callable[[Sequence[str]], int]:
