@@ -195,6 +195,24 @@ def test_what_a_killed_run_holds_goes_to_who_asks_for_it(cellwall: Command, want
     cellwall("detach", "two")
 
 
+@pytest.mark.usefixtures("killed_run")
+def test_port_that_a_killed_run_holds_can_be_published_for_another(cellwall: Command) -> None:
+    assert cellwall("attach", "two").status == 0
+    assert cellwall("expose", "two", "8080:80").status == 0
+    assert [row["container"] for row in cellwall("list", "--json").json["endpoints"]] == ["two"]
+    cellwall("detach", "two")
+
+
+@pytest.mark.usefixtures("killed_run")
+def test_name_of_a_killed_run_that_was_detached_by_hand_is_free_of_its_past(cellwall: Command) -> None:
+    assert cellwall("detach", "one").status == 0
+    assert cellwall("status").status == 0
+    assert cellwall("attach", "one").status == 0
+    assert cellwall("status").status == 0
+    assert cellwall("reconcile", "--json").json == {"repaired": []}
+    assert cellwall("detach", "one", "--json").json == {"detached": True}
+
+
 def test_what_a_living_run_holds_stays_its_own(
     start: Callable[..., "subprocess.Popen[bytes]"], cellwall: Command
 ) -> None:
