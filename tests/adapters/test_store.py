@@ -159,6 +159,33 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         Store(tmp_path, "boot-2")
 
 
+@pytest.mark.parametrize("knew_retired", [False, True])
+def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path: Path, knew_retired: bool) -> None:
+    store = Store(tmp_path, "boot-1")
+    former = _endpoint()
+    with store.transaction():
+        store.add_draining([former])
+    store.close()
+    raw = sqlite3.connect(tmp_path / "state.db")
+    if not knew_retired:
+        raw.execute("DROP INDEX unretired")
+        raw.execute("ALTER TABLE draining DROP COLUMN retired")
+    raw.execute("PRAGMA user_version = 1")
+    raw.close()
+    for _ in range(2):
+        store = Store(tmp_path, "boot-1")
+        assert store.unretired() == store.draining() == (former,)
+        assert store._db.row("PRAGMA user_version")[0] == SCHEMA_VERSION
+        store.close()
+    store = Store(tmp_path, "boot-1")
+    with store.transaction():
+        store.mark_retired([former.address4])
+        store.add_draining([_endpoint("other", 3)])
+    assert len(store.draining()) == 2
+    assert len(store.unretired()) == 1
+    store.close()
+
+
 def test_a_full_disk_is_an_error_with_the_path_and_what_was_written_before_stays(store: Store) -> None:
     with store.transaction():
         store.write_endpoints([_endpoint()], "attached")
