@@ -322,8 +322,7 @@ class Wall:
     def _begin(self, *, closing: bool) -> None:
         """The settings to begin with: those in force, or of a node that is not up what is configured."""
         found = self._site.foundation()
-        if found is not None and recorded_settings(found.settings) is not None:
-            self._use_those_in_force(found)
+        if found is not None and self._use_those_in_force(found):
             return
         try:
             self._adopt(self._configured())
@@ -334,12 +333,10 @@ class Wall:
     def _take_settings(self, found: Foundation | None) -> None:
         """Those that an `up` put into force; of a node that is not up, the caller's. Enforcing one's own over another's
         would bring a policy back that somebody took away, without a word to anybody."""
-        if found is None or (self._given is None and recorded_settings(found.settings) is None):
-            self._adopt(self._configured())
-        elif self._given not in (None, found.settings):
+        if found is not None and self._given not in (None, found.settings):
             raise Conflict("settings: are not those in force on the node; `up` would put them into force")
-        else:
-            self._use_those_in_force(found)
+        if found is None or not self._use_those_in_force(found):
+            self._adopt(self._configured())
 
     def _use_those_in_force(self, found: Foundation | None) -> bool:
         """False where another program's record of them cannot be read: the wall keeps what it has, as closing needs
