@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cellwall.api import Wall
 from cellwall.lab import Host, Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
 from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Settings
 
 pytestmark = pytest.mark.root
 NewSandbox = Callable[[], Host]
@@ -206,11 +208,13 @@ def test_what_a_conflist_chose_holds_for_every_other_front_end(lab: Lab, plugin:
     with Lab() as other:
         chosen = Plugin(other, plugin.executable)
         box = other.sandbox("chosen")
+        protected = Settings(protect=(ip_network("45.33.0.0/16"),))
         refused = chosen.call("ADD", "web", box, conf=chosen.conf(subnets=["10.77.0.0/24"]), args="IP=10.78.0.1")
         assert refused.status == 1
         with other.node.enter(), Wall.open(root=other.root) as wall:
             assert str(wall.settings.network.subnet4) == "192.168.0.0/20", "a refused ADD chose for everyone"
-            wall.up()  # as the boot unit does, before any conflist was read
+        with other.node.enter(), Wall.open(root=other.root, settings=protected) as wall:
+            wall.up()  # as the boot unit does, before any conflist was read, and with what only its environment says
         conf = chosen.conf(subnets=["10.77.0.0/24", "fd77::/64"], gateways=["10.77.0.254"])
         added = chosen.add("web", box, conf=conf)
         assert [row["address"] for row in added["ips"]] == ["10.77.0.2/24", "fd77::2/64"]
@@ -219,6 +223,10 @@ def test_what_a_conflist_chose_holds_for_every_other_front_end(lab: Lab, plugin:
         with other.node.enter(), Wall.open(root=other.root) as wall:
             network = wall.settings.network
             assert (str(network.subnet4), str(network.gateway4)) == ("10.77.0.0/24", "10.77.0.254")
+            assert wall.settings.protect == protected.protect, "more than the subnets was chosen"
+            refused = chosen.call("ADD", "next", other.sandbox("next"), conf=chosen.conf(subnets=["10.79.0.0/24"]))
+            assert refused.document["code"] == 102, refused
+            wall.up()
             assert wall.status().drift == wall.status().warnings == ()
             wall.expose("web", "8080:80")
             assert wall.reconcile().repaired == ()

@@ -9,6 +9,7 @@ DEL succeeds where nothing is left to do: without a namespace, without state, a 
 """
 
 import os
+from collections.abc import Callable
 
 from cellwall.cni.codes import CHECK_FAILED, INVALID_ENVIRONMENT, LIMITED_CONNECTIVITY, Finding, Refusal
 from cellwall.cni.conf import AttachConf, CollectConf, Names
@@ -32,10 +33,13 @@ def add(
     conf: AttachConf,
     request: Request,
     chosen: Settings | None = None,
+    *,
+    bring: Callable[[], None],
 ) -> bytes:
     """Attach; the result as JSON. The caller marks it delivered once it is written.
 
-    `chosen`: other settings than those in force, to be brought into force first. Conflict where anything is attached.
+    `chosen`: other settings than those in force, which `bring` brings into force, or raises Conflict where anything is
+    attached.
     """
     settings = chosen or wall.settings
     network = settings.network
@@ -50,7 +54,7 @@ def add(
     endpoint = None
     try:
         if chosen is not None:
-            wall.up()
+            bring()
         endpoint = _attach(wall, call, request, resumed=stage == "pending")
         names = told_names(conf.dns, wall.dns())
         port = read_port(endpoint.host_link)

@@ -32,9 +32,6 @@ class WallPort(Protocol):
     def paths(self) -> Paths:
         """Where the node keeps its files."""
 
-    def up(self) -> object:
-        """Bring what is configured into force."""
-
     def attach(
         self,
         container_id: str,

@@ -83,7 +83,8 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
         request = parse_request(conf, call.arguments)
         with _open_wall(conf) as wall:
             ledger = _ledger(wall)
-            result = commands.add(wall, ledger, call, conf, request, _to_bring_into_force(conf, wall))
+            chosen = _to_bring_into_force(conf, wall)
+            result = commands.add(wall, ledger, call, conf, request, chosen, bring=lambda: _bring(conf, chosen))
             _record_choice(conf, wall)
             write(result)
             ledger.deliver(call.key)
@@ -124,12 +125,19 @@ def _open_wall_to_close(conf: NetworkConf) -> AbstractContextManager[WallPort]:
 
 
 def _to_bring_into_force(conf: AttachConf, wall: WallPort) -> Settings | None:
-    """Those with a conflist's subnets, where others are in force."""
+    """Those in force with a conflist's subnets, where they have others."""
     if not (conf.subnets or conf.gateways):
         return None
-    from cellwall.cni.settings import agrees, settings_for
+    from cellwall.cni.settings import agrees, with_subnets
 
-    return None if agrees(conf, wall.settings.network) else settings_for(conf)
+    return None if agrees(conf, wall.settings.network) else with_subnets(conf, wall.settings)
+
+
+def _bring(conf: AttachConf, settings: Settings | None) -> None:
+    from cellwall.api import Wall
+
+    with Wall.open(root=conf.root or None, settings=settings) as wall:
+        wall.up()
 
 
 def _record_choice(conf: AttachConf, wall: WallPort) -> None:

@@ -5,6 +5,8 @@ both speak they must agree. What it chose is put on record, so that the CLI work
 with the same subnets as the runtime.
 """
 
+import msgspec
+
 from cellwall.cni.conf import AttachConf
 from cellwall.config import Paths, load_settings, paths_for, write_choice
 from cellwall.errors import InvalidSpec
@@ -36,6 +38,14 @@ def agrees(conf: AttachConf, network: Network) -> bool:
     """The network has the subnets and gateways that a conflist names."""
     choice = _choice(conf)
     return all(getattr(network, name.removeprefix("network.")) == value for name, (_, value) in choice.items())
+
+
+def with_subnets(conf: AttachConf, in_force: Settings) -> Settings:
+    """The settings in force with the subnets and gateways that a conflist leads to, and nothing else of what is
+    configured for the caller."""
+    wanted = settings_for(conf).network
+    subnets = {name: getattr(wanted, name) for name in ("subnet4", "gateway4", "subnet6", "gateway6")}
+    return msgspec.structs.replace(in_force, network=msgspec.structs.replace(in_force.network, **subnets))
 
 
 def record_choice(conf: AttachConf, paths: Paths) -> None:
