@@ -242,7 +242,7 @@ class Wall:
         with self._writing():
             if not self._site.journal.count():
                 return 0
-            in_force = self._use_those_in_force(self._site.foundation())
+            in_force = self._use_those_to_close_by(self._site.foundation())
             make_closable(self._site, in_force=in_force)
             self._closed_some = True
             return over_other_sets(self._site, lambda: detach_endpoints(self._site, keys), in_force=in_force)
@@ -271,7 +271,7 @@ class Wall:
 
         key, wanted = _key(container_id, ifname), _binding(binding)
         with self._writing():
-            in_force = self._use_those_in_force(self._site.foundation())
+            in_force = self._use_those_to_close_by(self._site.foundation())
             make_closable(self._site, in_force=in_force)
             return over_other_sets(self._site, lambda: unexpose_port(self._site, key, wanted), in_force=in_force)
 
@@ -346,6 +346,17 @@ class Wall:
             if settings is None:
                 return False
             self._adopt(settings)
+        return True
+
+    def _use_those_to_close_by(self, found: Foundation | None) -> bool:
+        """Those in force; where they cannot be read what is configured, as an attach would. False where that is wrong,
+        or not the caller's to say: closing goes on without."""
+        if self._use_those_in_force(found):
+            return True
+        try:
+            self._take_settings(found)
+        except CellwallError:
+            return False
         return True
 
     def _configured(self) -> Settings:

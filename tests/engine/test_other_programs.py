@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from cellwall import __version__
+from cellwall.api import Wall
 from cellwall.errors import Conflict
 from cellwall.lab.addresses import NODE4
 from cellwall.model.network import Network
@@ -84,6 +85,23 @@ def test_what_is_closed_on_sets_of_another_program_is_closed(world: World, progr
         assert not out.ask(world.token(), timeout=0.2)
         assert staying.ask(world.token())
     assert world.wall.status().drift == ()
+
+
+def test_settings_that_nobody_can_read_now_keep_nobody_from_closing(world: World) -> None:
+    tenant, other = world.attach("tenant"), world.attach("other")
+    with (
+        Stream(tenant.host, public(4), 80, udp=True) as closed,
+        Stream(other.host, public(4), 80, udp=True) as staying,
+        Wall.open(root=world.lab.root, settings=lambda: world.wall.settings) as wall,
+    ):
+        assert closed.ask(world.token())
+        assert staying.ask(world.token())
+        lay_older_sets(world, "0.0.0")
+        record(world, settings="older")
+        assert wall.detach(tenant.name)
+        assert not closed.ask(world.token(), timeout=0.2)
+        assert staying.ask(world.token())
+        assert wall.status().drift == ()
 
 
 @pytest.fixture
