@@ -88,6 +88,24 @@ def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
         assert at_node.wait_for(b"<flood")
 
 
+def test_a_closed_sandbox_whose_link_still_stands_passes_nothing_while_the_rules_are_replaced(world: World) -> None:
+    """Nobody is attached then, but somebody sends."""
+    closed = world.attach("closed")
+    everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
+    gateway = mac_text(world.wall.settings.network.bridge_mac)
+    world.detach(closed)
+    frames = [*to_the_floor(closed, gateway), *to_the_node(closed, gateway)]
+    with Flood(closed.host, "eth0", frames, every=0) as flood:
+        for _ in range(20):
+            change_rules(world)
+            flood.wait()
+            assert world.wall.up().changed
+        assert not everywhere.saw(b"<flood")
+        assert not at_node.saw(b"<flood")
+        world.lab.node.run(["nft", "flush", "ruleset"])  # it is the rules that hold
+        assert everywhere.wait_for(b"<flood")
+
+
 def mending(world: World) -> Wall:
     return rewired(world.wall)
 
