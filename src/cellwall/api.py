@@ -26,7 +26,7 @@ from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.owner_files import OwnerFiles
 from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
-from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings
+from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings, unlike_configured
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import (
     leave_bare,
@@ -155,7 +155,8 @@ class Wall:
             self._use_those_in_force(found)
             load_schema(self._site, found)
             report = status(self._site)
-        return msgspec.structs.replace(report, warnings=(*self._unlike(found), *report.warnings))
+        doubts = unlike_configured(self._configured, found.settings if found else None)
+        return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings))
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""
@@ -367,16 +368,6 @@ class Wall:
     def _adopt(self, settings: Settings) -> None:
         self.settings = settings
         self._site = msgspec.structs.replace(self._site, settings=settings, settings_text=record_settings(settings))
-
-    def _unlike(self, found: Foundation | None) -> tuple[str, ...]:
-        """A warning where an `up` would bring other settings into force, or is refused for what is configured."""
-        try:
-            configured = record_settings(self._configured())
-        except InvalidSpec as error:
-            return (str(error),)
-        if found is None or found.settings == configured:
-            return ()
-        return ("settings: others are in force than are configured; `up` would bring these into force",)
 
     def _delete_closed(self) -> None:
         """A front end that ends now leaves a sandbox that stays without its interface: another program may want the

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall.config import Loaded, Paths, judge_flags, load_settings, paths_for
+from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, paths_for
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import parse_address
 
@@ -57,7 +57,7 @@ class Invocation:
         configured = self.loaded().settings
         wall = self._opened()
         if wall.settings != configured:
-            _log.warning("settings: others are in force than are configured; `up` would bring these into force")
+            _log.warning(OTHERS_IN_FORCE)
         return wall
 
     def wall_to_close(self) -> "Wall":

@@ -12,9 +12,10 @@ came from.
 from cellwall.config.choice import read_choice, write_choice
 from cellwall.config.load import Loaded, Origin, judge_flags, load_settings
 from cellwall.config.paths import Paths, paths_for
-from cellwall.config.record import record_settings, recorded_settings
+from cellwall.config.record import OTHERS_IN_FORCE, record_settings, recorded_settings, unlike_configured
 
 __all__ = [
+    "OTHERS_IN_FORCE",
     "Loaded",
     "Origin",
     "Paths",
@@ -24,5 +25,6 @@ __all__ = [
     "read_choice",
     "record_settings",
     "recorded_settings",
+    "unlike_configured",
     "write_choice",
 ]

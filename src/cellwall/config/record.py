@@ -4,12 +4,16 @@ Kept as values, and not as a digest: whoever attaches or closes works with them,
 or its flags say by now.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from cellwall.config.keys import BY_NAME, KEYS, shown
 from cellwall.config.load import assemble
 from cellwall.errors import InvalidSpec
 from cellwall.model.settings import Settings
+
+OTHERS_IN_FORCE = "settings: others are in force than are configured; `up` would bring these into force"
 
 
 def record_settings(settings: Settings) -> str:
@@ -24,3 +28,13 @@ def recorded_settings(text: str) -> Settings | None:
         return assemble({name: BY_NAME[name].typed(value) for name, value in values.items()})
     except (msgspec.MsgspecError, KeyError, InvalidSpec):
         return None
+
+
+def unlike_configured(read: Callable[[], Settings], in_force: str | None) -> tuple[str, ...]:
+    """A warning where an `up` would bring other settings into force than are on record, or would be refused for what is
+    configured; `in_force` None: the node is not up."""
+    try:
+        configured = record_settings(read())
+    except InvalidSpec as error:
+        return (str(error),)
+    return () if in_force in (None, configured) else (OTHERS_IN_FORCE,)
