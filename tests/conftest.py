@@ -15,12 +15,19 @@ hypothesis.settings.register_profile("cellwall", deadline=None)
 hypothesis.settings.load_profile("cellwall")
 
 
+QUICK = ("adapters", "attack/test_suite.py", "demo", "figures", "lab", "lint", "reference", "unit")
+"""What `--quick` runs of all tests, in about a minute: the pure core, each adapter on a kernel, the lab, the reference
+model in packets, the hostile tenant once and the story. With paths given it runs these."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="leave out the tests that take longer than a few seconds")
+    parser.addoption("--quick", action="store_true", help="the pure core and a little of everything, nothing slow")
     parser.addoption("--update-golden", action="store_true", help="write tests/golden from what is rendered now")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        _keep_quick(config, items)
     without_root = pytest.mark.skip(reason="needs root")
     too_slow = pytest.mark.skip(reason="slow, and --quick was given")
     for item in items:
@@ -28,6 +35,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(without_root)
         if "slow" in item.keywords and config.getoption("--quick"):
             item.add_marker(too_slow)
+
+
+def _keep_quick(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = config.rootpath / "tests"
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        (kept if any(item.path.is_relative_to(tests / place) for place in QUICK) else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.fixture
