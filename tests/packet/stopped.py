@@ -13,9 +13,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from cellwall.attack.frames import frame, packet, scapy
-from cellwall.attack.wire import one_cpu
 from cellwall.lab import Capture, Host
 from cellwall.lab import addresses as at
+from cellwall.lab.capture import one_cpu
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings, parse_openings
 from world import Sandbox, Stream, World, public

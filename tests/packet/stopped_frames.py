@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 
 from cellwall.attack.frames import BROADCAST, arp, frame, group_mac, packet, scapy, solicited_group
-from cellwall.attack.wire import one_cpu
 from cellwall.lab import Host, ping
+from cellwall.lab.capture import one_cpu
 from cellwall.model.addresses import mac_text
 from packet.stopped import GATEWAY, GATEWAY_MAC, LAN, NODE, SERVED, Attempt, NodeSocket, comes_in, goes_out, inject, say
 from world import Sandbox, World, public, write_setting

@@ -8,7 +8,6 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from cellwall.attack.wire import one_cpu
 from cellwall.lab import connect, ping
 from cellwall.lab.addresses import (
     INFRA4,
@@ -28,7 +27,7 @@ from cellwall.lab.addresses import (
     SPECIAL4,
     SPECIAL6,
 )
-from cellwall.lab.capture import Capture
+from cellwall.lab.capture import Capture, one_cpu
 from cellwall.lab.services import Services
 from cellwall.model.addresses import mac_text
 from world import (

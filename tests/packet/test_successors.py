@@ -43,7 +43,7 @@ def test_what_a_peer_still_sends_of_a_former_connection_ends_at_the_wall(node_la
 
 @BOTH
 def test_a_published_port_is_reached_by_whoever_begins_properly(node_lab: World, family: int) -> None:
-    """What ends stray segments does not end connections, also ones that begin with a retransmission or with ECN."""
+    """What ends stray segments ends no connection, also none whose SYN has the bits of ECN (RFC 3168 6.1.1)."""
     sandbox = node_lab.attach("served", expose=["8098:80"])
     write = node_lab.lab.lan.run
     write(["sysctl", "-qw", "net.ipv4.tcp_ecn=1"])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cellwall.attack.wire import one_cpu
 from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.lab import Host, connect, ping
 from cellwall.lab.addresses import GATEWAY4, GATEWAY6, INFRA4, INFRA6, NODE_INFRA4
+from cellwall.lab.capture import one_cpu
 from cellwall.model.settings import Settings
 from world import PUBLIC4, Sandbox, Stream, World, assert_connection, open_world, public, take_out
 

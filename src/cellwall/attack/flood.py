@@ -5,9 +5,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cellwall.attack.wire import one_cpu
 from cellwall.errors import LabError
 from cellwall.lab import Host
+from cellwall.lab.capture import one_cpu
 
 _EVERY = 0.0003
 """Seconds between rounds: no more frames than a capture can keep up with."""

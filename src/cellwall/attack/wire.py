@@ -9,11 +9,11 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from cellwall.errors import LabError
+from cellwall.lab.capture import one_cpu
 
 AT_ONCE = 100
 """Frames between two sentinels; each may become several packets."""
@@ -21,18 +21,6 @@ AT_ONCE = 100
 _PATIENCE = 5.0
 _SOFTNET = Path("/proc/net/softnet_stat")
 _DROPPED, _CPU = 1, 12  # net/core/net-procfs.c, softnet_seq_show
-
-
-@contextmanager
-def one_cpu() -> Iterator[None]:
-    """The calling thread on the first of its CPUs: a veth delivers through a queue per CPU, and a sentinel from
-    another one could overtake the volley before it."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def send(sock: socket.socket, frames: Sequence[bytes]) -> None:

@@ -21,6 +21,7 @@ from cellwall.attack.observers import Observers, Sight, View
 from cellwall.attack.probe import Place, Probe, Shot, Volley
 from cellwall.errors import LabError
 from cellwall.lab import Host, Lab
+from cellwall.lab.capture import one_cpu
 
 if TYPE_CHECKING:
     from cellwall.api import Wall
@@ -227,7 +228,7 @@ class World:
     def node_sends(self, address: str, token: bytes, port: int = 9999) -> None:
         """A datagram of the node's own, from the CPU that all injected frames take."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with wire.one_cpu(), self.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
+        with one_cpu(), self.node.socket(family, socket.SOCK_DGRAM) as sock, suppress(OSError):
             sock.sendto(token, (address, port))
 
     def _show(self, program: str, *argv: str) -> list[dict[str, Any]]:

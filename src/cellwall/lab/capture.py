@@ -121,7 +121,7 @@ def inject(sock: socket.socket, ifname: str, frames: Sequence[bytes]) -> None:
     """Send each frame once, in order, out of `ifname`, through a packet socket made in its namespace."""
     try:
         sock.bind((ifname, 0))
-        with _on_one_cpu():
+        with one_cpu():
             for number, frame in enumerate(frames):
                 if sock.send(frame) != len(frame):
                     raise LabError(f"inject on {ifname}: frame {number} was cut")
@@ -130,7 +130,9 @@ def inject(sock: socket.socket, ifname: str, frames: Sequence[bytes]) -> None:
 
 
 @contextmanager
-def _on_one_cpu() -> Iterator[None]:
+def one_cpu() -> Iterator[None]:
+    """The calling thread on the first of its CPUs: a veth delivers through a queue per CPU, and a sentinel from
+    another one could overtake what was sent before it."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:

@@ -9,8 +9,8 @@ from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, Body, by_gateway, from_outside, in_turn, volley
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
-from cellwall.attack.wire import one_cpu
 from cellwall.attack.world import World
+from cellwall.lab.capture import one_cpu
 
 _TRANSLATED = "translation drops a redirect about a translated flow"
 _SPORT, _SMALL = 41234, 1280

@@ -20,10 +20,10 @@ from cellwall.attack.rows.routed import FAR, OUTSIDE, from_outside
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.stage import seat
-from cellwall.attack.wire import one_cpu
 from cellwall.attack.world import Seat, World
 from cellwall.errors import LabError
 from cellwall.lab import Capture
+from cellwall.lab.capture import one_cpu
 from cellwall.model.endpoint import Endpoint
 
 _ADDRESS = "192.168.9.60"
