@@ -93,9 +93,9 @@ def rewired(wall: Wall, **adapters: object) -> Wall:
     if isinstance(settings := adapters.get("settings"), Settings):
         adapters["settings_text"] = record_settings(settings)
     site = msgspec.structs.replace(wall._site, **adapters)
-    return Wall(
-        site.settings, wall.paths, site, lambda: None, (lambda: site.settings) if "settings" in adapters else None
-    )
+    given = None if "settings" in adapters else site.settings_text
+    configured = msgspec.structs.replace(wall._caller.configured, read=lambda: site.settings, given=given)
+    return Wall(wall.paths, site, lambda: None, configured)
 
 
 class Wrapped:

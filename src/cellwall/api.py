@@ -10,9 +10,8 @@ that attaches one container starts a process for it.
 """
 
 import os
-from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
@@ -28,17 +27,11 @@ from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings, unlike_configured
 from cellwall.engine.attach import attach_endpoints
-from cellwall.engine.readiness import (
-    leave_bare,
-    load_schema,
-    make_closable,
-    make_ready,
-    over_lost_tables,
-    over_other_sets,
-)
+from cellwall.engine.caller import Caller, Configured
+from cellwall.engine.readiness import load_schema
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict, InvalidSpec, NoPrivilege, Unavailable
+from cellwall.engine.site import Site
+from cellwall.errors import NoPrivilege
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
@@ -50,22 +43,15 @@ __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconcile
 class Wall:
     """One node. Open it with `Wall.open`; it holds a few netlink sockets and the journal until `close`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        paths: Paths,
-        site: Site,
-        close: Callable[[], None],
-        read: Callable[[], Settings] | None = None,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, paths: Paths, site: Site, close: Callable[[], None], configured: Configured) -> None:
         self.paths = paths
-        self._site = site
-        self._close = close
-        self._given = None if read else record_settings(settings)
-        self._read = read or (lambda: settings)
-        self._mutex = RLock()
-        self._closed_some = False
+        self._caller = Caller(site, configured, paths.in_run())
+        self._release = close
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this wall goes by: those in force, as of its last operation."""
+        return self._caller.site.settings
 
     @classmethod
     def open(
@@ -90,23 +76,22 @@ class Wall:
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
         if isinstance(settings, Settings):
             settings.validate()
-            return _compose(cls, settings, paths, None)
+            return _compose(cls, settings, paths, _configured(lambda: settings, record_settings(settings)))
         read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-        wall = _compose(cls, Settings(), paths, read)
+        wall = _compose(cls, Settings(), paths, _configured(read, None))
         try:
-            wall._begin(closing=closing)
+            wall._caller.begin(closing=closing)
         except BaseException:
-            wall._close()
+            wall._release()
             raise
         return wall
 
     def close(self) -> None:
         """Delete the links that detaches left behind, release sockets and journal. Idempotent."""
         try:
-            if self._closed_some:
-                self._delete_closed()
+            self._caller.leave()
         finally:
-            self._close()
+            self._release()
 
     def __enter__(self) -> "Wall":
         return self
@@ -121,8 +106,8 @@ class Wall:
         from cellwall.engine.foundation import lay_foundation
         from cellwall.engine.recover import recover
 
-        with self._writing():
-            self._adopt(self._configured())
+        with self._caller.turn():
+            self._caller.take_configured()
             report = lay_foundation(self._site)
             recover(self._site)
             return report
@@ -131,8 +116,8 @@ class Wall:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
         from cellwall.engine.teardown import take_down
 
-        with self._writing():
-            self._use_those_in_force(self._site.foundation())
+        with self._caller.turn():
+            self._caller.take_those_in_force(self._site.foundation())
             take_down(self._site, force=force)
 
     def uninstall(self, *, force: bool = False) -> None:
@@ -150,29 +135,29 @@ class Wall:
         """Live compared with desired, as the settings in force say; changes nothing."""
         from cellwall.engine.reconcile import status
 
-        with self._writing():
+        with self._caller.turn():
             found = self._site.foundation()
-            self._use_those_in_force(found)
+            self._caller.take_those_in_force(found)
             load_schema(self._site, found)
             report = status(self._site)
-        doubts = unlike_configured(self._configured, found.settings if found else None)
+        doubts = unlike_configured(self._caller.configured.now, found.settings if found else None)
         return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings))
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""
         from cellwall.engine.reconcile import reconcile
 
-        with self._writing():
+        with self._caller.turn():
             found = self._site.foundation()
-            self._take_settings(found)
-            self._adopt(self._configured())
+            self._caller.take_those_to_open_by()
+            self._caller.take_configured()
             load_schema(self._site, found)
             return reconcile(self._site)
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
-        with self._writing():
-            self._ready()
+        with self._caller.turn():
+            self._caller.be_ready()
             body = self._site.journal.get("dns") or b"[]"
         return tuple(ip_address(text) for text in msgspec.json.decode(body, type=list[str]))
 
@@ -180,8 +165,8 @@ class Wall:
         """Let bridged frames traverse the IP hooks too; False, with a warning logged, where the kernel cannot."""
         from cellwall.engine.foundation import enable_bridge_netfilter
 
-        with self._writing():
-            self._ready()
+        with self._caller.turn():
+            self._caller.be_ready()
             return enable_bridge_netfilter(self._site)
 
     def setup_security_chain(self) -> UpReport:
@@ -224,12 +209,11 @@ class Wall:
         from cellwall.engine.requests import validate_request
 
         bindings = [binding for request in requests for binding in request.bindings]
-        with self._writing():
-            self._take_settings(self._site.foundation())
+        with self._caller.turn():
+            settings = self._caller.take_those_to_open_by()
             for request in requests:
-                validate_request(request, self.settings)
-            found = self._ready(bindings)
-            return over_lost_tables(self._site, found, lambda found: attach_endpoints(self._site, found, requests))
+                validate_request(request, settings)
+            return self._caller.open(bindings, lambda site, found: attach_endpoints(site, found, requests))
 
     def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
         """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was
@@ -240,13 +224,10 @@ class Wall:
         """Close all of these; returns how many there were."""
         from cellwall.engine.detach import detach_endpoints
 
-        with self._writing():
+        with self._caller.turn():
             if not self._site.journal.count():
                 return 0
-            in_force = self._use_those_to_close_by(self._site.foundation())
-            make_closable(self._site, in_force=in_force)
-            self._closed_some = True
-            return over_other_sets(self._site, lambda: detach_endpoints(self._site, keys), in_force=in_force)
+            return self._caller.close(lambda site: detach_endpoints(site, keys), leaves_links=True)
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
@@ -254,11 +235,9 @@ class Wall:
         from cellwall.engine.requests import validate_host_ports
 
         key, wanted = _key(container_id, ifname), _binding(binding)
-        with self._writing():
-            self._take_settings(self._site.foundation())
-            validate_host_ports(wanted, self.settings)
-            found = self._ready([wanted])
-            return over_lost_tables(self._site, found, lambda found: expose_port(self._site, found, key, wanted))
+        with self._caller.turn():
+            validate_host_ports(wanted, self._caller.take_those_to_open_by())
+            return self._caller.open([wanted], lambda site, found: expose_port(site, found, key, wanted))
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
@@ -271,21 +250,19 @@ class Wall:
         from cellwall.engine.expose import unexpose_port
 
         key, wanted = _key(container_id, ifname), _binding(binding)
-        with self._writing():
-            in_force = self._use_those_to_close_by(self._site.foundation())
-            make_closable(self._site, in_force=in_force)
-            return over_other_sets(self._site, lambda: unexpose_port(self._site, key, wanted), in_force=in_force)
+        with self._caller.turn():
+            return self._caller.close(lambda site: unexpose_port(site, key, wanted), leaves_links=False)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints, by container and interface."""
-        with self._mutex:
+        with self._caller.mutex:
             return self._site.journal.endpoints("attached")
 
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""
         from cellwall.engine.expose import attached_endpoint
 
-        with self._mutex:
+        with self._caller.mutex:
             return attached_endpoint(self._site, _key(container_id, ifname))
 
     def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
@@ -293,94 +270,18 @@ class Wall:
         from cellwall.engine.expose import attached_endpoint
         from cellwall.engine.verify import verify_inside, verify_outside
 
-        with self._writing():
-            found = self._ready()
+        with self._caller.turn():
+            found = self._caller.be_ready()
             endpoint = attached_endpoint(self._site, _key(container_id, ifname))
             outside = verify_outside(self._site, found, endpoint)
         return (*outside, *verify_inside(self._site, endpoint))
 
-    # ------------------------------------------------------------------ inside
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._mutex, self._site.lock:
-            if not self._site.journal.in_place():
-                raise Unavailable(f"{self.paths.run}: cellwall was uninstalled meanwhile; open the wall again")
-            bare = self._site.journal.get("foundation") is None
-            try:
-                yield
-            except BaseException:
-                if bare:
-                    leave_bare(self._site)
-                raise
-
-    def _ready(self, bindings: Sequence[PortBinding] = ()) -> Foundation:
-        self._take_settings(self._site.foundation())
-        found = make_ready(self._site, bindings)
-        self._closed_some = False
-        return found
-
-    def _begin(self, *, closing: bool) -> None:
-        """The settings to begin with: those in force, or of a node that is not up what is configured."""
-        found = self._site.foundation()
-        if found is not None and self._use_those_in_force(found):
-            return
-        try:
-            self._adopt(self._configured())
-        except InvalidSpec:
-            if not closing:
-                raise
-
-    def _take_settings(self, found: Foundation | None) -> None:
-        """Those that an `up` put into force; of a node that is not up, the caller's. Enforcing one's own over another's
-        would bring a policy back that somebody took away, without a word to anybody."""
-        if found is not None and self._given not in (None, found.settings):
-            raise Conflict("settings: are not those in force on the node; `up` would put them into force")
-        if found is None or not self._use_those_in_force(found):
-            self._adopt(self._configured())
-
-    def _use_those_in_force(self, found: Foundation | None) -> bool:
-        """False where another program's record of them cannot be read: the wall keeps what it has, as closing needs
-        hardly any."""
-        if found is not None and found.settings != self._site.settings_text:
-            settings = recorded_settings(found.settings)
-            if settings is None:
-                return False
-            self._adopt(settings)
-        return True
-
-    def _use_those_to_close_by(self, found: Foundation | None) -> bool:
-        """Those in force; where they cannot be read what is configured, as an attach would. False where that is wrong,
-        or not the caller's to say: closing goes on without."""
-        if self._use_those_in_force(found):
-            return True
-        try:
-            self._take_settings(found)
-        except CellwallError:
-            return False
-        return True
-
-    def _configured(self) -> Settings:
-        settings = self._read()
-        settings.validate()
-        return settings
-
-    def _adopt(self, settings: Settings) -> None:
-        self.settings = settings
-        self._site = msgspec.structs.replace(self._site, settings=settings, settings_text=record_settings(settings))
-
-    def _delete_closed(self) -> None:
-        """A front end that ends now leaves a sandbox that stays without its interface: another program may want the
-        name. Whatever keeps this from being done, the next operation of anybody does it."""
-        from cellwall.engine.drain import retire_closed
-
-        self._closed_some = False
-        with suppress(CellwallError, OSError), self._writing():
-            retire_closed(self._site)
-            self._site.links.reap()
+    @property
+    def _site(self) -> Site:
+        return self._caller.site
 
 
-def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[], Settings] | None) -> Wall:
+def _compose(cls: type[Wall], settings: Settings, paths: Paths, configured: Configured) -> Wall:
     with ExitStack() as opened:
         node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
         for adapter in (node, links, rules):
@@ -401,7 +302,11 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, read: Callable[[
             netns_directory=paths.in_run("netns"),
             owners=OwnerFiles(paths.in_run()),
         )
-        return cls(settings, paths, site, opened.pop_all().close, read)
+        return cls(paths, site, opened.pop_all().close, configured)
+
+
+def _configured(read: Callable[[], Settings], given: str | None) -> Configured:
+    return Configured(read, given, record_settings, recorded_settings)
 
 
 def _key(container_id: str, ifname: str) -> EndpointKey:

@@ -1,0 +1,155 @@
+"""Who calls: each operation is one turn under the writer lock of the node, and goes by certain settings.
+
+Those that an `up` put into force, whatever the caller has configured: enforcing one's own over them would bring a
+policy back that somebody took away, without a word to anybody. Of a node that is not up, the caller's. What closes goes
+on without either. Owns: which settings the site carries from turn to turn. Decides nothing about packets.
+"""
+
+from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+import msgspec
+
+from cellwall.engine.drain import retire_closed
+from cellwall.engine.readiness import leave_bare, make_closable, make_ready, over_lost_tables, over_other_sets
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unavailable
+from cellwall.model.endpoint import PortBinding
+from cellwall.model.settings import Settings
+
+T = TypeVar("T")
+
+
+class Configured(msgspec.Struct, frozen=True):
+    """What a caller would bring into force: `read` says what that is by now. `given`: the text of settings that were
+    handed over as they are; None where they are read.
+
+    `spelled` gives the text of settings that goes on record, `understood` the settings of such a text, None where
+    another version of the program wrote what this one cannot read.
+    """
+
+    read: Callable[[], Settings]
+    given: str | None
+    spelled: Callable[[Settings], str]
+    understood: Callable[[str], Settings | None]
+
+    def now(self) -> Settings:
+        """The settings configured now; InvalidSpec where they cannot work."""
+        settings = self.read()
+        settings.validate()
+        return settings
+
+
+class Caller:
+    """One caller of one node, for as long as it holds its adapters; its threads take turns as processes do.
+
+    `place`: the directory of the node's record.
+    """
+
+    def __init__(self, site: Site, configured: Configured, place: str) -> None:
+        self.site = site
+        self.configured = configured
+        self._place = place
+        self.mutex = RLock()
+        self._left_links = False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The writer lock, for one operation. One that is refused leaves a node bare that it found bare. Unavailable
+        where the node's record was removed meanwhile."""
+        with self.mutex, self.site.lock:
+            if not self.site.journal.in_place():
+                raise Unavailable(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
+            bare = self.site.journal.get("foundation") is None
+            try:
+                yield
+            except BaseException:
+                if bare:
+                    leave_bare(self.site)
+                raise
+
+    def begin(self, *, closing: bool) -> None:
+        """The settings to begin with: those in force, or of a node that is not up what is configured. `closing`: these
+        may be wrong."""
+        found = self.site.foundation()
+        if found is not None and self.take_those_in_force(found):
+            return
+        try:
+            self.take_configured()
+        except InvalidSpec:
+            if not closing:
+                raise
+
+    def take_configured(self) -> None:
+        """Go by what is configured now, as an `up` does."""
+        self._adopt(self.configured.now())
+
+    def take_those_in_force(self, found: Foundation | None) -> bool:
+        """Go by those in force. False where another program's record of them cannot be read: the site keeps what it
+        has, as closing needs hardly any."""
+        if found is not None and found.settings != self.site.settings_text:
+            settings = self.configured.understood(found.settings)
+            if settings is None:
+                return False
+            self._adopt(settings)
+        return True
+
+    def take_those_to_open_by(self) -> Settings:
+        """Go by those in force; of a node that is not up, or whose record cannot be read, by what is configured.
+        Conflict where settings were given that are not those in force."""
+        found = self.site.foundation()
+        if found is not None and self.configured.given not in (None, found.settings):
+            raise Conflict("settings: are not those in force on the node; `up` would put them into force")
+        if found is None or not self.take_those_in_force(found):
+            self.take_configured()
+        return self.site.settings
+
+    def be_ready(self) -> Foundation:
+        """The foundation that holds, under the settings to open by."""
+        self.take_those_to_open_by()
+        return self._made_ready(())
+
+    def open(self, bindings: Sequence[PortBinding], act: Callable[[Site, Foundation], T]) -> T:
+        """What `act` gives on a node that is ready for these bindings, under the settings that were taken."""
+        found = self._made_ready(bindings)
+        return over_lost_tables(self.site, found, lambda found: act(self.site, found))
+
+    def close(self, act: Callable[[Site], T], *, leaves_links: bool) -> T:
+        """What `act` gives, which only closes: neither a wrong configuration nor another program's record keeps it."""
+        in_force = self._take_those_to_close_by()
+        make_closable(self.site, in_force=in_force)
+        self._left_links |= leaves_links
+        return over_other_sets(self.site, lambda: act(self.site), in_force=in_force)
+
+    def leave(self) -> None:
+        """Delete the links that this caller's detaches left behind: a sandbox that stays is without its interface then,
+        and another program may want the name. Whatever keeps it from being done, the next operation of anybody does it.
+        """
+        if not self._left_links:
+            return
+        self._left_links = False
+        with suppress(CellwallError, OSError), self.turn():
+            retire_closed(self.site)
+            self.site.links.reap()
+
+    def _made_ready(self, bindings: Sequence[PortBinding]) -> Foundation:
+        found = make_ready(self.site, bindings)
+        self._left_links = False  # that was the next operation
+        return found
+
+    def _take_those_to_close_by(self) -> bool:
+        """Those in force; where they cannot be read what is configured, as an attach would. False where that is wrong,
+        or not the caller's to say: closing goes on without."""
+        if self.take_those_in_force(self.site.foundation()):
+            return True
+        try:
+            self.take_those_to_open_by()
+        except CellwallError:
+            return False
+        return True
+
+    def _adopt(self, settings: Settings) -> None:
+        text = self.configured.spelled(settings)
+        self.site = msgspec.structs.replace(self.site, settings=settings, settings_text=text)
