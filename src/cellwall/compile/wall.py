@@ -226,6 +226,10 @@ class OpensBackwards(Predicate, frozen=True):
     """A SYN without ACK against the direction of its flow: TCP's simultaneous open (RFC 9293, 3.5)."""
 
 
+class Handshake(Predicate, frozen=True):
+    """A TCP segment by which an end says what it takes: SYN or SYN with ACK, in either direction of the flow."""
+
+
 class OverConnections(Predicate, frozen=True):
     """The endpoint opened more than `limit` concurrent flows ("source"), or as many were opened to it."""
 
@@ -274,6 +278,12 @@ class Distrust(Outcome, frozen=True):
 class ForgetSoon(Outcome, frozen=True):
     """A new TCP flow will be forgotten within seconds of its end; the next clause goes on. What bounds flows counts
     open ones only (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them."""
+
+
+class FitSegments(Outcome, frozen=True):
+    """Lower the largest segment that a handshake names to what fits the routes to both ends; never raise it, and the
+    next clause goes on. Without it a transfer hangs where a path is narrower than the links at its ends and the ICMP
+    errors that say so are lost."""
 
 
 class Stamp(Outcome, frozen=True):

@@ -18,6 +18,7 @@ from cellwall.errors import Unsupported
 from cellwall.ruleset.fields import FIELDS, ICMPV6, TCP, FieldSpec
 from cellwall.ruleset.packet import ETH_ARP, ETH_IP, ETH_IPV6
 from cellwall.ruleset.types import (
+    ClampSegments,
     Compare,
     Dnat,
     Field,
@@ -84,6 +85,8 @@ class _Seen:
         if isinstance(statement, Reject):
             self.first += self._reject(statement)
             return []
+        if isinstance(statement, ClampSegments) and self.l4 != TCP:  # of others it would end the rule
+            raise Unsupported(f"segments of protocol {self.l4}", predicate="ClampSegments")
         checks = [check for field in _fields(statement) for check in self._field(field)]
         if isinstance(statement, Compare) and FIELDS[statement.field.name].kind == "presence":
             self.first += checks

@@ -13,6 +13,7 @@ from cellwall.ruleset.fields import FIELDS
 from cellwall.ruleset.names import check_comment, check_name
 from cellwall.ruleset.scalars import Kind, prefix_length, spell, spell_mask
 from cellwall.ruleset.types import (
+    ClampSegments,
     Compare,
     ConnectionsOver,
     Counter,
@@ -148,6 +149,11 @@ def _(statement: StampFlow) -> str:
 @spell_statement.register
 def _(statement: SetTimeouts) -> str:
     return f'ct timeout set "{check_name("timeouts", statement.name)}"'
+
+
+@spell_statement.register
+def _(statement: ClampSegments) -> str:
+    return "tcp option maxseg size set rt mtu"
 
 
 @spell_statement.register

@@ -12,6 +12,7 @@ from cellwall.ruleset.elements import Content
 from cellwall.ruleset.facts import Value, holds, read_compared, read_field
 from cellwall.ruleset.packet import ETH_IP, ETH_IPV6, Packet, with_destination
 from cellwall.ruleset.types import (
+    ClampSegments,
     Compare,
     Counter,
     Dnat,
@@ -105,7 +106,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return _compare(statement, read_compared(statement, run.packet, run.context))
         case Lookup():
             return _lookup(statement, contents, run)
-        case Counter() | SetTimeouts():
+        case Counter() | SetTimeouts() | ClampSegments():
             return True
         case MarkPacket():
             run.context = msgspec.structs.replace(run.context, mark=run.context.mark | statement.bits)

@@ -162,6 +162,11 @@ class StampFlow(msgspec.Struct, frozen=True, tag=True):
     map: str
 
 
+class ClampSegments(msgspec.Struct, frozen=True, tag=True):
+    """Lowers the maximum segment size of a TCP handshake to what the routes to both of its ends take; a segment that
+    names none, or less, stays as it is."""
+
+
 class SetTimeouts(msgspec.Struct, frozen=True, tag=True):
     """Gives a flow that conntrack has just begun the timeouts of a named object; without effect on any other."""
 
@@ -220,6 +225,7 @@ Statement = (
     | UnmarkPacket
     | StampFlow
     | SetTimeouts
+    | ClampSegments
     | Dnat
     | Masquerade
     | Meter

@@ -19,6 +19,7 @@ from cellwall.ruleset.render import (
 )
 from cellwall.ruleset.types import (
     Chain,
+    ClampSegments,
     Dnat,
     Element,
     ElementChange,
@@ -175,6 +176,8 @@ def test_elements_that_do_not_fit_their_set_are_refused(named: NamedSet, reason:
         ("inet", (ne("icmpv6 type", 1), eq("icmpv6 taddr", 1))),
         ("inet", (eq("arp operation", 1),)),
         ("bridge", (Reject("tcp reset"),)),
+        ("inet", (ClampSegments(),)),
+        ("inet", (eq("meta l4proto", 17), ClampSegments())),
         ("bridge", (eq("meta nfproto", "ipv4"),)),
         ("arp", (eq("ether saddr", 1),)),
     ],

@@ -332,6 +332,10 @@ def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]
     return ((match("tcp flags", _SYN, mask=_SYN | _ACK), match("ct direction", "reply")),)
 
 
+def _handshake(p: w.Handshake, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("tcp flags", _SYN, mask=_SYN | _RST),),)
+
+
 def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     """Flows to an endpoint have a count of their own: a flood of its published port must not take its way out."""
     side, counted = (family.source, "flows") if p.endpoint == "source" else (family.destination, "clients")
@@ -388,6 +392,7 @@ _FORMS: dict[type[w.Predicate], _Form] = {
     w.Stranger: _per_family(_stranger),
     w.AmidConnection: _either(_amid_connection),
     w.OpensBackwards: _either(_opens_backwards),
+    w.Handshake: _either(_handshake),
     w.OverConnections: _per_family(_over_connections),
     w.FlowFromSubnet: _per_family(_flow_from_subnet),
 }

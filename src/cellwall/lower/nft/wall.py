@@ -16,6 +16,7 @@ from cellwall.lower.nft.sets import bridge_sets
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (
     Chain,
+    ClampSegments,
     Counter,
     Dnat,
     FieldName,
@@ -134,6 +135,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return _reject(counted)
     if isinstance(then, w.ForgetSoon):
         return ((SetTimeouts(_ENDED.name),),)
+    if isinstance(then, w.FitSegments):
+        return ((ClampSegments(),),)
     if isinstance(then, w.Stamp):
         return ((StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), Verdict("accept")),)
     if isinstance(then, w.Publish):

@@ -109,6 +109,8 @@ def _target(then: w.Outcome, view: _View) -> tuple[tuple[Words, Words], ...]:
         return (((), ("-j", "ACCEPT")),)
     if isinstance(then, w.Drop):
         return (((), ("-j", "DROP")),)
+    if isinstance(then, w.FitSegments):
+        return (((), ("-j", "TCPMSS", "--clamp-mss-to-pmtu")),)
     if isinstance(then, w.Continue):
         return (((), ("-g", _chain(then.stage, view))),)
     if isinstance(then, w.Stamp):
@@ -152,6 +154,8 @@ def _lower(predicate: w.Predicate, view: _View) -> tuple[Words, ...]:
             return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
         case w.OpensBackwards():
             return (("-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN", "-m", "conntrack", "--ctdir", "REPLY"),)
+        case w.Handshake():
+            return (("-p", "tcp", "--tcp-flags", "SYN,RST", "SYN"),)
         case w.OverConnections():
             return (_connections(predicate, view),)
         case w.Exposed():
