@@ -12,6 +12,7 @@ from cellwall.compile.usage import ExposureForm
 from cellwall.compile.wall import (
     Accept,
     AmidConnection,
+    Attest,
     Clause,
     Continue,
     Drop,
@@ -71,6 +72,7 @@ def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
         Clause((Via("in", "port"),), Drop(), "not a bridge port", "PIN"),
         Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
         Clause((_FROM_BRIDGE,), Continue(SECURITY_CHAIN)),
+        Clause((_TO_BRIDGE,), Attest()),
         Clause((_TO_BRIDGE,), Continue(SECURITY_CHAIN)),
         Clause((Vouched(),), Accept()),  # forwarded by another bridge, not routed
         Clause((ToSubnet(),), Drop(), "to a sandbox by another interface", "FWD"),

@@ -7,6 +7,7 @@ path; both read the same clauses. Denied is told at once, spoofed and unpinned i
 from cellwall.compile.wall import (
     Accept,
     AmidConnection,
+    Attest,
     Clause,
     Continue,
     Distrust,
@@ -144,6 +145,7 @@ def _output_tenant() -> Stage:
     return Stage(
         "output-tenant",
         (
+            Clause((), Attest()),
             Clause((LiveFlow(),), Accept()),
             Clause((OrphanFlow("node-side"),), Drop(), "flow of a former endpoint", "OUT"),
             Clause((AmidConnection(),), Drop(), "amid a connection", "OUT"),

@@ -275,6 +275,11 @@ class Distrust(Outcome, frozen=True):
     """Take away the note that the frame was judged, whoever left it there; the next clause goes on."""
 
 
+class Attest(Outcome, frozen=True):
+    """Note that the rules have the packet before them, for what stands outside the rules and lets nothing without the
+    note into a sandbox: where the rules are gone, nobody writes it. The next clause goes on."""
+
+
 class ForgetSoon(Outcome, frozen=True):
     """A new TCP flow will be forgotten within seconds of its end; the next clause goes on. What bounds flows counts
     open ones only (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them."""

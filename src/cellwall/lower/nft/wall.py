@@ -125,6 +125,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return ((Verdict("accept"),),)
     if isinstance(then, w.Vouch):
         return ((MarkPacket(wall.scene.mark), Verdict("accept")),)
+    if isinstance(then, w.Attest):
+        return ((MarkPacket(wall.scene.mark),),)
     if isinstance(then, w.Distrust):
         return ((UnmarkPacket(wall.scene.mark),),)
     if isinstance(then, w.Drop):

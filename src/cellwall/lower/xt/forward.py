@@ -109,6 +109,8 @@ def _target(then: w.Outcome, view: _View) -> tuple[tuple[Words, Words], ...]:
         return (((), ("-j", "ACCEPT")),)
     if isinstance(then, w.Drop):
         return (((), ("-j", "DROP")),)
+    if isinstance(then, w.Attest):
+        return (((), ("-j", "MARK", "--set-xmark", f"{view.scene.mark:#x}/{view.scene.mark:#x}")),)
     if isinstance(then, w.FitSegments):
         return (((), ("-j", "TCPMSS", "--clamp-mss-to-pmtu")),)
     if isinstance(then, w.Continue):
