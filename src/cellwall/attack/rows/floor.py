@@ -5,12 +5,11 @@ The list is the lab's and not the wall's: a prefix that the wall forgot must not
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import product
 
-from cellwall.attack.frames import packet
 from cellwall.attack.probe import Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import by_gateway, volley
+from cellwall.attack.rows.routed import attackers, between, by_gateway, fixed, surroundings, volley
 from cellwall.attack.rows.shapes import FAMILIES
-from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
 Service = tuple[str, str | int, int]
@@ -62,15 +61,11 @@ def _aimed(name: str, what: str, target: str, services: tuple[Service, ...]) -> 
     """Packets to one address; `name` has the row in front."""
     family = ip_address(target).version
     for service, protocol, port in services:
-
-        def body(w: World, token: bytes, protocol: str | int = protocol, port: int = port) -> object:
-            return packet(w.attacker.ip(family), target, protocol, token, dport=port)
-
         yield volley(
             f"{name}-{service}",
             f"{what}: {target} by {service}",
             _stops(target),
-            by_gateway(body),
+            by_gateway(between(attackers(family), fixed(target), protocol, dport=port)),
             "internet",
             family=family,
             kernel=_kernel(target),
@@ -145,30 +140,17 @@ _AROUND: tuple[tuple[str, str, Place], ...] = (
 
 
 def _around() -> Iterator[Probe]:
-    for name, what, where in _AROUND:
-        for family in FAMILIES:
-            for service, protocol, port in _EVERY_WAY:
-
-                def body(
-                    w: World,
-                    token: bytes,
-                    name: str = name,
-                    family: int = family,
-                    protocol: str | int = protocol,
-                    port: int = port,
-                ) -> object:
-                    return packet(w.attacker.ip(family), w.around(name, family), protocol, token, dport=port)
-
-                yield volley(
-                    f"C04-{name}-v{family}-{service}",
-                    f"{what} by {service}, IPv{family}",
-                    layers("FWD"),
-                    by_gateway(body),
-                    where,
-                    family=family,
-                    gentle=True,
-                    needs=name,
-                )
+    for (name, what, where), family, (service, protocol, port) in product(_AROUND, FAMILIES, _EVERY_WAY):
+        yield volley(
+            f"C04-{name}-v{family}-{service}",
+            f"{what} by {service}, IPv{family}",
+            layers("FWD"),
+            by_gateway(between(attackers(family), surroundings(name, family), protocol, dport=port)),
+            where,
+            family=family,
+            gentle=True,
+            needs=name,
+        )
 
 
 PROBES: tuple[Probe, ...] = (*_metadata(), *_special(), *_around())

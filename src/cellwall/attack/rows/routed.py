@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cellwall.attack.frames import frame
+from cellwall.attack.frames import frame, packet
 from cellwall.attack.probe import Layer, Place, Shot, Volley
 from cellwall.attack.rows.shapes import Shots
 from cellwall.attack.world import World
@@ -30,6 +30,45 @@ OUTSIDE: dict[Place, dict[int, str]] = {
 """Who is around the node, by family."""
 
 _NODE_LINKS: dict[Place, str] = {"lan": "eth0", "internet": "eth0", "infra": "eth1", "other": "br-other"}
+
+
+def fixed(address: str) -> Choose:
+    """The same address in every world."""
+    return lambda w: address
+
+
+def attackers(family: int) -> Choose:
+    """The attacker's address."""
+    return lambda w: w.attacker.ip(family)
+
+
+def victims(family: int) -> Choose:
+    """The victim's address."""
+    return lambda w: w.victim.ip(family)
+
+
+def gateways(family: int) -> Choose:
+    """The node's address on the bridge."""
+    return lambda w: w.gateway.ip(family)
+
+
+def uplinks(family: int) -> Choose:
+    """The node's address on its default interface."""
+    return lambda w: w.uplink(family)
+
+
+def surroundings(name: str, family: int) -> Choose:
+    """An address around the node by its name."""
+    return lambda w: w.around(name, family)
+
+
+def between(source: Choose, target: Choose, protocol: str | int, *, sport: int = 40001, dport: int = 9999) -> Body:
+    """One packet from an address to another."""
+
+    def body(w: World, token: bytes) -> object:
+        return packet(source(w), target(w), protocol, token, sport=sport, dport=dport)
+
+    return body
 
 
 def volley(

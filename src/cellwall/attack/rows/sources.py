@@ -1,15 +1,25 @@
 """B01: sources that are not the sender's own, with its own MAC and with others'."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from itertools import product
 
-from cellwall.attack.frames import packet
 from cellwall.attack.probe import Layer, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC, Body, Choose, by_gateway, volley
+from cellwall.attack.rows.routed import (
+    PUBLIC,
+    Choose,
+    attackers,
+    between,
+    by_gateway,
+    fixed,
+    gateways,
+    uplinks,
+    victims,
+    volley,
+)
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS
-from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
+_PORT = 9010
 _MARTIAN = "the kernel takes no packet from an address of its own, nor from one that is no host's"
 
 
@@ -27,14 +37,14 @@ def _claims(family: int) -> Iterator[tuple[str, Choose, frozenset[Layer], str]]:
     outside = nobodys if v6 else nobodys | layers("SYS")  # rp_filter exists for IPv4 only
 
     def given(four: str, six: str) -> Choose:
-        return lambda w: six if v6 else four
+        return fixed(six if v6 else four)
 
-    yield "victim", lambda w: w.victim.ip(family), somebodys, ""
+    yield "victim", victims(family), somebodys, ""
     yield "unassigned", given("192.168.9.9", "fd00:abcd::9:9"), nobodys, ""
     yield "subnet-last", given("192.168.15.254", "fd00:abcd::ffff:ffff:ffff:ffff"), nobodys, ""
     yield "network", given("192.168.0.0", "fd00:abcd::"), nobodys, ""
-    yield "gateway", lambda w: w.gateway.ip(family), nobodys, "" if v6 else _MARTIAN
-    yield "node", lambda w: w.uplink(family), nobodys, "" if v6 else _MARTIAN
+    yield "gateway", gateways(family), nobodys, "" if v6 else _MARTIAN
+    yield "node", uplinks(family), nobodys, "" if v6 else _MARTIAN
     yield "node-infra", given(at.NODE_INFRA4, at.NODE_INFRA6), nobodys, "" if v6 else _MARTIAN
     yield "lan", given(at.LAN4, at.LAN6), outside, ""
     yield "infra", given(at.INFRA4, at.INFRA6), outside, ""
@@ -50,30 +60,22 @@ def _claims(family: int) -> Iterator[tuple[str, Choose, frozenset[Layer], str]]:
         yield "mapped", lambda w: f"::ffff:{w.victim.ip4}", outside, ""
         yield "compatible", lambda w: f"::{w.victim.ip4}", outside, ""
     else:
-        yield "broadcast", lambda w: "255.255.255.255", outside, _MARTIAN
+        yield "broadcast", fixed("255.255.255.255"), outside, _MARTIAN
 
 
 def _out() -> Iterator[Probe]:
     for family in FAMILIES:
-        for name, source, stops, kernel in _claims(family):
-            for protocol in PROTOCOLS:
-                yield volley(
-                    f"B01-{name}-{protocol}-v{family}",
-                    f"IPv{family} {protocol} to the Internet with a source of: {name}",
-                    stops,
-                    by_gateway(_packet(source, family, protocol, lambda w, f: PUBLIC[f])),
-                    "internet",
-                    family=family,
-                    kernel=kernel,
-                    gentle=True,
-                )
-
-
-def _packet(source: Choose, family: int, protocol: str, target: Callable[[World, int], str]) -> Body:
-    def body(w: World, token: bytes) -> Any:
-        return packet(source(w), target(w, family), protocol, token, dport=9010)
-
-    return body
+        for (name, source, stops, kernel), protocol in product(_claims(family), PROTOCOLS):
+            yield volley(
+                f"B01-{name}-{protocol}-v{family}",
+                f"IPv{family} {protocol} to the Internet with a source of: {name}",
+                stops,
+                by_gateway(between(source, fixed(PUBLIC[family]), protocol, dport=_PORT)),
+                "internet",
+                family=family,
+                kernel=kernel,
+                gentle=True,
+            )
 
 
 def _elsewhere() -> Iterator[Probe]:
@@ -88,7 +90,7 @@ def _elsewhere() -> Iterator[Probe]:
                 f"B01-{name}-to-node-v{family}",
                 f"IPv{family} to a service of the node with a source of: {name}",
                 _unpinned(family) | layers("PRE", "IN") | routed,
-                by_gateway(_packet(source, family, "udp", lambda w, f: w.gateway.ip(f))),
+                by_gateway(between(source, gateways(family), "udp", dport=_PORT)),
                 "node",
                 family=family,
                 gentle=True,
@@ -97,7 +99,7 @@ def _elsewhere() -> Iterator[Probe]:
                 f"B01-{name}-to-neighbour-v{family}",
                 f"IPv{family} to a neighbour with a source of: {name}",
                 _unpinned(family) | layers("FWD") | routed,
-                by_gateway(_packet(source, family, "udp", lambda w, f: w.victim.ip(f))),
+                by_gateway(between(source, victims(family), "udp", dport=_PORT)),
                 "victim",
                 family=family,
                 gentle=True,
@@ -108,25 +110,20 @@ def _frames_of_others() -> Iterator[Probe]:
     """A MAC that is not the port's, whatever the address."""
     macs: dict[str, Choose] = {
         "victims": lambda w: w.victim.mac,
-        "random": lambda w: "02:f0:0d:00:00:09",
+        "random": fixed("02:f0:0d:00:00:09"),
         "gateways": lambda w: w.gateway.mac,
     }
     for family in FAMILIES:
-        for mac, choose in macs.items():
-            for name, source in _addresses(family):
-                yield volley(
-                    f"B01-{name}-address-{mac}-mac-v{family}",
-                    f"IPv{family} from the {name} address in a frame from the {mac} MAC",
-                    _unpinned(family) | layers("PORT"),
-                    by_gateway(_packet(source, family, "udp", lambda w, f: PUBLIC[f]), mac=choose),
-                    "internet",
-                    family=family,
-                )
-
-
-def _addresses(family: int) -> Iterator[tuple[str, Choose]]:
-    yield "own", lambda w: w.attacker.ip(family)
-    yield "victims", lambda w: w.victim.ip(family)
+        addresses = {"own": attackers(family), "victims": victims(family)}
+        for (mac, choose), (name, source) in product(macs.items(), addresses.items()):
+            yield volley(
+                f"B01-{name}-address-{mac}-mac-v{family}",
+                f"IPv{family} from the {name} address in a frame from the {mac} MAC",
+                _unpinned(family) | layers("PORT"),
+                by_gateway(between(source, fixed(PUBLIC[family]), "udp", dport=_PORT), mac=choose),
+                "internet",
+                family=family,
+            )
 
 
 PROBES: tuple[Probe, ...] = (*_out(), *_elsewhere(), *_frames_of_others())
