@@ -46,7 +46,8 @@ def test_an_ordinary_host(observer: NodeObserver) -> None:
         OnLinkRoute("eth0", "2606:2800:220:1::/64"),
         OnLinkRoute("eth0", "93.184.216.0/24"),
     )
-    assert (facts.default4, facts.default6, facts.uplink_mtu) == ("eth0", "eth0", 1400)
+    assert (facts.default4, facts.default6) == ("eth0", "eth0")
+    assert (observer.mtu("eth0"), observer.mtu("nosuch")) == (1400, 0)
     assert (facts.forwarding4, facts.forwarding6) == (False, False)
     assert facts.resolvers == (ip_address("9.9.9.9"), ip_address("2620:fe::fe"))
     assert facts.features.ipv6
@@ -58,7 +59,7 @@ def test_a_namespace_without_anything(node: Namespace, tmp_path: Path) -> None:
         facts = observer.observe()
         assert observer.fingerprint() == observer.fingerprint()
     assert (facts.addresses, facts.on_link, facts.default4, facts.default6) == ((), (), "", "")
-    assert (facts.uplink_mtu, facts.resolvers) == (1500, ())
+    assert facts.resolvers == ()
 
 
 @pytest.mark.root

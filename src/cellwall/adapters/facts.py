@@ -9,6 +9,8 @@ Refuses: to remember anything but what cannot change while the kernel runs.
 
 import _socket as socket
 import errno
+import fcntl
+import struct
 from collections.abc import Callable
 from typing import Self
 
@@ -25,12 +27,10 @@ from cellwall.adapters.resolvers import RESOLV_CONF, UPSTREAM_CONF, read_resolve
 from cellwall.adapters.routes import OnLink, default_interface, on_link, read_routes
 from cellwall.adapters.rtnetlink import (
     get_addresses,
-    get_link,
     get_routes,
     open_route_socket,
     permanent_networks,
     read_address,
-    read_link,
 )
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.digests import blake2s
@@ -40,7 +40,7 @@ from cellwall.model.addresses import Address, Protocol
 from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_DEFAULT_MTU = 1500
+_SIOCGIFMTU = 0x8921  # linux/sockios.h
 
 
 class NodeObserver:
@@ -73,7 +73,6 @@ class NodeObserver:
             crowded=tuple(sorted(map(name, crowded))),
             default4=default4,
             default6=default6,
-            uplink_mtu=self._mtu(default4 or default6),
             forwarding4=read("net/ipv4/ip_forward") == "1",
             forwarding6=read("net/ipv6/conf/all/forwarding") == "1",
             resolvers=read_resolvers(*self._resolv_conf),
@@ -98,6 +97,16 @@ class NodeObserver:
         addresses = [address for _, address, _ in map(read_address, self._dumped())]
         return frozenset(address for address in addresses if not _link_local(address) and not address.is_loopback)
 
+    def mtu(self, interface: str) -> int:
+        """See `Node.mtu`. An ioctl, which any socket takes: every attach asks, and a message costs twenty times it."""
+        try:
+            answer = fcntl.ioctl(self._route.fileno(), _SIOCGIFMTU, struct.pack("16s24x", interface.encode()))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return 0
+            raise KernelError(error.errno or errno.EIO, f"read the MTU of {interface}") from error
+        return int(struct.unpack_from("=i", answer, 16)[0])
+
     def listeners(self, protocol: Protocol, port: int = 0) -> tuple[Listener, ...]:
         """See `Node.listeners`."""
         # here and not above: most attaches publish nothing
@@ -121,16 +130,6 @@ class NodeObserver:
 
     def _routes(self, family: int) -> list[Reply]:
         return self._route.dump(get_routes(family), "read the node's routes")
-
-    def _mtu(self, uplink: str) -> int:
-        if not uplink:
-            return _DEFAULT_MTU
-        try:
-            return read_link(self._route.transact([get_link(uplink)], f"read {uplink}")[0]).mtu
-        except KernelError as error:
-            if error.errno == errno.ENODEV:  # it vanished since the routes were read; the next look says so
-                return _DEFAULT_MTU
-            raise
 
     def _features(self) -> Features:
         read = self._sysctls.read

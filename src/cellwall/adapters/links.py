@@ -47,7 +47,7 @@ from cellwall.adapters.rtnetlink import (
     open_route_socket,
     read_link,
 )
-from cellwall.adapters.sandboxes import configure_sandbox
+from cellwall.adapters.sandboxes import configure_sandbox, mtu_message, set_inner_mtu
 from cellwall.engine.contracts import LinkPlan, ObservedLink, ObservedSandbox, PortPlan, SandboxPlan
 from cellwall.errors import AlreadyExists, KernelError
 from cellwall.model.network import Network
@@ -169,6 +169,16 @@ class LinkLayer:
         """See `Links.enslave`."""
         body = link_header(host_index) + attribute_u32(IFLA_MASTER, bridge_index)
         self._route.transact([Message(RTM_SETLINK, 0, body, "master")], f"enslave {host_index}")
+
+    def set_mtu(self, host_index: int, host_link: str, mtu: int) -> None:
+        """See `Links.set_mtu`. Idempotent."""
+        link = self.find(host_link)
+        if link is not None and link.index == host_index:
+            self._route.transact([mtu_message(host_index, mtu)], f"resize {host_link}")
+
+    def set_inner_mtu(self, ifname: str, netns_fd: int, mtu: int) -> None:
+        """See `Links.set_inner_mtu`. Idempotent."""
+        set_inner_mtu(ifname, netns_fd, mtu)
 
     def inspect_sandbox(self, ifname: str, netns_fd: int) -> ObservedSandbox | None:
         """See `Links.inspect_sandbox`."""

@@ -182,6 +182,10 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """The socket's descriptor, for what is no message."""
+        return self._socket.fileno()
+
     def transact(self, messages: Sequence[Message], operation: str) -> list[Reply]:
         """Send all messages at once, the last one acknowledged; raise the first refusal that is not tolerated."""
         replies, refusals = self.exchange(messages, len(messages) - 1, operation)

@@ -13,12 +13,13 @@ import errno
 import os
 from ipaddress import IPv6Address
 
-from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute_u32
 from cellwall.adapters.netns import entered
 from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
     IFF_UP,
+    IFLA_MTU,
     NO_GENERATED_ADDRESS,
     RTM_NEWADDR,
     RTM_NEWNEIGH,
@@ -62,6 +63,21 @@ def configure_sandbox(plan: SandboxPlan, netns_fd: int) -> None:
                 route.transact(messages, operation)
             if plan.address6 is not None:
                 await_addresses(route, index, [plan.address6])
+
+
+def set_inner_mtu(ifname: str, netns_fd: int, mtu: int) -> None:
+    """Resize the interface inside; tolerates absence."""
+    with entered(netns_fd), open_route_socket() as route:
+        try:
+            route.transact([mtu_message(socket.if_nametoindex(ifname), mtu)], f"resize {ifname} in the sandbox")
+        except OSError:
+            return
+
+
+def mtu_message(index: int, mtu: int) -> Message:
+    """A link's MTU; tolerates its absence."""
+    absent = (errno.ENODEV,)
+    return link_message(RTM_SETLINK, link_header(index), attribute_u32(IFLA_MTU, mtu), what="MTU", tolerate=absent)
 
 
 def _messages(plan: SandboxPlan, index: int) -> list[Message]:

@@ -148,6 +148,12 @@ class Links(Protocol):
     def enslave(self, host_index: int, bridge_index: int) -> None:
         """Make a link a port of the bridge; tolerates one that is."""
 
+    def set_mtu(self, host_index: int, host_link: str, mtu: int) -> None:
+        """Resize a host end of ours; tolerates absence. Checks name and index: an index may be reused."""
+
+    def set_inner_mtu(self, ifname: str, netns_fd: int, mtu: int) -> None:
+        """Resize an interface inside a sandbox; tolerates absence."""
+
     def inspect_sandbox(self, ifname: str, netns_fd: int) -> ObservedSandbox | None:
         """The interface inside a sandbox, None where it is not there."""
 
@@ -213,6 +219,9 @@ class Node(Protocol):
     def fingerprint(self) -> str:
         """A cheap digest (well under a millisecond, whatever the number of bridge ports) of addresses, on-link
         routes and default routes; a change of it means `observe` would differ."""
+
+    def mtu(self, interface: str) -> int:
+        """The MTU of one of the node's interfaces, 0 where there is none of that name. Microseconds."""
 
     def addresses(self) -> frozenset[IPv4Address | IPv6Address]:
         """The node's own addresses, without the loopback's and IPv6's link-local ones."""

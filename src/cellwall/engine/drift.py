@@ -48,6 +48,8 @@ def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None)
         lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
     if not link.up:
         lines.append(f"link {endpoint.host_link} of {endpoint.key} is down")
+    if link.mtu != found.mtu:
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} has MTU {link.mtu}, not {found.mtu}")
     return lines
 
 

@@ -17,6 +17,7 @@ from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.captures import captured_services
 from cellwall.engine.desired import desired_ruleset, digests
+from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
@@ -56,8 +57,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
     ipv6 = ipv6_enabled(site.settings, facts)
     loaded = setup_security_chain(site, facts, usage, uplink)
-    mtu = site.settings.network.mtu or facts.uplink_mtu
-    bridge_index = site.links.ensure_bridge(site.settings.network, ipv6=ipv6, mtu=mtu)
+    mtu = site.link_mtu(uplink, before)
+    bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
     loaded = setup_security_chain(site, again, usage, uplink) or loaded
@@ -89,6 +90,19 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
     return UpReport(loaded or changed or before != found, uplink, ipv6, dns, warnings)
+
+
+def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:
+    """The bridge, and the links of all that are attached where the MTU is another than it was. The bridge sends to
+    them and is wider last."""
+    resized = site.journal.endpoints("attached") if before is not None and before.mtu != mtu else ()
+    wider = before is not None and before.mtu < mtu
+    if wider:
+        resize_endpoints(site, resized, mtu, wider=True)
+    index = site.links.ensure_bridge(site.settings.network, ipv6=ipv6, mtu=mtu)
+    if not wider:
+        resize_endpoints(site, resized, mtu, wider=False)
+    return index
 
 
 def _tell(site: Site, before: Foundation | None, warnings: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
 from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
@@ -88,6 +89,7 @@ def _repair_ports(site: Site, found: Foundation) -> list[str]:
         if detached:
             site.links.enslave(endpoint.host_index, found.bridge_index)
         site.links.relock_port(port_plan(found, endpoint))
+        repair_mtu(site, found, endpoint, links.get(endpoint.host_link))
         if detached:
             site.links.open_port(endpoint.host_index)
     return [*chain.from_iterable(drift.values())]

@@ -63,7 +63,13 @@ class Site(msgspec.Struct, frozen=True):
         found = self.foundation()
         if found is None or found.settings != self.settings_text or found.program != self.program:
             return None
+        if self.link_mtu(found.uplink, found) != found.mtu:
+            return None
         return found if found.fingerprint == self.node.fingerprint() else None
+
+    def link_mtu(self, uplink: str, before: Foundation | None) -> int:
+        """The MTU that every link should have now."""
+        return self.settings.network.link_mtu(self.node.mtu(uplink), before.mtu if before else 0)
 
     def has_network_of(self, found: Foundation) -> bool:
         """Endpoints carry the network in their addresses and names: it is still the one of this foundation."""

@@ -42,7 +42,6 @@ class NodeFacts(msgspec.Struct, frozen=True):
     crowded: tuple[str, ...] = ()
     default4: str = ""
     default6: str = ""
-    uplink_mtu: int = 1500
     forwarding4: bool = False
     forwarding6: bool = False
     resolvers: tuple[Address, ...] = ()

@@ -13,6 +13,8 @@ _LARGEST_SUBNET4 = 12
 _UNUSABLE4 = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 _UNUSABLE6 = tuple(IPv6Network(text) for text in ("::/8", "fe80::/10", "ff00::/8"))
 
+_LEAST_MTU, _USUAL_MTU, _LARGEST_MTU = 1280, 1500, 65535
+
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shapes: `bridge` an interface name, `bridge_mac` an int, gateways inside their subnets.
@@ -54,7 +56,7 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InvalidSpec(field, gateway, f"is the network or broadcast address of {subnet}")
         if 128 - self.subnet6.prefixlen < 32 - length:
             raise InvalidSpec("network.subnet6", self.subnet6, f"is smaller than {self.subnet4}")
-        if self.mtu and not 1280 <= self.mtu <= 65535:
+        if self.mtu and not _LEAST_MTU <= self.mtu <= _LARGEST_MTU:
             raise InvalidSpec("network.mtu", self.mtu, "must be 0 (automatic) or 1280 to 65535")
         if len(self.veth_prefix) != 3 or not self.veth_prefix.isalnum() or not self.veth_prefix.isascii():
             raise InvalidSpec("network.veth_prefix", self.veth_prefix, "must be three letters or digits")
@@ -66,11 +68,18 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         values = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value if isinstance(value, int) else str(value) for name, value in values}
 
+    def link_mtu(self, uplink_mtu: int, before: int = 0) -> int:
+        """The MTU of every link: the configured one, else the node interface's, as far as a link with IPv6 (RFC 8200 5)
+        and a veth (drivers/net/veth.c) can have it. Of an interface that is gone (0), what it was `before`."""
+        if self.mtu:
+            return self.mtu
+        return min(max(uplink_mtu, _LEAST_MTU), _LARGEST_MTU) if uplink_mtu else before or _USUAL_MTU
+
     def is_as_recorded(self, fields: Mapping[str, int | str]) -> bool:
         """Nothing differs from a record, that another version of the program may have written: what that did not know
-        was as it is by default, and what it alone knew is not looked at."""
+        was as it is by default, and what it alone knew is not looked at. The MTU may change: links follow it."""
         recorded = {**Network().fields(), **fields}
-        return all(recorded[name] == value for name, value in self.fields().items())
+        return all(recorded[name] == value for name, value in self.fields().items() if name != "mtu")
 
     @property
     def gateway_link_local(self) -> IPv6Address:

@@ -109,4 +109,23 @@ def test_a_record_of_another_program_is_of_the_same_network_where_all_that_both_
     assert network.is_as_recorded(older)
     assert not msgspec.structs.replace(network, name="other").is_as_recorded(older)
     for name, value in record.items():
-        assert not network.is_as_recorded({**record, name: f"not {value}"})
+        assert network.is_as_recorded({**record, name: f"not {value}"}) == (name == "mtu")  # which links follow
+
+
+@pytest.mark.parametrize(
+    ("configured", "uplink", "before", "expected"),
+    [
+        (0, 1420, 0, 1420),
+        (0, 1420, 1500, 1420),
+        (0, 0, 0, 1500),
+        (0, 0, 9000, 9000),
+        (0, 576, 0, 1280),
+        (0, 65536, 0, 65535),
+        (1300, 9000, 9000, 1300),
+        (9000, 1300, 0, 9000),
+    ],
+)
+def test_links_are_as_wide_as_configured_or_as_the_node_interface_where_that_can_be(
+    configured: int, uplink: int, before: int, expected: int
+) -> None:
+    assert Network(mtu=configured).link_mtu(uplink, before) == expected
