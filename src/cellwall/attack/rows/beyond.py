@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from cellwall.attack.probe import Episode, Probe, layers
+from cellwall.attack.rows.shapes import wall_of
 from cellwall.attack.world import World
 from cellwall.errors import LabError
 
@@ -32,17 +33,17 @@ def _prize(w: World) -> Iterator[str]:
 @contextmanager
 def _sandboxed(w: World, link: str) -> Iterator["subprocess.Popen[bytes]"]:
     """The program in a sandbox that is owned by a user namespace of its own, attached."""
-    assert w.wall is not None
+    wall = wall_of(w)
     owned = ("unshare", "--user", "--map-root-user", "--net")
     program = w.node.popen([*owned, *_PROGRAM, link], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     name = f"owned{next(_NUMBERS)}"
     try:
         assert program.stdout is not None
         program.stdout.readline()  # from here on the namespaces are there
-        w.wall.attach(name, netns=f"/proc/{program.pid}/ns/net")
+        wall.attach(name, netns=f"/proc/{program.pid}/ns/net")
         yield program
     finally:
-        w.wall.detach(name)
+        wall.detach(name)
         program.communicate(timeout=10)
 
 

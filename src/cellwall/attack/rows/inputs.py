@@ -16,7 +16,8 @@ import msgspec
 
 from cellwall.adapters import process
 from cellwall.api import Wall
-from cellwall.attack.probe import Episode, Probe, layers
+from cellwall.attack.probe import Probe, layers
+from cellwall.attack.rows.shapes import Play, wall_of, walled_episode
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.world import World
 from cellwall.errors import CellwallError, InvalidSpec, LabError
@@ -24,13 +25,8 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.names import host_link
 
 
-def _wall(w: World) -> Wall:
-    assert w.wall is not None
-    return w.wall
-
-
-def _episode(name: str, title: str, play: Callable[[World, bytes], bool]) -> Probe:
-    return Episode(id=name, row=name[:3], title=title, layers=layers("CTL"), wall_only=True, play=play)
+def _episode(name: str, title: str, play: Play) -> Probe:
+    return walled_episode(name, title, layers("CTL"), play)
 
 
 # ---------------------------------------------------------------- D12: names that collide
@@ -38,8 +34,8 @@ def _episode(name: str, title: str, play: Callable[[World, bytes], bool]) -> Pro
 
 def _attached(w: World, stack: ExitStack, container_id: str) -> Endpoint:
     host = stack.enter_context(newcomer(w))
-    endpoint = _wall(w).attach(container_id, netns=host.netns)
-    stack.callback(_wall(w).detach, container_id)
+    endpoint = wall_of(w).attach(container_id, netns=host.netns)
+    stack.callback(wall_of(w).detach, container_id)
     return endpoint
 
 
@@ -49,7 +45,7 @@ def _confused(w: World, ids: tuple[str, str]) -> bool:
         first, second = (_attached(w, stack, name) for name in ids)
         own = [(e.host_link, e.host_index, e.mac, e.address4, e.address6, e.generation) for e in (first, second)]
         shared = [one for one, other in zip(*own, strict=True) if one == other]
-        return bool(shared) or any(_wall(w).verify(name) for name in ids)
+        return bool(shared) or any(wall_of(w).verify(name) for name in ids)
 
 
 def _short_collision(prefix: str) -> tuple[str, str]:
@@ -71,7 +67,7 @@ def _collisions() -> Iterator[Probe]:
         return _confused(w, (f"{long}a", f"{long}b"))
 
     def hashed(w: World, token: bytes) -> bool:
-        ids = _short_collision(_wall(w).settings.network.veth_prefix)
+        ids = _short_collision(wall_of(w).settings.network.veth_prefix)
         return _confused(w, ids)
 
     def cased(w: World, token: bytes) -> bool:
@@ -87,13 +83,13 @@ def _collisions() -> Iterator[Probe]:
 def _squatted(w: World, token: bytes) -> bool:
     """The wall must neither take the link over nor change it."""
     name = f"squatted-{token[1:7].decode()}"
-    link = host_link(_wall(w).settings.network.veth_prefix, EndpointKey(name, "eth0"))
+    link = host_link(wall_of(w).settings.network.veth_prefix, EndpointKey(name, "eth0"))
     w.node.run(["ip", "link", "add", link, "type", "veth", "peer", "name", "squatter"])
     try:
         before = _link(w, link)
         with newcomer(w) as host, suppress(CellwallError):
-            taken = _wall(w).attach(name, netns=host.netns).host_link == link
-            _wall(w).detach(name)
+            taken = wall_of(w).attach(name, netns=host.netns).host_link == link
+            wall_of(w).detach(name)
             return taken or _link(w, link) != before
         return _link(w, link) != before
     finally:
@@ -107,7 +103,7 @@ def _link(w: World, name: str) -> dict[str, Any]:
 
 
 def _same_file(w: World, token: bytes) -> bool:
-    wall = _wall(w)
+    wall = wall_of(w)
     with ExitStack() as stack:
         first = wall.attach("pair", ifname="net1")
         stack.callback(wall.detach, "pair", ifname="net1")
@@ -169,9 +165,9 @@ def _injections() -> Iterator[Probe]:
 def _taken(w: World, attach: Callable[[Wall, Path, str], object], text: str) -> bool:
     """Whether the wall takes such a name at all; there is none that needs it."""
     with newcomer(w) as host, suppress(InvalidSpec):
-        endpoint = attach(_wall(w), host.netns, text)
+        endpoint = attach(wall_of(w), host.netns, text)
         assert isinstance(endpoint, Endpoint)
-        _wall(w).detach(endpoint.key.container_id, ifname=endpoint.key.ifname)
+        wall_of(w).detach(endpoint.key.container_id, ifname=endpoint.key.ifname)
         return True
     return False
 
@@ -201,7 +197,7 @@ def _prove_potent(w: World) -> None:
 
 def _renamed(w: World, token: bytes) -> bool:
     """The interface is the container's own: whatever it is called, the node's operations go on."""
-    wall = _wall(w)
+    wall = wall_of(w)
     _prove_potent(w)
     with newcomer(w) as host:
         wall.attach(host.name, netns=host.netns)
@@ -233,9 +229,9 @@ def _careless(argv: Sequence[str]) -> bytes:
 
 def _leaks(w: World, token: bytes) -> bool:
     with newcomer(w) as host:
-        _wall(w).attach(host.name, netns=host.netns)
+        wall_of(w).attach(host.name, netns=host.netns)
         found = _inherited(_careless) + _inherited(lambda argv: process.run(argv).stdout)
-        _wall(w).detach(host.name)
+        wall_of(w).detach(host.name)
         with open(host.netns) as namespace:
             os.set_inheritable(namespace.fileno(), True)
             if not _inherited(_careless):

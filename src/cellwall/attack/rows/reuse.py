@@ -8,16 +8,17 @@ former, the table is looked at: that nothing of a flow is delivered would say no
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import IPv4Address
+from itertools import product
 from typing import Any
 
 import msgspec
 
-from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet, scapy
-from cellwall.attack.probe import Episode, Layer, Probe, layers
+from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, from_outside
-from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.rows.shapes import FAMILIES, Play, wall_of, walled_episode
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.stage import seat
 from cellwall.attack.world import Seat, World
@@ -27,6 +28,7 @@ from cellwall.lab.capture import one_cpu
 from cellwall.model.endpoint import Endpoint
 
 _ADDRESS = "192.168.9.60"
+_INET = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SPORT, _DPORT, _PUBLISHED, _ANOTHER = 40090, 9090, 8444, 8445
 
 
@@ -45,7 +47,7 @@ class _Owner(msgspec.Struct, frozen=True):
 @contextmanager
 def _owner(w: World, *published: int) -> Iterator[_Owner]:
     """Whoever holds the address inside the block, or until it is detached, and publishes one port as these."""
-    wall = _wall(w)
+    wall = wall_of(w)
     with newcomer(w) as host:
         ports = [f"{port}:{_DPORT}/{protocol}" for port in published for protocol in ("tcp", "udp")]
         endpoint = wall.attach(host.name, netns=host.netns, address4=IPv4Address(_ADDRESS), expose=ports)
@@ -54,11 +56,6 @@ def _owner(w: World, *published: int) -> Iterator[_Owner]:
                 yield _Owner(seat(host, endpoint), endpoint, inside)
         finally:
             wall.detach(host.name)
-
-
-def _wall(w: World) -> Wall:
-    assert w.wall is not None
-    return w.wall
 
 
 def _conntrack(w: World, verb: str, family: int, ends: list[str], *more: str) -> str:
@@ -75,6 +72,14 @@ class _Flow(msgspec.Struct, frozen=True):
     speak: Callable[[bytes], None]
 
 
+_Open = Callable[[World, _Owner, int], _Flow]
+
+
+def _says(w: World, origin: Place, body: object) -> None:
+    """One packet of a host around the node."""
+    w.fire(from_outside(origin, lambda w, token: body)(w, b""))
+
+
 def _outbound(w: World, owner: _Owner, family: int) -> _Flow:
     """To a server on the Internet."""
     source = owner.seat.ip(family)
@@ -86,8 +91,7 @@ def _outbound(w: World, owner: _Owner, family: int) -> _Flow:
     port = int.from_bytes(sent[head : head + 2], "big")
 
     def speak(token: bytes) -> None:
-        answer = packet(FAR[family], w.uplink(family), "udp", token, sport=_DPORT, dport=port)
-        w.fire(from_outside("internet", lambda w, t: answer)(w, token))
+        _says(w, "internet", packet(FAR[family], w.uplink(family), "udp", token, sport=_DPORT, dport=port))
 
     return _Flow(["--orig-src", source, "--sport", str(_SPORT)], speak)
 
@@ -97,8 +101,7 @@ def _inbound(w: World, owner: _Owner, family: int) -> _Flow:
     client = OUTSIDE["internet"][family]
 
     def speak(token: bytes) -> None:
-        asked = packet(client, w.uplink(family), "udp", token, sport=_SPORT, dport=_PUBLISHED)
-        w.fire(from_outside("internet", lambda w, t: asked)(w, token))
+        _says(w, "internet", packet(client, w.uplink(family), "udp", token, sport=_SPORT, dport=_PUBLISHED))
 
     speak(b"<opening>")
     return _Flow(["--orig-src", client, "--sport", str(_SPORT)], speak)
@@ -106,31 +109,17 @@ def _inbound(w: World, owner: _Owner, family: int) -> _Flow:
 
 def _flows() -> Iterator[Probe]:
     kinds = (("flow", "a server answers on", _outbound), ("published", "a client goes on with", _inbound))
-    for family in FAMILIES:
-        for name, title, open_flow in kinds:
-            for survives in (False, True):
-
-                def play(
-                    w: World,
-                    token: bytes,
-                    family: int = family,
-                    open_flow: Callable[[World, _Owner, int], _Flow] = open_flow,
-                    survives: bool = survives,
-                ) -> bool:
-                    return _inherited(w, token, family, open_flow, survives=survives)
-
-                yield _episode(
-                    f"D09-{'surviving-' if survives else ''}{name}-v{family}",
-                    f"{title} a flow of the address's former owner{', which was not purged' if survives else ''}",
-                    family,
-                    layers("FWD" if survives else "CTL"),
-                    play,
-                )
+    for family, (name, title, open_flow), survives in product(FAMILIES, kinds, (False, True)):
+        yield _episode(
+            f"D09-{'surviving-' if survives else ''}{name}-v{family}",
+            f"{title} a flow of the address's former owner{', which was not purged' if survives else ''}",
+            family,
+            layers("FWD" if survives else "CTL"),
+            partial(_inherited, family=family, open_flow=open_flow, survives=survives),
+        )
 
 
-def _inherited(
-    w: World, token: bytes, family: int, open_flow: Callable[[World, _Owner, int], _Flow], *, survives: bool
-) -> bool:
+def _inherited(w: World, token: bytes, *, family: int, open_flow: _Open, survives: bool) -> bool:
     inbound = open_flow is _inbound
     with _owner(w, *([_PUBLISHED] if inbound else [])) as first:
         flow = open_flow(w, first, family)
@@ -152,24 +141,22 @@ def _inherited(
 def _nodes_own() -> Iterator[Probe]:
     """A flow of the node's own to the former owner: its next packet is nobody's."""
     for family in FAMILIES:
-
-        def play(w: World, token: bytes, family: int = family) -> bool:
-            with w.node.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-                sock.bind((w.gateway.ip(family), _SPORT))
-                return _inherited(
-                    w, token, family, lambda w, owner, family: _from_node(w, owner, family, sock), survives=True
-                )
-
         yield _episode(
             f"D09-surviving-nodes-v{family}",
             "the node goes on with a flow of its own to the address's former owner",
             family,
             layers("OUT"),
-            play,
+            partial(_inherited_of_node, family=family),
         )
 
 
-def _from_node(w: World, owner: _Owner, family: int, sock: socket.socket) -> _Flow:
+def _inherited_of_node(w: World, token: bytes, *, family: int) -> bool:
+    with w.node.socket(_INET[family], socket.SOCK_DGRAM) as sock:
+        sock.bind((w.gateway.ip(family), _SPORT))
+        return _inherited(w, token, family=family, open_flow=partial(_from_node, sock=sock), survives=True)
+
+
+def _from_node(w: World, owner: _Owner, family: int, *, sock: socket.socket) -> _Flow:
     target = owner.seat.ip(family)
 
     def speak(token: bytes) -> None:
@@ -188,37 +175,38 @@ def _from_node(w: World, owner: _Owner, family: int, sock: socket.socket) -> _Fl
 def _amid() -> Iterator[Probe]:
     """What a peer sends again of a connection with the former owner: once that was purged, conntrack takes it for the
     beginning of another one (net.netfilter.nf_conntrack_tcp_loose), and it is data for somebody else."""
+    title = "repeats a segment of a connection with the address's former owner"
     for family in FAMILIES:
-
-        def by_client(w: World, token: bytes, family: int = family) -> bool:
-            source, target = OUTSIDE["lan"][family], w.uplink(family)
-
-            def send(flags: str, payload: bytes) -> None:
-                segment = _segment(source, target, _PUBLISHED, flags, payload)
-                w.fire(from_outside("lan", lambda w, t: segment)(w, token))
-
-            return _delivered_late(w, token, send, _PUBLISHED)
-
-        def by_node(w: World, token: bytes, family: int = family) -> bool:
-            target = IPv4Address(_ADDRESS) if family == 4 else _wall(w).settings.network.address6(IPv4Address(_ADDRESS))
-            inet = socket.AF_INET if family == 4 else socket.AF_INET6
-
-            def send(flags: str, payload: bytes) -> None:
-                segment = bytes(_segment(w.gateway.ip(family), str(target), _DPORT, flags, payload))
-                w.observers.discard()
-                with (
-                    w.node.socket(inet, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock,
-                    one_cpu(),
-                    suppress(PermissionError),  # a packet that is dropped on its way out
-                ):
-                    sock.sendto(segment, (str(target), 0))
-                w.settle()
-
-            return _delivered_late(w, token, send)
-
-        title = "repeats a segment of a connection with the address's former owner"
+        by_client, by_node = partial(_repeated_by_client, family=family), partial(_repeated_by_node, family=family)
         yield _episode(f"D09-amid-client-v{family}", f"a client {title}", family, layers("FWD"), by_client)
         yield _episode(f"D09-amid-node-v{family}", f"the node {title}", family, layers("OUT"), by_node)
+
+
+def _repeated_by_client(w: World, token: bytes, *, family: int) -> bool:
+    source, target = OUTSIDE["lan"][family], w.uplink(family)
+
+    def send(flags: str, payload: bytes) -> None:
+        _says(w, "lan", _segment(source, target, _PUBLISHED, flags, payload))
+
+    return _delivered_late(w, token, send, _PUBLISHED)
+
+
+def _repeated_by_node(w: World, token: bytes, *, family: int) -> bool:
+    four = IPv4Address(_ADDRESS)
+    target = str(four if family == 4 else wall_of(w).settings.network.address6(four))
+
+    def send(flags: str, payload: bytes) -> None:
+        segment = bytes(_segment(w.gateway.ip(family), target, _DPORT, flags, payload))
+        w.observers.discard()
+        with (
+            w.node.socket(_INET[family], socket.SOCK_RAW, socket.IPPROTO_RAW) as sock,
+            one_cpu(),
+            suppress(PermissionError),  # a packet that is dropped on its way out
+        ):
+            sock.sendto(segment, (target, 0))
+        w.settle()
+
+    return _delivered_late(w, token, send)
 
 
 def _segment(source: str, target: str, port: int, flags: str, payload: bytes) -> Any:
@@ -242,62 +230,51 @@ def _delivered_late(w: World, token: bytes, send: Callable[[str, bytes], None], 
 
 def _former() -> Iterator[Probe]:
     for family in FAMILIES:
-
-        def sends(w: World, token: bytes, family: int = family) -> bool:
-            with _owner(w) as first:
-                _wall(w).detach(first.seat.host.name)
-                body = packet(first.seat.ip(family), FAR[family], "udp", token, dport=_DPORT)
-                w.observers.discard()
-                first.seat.host.inject("eth0", [frame(first.seat.mac, w.gateway.mac, body)])
-                return w.settle().saw(token, "internet")
-
         yield _episode(
             f"D09-former-sends-v{family}",
             "a container sends when its detach is done and its link still stands",
             family,
             layers("PIN", "RAW", "FWD") if family == 4 else layers("PIN", "FWD"),
-            sends,
+            partial(_sends_detached, family=family),
         )
-
-        def asked(w: World, token: bytes, family: int = family) -> bool:
-            def ask(number: int) -> None:
-                source, target = OUTSIDE["internet"][family], w.uplink(family)
-                body = packet(source, target, "udp", token, sport=_SPORT + number, dport=_PUBLISHED)
-                w.fire(from_outside("internet", lambda w, t: body)(w, token))
-
-            with _owner(w, _PUBLISHED) as first:
-                ask(1)
-                if not first.received(token):
-                    raise LabError("a published port does not reach its own owner")
-            with _owner(w, _ANOTHER) as second:
-                ask(2)
-                return second.received(token)
-
         yield _episode(
             f"D09-former-port-v{family}",
             "a port that the address's former owner published, and the new one publishes as another",
             family,
             layers("CTL"),
-            asked,
+            partial(_asked_by_former_port, family=family),
         )
 
 
-def _episode(
-    name: str, title: str, family: int, stops: frozenset[Layer], play: Callable[[World, bytes], bool]
-) -> Probe:
+def _sends_detached(w: World, token: bytes, *, family: int) -> bool:
+    with _owner(w) as first:
+        wall_of(w).detach(first.seat.host.name)
+        body = packet(first.seat.ip(family), FAR[family], "udp", token, dport=_DPORT)
+        w.observers.discard()
+        first.seat.host.inject("eth0", [frame(first.seat.mac, w.gateway.mac, body)])
+        return w.settle().saw(token, "internet")
+
+
+def _asked_by_former_port(w: World, token: bytes, *, family: int) -> bool:
+    def ask(number: int) -> None:
+        source, target = OUTSIDE["internet"][family], w.uplink(family)
+        _says(w, "internet", packet(source, target, "udp", token, sport=_SPORT + number, dport=_PUBLISHED))
+
+    with _owner(w, _PUBLISHED) as first:
+        ask(1)
+        if not first.received(token):
+            raise LabError("a published port does not reach its own owner")
+    with _owner(w, _ANOTHER) as second:
+        ask(2)
+        return second.received(token)
+
+
+def _episode(name: str, title: str, family: int, stops: frozenset[Layer], play: Play) -> Probe:
     def afresh(w: World, token: bytes) -> bool:
         w.node.run(["conntrack", "-F"])  # flows of an earlier probe, or run, have the same ends
         return play(w, token)
 
-    return Episode(
-        id=name,
-        row="D09",
-        title=f"{title}, IPv{family}",
-        layers=stops,
-        families=frozenset({family}),
-        wall_only=True,
-        play=afresh,
-    )
+    return walled_episode(name, f"{title}, IPv{family}", stops, afresh, family=family)
 
 
 PROBES: tuple[Probe, ...] = (*_flows(), *_nodes_own(), *_amid(), *_former())

@@ -2,16 +2,35 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from cellwall.attack import frames
-from cellwall.attack.probe import Place, Shot
+from cellwall.attack.probe import Episode, Layer, Place, Shot
 from cellwall.attack.world import Seat, World
+from cellwall.errors import LabError
+
+if TYPE_CHECKING:
+    from cellwall.api import Wall
 
 FAMILIES = (4, 6)
 PROTOCOLS = ("udp", "tcp", "icmp")
 
 Build = Callable[[World, bytes], bytes]
 Shots = Callable[[World, bytes], Iterable[Shot]]
+Play = Callable[[World, bytes], bool]
+
+
+def wall_of(w: World) -> "Wall":
+    """The wall of a world that is ours; LabError where somebody else attached the two."""
+    if w.wall is None:
+        raise LabError("this node's wall is not cellwall's")
+    return w.wall
+
+
+def walled_episode(name: str, title: str, stops: frozenset[Layer], play: Play, *, family: int | None = None) -> Episode:
+    """An episode that drives the wall itself; its row is the first three letters of its name."""
+    families = frozenset[int]() if family is None else frozenset({family})
+    return Episode(id=name, row=name[:3], title=title, layers=stops, families=families, wall_only=True, play=play)
 
 
 def from_attacker(build: Build) -> Shots:

@@ -3,16 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import IPv4Address
-from itertools import count
+from itertools import count, product
 
 import msgspec
 
 from cellwall.attack.flood import Flood
 from cellwall.attack.frames import frame, mac_bytes, packet
-from cellwall.attack.probe import Episode, Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC
-from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.probe import Layer, Place, Probe, layers
+from cellwall.attack.rows.routed import PUBLIC, Choose, fixed, uplinks, victims
+from cellwall.attack.rows.shapes import FAMILIES, wall_of, walled_episode
 from cellwall.attack.world import World
 from cellwall.errors import CellwallError, LabError
 from cellwall.lab import Host
@@ -44,23 +45,21 @@ def newcomer(w: World) -> Iterator[Host]:
 
 
 class _Aim(msgspec.Struct, frozen=True):
-    """What is tried at such a moment: a destination by way of the gateway, or (`direct`) bridged."""
+    """What is tried at such a moment: a destination by way of the gateway, or (`direct`) bridged. `loose`: what stops
+    it from a link that is on no bridge; what holds the sandboxes' own sources off from outside holds there."""
 
     name: str
     where: Place
-    target: Callable[[World, int], str]
+    target: Choose
     stops: frozenset[Layer]
+    loose: frozenset[Layer] = layers()
     spoofed: bool = False
     direct: bool = False
 
     def frames(self, w: World, family: int, me: Identity, token: bytes) -> list[bytes]:
         source = w.victim.ip(family) if self.spoofed else me.ip(family)
         to = w.victim.mac if self.direct else w.gateway.mac
-        return [frame(me.mac, to, packet(source, self.target(w, family), "udp", token, dport=9080))]
-
-
-def _neighbour(w: World, family: int) -> str:
-    return w.victim.ip(family)
+        return [frame(me.mac, to, packet(source, self.target(w), "udp", token, dport=9080))]
 
 
 def _unpinned(family: int) -> frozenset[Layer]:
@@ -70,11 +69,11 @@ def _unpinned(family: int) -> frozenset[Layer]:
 def _aims(family: int) -> tuple[_Aim, ...]:
     """From a container that has a right to its address."""
     return (
-        _Aim("neighbour", "victim", _neighbour, layers("FWD")),
-        _Aim("bridged", "victim", _neighbour, layers("PIN", "PORT"), direct=True),
-        _Aim("node", "node", lambda w, f: w.uplink(f), layers("PRE", "IN")),
-        _Aim("metadata", "internet", lambda w, f: _METADATA[f], layers("FWD")),
-        _Aim("spoofed", "internet", lambda w, f: PUBLIC[f], _unpinned(family), spoofed=True),
+        _Aim("neighbour", "victim", victims(family), layers("FWD")),
+        _Aim("bridged", "victim", victims(family), layers("PIN", "PORT"), direct=True),
+        _Aim("node", "node", uplinks(family), layers("PRE", "IN")),
+        _Aim("metadata", "internet", fixed(_METADATA[family]), layers("FWD")),
+        _Aim("spoofed", "internet", fixed(PUBLIC[family]), _unpinned(family), spoofed=True),
     )
 
 
@@ -86,26 +85,17 @@ def _updates() -> Iterator[Probe]:
         ("update", "rules are replaced under load", _refresh),
         ("failed", "updates under load fail half-way", _refused_update),
     )
-    for family in FAMILIES:
-        for name, title, change in changes:
-
-            def play(
-                w: World, token: bytes, family: int = family, change: Callable[[World, Flood], None] = change
-            ) -> bool:
-                return _through_meanwhile(w, token, family, change)
-
-            yield Episode(
-                id=f"D07-{name}-v{family}",
-                row="D07",
-                title=f"{title}, and a flood to neighbour, node, metadata and Internet finds the gap, IPv{family}",
-                layers=layers("CTL"),
-                families=frozenset({family}),
-                wall_only=True,
-                play=play,
-            )
+    for family, (name, title, change) in product(FAMILIES, changes):
+        yield walled_episode(
+            f"D07-{name}-v{family}",
+            f"{title}, and a flood to neighbour, node, metadata and Internet finds the gap, IPv{family}",
+            layers("CTL"),
+            partial(_through_meanwhile, family=family, change=change),
+            family=family,
+        )
 
 
-def _through_meanwhile(w: World, token: bytes, family: int, change: Callable[[World, Flood], None]) -> bool:
+def _through_meanwhile(w: World, token: bytes, *, family: int, change: Callable[[World, Flood], None]) -> bool:
     me = Identity(w.attacker.mac, w.attacker.ip4, w.attacker.ip6)
     aims = {token + aim.name.encode(): aim for aim in _aims(family) if not aim.direct}
     frames = [data for name, aim in aims.items() for data in aim.frames(w, family, me, name)]
@@ -122,12 +112,11 @@ def _through_meanwhile(w: World, token: bytes, family: int, change: Callable[[Wo
 
 def _prove(w: World, flood: Flood, aims: Mapping[bytes, _Aim]) -> None:
     """The control: in a gap, the flood is through. The wall is repaired afterwards by the next operation."""
-    assert w.wall is not None
     for family in ("inet", "bridge"):
         w.node.run(["nft", "delete", "table", family, TABLE])
     flood.wait()
     sight = w.settle()
-    w.wall.up()
+    wall_of(w).up()
     missed = [aim.name for name, aim in aims.items() if not sight.saw(name, aim.where)]
     if missed:
         raise LabError(f"without any rule the flood still does not reach: {', '.join(missed)}")
@@ -135,17 +124,15 @@ def _prove(w: World, flood: Flood, aims: Mapping[bytes, _Aim]) -> None:
 
 def _refresh(w: World, flood: Flood) -> None:
     """The node changes, and the next operation of anybody has the rules follow it."""
-    assert w.wall is not None
     for verb in ("add", "del") * 2:
         w.node.run(["ip", "address", verb, "198.51.100.77/32", "dev", "eth1"])
-        w.wall.dns()
+        wall_of(w).dns()
         flood.wait(3)
 
 
 def _refused_update(w: World, flood: Flood) -> None:
     """Every chain emptied, and then something that the kernel refuses: nothing of it may have come true."""
-    assert w.wall is not None
-    rules = w.wall._site.rules  # no operation of the wall writes rules that are refused
+    rules = wall_of(w)._site.rules  # no operation of the wall writes rules that are refused
     for chain in ("B9-FORWARD", "egress", "tracked-guard", "input-guard"):
         with suppress(CellwallError):
             rules.load(f"flush chain inet cellwall {chain}\nadd rule inet cellwall {chain} jump nowhere\n")
@@ -159,81 +146,62 @@ def _refused_update(w: World, flood: Flood) -> None:
 def _races() -> Iterator[Probe]:
     for family in FAMILIES:
         for aim in _aims(family):
-
-            def play(w: World, token: bytes, family: int = family, aim: _Aim = aim) -> bool:
-                return _races_attach(w, aim.frames(w, family, Identity(), token), token, aim.where)
-
-            yield Episode(
-                id=f"D08-race-{aim.name}-v{family}",
-                row="D08",
-                title=f"a container sends from the moment it has an interface, IPv{family} to: {aim.name}",
-                layers=aim.stops,
-                families=frozenset({family}),
-                wall_only=True,
-                play=play,
+            yield walled_episode(
+                f"D08-race-{aim.name}-v{family}",
+                f"a container sends from the moment it has an interface, IPv{family} to: {aim.name}",
+                aim.stops,
+                partial(_races_attach, family=family, aim=aim),
+                family=family,
             )
 
 
-def _races_attach(w: World, frames: Sequence[bytes], token: bytes, where: Place) -> bool:
-    assert w.wall is not None
-    me = Identity()
+def _races_attach(w: World, token: bytes, *, family: int, aim: _Aim) -> bool:
+    me, wall = Identity(), wall_of(w)
+    frames = aim.frames(w, family, me, token)
     with newcomer(w) as host:
         w.observers.discard()
         with Flood(host, "eth0", frames) as flood:
             mac, address = int.from_bytes(mac_bytes(me.mac)), IPv4Address(me.ip4)
-            w.wall.attach(host.name, netns=host.netns, address4=address, mac=mac)
+            wall.attach(host.name, netns=host.netns, address4=address, mac=mac)
             flood.wait()
             sight = w.settle()
-            w.wall.detach(host.name)
-        return sight.saw(token, where)
+            wall.detach(host.name)
+        return sight.saw(token, aim.where)
 
 
 def _half_attached() -> Iterator[Probe]:
     """A link by the name of ours that nobody vouched for yet: what a crash, or a program half-way, leaves."""
     for family in FAMILIES:
-        cases: tuple[tuple[str, Place, Callable[[World, int], str], frozenset[Layer], frozenset[Layer]], ...] = (
-            ("internet", "internet", lambda w, f: PUBLIC[f], _unpinned(family) | layers("FWD"), layers("FWD")),
-            ("neighbour", "victim", _neighbour, _unpinned(family) | layers("FWD"), layers("RAW", "FWD")),
-            ("node", "node", lambda w, f: w.uplink(f), _unpinned(family) | layers("PRE", "IN"), layers()),
+        unpinned = _unpinned(family)
+        aims = (
+            _Aim("internet", "internet", fixed(PUBLIC[family]), unpinned | layers("FWD"), layers("PIN", "RAW", "FWD")),
+            _Aim("neighbour", "victim", victims(family), unpinned | layers("FWD"), layers("PIN", "RAW", "FWD")),
+            _Aim("node", "node", uplinks(family), unpinned | layers("PRE", "IN"), layers("PIN", "RAW")),
         )
-        for name, where, target, bridged, loose in cases:
-            for enslaved in (True, False):
-                # A loose link is no bridge's: what holds the sandboxes' own sources off from outside holds there.
-                stops = bridged if enslaved else layers("PIN", "RAW") | loose
-                yield _half(family, _Aim(name, where, target, stops), enslaved=enslaved)
-        yield _half(family, _Aim("bridged", "victim", _neighbour, layers("PIN"), direct=True), enslaved=True)
+        bridged = _Aim("bridged", "victim", victims(family), layers("PIN"), direct=True)
+        for aim, enslaved in (*product(aims, (True, False)), (bridged, True)):
+            yield walled_episode(
+                f"D08-{'half' if enslaved else 'loose'}-{aim.name}-v{family}",
+                f"IPv{family} from a link {'on' if enslaved else 'beside'} the bridge, not attached yet: {aim.name}",
+                aim.stops if enslaved else aim.loose,
+                partial(_sends_unattached, family=family, aim=aim, enslaved=enslaved),
+                family=family,
+            )
 
 
-def _half(family: int, aim: _Aim, *, enslaved: bool) -> Probe:
-    def play(w: World, token: bytes) -> bool:
-        assert w.wall is not None
-        link = f"{w.wall.settings.network.veth_prefix}half{next(_NUMBERS)}"
-        with newcomer(w) as host:
-            master = [f"link set {link} master {w.gateway.bridge}"] if enslaved else []
-            lines = [
-                f"link add {link} type veth peer name eth0 netns {host.netns.name}",
-                *master,
-                f"link set {link} up",
-            ]
-            w.node.ip(lines)
-            host.run(["ip", "link", "set", "eth0", "up"])
-            _await_carrier(w, link)
-            w.node.run(["sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1"])
-            w.node.run(["sysctl", "-qw", f"net.ipv6.conf.{link}.force_forwarding=1"], check=False)
-            to = w.node.mac(link) if not enslaved else None
-            w.observers.discard()
-            host.inject("eth0", _readdressed(aim.frames(w, family, Identity(), token), to))
-            return w.settle().saw(token, aim.where)
-
-    return Episode(
-        id=f"D08-{'half' if enslaved else 'loose'}-{aim.name}-v{family}",
-        row="D08",
-        title=f"IPv{family} from a link {'on' if enslaved else 'beside'} the bridge, not attached yet: {aim.name}",
-        layers=aim.stops,
-        families=frozenset({family}),
-        wall_only=True,
-        play=play,
-    )
+def _sends_unattached(w: World, token: bytes, *, family: int, aim: _Aim, enslaved: bool) -> bool:
+    link = f"{wall_of(w).settings.network.veth_prefix}half{next(_NUMBERS)}"
+    with newcomer(w) as host:
+        master = [f"link set {link} master {w.gateway.bridge}"] if enslaved else []
+        w.node.ip([f"link add {link} type veth peer name eth0 netns {host.netns.name}", *master, f"link set {link} up"])
+        host.run(["ip", "link", "set", "eth0", "up"])
+        _await_carrier(w, link)
+        w.node.run(["sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1"])
+        w.node.run(["sysctl", "-qw", f"net.ipv6.conf.{link}.force_forwarding=1"], check=False)
+        to = w.node.mac(link) if not enslaved else None
+        w.observers.discard()
+        host.inject("eth0", _readdressed(aim.frames(w, family, Identity(), token), to))
+        return w.settle().saw(token, aim.where)
 
 
 def _await_carrier(w: World, link: str) -> None:
