@@ -23,13 +23,19 @@ ip route add default via 93.184.216.1 metric 50
 ip -6 route add default via 2606:2800:220:1::1"""
 
 
-@pytest.fixture
-def observer(node: Namespace, tmp_path: Path) -> Iterator[NodeObserver]:
+WITHOUT_CARRIER = "ip link add wan type veth peer name far\nip link set wan up"
+
+
+@pytest.fixture(params=[0, 2], ids=["asked first", "asked before"])
+def observer(node: Namespace, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NodeObserver]:
+    """One that was just made, and one that goes by what the kernel tells it."""
     conf = tmp_path / "resolv.conf"
     conf.write_text("search example.org\nnameserver 9.9.9.9\nnameserver 2620:fe::fe # quad9\nnameserver fe80::1%eth0\n")
     for line in HOST.splitlines():
         node.run(line)
     with NodeObserver(resolv_conf=str(conf)) as observer:
+        for _ in range(request.param):
+            observer.fingerprint()
         yield observer
 
 
@@ -202,3 +208,56 @@ def test_many_announced_networks_are_few_facts_that_more_of_them_do_not_change(
     assert OnLinkRoute("eth0", "2606:2800:220:1::/64") in facts.on_link
     learn(500, 600)
     assert (observer.observe(), observer.fingerprint()) == (facts, digest)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ("", "ip address add 10.4.4.4/32 dev eth0"),
+        ("", "ip -6 address add 2a0a:4::4/128 dev eth0 nodad"),
+        ("", "ip address del 93.184.216.10/24 dev eth0"),
+        ("", "ip -6 address del 2606:2800:220:1::10/64 dev eth0"),
+        ("ip link add wan up type bridge", "ip address add 10.4.4.4/32 dev wan"),
+        ("ip link add wan up type bridge", "ip route add 10.8.0.0/24 dev wan"),
+        ("ip link add wan up type bridge", "ip -6 route add 2a0a:8::/48 dev wan"),
+        ("ip link add wan up type bridge", "ip route add default dev wan metric 1"),
+        ("", "ip link set eth0 down"),
+        ("", "ip link set lo down"),
+        ("ip address flush dev eth0\nip route add 10.8.0.0/24 dev eth0", "ip link set eth0 down"),
+        ("", "ip link del eth0"),
+        ("", "ip link set eth0 name uplink0"),
+        ("ip nexthop add id 7 dev eth0\nip route add 10.5.0.0/16 nhid 7", "ip nexthop del id 7"),
+        (
+            "ip nexthop add id 7 via 93.184.216.3 dev eth0\nip route replace default metric 50 nhid 7",
+            "ip nexthop del id 7",
+        ),
+        (
+            f"{WITHOUT_CARRIER}\nip route add default dev wan metric 1",
+            "sysctl -qw net.ipv4.conf.wan.ignore_routes_with_linkdown=1",
+        ),
+        (
+            f"{WITHOUT_CARRIER}\nip route add default dev wan metric 1",
+            "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1",
+        ),
+        (
+            f"{WITHOUT_CARRIER}\nip -6 route add default dev wan metric 1",
+            "sysctl -qw net.ipv6.conf.all.ignore_routes_with_linkdown=1",
+        ),
+        ("", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1"),
+    ],
+)
+def test_what_changes_the_facts_changes_the_fingerprint_of_one_who_goes_by_the_news(
+    observer: NodeObserver, node: Namespace, before: str, change: str
+) -> None:
+    for command in before.splitlines():
+        node.run(command)
+    facts, digest = observer.observe(), observer.fingerprint()
+    assert observer.fingerprint() == digest
+    node.run(change)
+    assert observer.observe() != facts
+    changed = observer.fingerprint()
+    assert changed != digest
+    assert observer.fingerprint() == changed
+    with NodeObserver() as other:
+        assert other.fingerprint() == changed

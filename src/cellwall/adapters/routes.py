@@ -69,6 +69,16 @@ def read_routes(replies: Iterable[Reply], family: int) -> Iterator[Route]:
         yield Route(family, found.get(_DST, b""), length, metric, tuple(_hops(found)), protocol)
 
 
+def route_interfaces(replies: Iterable[Reply]) -> Iterator[int]:
+    """The interfaces that routes lead by, whatever table they are in and whether they are alive or not; those left out
+    whose destinations are the same on every node."""
+    for reply in replies:
+        family = route_header(reply.body)[0]
+        found = attributes(reply.body, ROUTE_HEADER_SIZE)
+        if not _everywhere(found.get(_DST, b""), family):
+            yield from (index for index, _, _ in _each_hop(found))
+
+
 def default_interface(routes: Iterable[Route]) -> int:
     """The interface index of the default route with the lowest metric, the first one among equals; 0: none."""
     defaults = [route for route in routes if route.prefixlen == 0 and route.hops]
@@ -122,8 +132,13 @@ def _everywhere(destination: bytes, family: int) -> bool:
 
 
 def _hops(found: dict[int, bytes]) -> Iterator[Hop]:
+    return (Hop(index, gateway) for index, gateway, alive in _each_hop(found) if alive)
+
+
+def _each_hop(found: dict[int, bytes]) -> Iterator[tuple[int, bool, bool]]:
+    """(interface index, through a gateway, alive)."""
     if _OIF in found:
-        yield Hop(u32_of(found[_OIF]), _GATEWAY in found or _VIA in found)
+        yield u32_of(found[_OIF]), _GATEWAY in found or _VIA in found, True
     body = found.get(_MULTIPATH, b"")
     offset = 0
     while offset + _NEXTHOP.size <= len(body):
@@ -131,6 +146,5 @@ def _hops(found: dict[int, bytes]) -> Iterator[Hop]:
         if length < _NEXTHOP.size:
             return
         inner = attributes(body[offset : offset + length], _NEXTHOP.size)
-        if not flags & _DEAD:
-            yield Hop(index, _GATEWAY in inner or _VIA in inner)
+        yield index, _GATEWAY in inner or _VIA in inner, not flags & _DEAD
         offset += (length + 3) & ~3

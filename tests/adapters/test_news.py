@@ -1,0 +1,65 @@
+"""What the kernel tells of addresses and routes, and what of it can matter."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.adapters.news import News
+
+from .conftest import Namespace
+
+pytestmark = pytest.mark.root
+USED = 77  # by index: the interface that has addresses and routes
+
+
+@pytest.fixture
+def news(node: Namespace) -> Iterator[News]:
+    node.run(f"ip link add eth0 index {USED} up type bridge")
+    with News() as news:
+        assert news.nothing_about({USED})
+        yield news
+
+
+def test_a_port_that_comes_and_goes_is_no_news(news: News, node: Namespace) -> None:
+    """As an attach and a detach leave it: without addresses, on a bridge that has some."""
+    for command in (
+        "ip link add b9_br0 type bridge",
+        "ip link add b9h1 master b9_br0 type veth peer name inner",
+        "bridge link set dev b9h1 isolated on learning off",
+        "ip link set b9h1 addrgenmode none",
+        "ip link set b9h1 up",
+        "ip link set inner addrgenmode none",
+        "ip link set inner up",
+        "ip link set b9h1 down group 99",
+        "ip link del b9h1",
+    ):
+        node.run(command)
+        assert news.nothing_about({USED}), command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ip address add 10.1.1.1/24 dev eth0",
+        "ip -6 address add fd00::1/64 dev eth0 nodad",
+        "ip route add 10.8.0.0/24 dev eth0",
+        "ip -6 route add fd00:8::/48 dev eth0",
+        "ip link set eth0 down",
+        "ip link del eth0",
+        "ip nexthop add id 7 dev eth0",
+        "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1",
+        "sysctl -qw net.ipv6.conf.eth0.ignore_routes_with_linkdown=1",
+    ],
+)
+def test_news_are_told_once(news: News, node: Namespace, command: str) -> None:
+    node.run(command)
+    assert not news.nothing_about({USED})
+    assert news.nothing_about({USED})
+
+
+def test_a_queue_that_overflowed_is_news(news: News, node: Namespace) -> None:
+    node.run("ip link add other type bridge")
+    toggles = b"link set other up\nlink set other down\n" * 2000
+    node.run("ip -batch -", input=toggles)
+    assert not news.nothing_about({USED})
+    assert news.nothing_about({USED})
