@@ -3,6 +3,9 @@
 With PACKET_VNET_HDR whoever sends a frame tells the kernel from where on to sum, and where the sum is to be written.
 The kernel or the card does it as the packet leaves the node, behind every hook: two bytes of the packet are then others
 than those that were judged. The sum is made to be what the sender wants by two bytes behind the end of the datagram.
+
+What stops it is a filter at the bridge's own interface, which no rule can be: it lets a checksum be unfinished where
+that is TCP's or UDP's own. The controls take it away.
 """
 
 import socket
@@ -16,12 +19,13 @@ from cellwall.errors import LabError
 from cellwall.lab import Host
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text
-from world import Stream, open_world
+from world import Stream, World, open_world
 
 pytestmark = pytest.mark.root
 ACCOMPLICE, METADATA = IPv6Address("2600:ec2::254"), IPv6Address("fd00:ec2::254")
 """They differ in their first two bytes."""
 GATEWAY_MAC = "02:00:00:00:00:01"
+BRIDGE = "b9_br0"
 SPORT, DPORT = 7777, 5000
 FIRST, TARGET = 6, 24
 """Bytes of the IPv6 header: where the sum begins (the next header: the kernel takes no earlier one), where it goes."""
@@ -68,18 +72,28 @@ def heard(stream: Stream, token: bytes) -> None:
         raise LabError("the accomplice does not answer")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no rule sees that a checksum is unfinished")
+def leads_past_the_floor(world: World) -> bool:
+    """Whether a datagram to the accomplice became one to the metadata service."""
+    internet, tenant = world.lab.internet, world.attach("tenant")
+    internet.run(["ip", "address", "add", f"{ACCOMPLICE}/128", "dev", "lo"])
+    services = internet.serve(udp=[DPORT])
+    with Stream(tenant.host, str(ACCOMPLICE), DPORT, udp=True, source_port=SPORT) as stream:
+        asked = world.token()
+        heard(stream, asked)
+        node_port = next(seen for seen in services.seen if asked in seen).peer[1]
+        token, sentinel = world.token(), world.token("sentinel")
+        body = forged(IPv6Address(tenant.address(6)), IPv6Address(at.NODE6), node_port, token.ljust(32))
+        send_unfinished(tenant.host, frame(mac_text(tenant.endpoint.mac), GATEWAY_MAC, body))
+        heard(stream, sentinel)
+    return any(token in seen and seen.local[0] != str(ACCOMPLICE) for seen in services.seen)
+
+
 def test_what_a_card_writes_last_leads_nowhere_that_the_floor_denies() -> None:
     with open_world() as world:
-        internet, tenant = world.lab.internet, world.attach("tenant")
-        internet.run(["ip", "address", "add", f"{ACCOMPLICE}/128", "dev", "lo"])
-        services = internet.serve(udp=[DPORT])
-        with Stream(tenant.host, str(ACCOMPLICE), DPORT, udp=True, source_port=SPORT) as stream:
-            asked = world.token()
-            heard(stream, asked)
-            node_port = next(seen for seen in services.seen if asked in seen).peer[1]
-            token, sentinel = world.token(), world.token("sentinel")
-            body = forged(IPv6Address(tenant.address(6)), IPv6Address(at.NODE6), node_port, token.ljust(32))
-            send_unfinished(tenant.host, frame(mac_text(tenant.endpoint.mac), GATEWAY_MAC, body))
-            heard(stream, sentinel)
-        assert [seen.local for seen in services.seen if token in seen and seen.local[0] != str(ACCOMPLICE)] == []
+        assert not leads_past_the_floor(world)
+
+
+def test_without_the_filter_a_card_does_lead_past_the_floor() -> None:
+    with open_world() as world:
+        world.lab.node.run(["tc", "filter", "del", "dev", BRIDGE, "ingress"])
+        assert leads_past_the_floor(world)

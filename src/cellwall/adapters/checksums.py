@@ -1,0 +1,124 @@
+"""The filter of unfinished checksums at our bridge: put there, recognised, found missing.
+
+Owns: the ingress filter of the bridge's own interface. It goes with the bridge, and no flush of rules touches it.
+What it lets pass is decided in `lower.bpf.checksums`. It is ours, and whole, when its name has the digest of the
+program that this version would load, and the kernel's digest of the one that is loaded: the kernel's layout, on which
+the program depends as well, is the same until the next boot, which no bridge outlives.
+
+Refuses: to stand in for a kernel that cannot load it. That is told, and the wall stands without.
+"""
+
+import errno
+import os
+import struct
+from hashlib import blake2s
+
+import msgspec
+
+from cellwall.adapters.netlink import (
+    NLM_F_CREATE,
+    Message,
+    Netlink,
+    attribute_text,
+    attribute_u32,
+    attributes,
+    nested,
+    text_of,
+)
+from cellwall.errors import CellwallError, KernelError
+from cellwall.lower.bpf.checksums import LICENSE, Field, Layout, checksum_filter
+
+RTM_NEWQDISC, RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 36, 44, 45, 46
+
+_TCM = struct.Struct("=B3xiIII")
+# linux/pkt_sched.h: both directions of a link as one discipline, and its ingress.
+_CLSACT, _CLSACT_HANDLE, _INGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2
+_EVERY_PROTOCOL = 0x0300  # ETH_P_ALL in network order
+_FIRST = 1 << 16 | _EVERY_PROTOCOL
+_KIND, _OPTIONS = 1, 2
+_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_TAG = 6, 7, 8, 10
+_DIRECT = 1  # its answer is the verdict
+_GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
+"""What the kernel says of a link without a discipline at its ingress, and a kernel that has none."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A filter that stands: its name and the digest of its program."""
+
+    name: str
+    tag: str
+
+
+def ensure_filter(route: Netlink, index: int) -> str:
+    """Have the filter stand at a bridge; "" when it does, else why it cannot. Idempotent; a program of another version
+    is replaced without a gap."""
+    if stands(route, index):
+        return ""
+    try:
+        fd, name = _load()
+    except (CellwallError, OSError) as error:
+        return str(error)
+    try:
+        route.transact([_discipline(index), _filter(index, fd, name)], "filter unfinished checksums")
+    except KernelError as error:
+        return str(error)
+    finally:
+        os.close(fd)
+    return ""
+
+
+def stands(route: Netlink, index: int) -> bool:
+    """Whether the filter of this version stands at a bridge and is whole."""
+    return any(found.name == _name(found.tag) for found in _read(route, index))
+
+
+def lacking(route: Netlink, index: int) -> bool:
+    """Whether it does not stand although the kernel would take it."""
+    if stands(route, index):
+        return False
+    try:
+        fd, _ = _load()
+    except (CellwallError, OSError):
+        return False
+    os.close(fd)
+    return True
+
+
+def _load() -> tuple[int, str]:
+    # Here and not above: no attach loads it, and ctypes costs a CNI call 2 ms.
+    from cellwall.adapters.bpf import load_packet_filter
+    from cellwall.adapters.btf import field_places
+
+    places = field_places("sk_buff")
+    layout = Layout(*(Field(*places[name]) for name in Layout.__struct_fields__))
+    program = load_packet_filter(checksum_filter(layout), name="cellwall_sums", license=LICENSE)
+    return program.fd, _name(program.tag)
+
+
+def _name(tag: str) -> str:
+    """The name of a filter whose program has this digest. What the program is made from is digested too, for some
+    layout: another version of it is another name."""
+    shape = checksum_filter(Layout(Field(5, 2), Field(64), Field(80), Field(96)))
+    return f"cellwall-checksums-{blake2s(shape, digest_size=6).hexdigest()}-{tag}"
+
+
+def _discipline(index: int) -> Message:
+    body = _TCM.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + attribute_text(_KIND, "clsact")
+    return Message(RTM_NEWQDISC, NLM_F_CREATE, body, "clsact", (errno.EEXIST,))
+
+
+def _filter(index: int, fd: int, name: str) -> Message:
+    body = _TCM.pack(0, index, 1, _INGRESS, _FIRST) + attribute_text(_KIND, "bpf")
+    options = (attribute_u32(_BPF_FD, fd), attribute_text(_BPF_NAME, name), attribute_u32(_BPF_FLAGS, _DIRECT))
+    return Message(RTM_NEWTFILTER, NLM_F_CREATE, body + nested(_OPTIONS, *options), "filter")
+
+
+def _read(route: Netlink, index: int) -> list[Found]:
+    request = Message(RTM_GETTFILTER, 0, _TCM.pack(0, index, 0, _INGRESS, 0), "filters", _GONE)
+    found = []
+    for reply in route.dump(request, "read the filters of the bridge"):
+        read = attributes(reply.body, _TCM.size)
+        options = attributes(read.get(_OPTIONS, b""))
+        if text_of(read.get(_KIND, b"")) == "bpf" and _BPF_TAG in options:
+            found.append(Found(text_of(options.get(_BPF_NAME, b"")), options[_BPF_TAG].hex()))
+    return found
