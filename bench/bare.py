@@ -6,18 +6,8 @@ no private address. So what a ratio tells is what the wall costs, not what a bri
 
 from bench.crowd import add_crowd
 from cellwall.lab import Host, Lab
+from cellwall.lab.plain import PLAIN_BRIDGE, PlainBridge
 from cellwall.model.network import Network
-
-_BRIDGE = "plain0"
-_MASQUERADE = """
-table inet plain {
-    chain leave {
-        type nat hook postrouting priority srcnat
-        ip saddr %s oifname "eth0" masquerade
-        ip6 saddr %s oifname "eth0" masquerade
-    }
-}
-"""
 
 
 class NoFirewall:
@@ -30,39 +20,21 @@ class NoFirewall:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self._network = Network()
+        self._bridge: PlainBridge | None = None
 
     def prepare(self) -> None:
-        network = self._network
-        lines = [
-            f"link add {_BRIDGE} type bridge mcast_snooping 0",
-            f"address add {network.gateway4}/{network.subnet4.prefixlen} dev {_BRIDGE}",
-            f"address add {network.gateway6}/{network.subnet6.prefixlen} dev {_BRIDGE} nodad",
-            f"link set {_BRIDGE} up",
-        ]
-        self.lab.node.ip(lines)
-        self.lab.node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
-        text = _MASQUERADE % (network.subnet4, network.subnet6)
-        self.lab.node.run(["nft", "-f", "-"], input=text.encode())
+        self._bridge = PlainBridge(self.lab.node, self._network, multicast_snooping=False)
 
     def attach(self, name: str, sandbox: Host) -> None:
-        network = self._network
-        address4 = network.gateway4 + 1
-        pair = f"link add plain1 master {_BRIDGE} up type veth peer name eth0 netns {sandbox.netns.name}"
-        self.lab.node.ip([pair])
-        inside = [
-            "link set eth0 up",
-            f"address add {address4}/{network.subnet4.prefixlen} dev eth0",
-            f"address add {network.address6(address4)}/{network.subnet6.prefixlen} dev eth0 nodad",
-            f"route add default via {network.gateway4}",
-            f"route add default via {network.gateway6}",
-        ]
-        sandbox.ip(inside)
+        assert self._bridge is not None
+        self._bridge.wire(sandbox, self._network.gateway4 + 1)
 
     def detach(self, name: str, sandbox: Host) -> None:
-        self.lab.node.run(["ip", "link", "delete", "plain1"])
+        assert self._bridge is not None
+        self._bridge.unwire(sandbox)
 
     def populate(self, count: int) -> None:
-        add_crowd(self.lab, _BRIDGE, count)
+        add_crowd(self.lab, PLAIN_BRIDGE, count)
 
     def close(self) -> None:
         """Nothing lives longer than a call."""

@@ -19,6 +19,8 @@ from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO, Stage
 from cellwall.attack.world import Gateway, Seat
 from cellwall.errors import LabError, Unsupported
 from cellwall.lab import Host, Lab
+from cellwall.lab.plain import PLAIN_BRIDGE, PlainBridge
+from cellwall.model.network import Network
 
 CNI_PLUGINS = "/usr/lib/cni"
 NETAVARK = "/usr/lib/podman/netavark"
@@ -194,50 +196,30 @@ def _netavark_request(name: str, number: int, published: bool) -> dict[str, Any]
 
 # ---------------------------------------------------------------- nothing but a bridge and NAT
 
-_PLAIN = """
-table inet plain {
+_PUBLISH = """
+table inet published {
   chain publish {
     fib daddr type local meta nfproto ipv4 meta l4proto { tcp, udp } th dport 8080 dnat ip to VICTIM4:80
     fib daddr type local meta nfproto ipv6 meta l4proto { tcp, udp } th dport 8080 dnat ip6 to [VICTIM6]:80
   }
   chain in { type nat hook prerouting priority dstnat; jump publish; }
   chain own { type nat hook output priority dstnat; jump publish; }
-  chain out {
-    type nat hook postrouting priority srcnat
-    ip saddr 192.168.0.0/20 oifname != "plain0" masquerade
-    ip6 saddr fd00:abcd::/64 oifname != "plain0" masquerade
-  }
 }
 """
 
 
 def _plain_bridge(lab: Lab) -> Attach:
     """A bridge, masquerading and published ports, and no filter at all."""
-    node = lab.node
-    node.ip(
-        [
-            # A bridge whose MAC nobody chose takes the lowest of its ports', and another one with every new port.
-            "link add plain0 address 02:5d:00:03:00:01 type bridge",
-            f"address add {_GATEWAY4}/20 dev plain0",
-            f"address add {_GATEWAY6}/64 dev plain0 nodad",
-            "link set plain0 up",
-        ],
-    )
-    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-        _write(node, name, "1")
-    numbers = iter(range(2, 256))
+    network = Network()
+    bridge, numbers = PlainBridge(lab.node, network), iter(range(1, 255))
 
     def attach(host: Host, published: bool) -> None:
-        number = next(numbers)
-        peer = f"type veth peer name eth0 netns {host.netns.name}"
-        node.ip([f"link add plain-{number} {peer}", f"link set plain-{number} master plain0 up"])
-        ip4, ip6 = f"192.168.0.{number}", f"fd00:abcd::{number:x}"
+        ip4 = network.gateway4 + next(numbers)
+        ip6 = network.address6(ip4)
         if published:
-            text = _PLAIN.replace("VICTIM4", ip4).replace("VICTIM6", ip6)
-            node.run(["nft", "-f", "-"], input=text.encode())
-        inside = ["link set lo up", f"address add {ip4}/20 dev eth0", f"address add {ip6}/64 dev eth0 nodad"]
-        routes = ["link set eth0 up", f"route add default via {_GATEWAY4}", f"route add default via {_GATEWAY6}"]
-        host.ip([*inside, *routes])
+            text = _PUBLISH.replace("VICTIM4", str(ip4)).replace("VICTIM6", str(ip6))
+            lab.node.run(["nft", "-f", "-"], input=text.encode())
+        bridge.wire(host, ip4, ip6)
 
     return attach
 
@@ -249,7 +231,7 @@ PEERS: Mapping[str, Peer] = {
         "cni0", _reference_chain, f"{CNI_PLUGINS}/bridge", lambda: f"CNI bridge+portmap+firewall {_cni_version()}"
     ),
     "netavark": Peer("podman0", _netavark, NETAVARK, _netavark_version),
-    "none": Peer("plain0", _plain_bridge, "", lambda: "a plain bridge with NAT"),
+    "none": Peer(PLAIN_BRIDGE, _plain_bridge, "", lambda: "a plain bridge with NAT"),
 }
 
 
