@@ -21,6 +21,7 @@ from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.links import LinkLayer
 from cellwall.adapters.lock import WriterLock
 from cellwall.adapters.namespaces import ProcNamespaces
+from cellwall.adapters.neighbours import OtherRules
 from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.owner_files import OwnerFiles
 from cellwall.adapters.store import Store
@@ -301,6 +302,7 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, configured: Conf
             lock=WriterLock(paths.in_run("writer.lock")),
             netns_directory=paths.in_run("netns"),
             owners=OwnerFiles(paths.in_run()),
+            neighbours=OtherRules(),
         )
         return cls(paths, site, opened.pop_all().close, configured)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
 from cellwall.engine.kernel_settings import settings_drift
+from cellwall.engine.neighbours import accepts_drift
 from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -19,7 +20,8 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
         return lines  # of another configuration: laying the foundation refuses or removes it
     bridge = site.settings.network.bridge
     differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)
-    return [*lines, *(f"bridge {bridge} {difference}" for difference in differences), *settings_drift(site, found)]
+    lines += [f"bridge {bridge} {difference}" for difference in differences]
+    return [*lines, *settings_drift(site, found), *accepts_drift(site, ipv6=found.ipv6)]
 
 
 def endpoint_drift(

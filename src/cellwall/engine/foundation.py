@@ -18,6 +18,7 @@ from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.captures import captured_services
 from cellwall.engine.desired import desired_ruleset, digests
 from cellwall.engine.mtu import resize_endpoints
+from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
@@ -64,6 +65,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     loaded = setup_security_chain(site, again, usage, uplink) or loaded
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
     bridged = kernel.enable_bridge_netfilter(site)
+    placed, denials = place_accepts(site, uplink, ipv6=ipv6)
     rules, sets = digests(desired_ruleset(site.settings, again, usage, uplink))
     found = Foundation(
         fingerprint=fingerprint,
@@ -83,13 +85,13 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         network_fields=site.settings.network.fields(),
     )
     dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
-    warnings = (*_warnings(site, again, found, origin), *found.overlaps)
+    warnings = (*_warnings(site, again, found, origin), *found.overlaps, *denials)
     _tell(site, before, warnings)
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
-    return UpReport(loaded or changed or before != found, uplink, ipv6, dns, warnings)
+    return UpReport(loaded or changed or placed or before != found, uplink, ipv6, dns, warnings)
 
 
 def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:
@@ -130,6 +132,7 @@ def remove_foundation(site: Site) -> None:
     site.links.delete_bridge(msgspec.structs.replace(network, bridge=found.bridge) if found else network)
     kernel.restore_settings(site)
     remove_rules(site, found)
+    remove_accepts(site)
     with site.journal.transaction():
         site.journal.drop("foundation")
 

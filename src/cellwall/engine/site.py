@@ -8,6 +8,7 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
+from cellwall.engine.foreign_chains import Neighbours
 from cellwall.model.settings import Settings
 
 
@@ -52,6 +53,7 @@ class Site(msgspec.Struct, frozen=True):
     lock: Lock
     netns_directory: str
     owners: Owners
+    neighbours: Neighbours
 
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""

@@ -1,0 +1,125 @@
+"""What others drop although the wall accepts it: the one accept that they offer a place for, or a word to the operator.
+
+Owns: two rules in each filter table of iptables whose FORWARD chain is closed (Docker, ufw, or an administrator sets it
+to DROP, or ends it with a rule that turns everything away). They accept what comes from and goes to the bridge, but
+only flows that carry a policy version, so without the wall they open nothing. They stand where others have had their
+say: in DOCKER-USER, which Docker keeps for it, before its closing RETURN; else at the end of FORWARD. Refuses: any
+change to a rule of others, and everything of firewalld, whose table nobody else may write to.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, Program
+from cellwall.engine.passage import Crossing, passes
+from cellwall.engine.site import Site
+from cellwall.errors import CellwallError
+
+_COMMENT = "-m comment --comment cellwall"
+_DOCKERS = "DOCKER-USER"
+_ENDS = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT|RETURN)( --reject-with \S+)?')
+_TURNS_AWAY = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT)( --reject-with \S+)?')
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Rules that are missing, and where they go: before the rule that has this number now."""
+
+    program: Program
+    chain: str
+    position: int
+    rules: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """What `iptables-restore` reads."""
+        return [f"-I {self.chain} {self.position + offset} {rule}" for offset, rule in enumerate(self.rules)]
+
+
+def accepts(bridge: str) -> tuple[str, ...]:
+    """The rules, as `-S` tells them."""
+    # Not the bridge alone: a node that lost our tables would forward for sandboxes by these rules.
+    return tuple(f"-{way} {bridge} -m connmark ! --mark 0x0 {_COMMENT} -j ACCEPT" for way in "io")
+
+
+def missing_accepts(chains: Sequence[ForwardChain], bridge: str, *, ipv6: bool) -> list[Placement]:
+    """What has to go where, of the tables that drop what nobody accepts."""
+    placements = []
+    for forward in chains:
+        if forward.name != "FORWARD" or not _closed(forward) or (forward.program.startswith("ip6") and not ipv6):
+            continue
+        user = next((one for one in chains if (one.program, one.name) == (forward.program, _DOCKERS)), None)
+        place = user if user and f"-j {_DOCKERS}" in forward.rules else forward
+        absent = tuple(rule for rule in accepts(bridge) if rule not in place.rules)
+        if absent:
+            ended = bool(place.rules) and _ENDS.fullmatch(place.rules[-1]) is not None
+            placements.append(Placement(place.program, place.name, len(place.rules) + (not ended), absent))
+    return placements
+
+
+def place_accepts(site: Site, uplink: str, *, ipv6: bool) -> tuple[bool, tuple[str, ...]]:
+    """Put in what is missing; (whether anything was, what others still drop). Idempotent, and fails for nothing: the
+    wall does not depend on it."""
+    found = site.neighbours.observe()
+    bridge = site.settings.network.bridge
+    placed, warnings = False, list(_denials(found, bridge, uplink, ipv6=ipv6))
+    for placement in missing_accepts(found.chains, bridge, ipv6=ipv6):
+        try:
+            site.neighbours.edit(placement.program, placement.lines)
+            placed = True
+        except CellwallError as error:
+            warnings.append(f"{_drops(placement)}, and it takes no rule of ours: {error}")
+    return placed, tuple(warnings)
+
+
+def accepts_drift(site: Site, *, ipv6: bool) -> list[str]:
+    """Where what we put in is missing."""
+    chains = site.neighbours.observe().chains
+    return [_drops(placement) for placement in missing_accepts(chains, site.settings.network.bridge, ipv6=ipv6)]
+
+
+def remove_accepts(site: Site) -> None:
+    """Take out every rule of ours; what others have there stays as it is."""
+    for chain in site.neighbours.observe().chains:
+        ours = [f"-D {chain.name} {rule}" for rule in chain.rules if _COMMENT in rule]
+        if ours:
+            site.neighbours.edit(chain.program, ours)
+
+
+def _closed(forward: ForwardChain) -> bool:
+    return forward.policy == "DROP" or any(_TURNS_AWAY.fullmatch(rule) for rule in forward.rules)
+
+
+def _drops(placement: Placement) -> str:
+    return f"FORWARD of {placement.program} drops what the wall accepts: {placement.chain} lacks our accept"
+
+
+def _denials(found: ForeignChains, bridge: str, uplink: str, *, ipv6: bool) -> list[str]:
+    said = [f"{name}: its rules may drop what the wall accepts: {why}" for name, why in found.unreadable.items()]
+    families: tuple[Literal["ip", "ip6"], ...] = ("ip", "ip6") if ipv6 else ("ip",)
+    for of, table, chain, listing in found.listings:
+        ways = [
+            Crossing(*links, family, translated=translated)
+            for family in families
+            if of in ("inet", family)
+            for links, translated in (((bridge, uplink), False), ((uplink, bridge), True))
+        ]
+        if not all(passes(listing, chain, way) for way in ways):
+            said.append(f"the chain {of} {table} {chain} drops what the wall accepts: {remedy(table, bridge)}")
+    return said
+
+
+def remedy(table: str, bridge: str) -> str:
+    """What an operator does about a table of others that drops our traffic."""
+    if table != "firewalld":
+        return f"let it accept what comes from and goes to {bridge}"
+    return (
+        "give firewalld a zone for the bridge, and a policy that lets it be forwarded: "
+        "firewall-cmd --permanent --new-zone=cellwall; "
+        f"firewall-cmd --permanent --zone=cellwall --add-interface={bridge}; "
+        "firewall-cmd --permanent --new-policy=cellwall; "
+        "firewall-cmd --permanent --policy=cellwall --add-ingress-zone=cellwall --add-egress-zone=ANY"
+        " --set-target=ACCEPT; firewall-cmd --reload"
+    )

@@ -1,0 +1,1 @@
+"""Other programs' firewalls on the same node."""
