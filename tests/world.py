@@ -130,6 +130,11 @@ def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -
         node.run(["nft", "delete", "rule", rule["family"], TABLE, rule["chain"], "handle", str(rule["handle"])])
 
 
+def unlatch(world: World) -> None:
+    """Take away what holds without rules, as a control: it stops whatever the rules before it did not judge."""
+    world.lab.node.run(["tc", "qdisc", "del", "dev", world.wall.settings.network.bridge, "clsact"])
+
+
 def public(family: int) -> str:
     return PUBLIC4 if family == 4 else PUBLIC6
 

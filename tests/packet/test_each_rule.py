@@ -21,7 +21,7 @@ from cellwall.attack.suite import assault
 from cellwall.ruleset.types import Ruleset
 from packet import stopped, stopped_frames
 from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
-from world import World, open_world, take_out
+from world import World, open_world, take_out, unlatch
 
 pytestmark = pytest.mark.root
 
@@ -162,6 +162,7 @@ def gone(world: World, *rules: Rule) -> None:
 def test_a_rule_stops_its_packet_alone_and_is_missed_when_it_is_gone(row: Row, family: int) -> None:
     with open_world(settings=SETTINGS) as world:
         meet(world, family)
+        unlatch(world)
         attempt = row.scenario(world, family)
         gone(world, *row.covers)
         assert not attempt()
@@ -181,6 +182,7 @@ def test_a_rule_stops_its_packet_alone_and_is_missed_when_it_is_gone(row: Row, f
 def test_what_is_said_to_cover_a_rule_stops_the_same_packet(row: Row, cover: Rule, family: int) -> None:
     with open_world(settings=SETTINGS) as world:
         meet(world, family)
+        unlatch(world)
         attempt = row.scenario(world, family)
         gone(world, row.rule, *(other for other in row.covers if other != cover))
         assert not attempt()

@@ -89,6 +89,19 @@ class LinkLayer:
         """See `Links.bridge_differences`."""
         return bridges.bridge_differences(self._route, network, ipv6=ipv6, mtu=mtu)
 
+    def ensure_latch(self, bridge_index: int, mark: int) -> bool:
+        """See `Links.ensure_latch`."""
+        # Imported here: an attach has no use for it.
+        from cellwall.adapters.latch import ensure_latch
+
+        return ensure_latch(self._route, bridge_index, mark)
+
+    def latch_differences(self, bridge_index: int, mark: int) -> tuple[str, ...]:
+        """See `Links.latch_differences`."""
+        from cellwall.adapters.latch import latch_differences
+
+        return latch_differences(self._route, bridge_index, mark)
+
     def delete_bridge(self, network: Network) -> None:
         """See `Links.delete_bridge`."""
         bridges.delete_bridge(self._route, network)

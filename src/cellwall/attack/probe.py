@@ -19,10 +19,10 @@ import msgspec
 if TYPE_CHECKING:
     from cellwall.attack.world import World
 
-Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "PORT", "FDB", "NB", "SYS", "CTL"]
+Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "PORT", "FDB", "NB", "SYS", "LATCH", "CTL"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 RULES = frozenset[Layer]({"PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"})
-"""The layers that are rules; PORT, FDB, NB and SYS are settings of links and of the kernel, CTL is the program."""
+"""The layers that are rules; CTL is the program, the others are settings of links and of the kernel."""
 
 Place = Literal["attacker", "victim", "node", "bridge", "daemon", "internet", "lan", "infra", "other", "guest"]
 """Where frames come from and tokens are looked for. `node`: a socket of the node got it; `bridge`: the bridge handed

@@ -7,6 +7,9 @@ sentinel and seem to be stopped), SYS (every kernel setting as a careless progra
 on for all interfaces). NAT has no rule that stops anything; what makes it safe are its conditions, so without NAT the
 translation is there, but unscoped and without a port range of its own.
 
+Without a rule nothing passes the latch, good or bad; so it is away with whatever else is, and is tried by itself where
+every rule is away.
+
 Under any removal bridge-nf-call is off: nothing of the wall relies on it, and with it the IP hooks would judge bridged
 frames too and hide that a layer is not independent.
 """
@@ -103,6 +106,10 @@ class Footing:
             self._site.rules.load(render_replacement(rules))
             self._set(dict.fromkeys(_BRIDGE_NETFILTER, "0"))
             self._set({name.format(bridge=self._bridge): value for name, value in _OPENED.items()})
+            if "LATCH" not in removed and removed >= RULES:
+                self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
+            else:
+                self._node.run(["tc", "qdisc", "del", "dev", self._bridge, "clsact"], check=False)
             if "SYS" in removed:
                 self._set(_careless(self._bridge, (self._found.uplink, "eth1", "br-other")))
         self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])
@@ -126,6 +133,7 @@ class Footing:
         lines6 = [f"address flush dev {bridge} dynamic", f"route flush dev {bridge} proto ra", "route flush cache"]
         self._batch(["ip", "-6", "-force", "-batch", "-"], lines6)
         with self._node.enter():
+            self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
             for endpoint in self._endpoints:
                 self._site.links.lock_port(port_plan(self._found, endpoint))
         self._node.run(["conntrack", "-F"], check=False)

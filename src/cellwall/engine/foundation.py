@@ -1,8 +1,8 @@
 """`up`, `down`, `uninstall`: what stands on the node before any endpoint does.
 
 Order, so that no moment is open: rules first (they match the names of links that do not exist yet), then the
-bridge, then forwarding, then bridge-nf-call. A setting's former value is journalled before it is changed and is
-what `uninstall` puts back.
+bridge and its latch, then forwarding, then bridge-nf-call. A setting's former value is journalled before it is changed
+and is what `uninstall` puts back.
 """
 
 import logging
@@ -22,7 +22,7 @@ from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
-from cellwall.engine.site import Foundation, Site
+from cellwall.engine.site import NOT_LATCHED, Foundation, Site
 from cellwall.errors import CellwallError
 from cellwall.model.facts import NodeFacts
 
@@ -60,6 +60,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     loaded = setup_security_chain(site, facts, usage, uplink)
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
+    latched = site.links.ensure_latch(bridge_index, site.settings.mark)
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
     loaded = setup_security_chain(site, again, usage, uplink) or loaded
@@ -81,6 +82,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         sets=sets,
         shape=site.rules.shape(),
         bridge_netfilter=bridged,
+        latched=latched,
         overlaps=overlaps(site, again),
         network_fields=site.settings.network.fields(),
     )
@@ -141,6 +143,8 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
     warnings = []
     if not found.bridge_netfilter:
         warnings.append(_NOT_BRIDGED)
+    if not found.latched:
+        warnings.append(NOT_LATCHED)
     if not found.ipv6 and site.settings.ipv6 != "off":
         reason = "cannot translate it" if facts.features.ipv6 else "has it disabled"
         warnings.append(f"no IPv6 in sandboxes: the kernel {reason}")

@@ -11,6 +11,11 @@ from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Ow
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.model.settings import Settings
 
+NOT_LATCHED = (
+    "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes the whole ruleset "
+    "opens the node until `reconcile`"
+)
+
 
 class Foundation(msgspec.Struct, frozen=True):
     """What `up` laid down, as recorded for this boot. `network_fields` are those of the network it was laid for.
@@ -35,6 +40,7 @@ class Foundation(msgspec.Struct, frozen=True):
     bridge_netfilter: bool
     overlaps: tuple[str, ...] = ()
     network_fields: dict[str, int | str] = {}
+    latched: bool = False
 
 
 class Site(msgspec.Struct, frozen=True):

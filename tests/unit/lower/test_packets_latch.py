@@ -1,4 +1,4 @@
-"""What the rules let through by our bridge carries the node's mark, which is all that the latch outside them asks for."""
+"""What the rules let through by our bridge carries the node's mark, which is what the latch outside them asks for."""
 
 import msgspec
 import pytest

@@ -1,0 +1,113 @@
+"""The latch: what the bridge itself lets through when no rule is left.
+
+Owns: a classifier on either side of the bridge device, in traffic control and so outside netfilter: no flush of rules
+reaches it. It passes what carries the mark by which our rules say that they judged a packet, and drops the rest. A
+frame from a sandbox meets it after the pins of the bridge family and before the node's IP has seen it, so that the
+node's own services are closed as well. No routing rule could do that: the local table is asked before every other.
+
+The classifier is classic BPF, carried in the netlink message and run by `cls_bpf` with a verdict of its own ("direct
+action", Linux 4.4): no program to load, no descriptor to keep, no action module, and it reads back as it was written.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+
+from cellwall.adapters.netlink import (
+    NLM_F_CREATE,
+    Message,
+    Netlink,
+    attribute,
+    attribute_text,
+    attribute_u16,
+    attribute_u32,
+    attributes,
+    nested,
+    text_of,
+    u32_of,
+)
+from cellwall.errors import KernelError
+
+RTM_NEWQDISC, RTM_NEWTFILTER, RTM_GETTFILTER = 36, 44, 46
+
+_TCM = struct.Struct("=B3xiIII")
+_CLSACT, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFFFFF2, 0xFFFFFFF3  # linux/pkt_sched.h TC_H_CLSACT, TC_H_MIN_*
+_HANDLE, _PREFERENCE, _ETH_P_ALL, _ETH_P_ARP = 1, 1, 3, 0x0806
+_TCA_KIND, _TCA_OPTIONS = 1, 2
+_OPS_LEN, _OPS, _NAME, _FLAGS = 4, 5, 7, 8  # linux/pkt_cls.h TCA_BPF_*
+_DIRECT_ACTION = 1
+_SIDES = {"from sandboxes": _INGRESS, "to sandboxes": _EGRESS}
+
+# linux/filter.h: classic instructions, and the offsets at which a load gives what is no byte of the packet.
+_INSTRUCTION = struct.Struct("=HBBI")
+_LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
+_PROTOCOL, _MARK = 0xFFFFF000, 0xFFFFF000 + 20
+_GO_ON, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
+
+# No scheduler, no classifier of this kind, none with a verdict of its own.
+_NO_SUCH_KIND = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def ensure_latch(route: Netlink, index: int, mark: int) -> bool:
+    """Put the latch on the bridge with this index, in place of what another mark left. Idempotent; False where the
+    kernel has no such classifier. Raises KernelError where the bridge is gone."""
+    if not latch_differences(route, index, mark):
+        return True
+    messages = [Message(RTM_NEWQDISC, NLM_F_CREATE, _queue(index), "queue", (errno.EEXIST,))]
+    # Over one that exists, the kernel puts the new one in its place in one step (net/sched/cls_bpf.c, cls_bpf_change).
+    messages += [Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, side, mark)) for side in _SIDES.values()]
+    try:
+        route.transact(messages, "latch the bridge")
+    except KernelError as error:
+        if error.errno in _NO_SUCH_KIND:
+            return False
+        raise
+    return True
+
+
+def latch_differences(route: Netlink, index: int, mark: int) -> tuple[str, ...]:
+    """What `ensure_latch` would change, a few words each; changes nothing."""
+    return tuple(
+        f"does not latch what goes {where} without a rule"
+        for where, side in _SIDES.items()
+        if not _stands(route, index, side, program(side, mark))
+    )
+
+
+def program(side: int, mark: int) -> bytes:
+    """The classifier of one side. The node answers ARP by itself, past every hook that could mark the answer; IPv6's
+    neighbour discovery is sent like any packet."""
+    judged = [(_LOAD, 0, 0, _MARK), (_IF_ANY_BIT, 0, 1, mark), (_RETURN, 0, 0, _GO_ON), (_RETURN, 0, 0, _DROP)]
+    spare_arp = [(_LOAD, 0, 0, _PROTOCOL), (_IF_EQUAL, 2, 0, _ETH_P_ARP)] if side == _EGRESS else []
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in spare_arp + judged)
+
+
+def _stands(route: Netlink, index: int, side: int, wanted: bytes) -> bool:
+    query = Message(RTM_GETTFILTER, 0, _TCM.pack(0, index, 0, side, 0), "classifiers", _NO_SUCH_KIND)
+    for reply in route.dump(query, "read the latch"):
+        _, at, handle, parent, _ = _TCM.unpack_from(reply.body)
+        found = attributes(reply.body, _TCM.size)
+        options = attributes(found.get(_TCA_OPTIONS, b""))
+        if (at, handle, parent) != (index, _HANDLE, side) or text_of(found.get(_TCA_KIND, b"")) != "bpf":
+            continue
+        direct = u32_of(options.get(_FLAGS, bytes(4))) & _DIRECT_ACTION
+        if direct and options.get(_OPS) == wanted:
+            return True
+    return False
+
+
+def _queue(index: int) -> bytes:
+    return _TCM.pack(0, index, 0xFFFF0000, _CLSACT, 0) + attribute_text(_TCA_KIND, "clsact")
+
+
+def _filter(index: int, side: int, mark: int) -> bytes:
+    operations = program(side, mark)
+    options: Sequence[bytes] = (
+        attribute_u16(_OPS_LEN, len(operations) // _INSTRUCTION.size),
+        attribute(_OPS, operations),
+        attribute_text(_NAME, "cellwall"),
+        attribute_u32(_FLAGS, _DIRECT_ACTION),
+    )
+    info = _PREFERENCE << 16 | socket.htons(_ETH_P_ALL)
+    return _TCM.pack(0, index, _HANDLE, side, info) + attribute_text(_TCA_KIND, "bpf") + nested(_TCA_OPTIONS, *options)
