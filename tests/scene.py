@@ -13,7 +13,7 @@ import msgspec
 
 from cellwall.compile.assemble import uplink_of
 from cellwall.compile.usage import usage_of
-from cellwall.engine.desired import desired_ruleset, with_endpoints
+from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding

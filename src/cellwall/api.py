@@ -29,7 +29,7 @@ from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings, unlike_configured
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.caller import Caller, Configured
-from cellwall.engine.readiness import load_schema
+from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Site
 from cellwall.errors import NoPrivilege
@@ -139,7 +139,7 @@ class Wall:
         with self._caller.turn():
             found = self._site.foundation()
             self._caller.take_those_in_force(found)
-            load_schema(self._site, found)
+            take_backend(self._site, found)
             report = status(self._site)
         doubts = unlike_configured(self._caller.configured.now, found.settings if found else None)
         return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings))
@@ -152,7 +152,7 @@ class Wall:
             found = self._site.foundation()
             self._caller.take_those_to_open_by()
             self._caller.take_configured()
-            load_schema(self._site, found)
+            take_backend(self._site, found)
             return reconcile(self._site)
 
     def dns(self) -> tuple[Address, ...]:

@@ -15,9 +15,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from cellwall.api import Wall
-from cellwall.engine.desired import desired_elements
 from cellwall.engine.drift import port_drift
-from cellwall.engine.readiness import load_schema
+from cellwall.engine.nftables.desired import desired_elements
+from cellwall.engine.readiness import take_backend
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lab.host import Host
@@ -115,7 +115,7 @@ def _complete(world: World, endpoint: Endpoint) -> bool:
         if found is None or link is None:
             return False
         whole = msgspec.structs.replace(endpoint, host_index=link.index)
-        load_schema(site, found)
+        take_backend(site, found)
         live = {
             (family, name, key)
             for family, name in {(row[0], row[1]) for row in desired_elements([whole])}

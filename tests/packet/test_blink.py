@@ -279,7 +279,7 @@ def test_nothing_blinks_while_an_update_fails(world: World) -> None:
 
 
 def _refused_batch(world: World, mover: Sandbox) -> None:
-    from cellwall.engine.desired import desired_elements
+    from cellwall.engine.nftables.desired import desired_elements
     from cellwall.errors import KernelError
     from cellwall.lower.nft.elements import changes
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cellwall.api import PortBinding
-from cellwall.engine.desired import desired_elements
+from cellwall.engine.nftables.desired import desired_elements
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA4, NODE_INFRA6, NODE_OTHER4
 from cellwall.lab.host import Host

@@ -21,9 +21,9 @@ import msgspec
 
 from cellwall.api import Wall
 from cellwall.attack.probe import RULES, Layer, Open
-from cellwall.engine.desired import desired_ruleset, with_endpoints
 from cellwall.engine.detach import port_plan
 from cellwall.engine.kernel_settings import original_facts
+from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
 from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
 from cellwall.ruleset.render import render_replacement

@@ -24,7 +24,6 @@ from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec
 from cellwall.ipam import Pool
-from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.network import default_mac
@@ -258,9 +257,8 @@ def _wire(
         undo.callback(site.links.retire, plan, endpoint.host_link)
         site.links.lock_port(plan)
         wired.append(endpoint)
-    elements = [owned for endpoint in wired for owned in endpoint_elements(endpoint)]
-    site.rules.apply(changes("add", elements))
-    undo.callback(site.rules.apply, changes("delete", elements))
+    site.backend.change((), wired)
+    undo.callback(site.backend.change, wired, ())
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
         site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.namespace.fd)
     for endpoint in wired:

@@ -9,10 +9,9 @@ import errno
 from collections.abc import Sequence
 
 from cellwall.engine.contracts import PortPlan
-from cellwall.engine.copies import in_every_table
 from cellwall.engine.site import Foundation, Site
+from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import CellwallError, Incomplete, KernelError
-from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
 
@@ -63,15 +62,11 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
 
 
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
-    """Delete their elements in one transaction. Where one is missing already (a flush, a crash half way), the sets
-    are compared as a whole instead: the journal no longer counts these endpoints as attached."""
-    elements = [owned for endpoint in endpoints for owned in endpoint_elements(endpoint)]
+    """Nothing of them passes any more, from one transaction on. Where something of them is missing already (a flush, a
+    crash half way), all endpoints are compared instead: the journal no longer counts these as attached."""
     try:
-        site.rules.apply(in_every_table(site, changes("delete", elements)))
+        site.backend.change(endpoints, ())
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
-        # here and not above: it needs the whole compiler, which no other attach or detach loads
-        from cellwall.engine.elements import repair_elements
-
-        repair_elements(site)
+        repair_endpoints(site)

@@ -58,7 +58,7 @@ def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None)
 
 
 def _rules_drift(site: Site, found: Foundation) -> list[str]:
-    shape = site.rules.shape()
+    shape = site.backend.shape()
     if not shape:
         return ["our tables are missing"]
     return [] if shape == found.shape else ["our rules were changed"]

@@ -11,13 +11,11 @@ import msgspec
 from cellwall.compile.usage import usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.captures import refuse_captures
-from cellwall.engine.copies import in_every_table
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
-from cellwall.engine.versions import renewed
+from cellwall.engine.versions import renewed, repair_endpoints
 from cellwall.errors import Conflict, KernelError, NotFound
-from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 
 
@@ -69,20 +67,16 @@ def _change(site: Site, before: Endpoint, after: Endpoint, *, published: Sequenc
     """From one state of an endpoint to another: journal, then one transaction of the difference, then the end of former
     flows to what is published. A crash between these leaves live elements that differ from the journal, or flows;
     `pending` makes the next operation see to both."""
-    old, new = set(endpoint_elements(before)), set(endpoint_elements(after))
     with site.journal.transaction():
         site.journal.write_endpoints([after], "attached")
         site.journal.put("pending", b"elements")
     try:
-        difference = (*changes("delete", list(old - new)), *changes("add", list(new - old)))
-        site.rules.apply(in_every_table(site, difference))
+        site.backend.change([before], [after])
         end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():
             site.journal.write_endpoints([before], "attached")
-        from cellwall.engine.elements import repair_elements
-
-        repair_elements(site)
+        repair_endpoints(site)
         raise
     with site.journal.transaction():
         site.journal.drop("pending")

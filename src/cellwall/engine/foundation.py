@@ -15,8 +15,8 @@ from cellwall.compile.assemble import ipv6_enabled, uplink_of
 from cellwall.compile.resolvers import choose_resolvers
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine import kernel_settings as kernel
+from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
-from cellwall.engine.desired import desired_ruleset, digests
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
@@ -57,17 +57,18 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
 def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
     ipv6 = ipv6_enabled(site.settings, facts)
-    loaded = setup_security_chain(site, facts, usage, uplink)
+    loaded = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
     latched = site.links.ensure_latch(bridge_index, site.settings.mark)
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
-    loaded = setup_security_chain(site, again, usage, uplink) or loaded
+    wanted = Wanted(site.settings, again, usage, uplink)
+    loaded = setup_security_chain(site, wanted) or loaded
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
     bridged = kernel.enable_bridge_netfilter(site)
     placed, denials = place_accepts(site, uplink, ipv6=ipv6)
-    rules, sets = digests(desired_ruleset(site.settings, again, usage, uplink))
+    rules, sets = site.backend.digests(wanted)
     found = Foundation(
         fingerprint=fingerprint,
         settings=site.settings_text,
@@ -80,7 +81,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         usage=usage,
         rules=rules,
         sets=sets,
-        shape=site.rules.shape(),
+        shape=site.backend.shape(),
         bridge_netfilter=bridged,
         latched=latched,
         overlaps=overlaps(site, again),

@@ -12,7 +12,6 @@ from typing import TypeVar
 from cellwall.engine.drain import settle_closed
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, KernelError
-from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import PortBinding
 
 T = TypeVar("T")
@@ -27,7 +26,7 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
 
         lay_foundation(site)
         found = _foundation(site)
-    load_schema(site, found)
+    take_backend(site, found)
     if bindings:
         from cellwall.engine.expose import ensure_forms
 
@@ -44,7 +43,7 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
     try:
         return act(found)
     except KernelError as error:
-        if error.errno != errno.ENOENT or site.rules.shape():
+        if error.errno != errno.ENOENT or site.backend.shape():
             raise
     from cellwall.engine.foundation import lay_foundation
 
@@ -65,12 +64,10 @@ def make_closable(site: Site, *, in_force: bool) -> None:
         make_ready(site)
         return
     if found.program == site.program:
-        load_schema(site, found)
+        take_backend(site, found)
     elif not (in_force and _mended(site)):
-        from cellwall.engine.copies import include_copy
-
-        load_schema(site, found)
-        include_copy(site)
+        take_backend(site, found)
+        site.backend.take_remains()
     _finish_interrupted(site)
 
 
@@ -106,10 +103,10 @@ def leave_bare(site: Site) -> None:
             remove_foundation(site)
 
 
-def load_schema(site: Site, found: Foundation | None) -> None:
-    """The sets that elements go to from now on are those of this foundation."""
+def take_backend(site: Site, found: Foundation | None) -> None:
+    """What endpoints change from now on is the wall of this foundation."""
     if found is not None:
-        site.rules.schema = schema_of(found.usage)
+        site.backend.take(found.usage)
 
 
 def _foundation(site: Site) -> Foundation:

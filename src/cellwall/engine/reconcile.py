@@ -10,14 +10,14 @@ from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_aba
 from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
-from cellwall.engine.elements import drift_lines, element_drift, repair_elements
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.shared_users import shared_users
-from cellwall.engine.site import NOT_LATCHED, Foundation, Site
+from cellwall.engine.site import Foundation, Site
+from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import KernelError, printable
 
 
@@ -31,7 +31,7 @@ def reconcile(site: Site) -> Reconciled:
     if report.changed and not repaired and before is not None:
         repaired.append("the foundation was not as configured")
     repaired += recover(site)
-    repaired += repair_elements(site)
+    repaired += repair_endpoints(site)
     repaired += evict_abandoned(site)
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
@@ -49,14 +49,15 @@ def status(site: Site) -> Status:
     if found is not None:
         if site.current() is None:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
-        warnings += found.overlaps if found.latched else (NOT_LATCHED, *found.overlaps)
+        warnings += found.overlaps
         of_node = node_drift(site, found)
         drift += of_node
+        attached = site.journal.endpoints("attached")
         try:
-            drift += drift_lines(*element_drift(site))
+            drift += site.backend.drift(attached)
         except KernelError as error:
             drift.append(f"sets cannot be read: {error}")
-        links, attached = site.links.observe(), site.journal.endpoints("attached")
+        links = site.links.observe()
         drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
         drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
         warnings += [

@@ -8,9 +8,9 @@ a dead process cannot say which of its elements it had added, nor which flows to
 import msgspec
 
 from cellwall.engine.detach import finish_detach, port_plan
-from cellwall.engine.elements import repair_elements
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.site import Site
+from cellwall.engine.versions import repair_endpoints
 from cellwall.model.endpoint import Endpoint
 
 
@@ -18,7 +18,7 @@ def recover(site: Site) -> tuple[str, ...]:
     """Finish what others left; the caller holds the writer lock. What was repaired, a line each."""
     if not site.journal.unfinished() and site.journal.get("pending") is None:
         return ()
-    repaired = repair_elements(site)
+    repaired = repair_endpoints(site)
     half_made = site.journal.endpoints("attaching")
     for endpoint in half_made:
         _take_back(site, endpoint)

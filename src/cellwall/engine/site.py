@@ -7,14 +7,10 @@ it still holds. Decides nothing about packets.
 import msgspec
 
 from cellwall.compile.usage import Usage
+from cellwall.engine.backend import Backend, Laid
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
-from cellwall.engine.foreign_chains import Neighbours
+from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.settings import Settings
-
-NOT_LATCHED = (
-    "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes the whole ruleset "
-    "opens the node until `reconcile`"
-)
 
 
 class Foundation(msgspec.Struct, frozen=True):
@@ -40,7 +36,15 @@ class Foundation(msgspec.Struct, frozen=True):
     bridge_netfilter: bool
     overlaps: tuple[str, ...] = ()
     network_fields: dict[str, int | str] = {}
-    latched: bool = False
+
+    @property
+    def laid(self) -> Laid:
+        """What a backend has to know of it."""
+        return Laid(self.rules, self.sets, self.shape, self.usage)
+
+    def with_laid(self, laid: Laid) -> "Foundation":
+        """The record with other rules."""
+        return msgspec.structs.replace(self, rules=laid.rules, sets=laid.sets, shape=laid.shape, usage=laid.usage)
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -59,7 +63,11 @@ class Site(msgspec.Struct, frozen=True):
     lock: Lock
     netns_directory: str
     owners: Owners
-    neighbours: Neighbours
+
+    @property
+    def backend(self) -> Backend:
+        """The mechanism that holds the wall."""
+        return NftablesBackend(self.rules)
 
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""

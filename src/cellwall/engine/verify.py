@@ -1,8 +1,6 @@
 """Whether one endpoint is as it was attached: on the node, in the rules, and inside its sandbox."""
 
-from cellwall.engine.desired import desired_elements
 from cellwall.engine.drift import endpoint_drift, node_drift
-from cellwall.engine.elements import drift_lines, element_drift
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import InvalidSpec, NotFound
@@ -15,9 +13,7 @@ def verify_outside(site: Site, found: Foundation, endpoint: Endpoint) -> tuple[s
     link = site.links.find(endpoint.host_link)
     findings = node_drift(site, found)
     findings += endpoint_drift(site, found, [endpoint], [] if link is None else [link]).get(endpoint.key, [])
-    missing, _ = element_drift(site)
-    findings += drift_lines(missing & desired_elements([endpoint]), set())
-    return tuple(findings)
+    return (*findings, *site.backend.missing([endpoint]))
 
 
 def verify_inside(site: Site, endpoint: Endpoint) -> tuple[str, ...]:

@@ -29,9 +29,11 @@ def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
 
 def enforce_new_versions(site: Site) -> None:
     """Bring what was journalled into the kernel, in one transaction. Idempotent."""
-    # here and not above: it needs the whole compiler, and withdrawing a port does without
-    from cellwall.engine.elements import repair_elements
-
-    repair_elements(site)
+    repair_endpoints(site)
     with site.journal.transaction():
         site.journal.drop("pending")
+
+
+def repair_endpoints(site: Site) -> tuple[str, ...]:
+    """Make live what the journal says of endpoints; what was repaired, a line each."""
+    return site.backend.repair(site.journal.endpoints("attached"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellwall.compile.assemble import ipv6_enabled
 from cellwall.compile.usage import Usage
-from cellwall.engine.desired import desired_elements, desired_ruleset, with_endpoints
+from cellwall.engine.nftables.desired import desired_elements, desired_ruleset, with_endpoints
 from cellwall.lab import Lab
 from cellwall.lab import addresses as at
 from cellwall.lower.nft.elements import Owned, binding_elements, changes, endpoint_elements

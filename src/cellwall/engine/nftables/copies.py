@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.engine.site import Site
+from cellwall.engine.contracts import Rules
 from cellwall.names import SPARE_TABLE
 from cellwall.ruleset.types import ElementChange
 
 
-def include_copy(site: Site) -> None:
+def include_copy(rules: Rules) -> None:
     """From now on, until another schema is set, changes of elements go to the copy too, if it stands."""
-    if site.rules.stands(SPARE_TABLE):
-        own = site.rules.schema
-        site.rules.schema = {**own, **{(family, SPARE_TABLE, name): own[family, _, name] for family, _, name in own}}
+    if rules.stands(SPARE_TABLE):
+        own = rules.schema
+        rules.schema = {**own, **{(family, SPARE_TABLE, name): own[family, _, name] for family, _, name in own}}
 
 
-def in_every_table(site: Site, changes: Sequence[ElementChange]) -> tuple[ElementChange, ...]:
+def in_every_table(rules: Rules, changes: Sequence[ElementChange]) -> tuple[ElementChange, ...]:
     """These changes of our tables, and the same of the copy where it is included."""
-    schema = site.rules.schema
+    schema = rules.schema
     copied = [change for change in changes if (change.family, SPARE_TABLE, change.set) in schema]
     return (*changes, *(msgspec.structs.replace(change, table=SPARE_TABLE) for change in copied))

@@ -1,0 +1,108 @@
+"""What the engine asks of a mechanism of the kernel that can hold the wall: few verbs in the wall's own words.
+
+A backend knows its rules, its sets and how to bring them from one state to another with no moment open. It knows
+neither the journal nor links: what is on record, and when, is the engine's.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from cellwall.compile.usage import Usage
+from cellwall.engine.contracts import PortFlows
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.facts import NodeFacts
+from cellwall.model.settings import Settings
+
+BackendName = Literal["nftables", "iptables"]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What the wall of a node follows from, endpoints left out."""
+
+    settings: Settings
+    facts: NodeFacts
+    usage: Usage
+    uplink: str
+
+
+class Laid(msgspec.Struct, frozen=True):
+    """What is on record of a wall that was laid: digests of the rules and of the sets as they were wanted, the `shape`
+    that was live then, and the forms of exposure that it has rules for."""
+
+    rules: str
+    sets: str
+    shape: str
+    usage: Usage
+
+
+class Laying(Protocol):
+    """A wall that is to be laid, decided and not yet done.
+
+    `rules` and `sets` are the digests that go on record. `keeps`: it is one transaction over what stands, which a
+    refusal leaves as it was; otherwise what is live is in doubt until all of it is done. `judges_anew`: it is another
+    policy than the one that open flows were judged by.
+    """
+
+    @property
+    def rules(self) -> str: ...
+    @property
+    def sets(self) -> str: ...
+    @property
+    def keeps(self) -> bool: ...
+    @property
+    def judges_anew(self) -> bool: ...
+
+    def lay(self) -> None:
+        """Do it. At no moment does anything pass that neither the wall before nor this one lets through, and a death
+        at any point leaves one of the two whole."""
+
+
+class Backend(Protocol):
+    """One mechanism. Errors of the kernel are KernelError: ENOENT where something is missing that should be there,
+    EEXIST where something is there already, EINVAL where what stands is another program's; then nothing has changed.
+    """
+
+    @property
+    def name(self) -> BackendName: ...
+
+    def digests(self, wanted: Wanted) -> tuple[str, str]:
+        """(rules and the node's own sets, definitions of all sets): equal digests, equal walls."""
+
+    def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
+        """How to bring what is live to the wall with these endpoints in it; None where it is live already, exactly as
+        it was recorded. From now on changes of endpoints go to the sets of the wall that is wanted."""
+
+    def take(self, usage: Usage) -> None:
+        """Changes of endpoints go to the sets of a wall with these forms of exposure from now on."""
+
+    def take_remains(self) -> None:
+        """Changes go to whatever else of a wall the death of a laying left standing as well, until `plan` or `take`."""
+
+    def shape(self) -> str:
+        """A digest of the live wall without endpoints, "" where it is missing: equal digests, equal rules."""
+
+    def remove(self, wanted: Wanted) -> None:
+        """Nothing of the wall is left, nor of a laying that died; what is not ours stays as it is. Idempotent."""
+
+    def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+        """From one state of these endpoints to another, in one transaction. An attach comes from none, a detach leads
+        to none."""
+
+    def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """What differs between what these endpoints need and what is live of all endpoints, a line each."""
+
+    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+        """What is not live of these endpoints, a line each."""
+
+    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """Make live what these endpoints need and nothing else; what was repaired, a line each. Does nothing where the
+        wall is missing: laying it brings the endpoints with it. What cannot be read for any other reason is an error:
+        who calls may forget what had to be repaired only after it was."""
+
+    def purge_flows(self, generations: Iterable[int]) -> None:
+        """Forget the flows that were accepted under these policy versions."""
+
+    def end_flows(self, flows: Sequence[PortFlows]) -> None:
+        """Forget flows to host ports."""

@@ -1,0 +1,91 @@
+"""`engine.backend.Backend` over nftables.
+
+Hot path: an attach or a detach is one element transaction. What needs the compiler, or looks at all sets, is imported
+where that happens: a container runtime starts a process for each attach.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from cellwall.compile.usage import Usage
+from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
+from cellwall.engine.contracts import PortFlows, Rules
+from cellwall.engine.nftables.copies import in_every_table, include_copy
+from cellwall.lower.nft.elements import changes, endpoint_elements
+from cellwall.lower.nft.sets import schema_of
+from cellwall.model.endpoint import Endpoint
+
+
+class NftablesBackend:
+    """The tables named `cellwall` of one network namespace. Holds nothing but the adapter."""
+
+    __slots__ = ("_rules",)
+    name: BackendName = "nftables"
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    def digests(self, wanted: Wanted) -> tuple[str, str]:
+        """See `Backend.digests`."""
+        from cellwall.engine.nftables.desired import desired_ruleset, digests
+
+        return digests(desired_ruleset(wanted.settings, wanted.facts, wanted.usage, wanted.uplink))
+
+    def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
+        """See `Backend.plan`."""
+        from cellwall.engine.nftables.laying import plan
+
+        self.take(wanted.usage)
+        return plan(self._rules, wanted, attached, before)
+
+    def take(self, usage: Usage) -> None:
+        """See `Backend.take`."""
+        self._rules.schema = schema_of(usage)
+
+    def take_remains(self) -> None:
+        """See `Backend.take_remains`: a copy of our tables."""
+        include_copy(self._rules)
+
+    def shape(self) -> str:
+        """See `Backend.shape`."""
+        return self._rules.shape()
+
+    def remove(self, wanted: Wanted) -> None:
+        """See `Backend.remove`."""
+        from cellwall.engine.nftables.laying import remove
+
+        remove(self._rules, wanted)
+
+    def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+        """See `Backend.change`."""
+        gone = [owned for endpoint in before for owned in endpoint_elements(endpoint)]
+        come = [owned for endpoint in after for owned in endpoint_elements(endpoint)]
+        if gone and come:
+            kept = set(gone) & set(come)
+            gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
+        self._rules.apply(in_every_table(self._rules, (*changes("delete", gone), *changes("add", come))))
+
+    def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.drift`."""
+        from cellwall.engine.nftables.live import drift
+
+        return drift(self._rules, attached)
+
+    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.missing`."""
+        from cellwall.engine.nftables.live import missing
+
+        return missing(self._rules, endpoints)
+
+    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.repair`."""
+        from cellwall.engine.nftables.live import repair
+
+        return repair(self._rules, attached)
+
+    def purge_flows(self, generations: Iterable[int]) -> None:
+        """See `Backend.purge_flows`."""
+        self._rules.purge_flows(generations)
+
+    def end_flows(self, flows: Sequence[PortFlows]) -> None:
+        """See `Backend.end_flows`."""
+        self._rules.end_flows(flows)

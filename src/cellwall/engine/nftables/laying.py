@@ -1,0 +1,101 @@
+"""The node's rules in nftables: loaded at no moment less than before.
+
+Owns: the choice between a refresh and a replacement, and the order of either.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cellwall.compile.usage import usage_of
+from cellwall.engine.backend import Laid, Wanted
+from cellwall.engine.contracts import Rules
+from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endpoints
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.facts import NodeFacts
+from cellwall.names import SPARE_TABLE, TABLE
+from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
+from cellwall.ruleset.select import renamed, without_chains
+from cellwall.ruleset.types import Ruleset
+
+
+class NftLaying(msgspec.Struct, frozen=True):
+    """`engine.backend.Laying`: a refresh where it `keeps`, else a replacement, with a copy beside it where there are
+    endpoints."""
+
+    live: Rules
+    ruleset: Ruleset
+    rules: str
+    sets: str
+    keeps: bool
+    judges_anew: bool
+    under_endpoints: bool
+
+    def lay(self) -> None:
+        """See `Laying.lay`."""
+        if self.keeps:
+            self.live.load(render_refresh(self.ruleset))
+        else:
+            _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
+
+
+def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> NftLaying | None:
+    """Live rules that are exactly what was recorded are refreshed, their sets kept and new ones added, in one
+    transaction; anything else is replaced whole, with the elements of every endpoint. Open flows are judged again by
+    the new rules, but for such as differ in the forms of exposure alone."""
+    ruleset = _ruleset(wanted)
+    own_rules, own_sets = digests(ruleset)
+    intact = before is not None and before.shape == rules.shape() != ""
+    if before is not None and intact and before.rules == own_rules:
+        return None
+    former = ("", "") if before is None else digests(_ruleset(msgspec.structs.replace(wanted, usage=before.usage)))
+    return NftLaying(
+        live=rules,
+        ruleset=with_endpoints(ruleset, attached),
+        rules=own_rules,
+        sets=own_sets,
+        keeps=before is not None and intact and before.sets == former[1] and _has_sets_of(before, attached),
+        judges_anew=before is not None and not (intact and before.rules == former[0]),
+        under_endpoints=bool(attached),
+    )
+
+
+def remove(rules: Rules, wanted: Wanted) -> None:
+    """Our tables and the copy of them, whatever is in either. Idempotent."""
+    ruleset = _ruleset(msgspec.structs.replace(wanted, facts=NodeFacts()))
+    rules.load(render_removal(ruleset) + render_removal(renamed(ruleset, SPARE_TABLE)))
+
+
+def _ruleset(wanted: Wanted) -> Ruleset:
+    return desired_ruleset(wanted.settings, wanted.facts, wanted.usage, wanted.uplink)
+
+
+def _has_sets_of(before: Laid, attached: Sequence[Endpoint]) -> bool:
+    """No endpoint has an element in a set that is missing."""
+    used = usage_of(binding for endpoint in attached for binding in endpoint.bindings)
+    return before.usage.union(used) == before.usage
+
+
+def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> None:
+    """Our tables anew, whatever stands under their name. Under endpoints a copy stands beside them meanwhile, and
+    sets are full before the first rule looks anything up in them.
+
+    One transaction is not enough. The kernel puts a new base chain before the old one, so a packet that meets the end
+    of the transaction between the two finds both empty; and an interval set that is made in a transaction is filled
+    after the rules of the same transaction came into force (linux/net/netfilter/nf_tables_api.c, nf_tables_commit).
+    A flow that found the floor empty is stamped as accepted, and goes on: 38,927 of 379,698 denied datagrams
+    passed during 40 replacements in one transaction each.
+
+    Each load leaves a whole table standing, ours or the copy, so a death between two of them opens nothing. Where it
+    left ours without rules, a copy that may be of other rules, of another program even, is all that holds, and is not
+    touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush.
+    """
+    copy = renamed(ruleset, SPARE_TABLE)
+    if not under_endpoints:
+        rules.load(render_removal(copy) + render_replacement(ruleset))
+        return
+    copy_holds = rules.stands(SPARE_TABLE) and not rules.stands(TABLE)
+    for tables in (ruleset,) if copy_holds else (copy, ruleset):
+        rules.load(render_replacement(without_chains(tables)))
+        rules.load(render_refresh(tables))
+    rules.load(render_removal(copy))
