@@ -9,8 +9,14 @@ import msgspec
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, Laid
 from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
+from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.settings import Settings
+
+NOT_LATCHED = (
+    "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes the whole ruleset "
+    "opens the node until `reconcile`"
+)
 
 
 class Foundation(msgspec.Struct, frozen=True):
@@ -36,6 +42,7 @@ class Foundation(msgspec.Struct, frozen=True):
     bridge_netfilter: bool
     overlaps: tuple[str, ...] = ()
     network_fields: dict[str, int | str] = {}
+    latched: bool = False
 
     @property
     def laid(self) -> Laid:
@@ -63,6 +70,7 @@ class Site(msgspec.Struct, frozen=True):
     lock: Lock
     netns_directory: str
     owners: Owners
+    neighbours: Neighbours
 
     @property
     def backend(self) -> Backend:
