@@ -132,7 +132,8 @@ def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -
 
 def unlatch(world: World) -> None:
     """Take away what holds without rules, as a control: it stops whatever the rules before it did not judge."""
-    world.lab.node.run(["tc", "qdisc", "del", "dev", world.wall.settings.network.bridge, "clsact"])
+    for side in ("ingress", "egress"):
+        world.lab.node.run(["tc", "filter", "del", "dev", world.wall.settings.network.bridge, side, "pref", "2"])
 
 
 def public(family: int) -> str:

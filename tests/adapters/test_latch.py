@@ -21,7 +21,7 @@ def bridge(links: LinkLayer) -> int:
 
 
 def shown(node: Namespace) -> list[str]:
-    return [node.run(f"tc filter show dev {NETWORK.bridge} {side}") for side in ("ingress", "egress")]
+    return [node.run(f"tc filter show dev {NETWORK.bridge} {side} pref 2") for side in ("ingress", "egress")]
 
 
 def test_a_bridge_is_latched_on_both_sides(links: LinkLayer, node: Namespace, bridge: int) -> None:
@@ -42,9 +42,9 @@ def test_latching_twice_changes_nothing(links: LinkLayer, node: Namespace, bridg
     ("damage", "missing"),
     [
         ("tc qdisc del dev b9_br0 clsact", (FROM, TO)),
-        ("tc filter del dev b9_br0 ingress", (FROM,)),
-        ("tc filter del dev b9_br0 egress", (TO,)),
-        (f"tc filter replace dev b9_br0 ingress pref 1 handle 1 protocol all bpf da bytecode {PASS_ALL}", (FROM,)),
+        ("tc filter del dev b9_br0 ingress pref 2", (FROM,)),
+        ("tc filter del dev b9_br0 egress pref 2", (TO,)),
+        (f"tc filter replace dev b9_br0 ingress pref 2 handle 1 protocol all bpf da bytecode {PASS_ALL}", (FROM,)),
     ],
 )
 def test_what_was_taken_away_or_loosened_is_said_and_put_back(
@@ -64,7 +64,7 @@ def test_another_mark_takes_the_place_of_the_former(links: LinkLayer, node: Name
     assert links.ensure_latch(bridge, MARK << 1)
     assert links.latch_differences(bridge, MARK << 1) == ()
     assert links.latch_differences(bridge, MARK) == (FROM, TO)
-    assert all(side.count("bytecode") == 1 for side in shown(node))
+    assert all(side.count(" bytecode ") == 1 for side in shown(node))
 
 
 def test_it_goes_with_the_bridge(links: LinkLayer, node: Namespace, bridge: int) -> None:

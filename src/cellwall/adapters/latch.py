@@ -33,7 +33,8 @@ RTM_NEWQDISC, RTM_NEWTFILTER, RTM_GETTFILTER = 36, 44, 46
 
 _TCM = struct.Struct("=B3xiIII")
 _CLSACT, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFFFFF2, 0xFFFFFFF3  # linux/pkt_sched.h TC_H_CLSACT, TC_H_MIN_*
-_HANDLE, _PREFERENCE, _ETH_P_ALL, _ETH_P_ARP = 1, 1, 3, 0x0806
+_HANDLE, _ETH_P_ALL, _ETH_P_ARP = 1, 3, 0x0806
+_PREFERENCE = 2  # `adapters.checksums` is before it
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _OPS_LEN, _OPS, _NAME, _FLAGS = 4, 5, 7, 8  # linux/pkt_cls.h TCA_BPF_*
 _DIRECT_ACTION = 1

@@ -109,7 +109,8 @@ class Footing:
             if "LATCH" not in removed and removed >= RULES:
                 self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
             else:
-                self._node.run(["tc", "qdisc", "del", "dev", self._bridge, "clsact"], check=False)
+                lines = [f"filter del dev {self._bridge} {side} pref 2" for side in ("ingress", "egress")]
+                self._batch(["tc", "-force", "-batch", "-"], lines)
             if "SYS" in removed:
                 self._set(_careless(self._bridge, (self._found.uplink, "eth1", "br-other")))
         self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])
