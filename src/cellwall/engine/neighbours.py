@@ -22,6 +22,17 @@ _COMMENT = "-m comment --comment cellwall"
 _DOCKERS = "DOCKER-USER"
 _ENDS = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT|RETURN)( --reject-with \S+)?')
 _TURNS_AWAY = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT)( --reject-with \S+)?')
+_OUT = "--permanent --policy=cellwall-out"
+_FIREWALLD = (
+    "--permanent --new-zone=cellwall",
+    "--permanent --zone=cellwall --add-interface={}",
+    "--permanent --new-policy=cellwall-out",
+    f"{_OUT} --add-ingress-zone=cellwall",
+    f"{_OUT} --add-egress-zone=ANY",
+    f"{_OUT} --set-target=ACCEPT",
+    "--reload",
+)
+"""Its zone turns away what sandboxes send to the node, as ours does; only what they send through it is let go on."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -115,11 +126,5 @@ def remedy(table: str, bridge: str) -> str:
     """What an operator does about a table of others that drops our traffic."""
     if table != "firewalld":
         return f"let it accept what comes from and goes to {bridge}"
-    return (
-        "give firewalld a zone for the bridge, and a policy that lets it be forwarded: "
-        "firewall-cmd --permanent --new-zone=cellwall; "
-        f"firewall-cmd --permanent --zone=cellwall --add-interface={bridge}; "
-        "firewall-cmd --permanent --new-policy=cellwall; "
-        "firewall-cmd --permanent --policy=cellwall --add-ingress-zone=cellwall --add-egress-zone=ANY"
-        " --set-target=ACCEPT; firewall-cmd --reload"
-    )
+    commands = "; ".join(f"firewall-cmd {line.format(bridge)}" for line in _FIREWALLD)
+    return f"give firewalld a zone for the bridge, and a policy that lets it be forwarded: {commands}"

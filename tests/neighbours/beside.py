@@ -1,0 +1,122 @@
+"""What must hold on a node that others share: ours works, theirs works, the wall holds, also while they reload."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from cellwall.attack.command import attack_here
+from cellwall.attack.flood import Flood
+from cellwall.attack.rows import every_probe
+from cellwall.lab import connect
+from cellwall.lab.addresses import INFRA4, INFRA6, LAN4, LAN6, METADATA4, METADATA6, NODE4, NODE6
+from cellwall.model.addresses import mac_text
+from world import Sandbox, World, assert_connection, public
+
+FAMILIES = (4, 6)
+PUBLISHED = 8080
+_SIEGE, _PORT = b"<siege>", 80
+_TARGETS = ((METADATA4["all clouds"], METADATA6["AWS"]), (LAN4, LAN6), (NODE4, NODE6), (INFRA4, INFRA6))
+
+
+class Tenants:
+    """Two sandboxes, one of which publishes a port, and services everywhere."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.web = world.attach("web", expose=[f"{PUBLISHED}:{_PORT}"])
+        self.rogue = world.attach("rogue")
+        lab = world.lab
+        hosts = (lab.internet, lab.lan, lab.node, lab.infra, self.web.host)
+        self.services = {host.name: host.serve(tcp=[_PORT], udp=[_PORT]) for host in hosts}
+
+    def close(self) -> None:
+        for service in self.services.values():
+            service.close()
+        for sandbox in (self.web, self.rogue):
+            self.world.detach(sandbox)
+
+    def assert_work(self) -> None:
+        """Egress over TCP and UDP and the published port, in both families."""
+        for family in FAMILIES:
+            assert_connection(self.rogue.host, public(family), _PORT)
+            assert_connection(self.rogue.host, public(family), _PORT, udp=True)
+            assert_connection(self.world.lab.lan, NODE4 if family == 4 else NODE6, PUBLISHED)
+
+    @contextmanager
+    def besieged(self) -> Iterator[None]:
+        """Denied packets without a pause while the block runs: from a sandbox to everything that it may not reach, and
+        from a neighbour of the node straight to a sandbox. None arrives."""
+        lab = self.world.lab
+        gateway, mac = lab.node.mac("b9_br0"), mac_text(self.rogue.endpoint.mac)
+        outward = [frames(mac, gateway, own(self.rogue), pair) for pair in (*_TARGETS, own(self.web))]
+        inward = frames(lab.lan.mac("eth0"), lab.node.mac("eth0"), (LAN4, LAN6), own(self.web))
+        with ExitStack() as stack:
+            floods = [
+                stack.enter_context(Flood(self.rogue.host, "eth0", [*chain.from_iterable(outward)], every=0.001)),
+                stack.enter_context(Flood(lab.lan, "eth0", inward, every=0.001)),
+            ]
+            for flood in floods:
+                flood.wait()
+            yield
+            for flood in floods:
+                flood.wait()
+        for name, service in self.services.items():
+            self._ask(name)
+            assert service.saw(b"<sentinel>"), f"{name} hears nobody"
+            assert not service.saw(_SIEGE), f"{name} was reached"
+
+    def _ask(self, name: str) -> None:
+        """What may arrive does: after it, what had been let through before has arrived as well."""
+        lab = self.world.lab
+        asked = {"internet": public(4), "lan": LAN4, "node": NODE4, "infra": INFRA4}.get(name)
+        if asked:
+            connect(lab.node, asked, _PORT, udp=True, payload=b"<sentinel>")
+        else:
+            connect(lab.lan, NODE4, PUBLISHED, payload=b"<sentinel>")
+
+
+def own(sandbox: Sandbox) -> tuple[str, str]:
+    return sandbox.address(4), sandbox.address(6)
+
+
+def frames(source_mac: str, mac: str, source: tuple[str, str], target: tuple[str, str]) -> list[bytes]:
+    """A datagram of each family to a port that is served."""
+    ether = Ether(src=source_mac, dst=mac)
+    heads = IP(src=source[0], dst=target[0]), IPv6(src=source[1], dst=target[1])
+    return [bytes(ether / head / UDP(sport=_PORT, dport=_PORT) / Raw(_SIEGE)) for head in heads]
+
+
+@contextmanager
+def tenants(world: World) -> Iterator[Tenants]:
+    """They are gone afterwards."""
+    made = Tenants(world)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def assert_holds(world: World) -> None:
+    """The hostile tenant, with everything that it tries on a live node."""
+    report = attack_here(str(world.lab.root), every_probe())
+    through = [probe.id for probe in report.probes if probe.through]
+    assert len(report.probes) > 100
+    assert not through, through
+
+
+def filter_rules(world: World) -> str:
+    """Everything that iptables holds, without counters and dates."""
+    said = ""
+    for program in ("iptables-nft-save", "ip6tables-nft-save"):
+        lines = world.lab.node.run([program]).text.splitlines()
+        said += "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
+    return said
+
+
+marks = [pytest.mark.root, pytest.mark.slow]
