@@ -11,8 +11,9 @@ from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage
 from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.lower.nft.wall import lower_wall
-from cellwall.lower.xt.forward import lower_forward
+from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import XtChain, XtRule, XtTable, render_table
+from cellwall.lower.xt.wall import lower_wall as lower_to_iptables
 from cellwall.model.settings import Settings
 from cellwall.ruleset.select import layers, renamed, without_chains, without_layers
 from cellwall.ruleset.types import Meter
@@ -37,7 +38,7 @@ def having(clause: w.Clause, stage: str = "related") -> w.Wall:
     return msgspec.structs.replace(WALL, stages=stages)
 
 
-BACKENDS: dict[str, Any] = {"nftables": lower_wall, "iptables": lambda wall: lower_forward(wall, 4)}
+BACKENDS: dict[str, Any] = {"nftables": lower_wall, "iptables": lambda wall: lower_to_iptables(wall, XtFeatures())}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -68,12 +69,13 @@ def test_a_negated_arp_claim_is_refused() -> None:
         ("x" * 256, "B9-X", "at most 255"),
         ("line\nbreak", "B9-X", "printable"),
         ('"', "B9-X", "quotes"),
-        ("", "B" * 29, "longer than 28"),
-        ("", "B9 X", "safely"),
+        ("", "B9-" + "X" * 26, "28 characters"),
+        ("", "X", "begin with B9-"),
+        ("", "B9-X X", "safely"),
     ],
 )
 def test_text_that_iptables_would_cut_or_misread_is_refused(comment: str, name: str, reason: str) -> None:
-    table = XtTable("iptables-restore", "filter", (XtChain(name, (XtRule((), ("-j", "DROP"), comment),)),))
+    table = XtTable("ipv4", "filter", (XtChain(name, (XtRule((), ("-j", "DROP"), comment),)),))
     with pytest.raises(InvalidSpec, match=reason):
         render_table(table)
 

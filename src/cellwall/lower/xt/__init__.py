@@ -1,7 +1,6 @@
-"""iptables: the seam of a second backend. No command and no adapter loads what is made here; tests alone read it.
+"""iptables: the second mechanism that a wall is lowered to, with nothing in `compile` that knows of it.
 
-It is the forward path, B9-FORWARD and where it leads, and shows that the wall is lowered to another mechanism without
-any change to `compile`: goldens hold its text, and iptables-restore itself takes it.
-
-`tables` is the typed result, `limits` what this mechanism cannot say and what stands in for it, `forward` the lowering.
+`wall.lower_wall` is the whole wall as tables and sets, `endpoints.holdings` an endpoint as entries of the sets and
+rules of published ports (the hot path), `limits` what this mechanism cannot say and what stands in for it. `tables`
+and `sets` render both as text for the restore programs.
 """

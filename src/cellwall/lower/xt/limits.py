@@ -2,13 +2,41 @@
 
 What is neither lowered nor listed raises Unsupported. A clause with a listed predicate or outcome is left out, which
 is right for two kinds only: clauses that accept (what is left is stricter), and denials whose substitute holds.
+`NARROWER` is about what is lowered, but not to the letter; `WITHOUT` about what is missing where a feature is.
 """
 
 from cellwall.compile import wall as w
 
 SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
-    w.LiveFlow: "no shortcut: every packet walks the policy, which costs a constant number of set lookups",
     w.OrphanFlow: "flows of a former endpoint are deleted from conntrack before its address is free",
-    w.ForgetSoon: "the node's own conntrack timeouts: the CT target sets others in the raw table only",
-    w.OwnError: "ICMP errors from sandboxes are dropped: whose flow they quote cannot be matched",
+    w.ForgetSoon: "the node's own conntrack timeouts",
+    w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
+    w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
+"""Predicates and outcomes without a form."""
+
+NARROWER: dict[str, str] = {
+    "Exposed": "by endpoint, port and client, not by host port and bind address: these are the rule's that leads a new "
+    "flow there, and withdrawing a port deletes its flows",
+    "OverConnections": "each rule counts for itself, so that flows to services of the node are a budget of their own, "
+    "and from zero when the rules are replaced",
+    "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself",
+    "Pinned": "of ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned "
+    "from it; of IPv6 on kernels without hash:ip,mac: after conntrack, by a program, and only whether there is an "
+    "endpoint of that address before it",
+    "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
+    "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
+    "and the input and forward paths judge what other tables translated by its original destination",
+    "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",
+    "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
+    "loose-arp-out": "the same",
+}
+"""Predicates, outcomes and stages that are enforced in another way than nftables does, with the difference."""
+
+WITHOUT: dict[str, str] = {
+    "frames": "neighbour discovery and ARP floods reach the node: ebtables alone stops frames before the bridge learns",
+    "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
+    "takes away the forward path",
+    "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either",
+}
+"""Features of `XtFeatures`: what does not hold where they are missing."""

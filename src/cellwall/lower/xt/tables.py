@@ -1,14 +1,31 @@
-"""Typed iptables-restore input: chains of rules, each a list of matches and a target. Rendered last."""
+"""Typed input of iptables-restore, ip6tables-restore and ebtables-restore: chains, jumps to them, and their text.
+
+A restore with --noflush flushes exactly the chains that its text declares and is one commit per table, so a table of
+ours is replaced as a whole: its chains are declared and filled, and the jumps are put first only then. Rendered last;
+what stands already (the text of a save) is an argument, so that a jump is never there twice and a chain that no longer
+exists goes in the same commit.
+"""
 
 import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
 
 from cellwall.errors import InvalidSpec
 
-_WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\-]+", re.ASCII)
+Family = Literal["ipv4", "ipv6", "bridge"]
+TableName = Literal["raw", "mangle", "nat", "filter", "security"]
+
+PREFIX = "B9-"
+"""Every chain of ours begins so, and no other program's does."""
+
+# What u32 and conntrack are asked stands unquoted; no shell reads it.
+_WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\[\]&>@\-]+", re.ASCII)
+_PROGRAM = re.compile(r"[0-9]+(,[0-9]+ [0-9]+ [0-9]+ [0-9]+)+", re.ASCII)
 _MAX_CHAIN_NAME = 28  # XT_EXTENSION_MAXNAMELEN less its zero
+_MAX_COMMENT = 255
 
 
 class XtRule(msgspec.Struct, frozen=True):
@@ -20,46 +37,156 @@ class XtRule(msgspec.Struct, frozen=True):
 
 
 class XtChain(msgspec.Struct, frozen=True):
+    """A chain of ours; `name` begins with PREFIX."""
+
     name: str
     rules: tuple[XtRule, ...]
 
 
+class XtJump(msgspec.Struct, frozen=True):
+    """The one rule of ours in a built-in chain, before all others there."""
+
+    hook: Literal["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
+    chain: str
+
+
 class XtTable(msgspec.Struct, frozen=True):
-    """One table of one family; `program` reads it with --noflush, which flushes exactly the chains declared here."""
+    """What is ours in one table of one family."""
 
-    program: Literal["iptables-restore", "ip6tables-restore"]
-    name: Literal["filter", "raw", "mangle", "nat"]
+    family: Family
+    name: TableName
     chains: tuple[XtChain, ...]
+    jumps: tuple[XtJump, ...] = ()
 
 
-def render_table(table: XtTable) -> str:
+def render_tables(tables: Iterable[XtTable], saved: str = "") -> str:
+    """The text of several tables of one family; `saved` is what the family's save program says of them now."""
+    return "".join(render_table(table, saved) for table in tables)
+
+
+def render_table(table: XtTable, saved: str = "") -> str:
     """The text of one table, as one COMMIT: all of it or nothing."""
+    standing = _section(saved, table.name)
+    names = [_chain_name(chain.name) for chain in table.chains]
+    former = [name for name in _own_chains(standing) if name not in names]
+    policy = "ACCEPT" if table.family == "bridge" else "-"
     lines = [f"*{table.name}"]
-    lines += [f":{_chain_name(chain.name)} - [0:0]" for chain in table.chains]
+    lines += [f":{name} {policy}" + ("" if table.family == "bridge" else " [0:0]") for name in (*names, *former)]
     for chain in table.chains:
-        lines += [_render_rule(chain.name, rule) for rule in chain.rules]
+        lines += [render_rule("-A", chain.name, rule, table.family) for rule in chain.rules]
+    lines += _jump_lines(table, standing)
+    lines += [f"-X {name}" for name in former]
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def _render_rule(chain: str, rule: XtRule) -> str:
-    comment = ("-m", "comment", "--comment", f'"{_comment(rule.comment)}"') if rule.comment else ()
-    words = ["-A", chain, *(_word(word) for word in rule.matches), *comment, *(_word(word) for word in rule.target)]
+def render_changes(family: Family, added: Sequence[XtRule], removed: Sequence[XtRule], chain: str) -> str:
+    """Rules of one chain of the nat table that come and go, the rest of it untouched: one COMMIT, "" for no change."""
+    if not added and not removed:
+        return ""
+    lines = [render_rule("-A", chain, rule, family) for rule in added]
+    lines += [render_rule("-D", chain, rule, family) for rule in removed]
+    return "\n".join(["*nat", *lines, "COMMIT", ""])
+
+
+def render_removal(saved: str, family: Family) -> str:
+    """The text that takes everything of ours out of what a save program printed, and leaves the rest as it is."""
+    texts = []
+    for name in _table_names(saved):
+        standing = _section(saved, name)
+        own = _own_chains(standing)
+        jumps = [f"-D{line[2:]}" for line in _own_jumps(standing)]
+        if own or jumps:
+            policy = " ACCEPT" if family == "bridge" else " - [0:0]"
+            emptied = [f":{chain}{policy}" for chain in own]
+            texts += [f"*{name}", *emptied, *jumps, *(f"-X {chain}" for chain in own), "COMMIT", ""]
+    return "\n".join(texts)
+
+
+def own_lines(saved: str) -> tuple[str, ...]:
+    """What a save program says of our chains, counters left out: jumps with their place in the built-in chain."""
+    found = []
+    for name in _table_names(saved):
+        places: dict[str, int] = {}
+        for line in _section(saved, name):
+            hook = line.split()[1] if line.startswith("-A ") else ""
+            places[hook] = places.get(hook, 0) + 1
+            if line.startswith(f"-A {PREFIX}"):
+                found.append(f"{name} {line}")
+            elif line.startswith("-A ") and _leads_to_ours(line):
+                found.append(f"{name} {line} at {places[hook]}")
+    return tuple(found)
+
+
+def render_rule(flag: Literal["-A", "-D"], chain: str, rule: XtRule, family: Family = "ipv4") -> str:
+    """One rule as the restore programs read it. InvalidSpec for a word that a rule cannot carry safely."""
+    comment: tuple[str, ...] = ()
+    if rule.comment and family != "bridge":  # ebtables-restore has no comments
+        comment = ("-m", "comment", "--comment", f'"{_comment(rule.comment)}"')
+    words = [flag, chain, *map(_word, rule.matches), *comment, *map(_word, rule.target)]
     return " ".join(words)
 
 
+def _jump_lines(table: XtTable, standing: Sequence[str]) -> list[str]:
+    """Delete every jump that is there and put ours first; nothing where all stand where they should."""
+    wanted = [f"-A {jump.hook} -j {jump.chain}" for jump in table.jumps]
+    present = _own_jumps(standing)
+    if sorted(present) == sorted(wanted) and all(_is_first(line, standing) for line in present):
+        return []
+    gone = [f"-D{line[2:]}" for line in present]
+    # ebtables counts rules as the others do, but `-I` without a number is first in all of them.
+    return [*gone, *(f"-I {jump.hook} -j {jump.chain}" for jump in table.jumps)]
+
+
+def _is_first(line: str, standing: Sequence[str]) -> bool:
+    hook = line.split()[1]
+    return next(other for other in standing if other.startswith(f"-A {hook} ")) == line
+
+
+def _own_jumps(standing: Sequence[str]) -> list[str]:
+    rules = [line for line in standing if line.startswith("-A ")]
+    return [line for line in rules if not line.startswith(f"-A {PREFIX}") and _leads_to_ours(line)]
+
+
+def _leads_to_ours(line: str) -> bool:
+    words = line.split()
+    return any(flag in ("-j", "-g") and name.startswith(PREFIX) for flag, name in pairwise(words))
+
+
+def _own_chains(standing: Sequence[str]) -> list[str]:
+    return [line[1:].split()[0] for line in standing if line.startswith(f":{PREFIX}")]
+
+
+def _table_names(saved: str) -> list[str]:
+    return [line[1:].strip() for line in saved.splitlines() if line.startswith("*")]
+
+
+def _section(saved: str, name: str) -> list[str]:
+    """The lines of one table in the output of a save program."""
+    lines: list[str] = []
+    inside = False
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            inside = line[1:].strip() == name
+        elif inside:
+            lines.append(line.strip())
+    return lines
+
+
 def _word(word: str) -> str:
+    if _PROGRAM.fullmatch(word) is not None:
+        return f'"{word}"'
     if _WORD.fullmatch(word) is None:
         raise InvalidSpec("iptables argument", word, "has a character that a rule cannot carry safely")
     return word
 
 
 def _comment(text: str) -> str:
-    if len(text) > 255 or not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
+    if len(text) > _MAX_COMMENT or not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
         raise InvalidSpec("iptables comment", text, "must be at most 255 printable characters without quotes")
     return text
 
 
 def _chain_name(name: str) -> str:
-    if len(name) > _MAX_CHAIN_NAME:
-        raise InvalidSpec("iptables chain", name, f"is longer than {_MAX_CHAIN_NAME} characters")
+    if len(name) > _MAX_CHAIN_NAME or not name.startswith(PREFIX):
+        raise InvalidSpec("iptables chain", name, f"must begin with {PREFIX} and have {_MAX_CHAIN_NAME} characters")
     return _word(name)

@@ -1,0 +1,226 @@
+"""Clauses → rules of iptables, one stage and one family at a time.
+
+Owns: the names of chains, what an outcome is in each table, and the chains that a clause needs beside its own: a list
+of protocols, and the floor of a translated flow. What `filter` accepts it marks, and the table after it judges only
+what has another mark, so that it stands in for `filter` when somebody flushes that.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from itertools import product
+
+import msgspec
+
+from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
+from cellwall.lower.xt.limits import SUBSTITUTES
+from cellwall.lower.xt.tables import XtChain, XtRule
+from cellwall.lower.xt.words import PASSED, Direction, View, Words, alternatives
+from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
+from cellwall.model.floor import GLOBAL6
+from cellwall.names import SECURITY_CHAIN
+
+CHAINS = {
+    "early": "B9-PREROUTING",
+    "early-tenant": "B9-TENANT",
+    "port": "B9-TENANT",
+    "port-ipv4": "B9-PIN",
+    "port-ipv6": "B9-PIN",
+    "port-icmp6": "B9-PIN-ICMP",
+    "port-group6": "B9-PIN-GROUP",
+    "port-solicitation": "B9-PIN-ND",
+    "tracked": "B9-PREROUTING",
+    "tracked-tenant": "B9-TRACKED",
+    "tracked-guard": "B9-GUARD",
+    "input": "B9-INPUT",
+    "input-guard": "B9-GUARD",
+    "output": "B9-OUTPUT",
+    "output-tenant": "B9-OUTBOUND",
+    SECURITY_CHAIN: SECURITY_CHAIN,
+    "stamp-ingress": "B9-STAMP",
+    "related": "B9-RELATED",
+    "deny": "B9-DENY",
+    "publish-uplink": "B9-PREROUTING",
+    "publish-node": "B9-OUTPUT",
+    "publish": "B9-DNAT",
+    "translate": "B9-POSTROUTING",
+    "translate-source": "B9-MASQUERADE",
+}
+"""The chain of each stage; `egress` and `ingress` have one for each direction."""
+
+_DIRECTED = {"egress": "B9-EGRESS", "ingress": "B9-INGRESS"}
+_PROTOCOLS, _LED, _FLOORED, _DENY = "B9-PROTOCOL", "B9-LED", "B9-FLOORED", "B9-DENY"
+PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
+_OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
+"""Stages whose accepted packets are not the sandboxes': other rules of the node go on with them."""
+
+
+def chain_of(stage: str, direction: Direction = "original") -> str:
+    """The chain's name."""
+    if stage in _DIRECTED:
+        return f"{_DIRECTED[stage]}-{'O' if direction == 'original' else 'R'}"
+    if stage not in CHAINS:
+        raise Unsupported(f"stage {stage!r} has no chain", backend="iptables")
+    return CHAINS[stage]
+
+
+def stage_chain(stage: w.Stage, view: View, *, name: str = "") -> XtChain:
+    """A stage as a chain."""
+    return XtChain(name or chain_of(stage.name, view.direction), tuple(stage_rules(stage.clauses, view, stage.name)))
+
+
+def stage_rules(clauses: tuple[w.Clause, ...], view: View, stage: str) -> Iterator[XtRule]:
+    """The rules of clauses; forms of exposure that nft keeps apart may be one rule here."""
+    seen = set()
+    for clause in clauses:
+        for rule in _clause(clause, view, stage):
+            if rule not in seen:
+                seen.add(rule)
+                yield rule
+
+
+def _clause(clause: w.Clause, view: View, stage: str) -> Iterator[XtRule]:
+    if any(type(part) in SUBSTITUTES for part in (*clause.when, clause.then)) or _opens_in_reply(clause, view):
+        return
+    if isinstance(clause.then, w.Continue) and clause.then.stage in _DIRECTED:
+        yield from _by_direction(clause, view)
+        return
+    if any(isinstance(p, w.Transport) and p.negate and len(p.protocols) > 1 for p in clause.when):
+        # iptables has no set of protocols: each that may pass returns from a chain of its own that ends in the denial.
+        yield XtRule((), ("-j", _PROTOCOLS), clause.why)
+        return
+    for conjunction in product(*(alternatives(predicate, view) for predicate in clause.when)):
+        matches = tuple(word for part in conjunction for word in part)
+        for extra, target in _outcomes(clause, view, stage):
+            yield XtRule((*matches, *extra), target, clause.why)
+
+
+def _opens_in_reply(clause: w.Clause, view: View) -> bool:
+    """No reply opens a flow."""
+    opening = (w.Flow(("new",)), w.AmidConnection())
+    return view.direction == "reply" and any(predicate in opening for predicate in clause.when)
+
+
+def _by_direction(clause: w.Clause, view: View) -> Iterator[XtRule]:
+    """Where a stage is two chains, the packet's direction in its flow says which."""
+    assert isinstance(clause.then, w.Continue)
+    given = [p.direction for p in clause.when if isinstance(p, w.FlowDirection)]
+    rest = [alternatives(p, view) for p in clause.when if not isinstance(p, w.FlowDirection)]
+    both: tuple[Direction, ...] = ("original", "reply")
+    for direction in given or both:
+        for conjunction in product(*rest):
+            matches = tuple(word for part in conjunction for word in part)
+            ctdir = ("-m", "conntrack", "--ctdir", direction.upper())
+            yield XtRule((*matches, *ctdir), ("-g", chain_of(clause.then.stage, direction)), clause.why)
+
+
+def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Words], ...]:
+    """(further matches, target) of each rule that an outcome is."""
+    floor = next((p for p in clause.when if isinstance(p, w.FloorHit)), None)
+    if floor is not None:
+        return (((), ("-j", _LED if floor.end == "original" else _FLOORED)),)
+    then, mark = clause.then, f"{view.scene.mark:#x}"
+    match then:
+        case w.Accept():
+            return (((), _accepted(clause, view, stage)),)
+        case w.Drop():
+            return (((), ("-j", "DROP")),)
+        case w.Continue():
+            return (((), ("-g", chain_of(then.stage))),)
+        case w.Vouch():
+            return (((), ("-g", VOUCH)),)
+        case w.Distrust():
+            return (((), ("-j", "MARK", "--set-xmark", f"0x0/{mark}")),)
+        case w.Attest():
+            return (((), ("-j", "MARK", "--set-xmark", f"{mark}/{mark}")),)
+        case w.FitSegments():
+            return (((), ("-j", "TCPMSS", "--clamp-mss-to-pmtu")),)
+        case w.Stamp() if view.table == "mangle":  # the input path stamps
+            return (((), ("-j", "RETURN")),)
+        case w.Stamp():  # of the node's own flows: `marks`, where the packet has its final destination
+            return (((), ("-g", STAMP)),) if stage != "output-tenant" else ()
+        case w.Reject():
+            return _rejected(view)
+        case w.Masquerade():
+            # fully-random: a source port that already lies in the range would otherwise be kept, so that a tenant
+            # could choose, and guess, the port that the world sees.
+            ports = ("--to-ports", f"{then.ports[0]}-{then.ports[1]}", "--random-fully") if then.ports[0] else ()
+            return (((), ("-j", "MASQUERADE", *ports)),)
+    name = type(then).__name__
+    raise Unsupported(f"no iptables form of {name}", predicate=name, backend="iptables")
+
+
+def _accepted(clause: w.Clause, view: View, stage: str) -> Words:
+    """What is not a sandbox's goes on to the node's other rules."""
+    others = stage in _OTHERS or w.Via("in", "bridge", negate=True) in clause.when
+    return ("-g", PASS) if view.table in ("filter", "security") and not others else ("-j", "RETURN")
+
+
+def _rejected(view: View) -> tuple[tuple[Words, Words], ...]:
+    if view.table != "filter":  # REJECT is a target of `filter` alone
+        return (((), ("-j", "DROP")),)
+    prohibited = "icmp-admin-prohibited" if view.version == 4 else "icmp6-adm-prohibited"
+    return (
+        (("-p", "tcp"), ("-j", "REJECT", "--reject-with", "tcp-reset")),
+        ((), ("-j", "REJECT", "--reject-with", prohibited)),
+    )
+
+
+# ---------------------------------------------------------------- chains beside the stages'
+
+
+def protocol_chain(view: View) -> XtChain:
+    """Ends in the denial for every protocol but three."""
+    allowed = tuple(XtRule(("-p", name), ("-j", "RETURN")) for name in ("tcp", "udp", view.icmp))
+    return XtChain(_PROTOCOLS, (*allowed, XtRule((), ("-g", _DENY), "protocol")))
+
+
+def floor_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
+    """The floor for flows that another table translated. A set is asked about a packet; of the original destination
+    there is a match with a constant network only, so this is a rule for each row, walked by such flows alone."""
+    floor = wall.floor4 if view.version == 4 else wall.floor6
+    opened = tuple(_opened(row) for row in wall.exceptions if row.version == view.version)
+    denied = [("--ctorigdst", str(network)) for network in floor]
+    outside = [("!", "--ctorigdst", str(GLOBAL6))] if view.version == 6 else []
+    rules = tuple(XtRule(("-m", "conntrack", *words), ("-g", _DENY)) for words in (*outside, *denied))
+    return XtChain(_LED, (*opened, *rules)), XtChain(_FLOORED, (*opened, XtRule((), ("-g", _DENY))))
+
+
+def _opened(row: w.OpenedService) -> XtRule:
+    names = {number: name for name, number in PROTOCOL_NUMBERS.items() if name in ("tcp", "udp")}
+    to = ("--ctproto", names[row.protocol], "--ctorigdst", str(_address(row)), "--ctorigdstport", str(row.port))
+    return XtRule(("-m", "conntrack", *to), ("-j", "RETURN"))
+
+
+def _address(row: w.OpenedService) -> Address:
+    return IPv4Address(row.address) if row.version == 4 else IPv6Address(row.address)
+
+
+def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
+    """`B9-FORWARD`, which begins with what the forward stage asks first, and the chain of everything that is neither
+    from nor to the bridge."""
+    head: list[w.Clause] = []
+    tail: list[w.Clause] = []
+    neither: list[w.Predicate] = []
+    for clause in wall.stage("forward").clauses:
+        if clause.then == w.Continue(SECURITY_CHAIN):
+            (via,) = clause.when
+            assert isinstance(via, w.Via)
+            neither.append(msgspec.structs.replace(via, negate=not via.negate))
+        elif not isinstance(clause.then, w.Attest):  # `B9-PASS` attests, what it accepts
+            (tail if neither else head).append(clause)
+    words = tuple(word for predicate in neither for part in alternatives(predicate, view) for word in part)
+    others = "B9-OTHERS"
+    rules = (
+        *judged_already(view),
+        *stage_rules(tuple(head), view, "forward"),
+        XtRule(words, ("-g", others)),
+        *stage_rules(wall.stage(SECURITY_CHAIN).clauses, view, SECURITY_CHAIN),
+    )
+    return XtChain(SECURITY_CHAIN, rules), XtChain(others, tuple(stage_rules(tuple(tail), view, "forward")))
+
+
+def judged_already(view: View) -> tuple[XtRule, ...]:
+    """In the table after `filter`: what that accepted."""
+    passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
+    return (XtRule(passed, ("-j", "RETURN")),) if view.table == "security" else ()

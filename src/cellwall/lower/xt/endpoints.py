@@ -1,0 +1,155 @@
+"""An endpoint and its port bindings as set entries and DNAT rules: all that an attach adds to the kernel's rules.
+
+iptables has no map from ports to destinations, so a published port is a rule in `B9-DNAT` for each client network; the
+rest is entries. A new flow is led to an endpoint only by such a rule, which names bind address, host port and client;
+the exposure sets are asked about every packet after it.
+
+Hot path: plain ints, no text, no look at any other endpoint.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile.usage import interval_range
+from cellwall.errors import InvalidSpec
+from cellwall.lower.xt.features import PinForm
+from cellwall.lower.xt.sets import LARGEST_VERSION, Entry, set_name
+from cellwall.lower.xt.tables import XtRule
+from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
+from cellwall.model.endpoint import Endpoint, PortBinding
+
+DNAT_CHAIN = "B9-DNAT"
+
+Pins = dict[int, PinForm | None]
+"""IP version → how endpoints are pinned there (see `features.pin_form`)."""
+
+
+class OwnedEntry(msgspec.Struct, frozen=True):
+    """An entry and the full name of the set it belongs to."""
+
+    set: str
+    entry: Entry
+
+
+class OwnedRule(msgspec.Struct, frozen=True):
+    """A rule of `B9-DNAT` and its IP version."""
+
+    version: Literal[4, 6]
+    rule: XtRule
+
+
+class Holdings(msgspec.Struct, frozen=True):
+    """Everything the kernel holds of some endpoints. Entries are in the order in which adding them opens: pins last.
+    Deleting goes the other way round."""
+
+    entries: tuple[OwnedEntry, ...]
+    rules: tuple[OwnedRule, ...]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What leads from one holding to another. ipset has no transaction over several sets: `added` comes first, then
+    rules, then `removed`. An entry whose mark alone changes is in `added` only: adding it again replaces the mark."""
+
+    added: tuple[OwnedEntry, ...]
+    removed: tuple[OwnedEntry, ...]
+    rules_added: tuple[OwnedRule, ...]
+    rules_removed: tuple[OwnedRule, ...]
+
+
+def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
+    """What these endpoints are in sets and rules. InvalidSpec where a policy version does not fit into a mark."""
+    entries: list[OwnedEntry] = []
+    rules: list[OwnedRule] = []
+    for endpoint in endpoints:
+        for version, address in _addresses(endpoint, pins):
+            for binding in endpoint.bindings:
+                if _applies(binding, version):
+                    entries += _exposure(version, int(address), binding)
+                    rules += _publish(version, address, binding)
+            entries += _identity(version, int(address), endpoint, pins[version])
+    return Holdings(tuple(dict.fromkeys(entries)), tuple(dict.fromkeys(rules)))
+
+
+def changes(before: Holdings, after: Holdings) -> Change:
+    """The difference of two holdings."""
+    was, will = set(before.entries), set(after.entries)
+    kept = {_key(owned) for owned in after.entries}
+    old, new = set(before.rules), set(after.rules)
+    return Change(
+        added=tuple(owned for owned in after.entries if owned not in was),
+        removed=tuple(o for o in reversed(before.entries) if o not in will and _key(o) not in kept),
+        rules_added=tuple(rule for rule in after.rules if rule not in old),
+        rules_removed=tuple(rule for rule in before.rules if rule not in new),
+    )
+
+
+def _key(owned: OwnedEntry) -> tuple[str, Entry]:
+    return owned.set, msgspec.structs.replace(owned.entry, mark=0)
+
+
+def _addresses(endpoint: Endpoint, pins: Pins) -> Iterator[tuple[Literal[4, 6], Address]]:
+    if pins[4] is not None:
+        yield 4, endpoint.address4
+    if endpoint.address6 is not None and pins[6] is not None:
+        yield 6, endpoint.address6
+
+
+def _applies(binding: PortBinding, version: int) -> bool:
+    if binding.bind is not None and binding.bind.version != version:
+        return False
+    return not binding.sources or any(source.version == version for source in binding.sources)
+
+
+def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) -> Iterator[OwnedEntry]:
+    if not 0 < endpoint.generation <= LARGEST_VERSION:
+        raise InvalidSpec("policy version", endpoint.generation, "does not fit into 31 bits of a packet mark")
+    yield OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
+    if form == "program":
+        yield OwnedEntry(set_name("oui", version), Entry(own, mark=endpoint.mac >> 32))
+        yield OwnedEntry(set_name("pin", version), Entry(own, mark=endpoint.mac & 0xFFFFFFFF))
+    else:
+        yield OwnedEntry(set_name("pin", version), Entry(own, mac=endpoint.mac))
+
+
+def _clients(binding: PortBinding, version: int) -> tuple[Prefix | None, ...]:
+    """The client networks of a family; None: anyone."""
+    sources = tuple(dict.fromkeys(source for source in binding.sources if source.version == version))
+    if not sources or any(source.prefixlen == 0 for source in sources):
+        return (None,)
+    return sources
+
+
+def _exposure(version: int, own: int, binding: PortBinding) -> Iterator[OwnedEntry]:
+    protocol, last = PROTOCOL_NUMBERS[binding.protocol], binding.port + binding.last - binding.host_port
+    # A range is an entry for each port: entries come and go one by one, and another binding may have a part of it.
+    for port in range(binding.port, last + 1):
+        for client in _clients(binding, version):
+            entry = Entry(own, protocol=protocol, port=port, last=port)
+            if client is None:
+                yield OwnedEntry(set_name("exposed", version), entry)
+            else:
+                network, bits = int(client.network_address), client.prefixlen
+                narrowed = msgspec.structs.replace(entry, client=network, client_bits=bits)
+                yield OwnedEntry(set_name("exposedto", version), narrowed)
+
+
+def _publish(version: Literal[4, 6], address: Address, binding: PortBinding) -> Iterator[OwnedRule]:
+    host = f"{binding.host_port}:{binding.last}" if binding.last != binding.host_port else str(binding.host_port)
+    bits = 32 if version == 4 else 128
+    for client in _clients(binding, version):
+        matches: tuple[str, ...] = () if client is None else ("-s", str(client))
+        matches += () if binding.bind is None else ("-d", f"{binding.bind}/{bits}")
+        matches += ("-p", binding.protocol, "-m", binding.protocol, "--dport", host)
+        yield OwnedRule(version, XtRule(matches, ("-j", "DNAT", "--to-destination", _target(address, binding))))
+
+
+def _target(address: Address, binding: PortBinding) -> str:
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    if interval_range(binding):
+        return str(address)  # without a port the flow keeps its own
+    if binding.last == binding.host_port:
+        return f"{shown}:{binding.port}"
+    last = binding.port + binding.last - binding.host_port
+    return f"{shown}:{binding.port}-{last}/{binding.host_port}"

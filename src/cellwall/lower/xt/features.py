@@ -1,0 +1,35 @@
+"""What a kernel and its programs have, as far as the lowering depends on it."""
+
+from ipaddress import IPv4Network
+from typing import Literal
+
+import msgspec
+
+PinForm = Literal["bitmap", "hash", "program"]
+"""How (MAC, address) is bound: a bitmap:ip,mac set, a hash:ip,mac set, or a set that maps the address to its MAC and a
+constant program that compares it with the frame's."""
+
+_LARGEST_BITMAP = 16  # a bitmap set holds 65,536 addresses
+
+
+class XtFeatures(msgspec.Struct, frozen=True):
+    """`ipmac`: the set type hash:ip,mac. `program`: the match `bpf`. `security`: the table after `filter`, where what
+    a flush of `filter` takes away stands once more. `frames`: ebtables. `ipv6`: ip6tables; `nat6`: its table nat."""
+
+    ipmac: bool = False
+    program: bool = True
+    security: bool = True
+    frames: bool = True
+    ipv6: bool = True
+    nat6: bool = True
+
+
+def pin_form(version: int, subnet4: IPv4Network, features: XtFeatures) -> PinForm | None:
+    """How endpoints are pinned in a family; None: they cannot be, and have no address of it."""
+    if version == 6 and not (features.ipv6 and features.nat6):
+        return None
+    if version == 4 and subnet4.prefixlen >= _LARGEST_BITMAP:
+        return "bitmap"
+    if features.ipmac:
+        return "hash"
+    return "program" if features.program else None

@@ -1,0 +1,120 @@
+"""The stages that judge frames → ebtables: what a sandbox may send at all, before the bridge learns from it.
+
+What a frame says inside its packet (options, addresses, next headers) is judged by `raw` of the packet's family, which
+every packet to the node or beyond meets; here a frame that goes there is marked as judged. ARP ends here: the bridge
+answers for the gateway, nobody else is asked and nothing of it reaches the node.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
+from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
+from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.words import Words, gateway_mac, side_of
+from cellwall.model.addresses import mac_text, solicited_node_mac
+
+_TYPES = {"ipv4": "IPv4", "ipv6": "IPv6", "arp": "ARP"}
+_HOOKS: dict[str, tuple[TableName, XtJump]] = {
+    "frame": ("nat", XtJump("PREROUTING", "B9-PREROUTING")),
+    "frame-input": ("filter", XtJump("INPUT", "B9-INPUT")),
+    "frame-forward": ("filter", XtJump("FORWARD", "B9-FORWARD")),
+    "frame-output": ("filter", XtJump("OUTPUT", "B9-OUTPUT")),
+}
+_CHAINS = {"port": "B9-PORT", "port-arp": "B9-ARP"}
+_IN_PACKETS = {"port-ipv4", "port-ipv6", "port-group6"}
+"""Stages that judge what only `raw` reads."""
+_ARP_TO = "B9-ARP-TO"
+
+
+def lower_frames(wall: w.Wall) -> tuple[XtTable, ...]:
+    """The tables of ebtables. Its chains end in the verdict of their last rule: the policy that `-N` takes is RETURN
+    in ebtables-nft."""
+    tables: dict[TableName, list[XtChain]] = {"nat": [], "filter": []}
+    jumps: dict[TableName, list[XtJump]] = {"nat": [], "filter": []}
+    for stage, (table, jump) in _HOOKS.items():
+        tables[table].append(XtChain(jump.chain, tuple(_rules(wall, stage))))
+        jumps[table].append(jump)
+    for stage, chain in _CHAINS.items():
+        tables["nat"].append(XtChain(chain, tuple(_rules(wall, stage))))
+    tables["nat"].append(_arp_destinations(wall))
+    return tuple(XtTable("bridge", name, tuple(tables[name]), tuple(jumps[name])) for name in tables)
+
+
+def _rules(wall: w.Wall, stage: str) -> Iterator[XtRule]:
+    for clause in wall.stage(stage).clauses:
+        if stage == "port-arp" and any(isinstance(p, w.OverRate) for p in clause.when):
+            assert "OverRate" in NARROWER
+            continue
+        if any(type(p) in SUBSTITUTES for p in clause.when):
+            continue
+        if sum(isinstance(p, w.FrameTo) and p.negate for p in clause.when) > 1:
+            yield XtRule((), ("-j", _ARP_TO))  # ebtables asks for one destination in a rule
+            continue
+        target = _target(clause.then, stage, wall.scene, clause.when)
+        if target:
+            for conjunction in product(*(_words(p, wall.scene) for p in clause.when)):
+                yield XtRule(tuple(word for part in conjunction for word in part), target)
+
+
+def _arp_destinations(wall: w.Wall) -> XtChain:
+    """Returns what is for the gateway or for everybody."""
+    asked = [p for clause in wall.stage("port-arp").clauses for p in clause.when if isinstance(p, w.FrameTo)]
+    known = tuple(XtRule(("-d", mac), ("-j", "RETURN")) for p in asked for mac in _macs(p, wall.scene))
+    return XtChain(_ARP_TO, (*known, XtRule((), ("-j", "DROP"))))
+
+
+def _words(predicate: w.Predicate, scene: w.Scene) -> tuple[Words, ...]:
+    match predicate:
+        case w.Via():
+            return (side_of(predicate, scene),)
+        case w.FrameType():
+            return (("-p", _TYPES[predicate.type]),)
+        case w.FrameTo(target="group", negate=False):
+            return (("-d", "Multicast"),)
+        case w.FrameTo():
+            negate = ("!",) if predicate.negate else ()
+            return tuple((*negate, "-d", mac) for mac in _macs(predicate, scene))
+        case w.Vouched():
+            mark = f"{scene.mark:#x}"
+            return ((*(("!",) if predicate.negate else ()), "--mark", f"{mark}/{mark}"),)
+        case w.ArpAsksForGateway():
+            form = ("-p", "ARP", "--arp-op", "Request", "--arp-htype", "1", "--arp-ptype", "0x800")
+            return ((*form, "--arp-ip-src", str(scene.subnet4), "--arp-ip-dst", str(scene.gateway4)),)
+        case w.Pinned(claim="arp", negate=False):
+            return ((),)  # NARROWER: the answer goes back by the port the question came from
+    name = type(predicate).__name__
+    raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")
+
+
+def _macs(predicate: w.FrameTo, scene: w.Scene) -> tuple[str, ...]:
+    targets: dict[str, tuple[str, ...]] = {
+        "gateway": (gateway_mac(scene),),
+        "broadcast": ("ff:ff:ff:ff:ff:ff",),
+        "gateway-solicited": tuple(
+            sorted({mac_text(solicited_node_mac(a)) for a in (scene.gateway6, scene.gateway_link_local)})
+        ),
+    }
+    return targets[predicate.target]
+
+
+def _target(then: w.Outcome, stage: str, scene: w.Scene, when: tuple[w.Predicate, ...]) -> Words:
+    """The target of a rule; () where nothing has to be done."""
+    mark = f"{scene.mark:#x}"
+    judged = ("-j", "mark", "--mark-or", mark, "--mark-target", "ACCEPT")
+    match then:
+        case w.Drop():
+            return ("-j", "DROP")
+        case w.Distrust():
+            return ("-j", "mark", "--mark-and", f"{~scene.mark & 0xFFFFFFFF:#x}", "--mark-target", "CONTINUE")
+        case w.Continue() if then.stage in _IN_PACKETS:
+            return judged
+        case w.Continue() if then.stage in _CHAINS:
+            return ("-j", _CHAINS[then.stage])
+        case w.Vouch() if stage == "frame-forward":
+            return ()  # what another bridge forwards is told apart by the kernel: `words`, Vouched
+        case w.Vouch() if any(isinstance(p, w.ArpAsksForGateway) for p in when):
+            return ("-j", "arpreply", "--arpreply-mac", gateway_mac(scene), "--arpreply-target", "DROP")
+    name = type(then).__name__
+    raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")

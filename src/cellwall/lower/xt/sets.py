@@ -1,0 +1,162 @@
+"""The ipsets: everything that changes per endpoint, binding or node, and their text for `ipset restore`.
+
+| set | type | one entry per |
+|---|---|---|
+| `b9pin4` | bitmap:ip,mac | endpoint |
+| `b9pin6` | hash:ip,mac, or hash:ip with the last 32 bits of the MAC as its mark | endpoint with IPv6 |
+| `b9oui6` | hash:ip with the first 16 bits of the MAC as its mark (only beside the second form) | endpoint with IPv6 |
+| `b9version4` `b9version6` | hash:ip, the policy version as its mark | endpoint and family |
+| `b9exposed4` … | hash:ip,port | binding open to anyone; a range is its ports |
+| `b9exposedto4` … | hash:ip,port,net | binding and client network |
+| `b9floor4` … `b9noclients4` … | hash:net | row |
+| `b9opened4` … `b9services4` … | hash:ip,port | row |
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile.wall import OpenedService, Scene, Wall
+from cellwall.lower.xt.features import PinForm, XtFeatures, pin_form
+from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix, mac_text
+
+SetType = Literal["hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net", "hash:ip,mac", "bitmap:ip,mac"]
+
+SET_PREFIX = "b9"
+LARGEST_VERSION = (1 << 31) - 1
+"""Bit 31 of a packet's mark says that its flow is live, so no policy version has it."""
+
+_ENTRIES = 1 << 20  # a range of ports is that many entries; the kernel allocates as they come
+_NUMBERS = {number: name for name, number in PROTOCOL_NUMBERS.items() if name in ("tcp", "udp")}
+_ALL_BITS = 0xFFFFFFFF
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One entry of a set, as far as the set's type has the field. Numbers as in packets; `prefixlen` of a hash:net
+    address, `client` and `client_bits` of the network that ends a hash:ip,port,net. `mark`: what the entry maps to."""
+
+    address: int
+    prefixlen: int = -1
+    protocol: int = 0
+    port: int = 0
+    last: int = 0
+    client: int = 0
+    client_bits: int = -1
+    mac: int = 0
+    mark: int = 0
+
+
+class IpSet(msgspec.Struct, frozen=True):
+    """A set. `marks`: its entries map to packet marks. `static`: its content is the node's and replaced as a whole;
+    otherwise it belongs to the endpoints and `entries` is empty. `span`: the network of a bitmap."""
+
+    name: str
+    type: SetType
+    version: Literal[4, 6]
+    marks: bool = False
+    static: bool = False
+    span: str = ""
+    entries: tuple[Entry, ...] = ()
+
+
+def set_name(name: str, version: int) -> str:
+    """The full name of a family's set."""
+    return f"{SET_PREFIX}{name}{version}"
+
+
+def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
+    """Every set of a wall, with what the wall itself puts into it."""
+    sets: list[IpSet] = []
+    for version in (4, 6):
+        family: Literal[4, 6] = 4 if version == 4 else 6
+        sets += _pins(wall.scene, family, pin_form(version, wall.scene.subnet4, features))
+        floor, strangers = (wall.floor4, wall.strangers4) if version == 4 else (wall.floor6, wall.strangers6)
+        sets += [
+            IpSet(set_name("version", version), "hash:ip", family, marks=True),
+            IpSet(set_name("exposed", version), "hash:ip,port", family),
+            IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
+            IpSet(set_name("floor", version), "hash:net", family, static=True, entries=_prefixes(floor)),
+            IpSet(set_name("noclients", version), "hash:net", family, static=True, entries=_prefixes(strangers)),
+            _services("opened", family, wall.exceptions),
+            _services("services", family, wall.services),
+        ]
+    return tuple(sets)
+
+
+def _pins(scene: Scene, version: Literal[4, 6], form: PinForm | None) -> list[IpSet]:
+    name = set_name("pin", version)
+    if form == "bitmap":
+        return [IpSet(name, "bitmap:ip,mac", version, span=str(scene.subnet4))]
+    if form == "hash":
+        return [IpSet(name, "hash:ip,mac", version)]
+    if form == "program":
+        names = (name, set_name("oui", version))
+        return [IpSet(one, "hash:ip", version, marks=True) for one in names]
+    return []
+
+
+def _prefixes(rows: Iterable[Prefix]) -> tuple[Entry, ...]:
+    return tuple(Entry(int(row.network_address), prefixlen=row.prefixlen) for row in rows)
+
+
+def _services(name: str, version: Literal[4, 6], rows: tuple[OpenedService, ...]) -> IpSet:
+    entries = tuple(
+        Entry(row.address, protocol=row.protocol, port=row.port, last=row.port)
+        for row in rows
+        if row.version == version
+    )
+    return IpSet(set_name(name, version), "hash:ip,port", version, static=True, entries=entries)
+
+
+# ---------------------------------------------------------------- text
+
+
+def render_sets(sets: Iterable[IpSet]) -> str:
+    """Text for `ipset restore`: every set is there, and the static ones have exactly their content, each replaced at
+    once (`swap`). Endpoints' entries stay. Fails where a set of that name has another type."""
+    return "".join(line + "\n" for one in sets for line in _set_lines(one))
+
+
+def render_set_removal(names: Iterable[str]) -> str:
+    """Text for `ipset restore` that destroys sets which no rule refers to any more."""
+    return "".join(f"destroy {name}\n" for name in names)
+
+
+def definition(one: IpSet, name: str = "") -> str:
+    """What follows `create`."""
+    words = [name or one.name, one.type]
+    if one.type == "bitmap:ip,mac":
+        words += ["range", one.span]
+    else:
+        words += ["family", "inet" if one.version == 4 else "inet6", "maxelem", str(_ENTRIES)]
+    return " ".join([*words, *(["skbinfo"] if one.marks else [])])
+
+
+def _set_lines(one: IpSet) -> Iterable[str]:
+    yield f"create {definition(one)} -exist"
+    if one.static:
+        spare = one.name + "n"
+        yield f"create {definition(one, spare)} -exist"
+        yield f"flush {spare}"
+        for entry in one.entries:
+            yield f"add {spare} {entry_text(one, entry)}"
+        yield f"swap {spare} {one.name}"
+        yield f"destroy {spare}"
+
+
+def entry_text(one: IpSet, entry: Entry) -> str:
+    """An entry as `ipset` writes it."""
+    make = IPv4Address if one.version == 4 else IPv6Address
+    words = str(make(entry.address))
+    if one.type == "hash:net":
+        words += f"/{entry.prefixlen}"
+    elif one.type in ("hash:ip,mac", "bitmap:ip,mac"):
+        words += "," + mac_text(entry.mac).upper()
+    elif one.type != "hash:ip":
+        span = str(entry.port) if entry.last in (0, entry.port) else f"{entry.port}-{entry.last}"
+        words += f",{_NUMBERS[entry.protocol]}:{span}"
+        if one.type == "hash:ip,port,net":
+            words += f",{make(entry.client)}/{entry.client_bits}"
+    return words + (f" skbmark {entry.mark:#x}/{_ALL_BITS:#x}" if one.marks else "")

@@ -1,0 +1,181 @@
+"""Wall → tables of iptables, ip6tables and ebtables, and the ipsets that their rules ask.
+
+| table | priority | what stands there |
+|---|---|---|
+| bridge `nat` | −300 | frames of sandboxes, before the bridge learns (`frames`) |
+| `raw` | −300 | before conntrack: pins, direct routing, loopback |
+| `mangle` | −150 | flows without a valid state; versions of endpoints (`marks`) |
+| `nat` | −100, 100 | published ports, masquerade |
+| `filter` | 0 | the node's guard and `B9-FORWARD` |
+| `security` | 50 | both once more, for whatever `filter` has not accepted: a flush of `filter` opens nothing |
+
+The text is the same for iptables-nft and iptables-legacy. Load sets, then `raw` and the rest, then jumps are in place:
+a restore fills the chains of a table before it puts the jumps to them.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile import wall as w
+from cellwall.lower.xt import marks
+from cellwall.lower.xt.clauses import (
+    chain_of,
+    floor_chains,
+    forward_chains,
+    judged_already,
+    protocol_chain,
+    stage_chain,
+    stage_rules,
+)
+from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, Pins
+from cellwall.lower.xt.features import XtFeatures, pin_form
+from cellwall.lower.xt.frames import lower_frames
+from cellwall.lower.xt.sets import IpSet, wall_sets
+from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.words import View, side_of
+
+
+class XtWall(msgspec.Struct, frozen=True):
+    """A whole wall without endpoints. `tables4` and `tables6` are loaded by iptables-restore and ip6tables-restore,
+    each table as one commit; `frames` by ebtables-restore, and empty where there is no ebtables."""
+
+    sets: tuple[IpSet, ...]
+    tables4: tuple[XtTable, ...]
+    tables6: tuple[XtTable, ...]
+    frames: tuple[XtTable, ...]
+    pins: Pins
+
+
+def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
+    """The wall in iptables' words. Unsupported names a predicate that has none and that `limits` does not list."""
+    return XtWall(
+        sets=wall_sets(wall, features),
+        tables4=_tables(wall, features, 4),
+        tables6=_tables(wall, features, 6) if features.ipv6 else (),
+        frames=lower_frames(wall) if features.frames else (),
+        pins={version: pin_form(version, wall.scene.subnet4, features) for version in (4, 6)},
+    )
+
+
+def with_holdings(wall: XtWall, held: Holdings) -> XtWall:
+    """The wall with these endpoints' rules in it: a chain that is declared is flushed, also that of published ports.
+    Their entries are not in it; sets of endpoints keep what they have."""
+
+    def filled(tables: tuple[XtTable, ...], version: int) -> tuple[XtTable, ...]:
+        rules = tuple(owned.rule for owned in held.rules if owned.version == version)
+        return tuple(_with_rules(table, rules) if table.name == "nat" else table for table in tables)
+
+    return msgspec.structs.replace(wall, tables4=filled(wall.tables4, 4), tables6=filled(wall.tables6, 6))
+
+
+def _with_rules(table: XtTable, rules: tuple[XtRule, ...]) -> XtTable:
+    chains = tuple(XtChain(one.name, rules) if one.name == DNAT_CHAIN else one for one in table.chains)
+    return msgspec.structs.replace(table, chains=chains)
+
+
+def _tables(wall: w.Wall, features: XtFeatures, version: Literal[4, 6]) -> tuple[XtTable, ...]:
+    def view(table: TableName) -> View:
+        return View(wall.scene, features, version, table)
+
+    judging: list[TableName] = ["filter", "security"] if features.security else ["filter"]
+    return (
+        _raw(wall, view("raw")),
+        _mangle(wall, view("mangle")),
+        *(_judging(wall, view(table)) for table in judging),
+        *([_nat(wall, view("nat"))] if version == 4 or features.nat6 else []),
+    )
+
+
+def _table(view: View, chains: Iterable[XtChain], *jumps: XtJump) -> XtTable:
+    return XtTable("ipv4" if view.version == 4 else "ipv6", view.table, tuple(chains), jumps)
+
+
+def _raw(wall: w.Wall, view: View) -> XtTable:
+    """The stage `port` stands for `early-tenant`: what no frame may be ends here, so all that is left was vouched for.
+    A family that cannot be pinned ends here as well."""
+    inside = ("port-ipv4",) if view.version == 4 else ("port-ipv6", "port-icmp6", "port-group6", "port-solicitation")
+    names = ("early", "port", *inside)
+    if pin_form(view.version, wall.scene.subnet4, view.features) is None:
+        closed = XtChain(chain_of("early-tenant"), (XtRule((), ("-j", "DROP"), "no pins in this family"),))
+        chains = [stage_chain(wall.stage("early"), view), closed]
+    else:
+        chains = [*(stage_chain(wall.stage(name), view) for name in names), marks.vouch_chain(view)]
+    return _table(view, chains, XtJump("PREROUTING", "B9-PREROUTING"))
+
+
+def _mangle(wall: w.Wall, view: View) -> XtTable:
+    tenant = wall.stage("tracked-tenant")
+    kept = tenant.clauses
+    guard: tuple[XtChain, ...] = ()
+    if view.features.security:  # the guard stands behind `filter`, which tells the sender
+        kept = tuple(clause for clause in kept if clause.then != w.Continue("tracked-guard"))
+    else:
+        guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
+    pins = marks.pin_chain(view)
+    pinned = tuple(XtRule((), ("-j", chain.name)) for chain in pins)
+    tracked = (*pinned, *stage_rules(kept, view, tenant.name))
+    chains = (
+        stage_chain(wall.stage("tracked"), view),
+        XtChain(chain_of(tenant.name), tracked),
+        *guard,
+        *pins,
+        XtChain("B9-INPUT", (marks.version_rules(view, "in"),)),
+        XtChain("B9-FORWARD", (marks.version_rules(view, "in"), marks.version_rules(view, "out"))),
+        *marks.version_chains(view),
+        *marks.outgoing_chains(view),
+    )
+    return _table(
+        view,
+        chains,
+        XtJump("PREROUTING", "B9-PREROUTING"),
+        XtJump("INPUT", "B9-INPUT"),
+        XtJump("FORWARD", "B9-FORWARD"),
+        XtJump("POSTROUTING", "B9-POSTROUTING"),
+    )
+
+
+def _judging(wall: w.Wall, view: View) -> XtTable:
+    """`filter`, and `security` that repeats it."""
+    reply = msgspec.structs.replace(view, direction="reply")
+    guarded = XtChain("B9-INPUT", (*judged_already(view), *stage_chain(wall.stage("input"), view).rules))
+    chains = (
+        guarded,
+        stage_chain(wall.stage("input-guard"), view),
+        *forward_chains(wall, view),
+        *(stage_chain(wall.stage(name), one) for name in ("egress", "ingress") for one in (view, reply)),
+        stage_chain(wall.stage("related"), view),
+        stage_chain(wall.stage("output"), view),
+        _outbound(wall, view),
+        stage_chain(wall.stage("deny"), view),
+        *floor_chains(wall, view),
+        protocol_chain(view),
+        *marks.closing_chains(view),
+    )
+    return _table(
+        view, chains, XtJump("INPUT", "B9-INPUT"), XtJump("FORWARD", "B9-FORWARD"), XtJump("OUTPUT", "B9-OUTPUT")
+    )
+
+
+def _outbound(wall: w.Wall, view: View) -> XtChain:
+    """Without the shortcut of live flows: nothing before this hook knows the endpoint's version, and all that follows
+    is about new flows."""
+    stage = wall.stage("output-tenant")
+    rest = tuple(clause for clause in stage.clauses if not any(isinstance(p, w.LiveFlow) for p in clause.when))
+    return stage_chain(msgspec.structs.replace(stage, clauses=rest), view)
+
+
+def _nat(wall: w.Wall, view: View) -> XtTable:
+    """Before published ports: what a sandbox sends to the node itself is translated by nobody."""
+    inside = w.Via("in", "bridge")
+    own = XtRule((*side_of(inside, view.scene), "-m", "addrtype", "!", "--dst-type", "UNICAST"), ("-j", "ACCEPT"))
+    publish = XtChain("B9-PREROUTING", (own, *stage_chain(wall.stage("publish-uplink"), view).rules))
+    names = ("publish-node", "publish", "translate", "translate-source")
+    return _table(
+        view,
+        (publish, *(stage_chain(wall.stage(name), view) for name in names)),
+        XtJump("PREROUTING", "B9-PREROUTING"),
+        XtJump("OUTPUT", "B9-OUTPUT"),
+        XtJump("POSTROUTING", "B9-POSTROUTING"),
+    )

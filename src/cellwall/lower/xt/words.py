@@ -1,0 +1,272 @@
+"""Each predicate as arguments of iptables. A predicate that is not here raises Unsupported: nothing is ever left out.
+
+nft reads a flow's original tuple in either direction; iptables reads the packet. So a `View` says which way the packet
+travels in its flow, and source and destination are exchanged for replies.
+
+Policy versions: ipsets map an address to its endpoint's version, as the packet's mark (`-j SET --map-mark`, in the
+mangle table only), and `CONNMARK --restore-mark` xors the flow's stamp into it: 0 is a live flow. `marks` computes that
+at the beginning of the forward and input paths; what is asked of it here is the result.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile import wall as w
+from cellwall.compile.usage import ExposureForm
+from cellwall.errors import Unsupported
+from cellwall.lower.xt.features import XtFeatures, pin_form
+from cellwall.lower.xt.sets import set_name
+from cellwall.lower.xt.tables import TableName
+from cellwall.model.addresses import mac_text
+from cellwall.model.floor import GLOBAL6
+
+Direction = Literal["original", "reply"]
+Words = tuple[str, ...]
+
+LIVE, NOBODY = 0x80000000, 0x80000001
+"""Marks: the packet's flow is live; there is no endpoint on the bridge's side of it. Anything below is its version."""
+PASSED = 0xC0000000
+"""With the node's mark: accepted in `filter`. The node's mark alone is left when the packet goes out."""
+
+_LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
+_EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
+_NEXT_HEADERS = {"tcp": 6, "udp": 17, "icmpv6": 58}
+_ICMP6 = {"nd-neighbor-solicit": "neighbour-solicitation"}
+_NEVER: tuple[Words, ...] = ()
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a clause is lowered for."""
+
+    scene: w.Scene
+    features: XtFeatures
+    version: Literal[4, 6]
+    table: TableName
+    direction: Direction = "original"
+
+    @property
+    def towards(self) -> tuple[str, str]:
+        """The ipset sides of the flow's original (source, destination)."""
+        return ("src", "dst") if self.direction == "original" else ("dst", "src")
+
+    @property
+    def icmp(self) -> str:
+        """The protocol's name."""
+        return "icmp" if self.version == 4 else "ipv6-icmp"
+
+    @property
+    def subnet(self) -> str:
+        """The network of the family."""
+        return str(self.scene.subnet4 if self.version == 4 else self.scene.subnet6)
+
+
+def alternatives(predicate: w.Predicate, view: View) -> tuple[Words, ...]:
+    """The conjunctions that together mean a predicate; none: it never holds in this family or this table."""
+    for group in (_of_packet, _of_frame, _of_flow, _of_endpoint):
+        found = group(predicate, view)
+        if found is not None:
+            return found
+    name = type(predicate).__name__
+    raise Unsupported(f"no iptables form of {name}", predicate=name, backend="iptables")
+
+
+def member(name: str, *sides: str, negate: bool = False) -> Words:
+    """The packet is in a set, named in full."""
+    return ("-m", "set", *_not(negate), "--match-set", name, ",".join(sides))
+
+
+def side_of(p: w.Via, scene: w.Scene) -> Words:
+    """The interface match of one side."""
+    names = {"port": scene.veth_prefix + "+", "bridge": scene.bridge, "uplink": scene.uplink, "loopback": "lo"}
+    return (*_not(p.negate), "-i" if p.direction == "in" else "-o", names[p.side])
+
+
+def _of_packet(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+    match predicate:
+        case w.Via():
+            return (side_of(predicate, view.scene),)
+        case w.IpVersion():
+            return ((),) if predicate.version == view.version else _NEVER
+        case w.ToSubnet():
+            return (("-d", view.subnet),)
+        case w.FromSubnet() | w.FlowFromSubnet():  # of a flow: asked of its first packet only
+            return (("-s", view.subnet),)
+        case w.ToLoopback():
+            return ((*_not(predicate.negate), "-d", _LOOPBACK[view.version]),)
+        case w.LocalDestination():
+            return (("-m", "addrtype", "--dst-type", "LOCAL"),)
+        case w.NotUnicast():
+            return (("-m", "addrtype", "!", "--dst-type", "UNICAST"),)
+        case w.NotUnicastSource():
+            return (("-m", "addrtype", "!", "--src-type", "UNICAST"),)
+        case w.Transport():
+            return _transport(predicate, view)
+        case w.Vouched():
+            return (_vouched(predicate, view),)
+        case w.GatewayPing():
+            return _gateway_ping(view)
+        case w.NodeService():
+            return (member(set_name("services", view.version), "dst", "dst"),)
+    return None
+
+
+def _of_frame(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+    """What of a frame is still to be seen in its packet."""
+    match predicate:
+        case w.FrameType():
+            return ((),) if predicate.type == f"ipv{view.version}" else _NEVER
+        case w.FrameTo(target="gateway", negate=False):
+            return (("-m", "pkttype", "--pkt-type", "unicast"),)
+        case w.FrameTo(target="gateway-solicited", negate=False):
+            return (("-d", "ff00::/8"),) if view.version == 6 else _NEVER
+        case w.PlainHeader():
+            return (("-m", "u32", "--u32", "0>>24&0xF=5"),)
+        case w.Pinned():
+            return _pinned(predicate, view)
+        case w.NextHeader():
+            if predicate.fragment:  # put together already
+                return _NEVER
+            numbers = ",".join(str(_NEXT_HEADERS[name]) for name in predicate.protocols)
+            return (("-m", "u32", "--u32", f"3&0xFF={numbers}"),)
+        case w.Icmp6Type():
+            return tuple(_icmp6(_ICMP6.get(name, name)) for name in predicate.types) if view.version == 6 else _NEVER
+        case w.OnLinkHopLimit():
+            return (("-m", "hl", *_not(predicate.negate), "--hl-eq", "255"),) if view.version == 6 else _NEVER
+        case w.SolicitsGateway():
+            return _solicits(view) if view.version == 6 else _NEVER
+        case w.NeighbourSolicitation():
+            solicits = (*_icmp6("neighbour-solicitation"), "-m", "hl", "--hl-eq", "255")
+            return (solicits,) if view.version == 6 else _NEVER
+        case w.ExtensionHeader():
+            headers = tuple(("-m", "ipv6header", "--soft", "--header", name) for name in _EXTENSIONS)
+            return headers if view.version == 6 else _NEVER
+    return None
+
+
+def _of_flow(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+    match predicate:
+        case w.Flow():
+            return (("-m", "conntrack", "--ctstate", ",".join(state.upper() for state in predicate.states)),)
+        case w.FlowDirection():
+            return (("-m", "conntrack", "--ctdir", predicate.direction.upper()),)
+        case w.Translated():
+            return (("-m", "conntrack", *_not(predicate.negate), "--ctstate", "DNAT"),)
+        case w.LiveFlow():
+            return (("-m", "mark", *_not(predicate.negate), "--mark", f"{LIVE:#x}"),)
+        case w.OwnError():  # live by the sender's version: the flow is the sender's
+            return (("-m", "mark", "--mark", f"{LIVE:#x}"),) if view.table != "mangle" else _NEVER
+        case w.AmidConnection():
+            return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
+        case w.Handshake():
+            return (("-p", "tcp", "--tcp-flags", "SYN,RST", "SYN"),)
+        case w.OpensBackwards():
+            return (("-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN", "-m", "conntrack", "--ctdir", "REPLY"),)
+    return None
+
+
+def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+    match predicate:
+        case w.FloorHit():
+            return _floor(predicate, view)
+        case w.Stranger():
+            return (member(set_name("noclients", view.version), view.towards[0]),)
+        case w.OverConnections():
+            return (_connections(predicate, view),)
+        case w.OverRate():
+            return (_rate(predicate, view),)
+        case w.Exposed():
+            return _exposed(predicate, view)
+    return None
+
+
+def _transport(predicate: w.Transport, view: View) -> tuple[Words, ...]:
+    names = [view.icmp if name == "icmp" else name for name in predicate.protocols]
+    if not predicate.negate:
+        return tuple(("-p", name) for name in names)
+    if len(names) == 1:
+        return (("!", "-p", names[0]),)
+    raise Unsupported("a negated list of protocols is a chain", predicate="Transport", backend="iptables")
+
+
+def _vouched(predicate: w.Vouched, view: View) -> Words:
+    if view.table in ("filter", "security") and not predicate.negate:
+        # No mark says so there: what another bridge forwards is told by the kernel itself.
+        return ("-m", "physdev", "--physdev-is-bridged")
+    mark = f"{view.scene.mark:#x}"
+    return ("-m", "mark", *_not(predicate.negate), "--mark", f"{mark}/{mark}")
+
+
+def _gateway_ping(view: View) -> tuple[Words, ...]:
+    if view.version == 4:
+        return (("-d", f"{view.scene.gateway4}/32", "-p", "icmp", "-m", "icmp", "--icmp-type", "echo-request"),)
+    gateways = (view.scene.gateway6, view.scene.gateway_link_local)
+    return tuple(("-d", f"{address}/128", *_icmp6("echo-request")) for address in gateways)
+
+
+def _icmp6(kind: str) -> Words:
+    return ("-p", "ipv6-icmp", "-m", "icmp6", "--icmpv6-type", kind)
+
+
+def _solicits(view: View) -> tuple[Words, ...]:
+    found = []
+    for target in (view.scene.gateway6, view.scene.gateway_link_local):
+        packed = target.packed  # of the message behind the fixed header: 8 bytes, then the target
+        words = [f"{48 + at}=0x{packed[at : at + 4].hex()}" for at in range(0, 16, 4)]
+        found.append((*_icmp6("neighbour-solicitation"), "-m", "u32", "--u32", "&&".join(words)))
+    return tuple(found)
+
+
+def _pinned(predicate: w.Pinned, view: View) -> tuple[Words, ...]:
+    if predicate.claim != f"ipv{view.version}":
+        return _NEVER
+    if pin_form(view.version, view.scene.subnet4, view.features) in ("bitmap", "hash"):
+        return (member(set_name("pin", view.version), "src", "src", negate=predicate.negate),)
+    # The MAC is compared after conntrack, where a set can map to it: `marks.pin_chain`.
+    return (member(set_name("version", view.version), "src", negate=predicate.negate),)
+
+
+def _floor(predicate: w.FloorHit, view: View) -> tuple[Words, ...]:
+    """`original`: only what was translated, and an error that somebody on the way sent, have another destination than
+    their flow; the rest is asked with `translated`."""
+    if predicate.end == "original":
+        return tuple(("-m", "conntrack", "--ctstate", state) for state in ("DNAT", "RELATED"))
+    side = view.towards[1]
+    of_flow = ("-m", "conntrack", "!", "--ctstate", "RELATED")
+    closed = member(set_name("opened", view.version), side, side, negate=True)
+    denied: tuple[Words, ...] = ((*member(set_name("floor", view.version), side), *closed, *of_flow),)
+    if view.version == 6:
+        denied = (("!", "-d" if side == "dst" else "-s", str(GLOBAL6), *closed, *of_flow), *denied)
+    return denied
+
+
+def _connections(predicate: w.OverConnections, view: View) -> Words:
+    side = view.towards[0] if predicate.endpoint == "source" else view.towards[1]
+    flag = "--connlimit-saddr" if side == "src" else "--connlimit-daddr"
+    bits = "32" if view.version == 4 else "128"
+    return ("-m", "connlimit", "--connlimit-above", str(predicate.limit), "--connlimit-mask", bits, flag)
+
+
+def _rate(predicate: w.OverRate, view: View) -> Words:
+    above = ("--hashlimit-above", f"{predicate.rate}/sec", "--hashlimit-burst", str(predicate.burst))
+    name = f"b9{predicate.what}{view.version}"
+    table = ("--hashlimit-mode", "srcip", "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
+    return ("-m", "hashlimit", *above, *table)
+
+
+def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
+    """Two sets are all forms: the one that every wall has stands for them, so that no binding changes a rule."""
+    if predicate.form != ExposureForm("any"):
+        return _NEVER
+    source, destination = view.towards
+    anyone = member(set_name("exposed", view.version), destination, destination)
+    return anyone, member(set_name("exposedto", view.version), destination, destination, source)
+
+
+def _not(negate: bool) -> Words:
+    return ("!",) if negate else ()
+
+
+def gateway_mac(scene: w.Scene) -> str:
+    """The gateway's MAC as the programs write it."""
+    return mac_text(scene.gateway_mac)
