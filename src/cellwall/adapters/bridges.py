@@ -1,6 +1,6 @@
 """Our bridge: made, recognised by its alias, brought to what the network asks for, removed.
 
-Owns: the bridge device, its settings, its filter and all its addresses. A bridge is ours when it carries the alias
+Owns: the bridge device, its settings and all its addresses. A bridge is ours when it carries the alias
 `names.LINK_ALIAS`. The kernel takes no alias when it makes a link, and an alias set by name in the same batch could
 hit a foreign bridge that took the name first; so ours is born into a link group, which creation does take, and gets
 its alias by index. Killed in between, it is still recognised by the group. An address on it that the network does
@@ -93,9 +93,7 @@ def find_bridge(route: Netlink, name: str) -> ObservedLink | None:
 
 
 def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> int:
-    """Make or correct the bridge; return its index. Up comes last, when the addresses and the filter are on it."""
-    from cellwall.adapters.checksums import ensure_filter  # here and not above: no attach comes by
-
+    """Make or correct the bridge; return its index. Up comes last, when the addresses are on it."""
     link = find_link(route, network.bridge)
     if link is None:
         link = _create(route, network, mtu)
@@ -110,7 +108,6 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
     operation = f"set up bridge {network.bridge}"
     route.transact(messages, operation)
     _switch_ipv6(network.bridge, on=ipv6)
-    ensure_filter(route, link.index)
     messages = _address_changes(route, link.index, _wanted(network, ipv6=ipv6))
     up = link_header(link.index, flags=IFF_UP, change=IFF_UP)
     route.transact([*messages, link_message(RTM_SETLINK, up, what="up")], operation)
@@ -121,8 +118,6 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
 
 def bridge_differences(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> tuple[str, ...]:
     """What `ensure_bridge` would change, a few words each."""
-    from cellwall.adapters.checksums import lacking
-
     try:
         reply = route.transact([get_link(network.bridge)], f"read {network.bridge}")[0]
     except KernelError as error:
@@ -141,8 +136,6 @@ def bridge_differences(route: Netlink, network: Network, *, ipv6: bool, mtu: int
         ((kind, value),) = each_attribute(wanted)
         if present.get(kind, value) != value:
             wrong.append(f"has {name} {int.from_bytes(present[kind], sys.byteorder)}, not 0")
-    if lacking(route, link.index):
-        wrong.append("does not filter unfinished checksums")
     has, wants = _present_addresses(route, link.index), _wanted(network, ipv6=ipv6).keys()
     wrong += [f"lacks its address {address}/{length}" for address, length in sorted(wants - has, key=str)]
     wrong += [f"has an unknown address {address}/{length}" for address, length in sorted(has - wants, key=str)]

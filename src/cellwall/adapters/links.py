@@ -89,6 +89,18 @@ class LinkLayer:
         """See `Links.bridge_differences`."""
         return bridges.bridge_differences(self._route, network, ipv6=ipv6, mtu=mtu)
 
+    def ensure_checksum_filter(self, bridge_index: int) -> str:
+        """See `Links.ensure_checksum_filter`."""
+        from cellwall.adapters.checksums import ensure_filter  # here and not above: no attach comes by
+
+        return ensure_filter(self._route, bridge_index)
+
+    def checksum_differences(self, bridge_index: int) -> tuple[str, ...]:
+        """See `Links.checksum_differences`."""
+        from cellwall.adapters.checksums import filter_differences
+
+        return filter_differences(self._route, bridge_index)
+
     def ensure_latch(self, bridge_index: int, mark: int) -> bool:
         """See `Links.ensure_latch`."""
         # Imported here: an attach has no use for it.

@@ -113,6 +113,13 @@ class Links(Protocol):
     def bridge_differences(self, network: Network, *, ipv6: bool, mtu: int) -> tuple[str, ...]:
         """What `ensure_bridge` would change, a few words each; changes nothing."""
 
+    def ensure_checksum_filter(self, bridge_index: int) -> str:
+        """Have the bridge drop what leaves its checksum unfinished elsewhere than where TCP or UDP has its own; "" when
+        it does, else why this kernel cannot. Idempotent."""
+
+    def checksum_differences(self, bridge_index: int) -> tuple[str, ...]:
+        """What `ensure_checksum_filter` would change, a few words each; changes nothing."""
+
     def ensure_latch(self, bridge_index: int, mark: int) -> bool:
         """Let the bridge pass nothing in or out but what carries this bit of the packet mark, whatever rules there are
         (ARP of the node's own apart). It goes with the bridge. Idempotent; False where the kernel cannot."""

@@ -20,6 +20,8 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
         return lines  # of another configuration: laying the foundation refuses or removes it
     bridge = site.settings.network.bridge
     differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)
+    if not found.unfiltered:
+        differences += site.links.checksum_differences(found.bridge_index)
     if found.latched:
         differences += site.links.latch_differences(found.bridge_index, site.settings.mark)
     lines += [f"bridge {bridge} {difference}" for difference in differences]

@@ -1,8 +1,8 @@
 """`up`, `down`, `uninstall`: what stands on the node before any endpoint does.
 
 Order, so that no moment is open: rules first (they match the names of links that do not exist yet), then the
-bridge and its latch, then forwarding, then bridge-nf-call. A setting's former value is journalled before it is changed
-and is what `uninstall` puts back.
+bridge and its filters, then forwarding, then bridge-nf-call. A setting's former value is journalled before it is
+changed and is what `uninstall` puts back.
 """
 
 import logging
@@ -22,7 +22,7 @@ from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
-from cellwall.engine.site import NOT_LATCHED, Foundation, Site
+from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError
 from cellwall.model.facts import NodeFacts
 
@@ -60,13 +60,12 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     loaded = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
-    latched = site.links.ensure_latch(bridge_index, site.settings.mark)
+    unfiltered, latched = _filter_bridge(site, bridge_index)
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
     wanted = Wanted(site.settings, again, usage, uplink)
     loaded = setup_security_chain(site, wanted) or loaded
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
-    bridged = kernel.enable_bridge_netfilter(site)
     placed, denials = place_accepts(site, uplink, ipv6=ipv6)
     rules, sets = site.backend.digests(wanted)
     found = Foundation(
@@ -82,8 +81,9 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         rules=rules,
         sets=sets,
         shape=site.backend.shape(),
-        bridge_netfilter=bridged,
+        bridge_netfilter=kernel.enable_bridge_netfilter(site),
         latched=latched,
+        unfiltered=unfiltered,
         overlaps=overlaps(site, again),
         network_fields=site.settings.network.fields(),
     )
@@ -108,6 +108,12 @@ def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) 
     if not wider:
         resize_endpoints(site, resized, mtu, wider=False)
     return index
+
+
+def _filter_bridge(site: Site, index: int) -> tuple[str, bool]:
+    """What stands beside the rules: why checksums are not filtered, and whether the bridge is latched."""
+    unfiltered = site.links.ensure_checksum_filter(index)
+    return unfiltered, site.links.ensure_latch(index, site.settings.mark)
 
 
 def _tell(site: Site, before: Foundation | None, warnings: Sequence[str]) -> None:
@@ -144,8 +150,7 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
     warnings = []
     if not found.bridge_netfilter:
         warnings.append(_NOT_BRIDGED)
-    if not found.latched:
-        warnings.append(NOT_LATCHED)
+    warnings += found.gaps
     if not found.ipv6 and site.settings.ipv6 != "off":
         reason = "cannot translate it" if facts.features.ipv6 else "has it disabled"
         warnings.append(f"no IPv6 in sandboxes: the kernel {reason}")

@@ -16,7 +16,7 @@ from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_link
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.shared_users import shared_users
-from cellwall.engine.site import NOT_LATCHED, Foundation, Site
+from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import KernelError, printable
 
@@ -49,7 +49,7 @@ def status(site: Site) -> Status:
     if found is not None:
         if site.current() is None:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
-        warnings += found.overlaps if found.latched else (NOT_LATCHED, *found.overlaps)
+        warnings += (*found.gaps, *found.overlaps)
         of_node = node_drift(site, found)
         drift += of_node
         attached = site.journal.endpoints("attached")

@@ -18,6 +18,8 @@ NOT_LATCHED = (
     "opens the node until `reconcile`"
 )
 
+_UNFILTERED = "unfinished checksums are not filtered: a card may write two bytes of a packet behind every rule: {why}"
+
 
 class Foundation(msgspec.Struct, frozen=True):
     """What `up` laid down, as recorded for this boot. `network_fields` are those of the network it was laid for.
@@ -25,6 +27,7 @@ class Foundation(msgspec.Struct, frozen=True):
     `fingerprint` of the node's addresses and routes and `settings` (the text of those in force) tell when it no longer
     holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
     and set definitions, `shape` of the live ones. `overlaps`: networks that appeared beside ours, a line each.
+    `unfiltered`: why checksums are not filtered, "" where they are.
     """
 
     fingerprint: str
@@ -43,6 +46,13 @@ class Foundation(msgspec.Struct, frozen=True):
     overlaps: tuple[str, ...] = ()
     network_fields: dict[str, int | str] = {}
     latched: bool = False
+    unfiltered: str = ""
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What this kernel cannot give the wall beside the rules, a line each."""
+        unfiltered = (_UNFILTERED.format(why=self.unfiltered),) if self.unfiltered else ()
+        return unfiltered if self.latched else (NOT_LATCHED, *unfiltered)
 
     @property
     def laid(self) -> Laid:
