@@ -7,8 +7,23 @@ import pytest
 
 from cellwall.doctor import Observation, diagnose, render_findings
 from cellwall.doctor.features import FEATURES
-from cellwall.doctor.observation import Listener, Route
+from cellwall.doctor.observation import Chain, InterfaceAddress, Link, Listener, Route, Rule
+from cellwall.model.network import Network
 from cellwall.model.settings import Settings
+
+BRIDGE = Link("b9_br0", 1500, "bridge", ours=True)
+CONNTRACK = {"net.netfilter.nf_conntrack_max": "262144", "net.netfilter.nf_conntrack_count": "4000"}
+DROPPING = Chain("nftables", "ip", "filter", "FORWARD", hook="forward", drops=True)
+ACCEPTING = (
+    Rule('iifname "b9_br0" accept', enters=("b9_br0",), verdict="accept"),
+    Rule('oifname "b9_br0" accept', leaves=("b9_br0",), verdict="accept"),
+)
+
+
+def ports(count: int) -> tuple[Link, ...]:
+    """A bridge of ours with so many sandboxes."""
+    return (BRIDGE, *(Link(f"b9h{number}", 1500, "veth", "b9_br0") for number in range(count)))
+
 
 HEALTHY = Observation(
     kernel=(6, 18),
@@ -45,7 +60,9 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"nft": None, "features": {}}, ("error", "nft")),
         ({"nft": (1, 0, 5)}, ("error", "nft")),
         ({"nft": ()}, ("error", "nft")),
-        ({"bridge_netfilter": "missing"}, ("warning", "br_netfilter")),
+        ({"modules": {"br_netfilter": "missing"}}, ("warning", "br_netfilter")),
+        ({"modules": {"cls_bpf": "missing"}}, ("warning", "cls_bpf")),
+        ({"modules": {"veth": "missing"}}, ("error", "veth")),
         ({"routes": ()}, ("error", "default route")),
         ({"ipv6": False}, ("note", "IPv6")),
         ({"routes": HEALTHY.routes[:2]}, ("note", "IPv6")),
@@ -56,11 +73,23 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"sysctls": {"net.ipv4.ip_local_port_range": "1024 60999"}}, ("error", "node.nat_ports")),
         ({"listeners": (Listener("tcp", "0.0.0.0", 10250),)}, ("error", "node.nat_ports")),
         ({"listeners": (Listener("udp", "::", 29999),)}, ("error", "node.nat_ports")),
-        ({"foreign_drops": ("ip filter FORWARD",)}, ("warning", "other rules")),
-        ({"foreign_marks": ("ip mangle PREROUTING",)}, ("warning", "other rules")),
+        ({"listeners": (Listener("tcp", "93.184.216.10", 20000),)}, ("error", "node.nat_ports")),
+        ({"addresses": (InterfaceAddress("eth1", "192.168.3.4/32"),)}, ("error", "network.subnet4")),
+        ({"addresses": (InterfaceAddress("lo", "fd00:abcd::9/128"),)}, ("error", "network.subnet6")),
+        ({"chains": (DROPPING,)}, ("warning", "other rules")),
         ({"legacy_tables": ("filter",)}, ("note", "iptables-legacy")),
         ({"sysctls": {"net.ipv4.conf.all.route_localnet": "1"}}, ("warning", "route_localnet")),
         ({"sysctls": {"net.netfilter.nf_conntrack_helper": "1"}}, ("warning", "conntrack helpers")),
+        ({"sysctls": {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}}, ("warning", "conntrack")),
+        ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_max": "4095"}}, ("warning", "conntrack size")),
+        ({"sysctls": CONNTRACK, "links": ports(65)}, ("warning", "conntrack size")),
+        ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_count": "250000"}}, ("warning", "conntrack size")),
+        ({"links": (Link("eth0", 1000),)}, ("warning", "MTU")),
+        ({"links": (Link("eth0", 1400), BRIDGE)}, ("warning", "MTU")),
+        ({"links": (Link("eth0", 1500), BRIDGE, Link("b9h1", 1400, "veth", "b9_br0"))}, ("warning", "MTU")),
+        ({"links": (BRIDGE, Link("tap0", 1500, "tun", "b9_br0"))}, ("warning", "bridge ports")),
+        ({"links": (Link("b9home", 1500),)}, ("warning", "network.veth_prefix")),
+        ({"links": (Link("b9_br0", 1500, "bridge"),)}, ("error", "network.bridge")),
     ],
 )
 def test_fault_is_found_alone(changes: dict[str, Any], expected: tuple[str, str]) -> None:
@@ -80,7 +109,19 @@ def test_missing_feature_is_found_under_its_name(name: str) -> None:
         {"kernel": (6, 1)},
         {"nft": (1, 0, 6)},
         {"nft": (1, 1)},
-        {"bridge_netfilter": "available"},
+        {"modules": {"br_netfilter": "available", "veth": "unknown", "bridge": "loaded"}},
+        {
+            "sysctls": {
+                "net.ipv4.ip_local_port_range": "1024 60999",
+                "net.ipv4.ip_local_reserved_ports": "22,10240-29999",
+            }
+        },
+        {"addresses": (InterfaceAddress("b9_br0", "192.168.0.1/20"), InterfaceAddress("eth0", "192.168.16.1/24"))},
+        {"sysctls": CONNTRACK, "links": ports(64)},
+        {"links": (Link("eth0", 1500), BRIDGE, Link("b9h1", 1500, "veth", "b9_br0"), Link("tap0", 1500, "tun", "br1"))},
+        {"links": (Link("eth0", 1400), msgspec.structs.replace(BRIDGE, mtu=1400))},
+        {"links": (Link("eth1", 1000),)},
+        {"chains": (msgspec.structs.replace(DROPPING, rules=ACCEPTING),)},
         {"routes": route(("b9_br0", "192.168.0.0/20"), ("b9_br0", "fd00:abcd::/64"))},
         {"listeners": (Listener("tcp", "127.0.0.1", 15000), Listener("tcp", "::1", 15000))},
         {"listeners": (Listener("tcp", "0.0.0.0", 10239), Listener("tcp", "0.0.0.0", 30000))},
@@ -107,11 +148,23 @@ def test_advertised_default_route_needs_accept_ra_2() -> None:
 
 
 def test_errors_come_first_and_the_text_says_what_to_do() -> None:
-    host = msgspec.structs.replace(HEALTHY, foreign_drops=("ip filter FORWARD",), kernel=(5, 4))
+    host = msgspec.structs.replace(HEALTHY, chains=(DROPPING,), kernel=(5, 4))
     findings = diagnose(host, Settings())
     assert [finding.severity for finding in findings] == ["error", "warning"]
     text = render_findings(findings)
     for finding in findings:
         assert finding.remedy in text
         assert finding.consequence in text
-    assert text.endswith("1 error(s)")
+    assert text.endswith("1 error(s), 1 warning(s)")
+
+
+def test_a_network_wider_than_the_node_interface_is_found() -> None:
+    settings = Settings(network=Network(mtu=1500))
+    assert found(settings, links=(Link("eth0", 1400),)) == [("warning", "network.mtu")]
+    assert found(settings, links=(Link("eth0", 1500),)) == []
+
+
+def test_without_ipv6_a_sandbox_holds_half_as_many_flows() -> None:
+    many = {"sysctls": CONNTRACK, "links": ports(128)}
+    assert found(Settings(ipv6="off"), **many) == []
+    assert found(Settings(), **many) == [("warning", "conntrack size")]

@@ -73,8 +73,13 @@ def test_listeners_are_seen_in_both_families_and_protocols(host: Observation) ->
 
 @pytest.mark.root
 def test_foreign_drop_and_kernel_settings_are_read(host: Observation) -> None:
-    assert host.foreign_drops == ("ip other FORWARD",)
-    assert host.foreign_marks == ("ip marks pre", "ip mangle OUTPUT")
+    assert [chain.place for chain in host.chains if chain.drops] == ["ip other FORWARD"]
+    marking = {chain.place for chain in host.chains for rule in chain.rules if "marks the flow" in rule.acts}
+    assert marking == {"ip marks pre", "ip mangle OUTPUT"}
+    assert {chain.place for chain in host.chains for rule in chain.rules if rule.writes} == {
+        "ip mangle FORWARD",
+        "ip mangle INPUT",
+    }
     assert host.sysctls["net.ipv4.ip_local_port_range"].split() == ["20000", "40000"]
     assert host.kernel >= (5, 0)
     assert host.nft is not None

@@ -5,7 +5,8 @@ is tested without a host that has the fault. Kernel features are not derived fro
 without some, backport others): a rule that uses each is loaded in a network namespace that is thrown away.
 """
 
-from cellwall.doctor.findings import Finding, diagnose, render_findings
+from cellwall.doctor.finding import Finding
+from cellwall.doctor.findings import diagnose, render_findings
 from cellwall.doctor.observation import Observation
 from cellwall.doctor.observe import observe
 

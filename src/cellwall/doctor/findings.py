@@ -1,31 +1,21 @@
 """From an observation to findings: each says what is wrong, what follows from it, and what to do.
 
-An `error` means that the wall does not stand or can be passed, and decides the exit status; a `warning` that
-something works less well or that another program stands in the way; a `note` needs no action. Pure.
+Pure. What other programs' rules do is in `beside`, what links and tables have room for in `resources`.
 """
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Literal
 
-import msgspec
-
+from cellwall.doctor.beside import beside
 from cellwall.doctor.features import FEATURES
+from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Observation
+from cellwall.doctor.resources import bridge_ports, conntrack, widths
 from cellwall.model.settings import Settings
 
 OLDEST_KERNEL = (6, 1)
 OLDEST_NFT = (1, 0, 6)
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One fact about the host that matters."""
-
-    severity: Literal["error", "warning", "note"]
-    subject: str
-    observed: str
-    consequence: str
-    remedy: str
 
 
 def _privileges(host: Observation, _: Settings) -> Iterator[Finding]:
@@ -67,15 +57,27 @@ def _features(host: Observation, _: Settings) -> Iterator[Finding]:
             yield Finding(feature.need, feature.name, said, feature.lost, remedy)
 
 
-def _bridge_netfilter(host: Observation, _: Settings) -> Iterator[Finding]:
-    if host.bridge_netfilter == "missing":
-        yield Finding(
-            "warning",
-            "br_netfilter",
-            "neither loaded nor installed",
-            "frames between bridge ports pass no IP rules; the wall's own frame rules hold without it",
-            "install the kernel's extra modules, or ignore this",
-        )
+_MODULES: dict[str, tuple[Literal["error", "warning"], str, str]] = {
+    "bridge": ("error", "there is nothing to attach a sandbox to", "install the kernel's modules"),
+    "veth": ("error", "there is nothing to attach a sandbox by", "install the kernel's modules"),
+    "br_netfilter": (
+        "warning",
+        "frames between bridge ports pass no IP rules; the wall's own frame rules hold without it",
+        "install the kernel's extra modules, or ignore this",
+    ),
+    "cls_bpf": (
+        "warning",
+        "nothing outside the rules latches the bridge: whoever flushes the whole ruleset opens the node until "
+        "`cellwall reconcile`",
+        "install the kernel's extra modules",
+    ),
+}
+
+
+def _modules(host: Observation, _: Settings) -> Iterator[Finding]:
+    for name, (severity, consequence, remedy) in _MODULES.items():
+        if host.modules.get(name) == "missing":
+            yield Finding(severity, name, "neither loaded nor installed", consequence, remedy)
 
 
 def _uplink(host: Observation, settings: Settings) -> Iterator[Finding]:
@@ -140,18 +142,29 @@ def _subnets(host: Observation, settings: Settings) -> Iterator[Finding]:
                     "`up` refuses: sandboxes would shadow a network of the node",
                     f"choose another {key}",
                 )
+        for row in host.addresses:
+            address = ip_interface(row.address).ip
+            if row.interface != network.bridge and address.version == subnet.version and address in subnet:
+                yield Finding(
+                    "error",
+                    key,
+                    f"{subnet} has {address}, an address of {row.interface}",
+                    "a sandbox may be given the node's own address, and then neither is reached",
+                    f"choose another {key}, or take the address away",
+                )
 
 
 def _nat_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
     low, high = settings.nat_ports
     ephemeral = host.sysctls.get("net.ipv4.ip_local_port_range", "").split()
-    if len(ephemeral) == 2 and int(ephemeral[0]) <= high and low <= int(ephemeral[1]):
+    kept = _ports(host.sysctls.get("net.ipv4.ip_local_reserved_ports", ""))
+    if len(ephemeral) == 2 and set(range(max(int(ephemeral[0]), low), min(int(ephemeral[1]), high) + 1)) - kept:
         yield Finding(
             "error",
             "node.nat_ports",
             f"{low}-{high} overlaps net.ipv4.ip_local_port_range {ephemeral[0]}-{ephemeral[1]}",
             "a tenant's flow can take the port of a connection of the host, and its packets (port shadowing)",
-            "make the two ranges disjoint",
+            f"make the two ranges disjoint, or set net.ipv4.ip_local_reserved_ports = {low}-{high}",
         )
     for listener in sorted(set(host.listeners), key=lambda one: (one.port, one.protocol, one.address)):
         if low <= listener.port <= high and not ip_address(listener.address).is_loopback:
@@ -164,23 +177,13 @@ def _nat_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _foreign_rules(host: Observation, _: Settings) -> Iterator[Finding]:
-    for chain in host.foreign_drops:
-        yield Finding(
-            "warning",
-            "other rules",
-            f"the chain `{chain}` drops by default",
-            "an accept of the wall is not final: sandboxes may have no way in or out",
-            "let that program accept what comes from and goes to the bridge",
-        )
-    for chain in host.foreign_marks:
-        yield Finding(
-            "warning",
-            "other rules",
-            f"the chain `{chain}` writes marks",
-            "a sandbox's flow whose conntrack mark others change is dropped: it is the wall's policy version",
-            "let that program leave alone what comes from and goes to the bridge",
-        )
+def _ports(text: str) -> set[int]:
+    """The ports of a list of ports and ranges, as sysctl has it."""
+    ends = [part.partition("-") for part in text.split(",") if part.strip()]
+    return {port for first, _, last in ends for port in range(int(first), int(last or first) + 1)}
+
+
+def _legacy(host: Observation, _: Settings) -> Iterator[Finding]:
     if host.legacy_tables:
         yield Finding(
             "note",
@@ -200,6 +203,14 @@ def _kernel_settings(host: Observation, _: Settings) -> Iterator[Finding]:
             "neighbours on the LAN may reach services bound to the loopback while the wall is down",
             "set it to 0",
         )
+    if host.sysctls.get("net.netfilter.nf_conntrack_tcp_be_liberal") == "1":
+        yield Finding(
+            "warning",
+            "conntrack",
+            "net.netfilter.nf_conntrack_tcp_be_liberal = 1",
+            "segments outside a connection's window count as part of it",
+            "set it to 0",
+        )
     if host.sysctls.get("net.netfilter.nf_conntrack_helper") == "1":
         yield Finding(
             "warning",
@@ -215,12 +226,16 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _kernel,
     _nft,
     _features,
-    _bridge_netfilter,
+    _modules,
     _uplink,
     _ipv6,
     _subnets,
     _nat_ports,
-    _foreign_rules,
+    beside,
+    _legacy,
+    widths,
+    bridge_ports,
+    conntrack,
     _kernel_settings,
 )
 
@@ -239,6 +254,7 @@ def render_findings(findings: tuple[Finding, ...]) -> str:
         f"    do:  {finding.remedy}"
         for finding in findings
     ]
-    counted = sum(finding.severity == "error" for finding in findings)
-    verdict = f"{counted} error(s)" if counted else "this host can carry the wall"
+    errors, warnings = (sum(finding.severity == kind for finding in findings) for kind in ("error", "warning"))
+    verdict = f"{errors} error(s)" if errors else "this host can carry the wall"
+    verdict += f", {warnings} warning(s)" * bool(warnings)
     return "\n".join([*blocks, verdict])

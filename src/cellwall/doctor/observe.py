@@ -1,6 +1,6 @@
 """Reading a host: /proc, and the nft program. Nothing is written, nothing is decided.
 
-/proc and not netlink: the doctor must also speak where netlink says no, and it runs once.
+/proc before netlink: the doctor must also speak where netlink says no, and it runs once.
 """
 
 import os
@@ -12,12 +12,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from cellwall import names
 from cellwall.adapters import process
+from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.links import LinkLayer
 from cellwall.doctor.features import try_features
-from cellwall.doctor.observation import Listener, Observation, Presence, Route
+from cellwall.doctor.neighbours import read_foreign, read_mark_routes
+from cellwall.doctor.observation import InterfaceAddress, Link, Listener, Observation, Presence, Route
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
 
@@ -27,10 +28,7 @@ _NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 _RTF_ADDRCONF = 0x00040000  # linux/ipv6_route.h: the route was learned from a router advertisement
 _TCP_LISTEN = "0A"
 _UDP_UNCONNECTED = "07"
-_TABLE = re.compile(r"table (\S+) (\S+) \{")
-_CHAIN = re.compile(r"\tchain (\S+) \{")
-_FLOW_MARK = re.compile(r"\bct mark set\b|xt target \"CONNMARK\"")
-_PACKET_MARK = re.compile(r"\bmeta mark set\b|xt target \"MARK\"")
+_MODULES = ("bridge", "veth", "br_netfilter", "cls_bpf")
 _NATIVE: Literal["little", "big"] = sys.byteorder
 
 
@@ -40,20 +38,27 @@ def observe(settings: Settings) -> Observation:
     version = _nft_version()
     routes = (*_routes4(), *_routes6())
     usable = version is not None and not missing
+    legacy = tuple(
+        dict.fromkeys(name for suffix in ("", "6") for name in _text(_NET / f"ip{suffix}_tables_names").split())
+    )
+    chains, flow_tables = read_foreign(legacy) if usable else ((), ())
     return Observation(
         kernel=_kernel(os.uname().release),
         missing_capabilities=missing,
         nft=version,
         features=try_features() if usable else {},
-        bridge_netfilter=_bridge_netfilter(),
+        modules={name: _presence(name) for name in _MODULES},
         ipv6=_ipv6(),
         sysctls=_sysctls(settings.interface or next((route.interface for route in routes), "")),
         interfaces=frozenset(name for _, name in socket.if_nameindex()),
+        links=_links(),
+        addresses=_addresses(),
         routes=routes,
         listeners=tuple(_listeners()),
-        foreign_drops=_foreign_drops() if usable else (),
-        foreign_marks=_foreign_marks() if usable else (),
-        legacy_tables=tuple(_text(_NET / "ip_tables_names").split()),
+        chains=chains,
+        flow_tables=flow_tables,
+        mark_routes=read_mark_routes(),
+        legacy_tables=legacy,
     )
 
 
@@ -84,12 +89,38 @@ def _nft_version() -> tuple[int, ...] | None:
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
-def _bridge_netfilter() -> Presence:
-    if (_SYS / "net/bridge/bridge-nf-call-iptables").exists():
+def _presence(module: str) -> Presence:
+    """A module without parameters that is built in shows nowhere but in the list of what is."""
+    switch = _SYS / "net/bridge/bridge-nf-call-iptables"
+    if switch.exists() if module == "br_netfilter" else Path("/sys/module", module).exists():
         return "loaded"
     modules = Path("/lib/modules") / os.uname().release
     listed = _text(modules / "modules.dep") + _text(modules / "modules.builtin")
-    return "available" if "/br_netfilter.ko" in listed else "missing"
+    if not listed and module != "br_netfilter":  # which without its switch is not loaded, wherever it may be
+        return "unknown"
+    return "available" if f"/{module}.ko" in listed else "missing"
+
+
+def _links() -> tuple[Link, ...]:
+    """All interfaces; none where netlink says no."""
+    try:
+        with LinkLayer() as layer:
+            links = layer.observe()
+    except CellwallError:
+        return ()
+    names_by_index = {link.index: link.name for link in links}
+    return tuple(
+        Link(link.name, link.mtu, link.kind, names_by_index.get(link.master, ""), link.alias == names.LINK_ALIAS)
+        for link in links
+    )
+
+
+def _addresses() -> tuple[InterfaceAddress, ...]:
+    try:
+        with NodeObserver() as node:
+            return tuple(InterfaceAddress(row.interface, row.address) for row in node.observe().addresses)
+    except CellwallError:
+        return ()
 
 
 def _ipv6() -> bool:
@@ -103,6 +134,9 @@ def _sysctls(uplink: str) -> dict[str, str]:
         "net/ipv4/conf/all/route_localnet",
         "net/netfilter/nf_conntrack_helper",
         "net/netfilter/nf_conntrack_max",
+        "net/netfilter/nf_conntrack_count",
+        "net/netfilter/nf_conntrack_tcp_be_liberal",
+        "net/ipv4/ip_local_reserved_ports",
     ]
     values = {name.replace("/", "."): _text(_SYS / name).strip() for name in names_read}
     # By path: an interface's name may hold a dot, which is also sysctl's separator.
@@ -146,38 +180,3 @@ def _proc_address(text: str) -> str:
     words = [bytes.fromhex(text[i : i + 8]) for i in range(0, len(text), 8)]
     raw = b"".join(word[::-1] if _NATIVE == "little" else word for word in words)
     return str(IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw))
-
-
-def _foreign_drops() -> tuple[str, ...]:
-    """Base chains of other tables in the path of a sandbox's packets whose policy is drop."""
-    try:
-        listing = msgspec.json.decode(process.run(["nft", "-j", "list", "chains"], timeout=20).stdout)
-    except (CellwallError, msgspec.DecodeError):
-        return ()
-    chains = [entry["chain"] for entry in listing.get("nftables", []) if "chain" in entry]
-    return tuple(
-        f"{chain['family']} {chain['table']} {chain['name']}"
-        for chain in chains
-        if chain.get("policy") == "drop" and chain.get("hook") == "forward" and chain["table"] != names.TABLE
-    )
-
-
-def _foreign_marks() -> tuple[str, ...]:
-    """Chains of other tables that write the conntrack mark, and bridge chains that write the packet mark: elsewhere
-    that one has been read already."""
-    try:
-        listing = process.run(["nft", "--stateless", "list", "ruleset"], timeout=20).text
-    except CellwallError:
-        return ()
-    found: dict[str, None] = {}
-    family = table = chain = ""
-    for line in listing.splitlines():
-        if opened := _TABLE.match(line):
-            family, table = opened.groups()
-        elif opened := _CHAIN.match(line):
-            chain = opened[1]
-        elif table not in (names.TABLE, names.SPARE_TABLE) and (
-            _FLOW_MARK.search(line) or (family == "bridge" and _PACKET_MARK.search(line))
-        ):
-            found[f"{family} {table} {chain}"] = None
-    return tuple(found)

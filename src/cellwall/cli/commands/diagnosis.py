@@ -11,9 +11,9 @@ def register(commands: "Commands[Parser]") -> None:
         commands,
         "doctor",
         "examine the host: privileges, programs, kernel features, settings",
-        description="Examine the host: privileges, nft, kernel features, settings, names of interfaces and ports.\n"
-        "Features are tried in a network namespace that is thrown away; the host's rules are only read.\n"
-        "Exit status 10 where an error is found.",
+        description="Examine the host: privileges, nft, kernel features, settings, links and their MTU, ports, the\n"
+        "size of the connection table, other programs' rules. Features are tried in a network namespace that is\n"
+        "thrown away; the host's rules are only read. Exit status 10 where an error or a warning is found.",
     )
     doctor.set_defaults(act=_doctor)
 
@@ -23,6 +23,6 @@ def _doctor(invocation: Invocation) -> Outcome:
 
     settings = invocation.loaded().settings
     findings = diagnose(observe(settings), settings)
-    fatal = any(finding.severity == "error" for finding in findings)
-    document = {"ok": not fatal, "findings": findings}
-    return Outcome(document, render_findings(findings), status=exits.FINDING if fatal else exits.DONE)
+    matters = any(finding.severity != "note" for finding in findings)
+    document = {"ok": not matters, "findings": findings}
+    return Outcome(document, render_findings(findings), status=exits.FINDING if matters else exits.DONE)
