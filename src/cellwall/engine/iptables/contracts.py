@@ -1,0 +1,53 @@
+"""What the iptables backend needs from the outside: the programs of one variant, and the kernel's sets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from cellwall.lower.xt.endpoints import OwnedEntry
+from cellwall.lower.xt.features import XtFeatures
+from cellwall.lower.xt.sets import Entry, IpSet
+from cellwall.lower.xt.tables import Family
+
+Variant = Literal["nft", "legacy"]
+
+
+class Tables(Protocol):
+    """iptables, ip6tables and ebtables. Every call is for one of the two variants, since the host's own rules and ours
+    must be in the same."""
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Those whose programs are installed and that this kernel has, in the order in which they hold rules of the
+        host: who has more of them comes first, nft where neither has."""
+
+    def features(self, variant: Variant) -> XtFeatures:
+        """What this kernel and these programs have. Leaves nothing behind."""
+
+    def save(self, variant: Variant, family: Family) -> str:
+        """What the family's save program prints; "" for ebtables where there is none."""
+
+    def restore(self, variant: Variant, family: Family, text: str) -> None:
+        """`--noflush --wait`: each COMMIT of the text is all of it or nothing. "" does nothing. KernelError with the
+        refused lines (ENOENT where a chain or a set is missing); Unsupported where the program is not installed."""
+
+
+class Sets(Protocol):
+    """ipsets. `schema` gives the set of every name that entries go to; the engine sets it to what is in force."""
+
+    schema: Mapping[str, IpSet]
+
+    def restore(self, text: str) -> None:
+        """`ipset restore`, line by line: a refusal, KernelError, leaves what came before it."""
+
+    def apply(self, added: Sequence[OwnedEntry], removed: Sequence[OwnedEntry]) -> None:
+        """Additions, then deletions, in this order; messages over the long-lived socket. Adding an entry that is there
+        replaces its mark. KernelError: ENOENT where a set or an entry to delete is missing, EINVAL where the set is of
+        another type; what came before the refused one is done."""
+
+    def entries(self, name: str) -> frozenset[Entry]:
+        """The present entries of a set. KernelError ENOENT where it is missing."""
+
+    def definitions(self) -> Mapping[str, str]:
+        """Every set of ours (SET_PREFIX) by name, with what `lower.xt.sets.definition` says of it."""
+
+    def close(self) -> None:
+        """Let go of the socket."""
