@@ -50,9 +50,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B13",
         "an unfinished checksum: a network card writes two bytes where the container asked for them, after every hook",
-        missing="seen, and not stopped: one way, to an address of the floor, over IPv6 and in fragments beyond the MTU "
-        "over IPv4. No rule sees that a checksum is unfinished, and what finishes it before the hooks is an xtables "
-        "target of a table by iptables' name",
+        also=("tests/packet/test_unfinished_checksums.py",),
     ),
     Row("C01", "the metadata services of every cloud, also at public-looking addresses"),
     Row("C02", "IPv4 special-purpose ranges"),
@@ -97,6 +95,8 @@ CATALOGUE: tuple[Row, ...] = (
 
 UNCOVERED_PARTS: dict[str, str] = {
     "B06": "a count per tenant, over all of its containers: there is one per container",
+    "B13": "a kernel that does not describe its types (BTF), is older than 5.8, or is locked down against reading its "
+    "memory: what judges the place cannot be loaded, and `up`, `status` and `doctor` say so",
     "D14": "the control socket: there is none yet",
     "D16": "a container that has CAP_NET_ADMIN and no user namespace of its own: the kernel lets it act on the node's "
     "links, and no network layer can stop that",

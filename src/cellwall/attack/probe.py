@@ -19,7 +19,7 @@ import msgspec
 if TYPE_CHECKING:
     from cellwall.attack.world import World
 
-Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "PORT", "FDB", "NB", "SYS", "LATCH", "CTL"]
+Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "PORT", "FDB", "NB", "SYS", "CSUM", "LATCH", "CTL"]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
 RULES = frozenset[Layer]({"PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"})
 """The layers that are rules; CTL is the program, the others are settings of links and of the kernel."""

@@ -106,6 +106,8 @@ class Footing:
             self._site.rules.load(render_replacement(rules))
             self._set(dict.fromkeys(_BRIDGE_NETFILTER, "0"))
             self._set({name.format(bridge=self._bridge): value for name, value in _OPENED.items()})
+            if "CSUM" in removed:
+                self._batch(["tc", "-batch", "-"], [f"filter del dev {self._bridge} ingress pref 1"])
             if "LATCH" not in removed and removed >= RULES:
                 self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
             else:
@@ -134,6 +136,7 @@ class Footing:
         lines6 = [f"address flush dev {bridge} dynamic", f"route flush dev {bridge} proto ra", "route flush cache"]
         self._batch(["ip", "-6", "-force", "-batch", "-"], lines6)
         with self._node.enter():
+            self._site.links.ensure_checksum_filter(self._found.bridge_index)
             self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
             for endpoint in self._endpoints:
                 self._site.links.lock_port(port_plan(self._found, endpoint))

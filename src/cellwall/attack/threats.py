@@ -26,6 +26,7 @@ LAYER_WORDS: dict[Layer, tuple[str, str]] = {
     "FDB": ("static forwarding entries", "adapters/bridge_ports.py"),
     "NB": ("permanent neighbour entries", "adapters/bridge_ports.py"),
     "SYS": ("kernel settings of the bridge", "engine/kernel_settings.py"),
+    "CSUM": ("a classifier on the bridge: which checksums may be unfinished", "lower/bpf/checksums.py"),
     "LATCH": ("classifiers on the bridge: nothing without the mark that rules leave", "adapters/latch.py"),
     "CTL": ("the program: what it refuses and in which order it works", "engine/, model/"),
 }

@@ -6,7 +6,7 @@ from cellwall.attack.probe import Probe
 
 _MODULES = (
     *("layer2", "neighbours", "tables"),
-    *("sources", "fragments", "headers", "errors", "flows", "exhaustion"),
+    *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "unfinished"),
     "floor",
     *("node", "outside", "steered", "windows", "reuse", "without6", "inputs", "clients", "beyond"),
 )
