@@ -13,12 +13,12 @@
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
 
 import msgspec
 
-from cellwall.compile.wall import OpenedService, Scene, Wall
+from cellwall.compile.wall import OpenedService, Wall
 from cellwall.lower.xt.features import PinForm, XtFeatures, pin_form
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix, mac_text
 
@@ -68,15 +68,11 @@ def set_name(name: str, version: int) -> str:
 
 def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
     """Every set of a wall, with what the wall itself puts into it."""
-    sets: list[IpSet] = []
+    sets = [*endpoint_sets(wall.scene.subnet4, features)]
     for version in (4, 6):
         family: Literal[4, 6] = 4 if version == 4 else 6
-        sets += _pins(wall.scene, family, pin_form(version, wall.scene.subnet4, features))
         floor, strangers = (wall.floor4, wall.strangers4) if version == 4 else (wall.floor6, wall.strangers6)
         sets += [
-            IpSet(set_name("version", version), "hash:ip", family, marks=True),
-            IpSet(set_name("exposed", version), "hash:ip,port", family),
-            IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
             IpSet(set_name("floor", version), "hash:net", family, static=True, entries=_prefixes(floor)),
             IpSet(set_name("noclients", version), "hash:net", family, static=True, entries=_prefixes(strangers)),
             _services("opened", family, wall.exceptions),
@@ -85,10 +81,24 @@ def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
     return tuple(sets)
 
 
-def _pins(scene: Scene, version: Literal[4, 6], form: PinForm | None) -> list[IpSet]:
+def endpoint_sets(subnet4: IPv4Network, features: XtFeatures) -> tuple[IpSet, ...]:
+    """The sets that endpoints have entries in."""
+    sets: list[IpSet] = []
+    for version in (4, 6):
+        family: Literal[4, 6] = 4 if version == 4 else 6
+        sets += _pins(subnet4, family, pin_form(version, subnet4, features))
+        sets += [
+            IpSet(set_name("version", version), "hash:ip", family, marks=True),
+            IpSet(set_name("exposed", version), "hash:ip,port", family),
+            IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
+        ]
+    return tuple(sets)
+
+
+def _pins(subnet4: IPv4Network, version: Literal[4, 6], form: PinForm | None) -> list[IpSet]:
     name = set_name("pin", version)
     if form == "bitmap":
-        return [IpSet(name, "bitmap:ip,mac", version, span=str(scene.subnet4))]
+        return [IpSet(name, "bitmap:ip,mac", version, span=str(subnet4))]
     if form == "hash":
         return [IpSet(name, "hash:ip,mac", version)]
     if form == "program":
