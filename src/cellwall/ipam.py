@@ -1,5 +1,5 @@
 """Addresses of a network: a pool of IPv4 offsets, one lease an endpoint. Pure; a lease is O(1) but for the taken
-addresses that the cursor passes over, each once a round.
+addresses that the cursor passes over, each once a round, and asks after no other.
 
 The IPv6 address follows from the IPv4 one, so there is one pool, and both addresses of the gateway take a number out
 of it. Who has what is the journal's to know, so a release is a row of it that moves: from the endpoints to those that
@@ -8,32 +8,35 @@ churn.) Addresses are taken in order, round and round from the cursor on, so eac
 process hands it out.
 """
 
-from collections.abc import Iterable
 from ipaddress import IPv4Address
-from typing import SupportsInt
+from typing import Protocol
 
 from cellwall.errors import Conflict, Exhausted, InvalidSpec
 from cellwall.model.network import Network
 
 
+class Taken(Protocol):
+    """Addresses, as numbers."""
+
+    def __contains__(self, address: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+
+
 class Pool:
-    """The addresses of one network, of which `leased` and `draining` (addresses, or their numbers) are taken; `cursor`
-    is where an earlier pool of it stood."""
+    """The addresses of one network, of which `leased` and `draining` are taken, as they are now; `cursor` is where an
+    earlier pool of it stood."""
 
     def __init__(
-        self,
-        network: Network,
-        leased: Iterable[SupportsInt] = (),
-        draining: Iterable[SupportsInt] = (),
-        cursor: int = 1,
+        self, network: Network, leased: Taken = frozenset(), draining: Taken = frozenset(), cursor: int = 1
     ) -> None:
         self._network = network
         self._first = int(network.subnet4.network_address)
         self._size = network.subnet4.num_addresses
         gateways = (int(network.gateway4) - self._first, int(network.gateway6) - int(network.subnet6.network_address))
         self._gateways = {offset for offset in gateways if 0 < offset < self._size - 1}
-        self._leased = {int(address) - self._first for address in leased}
-        self._draining = {int(address) - self._first for address in draining}
+        self._leased, self._were_leased = leased, len(leased)
+        self._draining, self._were_draining = draining, len(draining)
+        self._handed: set[int] = set()
         self._cursor = cursor
 
     @property
@@ -49,17 +52,17 @@ class Pool:
     @property
     def leased(self) -> int:
         """How many addresses are in use."""
-        return len(self._leased)
+        return self._were_leased + len(self._handed)
 
     @property
     def draining(self) -> int:
         """How many addresses were released and may not be used yet."""
-        return len(self._draining)
+        return self._were_draining
 
     def lease(self) -> IPv4Address:
         """A free address. Raises Exhausted."""
         if self.leased + self.draining >= self.capacity:  # else one is free, and the search below ends
-            waiting = f", {self.draining} more are draining" if self._draining else ""
+            waiting = f", {self.draining} more are draining" if self.draining else ""
             raise Exhausted(
                 f"network.subnet4: {self._network.subnet4}: all {self.leased} addresses are leased{waiting}"
             )
@@ -78,15 +81,17 @@ class Pool:
             raise InvalidSpec(field, address, f"is the network or broadcast address of {self._network.subnet4}")
         if offset in self._gateways:
             raise InvalidSpec(field, address, "is the gateway's address, or its IPv6 counterpart is")
-        if offset in self._leased:
+        if int(address) in self._handed or int(address) in self._leased:
             raise Conflict(f"{field}: {address}: is leased")
-        if offset in self._draining:
+        if int(address) in self._draining:
             raise Conflict(f"{field}: {address}: was just released and is draining")
         return self._take(offset)
 
     def _free(self, offset: int) -> bool:
-        return offset not in self._gateways and offset not in self._leased and offset not in self._draining
+        number = self._first + offset
+        taken = number in self._handed or number in self._leased or number in self._draining
+        return offset not in self._gateways and not taken
 
     def _take(self, offset: int) -> IPv4Address:
-        self._leased.add(offset)
+        self._handed.add(self._first + offset)
         return IPv4Address(self._first + offset)

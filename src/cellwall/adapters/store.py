@@ -15,12 +15,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
 
-import msgspec
-
 from cellwall.adapters.database import Database
 from cellwall.adapters.records import decode_endpoint, encode_endpoint
 from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, Conflict, KernelError
+from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 
 SCHEMA_VERSION = 2
@@ -247,10 +246,9 @@ class Store:
 
     # -------------------------------------------------------------- leases
 
-    def leased(self) -> list[int]:
-        """The addresses of all endpoints, as numbers: every attach reads all of them."""
-        row = self._db.row("SELECT json_group_array(address4) FROM endpoints")
-        return msgspec.json.decode(row[0], type=list[int])  # a row each takes three times as long
+    def leased(self) -> Taken:
+        """The addresses of all endpoints, as numbers, as they are whenever it is asked."""
+        return _Addresses(self._db, "endpoints")
 
     def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
         """Released addresses that the kernel may still know; their links are not retired yet."""
@@ -263,9 +261,9 @@ class Store:
         """The former endpoints whose addresses drain."""
         return tuple(decode_endpoint(row[0]) for row in self._db.rows("SELECT body FROM draining ORDER BY rowid"))
 
-    def draining_addresses(self) -> list[int]:
-        """Only their addresses, as numbers: what a lease needs."""
-        return [row[0] for row in self._db.rows("SELECT address4 FROM draining")]
+    def draining_addresses(self) -> Taken:
+        """Only their addresses, as numbers, as they are whenever it is asked."""
+        return _Addresses(self._db, "draining")
 
     def unretired(self) -> tuple[Endpoint, ...]:
         """The former endpoints whose links nobody has retired yet."""
@@ -279,3 +277,18 @@ class Store:
     def delete_draining(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free."""
         self._db.run_each("DELETE FROM draining WHERE address4 = ?", [(int(address),) for address in addresses])
+
+
+class _Addresses:
+    """A table's addresses. A look-up each, as a lease asks after one or two: to read a thousand costs thirty times as
+    much."""
+
+    def __init__(self, db: Database, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def __contains__(self, address: object, /) -> bool:
+        return self._db.row(f"SELECT 1 FROM {self._table} WHERE address4 = ?", (address,)) is not None
+
+    def __len__(self) -> int:
+        return int(self._db.row(f"SELECT count(*) FROM {self._table}")[0])

@@ -139,15 +139,11 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
-    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
-        collect_drained(site)  # enough as a rule, and it does not ask after each of a thousand attached ones
-    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
-        _make_room(site)
-    if _bridge_ports(site) + len(sandboxes) > MAX_BRIDGE_PORTS:
-        raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
+    _ensure_ports(site, len(sandboxes))
     _refuse_taken(site, found, sandboxes)
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
-    if asked and asked & {*site.journal.leased(), *site.journal.draining_addresses()}:
+    leased, draining = site.journal.leased(), site.journal.draining_addresses()
+    if any(address in leased or address in draining for address in asked):
         _make_room(site)
     try:
         return _lease(site, found, sandboxes, undo)
@@ -155,6 +151,17 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
         if not _make_room(site):
             raise
     return _lease(site, found, sandboxes, undo)
+
+
+def _ensure_ports(site: Site, wanted: int) -> None:
+    """Raise Exhausted where the bridge has no room for so many more ports, whatever is taken back."""
+    # The first is enough as a rule, and does not ask after each of a thousand attached ones.
+    for take_back in (collect_drained, _make_room):
+        if _bridge_ports(site) + wanted <= MAX_BRIDGE_PORTS:
+            return
+        take_back(site)
+    if _bridge_ports(site) + wanted > MAX_BRIDGE_PORTS:
+        raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
 
 
 def _make_room(site: Site) -> int:
@@ -197,10 +204,10 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
     )
     with site.journal.transaction():
         generations = site.journal.next_generations(len(sandboxes))
+        asked = [_asked_address(site, sandbox.request) for sandbox in sandboxes]
+        addresses = [pool.lease() if address is None else pool.lease_address(address) for address in asked]
         endpoints = []
-        for sandbox, generation in zip(sandboxes, generations, strict=True):
-            asked = _asked_address(site, sandbox.request)
-            address4 = pool.lease() if asked is None else pool.lease_address(asked)
+        for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
             site.journal.write_endpoints(endpoints[-1:], "attaching")
         site.journal.put("cursor", str(pool.cursor).encode())

@@ -27,6 +27,9 @@ A key has five parts at most: the kernel keeps a set's type for nft in 32 bits, 
 reads another type back, and refuses elements for a set that stands already.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from cellwall.compile.usage import ExposureForm, Usage
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.model.addresses import Protocol
@@ -44,7 +47,8 @@ def bridge_sets() -> tuple[NamedSet, ...]:
     return (NamedSet("ports", ("iface_index",)), *pins, *rates)
 
 
-def schema_of(usage: Usage) -> dict[tuple[TableFamily, str, str], NamedSet]:
+@lru_cache(maxsize=2)  # every operation asks, and hardly ever about another usage
+def schema_of(usage: Usage) -> Mapping[tuple[TableFamily, str, str], NamedSet]:
     """(table family, table, set) → definition of every set that endpoints have elements in."""
     tables: tuple[tuple[TableFamily, tuple[NamedSet, ...]], ...] = (
         ("bridge", bridge_sets()),
