@@ -1,0 +1,125 @@
+"""iptables, ip6tables and ebtables of one variant: `engine.iptables.contracts.Tables`.
+
+Owns: which programs there are, the calls of their restore and save, and the reading of their complaints back to the
+lines of what was loaded. A feature of the kernel is tried in a network namespace that ends with the program that tries
+it: a module that is not loaded yet is loaded, and no table of the node is made.
+"""
+
+import errno
+import os
+import re
+
+from cellwall.adapters.ipset import has_type
+from cellwall.adapters.process import find_program, run
+from cellwall.engine.iptables.contracts import Variant
+from cellwall.errors import KernelError, NoPrivilege, Unsupported, printable
+from cellwall.lower.xt.features import XtFeatures
+from cellwall.lower.xt.tables import PREFIX, Family
+
+_COMPLAINT = re.compile(r"line:? (\d+)")
+_SHOWN = 3
+_LONGEST_LINE = 160
+_PATIENCE = "10"  # seconds for whoever holds the lock of the legacy tables
+_MISSING = ("does not exist", "doesn't exist", "No chain/target/match by that name", os.strerror(errno.ENOENT))
+_NO_PRIVILEGE = ("Permission denied (you must be root)", os.strerror(errno.EPERM))
+
+_PROBES: dict[str, tuple[Family, str]] = {
+    "program": ("ipv4", '*mangle\n:B9-T - [0:0]\n-A B9-T -m bpf --bytecode "1,6 0 0 0" -j DROP\nCOMMIT\n'),
+    "security": ("ipv4", "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "ipv6": ("ipv6", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "nat6": ("ipv6", "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
+    "frames": (
+        "bridge",
+        "*nat\n:B9-T ACCEPT\n-A B9-T -p ARP -j arpreply --arpreply-mac 02:00:00:00:00:01\n"
+        "-A B9-T -j mark --mark-or 0x1 --mark-target ACCEPT\nCOMMIT\n",
+    ),
+}
+
+
+class XtTables:
+    """The programs of the network namespace that the calling thread is in."""
+
+    def variants(self) -> tuple[Variant, ...]:
+        """See `Tables.variants`."""
+        both: tuple[Variant, ...] = ("nft", "legacy")
+        known = [variant for variant in both if _works(variant)]
+        return tuple(sorted(known, key=lambda variant: (-self._others(variant), both.index(variant))))
+
+    def features(self, variant: Variant) -> XtFeatures:
+        """See `Tables.features`."""
+        has = {name: _tried(variant, family, text) for name, (family, text) in _PROBES.items()}
+        return XtFeatures(ipmac=has_type("hash:ip,mac"), **has)
+
+    def save(self, variant: Variant, family: Family) -> str:
+        """See `Tables.save`."""
+        program = _program(variant, family, "save")
+        if find_program(program) is None and family == "bridge":
+            return ""
+        completed = run([program], check=False)
+        if completed.returncode != 0:
+            raise KernelError(errno.EINVAL, program, " ".join(completed.stderr.decode(errors="replace").split()))
+        return completed.text
+
+    def restore(self, variant: Variant, family: Family, text: str) -> None:
+        """See `Tables.restore`."""
+        if not text:
+            return
+        argv = _restore(variant, family)
+        completed = run(argv, input=text.encode(), check=False)
+        if completed.returncode != 0:
+            said = completed.stderr.decode(errors="replace")
+            if any(words in said for words in _NO_PRIVILEGE):
+                raise NoPrivilege(f"{argv[0]}: changing the rules needs CAP_NET_ADMIN")
+            raise KernelError(_errno_of(said), argv[0], _refused_lines(text, said))
+
+    def _others(self, variant: Variant) -> int:
+        """How many rules the host has in a variant that are not ours. iptables-legacy-save prints the tables that there
+        are and makes none."""
+        families: tuple[Family, ...] = ("ipv4", "ipv6")
+        lines = [
+            line
+            for family in families
+            if find_program(_program(variant, family, "save")) is not None
+            for line in run([_program(variant, family, "save")], check=False).text.splitlines()
+        ]
+        return len([line for line in lines if line.startswith("-A ") and f" {PREFIX}" not in line])
+
+
+def _program(variant: Variant, family: Family, verb: str) -> str:
+    if family == "bridge":  # the other ebtables cannot load a part
+        return f"ebtables-nft-{verb}" if find_program(f"ebtables-nft-{verb}") else f"ebtables-{verb}"
+    return f"{'iptables' if family == 'ipv4' else 'ip6tables'}-{variant}-{verb}"
+
+
+def _restore(variant: Variant, family: Family) -> list[str]:
+    waiting = [] if family == "bridge" else ["--wait", _PATIENCE]
+    return [_program(variant, family, "restore"), "--noflush", *waiting]
+
+
+def _works(variant: Variant) -> bool:
+    return find_program(_program(variant, "ipv4", "restore")) is not None and _tried(
+        variant, "ipv4", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"
+    )
+
+
+def _tried(variant: Variant, family: Family, text: str) -> bool:
+    """Whether a text loads in a namespace of its own. Unsupported where there is no way to make one."""
+    argv = _restore(variant, family)
+    if find_program(argv[0]) is None:
+        return False
+    if find_program("unshare") is None:
+        raise Unsupported("the program 'unshare' is not installed")
+    return run(["unshare", "--net", "--", *argv], input=text.encode(), check=False).returncode == 0
+
+
+def _errno_of(said: str) -> int:
+    return errno.ENOENT if any(words in said for words in _MISSING) else errno.EINVAL
+
+
+def _refused_lines(text: str, said: str) -> str:
+    """The lines that a program complains about, and its words. nft's variant says a line in a transaction: then it may
+    be that of the COMMIT."""
+    lines = text.splitlines()
+    numbers = sorted({int(number) for number in _COMPLAINT.findall(said) if 0 < int(number) <= len(lines)})
+    shown = [f"line {number}: {printable(lines[number - 1].strip(), _LONGEST_LINE)}" for number in numbers[:_SHOWN]]
+    return "; ".join([*shown, printable(" ".join(said.split()), 2 * _LONGEST_LINE)])
