@@ -1,0 +1,61 @@
+"""The filter of unfinished checksums on the bridge: put, recognised, put right, and gone with the bridge."""
+
+import pytest
+
+from cellwall.adapters import process
+from cellwall.adapters.links import LinkLayer
+from cellwall.model.network import Network
+
+from .conftest import Namespace
+
+pytestmark = pytest.mark.root
+
+NETWORK = Network()
+GONE = ("does not filter unfinished checksums",)
+PASS_ALL = ["bpf", "da", "bytecode", "1,6 0 0 4294967295"]
+
+
+@pytest.fixture
+def bridge(links: LinkLayer) -> int:
+    index = links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    assert links.checksum_differences(index) == GONE
+    assert links.ensure_checksum_filter(index) == ""
+    return index
+
+
+def shown(node: Namespace) -> str:
+    return node.run(f"tc filter show dev {NETWORK.bridge} ingress pref 1")
+
+
+def test_a_bridge_has_the_filter(links: LinkLayer, node: Namespace, bridge: int) -> None:
+    assert links.checksum_differences(bridge) == ()
+    assert "direct-action" in shown(node)
+
+
+def test_putting_it_there_again_changes_nothing(links: LinkLayer, node: Namespace, bridge: int) -> None:
+    before = shown(node)
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert shown(node) == before
+
+
+def test_another_program_in_its_place_is_not_it(links: LinkLayer, node: Namespace, bridge: int) -> None:
+    where = f"dev {NETWORK.bridge} ingress pref 1 handle 1 protocol all"
+    with node.entered():
+        process.run(["tc", "filter", "replace", *where.split(), *PASS_ALL])
+    assert links.checksum_differences(bridge) == GONE
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert links.checksum_differences(bridge) == ()
+
+
+def test_without_the_discipline_it_stands_on_it_is_gone(links: LinkLayer, node: Namespace, bridge: int) -> None:
+    node.run(f"tc qdisc del dev {NETWORK.bridge} clsact")
+    assert links.checksum_differences(bridge) == GONE
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert links.checksum_differences(bridge) == ()
+
+
+def test_it_leaves_the_latch_where_it_is(links: LinkLayer, bridge: int) -> None:
+    assert links.ensure_latch(bridge, 0x1000)
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert links.latch_differences(bridge, 0x1000) == ()
+    assert links.checksum_differences(bridge) == ()

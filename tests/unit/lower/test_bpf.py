@@ -1,0 +1,203 @@
+"""eBPF: instructions as the kernel's documentation spells them, and the filter of checksums run on made-up packets."""
+
+import operator
+import struct
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from cellwall.lower.bpf.checksums import CONTINUE, DROP, Field, Layout, checksum_filter
+from cellwall.lower.bpf.instructions import (
+    R1,
+    R2,
+    STACK,
+    Label,
+    Line,
+    Reg,
+    alu,
+    assemble,
+    call,
+    jump,
+    jump_if,
+    leave,
+    load,
+)
+
+LAYOUT = Layout(Field(1029, 2), Field(1088), Field(1104), Field(1440))
+HEAD = 64
+"""Where the network header of every packet lies, from the beginning of its buffer."""
+
+
+# ---------------------------------------------------------------- encoding
+
+
+@pytest.mark.parametrize(
+    ("line", "encoded"),
+    [
+        (alu("move", R1, 7), "b7 01 0000 07000000"),
+        (alu("move", R1, Reg(R2)), "bf 21 0000 00000000"),
+        (alu("right", R2, 4), "77 02 0000 04000000"),
+        (load(1, R2, STACK, -8), "71 a2 f8ff 00000000"),
+        (load(2, R2, STACK, -8), "69 a2 f8ff 00000000"),
+        (call(113), "85 00 0000 71000000"),
+    ],
+)
+def test_an_instruction_is_eight_bytes(line: Line, encoded: str) -> None:
+    assert assemble([line]) == bytes.fromhex(encoded)
+
+
+def test_a_jump_counts_from_the_instruction_behind_it() -> None:
+    program = assemble([jump_if(R1, "equal", 1, "out"), *leave(0), Label("out"), jump("out")])
+    assert [struct.unpack_from("<h", program, 2 + 8 * at)[0] for at in (0, 3)] == [2, -1]
+
+
+def test_a_jump_to_nowhere_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        assemble([jump("nowhere")])
+
+
+# ---------------------------------------------------------------- the filter, by a machine that knows what it uses
+
+
+class Machine:
+    """Runs a program on a packet: its registers, its stack, and the two helpers that read."""
+
+    def __init__(self, fields: Mapping[int, bytes], packet: bytes) -> None:
+        self._packet = packet
+        self._buffer = bytearray(256)
+        for place, value in fields.items():
+            self._buffer[place : place + len(value)] = value
+        self._stack = bytearray(512)
+
+    def run(self, program: bytes) -> int:
+        registers = [0] * 11
+        registers[R1], registers[STACK] = 1 << 20, 512
+        at = 0
+        for _ in range(200):
+            code, both, offset, constant = struct.unpack_from("<BBhi", program, 8 * at)
+            at += 1
+            target, source = both & 15, both >> 4
+            operand = registers[source] if code & 8 else constant
+            if code == 0x95:
+                return registers[0]
+            if code == 0x85:
+                registers[0] = self._call(constant, registers)
+            elif code & 7 == 1:
+                size = {0x71: 1, 0x69: 2}[code]
+                begin = registers[source] + offset
+                registers[target] = int.from_bytes(self._stack[begin : begin + size], "little")
+            elif code & 7 == 7:
+                registers[target] = _OPERATIONS[code & 0xF0](registers[target], operand)
+            elif _CONDITIONS[code & 0xF0](registers[target], operand):
+                at += offset
+        raise AssertionError("the program has no end")
+
+    def _call(self, function: int, registers: list[int]) -> int:
+        if function == 113:  # bpf_probe_read_kernel: to, size, from
+            to, size, begin = registers[1], registers[2], registers[3] - (1 << 20)
+            self._stack[to : to + size] = self._buffer[begin : begin + size]
+            return 0
+        assert function == 68  # bpf_skb_load_bytes_relative: packet, offset, to, size
+        begin, to, size = registers[2:5]
+        if begin + size > len(self._packet):
+            return -14
+        self._stack[to : to + size] = self._packet[begin : begin + size]
+        return 0
+
+
+_OPERATIONS: dict[int, Callable[[int, int], int]] = {
+    0x00: operator.add,
+    0x10: operator.sub,
+    0x50: operator.and_,
+    0x60: operator.lshift,
+    0x70: operator.rshift,
+    0xB0: lambda left, right: right,
+}
+_CONDITIONS: dict[int, Callable[[int, int], bool]] = {
+    0x00: lambda left, right: True,
+    0x10: operator.eq,
+    0x50: operator.ne,
+    0x70: operator.ge,
+}
+
+
+def verdict(packet: bytes, begins: int, goes: int, *, summed: int = 3) -> int:
+    fields = {
+        128: bytes([summed << 5]),
+        136: struct.pack("<H", HEAD + begins),
+        138: struct.pack("<H", goes),
+        180: struct.pack("<H", HEAD),
+    }
+    return Machine(fields, packet).run(checksum_filter(LAYOUT))
+
+
+def ipv4(protocol: int, *, options: int = 0, fragment: int = 0) -> bytes:
+    header = struct.pack("!BBHHHBBH", 0x45 + options, 0, 100, 1, fragment, 64, protocol, 0)
+    return header + bytes(8 + 4 * options + 40)
+
+
+def ipv6(protocol: int) -> bytes:
+    return struct.pack("!IHBB", 6 << 28, 40, protocol, 64) + bytes(32 + 40)
+
+
+TCP, UDP, ICMP, FRAGMENT = 6, 17, 1, 44
+
+
+@pytest.mark.parametrize(
+    ("packet", "begins", "goes"),
+    [
+        (ipv4(TCP), 20, 16),
+        (ipv4(UDP), 20, 6),
+        (ipv4(UDP, options=2), 28, 6),
+        (ipv6(TCP), 40, 16),
+        (ipv6(UDP), 40, 6),
+        (ipv4(UDP), 28, 0),
+        (ipv6(UDP), 100, 16),
+        (ipv4(UDP, fragment=0x4000), 20, 6),
+    ],
+    ids=["tcp4", "udp4", "options", "tcp6", "udp6", "directly behind UDP", "a tunnel's", "not to be cut"],
+)
+def test_a_sum_passes_that_goes_where_it_belongs(packet: bytes, begins: int, goes: int) -> None:
+    assert verdict(packet, begins, goes) == CONTINUE
+
+
+@pytest.mark.parametrize(
+    ("packet", "begins", "goes"),
+    [
+        (ipv4(UDP, options=2), 20, 6),
+        (ipv4(TCP), 20, 6),
+        (ipv4(UDP), 20, 16),
+        (ipv4(UDP), 27, 6),
+        (ipv4(TCP), 60, 6),
+        (ipv4(UDP), -8, 6),
+        (ipv4(ICMP), 20, 2),
+        (ipv4(UDP, fragment=0x2000), 20, 6),
+        (ipv4(UDP, fragment=0x0001), 20, 6),
+        (ipv6(FRAGMENT), 48, 6),
+        (ipv6(UDP), 32, 6),
+        (bytes.fromhex("0001080006040001") + bytes(20), 6, 8),
+        (ipv4(UDP)[:12], 6, 2),
+    ],
+    ids=[
+        "into an option",
+        "UDP's in TCP",
+        "TCP's in UDP",
+        "into UDP's header",
+        "behind TCP's",
+        "from the frame on",
+        "ICMP's",
+        "a first piece",
+        "a later piece",
+        "a piece of IPv6",
+        "into an IPv6 address",
+        "ARP",
+        "a packet cut short",
+    ],
+)
+def test_a_sum_that_goes_elsewhere_ends_the_packet(packet: bytes, begins: int, goes: int) -> None:
+    assert verdict(packet, begins, goes) == DROP
+
+
+@pytest.mark.parametrize("summed", [0, 1, 2])
+def test_a_sum_that_is_finished_is_nobodys_business(summed: int) -> None:
+    assert verdict(ipv4(ICMP), 0, 0, summed=summed) == CONTINUE
