@@ -1,5 +1,6 @@
 """What must hold on a node that others share: ours works, theirs works, the wall holds, also while they reload."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -110,6 +111,13 @@ def assert_holds(world: World) -> None:
     assert not through, through
 
 
+def rules_of_others(world: World) -> str:
+    """Every nft rule that is not ours, iptables' too; no counters."""
+    listed = world.lab.node.run(["nft", "--stateless", "list", "ruleset"]).text
+    tables = re.split(r"^(?=table )", listed, flags=re.MULTILINE)
+    return "".join(table for table in tables if not re.match(r"table \S+ cellwall\b", table))
+
+
 def filter_rules(world: World) -> str:
     """Everything that iptables holds, without counters and dates."""
     said = ""
@@ -119,4 +127,4 @@ def filter_rules(world: World) -> str:
     return said
 
 
-marks = [pytest.mark.root, pytest.mark.slow]
+marks = [pytest.mark.root, pytest.mark.slow, pytest.mark.full]

@@ -1,0 +1,89 @@
+"""kube-proxy's rules on the node, in both flavours, with one service."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4, NODE6
+from neighbours.beside import assert_holds, rules_of_others, tenants
+from neighbours.kube_proxy import FAMILIES, NODE_PORT, sync
+from world import World, assert_connection, assert_no_connection, open_world, write_setting
+
+pytestmark = pytest.mark.root
+
+
+def route(world: World) -> None:
+    """A node of a cluster is a router."""
+    for setting in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        write_setting(world.lab.node, setting, "1")
+
+
+@pytest.fixture(scope="module", params=["iptables", "nftables"])
+def shared(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
+    """kube-proxy was there first."""
+    with open_world(up=False) as world:
+        route(world)
+        sync(world.lab, request.param)
+        world.wall.up()
+        yield world, request.param
+
+
+def assert_service_works(world: World) -> None:
+    """From the node by the cluster's address, from outside by a port of the node; the endpoint is `infra`."""
+    for family in FAMILIES:
+        assert assert_connection(world.lab.node, family.cluster, 80).startswith(b"infra ")
+        assert assert_connection(world.lab.lan, family.node, NODE_PORT).startswith(b"infra ")
+
+
+def test_both_work_and_the_wall_holds(shared: tuple[World, str]) -> None:
+    world, _ = shared
+    with tenants(world) as ours:
+        ours.assert_work()
+        assert_service_works(world)
+        assert_holds(world)
+        assert world.wall.status().drift == ()
+
+
+def test_no_address_of_a_service_leads_a_sandbox_into_the_cluster(shared: tuple[World, str]) -> None:
+    world, _ = shared
+    with tenants(world) as ours:
+        before = len(ours.services["infra"].accepted)
+        for family in FAMILIES:
+            for address, port in ((family.cluster, 80), (family.external, 80), (family.node, NODE_PORT)):
+                assert_no_connection(ours.rogue.host, address, port)
+        assert len(ours.services["infra"].accepted) == before
+        assert_service_works(world)
+
+
+def test_the_clusters_endpoints_do_not_reach_sandboxes(shared: tuple[World, str]) -> None:
+    world, _ = shared
+    with tenants(world) as ours:
+        for address in (ours.web.address(4), ours.web.address(6)):
+            assert_no_connection(world.lab.infra, address, 80)
+        for address in (NODE4, NODE6):
+            assert connect(world.lab.lan, address, 8080)
+
+
+def test_rules_that_are_laid_anew_open_nothing_and_break_nothing(shared: tuple[World, str]) -> None:
+    world, flavour = shared
+    with tenants(world) as ours:
+        with ours.besieged():
+            for _ in range(5):
+                sync(world.lab, flavour)
+        ours.assert_work()
+        assert_service_works(world)
+        assert world.wall.status().drift == ()
+
+
+@pytest.mark.parametrize("flavour", ["iptables", "nftables"])
+def test_our_coming_and_going_leaves_its_rules_as_they_were(flavour: str) -> None:
+    with open_world(up=False) as world:
+        route(world)
+        sync(world.lab, flavour)
+        before = rules_of_others(world)
+        world.attach("web", expose=["8080:80"])
+        world.wall.down(force=True)
+        assert rules_of_others(world) == before
+        with world.lab.infra.serve(tcp=[80]):
+            assert_service_works(world)
