@@ -62,6 +62,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"nft": ()}, ("error", "nft")),
         ({"modules": {"br_netfilter": "missing"}}, ("warning", "br_netfilter")),
         ({"modules": {"cls_bpf": "missing"}}, ("warning", "cls_bpf")),
+        ({"unfiltered": "the kernel does not describe its types"}, ("warning", "unfinished checksums")),
         ({"modules": {"veth": "missing"}}, ("error", "veth")),
         ({"routes": ()}, ("error", "default route")),
         ({"ipv6": False}, ("note", "IPv6")),

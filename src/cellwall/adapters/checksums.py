@@ -67,6 +67,16 @@ def ensure_filter(route: Netlink, index: int) -> str:
     return ""
 
 
+def try_filter() -> str:
+    """Why the kernel does not take the program, "" where it does; nothing is left of the attempt."""
+    try:
+        fd, _ = _load()
+    except (CellwallError, OSError) as error:
+        return str(error)
+    os.close(fd)
+    return ""
+
+
 def stands(route: Netlink, index: int) -> bool:
     """Whether the filter of this version stands at a bridge and is whole."""
     return any(found.name == _name(found.tag) for found in _read(route, index))

@@ -80,6 +80,19 @@ def _modules(host: Observation, _: Settings) -> Iterator[Finding]:
             yield Finding(severity, name, "neither loaded nor installed", consequence, remedy)
 
 
+def _checksums(host: Observation, _: Settings) -> Iterator[Finding]:
+    if host.unfiltered:
+        yield Finding(
+            "warning",
+            "unfinished checksums",
+            host.unfiltered,
+            "a sandbox with CAP_NET_RAW can have a card write two bytes of a packet behind every rule, also into its "
+            "address",
+            "use Linux 5.8 or newer that describes its types (CONFIG_DEBUG_INFO_BTF) and is not locked down to "
+            "confidentiality",
+        )
+
+
 def _uplink(host: Observation, settings: Settings) -> Iterator[Finding]:
     if settings.interface:
         if settings.interface not in host.interfaces:
@@ -227,6 +240,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _nft,
     _features,
     _modules,
+    _checksums,
     _uplink,
     _ipv6,
     _subnets,

@@ -104,7 +104,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     `missing_capabilities` of those that the wall needs; `nft` the version of the program, None where there is none;
     `features` maps a feature to "" where it works and to what the kernel said where it does not, and is empty where
-    nothing could be tried; `modules` are parts of the kernel by name. `chains` and `flow_tables` are other programs'.
+    nothing could be tried; `modules` are parts of the kernel by name; `unfiltered` is
+    why it takes no filter of unfinished checksums, "" where it does. `chains` and `flow_tables` are other programs'.
     """
 
     kernel: tuple[int, int]
@@ -112,6 +113,7 @@ class Observation(msgspec.Struct, frozen=True):
     nft: tuple[int, ...] | None = None
     features: Mapping[str, str] = {}
     modules: Mapping[str, Presence] = {}
+    unfiltered: str = ""
     ipv6: bool = True
     sysctls: Mapping[str, str] = {}
     interfaces: frozenset[str] = frozenset()

@@ -14,6 +14,7 @@ from typing import Literal
 
 from cellwall import names
 from cellwall.adapters import process
+from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.links import LinkLayer
 from cellwall.doctor.features import try_features
@@ -47,6 +48,7 @@ def observe(settings: Settings) -> Observation:
         missing_capabilities=missing,
         nft=version,
         features=try_features() if usable else {},
+        unfiltered=try_filter() if usable else "",
         modules={name: _presence(name) for name in _MODULES},
         ipv6=_ipv6(),
         sysctls=_sysctls(settings.interface or next((route.interface for route in routes), "")),
