@@ -155,6 +155,20 @@ class Wall:
             take_backend(self._site, found)
             return reconcile(self._site)
 
+    def repair(self, *, unseen: bool = False) -> tuple[str, ...]:
+        """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
+        it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.
+        Unavailable where another version of the program laid the wall, or cellwall was uninstalled."""
+        from cellwall.engine.reconcile import repair
+
+        with self._caller.turn():
+            found = self._site.foundation()
+            if found is None:
+                return ()
+            self._caller.take_those_in_force(found)
+            take_backend(self._site, found)
+            return repair(self._site, found, unseen=unseen)
+
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
         with self._caller.turn():

@@ -18,7 +18,7 @@ from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.shared_users import shared_users
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import repair_endpoints
-from cellwall.errors import KernelError, printable
+from cellwall.errors import KernelError, Unavailable, printable
 
 
 def reconcile(site: Site) -> Reconciled:
@@ -38,6 +38,16 @@ def reconcile(site: Site) -> Reconciled:
     repaired += delete_orphans(site)
     collect_drained(site)
     return Reconciled(tuple(repaired))
+
+
+def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
+    """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
+    `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
+    if found.program not in ("", site.program):  # "": somebody died at it
+        raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
+    if not unseen and site.current() is not None and not status(site).drift:
+        return ()
+    return reconcile(site).repaired
 
 
 def status(site: Site) -> Status:

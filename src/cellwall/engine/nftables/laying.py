@@ -88,14 +88,19 @@ def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> None:
 
     Each load leaves a whole table standing, ours or the copy, so a death between two of them opens nothing. Where it
     left ours without rules, a copy that may be of other rules, of another program even, is all that holds, and is not
-    touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush.
+    touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush. Where
+    neither stands, as after a flush, there is nothing that could become less.
     """
     copy = renamed(ruleset, SPARE_TABLE)
     if not under_endpoints:
         rules.load(render_removal(copy) + render_replacement(ruleset))
         return
-    copy_holds = rules.stands(SPARE_TABLE) and not rules.stands(TABLE)
-    for tables in (ruleset,) if copy_holds else (copy, ruleset):
+    stands, copy_stands = rules.stands(TABLE), rules.stands(SPARE_TABLE)
+    if not stands and not copy_stands:
+        rules.load(render_removal(copy) + render_replacement(without_chains(ruleset)))
+        rules.load(render_refresh(ruleset))
+        return
+    for tables in (ruleset,) if copy_stands and not stands else (copy, ruleset):
         rules.load(render_replacement(without_chains(tables)))
         rules.load(render_refresh(tables))
     rules.load(render_removal(copy))

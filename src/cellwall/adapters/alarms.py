@@ -1,0 +1,157 @@
+"""What the kernel tells of changes to the wall and to what it stands on, as alarms.
+
+Owns: two netlink sockets, of nf_tables and of links, addresses, routes, neighbours and traffic control, and the
+question how bad a change can be. `DAMAGED`: our tables, the node's own sets or the latch, so that the wall may be open.
+`CHANGED`: it may differ from what is desired, by whoever's hand; every attach of our own is one. Everything else is
+nobody's alarm.
+
+Refuses: to know what changed, and whose change it was. Whoever asks looks himself, under the writer lock. A queue that
+overflowed is damage: what was lost may have been that. Rules of iptables-legacy make no event at all.
+"""
+
+import _socket as socket
+import errno
+import struct
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Self
+
+from cellwall.adapters.netlink import attribute_of, text_of, u32_of
+from cellwall.adapters.rtnetlink import (
+    AF_BRIDGE,
+    IFLA_IFNAME,
+    IFLA_MASTER,
+    LINK_HEADER_SIZE,
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+)
+from cellwall.errors import KernelError
+from cellwall.names import NODE_SETS, SPARE_TABLE, TABLE
+
+# linux/rtnetlink.h, RTNLGRP_*: LINK, NEIGH, TC; IFADDR, ROUTE and NETCONF of both families; NEXTHOP
+_ROUTE_GROUPS = sum(1 << group - 1 for group in (1, 3, 4, 5, 7, 9, 11, 24, 25, 32))
+_NETFILTER_GROUPS = 1 << 7 - 1  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_SO_RCVBUFFORCE = 33
+_QUEUE = 8 << 20  # a bulk attach of a thousand tells of about 8,000 elements
+_NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
+_NEW_ELEMENT, _DELETED_ELEMENT, _NEW_GENERATION = 12, 14, 15
+_TRAFFIC_CONTROL = range(36, 47)  # RTM_NEWQDISC to RTM_GETTFILTER
+_NDA_MASTER = 9
+_MOST = 4096  # more than one call reads comes with the next one
+
+_HEADER = struct.Struct("=IH10x")
+_INDEX = struct.Struct("=B3xi")  # family and index, as links, neighbours and traffic control begin
+_NF_HEADER_SIZE, _NEIGHBOUR_SIZE = 4, 12
+
+
+class Alarm(IntEnum):
+    """How bad what was told can be."""
+
+    NOTHING = 0
+    CHANGED = 1
+    DAMAGED = 2
+
+
+class Alarms:
+    """What the kernel tells of the network namespace that the creating thread is in, from now on. `bridge` is the index
+    of our bridge, 0 where there is none yet, `veth_prefix` how the names of our host links begin, `queue` how many
+    bytes may wait to be read."""
+
+    def __init__(self, *, veth_prefix: str, queue: int = _QUEUE) -> None:
+        self.bridge = 0
+        self._prefix = veth_prefix
+        self._netfilter = _subscribed(_NETLINK_NETFILTER, _NETFILTER_GROUPS, queue)
+        try:
+            self._route = _subscribed(_NETLINK_ROUTE, _ROUTE_GROUPS, queue)
+        except BaseException:
+            self._netfilter.close()
+            raise
+        self._buffer = bytearray(1 << 16)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._netfilter.close()
+        self._route.close()
+
+    def descriptors(self) -> tuple[int, int]:
+        """What becomes readable when something was told."""
+        return self._netfilter.fileno(), self._route.fileno()
+
+    def read(self) -> Alarm:
+        """The worst of what was told since the last call. Does not wait."""
+        return max(self._worst(self._netfilter, self._of_rules), self._worst(self._route, self._of_links))
+
+    def _worst(self, told: socket.socket, judge: Callable[[int, bytes], Alarm]) -> Alarm:
+        worst = Alarm.NOTHING
+        for _ in range(_MOST):
+            try:
+                length = told.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError:
+                worst = Alarm.DAMAGED
+                continue
+            if worst < Alarm.DAMAGED:
+                worst = max([worst, *(judge(*one) for one in _each(memoryview(self._buffer)[:length]))])
+        return worst
+
+    def _of_rules(self, kind: int, body: bytes) -> Alarm:
+        subsystem, kind = kind >> 8, kind & 0xFF
+        if subsystem != _NFTABLES or kind == _NEW_GENERATION:
+            return Alarm.NOTHING
+        # Whatever it is about, the name of its table is attribute 1; the set of an element is attribute 2.
+        ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in (TABLE, SPARE_TABLE)
+        if kind not in (_NEW_ELEMENT, _DELETED_ELEMENT):
+            return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
+        if not ours:
+            return Alarm.NOTHING
+        of_node = text_of(attribute_of(body, 2, _NF_HEADER_SIZE) or b"") in NODE_SETS
+        return Alarm.DAMAGED if of_node else Alarm.CHANGED
+
+    def _of_links(self, kind: int, body: bytes) -> Alarm:
+        family, index = _INDEX.unpack_from(body)
+        at_bridge = index == self.bridge != 0
+        if kind in _TRAFFIC_CONTROL:
+            return Alarm.DAMAGED if at_bridge else Alarm.NOTHING
+        if kind in (RTM_NEWLINK, RTM_DELLINK):
+            return Alarm.CHANGED if at_bridge or self._is_port(body) else Alarm.NOTHING
+        if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+            behind = family == AF_BRIDGE and self._leads_to_bridge(body, _NDA_MASTER, _NEIGHBOUR_SIZE)
+            return Alarm.CHANGED if at_bridge or behind else Alarm.NOTHING
+        return Alarm.CHANGED
+
+    def _is_port(self, body: bytes) -> bool:
+        name = text_of(attribute_of(body, IFLA_IFNAME, LINK_HEADER_SIZE) or b"")
+        return name.startswith(self._prefix) or self._leads_to_bridge(body, IFLA_MASTER, LINK_HEADER_SIZE)
+
+    def _leads_to_bridge(self, body: bytes, attribute: int, offset: int) -> bool:
+        master = attribute_of(body, attribute, offset)
+        return master is not None and u32_of(master) == self.bridge != 0
+
+
+def _subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
+    try:
+        told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        told.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
+        told.bind((0, groups))
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "subscribe to changes of rules and links") from error
+    return told
+
+
+def _each(datagram: memoryview) -> Iterator[tuple[int, bytes]]:
+    offset, end = 0, len(datagram)
+    while offset + 16 <= end:
+        length, kind = _HEADER.unpack_from(datagram, offset)
+        if length < 16:
+            return
+        yield kind, bytes(datagram[offset + 16 : offset + length])
+        offset += (length + 3) & ~3

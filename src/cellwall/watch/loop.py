@@ -1,0 +1,76 @@
+"""The loop of a process that watches: wait for the kernel, look, repair, say so.
+
+Owns: the order. It listens before it looks, so that no change falls between the two; it looks under the writer lock,
+so that a transaction of another process of ours is over before it is judged; and what its own repair set off is looked
+at as well, once, and found to be right.
+
+Refuses: to bring up what is down. A node that somebody took down stays down.
+"""
+
+import logging
+import select
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from socket import if_nametoindex
+
+from cellwall.adapters.alarms import Alarms
+from cellwall.api import Wall
+from cellwall.errors import CellwallError, Unavailable
+from cellwall.watch.pace import PATROL, Pace
+
+_log = logging.getLogger("cellwall.watch")
+_SHOWN = 6
+
+
+def watch(wall: Wall, stop: int, *, patrol: float = PATROL) -> None:
+    """Watch the node of the calling thread until the descriptor `stop` is readable. Raises Unavailable where cellwall
+    was uninstalled meanwhile; any other failure of a repair is said, and tried again."""
+    with Alarms(veth_prefix=wall.settings.network.veth_prefix) as alarms:
+        told = select.poll()
+        for descriptor in (stop, *alarms.descriptors()):
+            told.register(descriptor, select.POLLIN)
+        pace = Pace(time.monotonic(), patrol=patrol)
+        while not _await(told, stop, pace):
+            pace.tell(alarms.read(), time.monotonic())
+            if pace.due() <= time.monotonic():
+                _look(wall, pace)
+                alarms.bridge = _bridge_of(wall)
+
+
+def _await(told: select.poll, stop: int, pace: Pace) -> bool:
+    """Until something was told or a look is due; True: the end."""
+    wait = max(pace.due() - time.monotonic(), 0.0)
+    return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
+
+
+def _look(wall: Wall, pace: Pace) -> None:
+    began = time.monotonic()
+    damaged = pace.damaged
+    pace.look()
+    repaired: Sequence[str] = ()
+    failed = False
+    try:
+        repaired = wall.repair(unseen=damaged)
+    except Unavailable:
+        raise
+    except (CellwallError, ExceptionGroup, OSError) as error:
+        failed = True
+        _log.error("not repaired: %s", error)
+    ended = time.monotonic()
+    hold = pace.looked(began, ended, repaired=failed or bool(repaired))
+    if repaired:
+        _say(repaired, ended - began)
+    if hold:
+        _log.warning("repaired again and again: somebody keeps changing it; the next repair waits %.1f s", hold)
+
+
+def _say(repaired: Sequence[str], took: float) -> None:
+    more = f", and {len(repaired) - _SHOWN} more" if len(repaired) > _SHOWN else ""
+    _log.warning("repaired in %.0f ms: %s%s", took * 1000, "; ".join(repaired[:_SHOWN]), more)
+
+
+def _bridge_of(wall: Wall) -> int:
+    with suppress(OSError):
+        return if_nametoindex(wall.settings.network.bridge)
+    return 0

@@ -1,0 +1,70 @@
+"""When to look at the wall: at once where it may be open, soon where something changed, and never all the time.
+
+Pure: moments are seconds that the caller reads off one clock. Three bounds. Looks for changes that are no damage wait
+for `SETTLE`, so that an attach in the middle of its steps is not looked at; and where they find nothing, as with the
+attaches of our own, they take no more than a share of the time, after a purse for the first of them. Repairs that
+follow each other on and on, because somebody keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL`
+there is a look without any alarm: for what makes no event.
+"""
+
+from collections import deque
+
+from cellwall.adapters.alarms import Alarm
+
+SETTLE, PATROL = 0.05, 30.0
+SHARE, PURSE = 0.05, 1.0
+WINDOW, PATIENCE, FIRST, LONGEST = 10.0, 8, 0.1, 5.0
+
+
+class Pace:
+    """`patrol`: seconds between looks without an alarm."""
+
+    def __init__(self, now: float, *, patrol: float = PATROL) -> None:
+        self._patrol = patrol
+        self._last = now
+        self._changed: float | None = None
+        self._damaged = True  # whatever happened before anybody listened
+        self._purse, self._counted = PURSE, now
+        self._repairs: deque[float] = deque()
+        self._held = now
+
+    def tell(self, alarm: Alarm, now: float) -> None:
+        """Something was told."""
+        if alarm is Alarm.DAMAGED:
+            self._damaged = True
+        elif alarm is Alarm.CHANGED and self._changed is None:
+            self._changed = now
+
+    def due(self) -> float:
+        """The moment of the next look; it may be past."""
+        if self._damaged:
+            return self._held
+        moment = self._last + self._patrol
+        if self._changed is not None:
+            owed = max(-self._purse, 0.0) / SHARE
+            moment = min(moment, max(self._changed + SETTLE, self._counted + owed))
+        return max(moment, self._held)
+
+    @property
+    def damaged(self) -> bool:
+        """The next look is about damage."""
+        return self._damaged
+
+    def look(self) -> None:
+        """A look begins: what is told from now on is about another one."""
+        self._changed, self._damaged = None, False
+
+    def looked(self, began: float, ended: float, *, repaired: bool) -> float:
+        """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
+        earned = (ended - self._counted) * SHARE
+        self._purse = min(self._purse + earned, PURSE) - (0.0 if repaired else ended - began)
+        self._last = self._counted = ended
+        if not repaired:
+            return 0.0
+        self._repairs.append(ended)
+        while self._repairs[0] < ended - WINDOW:
+            self._repairs.popleft()
+        beyond = len(self._repairs) - PATIENCE
+        hold = min(FIRST * 2.0 ** (beyond - 1), LONGEST) if beyond > 0 else 0.0
+        self._held = ended + hold
+        return hold

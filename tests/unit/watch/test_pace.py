@@ -1,0 +1,102 @@
+"""When a process that watches looks: moments are numbers here, and nobody waits."""
+
+from cellwall.adapters.alarms import Alarm
+from cellwall.watch.pace import LONGEST, PATIENCE, PATROL, SETTLE, Pace
+
+
+def rested(now: float = 100.0) -> Pace:
+    """One that has looked once and found nothing."""
+    pace = Pace(now)
+    pace.look()
+    pace.looked(now, now, repaired=False)
+    return pace
+
+
+def test_it_begins_with_a_look() -> None:
+    pace = Pace(100.0)
+    assert pace.due() == 100.0
+    assert pace.damaged
+
+
+def test_damage_is_looked_at_at_once() -> None:
+    pace = rested()
+    pace.tell(Alarm.DAMAGED, 101.0)
+    assert pace.due() <= 101.0
+    assert pace.damaged
+
+
+def test_a_change_is_looked_at_when_it_has_settled_and_further_ones_do_not_put_it_off() -> None:
+    pace = rested()
+    for moment in (101.0, 101.03, 101.04):
+        pace.tell(Alarm.CHANGED, moment)
+    assert pace.due() == 101.0 + SETTLE
+    assert not pace.damaged
+
+
+def test_what_nobody_is_alarmed_by_is_looked_at_on_patrol_only() -> None:
+    pace = rested()
+    pace.tell(Alarm.NOTHING, 101.0)
+    assert pace.due() == 100.0 + PATROL
+
+
+def test_what_is_told_during_a_look_is_another_look() -> None:
+    pace = rested()
+    pace.tell(Alarm.CHANGED, 101.0)
+    pace.look()
+    pace.tell(Alarm.DAMAGED, 101.1)
+    pace.looked(101.05, 101.2, repaired=False)
+    assert pace.due() <= 101.2
+    assert pace.damaged
+
+
+def busy(pace: Pace, *, cost: float, seconds: float, repaired: bool = False) -> float:
+    """Changes without end, looked at whenever it is due; the time spent looking."""
+    now, spent = 101.0, 0.0
+    while now < 101.0 + seconds:
+        pace.tell(Alarm.CHANGED, now)
+        began = max(now, pace.due())
+        pace.look()
+        now = began + cost
+        pace.looked(began, now, repaired=repaired)
+        spent += cost
+    return spent
+
+
+def test_changes_that_never_end_and_are_right_take_a_twentieth_of_the_time() -> None:
+    assert 4.0 < busy(rested(), cost=0.2, seconds=100) < 7.0
+
+
+def test_a_few_changes_after_a_quiet_time_are_all_looked_at_as_they_come() -> None:
+    pace = rested()
+    for moment in (200.0, 200.5, 201.0):
+        pace.tell(Alarm.CHANGED, moment)
+        assert pace.due() <= moment + SETTLE
+        pace.look()
+        pace.looked(moment + SETTLE, moment + SETTLE + 0.2, repaired=False)
+
+
+def holds(pace: Pace, count: int) -> list[float]:
+    now, found = 200.0, []
+    for _ in range(count):
+        pace.tell(Alarm.DAMAGED, now)
+        now = max(now, pace.due())
+        pace.look()
+        found.append(pace.looked(now, now, repaired=True))
+    return found
+
+
+def test_repairs_without_end_wait_longer_each_time_and_never_for_good() -> None:
+    found = holds(rested(), 40)
+    assert found[:PATIENCE] == [0.0] * PATIENCE
+    assert found[PATIENCE] > 0
+    assert max(found) <= LONGEST
+
+
+def test_a_flush_now_and_then_is_repaired_at_once_for_ever() -> None:
+    pace = rested()
+    for number in range(50):
+        now = 200.0 + 5 * number
+        pace.tell(Alarm.DAMAGED, now)
+        assert pace.due() <= now
+        pace.look()
+        assert pace.looked(now, now + 0.1, repaired=True) == 0.0
