@@ -132,6 +132,8 @@ def _output() -> Stage:
         (
             Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
             Clause((Via("out", "bridge"),), Continue("output-tenant")),
+            # A published port that the node itself asks for: by which interface it leaves is decided after this hook.
+            Clause((Via("out", "loopback"), ToSubnet()), Attest()),
             Clause((Via("out", "loopback"),), Accept()),
             Clause((ToSubnet(),), Drop(), "to a sandbox by another interface", "OUT"),
         ),

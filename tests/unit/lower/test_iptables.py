@@ -83,7 +83,7 @@ def compile_all() -> w.Wall:
 
 
 @pytest.mark.parametrize(
-    "features", [PLAIN, FULL, XtFeatures(security=False, frames=False)], ids=["plain", "full", "bare"]
+    "features", [PLAIN, FULL, XtFeatures(security=False, frames=False)], ids=["plain", "ipmac", "bare"]
 )
 def test_every_denial_has_a_rule_that_says_so(features: XtFeatures) -> None:
     """In words: what a clause denies and no limit excuses is a comment of some rule, or a rule of ebtables."""
