@@ -24,7 +24,6 @@ pytestmark = pytest.mark.root
 LIMIT, SERVED, PUBLISHED, INSIDE, SPORT = 32, 5300, 8080, 80, 40090
 GATEWAY_MAC = "02:00:00:00:00:01"
 GATEWAY = {4: "192.168.0.1", 6: "fd00:abcd::1"}
-NODE, LAN, INFRA = {4: at.NODE4, 6: at.NODE6}, {4: at.LAN4, 6: at.LAN6}, {4: at.INFRA4, 6: at.INFRA6}
 SETTINGS = Settings(
     connections=LIMIT,
     services=tuple(
@@ -78,9 +77,9 @@ def meet(world: World, family: int) -> None:
     """A packet that waits for an answer to ARP would come after the sentinel."""
     for host in (world.lab.lan, world.lab.infra):
         with host.serve(udp=[9]):
-            with Stream(host, NODE[family], 9, udp=True) as stream:
+            with Stream(host, at.NODE[family], 9, udp=True) as stream:
                 stream.say(b"")
-            with Stream(world.lab.node, (LAN if host is world.lab.lan else INFRA)[family], 9, udp=True) as stream:
+            with Stream(world.lab.node, (at.LAN if host is world.lab.lan else at.INFRA)[family], 9, udp=True) as stream:
                 assert stream.ask(world.token())
 
 
@@ -124,7 +123,7 @@ class NodeSocket:
         """All that came before now."""
         sentinel, found = self._world.token("sentinel"), []
         with one_cpu():
-            say(self._world.lab.lan, NODE[self._family], SERVED, sentinel)
+            say(self._world.lab.lan, at.NODE[self._family], SERVED, sentinel)
         while (data := self._sock.recv(1 << 12)) != sentinel:
             found.append(data)
         return found
@@ -197,11 +196,11 @@ def to_a_neighbour(world: World, family: int) -> Attempt:
 
 def by_another_interface(world: World, family: int) -> Attempt:
     tenant = world.attach("tenant")
-    world.lab.node.run(["ip", "route", "add", public(family), "via", INFRA[family]])
+    world.lab.node.run(["ip", "route", "add", public(family), "via", at.INFRA[family]])
 
     def attempt() -> bool:
         with world.lab.infra.capture("eth0", outgoing=False) as capture:
-            last = partial(say, world.lab.node, INFRA[family], 9)
+            last = partial(say, world.lab.node, at.INFRA[family], 9)
             return arrives(world, capture, partial(say, tenant.host, public(family), 9), last)
 
     return attempt
@@ -230,7 +229,7 @@ def to_the_floor(*targets: str) -> Callable[[World, int], Attempt]:
 
 def straight_to_an_exposed_port(world: World, family: int) -> Attempt:
     victim = world.attach("victim", expose=EXPOSED)
-    world.lab.lan.run(["ip", "route", "add", victim.address(family), "via", NODE[family]])
+    world.lab.lan.run(["ip", "route", "add", victim.address(family), "via", at.NODE[family]])
     return partial(comes_in, world, victim, family, partial(say, world.lab.lan, victim.address(family), INSIDE))
 
 
@@ -243,19 +242,19 @@ def led_by_others(port: int, *exposed: str) -> Callable[[World, int], Attempt]:
         rule = f"meta nfproto ipv{family} udp dport {PUBLISHED} dnat {ip} to {address}:{port}"
         text = f"table inet other {{ chain c {{ type nat hook prerouting priority -120; {rule}; }}; }}"
         world.lab.node.run(["nft", "-f", "-"], input=text.encode())
-        return partial(comes_in, world, victim, family, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+        return partial(comes_in, world, victim, family, partial(say, world.lab.lan, at.NODE[family], PUBLISHED))
 
     return scenario
 
 
 def former_flow_to_an_exposed_port(world: World, family: int) -> Attempt:
     def ask(inside: Sandbox) -> bool:
-        send = partial(say, world.lab.lan, NODE[family], PUBLISHED, sport=SPORT)
+        send = partial(say, world.lab.lan, at.NODE[family], PUBLISHED, sport=SPORT)
         return comes_in(world, inside, family, send)
 
     def opened(former: Sandbox) -> list[str]:
         assert ask(former)
-        return ["--orig-src", LAN[family], "--sport", str(SPORT)]
+        return ["--orig-src", at.LAN[family], "--sport", str(SPORT)]
 
     return partial(ask, survivor(world, family, opened, EXPOSED))
 
@@ -265,7 +264,7 @@ def exposed_without_an_endpoint(world: World, family: int) -> Attempt:
     victim = world.attach("victim", expose=EXPOSED)
     element = f"{{ {victim.address(family)} }}"
     world.lab.node.run(["nft", "delete", "element", "inet", "cellwall", f"version{family}", element])
-    return partial(comes_in, world, victim, family, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+    return partial(comes_in, world, victim, family, partial(say, world.lab.lan, at.NODE[family], PUBLISHED))
 
 
 def stray_segment(source: str, target: str, port: int, token: bytes) -> object:
@@ -280,7 +279,7 @@ def amid_a_clients_connection(world: World, family: int) -> Attempt:
     macs = lan.mac("eth0"), world.lab.node.mac("eth0")
 
     def send(token: bytes) -> None:
-        lan.inject("eth0", [frame(*macs, stray_segment(LAN[family], NODE[family], PUBLISHED, token))])
+        lan.inject("eth0", [frame(*macs, stray_segment(at.LAN[family], at.NODE[family], PUBLISHED, token))])
 
     return partial(comes_in, world, victim, family, send)
 
@@ -300,12 +299,12 @@ def amid_a_connection_of_the_nodes(world: World, family: int) -> Attempt:
 def elsewhere(world: World, family: int, sandbox: Sandbox, send: Callable[[bytes], None]) -> bool:
     """Whether it arrives in the infrastructure, where a route of the operator's leads the sandbox's address."""
     with world.lab.infra.capture("eth0", outgoing=False) as capture:
-        return arrives(world, capture, send, partial(say, world.lab.node, INFRA[family], 9))
+        return arrives(world, capture, send, partial(say, world.lab.node, at.INFRA[family], 9))
 
 
 def led_elsewhere_by_a_route(world: World, family: int) -> Sandbox:
     victim = world.attach("victim", expose=EXPOSED)
-    world.lab.node.run(["ip", "route", "add", victim.address(family), "via", INFRA[family]])
+    world.lab.node.run(["ip", "route", "add", victim.address(family), "via", at.INFRA[family]])
     return victim
 
 
@@ -316,7 +315,7 @@ def of_the_node_elsewhere(world: World, family: int) -> Attempt:
 
 def of_a_client_elsewhere(world: World, family: int) -> Attempt:
     victim = led_elsewhere_by_a_route(world, family)
-    return partial(elsewhere, world, family, victim, partial(say, world.lab.lan, NODE[family], PUBLISHED))
+    return partial(elsewhere, world, family, victim, partial(say, world.lab.lan, at.NODE[family], PUBLISHED))
 
 
 def error_about_a_flow_of_another_policy(world: World, family: int) -> Attempt:
@@ -333,7 +332,7 @@ def error_about_a_flow_of_another_policy(world: World, family: int) -> Attempt:
     def send(token: bytes) -> None:
         s = scapy()
         error = s.ICMP(type=3, code=1) if family == 4 else s.ICMPv6DestUnreach(code=3)
-        ip = (s.IP if family == 4 else s.IPv6)(src=public(family), dst=NODE[family])
+        ip = (s.IP if family == 4 else s.IPv6)(src=public(family), dst=at.NODE[family])
         internet.inject("eth0", [frame(*macs, ip / error / s.Raw(quoted[: -len(opening)] + token.ljust(len(opening))))])
 
     return partial(comes_in, world, tenant, family, send)

@@ -6,9 +6,10 @@ from functools import partial
 
 from cellwall.attack.frames import BROADCAST, arp, frame, group_mac, packet, scapy, solicited_group
 from cellwall.lab import Host, ping
+from cellwall.lab import addresses as at
 from cellwall.lab.capture import one_cpu
 from cellwall.model.addresses import mac_text
-from packet.stopped import GATEWAY, GATEWAY_MAC, LAN, NODE, SERVED, Attempt, NodeSocket, comes_in, goes_out, inject, say
+from packet.stopped import GATEWAY, GATEWAY_MAC, SERVED, Attempt, NodeSocket, comes_in, goes_out, inject, say
 from world import Sandbox, World, public, write_setting
 
 FLOOD = 100
@@ -30,7 +31,7 @@ class NodeEar:
         """All that came before now."""
         sentinel, found = self._world.token("sentinel"), []
         lan, node = self._world.lab.lan, self._world.lab.node
-        body = packet(LAN[6], NODE[6], "icmp", sentinel)
+        body = packet(at.LAN[6], at.NODE[6], "icmp", sentinel)
         lan.inject("eth0", [frame(lan.mac("eth0"), node.mac("eth0"), body)])
         while sentinel not in (data := self._sock.recv(1 << 12)):
             found.append(data)
@@ -101,7 +102,7 @@ def forwarded_solicitation(world: World, family: int) -> Attempt:
 
 
 def other_solicitation(world: World, family: int) -> Attempt:
-    return heard_by_the_node(world, partial(solicitation, asked=NODE[6]), to=TO_GROUP)
+    return heard_by_the_node(world, partial(solicitation, asked=at.NODE[6]), to=TO_GROUP)
 
 
 def solicitation_flood(world: World, family: int) -> Attempt:
@@ -176,7 +177,7 @@ def to_a_foreign_port(world: World, family: int) -> Attempt:
 def settle(world: World) -> None:
     """What was sent before, from the same CPU, is where it goes: there is no open way behind it for a sentinel."""
     with one_cpu():
-        assert ping(world.lab.lan, NODE[4])
+        assert ping(world.lab.lan, at.NODE[4])
 
 
 def arrives_behind_a_link(world: World, host: Host, send: Callable[[bytes], None]) -> bool:
@@ -226,7 +227,7 @@ def arp_beside_the_bridge(world: World, family: int) -> Attempt:
     def attempt() -> bool:
         mac = host.mac("eth0")
         with host.capture("eth0", outgoing=False) as capture:
-            host.inject("eth0", [frame(mac, BROADCAST, arp(1, mac, "0.0.0.0", BROADCAST, NODE[4]), kind=0x0806)])
+            host.inject("eth0", [frame(mac, BROADCAST, arp(1, mac, "0.0.0.0", BROADCAST, at.NODE[4]), kind=0x0806)])
             settle(world)
             return any(data[12:14] == b"\x08\x06" for data in capture.drain())
 
@@ -238,7 +239,7 @@ def from_beside_to_the_node(world: World, family: int) -> Attempt:
 
     def attempt() -> bool:
         token = world.token()
-        from_beside(world, host, family, NODE[family], token, SERVED)
+        from_beside(world, host, family, at.NODE[family], token, SERVED)
         return token in node.heard()
 
     return attempt
@@ -254,5 +255,5 @@ def of_the_node_to_beside(world: World, family: int) -> Attempt:
 
 
 def of_the_lan_to_beside(world: World, family: int) -> Attempt:
-    world.lab.lan.run(["ip", "route", "add", BESIDE[family], "via", NODE[family]])
+    world.lab.lan.run(["ip", "route", "add", BESIDE[family], "via", at.NODE[family]])
     return partial(arrives_behind_a_link, world, loose_link(world), partial(say, world.lab.lan, BESIDE[family], 9))

@@ -22,8 +22,6 @@ pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 GATEWAY_MAC = "02:00:00:00:00:01"
 PORT, HIDDEN = 8443, "151.101.65.9"
-NODE = {4: at.NODE4, 6: at.NODE6}
-LAN = {4: at.LAN4, 6: at.LAN6}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def answered(world: World, tenant: Sandbox, client: str, port: int, *, by: Host)
     token, sentinel = world.token("answer"), world.token("sentinel")
     family = 6 if ":" in client else 4
     own, mac = tenant.address(family), mac_text(tenant.endpoint.mac)
-    from_outside(world, by, packet(client, NODE[family], "udp", b"forged", sport=port, dport=PORT))
+    from_outside(world, by, packet(client, at.NODE[family], "udp", b"forged", sport=port, dport=PORT))
     answer = packet(own, client, "udp", token, sport=PORT, dport=port)
     last = packet(tenant.address(4), at.PUBLIC4[2], "udp", sentinel)
     with by.capture("eth0", outgoing=False) as wire, world.lab.internet.capture("eth0", outgoing=False) as far:
@@ -65,7 +63,7 @@ def test_what_is_closed_for_good_is_no_client(published: World, tenant: Sandbox,
 
 @BOTH
 def test_a_neighbour_on_the_lan_is_a_client(published: World, tenant: Sandbox, family: int) -> None:
-    assert answered(published, tenant, LAN[family], 40000, by=published.lab.lan)
+    assert answered(published, tenant, at.LAN[family], 40000, by=published.lab.lan)
 
 
 @pytest.mark.parametrize("address", [at.NODE6, at.NODE_INFRA6])
@@ -96,11 +94,11 @@ def test_an_address_that_leads_to_the_node_is_no_client(published: World, tenant
     token, sentinel = published.token("to-node"), published.token("sentinel")
     own, mac = tenant.address(family), mac_text(tenant.endpoint.mac)
     with lab.node.serve(udp=[5302, 5303]) as services:
-        from_outside(published, lab.lan, packet(address, NODE[family], "udp", b"forged", sport=5302, dport=PORT))
+        from_outside(published, lab.lan, packet(address, at.NODE[family], "udp", b"forged", sport=5302, dport=PORT))
         tenant.host.inject(
             "eth0", [frame(mac, GATEWAY_MAC, packet(own, address, "udp", token, sport=PORT, dport=5302))]
         )
-        connect(lab.lan, NODE[family], 5303, udp=True, payload=sentinel)
+        connect(lab.lan, at.NODE[family], 5303, udp=True, payload=sentinel)
         assert services.wait_for(sentinel)
         assert not services.saw(token)
 
@@ -108,12 +106,12 @@ def test_an_address_that_leads_to_the_node_is_no_client(published: World, tenant
 @BOTH
 def test_a_connection_is_not_opened_backwards(published: World, tenant: Sandbox, family: int) -> None:
     """TCP lets both ends begin: a tenant that answers a forged SYN with one of its own would connect to the client."""
-    client, own = LAN[family], tenant.address(family)
+    client, own = at.LAN[family], tenant.address(family)
     token = published.token("backwards")
     mac, s = mac_text(tenant.endpoint.mac), scapy()
     tenant.host.run(["nft", "add table inet mute"])
     tenant.host.run(["nft", "add chain inet mute in { type filter hook input priority 0; policy drop; }"])
-    from_outside(published, published.lab.lan, packet(client, NODE[family], "tcp", b"", sport=22, dport=PORT))
+    from_outside(published, published.lab.lan, packet(client, at.NODE[family], "tcp", b"", sport=22, dport=PORT))
     opening = packet(own, client, "tcp", b"", sport=PORT, dport=22)
     last = packet(tenant.address(4), at.PUBLIC4[2], "udp", token)
     with (

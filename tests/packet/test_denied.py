@@ -8,25 +8,8 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from cellwall.lab import addresses as at
 from cellwall.lab import connect, ping
-from cellwall.lab.addresses import (
-    INFRA4,
-    INFRA6,
-    LAN4,
-    LAN6,
-    METADATA4,
-    METADATA6,
-    NODE4,
-    NODE6,
-    NODE_INFRA4,
-    NODE_INFRA6,
-    NODE_OTHER4,
-    NODE_OTHER6,
-    OTHER4,
-    OTHER6,
-    SPECIAL4,
-    SPECIAL6,
-)
 from cellwall.lab.capture import Capture, one_cpu
 from cellwall.lab.services import Services
 from cellwall.model.addresses import mac_text
@@ -69,20 +52,12 @@ def neighbour(node_lab: World) -> Iterator[Sandbox]:
         yield sandbox
 
 
-AROUND = {
-    "node": (NODE4, NODE6),
-    "node's other interface": (NODE_INFRA4, NODE_INFRA6),
-    "node's other bridge": (NODE_OTHER4, NODE_OTHER6),
-    "LAN neighbour": (LAN4, LAN6),
-    "infrastructure": (INFRA4, INFRA6),
-    "container of another bridge": (OTHER4, OTHER6),
-}
 DENIED = [
-    *((name, address) for name, pair in AROUND.items() for address in pair),
-    *METADATA4.items(),
-    *METADATA6.items(),
-    *SPECIAL4.items(),
-    *SPECIAL6.items(),
+    *((name, address) for name, addresses in at.AROUND.items() for address in addresses.values()),
+    *at.METADATA4.items(),
+    *at.METADATA6.items(),
+    *at.SPECIAL4.items(),
+    *at.SPECIAL6.items(),
 ]
 
 
@@ -188,7 +163,7 @@ def test_forged_arp_changes_nobodys_mind(node_lab: World, tenant: Sandbox, neigh
         Ether(src=own, dst=target) / ARP(op=op, hwsrc=own, psrc=claimed, pdst=asked)
         for target in (gateway, "ff:ff:ff:ff:ff:ff", mac_text(neighbour.endpoint.mac))
         for op in (1, 2)
-        for claimed, asked in ((theirs, "192.168.0.1"), ("192.168.0.1", theirs), (NODE4, "192.168.0.1"))
+        for claimed, asked in ((theirs, "192.168.0.1"), ("192.168.0.1", theirs), (at.NODE4, "192.168.0.1"))
     ]
     tenant.host.inject("eth0", [bytes(lie) for lie in lies])
     assert ping(tenant.host, "192.168.0.1").kind == "answer"
@@ -200,7 +175,7 @@ def test_a_lan_neighbour_cannot_route_to_a_sandbox(
     node_lab: World, neighbour: Sandbox, around: dict[str, object], family: int
 ) -> None:
     lan = node_lab.lab.lan
-    subnet, via = ("192.168.0.0/20", NODE4) if family == 4 else ("fd00:abcd::/64", NODE6)
+    subnet, via = {4: "192.168.0.0/20", 6: "fd00:abcd::/64"}[family], at.NODE[family]
     lan.run(["ip", "route", "add", subnet, "via", via])
     gateway = "192.168.0.1" if family == 4 else "fd00:abcd::1"
     for address in (neighbour.address(family), gateway):
@@ -215,7 +190,7 @@ THE_RULE = "the node is no router"
 def forwarded(world: World, services: dict[str, Services], family: int) -> dict[str, bool]:
     """Whose datagrams to whom arrive, by way of the node: the client is told nothing where there is no way back."""
     lab = world.lab
-    infra, other = (INFRA4, OTHER4) if family == 4 else (INFRA6, OTHER6)
+    infra, other = at.INFRA[family], at.OTHER[family]
     found = {}
     for client, server, target in (
         (lab.lan, lab.infra, infra),
@@ -224,7 +199,7 @@ def forwarded(world: World, services: dict[str, Services], family: int) -> dict[
         (lab.other, lab.internet, public(family)),
     ):
         for sender in (client, lab.node):  # they are met: a packet that waits for ARP would come after the sentinel
-            assert ping(sender, NODE4 if family == 4 else NODE6)
+            assert ping(sender, at.NODE[family])
         assert connect(lab.node, target, 80, udp=True)
         token, sentinel = world.token(), world.token("sentinel")
         with one_cpu():
@@ -243,7 +218,7 @@ def test_the_node_is_no_router_for_its_other_networks(family: int) -> None:
     with open_world() as world:
         lab = world.lab
         services = {host.name: host.serve(udp=[80]) for host in (lab.internet, lab.infra, lab.other)}
-        lab.lan.run(["ip", "route", "add", INFRA4 if family == 4 else INFRA6, "via", NODE4 if family == 4 else NODE6])
+        lab.lan.run(["ip", "route", "add", at.INFRA[family], "via", at.NODE[family]])
         assert not any(forwarded(world, services, family).values())
         for link in ELSEWHERE:
             write_setting(lab.node, f"net/ipv4/conf/{link}/forwarding", "1")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.lab import connect, ping
-from cellwall.lab.addresses import NAMED4, NAMED6, NODE4, NODE6, RESOLVERS4, RESOLVERS6
+from cellwall.lab.addresses import NAMED4, NAMED6, NODE, RESOLVERS4, RESOLVERS6
 from cellwall.lab.dns import framed, question
 from cellwall.lab.services import Services
 from cellwall.lab.transfer import echoed_bytes
@@ -16,7 +16,6 @@ from world import NAT_PORTS, Sandbox, Stream, World, assert_connection, public
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 TRANSPORTS = pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
-NODE = {4: NODE4, 6: NODE6}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 GATEWAY_MAC = "02:00:00:00:00:01"
 GATEWAY = {4: "192.168.0.1", 6: "fd00:abcd::1"}
-UPLINK = {4: at.NODE4, 6: at.NODE6}
 SERVED = 5400
 SMALL = 1280  # the smallest that IPv6 allows
 
@@ -66,7 +65,7 @@ def send_and_settle(sandbox: Sandbox, body: bytes, token: bytes) -> None:
 
 @BOTH
 def test_an_error_about_a_flow_of_the_node_to_the_internet_is_not_heard(erring: World, family: int) -> None:
-    assert path_mtu(erring, UPLINK[family], public(family), erring.attach()) == 1500
+    assert path_mtu(erring, at.NODE[family], public(family), erring.attach()) == 1500
 
 
 @BOTH

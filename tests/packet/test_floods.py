@@ -9,7 +9,6 @@ from world import assert_connection, open_world, public
 
 pytestmark = pytest.mark.root
 PORT, LIMIT = 8443, 64
-NODE = {4: at.NODE4, 6: at.NODE6}
 SPOOFED = {4: "8.8.4.4", 6: "2001:4860:4860::8844"}
 
 
@@ -22,7 +21,7 @@ def test_a_flood_of_a_published_port_leaves_the_sandbox_its_own_connections(fami
         flood = [
             packet(
                 SPOOFED[family],
-                NODE[family],
+                at.NODE[family],
                 "udp",
                 last if number == 2 * LIMIT else b"flood",
                 sport=number,

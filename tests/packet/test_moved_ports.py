@@ -8,13 +8,12 @@ from contextlib import ExitStack
 import pytest
 
 from cellwall.api import Wall
-from cellwall.lab.addresses import NODE4, NODE6, NODE_INFRA4
+from cellwall.lab.addresses import NODE, NODE4, NODE6, NODE_INFRA4
 from cellwall.model.endpoint import Endpoint
 from engine.steps import killed_at, reopened
 from world import PUBLIC4, PUBLIC6, Sandbox, Stream, World, open_world
 
 pytestmark = pytest.mark.root
-NODE = {4: NODE4, 6: NODE6}
 Move = Callable[[World, Sandbox, str], Sandbox]
 PORT = 8080
 

@@ -6,13 +6,12 @@ import pytest
 
 from cellwall.attack.frames import frame, packet
 from cellwall.lab import connect
-from cellwall.lab.addresses import LAN4, LAN6, OTHER4, OTHER6
+from cellwall.lab.addresses import LAN, OTHER
 from cellwall.lab.host import Host
 from world import Sandbox, World, assert_connection, open_world, public, write_setting
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
-OTHER = {4: OTHER4, 6: OTHER6}
 BESIDE = {4: "172.17.0.9", 6: "fd00:17::9"}
 
 
@@ -53,7 +52,7 @@ def test_another_bridge_of_the_node_goes_on_forwarding_frames(world: World, mach
         assert report.uplink == "eth0"
         for udp in (False, True):
             assert_connection(machine, OTHER[family], 80, udp=udp)
-        outside = connect(machine, LAN4 if family == 4 else LAN6, 80, timeout=0.2)
+        outside = connect(machine, LAN[family], 80, timeout=0.2)
         assert outside.kind != "answer"  # routed, and the node is no router
 
 
@@ -97,7 +96,7 @@ def tenant(world: World) -> Iterator[Sandbox]:
 def test_a_route_that_takes_a_sandbox_elsewhere_carries_nothing(world: World, tenant: Sandbox, family: int) -> None:
     """A more specific route is all that it takes, and over IPv6 anybody on the LAN announces one."""
     lab, own = world.lab, tenant.address(family)
-    length, lan = (32, LAN4) if family == 4 else (128, LAN6)
+    length, lan = {4: 32, 6: 128}[family], LAN[family]
     mac = lab.lan.mac("eth0")
     token, sentinel = world.token("private"), world.token("sentinel")
     with tenant.host.serve(udp=[80]), lab.lan.capture("eth0", outgoing=False) as wire, lab.internet.serve(udp=[80]):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from cellwall.lab import connect
-from cellwall.lab.addresses import LAN4, LAN6, METADATA4, METADATA6, NODE4, NODE6
+from cellwall.lab.addresses import LAN, METADATA4, METADATA6, NODE
 from world import Sandbox, World, assert_connection, assert_no_connection, public
 
 pytestmark = pytest.mark.root
@@ -15,9 +15,9 @@ ELSEWHERE = {4: "8.8.8.8", 6: "2001:4860:4860::8888"}
 """A public address that another table translates."""
 
 FORBIDDEN = {
-    "LAN neighbour": (LAN4, LAN6),
-    "metadata": (METADATA4["all clouds"], METADATA6["AWS"]),
-    "node": (NODE4, NODE6),
+    "LAN neighbour": LAN,
+    "metadata": {4: METADATA4["all clouds"], 6: METADATA6["AWS"]},
+    "node": NODE,
 }
 
 
@@ -50,7 +50,7 @@ def test_a_translation_by_others_leads_nowhere_that_the_floor_denies(
     node_lab: World, tenant: Sandbox, family: int, udp: bool, name: str
 ) -> None:
     """As a service of a cluster does it, whose address is public and whose servers are not."""
-    rule = translation(family, FORBIDDEN[name][family == 6])
+    rule = translation(family, FORBIDDEN[name][family])
     with other_table(node_lab, "nat hook prerouting priority dstnat", rule):
         assert_no_connection(tenant.host, ELSEWHERE[family], 80, udp=udp)
         assert_connection(tenant.host, public(family), 80, udp=udp)
@@ -72,9 +72,9 @@ def test_a_mark_that_others_put_on_flows_is_no_policy_version(
 ) -> None:
     """Numbers that multi-homing and service meshes use. A flow with a live policy version passes without the floor."""
     with other_table(node_lab, "filter hook prerouting priority -190", f"ct mark set {mark:#x}"):
-        for pair in FORBIDDEN.values():
-            assert_no_connection(tenant.host, pair[family == 6], 80)
-            assert connect(tenant.host, pair[family == 6], 80, udp=True, payload=b"?", timeout=0.2).kind != "answer"
+        for addresses in FORBIDDEN.values():
+            assert_no_connection(tenant.host, addresses[family], 80)
+            assert connect(tenant.host, addresses[family], 80, udp=True, payload=b"?", timeout=0.2).kind != "answer"
 
 
 @BOTH
@@ -92,7 +92,7 @@ def test_what_others_take_away_from_a_packet_closes(
 ) -> None:
     assert_connection(tenant.host, public(family), 80)
     with other_table(node_lab, hook, rule, family=table):
-        for address in (public(family), *(pair[family == 6] for pair in FORBIDDEN.values())):
+        for address in (public(family), *(addresses[family] for addresses in FORBIDDEN.values())):
             assert_no_connection(tenant.host, address, 80)
     assert_connection(tenant.host, public(family), 80)
 
@@ -103,15 +103,15 @@ def test_what_others_accept_is_not_accepted(node_lab: World, tenant: Sandbox, fa
         other_table(node_lab, "filter hook forward priority -500", "accept"),
         other_table(node_lab, "filter hook prerouting priority -600", "accept", family="bridge"),
     ):
-        for pair in FORBIDDEN.values():
-            assert_no_connection(tenant.host, pair[family == 6], 80)
+        for addresses in FORBIDDEN.values():
+            assert_no_connection(tenant.host, addresses[family], 80)
 
 
 @BOTH
 def test_a_sandbox_address_from_outside_is_no_client(node_lab: World, tenant: Sandbox, family: int) -> None:
     """A LAN neighbour that speaks for a sandbox would be let in by every rule that trusts the sandboxes' network."""
     lab = node_lab.lab
-    own, node = tenant.address(family), (NODE4, NODE6)[family == 6]
+    own, node = tenant.address(family), NODE[family]
     length = 32 if family == 4 else 128
     lab.lan.run(["ip", "address", "add", f"{own}/{length}", "dev", "lo", *(["nodad"] if family == 6 else [])])
     try:

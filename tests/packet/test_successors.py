@@ -2,12 +2,11 @@
 
 import pytest
 
-from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.lab.addresses import NODE
 from world import Stream, World
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
-NODE = {4: NODE4, 6: NODE6}
 
 
 @BOTH

@@ -11,22 +11,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from cellwall.adapters.sysctls import ProcSysctls
-from cellwall.lab.addresses import (
-    INFRA4,
-    INFRA6,
-    METADATA4,
-    METADATA6,
-    NODE4,
-    NODE6,
-    NODE_INFRA4,
-    NODE_INFRA6,
-    OTHER4,
-    OTHER6,
-    SPECIAL4,
-    SPECIAL6,
-    UNOWNED4,
-    UNOWNED6,
-)
+from cellwall.lab import addresses as at
 from cellwall.names import SECURITY_CHAIN
 from reference.cast import GATEWAY_MAC, SUBNET, Cast, routed, sandbox_mac, without
 from reference.ranges import CRITICAL
@@ -36,7 +21,6 @@ pytestmark = pytest.mark.root
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 BRIDGED = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
 EVERYTHING = {"tcp", "udp", "icmp"}
-NODE = {4: NODE4, 6: NODE6}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +74,7 @@ def test_security_chain_constants(cast: Cast) -> None:
     other = cast.world.attach("another")
     assert chain() == before
     cast.world.detach(other)
-    targets = [cast.victim.address(4), cast.victim.address(6), "10.0.0.5", METADATA4["all clouds"]]
+    targets = [cast.victim.address(4), cast.victim.address(6), "10.0.0.5", at.METADATA4["all clouds"]]
     assert [cast.arrives(cast.attacker.host, to) for to in targets] == [set()] * 4
     cast.world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", SECURITY_CHAIN])
     assert all("tcp" in cast.arrives(cast.attacker.host, to) for to in targets)
@@ -103,8 +87,8 @@ def test_security_chain_constants(cast: Cast) -> None:
 
 def test_security_rules_coverage(cast: Cast) -> None:
     """One address of every range that must be closed, by frames: those that no host can own are aimed at too."""
-    reached = [*METADATA4.values(), *METADATA6.values(), *SPECIAL4.values(), *SPECIAL6.values()]
-    unowned = [address for address in (*UNOWNED4.values(), *UNOWNED6.values()) if address != "::"]
+    reached = [*at.METADATA4.values(), *at.METADATA6.values(), *at.SPECIAL4.values(), *at.SPECIAL6.values()]
+    unowned = [address for address in (*at.UNOWNED4.values(), *at.UNOWNED6.values()) if address != "::"]
     first = [prefix.partition("/")[0] for prefix in CRITICAL]
     frames = [cast.frame(to) for to in (*reached, *unowned, *first)]
     internet = cast.world.lab.internet
@@ -139,7 +123,7 @@ def test_anti_spoofing_logic(cast: Cast, family: int) -> None:
         4: ("1.2.3.4", "192.168.9.9", "192.168.0.1"),
         6: ("2a00:1450::9", "fd00:abcd::909", "fd00:abcd::1"),
     }[family]
-    forged = [cast.frame(to, source=source) for source in (theirs, outside, nobody, gateway, NODE[family])]
+    forged = [cast.frame(to, source=source) for source in (theirs, outside, nobody, gateway, at.NODE[family])]
     forged += [cast.frame(to, source=source, source_mac=sandbox_mac(cast.victim)) for source in (own, theirs)]
     wire = cast.world.lab.internet
     with cast.attacker.host.capture("eth0", outgoing=False) as told:
@@ -173,20 +157,20 @@ def test_anti_spoofing_of_neighbours(cast: Cast) -> None:
 def test_expose_port_security(cast: Cast, family: int) -> None:
     lab, victim = cast.world.lab, cast.victim.address(family)
     for client in (lab.lan, lab.internet):
-        assert cast.arrives(client, NODE[family], 8080) >= {"tcp", "udp"}
-    with Stream(lab.lan, NODE[family], 8080) as stream:  # new and established
+        assert cast.arrives(client, at.NODE[family], 8080) >= {"tcp", "udp"}
+    with Stream(lab.lan, at.NODE[family], 8080) as stream:  # new and established
         assert all(stream.ask(cast.world.token()) for _ in range(3))
     # No tenant, by whatever address of the node; the publisher itself as little.
-    addresses = {4: (NODE4, NODE_INFRA4, "192.168.0.1"), 6: (NODE6, NODE_INFRA6, "fd00:abcd::1")}[family]
+    addresses = (at.NODE[family], at.NODE_INFRA[family], {4: "192.168.0.1", 6: "fd00:abcd::1"}[family])
     for tenant in (cast.attacker, cast.victim):
         for address in addresses:
             assert cast.arrives(tenant.host, address, 8080) <= {"icmp"}  # the gateway answers an echo
     # Not by another interface of the node, and nothing that was not published.
-    assert "tcp" not in cast.arrives(lab.infra, {4: NODE_INFRA4, 6: NODE_INFRA6}[family], 8080)
-    assert "tcp" not in cast.arrives(lab.infra, NODE[family], 8080)
-    assert not cast.arrives(lab.lan, NODE[family], 8081) & {"tcp", "udp"}
+    assert "tcp" not in cast.arrives(lab.infra, at.NODE_INFRA[family], 8080)
+    assert "tcp" not in cast.arrives(lab.infra, at.NODE[family], 8080)
+    assert not cast.arrives(lab.lan, at.NODE[family], 8081) & {"tcp", "udp"}
     # Not past the binding, by a route straight to the sandbox.
-    with routed(lab.lan, SUBNET[family], NODE[family]):
+    with routed(lab.lan, SUBNET[family], at.NODE[family]):
         assert cast.arrives(lab.lan, victim) == set()
         with without(cast, "RAW", "FWD"):
             assert cast.arrives(lab.lan, victim) == EVERYTHING
@@ -197,7 +181,7 @@ def test_private_network_blocking(cast: Cast, family: int) -> None:
     """RFC 1918 and unique local addresses: behind the Internet's router, behind the node's other interface, on its
     other bridge."""
     beyond = {4: ("10.0.0.5", "172.16.9.9", "192.168.200.7"), 6: ("fc00:9::9",)}[family]
-    near = {4: (INFRA4, OTHER4), 6: (INFRA6, OTHER6)}[family]
+    near = at.INFRA[family], at.OTHER[family]
     for address in (*beyond, *near):
         for port in (53, 80):
             assert cast.arrives(cast.attacker.host, address, port) == set()
@@ -210,7 +194,7 @@ def test_private_network_blocking(cast: Cast, family: int) -> None:
 
 
 def test_metadata_service_blocking(cast: Cast) -> None:
-    everyone = (*METADATA4.values(), *METADATA6.values())
+    everyone = (*at.METADATA4.values(), *at.METADATA6.values())
     for address in everyone:
         for port in (53, 80):
             assert cast.arrives(cast.attacker.host, address, port) == set()

@@ -21,7 +21,6 @@ FAMILIES = (4, 6)
 _ECHO = 7
 _PATIENCE = 2.0
 _PUBLIC = {4: at.PUBLIC4[2], 6: at.PUBLIC6[2]}
-_NODE = {4: at.NODE4, 6: at.NODE6}
 _RESOLVER = {4: at.RESOLVERS4[0], 6: at.RESOLVERS6[0]}
 _NARROW = {4: "104.16.0.2", 6: "2606:4700:10::2"}
 _NARROW_MTU, _MTU = 1300, 1500
@@ -155,7 +154,7 @@ def _exposed() -> Iterator[Work]:
                 def ask(place: Workplace, client: str = client, protocol: str = protocol, family: int = family) -> str:
                     host: Host = getattr(place.stage.lab, client)
                     name = f"exposed {client} {protocol} {family}"
-                    return _served(host, _NODE[family], PUBLISHED, place.victim, udp=protocol == "udp", name=name)
+                    return _served(host, at.NODE[family], PUBLISHED, place.victim, udp=protocol == "udp", name=name)
 
                 title = f"a published {protocol.upper()} port from the {client}, IPv{family}"
                 yield Work(f"exposed-{client}-{protocol}-v{family}", title, ask, published=True)

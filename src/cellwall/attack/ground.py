@@ -41,12 +41,8 @@ def places(hidden: tuple[str, str], protected: tuple[str, str]) -> dict[str, tup
 
 AROUND = {
     **places(HIDDEN_PUBLIC, PROTECTED),
-    "lan": (at.LAN4, at.LAN6),
+    **{name: (addresses[4], addresses[6]) for name, addresses in at.AROUND.items()},
     "router": (at.INTERNET4, at.INTERNET6),
-    "infra": (at.INFRA4, at.INFRA6),
-    "other-bridge": (at.OTHER4, at.OTHER6),
-    "node-infra": (at.NODE_INFRA4, at.NODE_INFRA6),
-    "node-other-bridge": (at.NODE_OTHER4, at.NODE_OTHER6),
 }
 
 
@@ -89,7 +85,8 @@ def _foreign_port(lab: Lab, bridge: str) -> Host:
 
 def _meet_neighbours(node: Host) -> None:
     """Have the node know its neighbours: a packet that waits for ARP would come after the sentinel."""
-    for address in (at.LAN4, at.INTERNET4, at.INFRA4, at.OTHER4, at.LAN6, at.INTERNET6, at.INFRA6, at.OTHER6):
+    others = (*at.LAN.values(), *at.INFRA.values(), *at.OTHER.values())
+    for address in (at.INTERNET4, at.INTERNET6, *others):
         with node.enter():
             ping(node, address, timeout=0.5)
 

@@ -23,6 +23,21 @@ OTHER_NET4, OTHER_NET6 = "172.17.0.0/16", "fd00:17::/64"
 NODE_OTHER4, NODE_OTHER6 = "172.17.0.1", "fd00:17::1"
 OTHER4, OTHER6 = "172.17.0.2", "fd00:17::2"
 
+#: By family: the node on each of its sides, and who else is on them.
+NODE, LAN = {4: NODE4, 6: NODE6}, {4: LAN4, 6: LAN6}
+NODE_INFRA, INFRA = {4: NODE_INFRA4, 6: NODE_INFRA6}, {4: INFRA4, 6: INFRA6}
+NODE_OTHER, OTHER = {4: NODE_OTHER4, 6: NODE_OTHER6}, {4: OTHER4, 6: OTHER6}
+
+#: What is around a sandbox and not for it, by name and family.
+AROUND: Mapping[str, Mapping[int, str]] = {
+    "node": NODE,
+    "node-infra": NODE_INFRA,
+    "node-other-bridge": NODE_OTHER,
+    "lan": LAN,
+    "infra": INFRA,
+    "other-bridge": OTHER,
+}
+
 PUBLIC4 = ("1.1.1.1", "8.8.8.8", "151.101.1.69")
 PUBLIC6 = ("2606:4700:4700::1111", "2001:4860:4860::8888", "2a04:4e42::1")
 RESOLVERS4 = ("1.1.1.1", "8.8.8.8")

@@ -205,13 +205,10 @@ def _captured_from_node(family: int) -> Probe:
 
 def _by_another_interface(family: int) -> Iterator[Probe]:
     """A port is published at the node interface; by another one it is not."""
-    own: dict[Place, tuple[str, str]] = {
-        "infra": (at.NODE_INFRA4, at.NODE_INFRA6),
-        "other": (at.NODE_OTHER4, at.NODE_OTHER6),
-    }
+    own: dict[Place, dict[int, str]] = {"infra": at.NODE_INFRA, "other": at.NODE_OTHER}
     for origin in _NOT_BY_UPLINK:
-        for name, target in (("own", own[origin]), ("uplinks", (at.NODE4, at.NODE6))):
-            body = between(_outsider(origin, family), fixed(target[family == 6]), "udp", dport=PUBLISHED)
+        for name, target in (("own", own[origin]), ("uplinks", at.NODE)):
+            body = between(_outsider(origin, family), fixed(target[family]), "udp", dport=PUBLISHED)
             yield volley(
                 f"D04-by-{origin}-{name}-v{family}",
                 f"a published port by way of another interface, from {origin} to the {name} address, IPv{family}",

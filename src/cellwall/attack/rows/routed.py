@@ -22,10 +22,10 @@ Choose = Callable[[World], str]
 """An address or a MAC of this world."""
 
 OUTSIDE: dict[Place, dict[int, str]] = {
-    "lan": {4: at.LAN4, 6: at.LAN6},
+    "lan": at.LAN,
     "internet": {4: at.PUBLIC4[2], 6: at.PUBLIC6[2]},
-    "infra": {4: at.INFRA4, 6: at.INFRA6},
-    "other": {4: at.OTHER4, 6: at.OTHER6},
+    "infra": at.INFRA,
+    "other": at.OTHER,
 }
 """Who is around the node, by family."""
 
