@@ -15,15 +15,20 @@ from cellwall.errors import LabError
 
 
 class FullQueue:
-    """A socket whose queue takes nothing the first few times, as the kernel's says it."""
+    """A socket whose queue takes nothing the first few times, as the kernel's says it; `lost` as the kernel counts."""
 
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
         self.sent: list[bytes] = []
+        self.losses = 0
+
+    def lost(self) -> int:
+        return self.losses
 
     def send(self, data: bytes) -> int:
         if self.refusals:
             self.refusals -= 1
+            self.losses += 1
             raise OSError(errno.ENOBUFS, "No buffer space available")
         self.sent.append(data)
         return len(data)
@@ -37,14 +42,21 @@ def stage() -> Iterator[WalledStage]:
 
 def test_a_full_queue_is_waited_for_and_every_frame_goes_once() -> None:
     queue = FullQueue(3)
-    wire.send(cast(socket.socket, queue), [b"one", b"two"])
+    wire.send(cast(socket.socket, queue), [b"one", b"two"], queue.lost)
     assert queue.sent == [b"one", b"two"]
 
 
 def test_a_queue_that_stays_full_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_PATIENCE", 0.01)
+    queue = FullQueue(1 << 40)
     with pytest.raises(LabError, match="too busy"):
-        wire.send(cast(socket.socket, FullQueue(1 << 40)), [b"one"])
+        wire.send(cast(socket.socket, queue), [b"one"], queue.lost)
+
+
+def test_a_frame_that_the_link_itself_drops_is_sent_and_no_reason_to_wait() -> None:
+    dropping = FullQueue(2)
+    wire.send(cast(socket.socket, dropping), [b"one", b"two"], lambda: 0)
+    assert dropping.sent == [b"two"]
 
 
 def test_another_failure_is_none_of_the_queue() -> None:
