@@ -114,6 +114,8 @@ def _prove(w: World, flood: Flood, aims: Mapping[bytes, _Aim]) -> None:
     """The control: in a gap, the flood is through. The wall is repaired afterwards by the next operation."""
     for family in ("inet", "bridge"):
         w.node.run(["nft", "delete", "table", family, TABLE])
+    for side in ("ingress", "egress"):  # without a rule nothing passes the latch
+        w.node.run(["tc", "filter", "del", "dev", w.gateway.bridge, side, "pref", "2"])
     flood.wait()
     sight = w.settle()
     wall_of(w).up()
