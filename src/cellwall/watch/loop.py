@@ -31,10 +31,12 @@ def watch(wall: Wall, stop: int, *, patrol: float = PATROL) -> None:
         for descriptor in (stop, *alarms.descriptors()):
             told.register(descriptor, select.POLLIN)
         pace = Pace(time.monotonic(), patrol=patrol)
+        own = True  # damage may be what was just repaired: seen first
+        _log.info("watching")
         while not _await(told, stop, pace):
             pace.tell(alarms.read(), time.monotonic())
             if pace.due() <= time.monotonic():
-                _look(wall, pace)
+                own = _look(wall, pace, unseen=pace.damaged and not own)
                 alarms.bridge = _bridge_of(wall)
 
 
@@ -44,14 +46,14 @@ def _await(told: select.poll, stop: int, pace: Pace) -> bool:
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
-def _look(wall: Wall, pace: Pace) -> None:
+def _look(wall: Wall, pace: Pace, *, unseen: bool) -> bool:
+    """Look and repair; whether there was anything to repair."""
     began = time.monotonic()
-    damaged = pace.damaged
     pace.look()
     repaired: Sequence[str] = ()
     failed = False
     try:
-        repaired = wall.repair(unseen=damaged)
+        repaired = wall.repair(unseen=unseen)
     except Unavailable:
         raise
     except (CellwallError, ExceptionGroup, OSError) as error:
@@ -61,8 +63,11 @@ def _look(wall: Wall, pace: Pace) -> None:
     hold = pace.looked(began, ended, repaired=failed or bool(repaired))
     if repaired:
         _say(repaired, ended - began)
+    elif not failed:
+        _log.debug("looked: nothing to repair")
     if hold:
         _log.warning("repaired again and again: somebody keeps changing it; the next repair waits %.1f s", hold)
+    return failed or bool(repaired)
 
 
 def _say(repaired: Sequence[str], took: float) -> None:

@@ -1,0 +1,149 @@
+"""What somebody takes away is back without anyone acting, and nothing else ever changes."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.lab import connect
+from cellwall.names import SPARE_TABLE
+from watch.watchman import Watchman, watched
+from world import Stream, World, assert_connection, open_world, public, rewired, ruleset
+
+pytestmark = pytest.mark.root
+
+DAMAGES = {
+    "nft flush ruleset": "our tables are missing",
+    "nft delete table inet cellwall": "our tables are missing",
+    "nft delete table bridge cellwall": "our tables are missing",
+    "nft flush chain inet cellwall B9-FORWARD": "our rules were changed",
+    "nft insert rule inet cellwall forward accept": "our rules were changed",
+    "nft flush set inet cellwall floor4": "our rules were changed",
+    "nft flush set inet cellwall live": "missing element in inet live",
+    "nft flush set bridge cellwall pin4": "missing element in bridge pin4",
+    "tc qdisc del dev b9_br0 clsact": "does not latch",
+    "ip link set b9_br0 down": "is down",
+    "ip address del 192.168.0.1/20 dev b9_br0": "lacks its address",
+    "ip neighbour flush nud permanent dev b9_br0": "its neighbour",
+    "sysctl -q -w net.ipv4.conf.b9_br0.rp_filter=2": "rp_filter is 2",
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        yield world
+
+
+@pytest.fixture(scope="module")
+def man(world: World) -> Iterator[Watchman]:
+    with watched(world) as man:
+        yield man
+
+
+@pytest.mark.parametrize("command", DAMAGES)
+def test_what_somebody_changed_is_repaired_and_said(world: World, man: Watchman, command: str) -> None:
+    tenant = world.attach("tenant")
+    world.lab.node.run(command.split())
+    assert DAMAGES[command] in man.heard("repaired in")
+    assert world.wall.status().drift == ()
+    for family in (4, 6):
+        assert_connection(tenant.host, public(family), 80)
+    assert connect(tenant.host, "169.254.169.254", 80, timeout=0.5).kind == "refused"
+    world.detach(tenant)
+
+
+def test_a_port_that_was_taken_off_the_bridge_is_put_back(world: World, man: Watchman) -> None:
+    tenant = world.attach("tenant")
+    world.lab.node.run(["ip", "link", "set", tenant.endpoint.host_link, "nomaster"])
+    assert "is not on the bridge" in man.heard("repaired in")
+    assert_connection(tenant.host, public(4), 80)
+    world.detach(tenant)
+
+
+def test_an_address_that_the_node_gets_is_closed_to_sandboxes(world: World, man: Watchman) -> None:
+    tenant = world.attach("tenant")
+    world.lab.node.serve(tcp=[81])
+    world.lab.node.run(["ip", "address", "add", "9.9.9.1/24", "dev", "eth1"])
+    man.heard("repaired in")
+    assert "9.9.9.0" in ruleset(world)
+    assert connect(tenant.host, "9.9.9.1", 81, timeout=0.5).kind == "refused"
+    world.detach(tenant)
+
+
+def test_an_open_flow_outlives_a_flush(world: World, man: Watchman) -> None:
+    tenant = world.attach("tenant")
+    with Stream(tenant.host, public(4), 80) as stream:
+        assert stream.ask(world.token())
+        world.lab.node.run(["nft", "flush", "ruleset"])
+        man.heard("our tables are missing")
+        assert stream.ask(world.token(), 5.0)
+    world.detach(tenant)
+
+
+def test_operations_of_others_of_ours_are_no_damage() -> None:
+    with open_world() as world, watched(world) as man:
+        for _ in range(20):
+            tenant = world.attach("tenant", expose=["8080:80"])
+            world.wall.unexpose(tenant.name, "8080:80")
+            world.detach(tenant)
+        world.wall.up()
+        world.wall.reconcile()
+        assert world.wall.status().drift == ()
+        status, said = man.stop()
+        assert status == 0
+        assert "repaired" not in said
+
+
+def test_somebody_who_keeps_flushing_is_repaired_after_less_and_less_often() -> None:
+    with open_world() as world, watched(world) as man:
+        heard: list[str] = []
+        while len(heard) < 40 and not any("again and again" in line for line in heard):
+            world.lab.node.run(["nft", "flush", "ruleset"])
+            heard.append(man.heard("repaired"))
+        assert "again and again" in heard[-1]
+        assert man.stop()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_at_once_when_it_is_told_to_and_leaves_the_wall(world: World, number: int) -> None:
+    before = ruleset(world)
+    with watched(world) as man:
+        status, said = man.stop(number)
+        assert (status, "repaired" in said) == (0, False)
+    assert ruleset(world) == before
+    assert SPARE_TABLE not in before
+
+
+def test_a_node_that_was_taken_down_stays_down_and_is_watched_when_it_is_up_again() -> None:
+    with open_world() as world, watched(world) as man:
+        world.wall.down()
+        world.lab.node.run(["ip", "address", "add", "9.9.9.1/24", "dev", "eth1"])
+        world.lab.node.run(["nft", "add", "table", "inet", "cellwall"])
+        man.heard("nothing to repair")
+        assert not world.wall.status().up
+        assert "b9_br0" not in world.lab.node.run(["ip", "link"]).text
+        world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
+        world.wall.up()
+        world.lab.node.run(["nft", "flush", "ruleset"])
+        man.heard("our tables are missing")
+        assert world.wall.status().drift == ()
+
+
+def test_it_ends_where_cellwall_was_uninstalled_and_leaves_nothing() -> None:
+    with open_world() as world:
+        place = world.wall.paths.run
+        with watched(world) as man:
+            world.wall.uninstall()
+            assert man.ended()[0] == 7
+        assert not place.exists()
+
+
+def test_it_does_not_lay_its_version_over_a_newer_ones() -> None:
+    with open_world() as world, watched(world) as man:
+        rewired(world.wall, program="99.0").up()
+        assert man.ended()[0] == 7
+        found = world.wall._site.foundation()
+        assert found is not None
+        assert found.program == "99.0"
