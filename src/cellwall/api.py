@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,12 +32,15 @@ from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.engine.site import Site
+from cellwall.engine.site import InForce, Site
 from cellwall.errors import NoPrivilege
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.engine.iptables.host import Host
 
 __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
 
@@ -317,8 +321,31 @@ def _compose(cls: type[Wall], settings: Settings, paths: Paths, configured: Conf
             netns_directory=paths.in_run("netns"),
             owners=OwnerFiles(paths.in_run()),
             neighbours=OtherRules(),
+            iptables=_iptables_of(opened),
+            in_force=InForce(),
         )
         return cls(paths, site, opened.pop_all().close, configured)
+
+
+def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
+    """Made at its first use, for most nodes never ask for it; closed with the rest."""
+    made: list[Host] = []
+
+    def host() -> "Host":
+        if not made:
+            from cellwall.adapters.ipset import IpSets
+            from cellwall.adapters.iptables import XtTables
+            from cellwall.engine.iptables.host import Host
+
+            made.append(Host(XtTables(), IpSets()))
+        return made[0]
+
+    def close() -> None:
+        for one in made:
+            one.sets.close()
+
+    opened.callback(close)
+    return host
 
 
 def _configured(read: Callable[[], Settings], given: str | None) -> Configured:

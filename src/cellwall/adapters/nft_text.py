@@ -8,7 +8,9 @@ import errno
 import os
 import re
 
-from cellwall.adapters.process import run
+from cellwall.adapters.netlink import NLM_F_CREATE, Netlink, attribute_text
+from cellwall.adapters.nfnetlink import NFPROTO, NFT_MSG_NEWTABLE, batch_is_valid, nft_message
+from cellwall.adapters.process import find_program, run
 from cellwall.errors import KernelError, printable
 
 _COMPLAINT = re.compile(r"(?:/dev/stdin|-|<stdin>):(\d+):\d+(?:-\d+)?: Error: (.*)")
@@ -33,6 +35,17 @@ _ERRNOS = {
         errno.EAFNOSUPPORT,
     )
 }
+
+
+def refusal(netfilter: Netlink) -> str:
+    """See `engine.contracts.Rules.refusal`."""
+    if find_program("nft") is None:
+        return "the program 'nft' is not installed"
+    for family in ("inet", "arp", "bridge"):
+        table = nft_message(NFT_MSG_NEWTABLE, NFPROTO[family], attribute_text(1, "cellwall-probe"), flags=NLM_F_CREATE)
+        if not batch_is_valid(netfilter, [table], f"ask for the {family} family"):
+            return f"the kernel has no nf_tables for the {family} family"
+    return ""
 
 
 def load_text(text: str) -> None:

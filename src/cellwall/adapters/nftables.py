@@ -42,6 +42,12 @@ class NftRules:
     def close(self) -> None:
         self._netfilter.close()
 
+    def refusal(self) -> str:
+        """See `Rules.refusal`."""
+        from cellwall.adapters.nft_text import refusal
+
+        return refusal(self._netfilter)
+
     def load(self, text: str) -> None:
         """See `Rules.load`. Unsupported where nft is not installed."""
         # Imported here: the hot path starts no program, and subprocess is the larger part of all imports.

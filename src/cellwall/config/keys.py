@@ -123,6 +123,18 @@ def _ipv6(text: str, field: str) -> str:
     return text
 
 
+def _backend(text: str, field: str) -> str:
+    if text not in ("auto", "nftables", "iptables"):
+        raise InvalidSpec(field, text, "must be auto, nftables or iptables")
+    return text
+
+
+def _iptables(text: str, field: str) -> str:
+    if text not in ("auto", "nft", "legacy"):
+        raise InvalidSpec(field, text, "must be auto, nft or legacy")
+    return text
+
+
 def _interface(text: str, field: str) -> str:
     return parse_link_name(text, field) if text else ""
 
@@ -153,6 +165,8 @@ KEYS: tuple[Key, ...] = (
     Key("node.nat_ports", "text", _port_range, "source ports of translated flows, free of services"),
     Key("node.mark", "number", _number, "the packet mark bit that cellwall uses"),
     Key("node.services", "list", _openings, "services for tenants: NAME ADDRESS PROTOCOL/PORT", ";"),
+    Key("node.backend", "text", _backend, "what holds the wall: auto, nftables or iptables"),
+    Key("node.iptables", "text", _iptables, "which iptables: auto (where the host's other rules are), nft or legacy"),
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
 )
 

@@ -4,13 +4,12 @@ A backend knows its rules, its sets and how to bring them from one state to anot
 neither the journal nor links: what is on record, and when, is the engine's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.engine.contracts import PortFlows
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
@@ -29,18 +28,19 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class Laid(msgspec.Struct, frozen=True):
     """What is on record of a wall that was laid: digests of the rules and of the sets as they were wanted, the `shape`
-    that was live then, and the forms of exposure that it has rules for."""
+    that was live then, the forms of exposure that it has rules for, and `details` that its backend alone reads."""
 
     rules: str
     sets: str
     shape: str
     usage: Usage
+    details: str = ""
 
 
 class Laying(Protocol):
     """A wall that is to be laid, decided and not yet done.
 
-    `rules` and `sets` are the digests that go on record. `keeps`: it is one transaction over what stands, which a
+    `rules`, `sets` and `details` go on record. `keeps`: it is one transaction over what stands, which a
     refusal leaves as it was; otherwise what is live is in doubt until all of it is done. `judges_anew`: it is another
     policy than the one that open flows were judged by.
     """
@@ -49,6 +49,8 @@ class Laying(Protocol):
     def rules(self) -> str: ...
     @property
     def sets(self) -> str: ...
+    @property
+    def details(self) -> str: ...
     @property
     def keeps(self) -> bool: ...
     @property
@@ -67,15 +69,18 @@ class Backend(Protocol):
     @property
     def name(self) -> BackendName: ...
 
-    def digests(self, wanted: Wanted) -> tuple[str, str]:
-        """(rules and the node's own sets, definitions of all sets): equal digests, equal walls."""
+    def refusal(self, settings: Settings) -> str:
+        """What this host lacks of it, "" where it can hold a whole wall. Leaves nothing behind."""
+
+    def describe(self, laid: Laid) -> str:
+        """What holds that wall, in a few words for people."""
 
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """How to bring what is live to the wall with these endpoints in it; None where it is live already, exactly as
         it was recorded. From now on changes of endpoints go to the sets of the wall that is wanted."""
 
-    def take(self, usage: Usage) -> None:
-        """Changes of endpoints go to the sets of a wall with these forms of exposure from now on."""
+    def take(self, settings: Settings, laid: Laid) -> None:
+        """Changes of endpoints go to the sets of that wall from now on."""
 
     def take_remains(self) -> None:
         """Changes go to whatever else of a wall the death of a laying left standing as well, until `plan` or `take`."""
@@ -100,9 +105,3 @@ class Backend(Protocol):
         """Make live what these endpoints need and nothing else; what was repaired, a line each. Does nothing where the
         wall is missing: laying it brings the endpoints with it. What cannot be read for any other reason is an error:
         who calls may forget what had to be repaired only after it was."""
-
-    def purge_flows(self, generations: Iterable[int]) -> None:
-        """Forget the flows that were accepted under these policy versions."""
-
-    def end_flows(self, flows: Sequence[PortFlows]) -> None:
-        """Forget flows to host ports."""

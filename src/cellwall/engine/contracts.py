@@ -179,11 +179,24 @@ class Links(Protocol):
         """One link by name."""
 
 
-class Rules(Protocol):
-    """The rules of one mechanism (nftables). `schema` gives the definition of every set that elements go to; the
-    engine sets it to what is in force."""
+class Flows(Protocol):
+    """What the node's connection tracking remembers, whatever holds the rules."""
+
+    def purge_flows(self, generations: Iterable[int]) -> None:
+        """Delete the conntrack entries that carry one of these marks."""
+
+    def end_flows(self, flows: Sequence[PortFlows]) -> None:
+        """Delete their conntrack entries. A walk of the whole table for each protocol and family: 4 ms for 262,144
+        buckets; more where many ports are asked for and the table is full."""
+
+
+class Rules(Flows, Protocol):
+    """nftables. `schema` gives the definition of every set that elements go to; the engine sets it to what is in force."""
 
     schema: Mapping[tuple[TableFamily, str, str], NamedSet]
+
+    def refusal(self) -> str:
+        """What is missing of nftables on this host, "" where nothing is."""
 
     def load(self, text: str) -> None:
         """One transaction from text. Raises KernelError with the refused lines; then nothing has changed."""
@@ -203,13 +216,6 @@ class Rules(Protocol):
     def stands(self, table: str) -> bool:
         """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
         their rules."""
-
-    def purge_flows(self, generations: Iterable[int]) -> None:
-        """Delete the conntrack entries that carry one of these marks."""
-
-    def end_flows(self, flows: Sequence[PortFlows]) -> None:
-        """Delete their conntrack entries. A walk of the whole table for each protocol and family: 4 ms for 262,144
-        buckets; more where many ports are asked for and the table is full."""
 
 
 class Sysctls(Protocol):

@@ -51,7 +51,7 @@ def collect_drained(site: Site) -> int:
     ]
     if not gone:
         return 0
-    site.backend.purge_flows(
+    site.flows.purge_flows(
         generation for endpoint in gone for generation in (*endpoint.past_generations, endpoint.generation)
     )
     with site.journal.transaction():

@@ -25,12 +25,12 @@ def end_former_flows(site: Site, published: Sequence[tuple[Endpoint, PortBinding
     ]
     if ended:
         own = site.node.addresses()
-        site.backend.end_flows([_flows(own, binding, endpoint) for endpoint, binding in ended])
+        site.flows.end_flows([_flows(own, binding, endpoint) for endpoint, binding in ended])
 
 
 def end_withdrawn_flows(site: Site, binding: PortBinding) -> None:
     """End the flows by a port that nobody has any more."""
-    site.backend.end_flows([_flows(site.node.addresses(), binding, None)])
+    site.flows.end_flows([_flows(site.node.addresses(), binding, None)])
 
 
 def _flows(own: frozenset[Address], binding: PortBinding, holder: Endpoint | None) -> PortFlows:

@@ -57,17 +57,15 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
 def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
     ipv6 = ipv6_enabled(site.settings, facts)
-    loaded = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
+    first = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
     unfiltered, latched = _filter_bridge(site, bridge_index)
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
-    wanted = Wanted(site.settings, again, usage, uplink)
-    loaded = setup_security_chain(site, wanted) or loaded
+    rules = setup_security_chain(site, Wanted(site.settings, again, usage, uplink))
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
     placed, denials = place_accepts(site, uplink, ipv6=ipv6)
-    rules, sets = site.backend.digests(wanted)
     found = Foundation(
         fingerprint=fingerprint,
         settings=site.settings_text,
@@ -78,9 +76,11 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         mtu=mtu,
         ipv6=ipv6,
         usage=usage,
-        rules=rules,
-        sets=sets,
-        shape=site.backend.shape(),
+        backend=site.backend.name,
+        rules=rules.laid.rules,
+        sets=rules.laid.sets,
+        shape=rules.laid.shape,
+        details=rules.laid.details,
         bridge_netfilter=kernel.enable_bridge_netfilter(site),
         latched=latched,
         unfiltered=unfiltered,
@@ -94,7 +94,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
-    return UpReport(loaded or changed or placed or before != found, uplink, ipv6, dns, warnings)
+    return UpReport(first.changed or rules.changed or changed or placed or before != found, uplink, ipv6, dns, warnings)
 
 
 def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:

@@ -106,7 +106,8 @@ def leave_bare(site: Site) -> None:
 def take_backend(site: Site, found: Foundation | None) -> None:
     """What endpoints change from now on is the wall of this foundation."""
     if found is not None:
-        site.backend.take(found.usage)
+        site.in_force.name = found.backend
+        site.backend.take(site.settings, found.laid)
 
 
 def _foundation(site: Site) -> Foundation:

@@ -1,12 +1,13 @@
-"""The node's rules, and the record of them: which are live, whose flows they have yet to judge, and that they are in
-doubt while they change. How they are laid is the backend's."""
+"""The node's rules, and the record of them: what holds them, which are live, whose flows they have yet to judge, and
+that they are in doubt while they change. How they are laid is the backend's."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.engine.backend import Laid, Wanted
+from cellwall.engine.backend import BackendName, Laid, Wanted
+from cellwall.engine.mechanisms import choose, remember, remove_all, remove_others
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import enforce_new_versions, journal_new_versions
 from cellwall.errors import CellwallError
@@ -14,36 +15,50 @@ from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 
 
-def setup_security_chain(site: Site, wanted: Wanted) -> bool:
-    """Lay B9-FORWARD and everything around it, at no moment less; whether anything had to be laid. Open flows are
-    judged again where it is another policy."""
+class Rules(msgspec.Struct, frozen=True):
+    """What is live now, and whether anything had to be laid for it."""
+
+    laid: Laid
+    changed: bool
+
+
+def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
+    """Lay B9-FORWARD and everything around it, at no moment less. Open flows are judged again where it is another
+    policy. A wall that another mechanism holds stays until this one is whole, with every endpoint in it."""
     before = site.foundation()
+    backend = choose(site, before)
     attached = site.journal.endpoints("attached")
-    laying = site.backend.plan(wanted, attached, None if before is None else before.laid)
+    same = before is not None and before.backend == backend.name
+    laying = backend.plan(wanted, attached, before.laid if before is not None and same else None)
     if laying is None:
-        return False
-    if before is None:
-        laying.lay()
-        return True
-    _note(site, _doubted(site, before), before.laid if laying.keeps else Laid("", "", "", before.usage))
+        assert before is not None
+        remove_others(site, backend, wanted)
+        return Rules(before.laid, changed=False)
+    remember(site, backend)
+    if before is not None:
+        kept = before.laid if laying.keeps or not same else Laid("", "", "", before.usage, before.details)
+        _note(site, _doubted(site, before), kept, before.backend)
     try:
         laying.lay()
     except CellwallError:
-        if laying.keeps:
-            _note(site, before, before.laid)
+        if before is not None and laying.keeps:
+            _note(site, before, before.laid, before.backend)
         raise
-    live = Laid(laying.rules, laying.sets, site.backend.shape(), wanted.usage)
-    judge_anew = attached if laying.judges_anew else ()
-    _note(site, _doubted(site, before), live, judge_anew=judge_anew)
-    if judge_anew:
-        enforce_new_versions(site)
-    return True
+    site.in_force.name = backend.name
+    live = Laid(laying.rules, laying.sets, backend.shape(), wanted.usage, laying.details)
+    if before is not None:
+        judge_anew = attached if laying.judges_anew or not same else ()
+        _note(site, _doubted(site, before), live, backend.name, judge_anew=judge_anew)
+        if judge_anew:
+            enforce_new_versions(site)
+    remove_others(site, backend, wanted)
+    return Rules(live, changed=True)
 
 
 def remove_rules(site: Site, found: Foundation | None) -> None:
-    """Nothing of the wall is left, whatever stood of it. Idempotent."""
+    """Nothing of the wall is left, whatever stood of it, in whatever mechanism. Idempotent."""
     usage, uplink = (found.usage, found.uplink) if found else (Usage(), "")
-    site.backend.remove(Wanted(site.settings, NodeFacts(), usage, uplink))
+    remove_all(site, Wanted(site.settings, NodeFacts(), usage, uplink))
 
 
 def _doubted(site: Site, found: Foundation) -> Foundation:
@@ -53,10 +68,12 @@ def _doubted(site: Site, found: Foundation) -> Foundation:
     return msgspec.structs.replace(found, program="", settings=site.settings_text)
 
 
-def _note(site: Site, found: Foundation, live: Laid, *, judge_anew: Sequence[Endpoint] = ()) -> None:
+def _note(
+    site: Site, found: Foundation, live: Laid, backend: BackendName, *, judge_anew: Sequence[Endpoint] = ()
+) -> None:
     """A crash between the laying and the end of `up` must find the rules that are live on record, and whose flows they
     have yet to judge."""
     with site.journal.transaction():
-        site.journal.put("foundation", msgspec.json.encode(found.with_laid(live)))
+        site.journal.put("foundation", msgspec.json.encode(found.with_laid(live, backend)))
         if judge_anew:
             journal_new_versions(site, judge_anew)

@@ -4,14 +4,20 @@ Owns: the `Foundation` record (facts, uplink, what forms of exposure have rules,
 it still holds. Decides nothing about packets.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.engine.backend import Backend, Laid
-from cellwall.engine.contracts import Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
+from cellwall.engine.backend import Backend, BackendName, Laid
+from cellwall.engine.contracts import Flows, Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.engine.iptables.host import Host
 
 NOT_LATCHED = (
     "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes the whole ruleset "
@@ -45,6 +51,8 @@ class Foundation(msgspec.Struct, frozen=True):
     bridge_netfilter: bool
     overlaps: tuple[str, ...] = ()
     network_fields: dict[str, int | str] = {}
+    backend: BackendName = "nftables"
+    details: str = ""
     latched: bool = False
     unfiltered: str = ""
 
@@ -57,22 +65,33 @@ class Foundation(msgspec.Struct, frozen=True):
     @property
     def laid(self) -> Laid:
         """What a backend has to know of it."""
-        return Laid(self.rules, self.sets, self.shape, self.usage)
+        return Laid(self.rules, self.sets, self.shape, self.usage, self.details)
 
-    def with_laid(self, laid: Laid) -> "Foundation":
+    def with_laid(self, laid: Laid, backend: BackendName) -> "Foundation":
         """The record with other rules."""
-        return msgspec.structs.replace(self, rules=laid.rules, sets=laid.sets, shape=laid.shape, usage=laid.usage)
+        return msgspec.structs.replace(self, backend=backend, **msgspec.structs.asdict(laid))
+
+
+class InForce:
+    """Which mechanism holds the wall: the record's word, kept by whoever reads or writes that."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: BackendName = "nftables") -> None:
+        self.name: BackendName = name
 
 
 class Site(msgspec.Struct, frozen=True):
-    """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept;
-    `program` is the running version, `settings_text` what goes on record of the settings."""
+    """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
+    running version, `settings_text` what goes on record of the settings. `iptables` opens what that mechanism works
+    with, once, when it is first asked."""
 
     settings: Settings
     settings_text: str
     program: str
     links: Links
     rules: Rules
+    iptables: Callable[[], "Host"]
     sysctls: Sysctls
     node: Node
     namespaces: Namespaces
@@ -80,12 +99,26 @@ class Site(msgspec.Struct, frozen=True):
     lock: Lock
     netns_directory: str
     owners: Owners
+    in_force: InForce
     neighbours: Neighbours
 
     @property
     def backend(self) -> Backend:
         """The mechanism that holds the wall."""
-        return NftablesBackend(self.rules)
+        return self.mechanism(self.in_force.name)
+
+    @property
+    def flows(self) -> Flows:
+        """What connection tracking remembers."""
+        return self.rules
+
+    def mechanism(self, name: BackendName) -> Backend:
+        """One of the mechanisms."""
+        if name == "nftables":
+            return NftablesBackend(self.rules)
+        from cellwall.engine.iptables.backend import IptablesBackend
+
+        return IptablesBackend(self.iptables())
 
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""

@@ -29,7 +29,9 @@ class Opening(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
-    entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports."""
+    entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
+    `backend` auto: the one in force; of a node that is not up nftables where it works, else iptables. `iptables` auto:
+    the variant that has more of the host's own rules."""
 
     network: Network = Network()
     interface: str = ""
@@ -42,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True):
     nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
     mark: int = 0x1000
     connections: int = 1024
+    backend: Literal["auto", "nftables", "iptables"] = "auto"
+    iptables: Literal["auto", "nft", "legacy"] = "auto"
 
     @property
     def denied(self) -> tuple[Prefix, ...]:

@@ -55,7 +55,7 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "network.exceptions": "resolver 10.0.0.2 udp,tcp/53; gw 10.0.0.3 tcp/443", "node.interface": "eth9",
         "node.public_addresses": "93.184.216.9", "node.protect": "8.0.0.0/8,2a09::/16",
         "node.nat_ports": "20000-29999", "node.mark": "0x10", "node.services": "time 10.9.0.9 udp/123",
-        "limits.connections": "9",
+        "node.backend": "iptables", "node.iptables": "legacy", "limits.connections": "9",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
@@ -97,6 +97,7 @@ BAD_VALUES = [
     ("node.protect", "10.0.0.1/8"), ("node.nat_ports", "10240"), ("node.nat_ports", "29999-10240"),
     ("node.nat_ports", "80-9000"), ("node.nat_ports", "20000-20100"), ("node.mark", "3"),
     ("node.mark", "0"), ("node.services", "x"), ("limits.connections", "0"),
+    ("node.backend", "ebtables"), ("node.iptables", "nftables"),
 ]  # fmt: skip
 
 

@@ -31,6 +31,8 @@ UNUSUAL = Settings(
     nat_ports=(20000, 24000),
     mark=0x80000000,
     connections=77,
+    backend="iptables",
+    iptables="legacy",
 )
 
 

@@ -1,9 +1,14 @@
-"""The adapters that the iptables backend works with, and what the engine found out about the host."""
+"""The adapters that the iptables backend works with, and in which form the wall is laid through them."""
+
+from ipaddress import IPv4Network
 
 import msgspec
 
 from cellwall.engine.iptables.contracts import Sets, Tables, Variant
-from cellwall.lower.xt.features import XtFeatures
+from cellwall.errors import Conflict
+from cellwall.lower.xt.endpoints import Pins
+from cellwall.lower.xt.features import XtFeatures, pin_form
+from cellwall.lower.xt.sets import endpoint_sets, node_sets
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -15,9 +20,23 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Host:
-    """`form` is that of the wall in force, which changes of endpoints follow."""
+    """The adapters of one network namespace. Changes of endpoints follow the form that was taken last."""
 
     def __init__(self, tables: Tables, sets: Sets) -> None:
         self.tables = tables
         self.sets = sets
-        self.form: Form | None = None
+        self.pins: Pins = {4: None, 6: None}
+        self._form: Form | None = None
+
+    @property
+    def in_force(self) -> Form:
+        """The form that was taken. Conflict where none was."""
+        if self._form is None:
+            raise Conflict("no wall in iptables is in force")
+        return self._form
+
+    def take(self, subnet4: IPv4Network, form: Form) -> None:
+        """Endpoints are in the sets of this form from now on."""
+        self._form = form
+        self.pins = {version: pin_form(version, subnet4, form.features) for version in (4, 6)}
+        self.sets.schema = {one.name: one for one in (*endpoint_sets(subnet4, form.features), *node_sets())}

@@ -4,15 +4,15 @@ Hot path: an attach or a detach is one element transaction. What needs the compi
 where that happens: a container runtime starts a process for each attach.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from cellwall.compile.usage import Usage
 from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
-from cellwall.engine.contracts import PortFlows, Rules
-from cellwall.engine.nftables.copies import in_every_table, include_copy
+from cellwall.engine.contracts import Rules
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings
+from cellwall.names import SPARE_TABLE
 
 
 class NftablesBackend:
@@ -24,25 +24,29 @@ class NftablesBackend:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
-    def digests(self, wanted: Wanted) -> tuple[str, str]:
-        """See `Backend.digests`."""
-        from cellwall.engine.nftables.desired import desired_ruleset, digests
+    def refusal(self, settings: Settings) -> str:
+        """See `Backend.refusal`."""
+        return self._rules.refusal()
 
-        return digests(desired_ruleset(wanted.settings, wanted.facts, wanted.usage, wanted.uplink))
+    def describe(self, laid: Laid) -> str:
+        """See `Backend.describe`."""
+        return self.name
 
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""
         from cellwall.engine.nftables.laying import plan
 
-        self.take(wanted.usage)
+        self._rules.schema = schema_of(wanted.usage)
         return plan(self._rules, wanted, attached, before)
 
-    def take(self, usage: Usage) -> None:
+    def take(self, settings: Settings, laid: Laid) -> None:
         """See `Backend.take`."""
-        self._rules.schema = schema_of(usage)
+        self._rules.schema = schema_of(laid.usage)
 
     def take_remains(self) -> None:
         """See `Backend.take_remains`: a copy of our tables."""
+        from cellwall.engine.nftables.copies import include_copy
+
         include_copy(self._rules)
 
     def shape(self) -> str:
@@ -62,7 +66,12 @@ class NftablesBackend:
         if gone and come:
             kept = set(gone) & set(come)
             gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
-        self._rules.apply(in_every_table(self._rules, (*changes("delete", gone), *changes("add", come))))
+        difference = (*changes("delete", gone), *changes("add", come))
+        if ("inet", SPARE_TABLE, "live") in self._rules.schema:  # the copy is included
+            from cellwall.engine.nftables.copies import in_every_table
+
+            difference = in_every_table(self._rules, difference)
+        self._rules.apply(difference)
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """See `Backend.drift`."""
@@ -81,11 +90,3 @@ class NftablesBackend:
         from cellwall.engine.nftables.live import repair
 
         return repair(self._rules, attached)
-
-    def purge_flows(self, generations: Iterable[int]) -> None:
-        """See `Backend.purge_flows`."""
-        self._rules.purge_flows(generations)
-
-    def end_flows(self, flows: Sequence[PortFlows]) -> None:
-        """See `Backend.end_flows`."""
-        self._rules.end_flows(flows)

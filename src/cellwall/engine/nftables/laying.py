@@ -27,6 +27,7 @@ class NftLaying(msgspec.Struct, frozen=True):
     ruleset: Ruleset
     rules: str
     sets: str
+    details: str
     keeps: bool
     judges_anew: bool
     under_endpoints: bool
@@ -54,6 +55,7 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
         ruleset=with_endpoints(ruleset, attached),
         rules=own_rules,
         sets=own_sets,
+        details="",
         keeps=before is not None and intact and before.sets == former[1] and _has_sets_of(before, attached),
         judges_anew=before is not None and not (intact and before.rules == former[0]),
         under_endpoints=bool(attached),

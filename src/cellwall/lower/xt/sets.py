@@ -68,17 +68,29 @@ def set_name(name: str, version: int) -> str:
 
 def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
     """Every set of a wall, with what the wall itself puts into it."""
-    sets = [*endpoint_sets(wall.scene.subnet4, features)]
+    content = {}
     for version in (4, 6):
-        family: Literal[4, 6] = 4 if version == 4 else 6
         floor, strangers = (wall.floor4, wall.strangers4) if version == 4 else (wall.floor6, wall.strangers6)
-        sets += [
-            IpSet(set_name("floor", version), "hash:net", family, static=True, entries=_prefixes(floor)),
-            IpSet(set_name("noclients", version), "hash:net", family, static=True, entries=_prefixes(strangers)),
-            _services("opened", family, wall.exceptions),
-            _services("services", family, wall.services),
-        ]
-    return tuple(sets)
+        content[set_name("floor", version)] = _prefixes(floor)
+        content[set_name("noclients", version)] = _prefixes(strangers)
+        content[set_name("opened", version)] = _services(version, wall.exceptions)
+        content[set_name("services", version)] = _services(version, wall.services)
+    own = (msgspec.structs.replace(one, entries=content[one.name]) for one in node_sets())
+    return (*endpoint_sets(wall.scene.subnet4, features), *own)
+
+
+def node_sets() -> tuple[IpSet, ...]:
+    """The sets whose content is the node's, without it."""
+    versions: tuple[Literal[4, 6], ...] = (4, 6)
+    types: tuple[tuple[str, SetType], ...] = (
+        ("floor", "hash:net"),
+        ("noclients", "hash:net"),
+        ("opened", "hash:ip,port"),
+        ("services", "hash:ip,port"),
+    )
+    return tuple(
+        IpSet(set_name(name, version), kind, version, static=True) for version in versions for name, kind in types
+    )
 
 
 def endpoint_sets(subnet4: IPv4Network, features: XtFeatures) -> tuple[IpSet, ...]:
@@ -111,13 +123,12 @@ def _prefixes(rows: Iterable[Prefix]) -> tuple[Entry, ...]:
     return tuple(Entry(int(row.network_address), prefixlen=row.prefixlen) for row in rows)
 
 
-def _services(name: str, version: Literal[4, 6], rows: tuple[OpenedService, ...]) -> IpSet:
-    entries = tuple(
+def _services(version: int, rows: tuple[OpenedService, ...]) -> tuple[Entry, ...]:
+    return tuple(
         Entry(row.address, protocol=row.protocol, port=row.port, last=row.port)
         for row in rows
         if row.version == version
     )
-    return IpSet(set_name(name, version), "hash:ip,port", version, static=True, entries=entries)
 
 
 # ---------------------------------------------------------------- text

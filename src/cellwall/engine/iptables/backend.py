@@ -1,0 +1,119 @@
+"""`engine.backend.Backend` over iptables and ipset.
+
+ipset has no transaction over several sets, and rules of published ports are another program's. So a change goes in the
+order in which it opens last, and what fails half way is taken back as far as it opened anything: what was closed stays
+closed, and the caller has all endpoints compared.
+
+Hot path: an attach or a detach without published ports is a handful of messages over one socket; no program runs.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
+from cellwall.engine.iptables.host import Form, Host
+from cellwall.errors import CellwallError, Conflict
+from cellwall.lower.xt.endpoints import DNAT_CHAIN, Change, Holdings, changes, holdings
+from cellwall.lower.xt.tables import Family, render_changes
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings
+
+
+class IptablesBackend:
+    """The chains named `B9-…` and the sets named `b9…` of one network namespace. Holds nothing but the adapters."""
+
+    __slots__ = ("_host",)
+    name: BackendName = "iptables"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def refusal(self, settings: Settings) -> str:
+        """See `Backend.refusal`."""
+        from cellwall.engine.iptables.form import refusal
+
+        return refusal(self._host.tables, settings)
+
+    def describe(self, laid: Laid) -> str:
+        """See `Backend.describe`."""
+        return f"{self.name} ({_form(laid).variant})"
+
+    def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
+        """See `Backend.plan`."""
+        from cellwall.engine.iptables.laying import plan
+
+        return plan(self._host, wanted, attached, before)
+
+    def take(self, settings: Settings, laid: Laid) -> None:
+        """See `Backend.take`."""
+        self._host.take(settings.network.subnet4, _form(laid))
+
+    def take_remains(self) -> None:
+        """See `Backend.take_remains`: a laying leaves nothing beside the wall."""
+
+    def shape(self) -> str:
+        """See `Backend.shape`."""
+        from cellwall.engine.iptables.live import shape
+
+        return shape(self._host)
+
+    def remove(self, wanted: Wanted) -> None:
+        """See `Backend.remove`."""
+        from cellwall.engine.iptables.laying import remove
+
+        remove(self._host)
+
+    def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+        """See `Backend.change`."""
+        was, will = self._held(before), self._held(after)
+        change = changes(was, will)
+        try:
+            self._host.sets.apply(change.added, ())
+            self._publish(change)
+        except CellwallError:
+            back = changes(will, was)
+            with suppress(CellwallError):  # what is left of it is found by whoever compares all endpoints
+                self._publish(back)
+                self._host.sets.apply(back.added, back.removed)
+            raise
+        self._host.sets.apply((), change.removed)
+
+    def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.drift`."""
+        from cellwall.engine.iptables.live import drift
+
+        return drift(self._host, self._held(attached))
+
+    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.missing`."""
+        from cellwall.engine.iptables.live import missing
+
+        return missing(self._host, self._held(endpoints))
+
+    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+        """See `Backend.repair`."""
+        from cellwall.engine.iptables.live import repair
+
+        return repair(self._host, self._held(attached))
+
+    def _held(self, endpoints: Sequence[Endpoint]) -> Holdings:
+        return holdings(endpoints, self._host.pins)
+
+    def _publish(self, change: Change) -> None:
+        families: tuple[tuple[Family, int], ...] = (("ipv4", 4), ("ipv6", 6))
+        for family, version in families:
+            added = [owned.rule for owned in change.rules_added if owned.version == version]
+            removed = [owned.rule for owned in change.rules_removed if owned.version == version]
+            text = render_changes(family, added, removed, DNAT_CHAIN)
+            if text:
+                self._host.tables.restore(self._host.in_force.variant, family, text)
+
+
+def _form(laid: Laid) -> Form:
+    """The form on record; Conflict where another mechanism, or nobody, wrote it."""
+    try:
+        return msgspec.json.decode(laid.details, type=Form)
+    except msgspec.MsgspecError as error:
+        raise Conflict("the record of the rules is not one of iptables") from error

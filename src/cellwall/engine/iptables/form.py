@@ -1,0 +1,39 @@
+"""Which iptables, and whether this host has a whole wall's worth of it."""
+
+import msgspec
+
+from cellwall.engine.backend import Laid
+from cellwall.engine.iptables.contracts import Tables, Variant
+from cellwall.engine.iptables.host import Form
+from cellwall.model.settings import Settings
+
+
+def refusal(tables: Tables, settings: Settings) -> str:
+    """What is missing for a whole wall, "" where nothing is."""
+    variants = tables.variants()
+    if settings.iptables != "auto" and settings.iptables not in variants:
+        return f"no iptables-{settings.iptables} with ip6tables and ipset on this host"
+    if not variants:
+        return "no iptables with ip6tables and ipset on this host"
+    return ""
+
+
+def choose_form(tables: Tables, settings: Settings, before: Laid | None) -> Form:
+    """The variant that is configured; where it is left open that of the wall in force while it works, else where the
+    host's own rules are."""
+    variants = tables.variants()
+    variant: Variant
+    if settings.iptables != "auto":
+        variant = settings.iptables
+    else:
+        former = recorded_form(before)
+        variant = former.variant if former is not None and former.variant in variants else variants[0]
+    return Form(variant, tables.features(variant))
+
+
+def recorded_form(laid: Laid | None) -> Form | None:
+    """The form on record; None where there is none that this program can read."""
+    try:
+        return None if laid is None else msgspec.json.decode(laid.details, type=Form)
+    except msgspec.MsgspecError:
+        return None

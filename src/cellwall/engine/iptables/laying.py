@@ -1,0 +1,120 @@
+"""The node's wall in iptables: laid at no moment less than before.
+
+Sets before rules, and full before the first rule looks anything up in them; then each table of each family as one
+commit, which fills its chains before it puts the jumps to them. The tables judge on their own, so between two of these
+commits a packet meets old rules in one and new ones in another, and whole ones in each.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+
+from cellwall.compile.assemble import compile_wall
+from cellwall.engine.backend import Laid, Wanted
+from cellwall.engine.iptables.contracts import Variant
+from cellwall.engine.iptables.form import choose_form, recorded_form
+from cellwall.engine.iptables.host import Form, Host
+from cellwall.engine.iptables.live import repair, shape
+from cellwall.lower.xt.endpoints import Holdings, holdings
+from cellwall.lower.xt.sets import definition, render_set_removal, render_sets
+from cellwall.lower.xt.tables import Family, XtTable, render_removal, render_tables
+from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
+from cellwall.model.endpoint import Endpoint
+
+_FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
+
+
+class XtLaying:
+    """`engine.backend.Laying`. A refusal may leave some tables new and some old: it never `keeps`."""
+
+    keeps = False
+
+    def __init__(
+        self, host: Host, form: Form, former: Form | None, wall: XtWall, held: Holdings, *, judges_anew: bool
+    ) -> None:
+        self._host = host
+        self._form = form
+        self._former = former
+        self._wall = wall
+        self._held = held
+        self.rules, self.sets = digests(wall)
+        self.details = msgspec.json.encode(form).decode()
+        self.judges_anew = judges_anew
+
+    def lay(self) -> None:
+        """See `Laying.lay`."""
+        tables, variant = self._host.tables, self._form.variant
+        _make_room(self._host, self._wall, variant)
+        self._host.sets.restore(render_sets(self._wall.sets))
+        repair(self._host, msgspec.structs.replace(self._held, rules=()), rules=False)
+        wall = with_holdings(self._wall, self._held)
+        by_family: dict[Family, tuple[XtTable, ...]] = {
+            "bridge": wall.frames,
+            "ipv4": wall.tables4,
+            "ipv6": wall.tables6,
+        }
+        for family, own in by_family.items():
+            tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
+        for other in tables.variants():
+            if other != variant:
+                _remove_tables(self._host, other)
+        _drop_other_sets(self._host, self._wall)
+
+
+def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> XtLaying | None:
+    """None where the live wall is what was recorded and what is wanted, in the same form."""
+    form, former = choose_form(host.tables, wanted.settings, before), recorded_form(before)
+    host.take(wanted.settings.network.subnet4, form)
+    wall = _lowered(wanted, form)
+    intact = before is not None and former == form and before.shape == shape(host) != ""
+    rules, _ = digests(wall)
+    if before is not None and intact and before.rules == rules:
+        return None
+    usual = before is not None and intact
+    if before is not None and intact:
+        usual = before.rules == digests(_lowered(msgspec.structs.replace(wanted, usage=before.usage), form))[0]
+    held = holdings(attached, host.pins)
+    return XtLaying(host, form, former, wall, held, judges_anew=before is not None and not usual)
+
+
+def remove(host: Host) -> None:
+    """Chains, jumps and sets of ours, in whatever variant; what is not ours stays as it is. Idempotent."""
+    for variant in host.tables.variants():
+        _remove_tables(host, variant)
+    host.sets.restore(render_set_removal(sorted(host.sets.definitions())))
+
+
+def digests(wall: XtWall) -> tuple[str, str]:
+    """(rules and the node's own sets, definitions of all sets): equal digests, equal walls."""
+    static = [one for one in wall.sets if one.static]
+    rules = (wall.tables4, wall.tables6, wall.frames, static)
+    return _digest(rules), _digest([(one.name, definition(one)) for one in wall.sets])
+
+
+def _digest(value: object) -> str:
+    return sha256(repr(value).encode()).hexdigest()[:32]
+
+
+def _lowered(wanted: Wanted, form: Form) -> XtWall:
+    wall = compile_wall(wanted.settings, wanted.facts, wanted.usage, uplink=wanted.uplink)
+    return lower_wall(wall, form.features)
+
+
+def _make_room(host: Host, wall: XtWall, variant: Variant) -> None:
+    """A set that stands with another definition, another program's, cannot be changed while rules refer to it, and
+    everything goes first. What holds meanwhile is outside netfilter: the latch of the bridge lets nothing through that
+    no rule vouched for."""
+    live = host.sets.definitions()
+    if any(live.get(one.name, definition(one)) != definition(one) for one in wall.sets):
+        remove(host)
+
+
+def _drop_other_sets(host: Host, wall: XtWall) -> None:
+    wanted = {one.name for one in wall.sets}
+    host.sets.restore(render_set_removal(sorted(name for name in host.sets.definitions() if name not in wanted)))
+
+
+def _remove_tables(host: Host, variant: Variant) -> None:
+    for family in _FAMILIES:
+        host.tables.restore(variant, family, render_removal(host.tables.save(variant, family), family))

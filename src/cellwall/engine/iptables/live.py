@@ -1,0 +1,133 @@
+"""What is live of the wall in iptables, compared with what it should be."""
+
+import errno
+from collections.abc import Collection, Iterable
+from hashlib import sha256
+
+import msgspec
+
+from cellwall.engine.iptables.host import Host
+from cellwall.errors import KernelError
+from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, OwnedEntry, OwnedRule
+from cellwall.lower.xt.sets import entry_text
+from cellwall.lower.xt.tables import Family, own_lines, render_rule
+
+_FAMILIES: tuple[tuple[Family, int], ...] = (("ipv4", 4), ("ipv6", 6))
+_PUBLISHED = f"nat -A {DNAT_CHAIN} "
+
+
+def shape(host: Host) -> str:
+    """A digest of our chains and the places of the jumps, published ports left out, of every set's definition, and of
+    what the node's own sets hold; "" where there is no chain or no set of ours."""
+    definitions = host.sets.definitions()
+    chains = {family: _chain_lines(host, family) for family in ("ipv4", "ipv6", "bridge")}
+    if not definitions or not (chains["ipv4"] or chains["ipv6"]):
+        return ""
+    own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
+    static = {name: sorted(map(repr, host.sets.entries(name))) for name in own}
+    text = repr((sorted(definitions.items()), chains, sorted(static.items())))
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def drift(host: Host, held: Holdings) -> tuple[str, ...]:
+    """Raises KernelError (ENOENT) where a whole set is missing."""
+    entries, rules = _difference(host, held)
+    return _lines(host, entries) + _rule_lines(rules)
+
+
+def missing(host: Host, held: Holdings) -> tuple[str, ...]:
+    """Raises KernelError (ENOENT) where a whole set is missing."""
+    (entries, _), (rules, _) = _difference(host, held)
+    return _lines(host, (entries, ())) + _rule_lines((rules, ()))
+
+
+def repair(host: Host, held: Holdings, *, rules: bool = True) -> tuple[str, ...]:
+    """Entries first, and then the rules that lead to them; `rules` False: entries alone."""
+    try:
+        (lacking, surplus) = _entries(host, held)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return ()
+    order = {owned: place for place, owned in enumerate(held.entries)}
+    host.sets.apply(sorted(lacking, key=lambda owned: order[owned]), _gone(lacking, surplus))
+    lines = _lines(host, (lacking, surplus))
+    if not rules:
+        return lines
+    differing = _rules(host, held)
+    if any(differing):
+        _restore_published(host, held)
+    return lines + _rule_lines(differing)
+
+
+Pair = tuple[Collection[OwnedEntry], Collection[OwnedEntry]]
+RulePair = tuple[Collection[str], Collection[str]]
+"""(missing, surplus)"""
+
+
+def _difference(host: Host, held: Holdings) -> tuple[Pair, RulePair]:
+    return _entries(host, held), _rules(host, held)
+
+
+def _entries(host: Host, held: Holdings) -> Pair:
+    desired = set(held.entries)
+    own = [one.name for one in host.sets.schema.values() if not one.static]
+    live = {OwnedEntry(name, entry) for name in own for entry in host.sets.entries(name)}
+    return desired - live, live - desired
+
+
+def _gone(lacking: Collection[OwnedEntry], surplus: Collection[OwnedEntry]) -> list[OwnedEntry]:
+    """An entry that differs in its mark alone is replaced by adding it, and not to be deleted."""
+    replaced = set(map(_unmarked, lacking))
+    return [owned for owned in surplus if _unmarked(owned) not in replaced]
+
+
+def _unmarked(owned: OwnedEntry) -> OwnedEntry:
+    return msgspec.structs.replace(owned, entry=msgspec.structs.replace(owned.entry, mark=0))
+
+
+def _rules(host: Host, held: Holdings) -> RulePair:
+    desired = {_rule_text(owned) for owned in held.rules}
+    live = {f"{family} {line}" for family, _ in _FAMILIES for line in _published(host, family)}
+    return desired - live, live - desired
+
+
+def _rule_text(owned: OwnedRule) -> str:
+    family: Family = "ipv4" if owned.version == 4 else "ipv6"
+    return f"{family} nat {render_rule('-A', DNAT_CHAIN, owned.rule, family)}"
+
+
+def _published(host: Host, family: Family) -> list[str]:
+    return [line for line in _own(host, family) if line.startswith(_PUBLISHED)]
+
+
+def _chain_lines(host: Host, family: Family) -> list[str]:
+    return [line for line in _own(host, family) if not line.startswith(_PUBLISHED)]
+
+
+def _own(host: Host, family: Family) -> tuple[str, ...]:
+    return own_lines(host.tables.save(host.in_force.variant, family))
+
+
+def _restore_published(host: Host, held: Holdings) -> None:
+    for family, version in _FAMILIES:
+        rules = [render_rule("-A", DNAT_CHAIN, owned.rule, family) for owned in held.rules if owned.version == version]
+        text = "\n".join(["*nat", f":{DNAT_CHAIN} - [0:0]", *rules, "COMMIT", ""])
+        host.tables.restore(host.in_force.variant, family, text)
+
+
+def _lines(host: Host, entries: Pair) -> tuple[str, ...]:
+    return (*_named(host, "missing", entries[0]), *_named(host, "unknown", entries[1]))
+
+
+def _named(host: Host, what: str, entries: Iterable[OwnedEntry]) -> list[str]:
+    shown = ((owned.set, entry_text(host.sets.schema[owned.set], owned.entry)) for owned in entries)
+    return [f"{what} entry in {name}: {text}" for name, text in sorted(shown)]
+
+
+def _rule_lines(rules: RulePair) -> tuple[str, ...]:
+    missing, surplus = rules
+    return (
+        *(f"missing rule: {line}" for line in sorted(missing)),
+        *(f"unknown rule: {line}" for line in sorted(surplus)),
+    )
