@@ -1,4 +1,4 @@
-"""The boot unit is one that systemd accepts, and says what the wall relies on."""
+"""The units are ones that systemd accepts, and say what the wall relies on."""
 
 import shutil
 import subprocess
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "packaging/systemd/cellwall.service"
+UNITS = Path(__file__).parents[2] / "packaging/systemd"
+UNIT, WATCH = UNITS / "cellwall.service", UNITS / "cellwall-watch.service"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT, WATCH], ids=lambda unit: unit.stem)
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     # Only the program's place differs: systemd-analyze wants to see it, and a checkout does not install it.
     program = shutil.which("true") or sys.executable
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("=cellwall ", f"={program} "))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    for each in (UNIT, WATCH):
+        (tmp_path / each.name).write_text(each.read_text().replace("=cellwall ", f"={program} "))
+    argv = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -33,3 +36,10 @@ def test_stopping_the_unit_does_not_take_the_wall_down() -> None:
     lines = UNIT.read_text().splitlines()
     assert not any(line.startswith("ExecStop") for line in lines)
     assert "RuntimeDirectoryPreserve=yes" in lines
+
+
+def test_the_watch_is_not_restarted_with_what_flushes_and_comes_back_when_it_ends() -> None:
+    lines = WATCH.read_text().splitlines()
+    assert not any(line.startswith(("PartOf=", "BindsTo=", "Requires=")) for line in lines)
+    assert "Restart=always" in lines
+    assert "After=cellwall.service" in lines
