@@ -5,8 +5,6 @@ through (see `steps`). Between the crash and its repair nothing half made passes
 and the operation happened as a whole or not at all.
 """
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -24,7 +22,7 @@ from cellwall.lab.host import Host
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint
 from engine.steps import assert_converged, every_step, reopened
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection
 
 pytestmark = [
     pytest.mark.root,
@@ -41,12 +39,10 @@ def node_links(world: World) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80], udp=[80])
-        world.bystander = world.attach("bystander", expose=["8100:80", "8101:80/udp"])  # type: ignore[attr-defined]
-        bystander_of(world).host.serve(tcp=[80], udp=[80])
-        yield world
+def node(node: World) -> World:
+    node.bystander = node.attach("bystander", expose=["8100:80", "8101:80/udp"])  # type: ignore[attr-defined]
+    bystander_of(node).host.serve(tcp=[80], udp=[80])
+    return node
 
 
 def bystander_of(world: World) -> Sandbox:

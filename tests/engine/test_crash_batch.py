@@ -1,7 +1,5 @@
 """kill -9 at every step of a batch: all of it happened, or none of it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
@@ -10,20 +8,13 @@ from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import parse_binding
 from engine.snapshots import wall_state
 from engine.steps import assert_converged, every_step, reopened
-from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
+from world import PUBLIC4, PUBLIC6, World, assert_connection
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80])
-        yield world
 
 
 def test_a_batch_killed_at_every_step_is_attached_and_detached_as_a_whole(node: World) -> None:

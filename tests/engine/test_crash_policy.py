@@ -9,7 +9,7 @@ import pytest
 from cellwall.lab.addresses import PUBLIC4
 from cellwall.model.settings import Settings
 from engine.steps import assert_converged, killed_at, reopened
-from world import Stream, World, open_world, rewired
+from world import Stream, World, rewired
 
 pytestmark = [
     pytest.mark.root,
@@ -18,13 +18,6 @@ pytestmark = [
 ]
 CLOSING, STAYING = PUBLIC4[:2]
 TIGHTER = {"settings": Settings(protect=(ip_network(CLOSING),))}
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(udp=[80])
-        yield world
 
 
 @contextmanager

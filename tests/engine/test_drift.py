@@ -1,21 +1,12 @@
 """What somebody changes by hand about links, the bridge and kernel settings is named, repaired, and then gone."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world, write_setting
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, write_setting
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80])
-        yield world
 
 
 @pytest.fixture(scope="module")

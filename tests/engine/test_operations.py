@@ -26,18 +26,11 @@ from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world, rewire
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80], udp=[80])
-        yield world
-
-
 @pytest.fixture
-def node(shared: World) -> Iterator[World]:
+def node(node: World) -> Iterator[World]:
     """The shared node, and whatever a test attached is detached."""
-    yield shared
-    shared.wall.detach_many([endpoint.key for endpoint in shared.wall.endpoints()])
+    yield node
+    node.wall.detach_many([endpoint.key for endpoint in node.wall.endpoints()])
 
 
 def transactions() -> int:
@@ -328,10 +321,10 @@ def test_what_the_documentation_shows_works(
     assert node.wall.status().drift == ()
 
 
-def test_the_documentation_knows_every_method() -> None:
+def test_the_documentation_knows_every_method_and_property() -> None:
     text = (DOCUMENTED / "docs/api.md").read_text()
     public = {name for name in vars(Wall) if not name.startswith("_")}
-    assert {name for name in public if f"{name}(" not in text} == set()
+    assert {name for name in public if f"{name}(" not in text and f"`wall.{name}`" not in text} == set()
 
 
 def test_a_wall_that_cannot_be_opened_leaves_no_descriptor(fresh_node: World) -> None:

@@ -6,7 +6,7 @@ desired is live, and what each was promised is what there is.
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,20 +17,13 @@ from cellwall.errors import CellwallError
 from cellwall.lab.addresses import NODE4
 from engine.snapshots import node_snapshot
 from engine.steps import assert_converged
-from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
+from world import PUBLIC4, PUBLIC6, World, assert_connection
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 Work = Callable[[Wall], list[str]]
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80], udp=[80])
-        yield world
 
 
 def at_once(world: World, works: Sequence[Work], tmp_path: Path) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """Sets that the kernel would not let be read: what has to be compared stays on record until it was."""
 
 import errno
-from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import NoReturn
 
@@ -13,7 +12,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, PUBLIC4
 from cellwall.model.settings import Settings
 from engine.steps import assert_converged
-from world import Stream, World, Wrapped, open_world, rewired
+from world import Stream, World, Wrapped, rewired
 
 pytestmark = pytest.mark.root
 CLOSED = PUBLIC4[0]
@@ -21,13 +20,6 @@ CLOSED = PUBLIC4[0]
 
 class Died(BaseException):
     """The process came no further."""
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(udp=[80])
-        yield world
 
 
 def unreading(wall: Wall, **adapters: object) -> Wall:

@@ -14,16 +14,9 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from engine.snapshots import node_snapshot, wall_state
 from engine.steps import Fault, stepped
-from world import PUBLIC4, World, Wrapped, assert_connection, open_world, rewired
+from world import PUBLIC4, World, Wrapped, assert_connection, rewired
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        world.lab.internet.serve(tcp=[80], udp=[80])
-        yield world
 
 
 def faults(wall: Wall, operation: Callable[[Wall], object], *, at_most: int = 300) -> Iterator[Exception]:

@@ -6,15 +6,9 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.errors import NotFound
-from world import Sandbox, World, Wrapped, open_world, rewired
+from world import Sandbox, World, Wrapped, rewired
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[World]:
-    with open_world() as world:
-        yield world
 
 
 @pytest.fixture
