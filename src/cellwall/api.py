@@ -107,15 +107,14 @@ class Wall:
     # ------------------------------------------------------------------ the node
 
     def up(self) -> UpReport:
-        """Rules, bridge and kernel settings as configured. Idempotent; the first attach does the same."""
-        from cellwall.engine.foundation import lay_foundation
-        from cellwall.engine.recover import recover
+        """Rules, bridge and kernel settings as configured. Idempotent; the first attach does the same, but for
+        a bridge that beta9 left with running containers: that only `up` takes over."""
+        from cellwall.adapters.predecessor import Beta9Traces
+        from cellwall.engine.adopt import bring_up
 
         with self._caller.turn():
             self._caller.take_configured()
-            report = lay_foundation(self._site)
-            recover(self._site)
-            return report
+            return bring_up(self._site, Beta9Traces())
 
     def down(self, *, force: bool = False) -> None:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""

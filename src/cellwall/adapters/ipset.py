@@ -231,5 +231,3 @@ def _span(data: Mapping[int, bytes]) -> str:
         return ""
     first, last = IPv4Address(_inner(data[_IP])), IPv4Address(_inner(data[_IP_TO]))
     return ",".join(str(network) for network in summarize_address_range(first, last))
-
-

@@ -5,12 +5,18 @@ the wall leads only what stands before it (a packet that is diverted, or taken o
 (a flow table). Pure.
 """
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from ipaddress import ip_network
 
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Chain, Observation, Rule
+from cellwall.engine.neighbours import remedy
+from cellwall.model.addresses import Prefix
 from cellwall.model.settings import Settings
 
+_ADDRESS = re.compile(r"[0-9a-f]+[.:][0-9a-f.:]+(?:/\d+)?")
 _PATH = ("ingress", "prerouting", "forward", "postrouting", "egress")
 _GUARD = -150
 """Where the wall has judged what comes from a sandbox (`lower/nft/wall.py`); before it others can take packets away."""
@@ -25,7 +31,7 @@ class _Path:
         self.bridge = settings.network.bridge
         self.prefix = settings.network.veth_prefix
         self.uplink = settings.interface or host.default_interface(4) or host.default_interface(6)
-        self.subnets = (str(settings.network.subnet4), str(settings.network.subnet6))
+        self.subnets = (settings.network.subnet4, settings.network.subnet6)
 
     def has(self, name: str) -> bool:
         """One of the interfaces is, or may be, this one; `*` ends a prefix."""
@@ -46,7 +52,9 @@ class _Path:
         """Whether the rule is about sandboxes: by our bridge, its ports or a subnet."""
         named = (*rule.enters, *rule.leaves)
         return any(name == self.bridge or name.startswith(self.prefix) for name in named) or any(
-            subnet in rule.text for subnet in self.subnets
+            part.version == subnet.version and part.subnet_of(subnet)  # type: ignore[arg-type]
+            for part in _prefixes(rule.text)
+            for subnet in self.subnets
         )
 
     def _passes(self, names: Sequence[str]) -> bool:
@@ -54,6 +62,13 @@ class _Path:
         if wanted:
             return any(self.has(name) for name in wanted)
         return not {f"!{self.bridge}", f"!{self.uplink}"} <= set(names)
+
+
+def _prefixes(text: str) -> Iterator[Prefix]:
+    """The addresses and networks that a rule names."""
+    for word in _ADDRESS.findall(text):
+        with suppress(ValueError):
+            yield ip_network(word, strict=False)
 
 
 def beside(host: Observation, settings: Settings) -> Iterator[Finding]:
@@ -150,7 +165,7 @@ def _remedy(base: Chain, host: Observation, path: _Path) -> str:
     if "DOCKER-USER" in names:
         return f"{program} -I DOCKER-USER -i {bridge} -j ACCEPT; {program} -I DOCKER-USER -o {bridge} -j ACCEPT"
     if base.table == "firewalld":
-        return f"firewall-cmd --permanent --zone=trusted --add-interface={bridge}, and reload"
+        return remedy("firewalld", bridge)
     if any(name.startswith("ufw") for name in names):
         return f"ufw route allow in on {bridge}; ufw route allow out on {bridge}"
     return "let that program accept what comes from and goes to the bridge"

@@ -106,6 +106,7 @@ class Observation(msgspec.Struct, frozen=True):
     `features` maps a feature to "" where it works and to what the kernel said where it does not, and is empty where
     nothing could be tried; `modules` are parts of the kernel by name; `unfiltered` is
     why it takes no filter of unfinished checksums, "" where it does. `chains` and `flow_tables` are other programs'.
+    `beta9`: how many containers `up` would take over with a bridge of beta9's, None where the bridge is none.
     """
 
     kernel: tuple[int, int]
@@ -125,6 +126,7 @@ class Observation(msgspec.Struct, frozen=True):
     flow_tables: tuple[FlowTable, ...] = ()
     mark_routes: tuple[MarkRoute, ...] = ()
     legacy_tables: tuple[str, ...] = ()
+    beta9: int | None = None
 
     def default_interface(self, version: int) -> str:
         """The interface of the default route of a family, or ""."""

@@ -17,9 +17,11 @@ from cellwall.adapters import process
 from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.predecessor import Beta9Traces
 from cellwall.doctor.features import try_features
 from cellwall.doctor.neighbours import read_foreign, read_mark_routes
 from cellwall.doctor.observation import InterfaceAddress, Link, Listener, Observation, Presence, Route
+from cellwall.engine.predecessor import decide
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
 
@@ -61,6 +63,7 @@ def observe(settings: Settings) -> Observation:
         flow_tables=flow_tables,
         mark_routes=read_mark_routes(),
         legacy_tables=legacy,
+        beta9=_left_by_beta9(settings) if usable else None,
     )
 
 
@@ -115,6 +118,18 @@ def _links() -> tuple[Link, ...]:
         Link(link.name, link.mtu, link.kind, names_by_index.get(link.master, ""), link.alias == names.LINK_ALIAS)
         for link in links
     )
+
+
+def _left_by_beta9(settings: Settings) -> int | None:
+    try:
+        with LinkLayer() as layer:
+            bridge = layer.find(settings.network.bridge)
+        if bridge is None or bridge.alias:
+            return None
+        adoption = decide(Beta9Traces().observe(bridge), settings)
+    except CellwallError:
+        return None
+    return None if adoption is None else len(adoption.endpoints)
 
 
 def _addresses() -> tuple[InterfaceAddress, ...]:

@@ -50,7 +50,15 @@ def bridge_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
     """Whose the bridge is, and who else is on it."""
     network = settings.network
     bridge = host.link(network.bridge)
-    if bridge is not None and not (bridge.kind == "bridge" and bridge.ours):
+    if host.beta9 is not None:
+        yield Finding(
+            "note",
+            "network.bridge",
+            f"{network.bridge} is beta9's, with {host.beta9} container(s) that can be taken over",
+            "what they send is not walled yet",
+            "run `cellwall up`: it takes over the bridge, the containers and their published ports",
+        )
+    elif bridge is not None and not (bridge.kind == "bridge" and bridge.ours):
         yield Finding(
             "error",
             "network.bridge",

@@ -267,7 +267,7 @@ def _wire(
     site.backend.change((), wired)
     undo.callback(site.backend.change, wired, ())
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
-        site.links.configure_sandbox(_sandbox_plan(site, endpoint), sandbox.namespace.fd)
+        site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
     for endpoint in wired:
         site.links.open_port(endpoint.host_index)
     end_former_flows(site, [(endpoint, binding) for endpoint in wired for binding in endpoint.bindings])
@@ -290,7 +290,8 @@ def _create_pair(site: Site, link: LinkPlan, netns_fd: int) -> int:
     return site.links.create_pair(link, netns_fd)
 
 
-def _sandbox_plan(site: Site, endpoint: Endpoint) -> SandboxPlan:
+def sandbox_plan(site: Site, endpoint: Endpoint) -> SandboxPlan:
+    """The inside of an endpoint's sandbox."""
     network = site.settings.network
     return SandboxPlan(
         ifname=endpoint.key.ifname,

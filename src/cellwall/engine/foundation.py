@@ -49,7 +49,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     try:
         return _lay(site, facts, usage, uplink, before)
     except (CellwallError, OSError):
-        if before is None:
+        if before is None and not site.journal.count():
             with suppress(CellwallError, OSError):  # what cannot go now is found and taken over by the next `up`
                 remove_foundation(site)
         raise

@@ -1,0 +1,115 @@
+"""Taking over a bridge that beta9's own networking left, with the containers on it. The order of what is done.
+
+Before the wall is laid: the links get names that the rules know, the endpoints go on record as attached, and the bridge
+is claimed; so the wall is laid with all of them in it, and their open flows go on. After it: ports locked, sandboxes
+told the gateway, and only then do the rules go that let everything pass. A death before the bridge is claimed leaves
+it as it was, and the next `up` begins again; one after it leaves a record, and the next `up` goes on.
+"""
+
+import logging
+
+import msgspec
+
+from cellwall.engine.attach import sandbox_plan
+from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.detach import port_plan
+from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.mtu import repair_mtu
+from cellwall.engine.predecessor import Adoption, Predecessor, decide, removals
+from cellwall.engine.recover import recover
+from cellwall.engine.requests import UpReport
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import CellwallError, Conflict
+from cellwall.model.endpoint import Endpoint, EndpointKey
+
+_log = logging.getLogger("cellwall")
+_RECORD = "adoption"
+
+
+def bring_up(site: Site, predecessor: Predecessor) -> UpReport:
+    """Lay the foundation, over what beta9 left where the bridge is its own, and finish what others began. The caller
+    holds the writer lock. Idempotent."""
+    _begin(site, predecessor)
+    report = lay_foundation(site)
+    recover(site)
+    _finish(site, predecessor)
+    return report
+
+
+def _begin(site: Site, predecessor: Predecessor) -> None:
+    """Where the bridge is beta9's, take it and what is on it. Any other stays, for the foundation to refuse."""
+    name = site.settings.network.bridge
+    if site.foundation() is not None:
+        return
+    try:
+        site.links.find_bridge(name)
+    except Conflict:
+        bridge = site.links.find(name)
+        if bridge is not None and bridge.kind == "bridge" and not bridge.alias:
+            _take(site, predecessor, bridge)
+
+
+def _finish(site: Site, predecessor: Predecessor) -> None:
+    """What is left to do once the wall stands. Idempotent."""
+    found = site.foundation()
+    if site.journal.get(_RECORD) is None or found is None:
+        return
+    adopted = _recorded(site)
+    for endpoint in site.journal.endpoints("attached"):
+        if endpoint.key in adopted:
+            _settle(site, found, endpoint)
+    bridge = site.links.find(found.bridge)
+    if bridge is not None:
+        rules = predecessor.observe(bridge).rules
+        # Under iptables the chain of that name is ours by now.
+        predecessor.remove(removals(rules, site.settings.network, chain=site.backend.name == "nftables"))
+    with site.journal.transaction():
+        site.journal.drop(_RECORD)
+
+
+def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
+    remains = predecessor.observe(bridge)
+    adoption = decide(remains, site.settings)
+    if adoption is None:
+        return
+    names = {port.index: port.name for port in remains.ports}
+    for endpoint in adoption.endpoints:
+        if names[endpoint.host_index] != endpoint.host_link:
+            predecessor.rename(endpoint.host_index, endpoint.host_link)
+    _journal(site, adoption)
+    predecessor.claim(bridge.index)
+    for endpoint in adoption.endpoints:
+        _log.info("%s at %s is taken over from beta9", endpoint.key, endpoint.address4)
+    for warning in adoption.warnings:
+        _log.warning("%s", warning)
+
+
+def _journal(site: Site, adoption: Adoption) -> None:
+    """In one transaction, and over what an attempt that died has left."""
+    with site.journal.transaction():
+        site.journal.delete_endpoints(_recorded(site))
+        generations = site.journal.next_generations(len(adoption.endpoints))
+        endpoints = [
+            msgspec.structs.replace(endpoint, generation=generation)
+            for endpoint, generation in zip(adoption.endpoints, generations, strict=True)
+        ]
+        site.journal.write_endpoints(endpoints, "attached")
+        site.journal.put(_RECORD, msgspec.json.encode([endpoint.key for endpoint in endpoints]))
+
+
+def _recorded(site: Site) -> set[EndpointKey]:
+    return set(msgspec.json.decode(site.journal.get(_RECORD) or b"[]", type=list[EndpointKey]))
+
+
+def _settle(site: Site, found: Foundation, endpoint: Endpoint) -> None:
+    link = site.links.find(endpoint.host_link)
+    if link is None or link.index != endpoint.host_index:
+        return  # it ended meanwhile, and reconcile detaches it
+    site.links.relock_port(port_plan(found, endpoint))
+    repair_mtu(site, found, endpoint, link)
+    try:
+        with site.namespaces.opened(endpoint.netns) as namespace:
+            site.links.configure_sandbox(sandbox_plan(site, endpoint), namespace.fd)
+    except (CellwallError, OSError) as error:  # whoever is root in there may have made it impossible
+        _log.warning("%s keeps the addresses and routes that it has: %s", endpoint.key, error)
+    site.links.open_port(endpoint.host_index)

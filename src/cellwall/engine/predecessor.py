@@ -1,0 +1,264 @@
+"""What beta9's own networking leaves on a node, and what becomes of it. Pure.
+
+A bridge of our name with containers on it, made by beta9's worker: veth pairs `b9h…` or `b9_veth_h_…` whose inner ends
+are in named namespaces, one for each container; FORWARD rules that accept whatever the bridge sends and gets; a DNAT
+rule for each published port with the comment `VETH:CONTAINER[:NAMESPACE]`; a masquerade. Decides whose each port is,
+by which address, and which rules go: those that let something pass. One that keeps a container from the network stays,
+for nothing of the wall stands in for it. A bridge that nothing of all this speaks for is somebody else's.
+
+Refuses to believe a sandbox: an address that two claim belongs to the one that a rule of the node leads to, and where
+none does to neither.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, ip_address, ip_network
+from itertools import pairwise
+from typing import Protocol
+
+import msgspec
+
+from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.requests import validate_host_ports
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Address
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.model.network import Network
+from cellwall.model.settings import Settings
+from cellwall.names import SECURITY_CHAIN, host_link
+
+_COMMENT = re.compile(r"--comment \"?((?:b9h|b9_veth_h_)[^\s:\"]*):([^\s:\"]+)(?::([^\s:\"]+))?\"?(?: |$)")
+_PORT_NAMES = ("b9h", "b9_veth_h_")
+_PUBLISHED = re.compile(r"^-p (tcp|udp) -m \1 --dport (\d+) ")
+_LED_TO = re.compile(r"-j DNAT --to-destination \[?([0-9a-f.:]+?)\]?:(\d+)$")
+_SOURCE = re.compile(r"^-s (\S+) ")
+
+
+class InnerEnd(msgspec.Struct, frozen=True):
+    """The end of a pair that is inside a container's namespace."""
+
+    netns: str
+    device: int
+    inode: int
+    ifname: str
+    mac: int
+    addresses: tuple[Address, ...]
+
+
+class OldPort(msgspec.Struct, frozen=True):
+    """A port of the bridge; `inner` None: its other end is in no named namespace."""
+
+    index: int
+    name: str
+    inner: InnerEnd | None = None
+
+
+class OldRule(msgspec.Struct, frozen=True):
+    """A rule of iptables: `program` as `iptables-nft`, `text` as `iptables-save` has it behind the chain's name."""
+
+    program: str
+    table: str
+    chain: str
+    text: str
+
+
+class Remains(msgspec.Struct, frozen=True):
+    """All that was found."""
+
+    addresses: tuple[Address, ...]
+    ports: tuple[OldPort, ...]
+    rules: tuple[OldRule, ...]
+
+
+class Predecessor(Protocol):
+    """The traces of beta9's networking on a node."""
+
+    def observe(self, bridge: ObservedLink) -> Remains:
+        """Read them; changes nothing."""
+
+    def rename(self, index: int, name: str) -> None:
+        """Give a host link another name. Idempotent."""
+
+    def claim(self, bridge_index: int) -> None:
+        """From now on the bridge is ours, and is recognised as such."""
+
+    def remove(self, rules: Iterable["Removal"]) -> None:
+        """Take rules out, each table in one transaction. Raises a CellwallError where one is not there."""
+
+
+class Removal(msgspec.Struct, frozen=True):
+    """A line that `iptables-restore` carries out."""
+
+    program: str
+    table: str
+    line: str
+
+
+class Adoption(msgspec.Struct, frozen=True):
+    """Endpoints as they will be (their policy version is not given yet), and what could not be taken over."""
+
+    endpoints: tuple[Endpoint, ...]
+    warnings: tuple[str, ...]
+
+
+class _Published(msgspec.Struct, frozen=True):
+    """A port that a rule publishes, and for whom."""
+
+    veth: str
+    container: str
+    address: Address
+    binding: PortBinding
+
+
+def decide(remains: Remains, settings: Settings) -> Adoption | None:
+    """Whose the ports are; None where the bridge is not beta9's."""
+    network = settings.network
+    if not _is_beta9s(remains, network):
+        return None
+    published = tuple(_published(remains.rules))
+    warnings: list[str] = []
+    endpoints: dict[IPv4Address, Endpoint] = {}
+    # First those that a rule of the node speaks for: what they have, no other can claim.
+    known = {row.veth for row in published} | {row.container for row in published}
+    for port in sorted(remains.ports, key=lambda port: (not known & {port.name, _name_of(port)}, port.name)):
+        try:
+            endpoint = _endpoint(port, published, settings, set(endpoints), {row.mac for row in endpoints.values()})
+        except InvalidSpec as error:
+            warnings.append(f"{port.name} stays closed: {error}")
+            continue
+        endpoints[endpoint.address4] = endpoint
+        lost = _of(endpoint, published) - set(endpoint.bindings)
+        warnings += [f"{endpoint.key}: {binding} is not taken over" for binding in sorted(lost, key=str)]
+        warnings += [
+            f"{endpoint.key}: {rule.chain} of {rule.program} still has `{rule.text}`"
+            for rule in remains.rules
+            if rule.text.startswith((f"-s {endpoint.address4}/32 ", f"-s {endpoint.address6}/128 "))
+            and rule.text.endswith("-j DROP")
+        ]
+    return Adoption(tuple(endpoints.values()), tuple(warnings))
+
+
+def removals(rules: Sequence[OldRule], network: Network, *, chain: bool) -> tuple[Removal, ...]:
+    """How the rules go that the wall replaces. `chain`: beta9's own security chain, too."""
+    gone = [rule for rule in rules if _is_replaced(rule, network, chain=chain)]
+    lines = [Removal(rule.program, rule.table, f"-D {rule.chain} {rule.text}") for rule in gone]
+    for program in sorted({rule.program for rule in rules if chain and rule.chain == SECURITY_CHAIN}):
+        lines += [Removal(program, "filter", f"-{flag} {SECURITY_CHAIN}") for flag in "FX"]
+    return tuple(lines)
+
+
+def _is_beta9s(remains: Remains, network: Network) -> bool:
+    """It has an address of our network, and something that beta9 makes speaks for it: a port or a rule."""
+    ours = (network.subnet4, network.subnet6)
+    addressed = any(address.version == net.version and address in net for address in remains.addresses for net in ours)
+    by_port = any(port.name.startswith(_PORT_NAMES) for port in remains.ports)
+    return addressed and (by_port or any(_accepts(rule, network) for rule in remains.rules))
+
+
+def _name_of(port: OldPort) -> str:
+    return "" if port.inner is None else port.inner.netns.rsplit("/", 1)[-1]
+
+
+def _endpoint(
+    port: OldPort,
+    published: Sequence[_Published],
+    settings: Settings,
+    addresses: set[IPv4Address],
+    macs: set[int],
+) -> Endpoint:
+    """The endpoint that a port becomes; InvalidSpec where it cannot be one."""
+    inner, network = port.inner, settings.network
+    if inner is None:
+        raise InvalidSpec("netns", port.name, "leads into no named namespace")
+    rows = [row for row in published if port.name == row.veth or _name_of(port) == row.container]
+    container = rows[0].container if rows else _name_of(port)
+    key = EndpointKey(parse_container_id(container), parse_link_name(inner.ifname, "ifname"))
+    if inner.mac in macs or inner.mac >> 40 & 1 or inner.mac in (0, network.bridge_mac):
+        raise InvalidSpec("mac", f"{inner.mac:012x}", "is another's, or no sandbox's")
+    address4 = _address(inner, rows, network, addresses)
+    bare = Endpoint(
+        key=key,
+        tenant=container[:128],
+        host_link=port.name if port.name.startswith(network.veth_prefix) else host_link(network.veth_prefix, key),
+        host_index=port.index,
+        mac=inner.mac,
+        address4=address4,
+        address6=network.address6(address4),
+        generation=0,
+        netns=inner.netns,
+        netns_device=inner.device,
+        netns_inode=inner.inode,
+    )
+    return msgspec.structs.replace(bare, bindings=tuple(_bindings(_of(bare, rows), settings)))
+
+
+def _address(inner: InnerEnd, rows: Sequence[_Published], network: Network, taken: set[IPv4Address]) -> IPv4Address:
+    led_to = {row.address for row in rows}
+    found = [address for address in inner.addresses if isinstance(address, IPv4Address) and address in network.subnet4]
+    found.sort(key=lambda address: address not in led_to)
+    edges = (network.subnet4.network_address, network.subnet4.broadcast_address, network.gateway4)
+    for address in found:
+        if address not in edges and address not in taken:
+            return address
+    raise InvalidSpec("ip", ", ".join(map(str, found)) or "none", f"is not one of {network.subnet4} of its own")
+
+
+def _published(rules: Iterable[OldRule]) -> Iterator[_Published]:
+    for rule in rules:
+        comment, port, target = (pattern.search(rule.text) for pattern in (_COMMENT, _PUBLISHED, _LED_TO))
+        if (rule.table, rule.chain) != ("nat", "PREROUTING") or not (comment and port and target):
+            continue
+        binding = PortBinding("udp" if port[1] == "udp" else "tcp", int(port[2]), int(target[2]))
+        yield _Published(comment[1], comment[2], ip_address(target[1]), binding)
+
+
+def _of(endpoint: Endpoint, rows: Iterable[_Published]) -> set[PortBinding]:
+    """By IPv4 alone: a binding is of both families."""
+    return {row.binding for row in rows if row.address == endpoint.address4}
+
+
+def _bindings(wanted: Iterable[PortBinding], settings: Settings) -> Iterator[PortBinding]:
+    kept: list[PortBinding] = []
+    for binding in sorted(wanted, key=str):
+        try:
+            validate_host_ports(binding, settings)
+        except InvalidSpec:
+            continue
+        if not any(binding.overlaps(other) for other in kept):
+            kept.append(binding)
+            yield binding
+
+
+# ---------------------------------------------------------------- rules that go
+
+
+def _is_replaced(rule: OldRule, network: Network, *, chain: bool) -> bool:
+    match rule.table, rule.chain:
+        case "filter", "FORWARD":
+            return _accepts(rule, network) or (chain and rule.text.endswith(f"-j {SECURITY_CHAIN}"))
+        case "nat", "PREROUTING":
+            return _COMMENT.search(rule.text) is not None and "-j DNAT" in rule.text
+        case "nat", "POSTROUTING":
+            return _masquerades(rule, network)
+        case _:
+            return False
+
+
+def _accepts(rule: OldRule, network: Network) -> bool:
+    """A FORWARD rule that lets the bridge's traffic pass, and that nobody else signed."""
+    if (rule.table, rule.chain) != ("filter", "FORWARD") or not rule.text.endswith("-j ACCEPT"):
+        return False
+    words = rule.text.split()
+    named = any(pair in (("-i", network.bridge), ("-o", network.bridge)) for pair in pairwise(words))
+    return _COMMENT.search(rule.text) is not None or (named and "--comment" not in words)
+
+
+def _masquerades(rule: OldRule, network: Network) -> bool:
+    source = _SOURCE.match(rule.text)
+    if source is None or not rule.text.endswith("-j MASQUERADE"):
+        return False
+    inside = ip_network(source[1], strict=False)
+    if inside.version == 4:
+        return inside.subnet_of(network.subnet4)
+    return inside.subnet_of(network.subnet6)

@@ -1,0 +1,218 @@
+"""A node on which beta9's own networking runs containers is walled by `up`, without a word of configuration."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+import pytest
+
+from beta9 import LEGACY, NEW, OLD, Container, Shape, leave_beta9, publish, rule, rules_of, run_container
+from cellwall.adapters.predecessor import Beta9Traces
+from cellwall.doctor import diagnose, observe
+from cellwall.engine.adopt import bring_up
+from cellwall.errors import Conflict
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import PortBinding
+from cellwall.model.settings import Settings
+from world import Stream, World, assert_connection, assert_no_connection, open_world, public
+
+pytestmark = pytest.mark.root
+
+METADATA = "169.254.169.254"
+THEIRS = "-A FORWARD -s 10.1.2.3/32 -j ACCEPT"
+PORT = "ip link add b9h12 type veth peer name x"
+
+
+class Site(NamedTuple):
+    world: World
+    shape: Shape
+    web: Container
+    job: Container
+
+
+@pytest.fixture(params=[NEW, OLD, LEGACY], ids=["b9h", "b9_veth_h_", "iptables-legacy"])
+def found(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A node with two containers, the first of which has a published port."""
+    shape: Shape = request.param
+    with open_world(up=False) as world:
+        web, job = leave_beta9(world.lab, shape)
+        publish(world.lab, shape, web, 30080, 80)
+        rule(world.lab, shape, 4, "-A FORWARD -s 10.1.2.3/32 -j ACCEPT")
+        with world.lab.internet.serve(tcp=[80, 7], udp=[7]), web.host.serve(tcp=[80, 7]):
+            yield Site(world, shape, web, job)
+
+
+def inner(container: Container) -> str:
+    return container.veth.replace("b9_veth_h_", "").replace("b9h", "").join(("b9_veth_c_", ""))
+
+
+def test_containers_are_pinned_to_the_addresses_found_and_their_ports_taken_over(found: Site) -> None:
+    world = found.world
+    world.wall.up()
+    web, job = (world.wall.endpoint(one.name, ifname=inner(one)) for one in (found.web, found.job))
+    assert [str(web.address4), str(job.address4)] == [found.web.address4, found.job.address4]
+    assert (web.bindings, job.bindings) == ((PortBinding("tcp", 30080, 80),), ())
+    for one, endpoint in ((found.web, web), (found.job, job)):
+        assert mac_text(endpoint.mac) == one.host.mac(endpoint.key.ifname)
+        assert endpoint.host_link.startswith("b9h")
+        for family in (4, 6):
+            assert_connection(one.host, public(family), 80)
+    for client in (world.lab.lan, world.lab.internet):
+        for address in (NODE4, NODE6):
+            assert_connection(client, address, 30080)
+    assert world.wall.status().drift == ()
+    assert world.wall.verify(found.web.name, ifname=inner(found.web)) == ()
+
+
+def test_the_wall_holds_what_beta9_let_through(found: Site) -> None:
+    world, job = found.world, found.job.host
+    assert_connection(job, found.web.address4, 80)
+    world.wall.up()
+    assert_no_connection(job, found.web.address4, 80)
+    assert_no_connection(job, METADATA, 80)
+    assert_no_connection(world.lab.lan, found.web.address4, 80)
+    job.run(["ip", "address", "add", "192.168.9.9/32", "dev", inner(found.job)])
+    assert connect(job, public(4), 80, source="192.168.9.9", timeout=0.3).kind != "answer"
+
+
+def test_permissive_rules_go_and_those_of_others_stay(found: Site) -> None:
+    world = found.world
+    world.wall.up()
+    left = rules_of(world.lab, found.shape)
+    assert [line for line in left if "b9_" in line or "b9h" in line or "MASQUERADE" in line] == []
+    assert THEIRS in left
+
+
+def test_open_flows_go_on(found: Site) -> None:
+    world = found.world
+    with (
+        Stream(found.job.host, public(4), 7) as egress4,
+        Stream(found.job.host, public(4), 7, udp=True) as datagrams,
+        Stream(world.lab.lan, NODE4, 30080) as ingress,
+    ):
+        flows = (egress4, datagrams, ingress)
+        assert all(flow.ask(world.token()) for flow in flows)
+        world.wall.up()
+        for flow in flows:
+            assert flow.ask(world.token(), 5.0)
+
+
+def test_a_second_up_finds_nothing_to_do(found: Site) -> None:
+    world = found.world
+    world.wall.up()
+    before = rules_of(world.lab, found.shape), world.wall.endpoints()
+    assert world.wall.up().changed is False
+    assert world.wall.reconcile().repaired == ()
+    assert (rules_of(world.lab, found.shape), world.wall.endpoints()) == before
+
+
+def test_what_is_adopted_is_detached_and_attached_beside_like_any_other(found: Site) -> None:
+    world = found.world
+    world.wall.up()
+    tenant = world.attach("tenant", expose=["30081:80"])
+    tenant.host.serve(tcp=[80])
+    assert tenant.address(4) not in (found.web.address4, found.job.address4)
+    assert_no_connection(tenant.host, found.web.address4, 80)
+    assert world.wall.detach(found.web.name, ifname=inner(found.web))
+    assert_no_connection(found.web.host, public(4), 80)
+    assert_no_connection(world.lab.lan, NODE4, 30080)
+    assert_connection(found.job.host, public(4), 80)
+    assert_connection(world.lab.lan, NODE4, 30081)
+    world.wall.down(force=True)
+    assert "b9_br0" not in world.lab.node.run(["ip", "link"]).text
+
+
+class Killed(BaseException):
+    pass
+
+
+class Dying(Beta9Traces):
+    """Ends the process in one of its steps."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        setattr(self, step, self._die)
+
+    def _die(self, *_: object) -> None:
+        raise Killed
+
+
+@pytest.mark.parametrize("step", ["rename", "claim", "remove"])
+def test_an_up_that_died_half_way_is_finished_by_the_next(found: Site, step: str) -> None:
+    world = found.world
+    renames = found.shape.veth != "b9h"
+    with suppress(Killed):
+        bring_up(world.wall._site, Dying(step))
+        assert step == "rename" and not renames
+    world.wall.up()
+    assert {str(endpoint.address4) for endpoint in world.wall.endpoints()} == {found.web.address4, found.job.address4}
+    assert [line for line in rules_of(world.lab, found.shape) if "b9_" in line or "b9h" in line] == []
+    assert_connection(world.lab.lan, NODE4, 30080)
+    assert world.wall.status().drift == ()
+
+
+def test_what_blocks_a_container_stays_and_is_told(found: Site, caplog: pytest.LogCaptureFixture) -> None:
+    blocks = f"-s {found.job.address4} -o eth0 -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
+    rule(found.world.lab, found.shape, 4, f"-I FORWARD 1 {blocks}")
+    found.world.wall.up()
+    assert any(f"-s {found.job.address4}/32" in line for line in rules_of(found.world.lab, found.shape))
+    assert f"-s {found.job.address4}/32" in caplog.text
+    assert_no_connection(found.job.host, public(4), 80)
+
+
+def test_the_doctor_tells_what_up_would_take_over(found: Site) -> None:
+    def about_the_bridge() -> list[tuple[str, str]]:
+        findings = diagnose(observe(Settings()), Settings())
+        return [(one.severity, one.observed) for one in findings if one.subject == "network.bridge"]
+
+    assert about_the_bridge() == [("note", "b9_br0 is beta9's, with 2 container(s) that can be taken over")]
+    found.world.wall.up()
+    assert about_the_bridge() == []
+
+
+def test_a_port_that_cannot_be_told_stays_closed(found: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """One that leads into no named namespace, and one whose sandbox claims the address of another."""
+    world, shape = found.world, found.shape
+    thief = run_container(world.lab, shape, shape.first + 7)
+    thief.host.run(["ip", "address", "flush", "dev", inner(thief), "scope", "global"])
+    thief.host.run(["ip", "address", "add", f"{found.web.address4}/{shape.prefixlen}", "dev", inner(thief)])
+    world.lab.node.ip(
+        [f"link add {shape.veth}zz type veth peer name loose", f"link set {shape.veth}zz master b9_br0 up"]
+    )
+    world.wall.up()
+    assert {endpoint.key.container_id for endpoint in world.wall.endpoints()} == {found.web.name, found.job.name}
+    assert f"{thief.veth} stays closed" in caplog.text
+    assert f"{shape.veth}zz stays closed" in caplog.text
+    thief.host.run(["ip", "route", "add", "default", "via", shape.gateway4, "dev", inner(thief), "onlink"])
+    assert_no_connection(thief.host, public(4), 80)
+    assert_connection(found.web.host, public(4), 80)
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["ip link add b9_br0 type bridge", "ip address add 192.168.0.1/20 dev b9_br0"],
+        ["ip link add b9_br0 type bridge", PORT, "ip link set b9h12 master b9_br0"],
+        ["ip link add b9_br0 type bridge", "ip address add 10.9.0.1/20 dev b9_br0",
+         "iptables-nft -A FORWARD -i b9_br0 -o eth0 -j ACCEPT"],
+    ],
+    ids=["nothing beta9 makes", "no address of ours", "another network"],
+)  # fmt: skip
+def test_a_bridge_that_nothing_of_beta9_speaks_for_is_refused(commands: list[str]) -> None:
+    with open_world(up=False) as world:
+        for command in commands:
+            world.lab.node.run(command.split())
+        with pytest.raises(Conflict, match="b9_br0"):
+            world.wall.up()
+        assert not world.wall.endpoints()
+
+
+def test_addresses_are_those_of_the_pool(found: Site) -> None:
+    found.world.wall.up()
+    for endpoint in found.world.wall.endpoints():
+        assert isinstance(endpoint.address4, IPv4Address)
+        assert isinstance(endpoint.address6, IPv6Address)
+        assert endpoint.address6 == found.world.wall.settings.network.address6(endpoint.address4)
