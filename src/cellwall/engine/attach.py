@@ -14,7 +14,6 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from cellwall.engine.captures import refuse_captures
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
 from cellwall.engine.dead import detach_vanished, evict_abandoned, evict_dead
 from cellwall.engine.detach import port_plan
@@ -186,7 +185,10 @@ def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) 
         for binding in request.bindings:
             refuse_bound(site, binding)
     bindings = [binding for sandbox in sandboxes for binding in sandbox.request.bindings]
-    refuse_captures(site, found, bindings, ipv6=found.ipv6)
+    if bindings:
+        from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
+
+        refuse_captures(site, found, bindings, ipv6=found.ipv6)
 
 
 def refuse_bound(site: Site, binding: PortBinding) -> None:

@@ -12,12 +12,10 @@ from cellwall.model.settings import Opening
 
 def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBinding], *, ipv6: bool) -> None:
     """Raise InvalidSpec for a port of `node.services`, Conflict for one on which a socket of the node takes what comes.
-    `ipv6`: the endpoint has an IPv6 address. Without bindings it asks the kernel nothing."""
+    `ipv6`: the endpoint has an IPv6 address."""
     for binding in bindings:
         for service in _services(site, binding):
             raise InvalidSpec("expose.host_port", str(binding), f"is {service.name} of node.services")
-    if not bindings:
-        return
     versions = (4, 6) if ipv6 else (4,)
     uplink = site.links.find(found.uplink)
     interfaces = (0,) if uplink is None else (0, uplink.index)

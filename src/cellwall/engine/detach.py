@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from cellwall.engine.contracts import PortPlan
 from cellwall.engine.site import Foundation, Site
-from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import CellwallError, Incomplete, KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -69,4 +68,6 @@ def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
+        from cellwall.engine.versions import repair_endpoints  # here and not above: hardly anybody needs it
+
         repair_endpoints(site)
