@@ -1,0 +1,176 @@
+"""What others flush: whether anything denied passes meanwhile, for how long, and when what is allowed passes again.
+
+    ./dev bench flush [--samples 10] [--json FILE]
+
+Each command on a node with sandboxes, watched (`cellwall watch` as a process) and not, while denied packets are sent
+without a pause; where nobody watches, until the sample is over. Without the latch as well, which shows that what is
+counted would be seen, and what the latch is worth. Times are of this machine; nought is of any.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import Literal
+
+import msgspec
+
+from bench.figures import headline, machine, quantile
+from bench.firstpacket import Echo
+from bench.probes import Probes
+from cellwall.adapters.process import find_program
+from cellwall.api import Wall
+from cellwall.lab import Host, Lab
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings
+
+Backend = Literal["nftables", "iptables"]
+_EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n"
+COMMANDS = (
+    "nft flush ruleset",
+    "iptables-nft -F",
+    "iptables-nft -t nat -F",
+    "iptables-nft-restore",
+    "iptables-legacy -F",
+    "iptables-legacy -t nat -F",
+    "iptables-legacy-restore",
+    "ebtables-nft -F",
+)
+_UNWATCHED, _PATIENCE = 0.5, 10.0
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A command: what came through in all samples, the longest opening, and the median and the longest time until what
+    is allowed passed again (-1: it did not while nobody repaired)."""
+
+    backend: str
+    command: str
+    watched: bool
+    latched: bool
+    sent: int
+    through: int
+    open_ms: float
+    back_ms: float
+    longest_ms: float
+
+
+class Stage:
+    """A node with two sandboxes."""
+
+    def __init__(self, lab: Lab, wall: Wall) -> None:
+        self.lab, self.wall = lab, wall
+        wall.up()
+        self.tenant, self.victim = self._attach("tenant"), self._attach("victim", "8080:80")
+        inside = wall.settings.network
+        lab.lan.ip([f"route add {inside.subnet4} via {NODE4}", f"route add {inside.subnet6} via {NODE6}"])
+
+    def _attach(self, name: str, *expose: str) -> tuple[Host, Endpoint]:
+        host = self.lab.sandbox(name)
+        return host, self.wall.attach(name, netns=host.netns, expose=expose)
+
+    def sample(self, command: str, *, watched: bool, latched: bool) -> tuple[int, int, float, float]:
+        """(sent, through, seconds open, seconds until both families pass again or -1)."""
+        node = self.lab.node
+        probes = Probes(self.lab, self.tenant, self.victim)
+        with Echo(self.tenant[0], AF_INET) as four, Echo(self.tenant[0], AF_INET6) as six:
+            for echo in (four, six):
+                echo.await_reply(_PATIENCE)
+            if not latched:
+                for side in ("ingress", "egress"):
+                    node.run(["tc", "filter", "del", "dev", "b9_br0", side, "pref", "2"])
+            with probes.running():
+                time.sleep(0.1)  # a stretch of the undisturbed wall
+                began = time.monotonic()
+                node.run(command.split(), input=_EMPTY if command.endswith("restore") else None)
+                wait = _PATIENCE if watched else _UNWATCHED
+                back = all([four.passes_within(wait), six.passes_within(wait)])
+                passed = time.monotonic() - began if back else -1.0
+                time.sleep(0.1)
+        self.wall.reconcile()
+        found = probes.result()
+        return found.sent, found.through, found.seconds, passed
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        argv = [sys.executable, "-m", "cellwall.cli.main", "--root", str(self.lab.root), "-v", "watch"]
+        with self.lab.node.enter():
+            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            assert process.stderr is not None
+            assert b"watching" in process.stderr.readline()
+            yield
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def measure(backend: Backend, commands: Sequence[str], samples: int) -> Iterator[Row]:
+    """Each command unwatched without the latch, unwatched, and watched."""
+    with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root, settings=Settings(backend=backend)) as wall:
+        stage = Stage(lab, wall)
+        for command in commands:
+            yield _row(stage, backend, command, 2, latched=False)
+            yield _row(stage, backend, command, samples)
+        with stage.watching():
+            for command in commands:
+                yield _row(stage, backend, command, samples, watched=True)
+
+
+def _row(
+    stage: Stage, backend: Backend, command: str, samples: int, *, watched: bool = False, latched: bool = True
+) -> Row:
+    found = [stage.sample(command, watched=watched, latched=latched) for _ in range(samples)]
+    backs = [sample[3] for sample in found]
+    return Row(
+        backend=backend,
+        command=command,
+        watched=watched,
+        latched=latched,
+        sent=sum(sample[0] for sample in found),
+        through=sum(sample[1] for sample in found),
+        open_ms=round(max(sample[2] for sample in found) * 1000, 1),
+        back_ms=-1 if min(backs) < 0 else round(quantile(backs, 0.5) * 1000, 1),
+        longest_ms=-1 if min(backs) < 0 else round(max(backs) * 1000, 1),
+    )
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The table of the documentation."""
+    lines = [
+        "| backend | what is done | watch | denied, through / sent | open for | allowed passes again after |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        watch = ("yes" if row.watched else "no") if row.latched else "no, and no latch"
+        back = "not by itself" if row.back_ms < 0 else f"{row.back_ms:.0f} ms, at most {row.longest_ms:.0f}"
+        opened = f"{row.open_ms:.0f} ms" if row.through else "0"
+        command = f"`{row.command}`" + (", empty tables" if row.command.endswith("restore") else "")
+        lines.append(f"| {row.backend} | {command} | {watch} | {row.through} / {row.sent:,} | {opened} | {back} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="./dev bench flush", description=__doc__)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--backend", choices=("nftables", "iptables"), action="append")
+    parser.add_argument("--only", action="append", metavar="COMMAND", help="one of the commands, as it is written here")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    chosen = parser.parse_args(argv)
+    wanted = [command for command in COMMANDS if not chosen.only or command in chosen.only]
+    commands = [command for command in wanted if find_program(command.split()[0])]
+    rows = [row for backend in chosen.backend or ["nftables"] for row in measure(backend, commands, chosen.samples)]
+    print(headline(machine("tmpfs")), end="\n\n")
+    print(render(rows))
+    if chosen.json:
+        Path(chosen.json).write_bytes(msgspec.json.encode(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
