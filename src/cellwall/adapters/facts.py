@@ -69,7 +69,6 @@ class NodeObserver:
         self._sysctls = ProcSysctls()
         self._resolv_conf = (resolv_conf, upstream_resolv_conf)
         self._ipv6_nat: bool | None = None
-        self._asked = False
         self._news: News | None = None
         self._last: _Look | None = None
 
@@ -104,11 +103,8 @@ class NodeObserver:
 
     def fingerprint(self) -> str:
         """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
-        if not self._asked:  # a process for one operation has no use for news
-            self._asked = True
-            return self._look().fingerprint
         if self._news is None:
-            from cellwall.adapters.news import News
+            from cellwall.adapters.news import News  # here, as who only closes never asks
 
             self._news = News()
         if self._last is None or not self._news.nothing_about(self._last.interfaces):
