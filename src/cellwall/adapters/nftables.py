@@ -10,7 +10,6 @@ Refuses: to interpret rules. `shape` digests what the kernel holds, which tells 
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from cellwall.adapters import conntrack
 from cellwall.adapters.elements import (
     Pair,
     Schema,
@@ -86,7 +85,10 @@ class NftRules:
 
     def purge_flows(self, generations: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""
-        conntrack.purge_flows(self._netfilter, generations)
+        # Imported here: one operation in many has flows to purge.
+        from cellwall.adapters.conntrack import purge_flows
+
+        purge_flows(self._netfilter, generations)
 
     def end_flows(self, flows: Sequence[PortFlows]) -> None:
         """See `Rules.end_flows`."""

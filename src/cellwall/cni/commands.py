@@ -10,10 +10,10 @@ DEL succeeds where nothing is left to do: without a namespace, without state, a 
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cellwall.cni.codes import CHECK_FAILED, INVALID_ENVIRONMENT, LIMITED_CONNECTIVITY, Finding, Refusal
 from cellwall.cni.conf import AttachConf, CollectConf, Names
-from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.links import read_port
@@ -25,9 +25,12 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.resolvers import askable
 from cellwall.model.settings import Settings
 
+if TYPE_CHECKING:
+    from cellwall.cni.contract import WallPort
+
 
 def add(
-    wall: WallPort,
+    wall: "WallPort",
     ledger: Ledger,
     call: Invocation,
     conf: AttachConf,
@@ -78,7 +81,7 @@ def _require_reachable(names: Names, settings: Settings) -> None:
             )
 
 
-def _attach(wall: WallPort, call: Invocation, request: Request, *, resumed: bool) -> Endpoint:
+def _attach(wall: "WallPort", call: Invocation, request: Request, *, resumed: bool) -> Endpoint:
     try:
         return _ask(wall, call, request)
     except AlreadyExists:
@@ -89,7 +92,7 @@ def _attach(wall: WallPort, call: Invocation, request: Request, *, resumed: bool
     return _ask(wall, call, request)
 
 
-def _ask(wall: WallPort, call: Invocation, request: Request) -> Endpoint:
+def _ask(wall: "WallPort", call: Invocation, request: Request) -> Endpoint:
     try:
         return wall.attach(
             call.container_id,
@@ -110,13 +113,13 @@ def _ask(wall: WallPort, call: Invocation, request: Request) -> Endpoint:
         raise type(error)(request.retold(str(error))) from error
 
 
-def delete(wall: WallPort, ledger: Ledger, key: EndpointKey) -> None:
+def delete(wall: "WallPort", ledger: Ledger, key: EndpointKey) -> None:
     """Detach. The record goes last: a kill in between leaves one that GC and the next DEL still find."""
     wall.detach(key.container_id, ifname=key.ifname)
     ledger.drop(key)
 
 
-def check(wall: WallPort, call: Invocation, conf: AttachConf) -> None:
+def check(wall: "WallPort", call: Invocation, conf: AttachConf) -> None:
     """Compare the result that the runtime kept, the wall's state and the kernel's; raises Finding."""
     if conf.previous is None:
         raise InvalidSpec("prevResult", "", "is needed for CHECK")
@@ -138,7 +141,7 @@ def _compare_namespace(path: str, endpoint: Endpoint) -> tuple[str, ...]:
     return ()
 
 
-def status(wall: WallPort) -> None:
+def status(wall: "WallPort") -> None:
     """Raise where the node could not serve an ADD, or serves its containers badly. Changes nothing: a node whose wall
     is not up yet is ready, the first ADD brings it up.
 
@@ -149,7 +152,7 @@ def status(wall: WallPort) -> None:
         raise Finding(LIMITED_CONNECTIVITY, drift)
 
 
-def collect(wall: WallPort, ledger: Ledger, conf: CollectConf) -> None:
+def collect(wall: "WallPort", ledger: Ledger, conf: CollectConf) -> None:
     """Remove what this network's ADDs made and the runtime no longer knows."""
     if conf.valid is None:
         raise InvalidSpec("cni.dev/valid-attachments", "", "is needed for GC")
@@ -161,7 +164,7 @@ def collect(wall: WallPort, ledger: Ledger, conf: CollectConf) -> None:
         ledger.drop(key)
 
 
-def _present(wall: WallPort, key: EndpointKey) -> Endpoint | None:
+def _present(wall: "WallPort", key: EndpointKey) -> Endpoint | None:
     try:
         return wall.endpoint(key.container_id, ifname=key.ifname)
     except NotFound:

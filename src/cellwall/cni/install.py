@@ -75,6 +75,7 @@ def launcher(interpreter: str = "", directories: Sequence[str] = ()) -> bytes:
         "import gc, sys",
         "gc.disable()  # one short process: collecting its garbage only costs time",
         f"sys.path += {searched!r}",
+        "import cellwall.lean",
         "from cellwall.cni.main import run",
         "run()",
     )

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,12 +30,14 @@ from cellwall.cni.conf import (
     spoken_version,
     written_version,
 )
-from cellwall.cni.contract import WallPort
 from cellwall.cni.invocation import Invocation, parse_invocation
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.request import parse_request
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.cni.contract import WallPort
 
 Write = Callable[[bytes], None]
 
@@ -104,11 +106,11 @@ def _carry_out(call: Invocation, document: Mapping[str, Any], write: Write) -> N
             commands.collect(wall, _ledger(wall), listed)
 
 
-def _ledger(wall: WallPort) -> Ledger:
+def _ledger(wall: "WallPort") -> Ledger:
     return Ledger(wall.paths.in_run("cni"))
 
 
-def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
+def _open_wall(conf: AttachConf) -> "AbstractContextManager[WallPort]":
     # here and not above: what the texts alone refuse never loads the engine
     from cellwall.api import Wall
     from cellwall.cni.settings import settings_for
@@ -117,14 +119,14 @@ def _open_wall(conf: AttachConf) -> AbstractContextManager[WallPort]:
     return Wall.open(root=conf.root or None, settings=lambda: settings_for(conf))
 
 
-def _open_wall_to_close(conf: NetworkConf) -> AbstractContextManager[WallPort]:
+def _open_wall_to_close(conf: NetworkConf) -> "AbstractContextManager[WallPort]":
     """Whatever became of the node's configuration meanwhile: what is detached is on record, and needs none of it."""
     from cellwall.api import Wall
 
     return Wall.open(root=conf.root or None, closing=True)
 
 
-def _to_bring_into_force(conf: AttachConf, wall: WallPort) -> Settings | None:
+def _to_bring_into_force(conf: AttachConf, wall: "WallPort") -> Settings | None:
     """Those in force with a conflist's subnets, where they have others."""
     if not (conf.subnets or conf.gateways):
         return None
@@ -140,7 +142,7 @@ def _bring(conf: AttachConf, settings: Settings | None) -> None:
         wall.up()
 
 
-def _record_choice(conf: AttachConf, wall: WallPort) -> None:
+def _record_choice(conf: AttachConf, wall: "WallPort") -> None:
     if conf.subnets or conf.gateways:
         from cellwall.cni.settings import record_choice
 
