@@ -67,6 +67,22 @@ def test_another_mark_takes_the_place_of_the_former(links: LinkLayer, node: Name
     assert all(side.count(" bytecode ") == 1 for side in shown(node))
 
 
+def test_where_nobody_marks_frames_only_what_goes_to_sandboxes_is_latched(
+    links: LinkLayer, node: Namespace, bridge: int
+) -> None:
+    assert links.ensure_latch(bridge, MARK)
+    assert links.latch_differences(bridge, MARK, frames=False) == (
+        "latches what comes from sandboxes, which nobody marks",
+    )
+    for _ in range(2):
+        assert links.ensure_latch(bridge, MARK, frames=False)
+        assert links.latch_differences(bridge, MARK, frames=False) == ()
+    assert links.latch_differences(bridge, MARK) == (FROM,)
+    ingress, egress = shown(node)
+    assert ingress == ""
+    assert "bytecode" in egress
+
+
 def test_it_goes_with_the_bridge(links: LinkLayer, node: Namespace, bridge: int) -> None:
     before = node.run("tc qdisc show")
     assert links.ensure_latch(bridge, MARK)

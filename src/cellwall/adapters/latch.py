@@ -24,12 +24,11 @@ from cellwall.adapters.netlink import (
     attribute_u32,
     attributes,
     nested,
-    text_of,
     u32_of,
 )
 from cellwall.errors import KernelError
 
-RTM_NEWQDISC, RTM_NEWTFILTER, RTM_GETTFILTER = 36, 44, 46
+RTM_NEWQDISC, RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 36, 44, 45, 46
 
 _TCM = struct.Struct("=B3xiIII")
 _CLSACT, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFFFFF2, 0xFFFFFFF3  # linux/pkt_sched.h TC_H_CLSACT, TC_H_MIN_*
@@ -38,7 +37,6 @@ _PREFERENCE = 2  # `adapters.checksums` is before it
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _OPS_LEN, _OPS, _NAME, _FLAGS = 4, 5, 7, 8  # linux/pkt_cls.h TCA_BPF_*
 _DIRECT_ACTION = 1
-_SIDES = {"from sandboxes": _INGRESS, "to sandboxes": _EGRESS}
 
 # linux/filter.h: classic instructions, and the offsets at which a load gives what is no byte of the packet.
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -50,14 +48,19 @@ _GO_ON, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
 _NO_SUCH_KIND = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 
 
-def ensure_latch(route: Netlink, index: int, mark: int) -> bool:
-    """Put the latch on the bridge with this index, in place of what another mark left. Idempotent; False where the
-    kernel has no such classifier. Raises KernelError where the bridge is gone."""
-    if not latch_differences(route, index, mark):
+def ensure_latch(route: Netlink, index: int, mark: int, *, frames: bool) -> bool:
+    """Put the latch on the bridge with this index, in place of what another mark left; without `frames` on what goes to
+    sandboxes alone. Idempotent; False where the kernel has no such classifier. KernelError where the bridge is gone."""
+    if not latch_differences(route, index, mark, frames=frames):
         return True
-    messages = [Message(RTM_NEWQDISC, NLM_F_CREATE, _queue(index), "queue", (errno.EEXIST,))]
     # Over one that exists, the kernel puts the new one in its place in one step (net/sched/cls_bpf.c, cls_bpf_change).
-    messages += [Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, side, mark)) for side in _SIDES.values()]
+    messages = [
+        Message(RTM_NEWQDISC, NLM_F_CREATE, _queue(index), "queue", (errno.EEXIST,)),
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, _EGRESS, mark), "to sandboxes"),
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, _INGRESS, mark), "from sandboxes")
+        if frames
+        else Message(RTM_DELTFILTER, 0, _filter(index, _INGRESS, mark), "from sandboxes", _NO_SUCH_KIND),
+    ]
     try:
         route.transact(messages, "latch the bridge")
     except KernelError as error:
@@ -67,13 +70,16 @@ def ensure_latch(route: Netlink, index: int, mark: int) -> bool:
     return True
 
 
-def latch_differences(route: Netlink, index: int, mark: int) -> tuple[str, ...]:
+def latch_differences(route: Netlink, index: int, mark: int, *, frames: bool) -> tuple[str, ...]:
     """What `ensure_latch` would change, a few words each; changes nothing."""
-    return tuple(
-        f"does not latch what goes {where} without a rule"
-        for where, side in _SIDES.items()
-        if not _stands(route, index, side, program(side, mark))
-    )
+    missing = [
+        f"does not latch what goes {where} sandboxes without a rule"
+        for where, side in (("from", _INGRESS), ("to", _EGRESS))
+        if (frames or side == _EGRESS) and program(side, mark) not in _standing(route, index, side)
+    ]
+    if not frames and _standing(route, index, _INGRESS):
+        missing.append("latches what comes from sandboxes, which nobody marks")
+    return tuple(missing)
 
 
 def program(side: int, mark: int) -> bytes:
@@ -84,18 +90,18 @@ def program(side: int, mark: int) -> bytes:
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in spare_arp + judged)
 
 
-def _stands(route: Netlink, index: int, side: int, wanted: bytes) -> bool:
+def _standing(route: Netlink, index: int, side: int) -> list[bytes]:
+    """The program of our place on one side; none where nobody, or a classifier without a verdict, has it."""
     query = Message(RTM_GETTFILTER, 0, _TCM.pack(0, index, 0, side, 0), "classifiers", _NO_SUCH_KIND)
+    programs = []
     for reply in route.dump(query, "read the latch"):
-        _, at, handle, parent, _ = _TCM.unpack_from(reply.body)
+        _, at, handle, parent, info = _TCM.unpack_from(reply.body)
         found = attributes(reply.body, _TCM.size)
         options = attributes(found.get(_TCA_OPTIONS, b""))
-        if (at, handle, parent) != (index, _HANDLE, side) or text_of(found.get(_TCA_KIND, b"")) != "bpf":
-            continue
-        direct = u32_of(options.get(_FLAGS, bytes(4))) & _DIRECT_ACTION
-        if direct and options.get(_OPS) == wanted:
-            return True
-    return False
+        ours = (at, handle, parent, info >> 16) == (index, _HANDLE, side, _PREFERENCE)
+        if ours and _OPS in options and u32_of(options.get(_FLAGS, bytes(4))) & _DIRECT_ACTION:
+            programs.append(options[_OPS])
+    return programs
 
 
 def _queue(index: int) -> bytes:

@@ -101,18 +101,18 @@ class LinkLayer:
 
         return filter_differences(self._route, bridge_index)
 
-    def ensure_latch(self, bridge_index: int, mark: int) -> bool:
+    def ensure_latch(self, bridge_index: int, mark: int, *, frames: bool = True) -> bool:
         """See `Links.ensure_latch`."""
         # Imported here: an attach has no use for it.
         from cellwall.adapters.latch import ensure_latch
 
-        return ensure_latch(self._route, bridge_index, mark)
+        return ensure_latch(self._route, bridge_index, mark, frames=frames)
 
-    def latch_differences(self, bridge_index: int, mark: int) -> tuple[str, ...]:
+    def latch_differences(self, bridge_index: int, mark: int, *, frames: bool = True) -> tuple[str, ...]:
         """See `Links.latch_differences`."""
         from cellwall.adapters.latch import latch_differences
 
-        return latch_differences(self._route, bridge_index, mark)
+        return latch_differences(self._route, bridge_index, mark, frames=frames)
 
     def delete_bridge(self, network: Network) -> None:
         """See `Links.delete_bridge`."""

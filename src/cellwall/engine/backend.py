@@ -75,6 +75,9 @@ class Backend(Protocol):
     def describe(self, laid: Laid) -> str:
         """What holds that wall, in a few words for people."""
 
+    def marks_frames(self, laid: Laid) -> bool:
+        """Whether that wall marks what it judged of a sandbox's frames before the node's IP sees them."""
+
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """How to bring what is live to the wall with these endpoints in it; None where it is live already, exactly as
         it was recorded. From now on changes of endpoints go to the sets of the wall that is wanted."""

@@ -121,11 +121,12 @@ class Links(Protocol):
     def checksum_differences(self, bridge_index: int) -> tuple[str, ...]:
         """What `ensure_checksum_filter` would change, a few words each; changes nothing."""
 
-    def ensure_latch(self, bridge_index: int, mark: int) -> bool:
+    def ensure_latch(self, bridge_index: int, mark: int, *, frames: bool = True) -> bool:
         """Let the bridge pass nothing in or out but what carries this bit of the packet mark, whatever rules there are
-        (ARP of the node's own apart). It goes with the bridge. Idempotent; False where the kernel cannot."""
+        (ARP of the node's own apart); without `frames`, what sandboxes send passes unasked. It goes with the bridge.
+        Idempotent; False where the kernel cannot."""
 
-    def latch_differences(self, bridge_index: int, mark: int) -> tuple[str, ...]:
+    def latch_differences(self, bridge_index: int, mark: int, *, frames: bool = True) -> tuple[str, ...]:
         """What `ensure_latch` would change, a few words each; changes nothing."""
 
     def delete_bridge(self, network: Network) -> None:

@@ -22,8 +22,9 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
     differences = site.links.bridge_differences(site.settings.network, ipv6=found.ipv6, mtu=found.mtu)
     if not found.unfiltered:
         differences += site.links.checksum_differences(found.bridge_index)
-    if found.latched:
-        differences += site.links.latch_differences(found.bridge_index, site.settings.mark)
+    if found.latched != "no":
+        frames = found.latched == "both ways"
+        differences += site.links.latch_differences(found.bridge_index, site.settings.mark, frames=frames)
     lines += [f"bridge {bridge} {difference}" for difference in differences]
     return [*lines, *settings_drift(site, found), *accepts_drift(site, ipv6=found.ipv6)]
 

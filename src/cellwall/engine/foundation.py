@@ -22,7 +22,7 @@ from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
-from cellwall.engine.site import Foundation, Site
+from cellwall.engine.site import Foundation, Latched, Site
 from cellwall.errors import CellwallError
 from cellwall.model.facts import NodeFacts
 
@@ -60,7 +60,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     first = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
-    unfiltered, latched = _filter_bridge(site, bridge_index)
+    unfiltered, latched = _filter_bridge(site, bridge_index, frames=site.backend.marks_frames(first.laid))
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
     rules = setup_security_chain(site, Wanted(site.settings, again, usage, uplink))
@@ -110,10 +110,11 @@ def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) 
     return index
 
 
-def _filter_bridge(site: Site, index: int) -> tuple[str, bool]:
-    """What stands beside the rules: why checksums are not filtered, and whether the bridge is latched."""
+def _filter_bridge(site: Site, index: int, *, frames: bool) -> tuple[str, Latched]:
+    """What stands beside the rules: why checksums are not filtered, and how the bridge is latched."""
     unfiltered = site.links.ensure_checksum_filter(index)
-    return unfiltered, site.links.ensure_latch(index, site.settings.mark)
+    stands = site.links.ensure_latch(index, site.settings.mark, frames=frames)
+    return unfiltered, ("both ways" if frames else "inwards") if stands else "no"
 
 
 def _tell(site: Site, before: Foundation | None, warnings: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ it still holds. Decides nothing about packets.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -19,10 +19,20 @@ from cellwall.model.settings import Settings
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Host
 
-NOT_LATCHED = (
-    "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes the whole ruleset "
-    "opens the node until `reconcile`"
-)
+Latched = Literal["no", "inwards", "both ways"]
+"""What the bridge lets through where no rule is left: everything, what sandboxes send, nothing."""
+
+_LATCHES: dict[Latched, tuple[str, ...]] = {
+    "no": (
+        "the kernel has no cls_bpf: nothing outside the rules latches the bridge, and whoever flushes all rules opens "
+        "the node until `reconcile`",
+    ),
+    "inwards": (
+        "no ebtables: what sandboxes send is not latched outside the rules, and whoever flushes all rules lets it out "
+        "until `reconcile`",
+    ),
+    "both ways": (),
+}
 
 _UNFILTERED = "unfinished checksums are not filtered: a card may write two bytes of a packet behind every rule: {why}"
 
@@ -53,14 +63,14 @@ class Foundation(msgspec.Struct, frozen=True):
     network_fields: dict[str, int | str] = {}
     backend: BackendName = "nftables"
     details: str = ""
-    latched: bool = False
+    latched: Latched = "no"
     unfiltered: str = ""
 
     @property
     def gaps(self) -> tuple[str, ...]:
         """What this kernel cannot give the wall beside the rules, a line each."""
         unfiltered = (_UNFILTERED.format(why=self.unfiltered),) if self.unfiltered else ()
-        return unfiltered if self.latched else (NOT_LATCHED, *unfiltered)
+        return (*_LATCHES[self.latched], *unfiltered)
 
     @property
     def laid(self) -> Laid:

@@ -40,6 +40,10 @@ class IptablesBackend:
         """See `Backend.describe`."""
         return f"{self.name} ({_form(laid).variant})"
 
+    def marks_frames(self, laid: Laid) -> bool:
+        """See `Backend.marks_frames`."""
+        return _form(laid).features.frames
+
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""
         from cellwall.engine.iptables.laying import plan

@@ -32,6 +32,10 @@ class NftablesBackend:
         """See `Backend.describe`."""
         return self.name
 
+    def marks_frames(self, laid: Laid) -> bool:
+        """See `Backend.marks_frames`."""
+        return True
+
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""
         from cellwall.engine.nftables.laying import plan
