@@ -88,6 +88,8 @@ def test_what_concerns_sandboxes_is_found(listing: str, expected: str | None) ->
         nft_chain(hook=FORWARD),
         nft_chain(*BOTH, hook=DROPS),
         nft_chain("accept", hook=DROPS),
+        nft_chain(*BOTH, 'iifname "b9_br0" reject', hook=FORWARD, table="firewalld", family="inet"),
+        nft_chain("ct state { established, related } accept", "ct status dnat accept", BOTH[0], "reject", hook=FORWARD),
         nft_chain('iifname { "br1", "b9_br0" } accept', 'oifname "b9*" accept', hook=DROPS),
         nft_chain('iifname vmap { "br1" : drop, "b9_br0" : accept }', BOTH[1], hook=DROPS),
         nft_chain("counter jump DOCKER-USER", hook=DROPS, more=DOCKER_USER),
@@ -108,19 +110,17 @@ def test_what_does_not_concern_sandboxes_is_left_alone(listing: str) -> None:
     assert found(listing) == []
 
 
-def test_a_remedy_is_the_command_of_the_program_that_drops() -> None:
+def test_a_remedy_is_the_walls_own_accept_or_the_commands_of_the_program_that_drops() -> None:
     def remedy(listing: str) -> str:
         chains, _ = parse_nft(listing, ours=OURS)
         (one,) = diagnose(msgspec.structs.replace(HOST, chains=chains), Settings())[:1]
         return one.remedy
 
-    empty = "\tchain DOCKER-USER {\n\t}"
-    assert remedy(nft_chain(hook=DROPS, table="filter", name="FORWARD", more=empty)).startswith(
-        "iptables -I DOCKER-USER -i"
-    )
-    assert remedy(nft_chain(hook=DROPS, family="ip6", more=empty)).startswith("ip6tables -I DOCKER-USER -i b9_br0")
-    assert "firewall-cmd" in remedy(nft_chain("reject", hook=FORWARD, table="firewalld", family="inet"))
-    assert "ufw route" in remedy(nft_chain(hook=DROPS, more="\tchain ufw-user-forward {\n\t}"))
+    for family in ("ip", "ip6"):
+        assert "cellwall up" in remedy(nft_chain(hook=DROPS, table="filter", name="FORWARD", family=family))
+    told = remedy(nft_chain("reject", hook=FORWARD, table="firewalld", family="inet"))
+    assert "firewall-cmd --permanent --zone=cellwall --add-interface=b9_br0;" in told
+    assert remedy(nft_chain(hook=DROPS)) == "let it accept what comes from and goes to b9_br0"
 
 
 FLOWTABLE = (

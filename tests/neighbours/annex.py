@@ -50,6 +50,15 @@ class Annex:
         self._inside = ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt"]
         self._programs: list[subprocess.Popen[bytes]] = []
 
+    def use_legacy_iptables(self) -> None:
+        """What the administrator of a Debian chooses with update-alternatives."""
+        for family in ("iptables", "ip6tables"):
+            need(f"{family}-legacy")
+            for suffix in ("", "-save", "-restore"):
+                name = self.base / f"etc/alternatives/{family}{suffix}"
+                name.unlink()
+                name.symlink_to(f"/usr/sbin/{family}-legacy{suffix}")
+
     def run(self, *argv: str, check: bool = True, input: bytes | None = None, timeout: float = 60.0) -> Completed:
         """Run a program in it to its end."""
         return self.lab.node.run([*self._inside, *argv], check=check, timeout=timeout, input=input)

@@ -1,7 +1,9 @@
 """What must hold on a node that others share: ours works, theirs works, the wall holds, also while they reload."""
 
 import re
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 
@@ -14,6 +16,7 @@ from scapy.packet import Raw
 from cellwall.attack.command import attack_here
 from cellwall.attack.flood import Flood
 from cellwall.attack.rows import every_probe
+from cellwall.doctor import diagnose, observe
 from cellwall.lab import connect
 from cellwall.lab.addresses import INFRA4, INFRA6, LAN4, LAN6, METADATA4, METADATA6, NODE4, NODE6
 from cellwall.model.addresses import mac_text
@@ -111,6 +114,37 @@ def assert_holds(world: World) -> None:
     assert not through, through
 
 
+def assert_nothing_to_do(world: World) -> None:
+    """Neither status nor the doctor finds anything in other programs' rules that keeps sandboxes from working."""
+    assert world.wall.status().drift == ()
+    settings = world.wall.settings
+    told = [finding.observed for finding in diagnose(observe(settings), settings) if finding.subject == "other rules"]
+    assert not told, told
+
+
+@contextmanager
+def watched(world: World) -> Iterator[None]:
+    """`cellwall watch` runs on the node, as a service would."""
+    code = "import sys; from cellwall.cli.main import main; sys.exit(main())"
+    argv = [sys.executable, "-c", code, "--root", str(world.lab.root), "watch"]
+    watcher = world.lab.node.popen(argv)
+    try:
+        yield
+        assert watcher.poll() is None
+    finally:
+        watcher.terminate()
+        watcher.wait(30)
+
+
+def comes_back(works: Callable[[], bool], patience: float = 20.0) -> bool:
+    """Whether it works again, without anyone here acting."""
+    deadline = time.monotonic() + patience
+    while not works():
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def rules_of_others(world: World) -> str:
     """Every nft rule that is not ours, iptables' too; no counters."""
     listed = world.lab.node.run(["nft", "--stateless", "list", "ruleset"]).text
@@ -118,10 +152,10 @@ def rules_of_others(world: World) -> str:
     return "".join(table for table in tables if not re.match(r"table \S+ cellwall\b", table))
 
 
-def filter_rules(world: World) -> str:
+def filter_rules(world: World, variant: str = "nft") -> str:
     """Everything that iptables holds, without counters and dates."""
     said = ""
-    for program in ("iptables-nft-save", "ip6tables-nft-save"):
+    for program in (f"iptables-{variant}-save", f"ip6tables-{variant}-save"):
         lines = world.lab.node.run([program]).text.splitlines()
         said += "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
     return said

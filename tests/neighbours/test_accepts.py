@@ -6,6 +6,7 @@ import pytest
 
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
+from neighbours.beside import comes_back, watched
 from world import NAT_PORTS, Sandbox, World, assert_connection, assert_no_connection, public, ruleset
 
 pytestmark = pytest.mark.root
@@ -28,7 +29,7 @@ def node(fresh_node: World) -> Iterator[World]:
 def iptables(world: World, variant: str, *commands: str) -> None:
     for program in ("iptables", "ip6tables"):
         for command in commands:
-            world.lab.node.run([f"{program}-{variant}", *command.split()])
+            world.lab.node.run([f"{program}-{variant}", "--wait", *command.split()])
 
 
 def rules(world: World, variant: str, chain: str = "FORWARD", *, family: int = 4) -> list[str]:
@@ -130,6 +131,17 @@ def test_what_others_flushed_is_drift_and_reconcile_repairs_it(node: World, vari
     assert node.wall.reconcile().repaired == drift
     assert node.wall.reconcile().repaired == ()
     assert_connection(sandbox.host, public(4), 80)
+
+
+def test_who_watches_puts_it_back(node: World) -> None:
+    """iptables-legacy tells nobody of its changes: there it is back with the next look, half a minute later."""
+    iptables(node, "nft", "-P FORWARD DROP")
+    sandbox = node.attach("web")
+    with watched(node):
+        for flush in ("-F FORWARD", "-F"):
+            iptables(node, "nft", flush)
+            for family in FAMILIES:
+                assert comes_back(lambda family=family: bool(connect(sandbox.host, public(family), 80)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

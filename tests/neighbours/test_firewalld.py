@@ -10,7 +10,8 @@ import pytest
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6
 from neighbours.annex import Annex, need
-from neighbours.beside import FAMILIES, assert_holds, marks, tenants
+from neighbours.beside import FAMILIES, assert_holds, assert_nothing_to_do, marks, tenants
+from neighbours.dockerd import Docker
 from world import World, assert_connection, open_world, public
 
 pytestmark = marks
@@ -76,7 +77,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, Firewalld]) -> None:
             assert connect(world.lab.lan, address, 22)
             assert not connect(world.lab.lan, address, 23)
         assert_holds(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
     assert firewalld.ask("--state") == "running"
 
 
@@ -87,7 +88,7 @@ def test_a_reload_opens_nothing_and_breaks_nothing(shared: tuple[World, Firewall
             with ours.besieged():
                 firewalld.ask(way)
             ours.assert_work()
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_a_restart_opens_nothing_and_breaks_nothing(shared: tuple[World, Firewalld]) -> None:
@@ -96,7 +97,7 @@ def test_a_restart_opens_nothing_and_breaks_nothing(shared: tuple[World, Firewal
         with ours.besieged():
             firewalld.restart()
         ours.assert_work()
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_its_panic_is_everybodys_and_ends(shared: tuple[World, Firewalld]) -> None:
@@ -118,6 +119,24 @@ def test_our_coming_and_going_leaves_its_table_as_it_was(tmp_path: Path) -> None
         world.attach("web", expose=["8080:80"])
         world.wall.down(force=True)
         assert table(world) == before
+        firewalld.annex.close()
+
+
+def test_docker_beside_firewalld_is_a_neighbour_of_both(tmp_path: Path) -> None:
+    with open_world(up=False) as world:
+        firewalld = Firewalld(world.lab, tmp_path)
+        docker = Docker(world.lab, tmp_path, annex=firewalld.annex)
+        docker.run("web", "--publish", "8081:80")
+        firewalld.carry_out(next(line for line in world.wall.up().warnings if "firewalld" in line))
+        with tenants(world) as ours:
+            with ours.besieged():
+                firewalld.ask("--reload")
+                docker.restart()
+            ours.assert_work()
+            docker.assert_works()
+            assert_holds(world)
+            assert_nothing_to_do(world)
+        docker.ask("rm", "--force", "web")
         firewalld.annex.close()
 
 

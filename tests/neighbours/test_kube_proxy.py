@@ -6,7 +6,7 @@ import pytest
 
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
-from neighbours.beside import assert_holds, rules_of_others, tenants
+from neighbours.beside import assert_holds, assert_nothing_to_do, rules_of_others, tenants
 from neighbours.kube_proxy import FAMILIES, NODE_PORT, sync
 from world import World, assert_connection, assert_no_connection, open_world, write_setting
 
@@ -42,7 +42,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, str]) -> None:
         ours.assert_work()
         assert_service_works(world)
         assert_holds(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_no_address_of_a_service_leads_a_sandbox_into_the_cluster(shared: tuple[World, str]) -> None:
@@ -73,7 +73,7 @@ def test_rules_that_are_laid_anew_open_nothing_and_break_nothing(shared: tuple[W
                 sync(world.lab, flavour)
         ours.assert_work()
         assert_service_works(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 @pytest.mark.parametrize("flavour", ["iptables", "nftables"])

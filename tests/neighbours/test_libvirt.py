@@ -9,7 +9,7 @@ import pytest
 from cellwall.lab import ping
 from cellwall.lab.addresses import PUBLIC4
 from neighbours.annex import Annex, need
-from neighbours.beside import assert_holds, marks, rules_of_others, tenants
+from neighbours.beside import assert_holds, assert_nothing_to_do, marks, rules_of_others, tenants
 from world import World, assert_connection, assert_no_connection, open_world
 
 pytestmark = marks
@@ -88,7 +88,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, Libvirt]) -> None:
         ours.assert_work()
         libvirt.assert_works()
         assert_holds(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_neither_reaches_the_others_guests(shared: tuple[World, Libvirt]) -> None:
@@ -112,7 +112,7 @@ def test_restarts_of_its_network_and_daemon_open_nothing_and_break_nothing(share
             libvirt.await_guest()
         ours.assert_work()
         libvirt.assert_works()
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_our_coming_and_going_leaves_its_rules_as_they_were(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
 from neighbours.annex import Annex, need
-from neighbours.beside import assert_holds, marks, rules_of_others, tenants
+from neighbours.beside import assert_holds, assert_nothing_to_do, marks, rules_of_others, tenants
 from world import World, open_world
 
 pytestmark = marks
@@ -72,7 +72,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, Podman]) -> None:
         ours.assert_work()
         podman.assert_works()
         assert_holds(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_neither_reaches_the_others_containers(shared: tuple[World, Podman]) -> None:
@@ -101,7 +101,7 @@ def test_its_reload_and_its_containers_open_nothing_and_break_nothing(shared: tu
             podman.remove("brief")
         ours.assert_work()
         podman.assert_works()
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 @pytest.mark.parametrize("driver", ["nftables", "iptables"])

@@ -8,7 +8,7 @@ import pytest
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from neighbours.annex import Annex, need
-from neighbours.beside import FAMILIES, assert_holds, filter_rules, marks, tenants
+from neighbours.beside import FAMILIES, assert_holds, assert_nothing_to_do, filter_rules, marks, tenants
 from world import World, assert_connection, assert_no_connection, open_world, public
 
 pytestmark = marks
@@ -45,7 +45,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, Ufw]) -> None:
             assert connect(world.lab.lan, address, 22)
             assert not connect(world.lab.lan, address, 23, timeout=0.3)
         assert_holds(world)
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 @pytest.mark.parametrize("steps", [[["reload"]], [["disable"], ["--force", "enable"]]], ids=["reload", "restart"])
@@ -58,7 +58,7 @@ def test_its_reload_and_restart_open_nothing_and_break_nothing(
             for step in steps:
                 ufw.ask(*step)
         ours.assert_work()
-        assert world.wall.status().drift == ()
+        assert_nothing_to_do(world)
 
 
 def test_what_an_operator_denies_to_be_routed_stays_denied(shared: tuple[World, Ufw]) -> None:

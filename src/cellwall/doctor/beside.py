@@ -22,6 +22,7 @@ _GUARD = -150
 """Where the wall has judged what comes from a sandbox (`lower/nft/wall.py`); before it others can take packets away."""
 _SHOWN = 3
 _OWN_CHAINS = "B9-"
+_PUBLISHED = re.compile(r"ct status dnat (counter )?accept")
 
 
 class _Path:
@@ -139,7 +140,7 @@ def _default(base: Chain, host: Observation, path: _Path) -> Iterator[Finding]:
             "other rules",
             f"the chain `{base.place}` drops by default, and accepts nothing that {' or '.join(missing)} {path.bridge}",
             "an accept of the wall is not final: sandboxes may have no way out, and their published ports none in",
-            _remedy(base, host, path),
+            _remedy(base, path),
         )
 
 
@@ -150,6 +151,8 @@ def _accepts(chain: Chain, side: str, host: Observation, path: _Path, *, known: 
         named = known or any(path.is_ours(name) for name in names)
         if names and not named:
             continue
+        if side == "leaves" and _PUBLISHED.fullmatch(rule.text):
+            return True  # nothing else is let in to sandboxes
         answers = "established" in rule.text.lower() and "new" not in rule.text.lower()
         if rule.verdict == "accept" and ((named and not answers) or rule.always):
             return True
@@ -159,21 +162,16 @@ def _accepts(chain: Chain, side: str, host: Observation, path: _Path, *, known: 
     return False
 
 
-def _remedy(base: Chain, host: Observation, path: _Path) -> str:
-    names = {chain.name for chain in host.chains if (chain.family, chain.table) == (base.family, base.table)}
-    bridge, program = path.bridge, "ip6tables" if base.family == "ip6" else "iptables"
-    if "DOCKER-USER" in names:
-        return f"{program} -I DOCKER-USER -i {bridge} -j ACCEPT; {program} -I DOCKER-USER -o {bridge} -j ACCEPT"
-    if base.table == "firewalld":
-        return remedy("firewalld", bridge)
-    if any(name.startswith("ufw") for name in names):
-        return f"ufw route allow in on {bridge}; ufw route allow out on {bridge}"
-    return "let that program accept what comes from and goes to the bridge"
+def _remedy(base: Chain, path: _Path) -> str:
+    if (base.table, base.name) == ("filter", "FORWARD") and base.family in ("ip", "ip6"):
+        return "`cellwall up` or `cellwall reconcile`: it puts an accept of the wall's own there"
+    return remedy(base.table, path.bridge)
 
 
 def _closes(base: Chain, rules: Sequence[Rule], path: _Path) -> Iterator[Finding]:
     closing = [rule for rule in rules if rule.verdict == "drop" and path.names(rule)]
-    if closing:
+    # firewalld names the interfaces of each zone to turn away what the zone's policies have not let go on.
+    if closing and base.table != "firewalld":
         yield Finding(
             "warning",
             "other rules",
