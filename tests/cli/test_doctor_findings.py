@@ -7,7 +7,8 @@ import pytest
 
 from cellwall.doctor import Observation, diagnose, render_findings
 from cellwall.doctor.features import FEATURES
-from cellwall.doctor.observation import Chain, InterfaceAddress, Link, Listener, Route, Rule
+from cellwall.doctor.observation import Chain, InterfaceAddress, IptablesForm, Link, Listener, Route, Rule
+from cellwall.lower.xt.features import XtFeatures
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 
@@ -157,6 +158,33 @@ def test_errors_come_first_and_the_text_says_what_to_do() -> None:
         assert finding.remedy in text
         assert finding.consequence in text
     assert text.endswith("1 error(s), 1 warning(s)")
+
+
+BOTH = {"nftables": "", "iptables": ""}
+NO_NFT = {"nftables": "nft is not installed", "iptables": ""}
+WHOLE = IptablesForm("nft", XtFeatures(ipmac=True))
+
+
+def test_iptables_stands_in_for_a_missing_nft() -> None:
+    hopeless = {"nft": None, "features": {}}
+    assert found(**hopeless, refusals=NO_NFT | {"iptables": "no iptables"}) == [("error", "nft")]
+    assert found(**hopeless, refusals=NO_NFT, iptables=WHOLE) == [
+        ("warning", "node.backend"),
+        ("note", "iptables (nft)"),
+    ]
+    assert found(Settings(backend="nftables"), **hopeless, refusals=NO_NFT) == [
+        ("error", "nft"),
+        ("error", "node.backend"),
+    ]
+
+
+def test_what_iptables_lacks_is_found_where_it_would_hold_the_wall() -> None:
+    bare = msgspec.structs.replace(WHOLE, features=XtFeatures(frames=False, security=False, program=False))
+    assert found(refusals=BOTH, iptables=bare) == []
+    chosen = found(Settings(backend="iptables"), refusals=BOTH, iptables=bare)
+    assert chosen == [("warning", "iptables (nft)")] * 3 + [("note", "iptables (nft)")]
+    refused = found(Settings(backend="iptables"), refusals={"nftables": "", "iptables": "no ipset"})
+    assert refused == [("error", "node.backend")]
 
 
 def test_a_network_wider_than_the_node_interface_is_found() -> None:

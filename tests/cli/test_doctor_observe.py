@@ -87,6 +87,13 @@ def test_foreign_drop_and_kernel_settings_are_read(host: Observation) -> None:
 
 
 @pytest.mark.root
+def test_both_mechanisms_are_asked(host: Observation) -> None:
+    assert host.refusals == {"nftables": "", "iptables": ""}
+    assert host.iptables is not None
+    assert host.iptables.variant in ("nft", "legacy")
+
+
+@pytest.mark.root
 def test_every_feature_is_tried_and_here_works(host: Observation) -> None:
     assert host.features == {feature.name: "" for feature in features.FEATURES}
     assert host.unfiltered == ""

@@ -10,6 +10,7 @@ from typing import Literal
 from cellwall.doctor.beside import beside
 from cellwall.doctor.features import FEATURES
 from cellwall.doctor.finding import Finding
+from cellwall.doctor.mechanisms import mechanisms, would_hold
 from cellwall.doctor.observation import Observation
 from cellwall.doctor.resources import bridge_ports, conntrack, widths
 from cellwall.model.settings import Settings
@@ -40,7 +41,9 @@ def _kernel(host: Observation, _: Settings) -> Iterator[Finding]:
         )
 
 
-def _nft(host: Observation, _: Settings) -> Iterator[Finding]:
+def _nft(host: Observation, settings: Settings) -> Iterator[Finding]:
+    if would_hold(host, settings) == "iptables":
+        return
     wanted = ".".join(str(part) for part in OLDEST_NFT)
     if host.nft is None:
         yield Finding("error", "nft", "not installed", "no rule can be loaded", "install the package nftables")
@@ -49,7 +52,9 @@ def _nft(host: Observation, _: Settings) -> Iterator[Finding]:
         yield Finding("error", "nft", f"version {shown}", "the rules may be refused", f"use nft {wanted} or newer")
 
 
-def _features(host: Observation, _: Settings) -> Iterator[Finding]:
+def _features(host: Observation, settings: Settings) -> Iterator[Finding]:
+    if would_hold(host, settings) == "iptables":
+        return
     for feature in FEATURES:
         said = host.features.get(feature.name, "")
         if said and not ("IPv6" in feature.name and not host.ipv6):
@@ -239,6 +244,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _kernel,
     _nft,
     _features,
+    mechanisms,
     _modules,
     _checksums,
     _uplink,

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.lower.xt.features import XtFeatures
+
 Presence = Literal["loaded", "available", "missing", "unknown"]
 Act = Literal["takes out of tracking", "diverts", "translates", "offloads", "marks the flow"]
 
@@ -99,6 +101,13 @@ class MarkRoute(msgspec.Struct, frozen=True):
     text: str
 
 
+class IptablesForm(msgspec.Struct, frozen=True):
+    """In which variant iptables would hold the wall, and what its rules could use there."""
+
+    variant: str
+    features: XtFeatures
+
+
 class Observation(msgspec.Struct, frozen=True):
     """One look at a host.
 
@@ -106,6 +115,7 @@ class Observation(msgspec.Struct, frozen=True):
     `features` maps a feature to "" where it works and to what the kernel said where it does not, and is empty where
     nothing could be tried; `modules` are parts of the kernel by name; `unfiltered` is
     why it takes no filter of unfinished checksums, "" where it does. `chains` and `flow_tables` are other programs'.
+    `refusals`: what keeps each mechanism from holding the wall, "" where nothing does; `iptables` its form here.
     `beta9`: how many containers `up` would take over with a bridge of beta9's, None where the bridge is none.
     """
 
@@ -127,6 +137,8 @@ class Observation(msgspec.Struct, frozen=True):
     mark_routes: tuple[MarkRoute, ...] = ()
     legacy_tables: tuple[str, ...] = ()
     beta9: int | None = None
+    refusals: Mapping[str, str] = {}
+    iptables: IptablesForm | None = None
 
     def default_interface(self, version: int) -> str:
         """The interface of the default route of a family, or ""."""

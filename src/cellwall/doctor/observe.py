@@ -16,11 +16,15 @@ from cellwall import names
 from cellwall.adapters import process
 from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.iptables import XtTables
 from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.predecessor import Beta9Traces
 from cellwall.doctor.features import try_features
 from cellwall.doctor.neighbours import read_foreign, read_mark_routes
-from cellwall.doctor.observation import InterfaceAddress, Link, Listener, Observation, Presence, Route
+from cellwall.doctor.observation import InterfaceAddress, IptablesForm, Link, Listener, Observation, Presence, Route
+from cellwall.engine.iptables.form import choose_form, refusal
+from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.engine.predecessor import decide
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
@@ -64,6 +68,8 @@ def observe(settings: Settings) -> Observation:
         mark_routes=read_mark_routes(),
         legacy_tables=legacy,
         beta9=_left_by_beta9(settings) if usable else None,
+        refusals={} if missing else _refusals(settings),
+        iptables=None if missing else _iptables(settings),
     )
 
 
@@ -118,6 +124,27 @@ def _links() -> tuple[Link, ...]:
         Link(link.name, link.mtu, link.kind, names_by_index.get(link.master, ""), link.alias == names.LINK_ALIAS)
         for link in links
     )
+
+
+def _refusals(settings: Settings) -> dict[str, str]:
+    tables = XtTables()
+    with NftRules() as rules:
+        found = {"nftables": NftablesBackend(rules).refusal(settings)}
+    try:
+        return found | {"iptables": refusal(tables, settings)}
+    except CellwallError as error:
+        return found | {"iptables": str(error)}
+
+
+def _iptables(settings: Settings) -> IptablesForm | None:
+    tables = XtTables()
+    try:
+        if not tables.variants():
+            return None
+        form = choose_form(tables, settings, None)
+    except CellwallError:
+        return None
+    return IptablesForm(form.variant, form.features)
 
 
 def _left_by_beta9(settings: Settings) -> int | None:
