@@ -46,11 +46,11 @@ class WalledStage(Stage, frozen=True, kw_only=True):
 
 
 @contextmanager
-def walled_stage() -> Iterator[WalledStage]:
-    """A lab whose node is walled."""
+def walled_stage(settings: Settings = SETTINGS) -> Iterator[WalledStage]:
+    """A lab whose node is walled, under these settings."""
     with Lab() as lab:
         attacker, victim = lab.sandboxes(["attacker", "victim"])
-        with lab.node.enter(), Wall.open(root=lab.root, settings=SETTINGS) as wall:
+        with lab.node.enter(), Wall.open(root=lab.root, settings=settings) as wall:
             wall.up()
             first = wall.attach("attacker", netns=attacker.netns, expose=ATTACKER_PORTS)
             second = wall.attach("victim", netns=victim.netns, expose=VICTIM_PORTS)

@@ -57,8 +57,8 @@ class XtLaying:
         for family, own in by_family.items():
             tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
         for other in tables.variants():
-            if other != variant:
-                _remove_tables(self._host, other)
+            if other != variant:  # ebtables is the same for both
+                _remove_tables(self._host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self._host, self._wall)
 
 
@@ -115,6 +115,6 @@ def _drop_other_sets(host: Host, wall: XtWall) -> None:
     host.sets.restore(render_set_removal(sorted(name for name in host.sets.definitions() if name not in wanted)))
 
 
-def _remove_tables(host: Host, variant: Variant) -> None:
-    for family in _FAMILIES:
+def _remove_tables(host: Host, variant: Variant, families: tuple[Family, ...] = _FAMILIES) -> None:
+    for family in families:
         host.tables.restore(variant, family, render_removal(host.tables.save(variant, family), family))
