@@ -11,7 +11,8 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.content import inet_sets
 from cellwall.lower.nft.families import FAMILIES, IPV4, Family
-from cellwall.lower.nft.predicates import families_of, fields, lower_predicate, match
+from cellwall.lower.nft.forms import fields, match
+from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.sets import bridge_sets
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (

@@ -1,0 +1,119 @@
+"""Predicates over the flow of a packet, as nft matches: what connection tracking and our marks in it say."""
+
+from cellwall.compile import wall as w
+from cellwall.lower.nft.families import Family
+from cellwall.lower.nft.forms import BOTH, Forms, Lowered, either, fields, in_subnet, match, per_family
+from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set
+from cellwall.model.addresses import PROTOCOL_NUMBERS
+from cellwall.model.floor import GLOBAL6
+from cellwall.ruleset.types import ConnectionsOver, Field, FieldName, Lookup, Meter
+
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+
+
+def _flow(p: w.Flow, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ct state", *p.states),),)
+
+
+def _flow_direction(p: w.FlowDirection, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ct direction", p.direction),),)
+
+
+def _live(p: w.LiveFlow, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("ct mark"), "live", p.negate),),)
+
+
+def _orphan(p: w.OrphanFlow, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    holders: dict[str, FieldName] = {
+        "source": family.original_source,
+        "destination": family.reply_source,
+        "node-side": family.destination,
+    }
+    kin = Lookup(fields("ct mark", holders[p.holder]), "kin" + family.suffix, negate=True)
+    return ((match("meta nfproto", family.nfproto), match("ct mark", 0, negate=True), kin),)
+
+
+def _own_error(p: w.OwnError, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("ct mark", family.source), "kin" + family.suffix),),)
+
+
+def _floor(p: w.FloorHit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """Over the flow's tuples: replies of an exposed port to a client in a private network are no egress. Allowing
+    before denying needs no rule of its own where the exception is part of each denial."""
+    original = fields(family.original_destination, "ct original protocol", "ct original proto-dst")
+    translated = fields(family.reply_source, "ct reply protocol", "ct reply proto-src")
+    ends = (original,) if p.end == "original" else (translated, original)
+    opened = tuple(Lookup(end, "opened" + family.suffix, negate=True) for end in ends)
+    target = ends[0][0]
+    denied: tuple[Lowered, ...] = ((Lookup((target,), "floor" + family.suffix), *opened),)
+    if family.version == 6:
+        network, mask = family.prefix(GLOBAL6)
+        denied = ((match(target.name, network, mask=mask, negate=True), *opened), *denied)
+    return denied
+
+
+def _translated(p: w.Translated, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ct status", "dnat", negate=p.negate),),)
+
+
+def _exposed(p: w.Exposed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    # By where the flow came by and by where it was led: several bindings may lead to one container port, a host port
+    # may be published anew for another, and none must lend another its clients or keep the flows of a withdrawn one.
+    key = fields("ct reply proto-src", "ct original proto-dst")
+    if p.form.bound or p.form.kind in ("range", "source-range"):
+        key = (*key, Field(family.original_destination))
+    if p.form.kind == "source":
+        key = (*key, Field(family.original_source, family.mask(p.form.prefixlen)))
+    elif p.form.kind == "source-range":
+        key = (*key, Field(family.original_source))
+    address, protocol = fields(family.reply_source, "ct reply protocol")
+    if not by_protocol(p.form):
+        return ((Lookup((address, protocol, *key), exposed_set(p.form, family, "tcp")),),)
+    return tuple(
+        (match("ct reply protocol", PROTOCOL_NUMBERS[name]), Lookup((address, *key), exposed_set(p.form, family, name)))
+        for name in PROTOCOLS
+    )
+
+
+def _families_of_exposure(p: w.Exposed) -> frozenset[int]:
+    return frozenset({p.form.family}) if p.form.kind == "source" else BOTH
+
+
+def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Lookup(fields(family.original_source), "noclients" + family.suffix),),)
+
+
+def _amid_connection(p: w.AmidConnection, scene: w.Scene) -> tuple[Lowered, ...]:
+    opening = match("tcp flags", _SYN, mask=_FIN | _SYN | _RST | _ACK, negate=True)
+    return ((match("ct state", "new"), opening),)
+
+
+def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("tcp flags", _SYN, mask=_SYN | _ACK), match("ct direction", "reply")),)
+
+
+def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """Flows to an endpoint have a count of their own: a flood of its published port must not take its way out."""
+    side, counted = (family.source, "flows") if p.endpoint == "source" else (family.destination, "clients")
+    return ((Meter(fields(side), counted + family.suffix, ConnectionsOver(p.limit)),),)
+
+
+def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return in_subnet(family.original_source, scene, family)
+
+
+FLOWS: Forms = {
+    w.Flow: either(_flow),
+    w.FlowDirection: either(_flow_direction),
+    w.LiveFlow: either(_live),
+    w.OrphanFlow: per_family(_orphan),
+    w.OwnError: per_family(_own_error),
+    w.FloorHit: per_family(_floor),
+    w.Translated: either(_translated),
+    w.Exposed: per_family(_exposed, _families_of_exposure),
+    w.Stranger: per_family(_stranger),
+    w.AmidConnection: either(_amid_connection),
+    w.OpensBackwards: either(_opens_backwards),
+    w.OverConnections: per_family(_over_connections),
+    w.FlowFromSubnet: per_family(_flow_from_subnet),
+}

@@ -1,0 +1,108 @@
+"""Predicates over a frame on the bridge, as nft matches: who sends it, to whom, and what it carries."""
+
+from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
+from cellwall.lower.nft.families import IPV4, IPV6, Family
+from cellwall.lower.nft.forms import BOTH, ICMP6_TYPES, NEITHER, Forms, Lowered, either, fields, match, per_family
+from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
+from cellwall.ruleset.types import Lookup, Meter, RateOver
+
+_ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
+_BROADCAST = 0xFFFFFFFFFFFF
+_GROUP_BIT = 1 << 40
+
+
+def _known_port(p: w.KnownPort, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((Lookup(fields("oif"), "ports", p.negate),),)
+
+
+def _frame_type(p: w.FrameType, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ether type", _ETHER_TYPES[p.type]),),)
+
+
+def _frame_to(p: w.FrameTo, scene: w.Scene) -> tuple[Lowered, ...]:
+    if p.target == "group":
+        return ((match("ether daddr", 0 if p.negate else _GROUP_BIT, mask=_GROUP_BIT),),)
+    targets: dict[str, tuple[int, ...]] = {
+        "gateway": (scene.gateway_mac,),
+        "broadcast": (_BROADCAST,),
+        "gateway-solicited": tuple(
+            sorted({solicited_node_mac(scene.gateway6), solicited_node_mac(scene.gateway_link_local)})
+        ),
+    }
+    return ((match("ether daddr", *targets[p.target], negate=p.negate),),)
+
+
+def _pinned(p: w.Pinned, scene: w.Scene) -> tuple[Lowered, ...]:
+    if p.claim == "arp":
+        if p.negate:
+            raise Unsupported("a negated ARP claim is two statements", predicate="Pinned", backend="nftables")
+        by_frame = Lookup(fields("iif", "ether saddr", "arp saddr ip"), "pin4")
+        by_sender = Lookup(fields("iif", "arp saddr ether", "arp saddr ip"), "pin4")
+        return ((by_frame, by_sender),)
+    own = IPV4 if p.claim == "ipv4" else IPV6
+    return ((Lookup(fields("iif", "ether saddr", own.source), "pin" + own.suffix, p.negate),),)
+
+
+def _plain_header(p: w.PlainHeader, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ip hdrlength", 5),),)
+
+
+def _next_header(p: w.NextHeader, scene: w.Scene) -> tuple[Lowered, ...]:
+    numbers = [PROTOCOL_NUMBERS[name] for name in p.protocols]
+    if p.fragment:
+        return tuple((match("ip6 nexthdr", 44), match("@nh,320,8", number)) for number in numbers)
+    return ((match("ip6 nexthdr", *numbers),),)
+
+
+def _icmp6_type(p: w.Icmp6Type, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("icmpv6 type", *(ICMP6_TYPES[name] for name in p.types)),),)
+
+
+def _on_link(p: w.OnLinkHopLimit, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ip6 hoplimit", 255, negate=p.negate),),)
+
+
+def _solicits(p: w.SolicitsGateway, scene: w.Scene) -> tuple[Lowered, ...]:
+    solicitation = match("icmpv6 type", ICMP6_TYPES["nd-neighbor-solicit"])
+    targets = (int(scene.gateway6), int(scene.gateway_link_local))
+    return tuple((solicitation, match("@nh,384,128", target)) for target in targets)
+
+
+def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene) -> tuple[Lowered, ...]:
+    return (
+        (
+            match("arp htype", 1),
+            match("arp ptype", 0x0800),
+            match("arp hlen", 6),
+            match("arp plen", 4),
+            match("arp operation", 1),
+            match("arp daddr ip", int(scene.gateway4)),
+        ),
+    )
+
+
+def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    bound = RateOver(p.rate, p.burst)
+    if p.what == "ping":
+        return ((Meter(fields(family.source), "pings" + family.suffix, bound),),)
+    return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
+
+
+def _families_of_rate(p: w.OverRate) -> frozenset[int]:
+    return BOTH if p.what == "ping" else NEITHER
+
+
+FRAMES: Forms = {
+    w.KnownPort: either(_known_port),
+    w.FrameType: either(_frame_type),
+    w.FrameTo: either(_frame_to),
+    w.Pinned: either(_pinned),
+    w.PlainHeader: either(_plain_header),
+    w.NextHeader: either(_next_header),
+    w.Icmp6Type: either(_icmp6_type),
+    w.OnLinkHopLimit: either(_on_link),
+    w.SolicitsGateway: either(_solicits),
+    w.ArpAsksForGateway: either(_arp_asks),
+    w.OverRate: per_family(_over_rate, _families_of_rate),
+}
