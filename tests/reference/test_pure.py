@@ -83,8 +83,8 @@ OFF, ON = dict.fromkeys(BRIDGED, "0"), dict.fromkeys(BRIDGED, "1")
 )
 def test_enable_bridge_netfilter(kernel: Any, possible: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kernel = kernel()
-    nobody: Any = None
-    site = Site(Settings(), "", "", nobody, nobody, kernel, nobody, nobody, Store(tmp_path, "boot"), nobody, "", nobody, nobody)
+    own = {"settings": Settings(), "sysctls": kernel, "journal": Store(tmp_path, "boot")}
+    site = Site(**{**dict.fromkeys(Site.__struct_fields__), **own})  # nobody asks for anything else
     for _ in range(2):  # once more changes nothing
         assert enable_bridge_netfilter(site) is possible
         assert ([kernel.read(setting) for setting in BRIDGED] == ["1", "1"]) is possible
