@@ -78,10 +78,36 @@ def test_the_wall_holds_what_beta9_let_through(found: Site) -> None:
     assert connect(job, public(4), 80, source="192.168.9.9", timeout=0.3).kind != "answer"
 
 
+@pytest.mark.parametrize("shape", [NEW, LEGACY], ids=["nft", "legacy"])
+def test_a_wall_in_iptables_takes_over_as_well(shape: Shape) -> None:
+    with open_world(settings=Settings(backend="iptables"), up=False) as world:
+        web, job = leave_beta9(world.lab, shape)
+        publish(world.lab, shape, web, 30080, 80)
+        # Its own security chain has the name of ours.
+        rule(world.lab, shape, 4, "-N B9-FORWARD")
+        rule(world.lab, shape, 4, "-A B9-FORWARD -i b9_br0 -o b9_br0 -j DROP")
+        rule(world.lab, shape, 4, "-I FORWARD 1 -j B9-FORWARD")
+        with world.lab.internet.serve(tcp=[80, 7]), web.host.serve(tcp=[80]):
+            with Stream(job.host, public(4), 7) as flow:
+                assert flow.ask(world.token())
+                world.wall.up()
+                assert flow.ask(world.token(), 5.0)
+            assert_connection(world.lab.lan, NODE4, 30080)
+            assert_connection(job.host, public(6), 80)
+            assert_no_connection(job.host, web.address4, 80)
+            assert_no_connection(job.host, METADATA, 80)
+        assert [line for line in rules_of(world.lab, shape) if f"{web.veth}:" in line] == []
+        assert world.wall.status().drift == ()
+        assert world.wall.up().changed is False
+
+
 def test_permissive_rules_go_and_those_of_others_stay(found: Site) -> None:
     world = found.world
+    for line in ("-N B9-FORWARD", "-A B9-FORWARD -i b9_br0 -o b9_br0 -j DROP", "-I FORWARD 1 -j B9-FORWARD"):
+        rule(world.lab, found.shape, 4, line)
     world.wall.up()
     left = rules_of(world.lab, found.shape)
+    assert [line for line in left if "B9-FORWARD" in line] == []
     assert [line for line in left if "b9_" in line or "b9h" in line or "MASQUERADE" in line] == []
     assert THEIRS in left
 

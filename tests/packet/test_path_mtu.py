@@ -18,6 +18,7 @@ from scapy.packet import Raw
 from cellwall.lab import Host, connect
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6
 from cellwall.lab.transfer import echoed_bytes
+from cellwall.model.settings import Settings
 from world import Sandbox, World, open_world, take_out
 
 pytestmark = pytest.mark.root
@@ -48,7 +49,11 @@ class Path(NamedTuple):
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    with open_world() as world:
+    yield from walled()
+
+
+def walled(settings: Settings | None = None) -> Iterator[Path]:
+    with open_world(settings=settings) as world:
         far = narrow_path(world)
         tenant = world.attach("tenant", expose=["8080:7"])
         with far.serve(tcp=[ECHO]), tenant.host.serve(tcp=[ECHO]):
@@ -105,6 +110,33 @@ def test_a_client_behind_a_narrow_path_transfers_from_a_published_port(path: Pat
     assert echoed_bytes(path.far, NODE[family], 8080, SIZE) >= SIZE
     take_out(path.world, THE_RULE)
     assert echoed_bytes(path.far, NODE[family], 8080, SIZE, timeout=1.5) < SIZE
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_iptables_fits_segments_too(variant: str) -> None:
+    for path in walled(parsed(variant)):
+        for family in (4, 6):
+            assert echoed_bytes(path.tenant.host, FAR[family], ECHO, SIZE) >= SIZE
+            assert echoed_bytes(path.far, NODE[family], 8080, SIZE) >= SIZE
+        for program in (f"iptables-{variant}", f"ip6tables-{variant}"):
+            take_out_of_iptables(path.world, program)
+        for family in (4, 6):
+            assert echoed_bytes(path.tenant.host, FAR[family], ECHO, SIZE, timeout=1.5) < SIZE
+
+
+def parsed(variant: str) -> Settings:
+    return Settings(backend="iptables", iptables="legacy" if variant == "legacy" else "nft")
+
+
+def take_out_of_iptables(world: World, program: str) -> None:
+    """Every rule that fits segments."""
+    table, lines = "", []
+    for line in world.lab.node.run([f"{program}-save"]).text.splitlines():
+        table = line if line.startswith("*") else table
+        if "-j TCPMSS" in line:
+            lines += [table, line.replace("-A", "-D", 1), "COMMIT"]
+    assert lines
+    world.lab.node.run([f"{program}-restore", "--noflush"], input="\n".join([*lines, ""]).encode())
 
 
 @pytest.mark.parametrize("family", [4, 6])
