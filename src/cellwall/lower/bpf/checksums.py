@@ -7,8 +7,7 @@ what leaves only where the place is one that nobody judges. No rule of nft or ip
 from fields of the kernel's own `struct sk_buff`.
 
 It judges at the ingress of the bridge's own interface: every packet that a sandbox sends to or through the node comes
-by there once, after the pins and before routing. Not at the port: there the kernel skips such programs for a frame
-that was marked so in the sandbox (`tc_skip_classify`, which an ifb sets and which survives a veth).
+by there once, after the pins and before routing. It is there before any sandbox: an attach has no part in it.
 
 What passes: what is finished already; TCP and UDP over their whole with their own checksum's place; and over UDP any
 sum that begins behind the UDP header, as a tunnel leaves the inner packet's. Not a fragment: the kernel finishes the
