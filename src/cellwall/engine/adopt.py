@@ -88,7 +88,7 @@ def _journal(site: Site, adoption: Adoption) -> None:
     """In one transaction, and over what an attempt that died has left."""
     with site.journal.transaction():
         site.journal.delete_endpoints(_recorded(site))
-        generations = site.journal.next_generations(len(adoption.endpoints))
+        generations = site.next_versions(len(adoption.endpoints))
         endpoints = [
             msgspec.structs.replace(endpoint, generation=generation)
             for endpoint, generation in zip(adoption.endpoints, generations, strict=True)

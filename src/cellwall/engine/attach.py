@@ -205,7 +205,7 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         network, site.journal.leased(), site.journal.draining_addresses(), int(site.journal.get("cursor") or b"1")
     )
     with site.journal.transaction():
-        generations = site.journal.next_generations(len(sandboxes))
+        generations = site.next_versions(len(sandboxes))
         asked = [_asked_address(site, sandbox.request) for sandbox in sandboxes]
         addresses = [pool.lease() if address is None else pool.lease_address(address) for address in asked]
         endpoints = []

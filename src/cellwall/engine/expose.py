@@ -39,7 +39,7 @@ def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoin
         return endpoint
     left = tuple(other for other in endpoint.bindings if other != binding)
     with site.journal.transaction():
-        generation = site.journal.next_generations(1)[0]
+        generation = site.next_versions(1)[0]
     after = _change(site, endpoint, renewed(msgspec.structs.replace(endpoint, bindings=left), generation))
     end_withdrawn_flows(site, binding)
     return after

@@ -46,12 +46,12 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
         raise
     site.in_force.name = backend.name
     live = Laid(laying.rules, laying.sets, backend.shape(), wanted.usage, laying.details)
+    judge_anew = attached if before is not None and (laying.judges_anew or not same) else ()
     if before is not None:
-        judge_anew = attached if laying.judges_anew or not same else ()
         _note(site, _doubted(site, before), live, backend.name, judge_anew=judge_anew)
-        if judge_anew:
-            enforce_new_versions(site)
-    remove_others(site, backend, wanted)
+    remove_others(site, backend, wanted)  # which know the versions of before only
+    if judge_anew:
+        enforce_new_versions(site)
     return Rules(live, changed=True)
 
 

@@ -14,6 +14,7 @@ from cellwall.engine.backend import Backend, BackendName, Laid
 from cellwall.engine.contracts import Flows, Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
+from cellwall.model.endpoint import policy_version
 from cellwall.model.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,6 +122,10 @@ class Site(msgspec.Struct, frozen=True):
     def flows(self) -> Flows:
         """What connection tracking remembers."""
         return self.rules
+
+    def next_versions(self, count: int) -> list[int]:
+        """Policy versions that nobody had before, in the caller's transaction."""
+        return [policy_version(number, self.settings.mark) for number in self.journal.next_generations(count)]
 
     def mechanism(self, name: BackendName) -> Backend:
         """One of the mechanisms."""

@@ -21,7 +21,7 @@ def renewed(endpoint: Endpoint, generation: int) -> Endpoint:
 def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Put new versions on record, in the caller's transaction. Live elements differ from then on; a crash leaves
     `pending`, by which the next operation compares them."""
-    generations = site.journal.next_generations(len(endpoints))
+    generations = site.next_versions(len(endpoints))
     pairs = zip(endpoints, generations, strict=True)
     site.journal.write_endpoints([renewed(endpoint, generation) for endpoint, generation in pairs], "attached")
     site.journal.put("pending", b"elements")

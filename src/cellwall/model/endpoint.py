@@ -154,3 +154,9 @@ def _split(ports: str, text: str, field: str) -> tuple[str | None, str, str]:
     if len(parts) == 3:
         return parts[0], parts[1], parts[2]
     raise InvalidSpec(field, text, "must be [BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCES]")
+
+
+def policy_version(number: int, mark: int) -> int:
+    """The policy version of that number: strictly increasing, and without the bit of the packet mark that is the node's
+    (`mark`), so that a packet's mark can carry both."""
+    return (number & ~(mark - 1)) << 1 | number & (mark - 1)

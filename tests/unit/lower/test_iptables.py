@@ -138,7 +138,9 @@ def test_container_to_container_wrong_interface_and_floor_come_before_establishe
 def test_a_flow_passes_as_established_only_by_a_mark_that_its_endpoints_version_made() -> None:
     lines = render_table(next(table for table in WALL.tables4 if table.name == "filter")).splitlines()
     established = [line for line in lines if line.startswith("-A B9-FORWARD") and "ESTABLISHED" in line]
-    assert established == ["-A B9-FORWARD -m mark --mark 0x80000000 -m conntrack --ctstate ESTABLISHED,NEW -g B9-PASS"]
+    assert established == [
+        "-A B9-FORWARD -m mark --mark 0x80000000/0xffffefff -m conntrack --ctstate ESTABLISHED,NEW -g B9-PASS"
+    ]
 
 
 def test_no_rule_but_those_of_published_ports_depends_on_endpoints() -> None:

@@ -67,7 +67,7 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
     sides: tuple[tuple[str, Literal["src", "dst"]], ...] = ((_OF_SOURCE, "src"), (_OF_DESTINATION, "dst"))
     for chain, side in sides:
         unlike = XtRule((), ("-j", "CONNMARK", "--restore-mark", "--nfmask", "0x0", "--ctmask", "0xffffffff"))
-        live = XtRule(("-m", "mark", "--mark", "0x0"), ("-g", _LIVE_CHAIN))
+        live = XtRule(("-m", "mark", "--mark", view.only(0)), ("-g", _LIVE_CHAIN))
         # NOBODY has bit 31, which no stamp has: xored with one it is never 0.
         rules = (_set_mark(NOBODY), _map(name, side), unlike, live, _set_mark(NOBODY), _map(name, side))
         chains.append(XtChain(chain, rules))
@@ -87,7 +87,7 @@ def outgoing_chains(view: View) -> tuple[XtChain, XtChain]:
     stamp = (
         _set_mark(NOBODY),
         _map(set_name("version", view.version), "dst"),
-        XtRule(("-m", "mark", "!", "--mark", f"{NOBODY:#x}"), ("-j", "CONNMARK", "--save-mark")),
+        XtRule(("-m", "mark", "!", "--mark", view.only(NOBODY)), save_mark(view)),
         _set_mark(view.scene.mark),
     )
     passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
@@ -95,13 +95,17 @@ def outgoing_chains(view: View) -> tuple[XtChain, XtChain]:
     return XtChain("B9-POSTROUTING", (left, XtRule(new, ("-j", _OUTGOING)))), XtChain(_OUTGOING, stamp)
 
 
+def save_mark(view: View) -> Words:
+    """The packet's version becomes its flow's stamp."""
+    return ("-j", "CONNMARK", "--save-mark", "--nfmask", view.bits, "--ctmask", "0xffffffff")
+
+
 def closing_chains(view: View) -> tuple[XtChain, XtChain]:
     """Where the filter table, or the one after it, accepts: by a stamp, or as it is."""
     final = ("-j", "ACCEPT") if view.table == "filter" else ("-j", "RETURN")
     passed = (_set_mark(PASSED | view.scene.mark), XtRule((), final))
     nobody = XtRule(("-m", "mark", "--mark", f"{LIVE:#x}/{LIVE:#x}"), ("-j", "DROP"), "no endpoint")
-    save = XtRule((), ("-j", "CONNMARK", "--save-mark", "--nfmask", "0xffffffff", "--ctmask", "0xffffffff"))
-    return XtChain(PASS, passed), XtChain(STAMP, (nobody, save, *passed))
+    return XtChain(PASS, passed), XtChain(STAMP, (nobody, XtRule((), save_mark(view)), *passed))
 
 
 def vouch_chain(view: View) -> XtChain:

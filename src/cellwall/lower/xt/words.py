@@ -51,6 +51,15 @@ class View(msgspec.Struct, frozen=True):
         return ("src", "dst") if self.direction == "original" else ("dst", "src")
 
     @property
+    def bits(self) -> str:
+        """The bits of a mark that say something here: all but the node's own, which others may set on their way."""
+        return f"{0xFFFFFFFF & ~self.scene.mark:#x}"
+
+    def only(self, value: int) -> str:
+        """A mark to compare with, the node's bit left out."""
+        return f"{value & ~self.scene.mark:#x}/{self.bits}"
+
+    @property
     def icmp(self) -> str:
         """The protocol's name."""
         return "icmp" if self.version == 4 else "ipv6-icmp"
@@ -153,9 +162,9 @@ def _of_flow(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
         case w.Translated():
             return (("-m", "conntrack", *_not(predicate.negate), "--ctstate", "DNAT"),)
         case w.LiveFlow():
-            return (("-m", "mark", *_not(predicate.negate), "--mark", f"{LIVE:#x}"),)
+            return (("-m", "mark", *_not(predicate.negate), "--mark", view.only(LIVE)),)
         case w.OwnError():  # live by the sender's version: the flow is the sender's
-            return (("-m", "mark", "--mark", f"{LIVE:#x}"),) if view.table != "mangle" else _NEVER
+            return (("-m", "mark", "--mark", view.only(LIVE)),) if view.table != "mangle" else _NEVER
         case w.AmidConnection():
             return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
         case w.Handshake():
