@@ -170,12 +170,18 @@ def shown(endpoints: list[Any], wall: XtWall = WALL) -> list[str]:
     return [f"{owned.set} {entry_text(sets[owned.set], owned.entry)}" for owned in held.entries]
 
 
-def test_an_endpoint_is_five_entries_more_with_ipv6_and_its_pins_come_last() -> None:
-    assert shown([FOUR]) == ["b9version4 192.168.0.4 skbmark 0x3ec/0xffffffff", "b9pin4 192.168.0.4,0A:58:C0:A8:00:04"]
+def test_an_endpoint_is_seven_entries_and_its_pins_come_last() -> None:
+    assert shown([FOUR]) == [
+        "b9version4 192.168.0.4 skbmark 0x3ec/0xffffffff",
+        "b9born4 192.168.0.4 skbmark 0x3ec/0xffffffff",
+        "b9pin4 192.168.0.4,0A:58:C0:A8:00:04",
+    ]
     assert shown([OTHER]) == [
         "b9version4 192.168.0.3 skbmark 0x3eb/0xffffffff",
+        "b9born4 192.168.0.3 skbmark 0x3eb/0xffffffff",
         "b9pin4 192.168.0.3,0A:58:C0:A8:00:03",
         "b9version6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
+        "b9born6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
         "b9oui6 fd00:abcd::3 skbmark 0xa58/0xffffffff",
         "b9pin6 fd00:abcd::3 skbmark 0xc0a80003/0xffffffff",
     ]
@@ -213,7 +219,9 @@ def test_a_binding_is_entries_and_the_rules_that_lead_there(binding: str, entrie
 
 
 def test_a_change_adds_and_removes_what_differs_and_replaces_marks_in_place() -> None:
-    later = msgspec.structs.replace(WEB, generation=5000, bindings=(WEB.bindings[0], *WEB.bindings[2:]))
+    later = msgspec.structs.replace(
+        WEB, generation=5000, past_generations=(1002,), bindings=(WEB.bindings[0], *WEB.bindings[2:])
+    )
     change = changes(holdings([WEB, OTHER], WALL.pins), holdings([later, OTHER], WALL.pins))
     assert [(owned.set, owned.entry.mark) for owned in change.added] == [("b9version4", 5000), ("b9version6", 5000)]
     assert sorted(owned.set for owned in change.removed) == ["b9exposed4", "b9exposed6"]

@@ -15,7 +15,7 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.limits import SUBSTITUTES
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import PASSED, Direction, View, Words, alternatives
+from cellwall.lower.xt.words import OWN, PASSED, STAMPED, Direction, View, Words, alternatives
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.floor import GLOBAL6
 from cellwall.names import SECURITY_CHAIN
@@ -50,7 +50,7 @@ CHAINS = {
 
 _DIRECTED = {"egress": "B9-EGRESS", "ingress": "B9-INGRESS"}
 _PROTOCOLS, _LED, _FLOORED, _DENY = "B9-PROTOCOL", "B9-LED", "B9-FLOORED", "B9-DENY"
-PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
+PASS, STAMP, STAMP_HERE, VOUCH = "B9-PASS", "B9-STAMP", "B9-STAMP-HERE", "B9-VOUCH"
 _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
 """Stages whose accepted packets are not the sandboxes': other rules of the node go on with them."""
 
@@ -132,13 +132,15 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
         case w.Distrust():
             return (((), ("-j", "MARK", "--set-xmark", f"0x0/{mark}")),)
         case w.Attest():
-            return (((), ("-j", "MARK", "--set-xmark", f"{mark}/{mark}")),)
+            return (((), ("-j", "MARK", "--set-xmark", f"{OWN | view.scene.mark:#x}/0xffffffff")),)
         case w.FitSegments():
             return (((), ("-j", "TCPMSS", "--clamp-mss-to-pmtu")),)
         case w.Stamp() if view.table == "mangle":  # the input path stamps
             return (((), ("-j", "RETURN")),)
-        case w.Stamp():  # of the node's own flows: `marks`, where the packet has its final destination
-            return (((), ("-g", STAMP)),) if stage != "output-tenant" else ()
+        case w.Stamp(endpoint="node-side"):  # `marks`, where the packet has its final destination
+            return ()
+        case w.Stamp():
+            return (((), ("-g", STAMP_HERE if stage == "input-guard" else STAMP)),)
         case w.Reject():
             return _rejected(view)
         case w.Masquerade():
@@ -222,5 +224,6 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
 
 def judged_already(view: View) -> tuple[XtRule, ...]:
     """In the table after `filter`: what that accepted."""
-    passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
-    return (XtRule(passed, ("-j", "RETURN")),) if view.table == "security" else ()
+    marks = (f"{value | view.scene.mark:#x}" for value in (PASSED, STAMPED))
+    judged = tuple(XtRule(("-m", "mark", "--mark", mark), ("-j", "RETURN")) for mark in marks)
+    return judged if view.table == "security" else ()

@@ -106,6 +106,8 @@ def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) 
     if not 0 < endpoint.generation <= LARGEST_VERSION:
         raise InvalidSpec("policy version", endpoint.generation, "does not fit into 31 bits of a packet mark")
     yield OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
+    first = min((*endpoint.past_generations, endpoint.generation))
+    yield OwnedEntry(set_name("born", version), Entry(own, mark=first))
     if form == "program":
         yield OwnedEntry(set_name("oui", version), Entry(own, mark=endpoint.mac >> 32))
         yield OwnedEntry(set_name("pin", version), Entry(own, mark=endpoint.mac & 0xFFFFFFFF))

@@ -8,7 +8,6 @@ is right for two kinds only: clauses that accept (what is left is stricter), and
 from cellwall.compile import wall as w
 
 SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
-    w.OrphanFlow: "flows of a former endpoint are deleted from conntrack before its address is free",
     w.ForgetSoon: "the node's own conntrack timeouts",
     w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
@@ -37,6 +36,7 @@ WITHOUT: dict[str, str] = {
     "frames": "neighbour discovery and ARP floods reach the node: ebtables alone stops frames before the bridge learns",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
-    "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either",
+    "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
+    "former endpoint that were not deleted before its address was free",
 }
 """Features of `XtFeatures`: what does not hold where they are missing."""

@@ -2,41 +2,56 @@
 
 All of them stand in the mangle table, the only one where a set maps to a mark, and leave one of three values for the
 tables after it: LIVE, NOBODY, or the version of the endpoint on the bridge's side.
+
+A flow whose stamp is another is a former endpoint's, or has an earlier version of this one. Versions only ever grow, on
+the whole node, so it is a former one's exactly if the stamp is smaller than the first version of the present holder of
+the address. No match compares two numbers: halves of both are brought into one mark, and a program compares those.
 """
 
 from typing import Literal
 
 import msgspec
 
-from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH
+from cellwall.lower.xt.clauses import PASS, STAMP, STAMP_HERE, VOUCH
 from cellwall.lower.xt.features import pin_form
-from cellwall.lower.xt.sets import set_name
+from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import LIVE, NOBODY, PASSED, View, Words
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, STAMPED, View, Words
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
-_OUTGOING = "B9-STAMP-DST"
-PIN_PROGRAM = "B9-PIN-MAC"
+_PIN_CHAINS = ("B9-PIN-MAC", "B9-PIN-MAC-REST", "B9-PINNED")
 
 # Classic BPF (linux/bpf_common.h, linux/filter.h): loads relative to SKF_LL_OFF read the frame's header, one at
-# SKF_AD_OFF + SKF_AD_MARK the packet's mark. Matches where the two differ.
+# SKF_AD_OFF + SKF_AD_MARK the packet's mark.
 _LINK_HEADER, _MARK = 0xFFE00000, 0xFFFFF000 + 20
 _SOURCE_MAC = 6
-_LOAD_WORD, _LOAD_HALF, _TO_X, _JUMP_EQUAL_X, _RETURN = 0x20, 0x28, 0x07, 0x1D, 0x06
+_LOAD_WORD, _LOAD_HALF, _TO_X, _RETURN = 0x20, 0x28, 0x07, 0x06
+_AND, _SHIFT_RIGHT, _JUMP_EQUAL_X, _JUMP_GREATER_X = 0x54, 0x74, 0x1D, 0x2D
 _MATCH, _NO_MATCH = 0xFFFFFFFF, 0
+_LOW, _HIGH = 0x0000FFFF, 0xFFFF0000
+
+Step = tuple[int, int, int, int]
+_READ_MARK: Step = (_LOAD_WORD, 0, 0, _MARK)
+_KEEP: Step = (_TO_X, 0, 0, 0)
+_LOW_HALF, _HIGH_HALF = (_READ_MARK, (_AND, 0, 0, _LOW)), (_READ_MARK, (_SHIFT_RIGHT, 0, 0, 16))
 
 
-def _differs(load: int, offset: int) -> str:
-    program = [
-        (_LOAD_WORD, 0, 0, _MARK),
-        (_TO_X, 0, 0, 0),
-        (load, 0, 0, _LINK_HEADER + _SOURCE_MAC + offset),
-        (_JUMP_EQUAL_X, 1, 0, 0),
-        (_RETURN, 0, 0, _MATCH),
-        (_RETURN, 0, 0, _NO_MATCH),
-    ]
-    return f"{len(program)}," + ",".join(" ".join(map(str, step)) for step in program)
+def _program(*steps: Step) -> Words:
+    """The match of a program whose last step is a jump: taken, the packet matches."""
+    *rest, (jump, _, _, value) = steps
+    whole = [*rest, (jump, 0, 1, value), (_RETURN, 0, 0, _MATCH), (_RETURN, 0, 0, _NO_MATCH)]
+    return ("-m", "bpf", "--bytecode", f"{len(whole)}," + ",".join(" ".join(map(str, step)) for step in whole))
+
+
+_FIRST_IS_GREATER = _program(*_LOW_HALF, _KEEP, *_HIGH_HALF, (_JUMP_GREATER_X, 0, 0, 0))
+"""Of the two halves of the mark."""
+_FIRST_IS_LESS = _program(*_HIGH_HALF, _KEEP, *_LOW_HALF, (_JUMP_GREATER_X, 0, 0, 0))
+
+
+def _is_source_mac(load: int, offset: int) -> Words:
+    """The mark is a part of the frame's source address."""
+    return _program(_READ_MARK, _KEEP, (load, 0, 0, _LINK_HEADER + _SOURCE_MAC + offset), (_JUMP_EQUAL_X, 0, 0, 0))
 
 
 def _set_mark(value: int) -> XtRule:
@@ -47,31 +62,63 @@ def _map(name: str, side: Literal["src", "dst"]) -> XtRule:
     return XtRule((), ("-j", "SET", "--map-set", name, side, "--map-mark"))
 
 
-def pin_chain(view: View) -> tuple[XtChain, ...]:
-    """Where no set holds (address, MAC): the address maps to each half of its endpoint's MAC in turn, and a program
+def pin_chains(view: View) -> tuple[XtChain, ...]:
+    """Where no set holds (address, MAC): the address maps to each part of its endpoint's MAC in turn, and a program
     compares. Ends as the pins do, with the packet vouched for; empty where a set does it."""
     if pin_form(view.version, view.scene.subnet4, view.features) != "program":
         return ()
-    rules: list[XtRule] = []
-    for name, load, offset in (("oui", _LOAD_HALF, 0), ("pin", _LOAD_WORD, 2)):
-        differs: Words = ("-m", "bpf", "--bytecode", _differs(load, offset))
-        drop = XtRule(differs, ("-j", "DROP"), "spoofed source")
-        rules += [_set_mark(NOBODY), _map(set_name(name, view.version), "src"), drop]
-    return (XtChain(PIN_PROGRAM, (*rules, _set_mark(view.scene.mark))),)
+    drop = XtRule((), ("-j", "DROP"), "spoofed source")
+    parts = (("oui", _LOAD_HALF, 0), ("pin", _LOAD_WORD, 2))
+    chains = []
+    for at, (name, load, offset) in enumerate(parts):
+        then = XtRule(_is_source_mac(load, offset), ("-g", _PIN_CHAINS[at + 1]))
+        chains.append(
+            XtChain(_PIN_CHAINS[at], (_set_mark(NOBODY), _map(set_name(name, view.version), "src"), then, drop))
+        )
+    return (*chains, XtChain(_PIN_CHAINS[-1], (_set_mark(view.scene.mark),)))
 
 
 def version_chains(view: View) -> tuple[XtChain, ...]:
-    """Give a packet of a sandbox its endpoint's version, or LIVE where its flow carries that."""
-    name = set_name("version", view.version)
+    """Give a packet of a sandbox its endpoint's version, or LIVE where its flow carries that; drop it where its flow is
+    a former endpoint's."""
     chains = []
-    sides: tuple[tuple[str, Literal["src", "dst"]], ...] = ((_OF_SOURCE, "src"), (_OF_DESTINATION, "dst"))
-    for chain, side in sides:
+    sides: tuple[tuple[str, str, Literal["src", "dst"]], ...] = (
+        (_OF_SOURCE, "B9-KIN-SRC", "src"),
+        (_OF_DESTINATION, "B9-KIN-DST", "dst"),
+    )
+    for chain, kin, side in sides:
+        version = (_set_mark(NOBODY), _map(set_name("version", view.version), side))
         unlike = XtRule((), ("-j", "CONNMARK", "--restore-mark", "--nfmask", "0x0", "--ctmask", "0xffffffff"))
-        live = XtRule(("-m", "mark", "--mark", view.only(0)), ("-g", _LIVE_CHAIN))
+        live = XtRule(("-m", "mark", "--mark", "0x0"), ("-g", _LIVE_CHAIN))
+        stamped = XtRule(("-m", "connmark", "!", "--mark", "0x0"), ("-j", kin))
         # NOBODY has bit 31, which no stamp has: xored with one it is never 0.
-        rules = (_set_mark(NOBODY), _map(name, side), unlike, live, _set_mark(NOBODY), _map(name, side))
-        chains.append(XtChain(chain, rules))
+        judged = (stamped,) if view.features.program else ()
+        chains.append(XtChain(chain, (*version, unlike, live, *judged, *version)))
+        if view.features.program:
+            chains.append(_kin_chain(kin, set_name("born", view.version), side))
     return (*chains, XtChain(_LIVE_CHAIN, (_set_mark(LIVE),)))
+
+
+def _kin_chain(name: str, born: str, side: Literal["src", "dst"]) -> XtChain:
+    """Drops a packet whose flow's stamp is smaller than the first version of the address's holder, and returns
+    otherwise. First the upper halves: the first version's stays where it is, the stamp's comes below it; where these
+    are equal the lower ones, in the opposite places."""
+    first = (_set_mark(LARGEST_VERSION), _map(born, side))  # without a holder: a former one's
+    upper = ("--nfmask", f"{_LOW:#x}", "--ctmask", f"{_HIGH:#x}", "--right-shift-mark", "16")
+    lower = ("--nfmask", f"{_HIGH:#x}", "--ctmask", f"{_LOW:#x}", "--left-shift-mark", "16")
+    former = ("-j", "DROP"), "flow of a former endpoint"
+    return XtChain(
+        name,
+        (
+            *first,
+            XtRule((), ("-j", "CONNMARK", "--restore-mark", *upper)),
+            XtRule(_FIRST_IS_GREATER, *former),
+            XtRule(_FIRST_IS_LESS, ("-j", "RETURN")),
+            *first,
+            XtRule((), ("-j", "CONNMARK", "--restore-mark", *lower)),
+            XtRule(_FIRST_IS_LESS, *former),
+        ),
+    )
 
 
 def version_rules(view: View, direction: Literal["in", "out"]) -> XtRule:
@@ -80,32 +127,61 @@ def version_rules(view: View, direction: Literal["in", "out"]) -> XtRule:
     return XtRule(("-i" if inwards else "-o", view.scene.bridge), ("-j", _OF_SOURCE if inwards else _OF_DESTINATION))
 
 
-def outgoing_chains(view: View) -> tuple[XtChain, XtChain]:
-    """The stamp of the node's own flows to sandboxes, after every translation. Not in OUTPUT: a mark that changes
-    there has the packet routed anew. A forwarded flow has been stamped with the same version already."""
-    new = ("-o", view.scene.bridge, "-m", "conntrack", "--ctstate", "NEW")
-    stamp = (
-        _set_mark(NOBODY),
-        _map(set_name("version", view.version), "dst"),
-        XtRule(("-m", "mark", "!", "--mark", view.only(NOBODY)), save_mark(view)),
-        _set_mark(view.scene.mark),
+def outgoing_chains(view: View) -> tuple[XtChain, ...]:
+    """Before a packet leaves: what was accepted keeps the node's mark alone, what goes to the bridge and was not has
+    none. The node's own flows to sandboxes are stamped here, after every translation; not in OUTPUT, where a mark that
+    changes has the packet routed anew."""
+    judged, own = "B9-JUDGED", "B9-OWN"
+
+    def marked(value: int, *target: str) -> XtRule:
+        return XtRule(("-m", "mark", "--mark", f"{value:#x}"), target)
+
+    leaving = (
+        marked(PASSED | view.scene.mark, "-g", judged),
+        marked(STAMPED | view.scene.mark, "-g", STAMP),
+        marked(OWN | view.scene.mark, "-g", own),
+        msgspec.structs.replace(_set_mark(0), matches=("-o", view.scene.bridge)),
     )
-    passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
-    left = msgspec.structs.replace(_set_mark(view.scene.mark), matches=passed)
-    return XtChain("B9-POSTROUTING", (left, XtRule(new, ("-j", _OUTGOING)))), XtChain(_OUTGOING, stamp)
+    stamp = (
+        XtRule((), ("-j", _OF_DESTINATION)),
+        marked(LIVE, "-g", judged),
+        marked(NOBODY, "-g", judged),
+        XtRule(("-m", "conntrack", "--ctstate", "NEW"), ("-j", "CONNMARK", "--save-mark")),
+        XtRule((), ("-g", judged)),
+    )
+    return (
+        XtChain("B9-POSTROUTING", leaving),
+        XtChain(own, stamp),
+        *_stamping_chains(view, judged),
+        XtChain(judged, (_set_mark(view.scene.mark),)),
+    )
 
 
-def save_mark(view: View) -> Words:
-    """The packet's version becomes its flow's stamp."""
-    return ("-j", "CONNMARK", "--save-mark", "--nfmask", view.bits, "--ctmask", "0xffffffff")
+def _stamping_chains(view: View, judged: str) -> tuple[XtChain, XtChain]:
+    """Stamp a flow that was accepted with the version of the endpoint on the bridge's side."""
+    inwards, version = "B9-STAMP-DST", set_name("version", view.version)
+    save = XtRule((), ("-j", "CONNMARK", "--save-mark"))
+    end = XtRule((), ("-g", judged))
+    lead = XtRule(("-o", view.scene.bridge), ("-g", inwards))
+    return (
+        XtChain(STAMP, (lead, _set_mark(0), _map(version, "src"), save, end)),
+        XtChain(inwards, (_set_mark(0), _map(version, "dst"), save, end)),
+    )
 
 
-def closing_chains(view: View) -> tuple[XtChain, XtChain]:
-    """Where the filter table, or the one after it, accepts: by a stamp, or as it is."""
-    final = ("-j", "ACCEPT") if view.table == "filter" else ("-j", "RETURN")
-    passed = (_set_mark(PASSED | view.scene.mark), XtRule((), final))
+def closing_chains(view: View) -> tuple[XtChain, ...]:
+    """Where the filter table, or the one after it, accepts: as it is, with a stamp when it leaves, with a stamp here.
+    In between the wall in nftables, while that goes or comes, sets the node's bit in a mark that may be a version, so
+    that what is forwarded is stamped where a set says the version anew; of what comes to the node it sets none."""
+    final = XtRule((), ("-j", "ACCEPT") if view.table == "filter" else ("-j", "RETURN"))
     nobody = XtRule(("-m", "mark", "--mark", f"{LIVE:#x}/{LIVE:#x}"), ("-j", "DROP"), "no endpoint")
-    return XtChain(PASS, passed), XtChain(STAMP, (nobody, XtRule((), save_mark(view)), *passed))
+    save = XtRule((), ("-j", "CONNMARK", "--save-mark"))
+    passed = (_set_mark(PASSED | view.scene.mark), final)
+    return (
+        XtChain(PASS, passed),
+        XtChain(STAMP, (nobody, _set_mark(STAMPED | view.scene.mark), final)),
+        XtChain(STAMP_HERE, (nobody, save, *passed)),
+    )
 
 
 def vouch_chain(view: View) -> XtChain:

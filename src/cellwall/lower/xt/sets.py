@@ -6,6 +6,7 @@
 | `b9pin6` | hash:ip,mac, or hash:ip with the last 32 bits of the MAC as its mark | endpoint with IPv6 |
 | `b9oui6` | hash:ip with the first 16 bits of the MAC as its mark (only beside the second form) | endpoint with IPv6 |
 | `b9version4` `b9version6` | hash:ip, the policy version as its mark | endpoint and family |
+| `b9born4` `b9born6` | hash:ip, the first of its versions as its mark | endpoint and family |
 | `b9exposed4` … | hash:ip,port | binding open to anyone; a range is its ports |
 | `b9exposedto4` … | hash:ip,port,net | binding and client network |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
@@ -101,6 +102,7 @@ def endpoint_sets(subnet4: IPv4Network, features: XtFeatures) -> tuple[IpSet, ..
         sets += _pins(subnet4, family, pin_form(version, subnet4, features))
         sets += [
             IpSet(set_name("version", version), "hash:ip", family, marks=True),
+            IpSet(set_name("born", version), "hash:ip", family, marks=True),
             IpSet(set_name("exposed", version), "hash:ip,port", family),
             IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
         ]

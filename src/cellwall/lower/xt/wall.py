@@ -34,7 +34,7 @@ from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.frames import lower_frames
 from cellwall.lower.xt.sets import IpSet, wall_sets
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
-from cellwall.lower.xt.words import View, side_of
+from cellwall.lower.xt.words import View, not_unicast, side_of
 
 
 class XtWall(msgspec.Struct, frozen=True):
@@ -113,8 +113,8 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
         kept = tuple(clause for clause in kept if clause.then != w.Continue("tracked-guard"))
     else:
         guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
-    pins = marks.pin_chain(view)
-    pinned = tuple(XtRule((), ("-j", chain.name)) for chain in pins)
+    pins = marks.pin_chains(view)
+    pinned = tuple(XtRule((), ("-j", chain.name)) for chain in pins[:1])
     tracked = (*pinned, *stage_rules(kept, view, tenant.name))
     chains = (
         stage_chain(wall.stage("tracked"), view),
@@ -169,8 +169,9 @@ def _outbound(wall: w.Wall, view: View) -> XtChain:
 def _nat(wall: w.Wall, view: View) -> XtTable:
     """Before published ports: what a sandbox sends to the node itself is translated by nobody."""
     inside = w.Via("in", "bridge")
-    own = XtRule((*side_of(inside, view.scene), "-m", "addrtype", "!", "--dst-type", "UNICAST"), ("-j", "ACCEPT"))
-    publish = XtChain("B9-PREROUTING", (own, *stage_chain(wall.stage("publish-uplink"), view).rules))
+    kinds = not_unicast("--dst-type", view.version)
+    own = (XtRule((*side_of(inside, view.scene), *kind), ("-j", "ACCEPT")) for kind in kinds)
+    publish = XtChain("B9-PREROUTING", (*own, *stage_chain(wall.stage("publish-uplink"), view).rules))
     names = ("publish-node", "publish", "translate", "translate-source")
     return _table(
         view,

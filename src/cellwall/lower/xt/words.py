@@ -26,8 +26,9 @@ Words = tuple[str, ...]
 
 LIVE, NOBODY = 0x80000000, 0x80000001
 """Marks: the packet's flow is live; there is no endpoint on the bridge's side of it. Anything below is its version."""
-PASSED = 0xC0000000
-"""With the node's mark: accepted in `filter`. The node's mark alone is left when the packet goes out."""
+PASSED, STAMPED, OWN = 0xC0000000, 0xE0000000, 0xA0000000
+"""With the node's mark: accepted in `filter`; accepted with a stamp; sent by the node itself. The node's mark alone is
+left when the packet goes out."""
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
@@ -91,6 +92,16 @@ def side_of(p: w.Via, scene: w.Scene) -> Words:
     return (*_not(p.negate), "-i" if p.direction == "in" else "-o", names[p.side])
 
 
+def not_unicast(flag: Literal["--src-type", "--dst-type"], version: int) -> tuple[Words, ...]:
+    """The routing table has an address as anything but unicast. Of IPv6 `addrtype` reads that type off the address
+    itself, where the node's own is unicast as well; three types are asked of the table (net/netfilter/xt_addrtype.c,
+    match_type6)."""
+    other = ("-m", "addrtype", "!", flag, "UNICAST")
+    if version == 4:
+        return (other,)
+    return (other, *(("-m", "addrtype", flag, kind) for kind in ("LOCAL", "ANYCAST", "UNREACHABLE")))
+
+
 def _of_packet(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
     match predicate:
         case w.Via():
@@ -106,9 +117,9 @@ def _of_packet(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
         case w.LocalDestination():
             return (("-m", "addrtype", "--dst-type", "LOCAL"),)
         case w.NotUnicast():
-            return (("-m", "addrtype", "!", "--dst-type", "UNICAST"),)
+            return not_unicast("--dst-type", view.version)
         case w.NotUnicastSource():
-            return (("-m", "addrtype", "!", "--src-type", "UNICAST"),)
+            return not_unicast("--src-type", view.version)
         case w.Transport():
             return _transport(predicate, view)
         case w.Vouched():
@@ -163,6 +174,8 @@ def _of_flow(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
             return (("-m", "conntrack", *_not(predicate.negate), "--ctstate", "DNAT"),)
         case w.LiveFlow():
             return (("-m", "mark", *_not(predicate.negate), "--mark", view.only(LIVE)),)
+        case w.OrphanFlow():
+            return _NEVER  # dropped already, where versions are: `marks`
         case w.OwnError():  # live by the sender's version: the flow is the sender's
             return (("-m", "mark", "--mark", view.only(LIVE)),) if view.table != "mangle" else _NEVER
         case w.AmidConnection():
