@@ -130,7 +130,11 @@ class Wall:
 
         self.down(force=force)
         self.close()
-        shutil.rmtree(self.paths.run, ignore_errors=True)
+        aside = self.paths.run.with_name(f"{self.paths.run.name}-{os.getpid()}")
+        with suppress(OSError):  # in one step: who waits for the lock, as a watch does, would make it anew in there
+            os.rename(self.paths.run, aside)
+        for place in (aside, self.paths.run):
+            shutil.rmtree(place, ignore_errors=True)
         if os.path.realpath(self.paths.base) != "/":  # the system's /run is not ours, however empty
             with suppress(OSError):
                 os.rmdir(self.paths.run.parent)
@@ -157,6 +161,12 @@ class Wall:
             self._caller.take_configured()
             take_backend(self._site, found)
             return reconcile(self._site)
+
+    @property
+    def mechanism(self) -> str:
+        """What holds the wall, in a few words: nftables, or which iptables. "" on a node that is not up."""
+        found = self._site.foundation()
+        return "" if found is None else self._site.mechanism(found.backend).describe(found.laid)
 
     def repair(self, *, unseen: bool = False) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what

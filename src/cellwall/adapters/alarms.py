@@ -110,7 +110,8 @@ class Alarms:
         # Whatever it is about, the name of its table is attribute 1; the set of an element is attribute 2.
         ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in (TABLE, SPARE_TABLE)
         if kind not in (_NEW_ELEMENT, _DELETED_ELEMENT):
-            return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
+            # Another table's rule may keep ours from being met, or be ours: iptables' tables are everybody's.
+            return Alarm.DAMAGED if ours else Alarm.CHANGED
         if not ours:
             return Alarm.NOTHING
         of_node = text_of(attribute_of(body, 2, _NF_HEADER_SIZE) or b"") in NODE_SETS

@@ -11,38 +11,42 @@ import logging
 import select
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from socket import if_nametoindex
 
 from cellwall.adapters.alarms import Alarms
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Unavailable
-from cellwall.watch.pace import PATROL, Pace
+from cellwall.watch.pace import Pace
+from cellwall.watch.silence import Silence
 
 _log = logging.getLogger("cellwall.watch")
 _SHOWN = 6
 
 
-def watch(wall: Wall, stop: int, *, patrol: float = PATROL) -> None:
+def watch(wall: Wall, stop: int) -> None:
     """Watch the node of the calling thread until the descriptor `stop` is readable. Raises Unavailable where cellwall
     was uninstalled meanwhile; any other failure of a repair is said, and tried again."""
-    with Alarms(veth_prefix=wall.settings.network.veth_prefix) as alarms:
+    with ExitStack() as opened:
+        alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
+        silent = Silence(opened)
         told = select.poll()
         for descriptor in (stop, *alarms.descriptors()):
             told.register(descriptor, select.POLLIN)
-        pace = Pace(time.monotonic(), patrol=patrol)
+        pace = Pace(time.monotonic())
         own = True  # damage may be what was just repaired: seen first
         _log.info("watching")
-        while not _await(told, stop, pace):
-            pace.tell(alarms.read(), time.monotonic())
+        while not _await(told, stop, min(pace.due(), silent.due())):
+            pace.tell(max(alarms.read(), silent.read()), time.monotonic())
             if pace.due() <= time.monotonic():
                 own = _look(wall, pace, unseen=pace.damaged and not own)
                 alarms.bridge = _bridge_of(wall)
+                silent.attend(wall.mechanism)
 
 
-def _await(told: select.poll, stop: int, pace: Pace) -> bool:
-    """Until something was told or a look is due; True: the end."""
-    wait = max(pace.due() - time.monotonic(), 0.0)
+def _await(told: select.poll, stop: int, due: float) -> bool:
+    """Until something was told or that moment; True: the end."""
+    wait = max(due - time.monotonic(), 0.0)
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
