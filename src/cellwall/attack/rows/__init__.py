@@ -5,7 +5,7 @@ from importlib import import_module
 from cellwall.attack.probe import Probe
 
 _MODULES = (
-    *("layer2", "neighbours", "tables"),
+    *("layer2", "ethertypes", "neighbours", "tables"),
     *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "unfinished"),
     "floor",
     *("node", "outside", "steered", "windows", "reuse", "without6", "inputs", "clients", "beyond"),

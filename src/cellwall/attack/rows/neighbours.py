@@ -1,82 +1,81 @@
 """A06-A08: who is believed to be where. Poisoned neighbour entries and router advertisements."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
+import msgspec
+
 from cellwall.attack import frames
-from cellwall.attack.frames import BROADCAST, SERVICE_VLAN, VLAN, Tags, frame, scapy
-from cellwall.attack.probe import Episode, Layer, Probe, Shot, Volley, layers
-from cellwall.attack.rows.shapes import introduce_victim, solicitation, unique_mac, unique_prefix
+from cellwall.attack.frames import BROADCAST, SERVICE_VLAN, VLAN, frame, scapy
+from cellwall.attack.probe import Episode, Layer, Probe, Shot, layers
+from cellwall.attack.rows.bridged import BRIDGED, broadcast, framed, victims_mac
+from cellwall.attack.rows.routed import Body, Choose, volley
+from cellwall.attack.rows.shapes import Shots, introduce_victim, solicitation, unique_mac, unique_prefix
 from cellwall.attack.world import World
 
-_BRIDGED = layers("PIN", "PORT")
 _JIFFY = 0.011  # more than one tick at the lowest HZ: the kernel compares ages of neighbour entries in ticks
 
 
 # ---------------------------------------------------------------- A06: ARP
 
 
+class _Said(msgspec.Struct, frozen=True):
+    """A way to say by ARP who has an address."""
+
+    name: str
+    operation: int
+    gratuitous: bool = False
+
+    def of_the_gateway(self, w: World, token: bytes) -> bytes:
+        target = w.gateway.ip4 if self.gratuitous else w.victim.ip4
+        return frames.arp(self.operation, w.attacker.mac, w.gateway.ip4, w.victim.mac, target) + token
+
+
+_SAID = (
+    _Said("request", 1),
+    _Said("reply", 2),
+    _Said("gratuitous", 1, gratuitous=True),
+    _Said("gratuitous-reply", 2, gratuitous=True),
+)
+
+
 def _arp_to_neighbour() -> Iterator[Probe]:
-    for name, operation, gratuitous in (
-        ("reply", 2, False),
-        ("request", 1, False),
-        ("gratuitous", 1, True),
-        ("gratuitous-reply", 2, True),
-    ):
-        for reach in ("unicast", "broadcast"):
-
-            def shots(
-                w: World, token: bytes, operation: int = operation, gratuitous: bool = gratuitous, reach: str = reach
-            ) -> Iterator[Shot]:
-                target = w.gateway.ip4 if gratuitous else w.victim.ip4
-                body = frames.arp(operation, w.attacker.mac, w.gateway.ip4, w.victim.mac, target) + token
-                yield Shot(
-                    "attacker",
-                    frame(w.attacker.mac, w.victim.mac if reach == "unicast" else BROADCAST, body, kind=0x0806),
-                )
-
-            yield Volley(
-                id=f"A06-neighbour-{name}-{reach}",
-                row="A06",
-                title=f"ARP {name}, {reach}: the gateway is at the attacker's MAC",
-                layers=_BRIDGED,
-                shots=shots,
-                at=("victim",),
-            )
+    for said, (reach, mac) in product(_SAID, {"unicast": victims_mac, "broadcast": broadcast}.items()):
+        yield volley(
+            f"A06-neighbour-{said.name}-{reach}",
+            f"ARP {said.name}, {reach}: the gateway is at the attacker's MAC",
+            BRIDGED,
+            framed(mac, said.of_the_gateway, kind=0x0806),
+            "victim",
+        )
 
 
 def _arp_to_host() -> Iterator[Probe]:
     """The host's entry for the victim. `outer`: whose MAC the frame has; the ARP sender's MAC is the forged one."""
-    for name, operation, gratuitous in (
-        ("request", 1, False),
-        ("reply", 2, False),
-        ("gratuitous", 1, True),
-        ("gratuitous-reply", 2, True),
-    ):
-        for outer in ("attacker", "forged", "victim"):
+    for said, outer in product(_SAID, ("attacker", "forged", "victim")):
+        # With the attacker's own MAC outside, a locked port lets the frame in; with another one it does not.
+        guarded = layers("PIN", "NB") if outer == "attacker" else layers("PIN", "NB", "PORT")
+        yield Episode(
+            id=f"A06-host-{said.name}-{outer}",
+            row="A06",
+            title=f"ARP {said.name} (frame from {outer}): the host takes the victim's address to be elsewhere",
+            layers=guarded,
+            play=partial(_moves_by_arp, said=said, outer=outer),
+        )
 
-            def play(
-                w: World, token: bytes, operation: int = operation, gratuitous: bool = gratuitous, outer: str = outer
-            ) -> bool:
-                forged = unique_mac(token)
-                source = {"attacker": w.attacker.mac, "forged": forged, "victim": w.victim.mac}[outer]
-                target = w.victim.ip4 if gratuitous else w.gateway.ip4
-                body = frames.arp(operation, forged, w.victim.ip4, w.gateway.mac, target)
-                introduce_victim(w)
-                time.sleep(_JIFFY)
-                w.fire([Shot("attacker", frame(source, BROADCAST if gratuitous else w.gateway.mac, body, kind=0x0806))])
-                return w.node_neighbours().get(w.victim.ip4) == forged
 
-            # With the attacker's own MAC outside, a locked port lets the frame in; with another one it does not.
-            guarded = layers("PIN", "NB") if outer == "attacker" else layers("PIN", "NB", "PORT")
-            yield Episode(
-                id=f"A06-host-{name}-{outer}",
-                row="A06",
-                title=f"ARP {name} (frame from {outer}): the host takes the victim's address to be elsewhere",
-                layers=guarded,
-                play=play,
-            )
+def _moves_by_arp(w: World, token: bytes, *, said: _Said, outer: str) -> bool:
+    forged = unique_mac(token)
+    source = {"attacker": w.attacker.mac, "forged": forged, "victim": w.victim.mac}[outer]
+    target = w.victim.ip4 if said.gratuitous else w.gateway.ip4
+    body = frames.arp(said.operation, forged, w.victim.ip4, w.gateway.mac, target)
+    introduce_victim(w)
+    time.sleep(_JIFFY)
+    w.fire([Shot("attacker", frame(source, BROADCAST if said.gratuitous else w.gateway.mac, body, kind=0x0806))])
+    return w.node_neighbours().get(w.victim.ip4) == forged
 
 
 # ---------------------------------------------------------------- A07: neighbour discovery
@@ -89,9 +88,6 @@ def _advertisement(w: World, source: str, target: str, lladdr: str, *, to: str, 
         / s.ICMPv6ND_NA(tgt=target, R=0, S=int(solicited), O=1)
         / s.ICMPv6NDOptDstLLAddr(lladdr=lladdr)
     )
-
-
-Build = Callable[[World, bytes], Any]
 
 
 def _false_advertisement(w: World, token: bytes, to: str, *, solicited: bool = False) -> Any:
@@ -121,35 +117,30 @@ def _dad_probe(w: World, token: bytes) -> Any:
     return head / s.ICMPv6ND_NS(tgt=w.victim.ip6) / s.Raw(token)
 
 
-_TO_NEIGHBOUR: dict[str, tuple[str, Build]] = {
-    "advertisement": ("unicast", lambda w, token: _false_advertisement(w, token, w.victim.ip6, solicited=True)),
-    "advertisement-all-nodes": ("ff02::1", lambda w, token: _false_advertisement(w, token, "ff02::1")),
-    "solicitation": ("solicited", _false_solicitation),
-    "redirect": ("unicast", _false_redirect),
-    "dad-denial": ("ff02::1", _dad_denial),
-    "dad-probe": ("solicited", _dad_probe),
+def _solicited_mac(w: World) -> str:
+    return frames.group_mac(frames.solicited_group(w.victim.ip6))
+
+
+def _all_nodes(w: World) -> str:
+    return frames.group_mac("ff02::1")
+
+
+_TO_NEIGHBOUR: dict[str, tuple[Choose, Body]] = {
+    "advertisement": (victims_mac, lambda w, token: _false_advertisement(w, token, w.victim.ip6, solicited=True)),
+    "advertisement-all-nodes": (_all_nodes, lambda w, token: _false_advertisement(w, token, "ff02::1")),
+    "solicitation": (_solicited_mac, _false_solicitation),
+    "redirect": (victims_mac, _false_redirect),
+    "dad-denial": (_all_nodes, _dad_denial),
+    "dad-probe": (_solicited_mac, _dad_probe),
 }
-"""Name → where the frame goes (the victim's MAC, its solicited-node group, a group) and what is in it."""
+"""Name → where the frame goes and what is in it."""
 
 
 def _nd_to_neighbour() -> Iterator[Probe]:
-    for name, (reach, build) in _TO_NEIGHBOUR.items():
-
-        def shots(w: World, token: bytes, reach: str = reach, build: Build = build) -> Iterator[Shot]:
-            groups = {"unicast": w.victim.mac, "solicited": frames.group_mac(frames.solicited_group(w.victim.ip6))}
-            target = groups.get(reach) or frames.group_mac(reach)
-            yield Shot("attacker", frame(w.attacker.mac, target, build(w, token)))
-
+    for name, (mac, body) in _TO_NEIGHBOUR.items():
         row = "A09" if name.startswith("dad") else "A07"
-        yield Volley(
-            id=f"{row}-neighbour-{name}",
-            row=row,
-            title=f"{name} to a neighbour",
-            layers=_BRIDGED,
-            families=frozenset({6}),
-            shots=shots,
-            at=("victim",),
-        )
+        title = f"{name} to a neighbour"
+        yield volley(f"{row}-neighbour-{name}", title, BRIDGED, framed(mac, body), "victim", family=6)
 
 
 def _nd_to_host() -> Iterator[Probe]:
@@ -160,30 +151,29 @@ def _nd_to_host() -> Iterator[Probe]:
         "solicitation",
         "router-solicitation",
     )
-    for kind in forged_kinds:
-        for outer in ("attacker", "forged"):
+    for kind, outer in product(forged_kinds, ("attacker", "forged")):
+        # A solicitation for the gateway is what the guards let pass: the pins alone judge whose it is.
+        stops: tuple[Layer, ...] = ("PIN", "NB") if kind == "solicitation" else ("PIN", "RAW", "PRE", "IN", "NB")
+        if outer == "forged":
+            stops = (*stops, "PORT")
+        if kind == "router-solicitation":
+            stops = (*stops, "SYS")
+        yield Episode(
+            id=f"A07-host-{kind}-{outer}",
+            row="A07",
+            title=f"{kind} (frame from {outer}): the host takes the victim's address to be elsewhere",
+            layers=frozenset(stops),
+            families=frozenset({6}),
+            play=partial(_moves_by_discovery, kind=kind, outer=outer),
+        )
 
-            def play(w: World, token: bytes, kind: str = kind, outer: str = outer) -> bool:
-                forged = unique_mac(token)
-                source = w.attacker.mac if outer == "attacker" else forged
-                introduce_victim(w)
-                w.fire([Shot("attacker", _poison6(w, kind, source, forged))])
-                return w.node_neighbours().get(w.victim.ip6) == forged
 
-            # A solicitation for the gateway is what the guards let pass: the pins alone judge whose it is.
-            stops: tuple[Layer, ...] = ("PIN", "NB") if kind == "solicitation" else ("PIN", "RAW", "PRE", "IN", "NB")
-            if outer == "forged":
-                stops = (*stops, "PORT")
-            if kind == "router-solicitation":
-                stops = (*stops, "SYS")
-            yield Episode(
-                id=f"A07-host-{kind}-{outer}",
-                row="A07",
-                title=f"{kind} (frame from {outer}): the host takes the victim's address to be elsewhere",
-                layers=frozenset(stops),
-                families=frozenset({6}),
-                play=play,
-            )
+def _moves_by_discovery(w: World, token: bytes, *, kind: str, outer: str) -> bool:
+    forged = unique_mac(token)
+    source = w.attacker.mac if outer == "attacker" else forged
+    introduce_victim(w)
+    w.fire([Shot("attacker", _poison6(w, kind, source, forged))])
+    return w.node_neighbours().get(w.victim.ip6) == forged
 
 
 def _poison6(w: World, kind: str, outer: str, forged: str) -> bytes:
@@ -204,8 +194,8 @@ def _poison6(w: World, kind: str, outer: str, forged: str) -> bytes:
 # ---------------------------------------------------------------- A08: router advertisements
 
 
-def _router_advertisement(w: World, token: bytes, evasion: str, prefix: str) -> Any:
-    s = scapy()
+def _router_advertisement(w: World, token: bytes, *, evasion: str) -> Any:
+    s, prefix = scapy(), unique_prefix(token)
     head = s.IPv6(src="fe80::bad", dst="ff02::1", hlim=255)
     body = s.ICMPv6ND_RA(routerlifetime=1800) / s.ICMPv6NDOptPrefixInfo(prefix=prefix, prefixlen=64, L=1, A=1)
     # An option nobody knows (type 253) carries the token: options must fill whole units of eight octets.
@@ -227,32 +217,16 @@ def _router_advertisements() -> Iterator[Probe]:
     tagged = {"vid0": ((VLAN, 0),), "8021ad": ((SERVICE_VLAN, 0),)}
     for name in (*evasions, *tagged):
         evasion = name if name in evasions else "plain"
-        tags = tagged.get(name, ())
-        for reach in ("group", "unicast"):
-
-            def shots(
-                w: World, token: bytes, evasion: str = evasion, tags: Tags = tags, reach: str = reach
-            ) -> Iterator[Shot]:
-                target = frames.group_mac("ff02::1") if reach == "group" else w.victim.mac
-                body = _router_advertisement(w, token, evasion, unique_prefix(token))
-                yield Shot("attacker", frame(w.attacker.mac, target, body, tags=tags))
-
-            yield Volley(
-                id=f"A08-neighbour-{name}-{reach}",
-                row="A08",
-                title=f"router advertisement ({name}, {reach} MAC) to a neighbour",
-                layers=_BRIDGED,
-                families=frozenset({6}),
-                shots=shots,
-                at=("victim",),
+        body, tags = partial(_router_advertisement, evasion=evasion), tagged.get(name, ())
+        for reach, mac in {"group": _all_nodes, "unicast": victims_mac}.items():
+            yield volley(
+                f"A08-neighbour-{name}-{reach}",
+                f"router advertisement ({name}, {reach} MAC) to a neighbour",
+                BRIDGED,
+                framed(mac, body, tags=tags),
+                "victim",
+                family=6,
             )
-
-        def play(w: World, token: bytes, evasion: str = evasion, tags: Tags = tags) -> bool:
-            prefix = unique_prefix(token)
-            body = _router_advertisement(w, token, evasion, prefix)
-            w.fire([Shot("attacker", frame(w.attacker.mac, frames.group_mac("ff02::1"), body, tags=tags))])
-            return w.node_believes_prefix(prefix)
-
         yield Episode(
             id=f"A08-host-{name}",
             row="A08",
@@ -260,8 +234,13 @@ def _router_advertisements() -> Iterator[Probe]:
             layers=layers("PIN", "RAW", "PRE", "IN", "SYS"),
             families=frozenset({6}),
             kernel="the kernel ignores fragmented discovery (RFC 6980)" if evasion == "atomic-fragment" else "",
-            play=play,
+            play=partial(_believed, shots=framed(_all_nodes, body, tags=tags)),
         )
+
+
+def _believed(w: World, token: bytes, *, shots: Shots) -> bool:
+    w.fire(shots(w, token))
+    return w.node_believes_prefix(unique_prefix(token))
 
 
 PROBES: tuple[Probe, ...] = (

@@ -62,11 +62,20 @@ def surroundings(name: str, family: int) -> Choose:
     return lambda w: w.around(name, family)
 
 
-def between(source: Choose, target: Choose, protocol: str | int, *, sport: int = 40001, dport: int = 9999) -> Body:
-    """One packet from an address to another."""
+def between(
+    source: Choose,
+    target: Choose,
+    protocol: str | int,
+    *,
+    sport: int = 40001,
+    dport: int = 9999,
+    ttl: int | None = None,
+) -> Body:
+    """One packet from an address to another; `ttl` None: as long a life as packets have."""
+    life = {} if ttl is None else {"ttl": ttl}
 
     def body(w: World, token: bytes) -> object:
-        return packet(source(w), target(w), protocol, token, sport=sport, dport=dport)
+        return packet(source(w), target(w), protocol, token, sport=sport, dport=dport, **life)
 
     return body
 
@@ -77,12 +86,13 @@ def volley(
     stops: frozenset[Layer],
     shots: Shots,
     *where: Place,
-    family: int,
+    family: int | None = None,
+    together: bool = False,
     kernel: str = "",
     gentle: bool = False,
     needs: str = "",
 ) -> Volley:
-    """A volley whose row is the first three letters of its name."""
+    """A volley whose row is the first three letters of its name. `family`: what it needs, None: whatever there is."""
     return Volley(
         id=name,
         row=name[:3],
@@ -90,7 +100,8 @@ def volley(
         layers=stops,
         shots=shots,
         at=where,
-        families=frozenset({family}),
+        families=frozenset() if family is None else frozenset({family}),
+        together=together,
         kernel=kernel,
         gentle=gentle,
         needs=needs,

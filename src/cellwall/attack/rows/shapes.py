@@ -1,7 +1,7 @@
 """What many rows share: products to run over, and builders of shots."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cellwall.attack import frames
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 FAMILIES = (4, 6)
 PROTOCOLS = ("udp", "tcp", "icmp")
 
-Build = Callable[[World, bytes], bytes]
 Shots = Callable[[World, bytes], Iterable[Shot]]
 Play = Callable[[World, bytes], bool]
 
@@ -31,15 +30,6 @@ def walled_episode(name: str, title: str, stops: frozenset[Layer], play: Play, *
     """An episode that drives the wall itself; its row is the first three letters of its name."""
     families = frozenset[int]() if family is None else frozenset({family})
     return Episode(id=name, row=name[:3], title=title, layers=stops, families=families, wall_only=True, play=play)
-
-
-def from_attacker(build: Build) -> Shots:
-    """One IP packet, from the attacker to the gateway's MAC."""
-
-    def shots(w: World, token: bytes) -> Iterator[Shot]:
-        yield Shot("attacker", frames.frame(w.attacker.mac, w.gateway.mac, build(w, token)))
-
-    return shots
 
 
 def spanning_tree_root(w: World, token: bytes) -> bool:

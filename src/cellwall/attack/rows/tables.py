@@ -3,68 +3,71 @@ port that is not ours."""
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 
 from cellwall.attack import frames
 from cellwall.attack.frames import BROADCAST, VLAN, frame, packet
-from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, Volley, layers
+from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, layers
+from cellwall.attack.rows.bridged import BRIDGED
+from cellwall.attack.rows.routed import volley
 from cellwall.attack.rows.shapes import FAMILIES, introduce_victim, solicitation
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
-
-_BRIDGED = layers("PIN", "PORT")
-
 
 # ---------------------------------------------------------------- A10, A11: the forwarding table
 
 
 def _thefts() -> Iterator[Probe]:
-    def stolen(w: World, kind: str) -> bytes:
-        v, g = w.victim, w.gateway
-        if kind == "arp":
-            return frame(v.mac, BROADCAST, frames.arp(1, v.mac, v.ip4, "00:00:00:00:00:00", g.ip4), kind=0x0806)
-        if kind == "unknown":
-            return frame(v.mac, g.mac, bytes(46), kind=0x88B5)
-        if kind == "llc":
-            return frame(v.mac, g.mac, bytes.fromhex("aaaa03") + bytes(43), kind=46)
-        if kind == "tagged":
-            return frame(v.mac, g.mac, packet(v.ip4, g.ip4, "udp", b"theft"), tags=((VLAN, 0),))
-        source = {"ipv4-victim": v.ip4, "ipv4-own": w.attacker.ip4, "ipv6-victim": v.ip6}[kind]
-        return frame(v.mac, g.mac, packet(source, g.ip(6 if ":" in source else 4), "udp", b"theft"))
-
     for kind in ("ipv4-own", "ipv4-victim", "ipv6-victim", "arp", "unknown", "llc", "tagged"):
-
-        def play(w: World, token: bytes, kind: str = kind) -> bool:
-            introduce_victim(w)
-            w.observers.discard()
-            w.inject("attacker", [stolen(w, kind)])
-            w.node_sends(w.victim.ip4, token)
-            sight = w.settle()
-            introduce_victim(w)
-            return sight.saw(token, "attacker")
-
         yield Episode(
             id=f"A10-{kind}",
             row="A10",
             title=f"MAC theft by {kind}: the host's packets to the victim arrive at the attacker",
             layers=layers("PIN", "PORT", "FDB"),
             families=frozenset({6}) if "ipv6" in kind else frozenset(),
-            play=play,
+            play=partial(_stolen, kind=kind),
         )
 
 
-def _floods() -> Iterator[Probe]:
-    def table(w: World, token: bytes) -> bool:
-        macs = [f"02:0f:1d:00:00:{number:02x}" for number in range(64)]
-        body = packet(w.attacker.ip4, w.gateway.ip4, "udp", token)
-        w.fire(Shot("attacker", frame(mac, w.gateway.mac, body)) for mac in macs)
-        return any(mac in w.forwarding_entries() for mac in macs)
+def _stolen(w: World, token: bytes, *, kind: str) -> bool:
+    introduce_victim(w)
+    w.observers.discard()
+    w.inject("attacker", [_theft(w, kind)])
+    w.node_sends(w.victim.ip4, token)
+    sight = w.settle()
+    introduce_victim(w)
+    return sight.saw(token, "attacker")
 
+
+def _theft(w: World, kind: str) -> bytes:
+    v, g = w.victim, w.gateway
+    if kind == "arp":
+        return frame(v.mac, BROADCAST, frames.arp(1, v.mac, v.ip4, "00:00:00:00:00:00", g.ip4), kind=0x0806)
+    if kind == "unknown":
+        return frame(v.mac, g.mac, bytes(46), kind=0x88B5)
+    if kind == "llc":
+        return frame(v.mac, g.mac, bytes.fromhex("aaaa03") + bytes(43), kind=46)
+    if kind == "tagged":
+        return frame(v.mac, g.mac, packet(v.ip4, g.ip4, "udp", b"theft"), tags=((VLAN, 0),))
+    source = {"ipv4-victim": v.ip4, "ipv4-own": w.attacker.ip4, "ipv6-victim": v.ip6}[kind]
+    return frame(v.mac, g.mac, packet(source, g.ip(6 if ":" in source else 4), "udp", b"theft"))
+
+
+def _fills_the_forwarding_table(w: World, token: bytes) -> bool:
+    macs = [f"02:0f:1d:00:00:{number:02x}" for number in range(64)]
+    body = packet(w.attacker.ip4, w.gateway.ip4, "udp", token)
+    w.fire(Shot("attacker", frame(mac, w.gateway.mac, body)) for mac in macs)
+    return any(mac in w.forwarding_entries() for mac in macs)
+
+
+def _floods() -> Iterator[Probe]:
     yield Episode(
         id="A11-table-flood",
         row="A11",
         title="forged source MACs fill the forwarding table",
-        layers=_BRIDGED,
-        play=table,
+        layers=BRIDGED,
+        play=_fills_the_forwarding_table,
     )
     targets = {
         "unknown-unicast": ("02:dd:dd:dd:dd:dd", layers("PORT")),
@@ -73,42 +76,26 @@ def _floods() -> Iterator[Probe]:
         "multicast": ("33:33:00:00:00:fb", layers("PIN")),
     }
     for name, (target, stops) in targets.items():
-
-        def shots(w: World, token: bytes, target: str = target) -> Iterator[Shot]:
-            yield Shot("bridge", frame(w.gateway.mac, target, packet(w.gateway.ip4, w.victim.ip4, "udp", token)))
-
-        yield Volley(
-            id=f"A11-overhear-{name}",
-            row="A11",
-            title=f"the node's {name} frames arrive at the attacker",
-            layers=stops,
-            shots=shots,
-            at=("attacker",),
+        shots = partial(_overheard, target=target)
+        yield volley(
+            f"A11-overhear-{name}", f"the node's {name} frames arrive at the attacker", stops, shots, "attacker"
         )
+
+
+def _overheard(w: World, token: bytes, *, target: str) -> Iterator[Shot]:
+    yield Shot("bridge", frame(w.gateway.mac, target, packet(w.gateway.ip4, w.victim.ip4, "udp", token)))
 
 
 # ---------------------------------------------------------------- A12, A13: the node's neighbour table and answers
 
 
 def _table_floods() -> Iterator[Probe]:
-    def arp(w: World, token: bytes) -> bool:
-        senders = {f"192.168.9.{number}": f"02:0f:1e:00:00:{number:02x}" for number in range(1, 33)}
-        w.fire(
-            Shot(
-                "attacker",
-                frame(w.attacker.mac, w.gateway.mac, frames.arp(1, mac, ip, w.gateway.mac, w.gateway.ip4), kind=0x0806),
-            )
-            for ip, mac in senders.items()
-        )
-        return any(ip in w.node_neighbours() for ip in senders)
-
-    def solicitations(w: World, token: bytes) -> bool:
-        senders = {f"fd00:abcd::9:{number:x}": f"02:0f:1f:00:00:{number:02x}" for number in range(1, 33)}
-        w.fire(Shot("attacker", solicitation(w.attacker.mac, mac, ip, w)) for ip, mac in senders.items())
-        return any(ip in w.node_neighbours() for ip in senders)
-
     yield Episode(
-        id="A12-arp", row="A12", title="forged ARP senders fill the neighbour table", layers=layers("PIN"), play=arp
+        id="A12-arp",
+        row="A12",
+        title="forged ARP senders fill the neighbour table",
+        layers=layers("PIN"),
+        play=_fills_by_arp,
     )
     yield Episode(
         id="A12-nd",
@@ -116,20 +103,25 @@ def _table_floods() -> Iterator[Probe]:
         title="forged solicitations fill the neighbour table",
         layers=layers("PIN"),
         families=frozenset({6}),
-        play=solicitations,
+        play=_fills_by_solicitations,
     )
+
+
+def _fills_by_arp(w: World, token: bytes) -> bool:
+    senders = {f"192.168.9.{number}": f"02:0f:1e:00:00:{number:02x}" for number in range(1, 33)}
+    said = {ip: frames.arp(1, mac, ip, w.gateway.mac, w.gateway.ip4) for ip, mac in senders.items()}
+    w.fire(Shot("attacker", frame(w.attacker.mac, w.gateway.mac, body, kind=0x0806)) for body in said.values())
+    return any(ip in w.node_neighbours() for ip in senders)
+
+
+def _fills_by_solicitations(w: World, token: bytes) -> bool:
+    senders = {f"fd00:abcd::9:{number:x}": f"02:0f:1f:00:00:{number:02x}" for number in range(1, 33)}
+    w.fire(Shot("attacker", solicitation(w.attacker.mac, mac, ip, w)) for ip, mac in senders.items())
+    return any(ip in w.node_neighbours() for ip in senders)
 
 
 def _flux() -> Iterator[Probe]:
     for name in ("uplink", "infra", "other-bridge"):
-
-        def play(w: World, token: bytes, name: str = name) -> bool:
-            address = w.uplink(4) if name == "uplink" else w.around(f"node-{name}", 4)
-            ask = frames.arp(1, w.attacker.mac, w.attacker.ip4, "00:00:00:00:00:00", address)
-            sight = w.fire([Shot("attacker", frame(w.attacker.mac, BROADCAST, ask, kind=0x0806))])
-            answer = frames.mac_bytes(w.gateway.mac) + socket.inet_aton(address) + frames.mac_bytes(w.attacker.mac)
-            return sight.saw(answer, "attacker")
-
         yield Episode(
             id=f"A13-{name}",
             row="A13",
@@ -137,8 +129,16 @@ def _flux() -> Iterator[Probe]:
             layers=layers("PIN", "SYS"),
             gentle=True,
             needs="" if name == "uplink" else f"node-{name}",
-            play=play,
+            play=partial(_answers_for, name=name),
         )
+
+
+def _answers_for(w: World, token: bytes, *, name: str) -> bool:
+    address = w.uplink(4) if name == "uplink" else w.around(f"node-{name}", 4)
+    ask = frames.arp(1, w.attacker.mac, w.attacker.ip4, "00:00:00:00:00:00", address)
+    sight = w.fire([Shot("attacker", frame(w.attacker.mac, BROADCAST, ask, kind=0x0806))])
+    answer = frames.mac_bytes(w.gateway.mac) + socket.inet_aton(address) + frames.mac_bytes(w.attacker.mac)
+    return sight.saw(answer, "attacker")
 
 
 # ---------------------------------------------------------------- A14: a bridge port of somebody else's
@@ -204,23 +204,16 @@ _FOREIGN: tuple[tuple[str, str, frozenset[Layer], Aim, Place], ...] = (
 
 
 def _foreign_port() -> Iterator[Probe]:
-    for name, what, stops, aim, where in _FOREIGN:
-        for family in FAMILIES:
+    for (name, what, stops, aim, where), family in product(_FOREIGN, FAMILIES):
+        shots = partial(_aimed, aim=aim, family=family)
+        title = f"a foreign bridge port: IPv{family} {what}"
+        yield volley(f"A14-{name}-v{family}", title, stops, shots, where, family=family)
 
-            def shots(w: World, token: bytes, aim: Aim = aim, family: int = family) -> Iterator[Shot]:
-                origin, mac, source, target = aim(w, family)
-                sender = w.guest_mac if origin == "guest" else w.attacker.mac
-                yield Shot(origin, frame(sender, mac, packet(source, target, "udp", token)))
 
-            yield Volley(
-                id=f"A14-{name}-v{family}",
-                row="A14",
-                title=f"a foreign bridge port: IPv{family} {what}",
-                layers=stops,
-                families=frozenset({family}),
-                shots=shots,
-                at=(where,),
-            )
+def _aimed(w: World, token: bytes, *, aim: Aim, family: int) -> Iterator[Shot]:
+    origin, mac, source, target = aim(w, family)
+    sender = w.guest_mac if origin == "guest" else w.attacker.mac
+    yield Shot(origin, frame(sender, mac, packet(source, target, "udp", token)))
 
 
 PROBES: tuple[Probe, ...] = (
