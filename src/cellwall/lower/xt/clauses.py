@@ -15,7 +15,7 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.limits import SUBSTITUTES
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import OWN, PASSED, STAMPED, Direction, View, Words, alternatives
+from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.floor import GLOBAL6
 from cellwall.names import SECURITY_CHAIN
@@ -50,7 +50,7 @@ CHAINS = {
 
 _DIRECTED = {"egress": "B9-EGRESS", "ingress": "B9-INGRESS"}
 _PROTOCOLS, _LED, _FLOORED, _DENY = "B9-PROTOCOL", "B9-LED", "B9-FLOORED", "B9-DENY"
-PASS, STAMP, STAMP_HERE, VOUCH = "B9-PASS", "B9-STAMP", "B9-STAMP-HERE", "B9-VOUCH"
+PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
 _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
 """Stages whose accepted packets are not the sandboxes': other rules of the node go on with them."""
 
@@ -140,7 +140,7 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
         case w.Stamp(endpoint="node-side"):  # `marks`, where the packet has its final destination
             return ()
         case w.Stamp():
-            return (((), ("-g", STAMP_HERE if stage == "input-guard" else STAMP)),)
+            return (((), ("-g", STAMP)),)
         case w.Reject():
             return _rejected(view)
         case w.Masquerade():
@@ -224,6 +224,5 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
 
 def judged_already(view: View) -> tuple[XtRule, ...]:
     """In the table after `filter`: what that accepted."""
-    marks = (f"{value | view.scene.mark:#x}" for value in (PASSED, STAMPED))
-    judged = tuple(XtRule(("-m", "mark", "--mark", mark), ("-j", "RETURN")) for mark in marks)
-    return judged if view.table == "security" else ()
+    passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
+    return (XtRule(passed, ("-j", "RETURN")),) if view.table == "security" else ()

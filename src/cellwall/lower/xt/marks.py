@@ -12,11 +12,11 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.lower.xt.clauses import PASS, STAMP, STAMP_HERE, VOUCH
+from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, STAMPED, View, Words
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View, Words
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
@@ -128,9 +128,9 @@ def version_rules(view: View, direction: Literal["in", "out"]) -> XtRule:
 
 
 def outgoing_chains(view: View) -> tuple[XtChain, ...]:
-    """Before a packet leaves: what was accepted keeps the node's mark alone, what goes to the bridge and was not has
-    none. The node's own flows to sandboxes are stamped here, after every translation; not in OUTPUT, where a mark that
-    changes has the packet routed anew."""
+    """Before a packet leaves: what was accepted keeps the node's mark alone; what goes to the bridge and was not, has
+    that mark only where another wall set it. The node's own flows to sandboxes are stamped here, after every
+    translation; not in OUTPUT, where a mark that changes has the packet routed anew."""
     judged, own = "B9-JUDGED", "B9-OWN"
 
     def marked(value: int, *target: str) -> XtRule:
@@ -138,9 +138,8 @@ def outgoing_chains(view: View) -> tuple[XtChain, ...]:
 
     leaving = (
         marked(PASSED | view.scene.mark, "-g", judged),
-        marked(STAMPED | view.scene.mark, "-g", STAMP),
         marked(OWN | view.scene.mark, "-g", own),
-        msgspec.structs.replace(_set_mark(0), matches=("-o", view.scene.bridge)),
+        XtRule(("-o", view.scene.bridge), ("-j", "MARK", "--set-xmark", f"0x0/{view.bits}")),
     )
     stamp = (
         XtRule((), ("-j", _OF_DESTINATION)),
@@ -152,36 +151,18 @@ def outgoing_chains(view: View) -> tuple[XtChain, ...]:
     return (
         XtChain("B9-POSTROUTING", leaving),
         XtChain(own, stamp),
-        *_stamping_chains(view, judged),
         XtChain(judged, (_set_mark(view.scene.mark),)),
     )
 
 
-def _stamping_chains(view: View, judged: str) -> tuple[XtChain, XtChain]:
-    """Stamp a flow that was accepted with the version of the endpoint on the bridge's side."""
-    inwards, version = "B9-STAMP-DST", set_name("version", view.version)
-    save = XtRule((), ("-j", "CONNMARK", "--save-mark"))
-    end = XtRule((), ("-g", judged))
-    lead = XtRule(("-o", view.scene.bridge), ("-g", inwards))
-    return (
-        XtChain(STAMP, (lead, _set_mark(0), _map(version, "src"), save, end)),
-        XtChain(inwards, (_set_mark(0), _map(version, "dst"), save, end)),
-    )
-
-
-def closing_chains(view: View) -> tuple[XtChain, ...]:
-    """Where the filter table, or the one after it, accepts: as it is, with a stamp when it leaves, with a stamp here.
-    In between the wall in nftables, while that goes or comes, sets the node's bit in a mark that may be a version, so
-    that what is forwarded is stamped where a set says the version anew; of what comes to the node it sets none."""
+def closing_chains(view: View) -> tuple[XtChain, XtChain]:
+    """Where the filter table, or the one after it, accepts: as it is, or by a stamp. The wall in nftables, while that
+    goes or comes, may have set the node's bit in between, which no version has."""
     final = XtRule((), ("-j", "ACCEPT") if view.table == "filter" else ("-j", "RETURN"))
     nobody = XtRule(("-m", "mark", "--mark", f"{LIVE:#x}/{LIVE:#x}"), ("-j", "DROP"), "no endpoint")
-    save = XtRule((), ("-j", "CONNMARK", "--save-mark"))
+    save = XtRule((), ("-j", "CONNMARK", "--save-mark", "--nfmask", view.bits, "--ctmask", "0xffffffff"))
     passed = (_set_mark(PASSED | view.scene.mark), final)
-    return (
-        XtChain(PASS, passed),
-        XtChain(STAMP, (nobody, _set_mark(STAMPED | view.scene.mark), final)),
-        XtChain(STAMP_HERE, (nobody, save, *passed)),
-    )
+    return XtChain(PASS, passed), XtChain(STAMP, (nobody, save, *passed))
 
 
 def vouch_chain(view: View) -> XtChain:

@@ -26,9 +26,9 @@ Words = tuple[str, ...]
 
 LIVE, NOBODY = 0x80000000, 0x80000001
 """Marks: the packet's flow is live; there is no endpoint on the bridge's side of it. Anything below is its version."""
-PASSED, STAMPED, OWN = 0xC0000000, 0xE0000000, 0xA0000000
-"""With the node's mark: accepted in `filter`; accepted with a stamp; sent by the node itself. The node's mark alone is
-left when the packet goes out."""
+PASSED, OWN = 0xC0000000, 0xA0000000
+"""With the node's mark: accepted in `filter`; sent by the node itself. The node's mark alone is left when the packet
+goes out."""
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
