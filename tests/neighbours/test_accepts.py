@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cellwall.api import Wall
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
+from cellwall.model.settings import Settings
 from neighbours.beside import comes_back, watched
 from world import NAT_PORTS, Sandbox, World, assert_connection, assert_no_connection, public, ruleset
 
@@ -34,7 +36,7 @@ def iptables(world: World, variant: str, *commands: str) -> None:
 
 def rules(world: World, variant: str, chain: str = "FORWARD", *, family: int = 4) -> list[str]:
     program = "iptables" if family == 4 else "ip6tables"
-    said = world.lab.node.run([f"{program}-{variant}", "-S", chain]).text.splitlines()
+    said = world.lab.node.run([f"{program}-{variant}", "--wait", "-S", chain]).text.splitlines()
     return [line.removeprefix(f"-A {chain} ") for line in said if line.startswith("-A")]
 
 
@@ -142,6 +144,23 @@ def test_who_watches_puts_it_back(node: World) -> None:
             iptables(node, "nft", flush)
             for family in FAMILIES:
                 assert comes_back(lambda family=family: bool(connect(sandbox.host, public(family), 80)))
+
+
+def test_a_wall_in_iptables_has_no_accept_before_it(node: World) -> None:
+    """Whoever starts later puts his chains first: an accept in one of them would spare flows the wall."""
+    iptables(node, "nft", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP")
+    sandbox = node.attach("web")
+    assert rules(node, "nft", "DOCKER-USER") == OURS
+    with Wall.open(root=node.lab.root, settings=Settings(backend="iptables")) as wall:
+        wall.up()
+        for family in FAMILIES:
+            assert rules(node, "nft", "DOCKER-USER", family=family) == []
+            assert_connection(sandbox.host, public(family), 80)
+        iptables(node, "nft", f"-A DOCKER-USER {OURS[0]}")
+        assert any("passes the wall by" in line for line in wall.status().drift)
+        wall.reconcile()
+        assert wall.status().drift == ()
+        assert rules(node, "nft", "DOCKER-USER") == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,8 +3,9 @@
 Owns: two rules in each filter table of iptables whose FORWARD chain is closed (Docker, ufw, or an administrator sets it
 to DROP, or ends it with a rule that turns everything away). They accept what comes from and goes to the bridge, but
 only flows that carry a policy version, so without the wall they open nothing. They stand where others have had their
-say: in DOCKER-USER, which Docker keeps for it, before its closing RETURN; else at the end of FORWARD. Refuses: any
-change to a rule of others, and everything of firewalld, whose table nobody else may write to.
+say: in DOCKER-USER, which Docker keeps for it, before its closing RETURN; else at the end of FORWARD; and nowhere in a
+table that holds the wall itself. Refuses: any change to a rule of others, and everything of firewalld, whose table
+nobody else may write to.
 """
 
 import re
@@ -17,6 +18,7 @@ from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, Program
 from cellwall.engine.passage import Crossing, passes
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
+from cellwall.names import SECURITY_CHAIN
 
 _COMMENT = "-m comment --comment cellwall"
 _DOCKERS = "DOCKER-USER"
@@ -61,6 +63,8 @@ def missing_accepts(chains: Sequence[ForwardChain], bridge: str, *, ipv6: bool) 
     for forward in chains:
         if forward.name != "FORWARD" or not _closed(forward) or (forward.program.startswith("ip6") and not ipv6):
             continue
+        if _holds_the_wall(forward):
+            continue  # what it accepts is accepted, and an accept before it would pass it by
         user = next((one for one in chains if (one.program, one.name) == (forward.program, _DOCKERS)), None)
         place = user if user and f"-j {_DOCKERS}" in forward.rules else forward
         absent = tuple(rule for rule in accepts(bridge) if rule not in place.rules)
@@ -70,12 +74,22 @@ def missing_accepts(chains: Sequence[ForwardChain], bridge: str, *, ipv6: bool) 
     return placements
 
 
+def stray_accepts(chains: Sequence[ForwardChain]) -> list[tuple[Program, list[str]]]:
+    """Rules of ours in tables that hold the wall itself by now, as lines that take them out. Whoever starts later puts
+    his chains first, and an accept in one of these would spare open flows the wall's judgement."""
+    held = {chain.program for chain in chains if _holds_the_wall(chain)}
+    return _removals([chain for chain in chains if chain.program in held])
+
+
 def place_accepts(site: Site, uplink: str, *, ipv6: bool) -> tuple[bool, tuple[str, ...]]:
     """Put in what is missing; (whether anything was, what others still drop). Idempotent, and fails for nothing: the
     wall does not depend on it."""
     found = site.neighbours.observe()
     bridge = site.settings.network.bridge
-    placed, warnings = False, list(_denials(found, bridge, uplink, ipv6=ipv6))
+    strays = stray_accepts(found.chains)
+    for program, lines in strays:
+        site.neighbours.edit(program, lines)
+    placed, warnings = bool(strays), list(_denials(found, bridge, uplink, ipv6=ipv6))
     for placement in missing_accepts(found.chains, bridge, ipv6=ipv6):
         try:
             site.neighbours.edit(placement.program, placement.lines)
@@ -86,17 +100,26 @@ def place_accepts(site: Site, uplink: str, *, ipv6: bool) -> tuple[bool, tuple[s
 
 
 def accepts_drift(site: Site, *, ipv6: bool) -> list[str]:
-    """Where what we put in is missing."""
+    """Where what we put in is missing, or stands in the wall's own way."""
     chains = site.neighbours.observe().chains
-    return [_drops(placement) for placement in missing_accepts(chains, site.settings.network.bridge, ipv6=ipv6)]
+    strays = [f"an accept of ours passes the wall by in {program}" for program, _ in stray_accepts(chains)]
+    missing = missing_accepts(chains, site.settings.network.bridge, ipv6=ipv6)
+    return [*strays, *(_drops(placement) for placement in missing)]
 
 
 def remove_accepts(site: Site) -> None:
     """Take out every rule of ours; what others have there stays as it is."""
-    for chain in site.neighbours.observe().chains:
-        ours = [f"-D {chain.name} {rule}" for rule in chain.rules if _COMMENT in rule]
-        if ours:
-            site.neighbours.edit(chain.program, ours)
+    for program, lines in _removals(site.neighbours.observe().chains):
+        site.neighbours.edit(program, lines)
+
+
+def _removals(chains: Sequence[ForwardChain]) -> list[tuple[Program, list[str]]]:
+    ours = ((chain, [rule for rule in chain.rules if _COMMENT in rule]) for chain in chains)
+    return [(chain.program, [f"-D {chain.name} {rule}" for rule in rules]) for chain, rules in ours if rules]
+
+
+def _holds_the_wall(forward: ForwardChain) -> bool:
+    return forward.name == "FORWARD" and any(rule.endswith(f"-j {SECURITY_CHAIN}") for rule in forward.rules)
 
 
 def _closed(forward: ForwardChain) -> bool:
