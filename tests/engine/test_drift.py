@@ -104,6 +104,50 @@ def test_a_bridge_changed_by_hand(node: World, sandbox: Sandbox, named: str) -> 
     assert_found_and_repaired(node, sandbox, named)
 
 
+RULES = {
+    "delete": (
+        "nft delete rule inet cellwall forward handle HANDLE",
+        'missing in inet chain forward: iifname "b9h*"',
+    ),
+    "insert": ("nft insert rule inet cellwall B9-FORWARD accept", "unknown in inet chain B9-FORWARD: accept"),
+    "a chain more": ("nft add chain inet cellwall more", "unknown: inet chain more"),
+    "floor": ("nft delete element inet cellwall floor4 { 10.0.0.0/8 }", "missing in inet set floor4: 10.0.0.0/8"),
+    "opened": (
+        "nft add element inet cellwall opened4 { 169.254.169.254 . tcp . 80 }",
+        "unknown in inet set opened4: 169.254.169.254 . tcp . 80",
+    ),
+    "frames": ("nft flush chain bridge cellwall frame-forward", "missing in bridge chain frame-forward: "),
+}
+
+
+def first_rule(node: World, chain: str, text: str = "") -> str:
+    """The handle of the first rule of a chain that has this text."""
+    listed = node.lab.node.run(["nft", "-a", "list", "chain", *chain.split()]).text.splitlines()
+    return next(line.partition("# handle ")[2] for line in listed[3:] if text in line)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_changed_by_hand_are_named_one_by_one(node: World, sandbox: Sandbox, name: str) -> None:
+    command, line = RULES[name]
+    assert node.wall.status().drift == ()
+    node.lab.node.run(["sh", "-ec", command.replace("HANDLE", first_rule(node, "inet cellwall forward"))])
+    drift = node.wall.status().drift
+    assert drift[0] == "our rules were changed"
+    assert [one for one in drift if one.startswith(line)]
+    assert all(one.startswith(line.partition(":")[0]) for one in drift[1:])
+    assert node.wall.reconcile().repaired
+    assert node.wall.status().drift == ()
+
+
+def test_rules_in_another_order_are_named(node: World, sandbox: Sandbox) -> None:
+    chain = "inet cellwall translate-source"
+    handle = first_rule(node, chain, "masquerade #")
+    node.lab.node.run(["nft", "delete", "rule", *chain.split(), "handle", handle])
+    node.lab.node.run(["nft", "insert", "rule", *chain.split(), "masquerade"])
+    assert "in another order: inet chain translate-source" in node.wall.status().drift
+    assert node.wall.reconcile().repaired
+
+
 @pytest.mark.parametrize("named", SETTINGS)
 def test_a_kernel_setting_changed_by_hand(node: World, sandbox: Sandbox, named: str) -> None:
     assert node.wall.status().drift == ()

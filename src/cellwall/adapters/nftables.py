@@ -77,6 +77,13 @@ class NftRules:
 
         return digest(self._netfilter)
 
+    def differences(self, wanted: str) -> tuple[str, ...]:
+        """See `Rules.differences`."""
+        from cellwall.adapters.nft_differences import differences
+
+        static = frozenset(name for (_, _, name), named in self.schema.items() if named.static)
+        return differences(wanted, static=static)
+
     def stands(self, table: str) -> bool:
         """See `Rules.stands`."""
         from cellwall.adapters.shape import stands

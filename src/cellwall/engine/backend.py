@@ -91,6 +91,10 @@ class Backend(Protocol):
     def shape(self) -> str:
         """A digest of the live wall without endpoints, "" where it is missing: equal digests, equal rules."""
 
+    def differences(self, wanted: Wanted) -> tuple[str, ...]:
+        """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:
+        for who looks because `shape` differs."""
+
     def remove(self, wanted: Wanted) -> None:
         """Nothing of the wall is left, nor of a laying that died; what is not ours stays as it is. Idempotent."""
 

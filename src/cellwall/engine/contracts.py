@@ -214,6 +214,10 @@ class Rules(Flows, Protocol):
     def shape(self) -> str:
         """A digest of our tables without their elements, or "" where one is missing: equal digests, equal rules."""
 
+    def differences(self, wanted: str) -> tuple[str, ...]:
+        """What our live tables have otherwise than this text would make them, elements of endpoints left out: a line
+        each; nothing where nft cannot tell. Two programs run: not for the hot path."""
+
     def stands(self, table: str) -> bool:
         """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
         their rules."""

@@ -5,9 +5,10 @@ Dumps only: what one endpoint costs to look at, a thousand cost but for the read
 
 from collections.abc import Iterable, Sequence
 
+from cellwall.engine.backend import Wanted
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
-from cellwall.engine.kernel_settings import settings_drift
+from cellwall.engine.kernel_settings import original_facts, settings_drift
 from cellwall.engine.neighbours import accepts_drift
 from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
@@ -27,6 +28,14 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
         differences += site.links.latch_differences(found.bridge_index, site.settings.mark, frames=frames)
     lines += [f"bridge {bridge} {difference}" for difference in differences]
     return [*lines, *settings_drift(site, found), *accepts_drift(site, ipv6=found.ipv6)]
+
+
+def rule_drift(site: Site, found: Foundation) -> tuple[str, ...]:
+    """Of rules that were changed, which; nothing where none were, or where they are missing as a whole."""
+    if site.backend.shape() in ("", found.shape):
+        return ()
+    facts = original_facts(site, site.node.observe())
+    return site.backend.differences(Wanted(site.settings, facts, found.usage, found.uplink))
 
 
 def endpoint_drift(

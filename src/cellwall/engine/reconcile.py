@@ -9,7 +9,7 @@ from itertools import chain
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
 from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
-from cellwall.engine.drift import endpoint_drift, node_drift, port_drift
+from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
@@ -61,7 +61,7 @@ def status(site: Site) -> Status:
             warnings.append("the node's addresses, routes or configuration changed since `up`")
         warnings += (*found.gaps, *found.overlaps)
         of_node = node_drift(site, found)
-        drift += of_node
+        drift += (*of_node, *rule_drift(site, found))
         attached = site.journal.endpoints("attached")
         try:
             drift += site.backend.drift(attached)

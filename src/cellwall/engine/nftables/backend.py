@@ -57,6 +57,12 @@ class NftablesBackend:
         """See `Backend.shape`."""
         return self._rules.shape()
 
+    def differences(self, wanted: Wanted) -> tuple[str, ...]:
+        """See `Backend.differences`."""
+        from cellwall.engine.nftables.laying import differences
+
+        return differences(self._rules, wanted)
+
     def remove(self, wanted: Wanted) -> None:
         """See `Backend.remove`."""
         from cellwall.engine.nftables.laying import remove

@@ -14,7 +14,7 @@ from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endp
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
+from cellwall.ruleset.render import render_refresh, render_removal, render_replacement, render_ruleset
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
 
@@ -60,6 +60,11 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
         judges_anew=before is not None and not (intact and before.rules == former[0]),
         under_endpoints=bool(attached),
     )
+
+
+def differences(rules: Rules, wanted: Wanted) -> tuple[str, ...]:
+    """Rule by rule, and of the node's sets element by element."""
+    return rules.differences(render_ruleset(_ruleset(wanted)))
 
 
 def remove(rules: Rules, wanted: Wanted) -> None:

@@ -1,0 +1,88 @@
+"""What the live tables have otherwise than they should: rule by rule, in nft's own words.
+
+The same rule has many spellings, and nft lists in one. So what is wanted is loaded in a network namespace that ends
+with the program that loads it, and listed there as the live tables are here.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from cellwall.adapters.process import find_program, run
+from cellwall.errors import CellwallError
+from cellwall.names import TABLE
+
+_LOADED_AND_LISTED = '"$0" -f -; "$0" -s list ruleset'  # one nft lists what there was before it loaded anything
+_FAMILIES = ("bridge", "arp", "inet")
+_TABLE = re.compile(r"table (\S+) \S+ \{")
+_BLOCK = re.compile(r"\t(chain|set|map|ct timeout) (\S+) \{")
+
+Blocks = Mapping[str, Sequence[str]]
+"""What each chain, set or object of a listing consists of, by "inet chain NAME"."""
+
+
+def differences(wanted: str, *, static: frozenset[str]) -> tuple[str, ...]:
+    """Rules, and elements of the sets in `static`, that are missing from our live tables or unknown in them, a line
+    each; nothing where nft cannot tell. `wanted` is the text of the tables. Changes nothing."""
+    nft = find_program("nft") or "nft"  # unshare looks into PATH alone
+    try:
+        should = run(["unshare", "--net", "sh", "-ec", _LOADED_AND_LISTED, nft], input=wanted.encode()).text
+        live = "".join(run([nft, "-s", "list", "table", family, TABLE], check=False).text for family in _FAMILIES)
+    except CellwallError:
+        return ()
+    return tuple(_compared(parse_listing(should, static), parse_listing(live, static)))
+
+
+def parse_listing(listing: str, static: frozenset[str]) -> Blocks:
+    """Chains with their rules in order, objects, and sets: of those in `static` what is in them, of others what they
+    are."""
+    blocks: dict[str, list[str]] = {}
+    family = name = ""
+    for line in listing.splitlines():
+        if opened := _TABLE.match(line):
+            family = opened[1]
+        elif opened := _BLOCK.match(line):
+            name = f"{family} {opened[1]} {opened[2]}"
+            blocks[name] = []
+        elif line == "\t}":
+            name = ""
+        elif name and line.strip():
+            _add(blocks[name], line.strip())
+    return {name: _content(name, lines, static) for name, lines in blocks.items()}
+
+
+def _add(lines: list[str], line: str) -> None:
+    """What nft wraps is one line."""
+    if lines and lines[-1].count("{") > lines[-1].count("}"):
+        lines[-1] += f" {line}"
+    else:
+        lines.append(line)
+
+
+def _content(name: str, lines: Sequence[str], static: frozenset[str]) -> list[str]:
+    if name.split()[1] not in ("set", "map"):
+        return list(lines)
+    kept = [line for line in lines if not line.startswith("elements")]
+    if name.split()[2] in static:
+        for line in lines:
+            if line.startswith("elements"):
+                kept += [part.strip() for part in line.partition("{")[2].rstrip("} ").split(",") if part.strip()]
+    return kept
+
+
+def _compared(wanted: Blocks, live: Blocks) -> Iterator[str]:
+    for name in sorted(wanted.keys() | live.keys()):
+        if name not in live:
+            yield f"missing: {name}"
+        elif name not in wanted:
+            yield f"unknown: {name}"
+        else:
+            yield from _lines(name, wanted[name], live[name])
+
+
+def _lines(name: str, wanted: Sequence[str], live: Sequence[str]) -> Iterator[str]:
+    missing, unknown = Counter(wanted) - Counter(live), Counter(live) - Counter(wanted)
+    yield from (f"missing in {name}: {line}" for line in missing.elements())
+    yield from (f"unknown in {name}: {line}" for line in unknown.elements())
+    if not missing and not unknown and wanted != live and name.split()[1] == "chain":
+        yield f"in another order: {name}"
