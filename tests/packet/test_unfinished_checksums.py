@@ -9,6 +9,7 @@ that is TCP's or UDP's own. The controls take it away. Attacks to the end are in
 is which places pass, and what else one may try with them.
 """
 
+import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -32,7 +33,7 @@ FIRST = 6
 TCP4, UDP, TCP6, UDP_L4 = 1, 3, 4, 5
 """VIRTIO_NET_HDR_GSO_*: into what a frame is to be cut."""
 DB, OPENED, OTHER, SPORT = "10.0.0.5", 80, 5000, 7777
-PAD = bytes(40)
+PAD, PEER = bytes(40), "02:00:00:00:00:08"
 OPEN = Settings(exceptions=parse_openings(f"db {DB} udp/{OPENED}", "network.exceptions"))
 EVERY, TO_IFB = "u32 match u32 0 0", "action mirred egress redirect dev ifb0"
 
@@ -136,6 +137,21 @@ def test_no_byte_of_the_ip_header_is_a_place(walled: Scene, family: int) -> None
     data = walled.packet(family, "udp", PAD + token)
     places = range(FIRST, TRANSPORT[family])
     assert walled.leaving(token, *(Unfinished(data, FIRST, place - FIRST) for place in places)) == []
+
+
+@pytest.mark.parametrize("outer", ["udpcsum", "noudpcsum"])
+def test_a_sandboxs_tunnel_arrives_with_every_checksum_right(walled: Scene, outer: str) -> None:
+    """The kernel leaves the inner checksum to the card, and takes the outer one from it."""
+    host, token = walled.tenant.host, walled.world.token()
+    made = f"link add vx0 type vxlan id 7 remote {public(4)} dstport 4789 dev eth0 {outer}"
+    host.ip([made, "link set vx0 up", "address add 10.9.0.1/24 dev vx0", f"neigh add 10.9.0.2 lladdr {PEER} dev vx0"])
+    with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(token, ("10.9.0.2", 99))
+    (arrived,) = walled.left(token)
+    host.ip(["link del vx0"])
+    inner = arrived[50:]
+    pseudo = inner[26:34] + struct.pack("!HH", 17, len(inner) - 34)
+    assert summed(pseudo, inner[34:]) == 0xFFFF
 
 
 # ---------------------------------------------------------------- frames that are cut later
