@@ -1,4 +1,4 @@
-"""The Python API, and the composition root: adapters of the calling process's network namespace under one engine.
+"""The Python API: one node, and what can be done with it.
 
     with Wall.open() as wall:
         web = wall.attach("web", tenant="acme", expose=["8080:80"])
@@ -11,36 +11,23 @@ that attaches one container starts a process for it.
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall import __version__
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.links import LinkLayer
-from cellwall.adapters.lock import WriterLock
-from cellwall.adapters.namespaces import ProcNamespaces
-from cellwall.adapters.neighbours import OtherRules
-from cellwall.adapters.nftables import NftRules
-from cellwall.adapters.owner_files import OwnerFiles
-from cellwall.adapters.store import Store
-from cellwall.adapters.sysctls import ProcSysctls
-from cellwall.config import Paths, load_settings, paths_for, record_settings, recorded_settings, unlike_configured
+from cellwall.composition import compose, configured
+from cellwall.config import Paths, load_settings, paths_for, record_settings, unlike_configured
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.engine.site import InForce, Site
+from cellwall.engine.site import Site
 from cellwall.errors import NoPrivilege
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.settings import Settings
-
-if TYPE_CHECKING:
-    from cellwall.engine.iptables.host import Host
 
 __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
 
@@ -81,9 +68,10 @@ class Wall:
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
         if isinstance(settings, Settings):
             settings.validate()
-            return _compose(cls, settings, paths, _configured(lambda: settings, record_settings(settings)))
+            fixed = configured(lambda: settings, given=record_settings(settings))
+            return cls(paths, *compose(settings, paths), fixed)
         read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-        wall = _compose(cls, Settings(), paths, _configured(read, None))
+        wall = cls(paths, *compose(Settings(), paths), configured(read))
         try:
             wall._caller.begin(closing=closing)
         except BaseException:
@@ -307,58 +295,6 @@ class Wall:
     @property
     def _site(self) -> Site:
         return self._caller.site
-
-
-def _compose(cls: type[Wall], settings: Settings, paths: Paths, configured: Configured) -> Wall:
-    with ExitStack() as opened:
-        node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
-        for adapter in (node, links, rules):
-            opened.callback(adapter.close)
-        store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
-        opened.callback(store.close)
-        site = Site(
-            settings=settings,
-            settings_text=record_settings(settings),
-            program=__version__,
-            links=links,
-            rules=rules,
-            sysctls=sysctls,
-            node=node,
-            namespaces=ProcNamespaces(),
-            journal=store,
-            lock=WriterLock(paths.in_run("writer.lock")),
-            netns_directory=paths.in_run("netns"),
-            owners=OwnerFiles(paths.in_run()),
-            neighbours=OtherRules(),
-            iptables=_iptables_of(opened),
-            in_force=InForce(),
-        )
-        return cls(paths, site, opened.pop_all().close, configured)
-
-
-def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
-    """Made at its first use, for most nodes never ask for it; closed with the rest."""
-    made: list[Host] = []
-
-    def host() -> "Host":
-        if not made:
-            from cellwall.adapters.ipset import IpSets
-            from cellwall.adapters.iptables import XtTables
-            from cellwall.engine.iptables.host import Host
-
-            made.append(Host(XtTables(), IpSets()))
-        return made[0]
-
-    def close() -> None:
-        for one in made:
-            one.sets.close()
-
-    opened.callback(close)
-    return host
-
-
-def _configured(read: Callable[[], Settings], given: str | None) -> Configured:
-    return Configured(read, given, record_settings, recorded_settings)
 
 
 def _key(container_id: str, ifname: str) -> EndpointKey:

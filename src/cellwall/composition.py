@@ -1,0 +1,77 @@
+"""The composition root: adapters of the calling thread's network namespace under one engine."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from cellwall import __version__
+from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.lock import WriterLock
+from cellwall.adapters.namespaces import ProcNamespaces
+from cellwall.adapters.neighbours import OtherRules
+from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.owner_files import OwnerFiles
+from cellwall.adapters.store import Store
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.config import Paths, record_settings, recorded_settings
+from cellwall.engine.caller import Configured
+from cellwall.engine.site import InForce, Site
+from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.engine.iptables.host import Host
+
+
+def compose(settings: Settings, paths: Paths) -> tuple[Site, Callable[[], None]]:
+    """The site of the calling thread's network namespace, and what closes its adapters. The kernel stays as it is."""
+    with ExitStack() as opened:
+        node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
+        for adapter in (node, links, rules):
+            opened.callback(adapter.close)
+        store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
+        opened.callback(store.close)
+        site = Site(
+            settings=settings,
+            settings_text=record_settings(settings),
+            program=__version__,
+            links=links,
+            rules=rules,
+            sysctls=sysctls,
+            node=node,
+            namespaces=ProcNamespaces(),
+            journal=store,
+            lock=WriterLock(paths.in_run("writer.lock")),
+            netns_directory=paths.in_run("netns"),
+            owners=OwnerFiles(paths.in_run()),
+            neighbours=OtherRules(),
+            iptables=_iptables_of(opened),
+            in_force=InForce(),
+        )
+        return site, opened.pop_all().close
+
+
+def configured(read: Callable[[], Settings], *, given: str | None = None) -> Configured:
+    """What a caller would bring into force; `given`: the text of settings that it handed over as they are."""
+    return Configured(read, given, record_settings, recorded_settings)
+
+
+def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
+    """Made at its first use, for most nodes never ask for it; closed with the rest."""
+    made: list[Host] = []
+
+    def host() -> "Host":
+        if not made:
+            from cellwall.adapters.ipset import IpSets
+            from cellwall.adapters.iptables import XtTables
+            from cellwall.engine.iptables.host import Host
+
+            made.append(Host(XtTables(), IpSets()))
+        return made[0]
+
+    def close() -> None:
+        for one in made:
+            one.sets.close()
+
+    opened.callback(close)
+    return host
