@@ -22,6 +22,7 @@ DAMAGES = {
     "nft flush set inet cellwall live": "missing element in inet live",
     "nft flush set bridge cellwall pin4": "missing element in bridge pin4",
     "tc qdisc del dev b9_br0 clsact": "does not latch",
+    "tc filter del dev b9_br0 ingress pref 1": "does not filter unfinished checksums",
     "ip link set b9_br0 down": "is down",
     "ip address del 192.168.0.1/20 dev b9_br0": "lacks its address",
     "ip neighbour flush nud permanent dev b9_br0": "its neighbour",
