@@ -12,8 +12,6 @@ class Row(msgspec.Struct, frozen=True):
     also: tuple[str, ...] = ()
 
 
-_DAEMON = "needs a process that lives as long as the wall; there is none yet"
-
 CATALOGUE: tuple[Row, ...] = (
     Row("A01", "frames straight to another container on the bridge, past the gateway"),
     Row("A02", "packets to another container by way of the gateway, which an isolated bridge port does not stop"),
@@ -67,7 +65,11 @@ CATALOGUE: tuple[Row, ...] = (
     Row("D03", "a neighbour on the LAN routes straight to a container"),
     Row("D04", "unscoped DNAT: an exposed port captures connections to that port elsewhere (CVE-2025-67499)"),
     Row("D05", "hairpin: another tenant's exposed port by the node's or the gateway's address"),
-    Row("D06", "iptables -F, nft flush ruleset, reloads of firewalld or Docker", missing=_DAEMON),
+    Row(
+        "D06",
+        "iptables -F, nft flush ruleset, reloads of firewalld or Docker",
+        also=("tests/watch/test_flushes.py", "tests/neighbours/test_firewalld.py", "tests/neighbours/test_docker.py"),
+    ),
     Row(
         "D07",
         "an update of the rules that opens a gap, fails half-way or is blocked by one bad rule",

@@ -7,8 +7,7 @@ sentinel and seem to be stopped), SYS (every kernel setting as a careless progra
 on for all interfaces). NAT has no rule that stops anything; what makes it safe are its conditions, so without NAT the
 translation is there, but unscoped and without a port range of its own.
 
-Without a rule nothing passes the latch, good or bad; so it is away with whatever else is, and is tried by itself where
-every rule is away.
+Without a rule nothing passes the latch, good or bad, so it is away with whatever else is: it would hide what misses.
 
 Under any removal bridge-nf-call is off: nothing of the wall relies on it, and with it the IP hooks would judge bridged
 frames too and hide that a layer is not independent.
@@ -108,11 +107,8 @@ class Footing:
             self._set({name.format(bridge=self._bridge): value for name, value in _OPENED.items()})
             if "CSUM" in removed:
                 self._batch(["tc", "-batch", "-"], [f"filter del dev {self._bridge} ingress pref 1"])
-            if "LATCH" not in removed and removed >= RULES:
-                self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
-            else:
-                lines = [f"filter del dev {self._bridge} {side} pref 2" for side in ("ingress", "egress")]
-                self._batch(["tc", "-force", "-batch", "-"], lines)
+            lines = [f"filter del dev {self._bridge} {side} pref 2" for side in ("ingress", "egress")]
+            self._batch(["tc", "-force", "-batch", "-"], lines)
             if "SYS" in removed:
                 self._set(_careless(self._bridge, (self._found.uplink, "eth1", "br-other")))
         self._batch(["ip", "-batch", "-"], self._reserved_lines() if "PORT" in removed else [])

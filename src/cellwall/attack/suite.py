@@ -101,7 +101,8 @@ def _each_alone(
 ) -> tuple[dict[str, list[Layer]], dict[str, list[Layer]]]:
     groups: dict[tuple[Layer, frozenset[Open]], list[Probe]] = defaultdict(list)
     for probe in probes:
-        for layer in () if probe.together else sorted(probe.layers):
+        # By itself the latch passes nothing at all, a sentinel neither.
+        for layer in () if probe.together else sorted(probe.layers - {"LATCH"}):
             groups[layer, probe.opens].append(probe)
     stopped: dict[str, list[Layer]] = defaultdict(list)
     passed: dict[str, list[Layer]] = defaultdict(list)
