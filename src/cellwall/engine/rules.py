@@ -32,6 +32,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     laying = backend.plan(wanted, attached, before.laid if before is not None and same else None)
     if laying is None:
         assert before is not None
+        site.in_force.name = backend.name
         remove_others(site, backend, wanted)
         return Rules(before.laid, changed=False)
     remember(site, backend)

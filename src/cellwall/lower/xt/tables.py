@@ -89,9 +89,10 @@ def render_changes(family: Family, added: Sequence[XtRule], removed: Sequence[Xt
 
 
 def render_removal(saved: str, family: Family) -> str:
-    """The text that takes everything of ours out of what a save program printed, and leaves the rest as it is."""
+    """The text that takes everything of ours out of what a save program printed, and leaves the rest as it is. Of
+    several tables `mangle` goes first (see `wall`)."""
     texts = []
-    for name in _table_names(saved):
+    for name in sorted(_table_names(saved), key=lambda name: name != "mangle"):
         standing = _section(saved, name)
         own = _own_chains(standing)
         jumps = [f"-D{line[2:]}" for line in _own_jumps(standing)]
