@@ -223,6 +223,7 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
 
 
 def judged_already(view: View) -> tuple[XtRule, ...]:
-    """In the table after `filter`: what that accepted."""
+    """What another table of ours accepted: `filter`, before the table after it; and the other variant's `filter`, while
+    a wall moves from one to the other."""
     passed = ("-m", "mark", "--mark", f"{PASSED | view.scene.mark:#x}")
-    return (XtRule(passed, ("-j", "RETURN")),) if view.table == "security" else ()
+    return (XtRule(passed, ("-j", "ACCEPT" if view.table == "filter" else "RETURN")),)

@@ -10,8 +10,6 @@ the address. No match compares two numbers: halves of both are brought into one 
 
 from typing import Literal
 
-import msgspec
-
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
