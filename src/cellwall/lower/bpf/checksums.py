@@ -81,35 +81,11 @@ def checksum_filter(layout: Layout) -> bytes:
     first, span = _extent(layout)
     base = -span  # of the copy of the fields on the stack; the packet's header lies before it
     packet = base - _HEADER_SLOT
-
-    def at(field: Field) -> int:
-        return base + field.bit // 8 - first
-
     lines: list[Line] = [
         move(R6, Reg(R1)),
-        move(R1, Reg(STACK)),
-        alu("add", R1, base),
-        move(R2, span),
-        move(R3, Reg(R6)),
-        alu("add", R3, first),
-        call(_READ_KERNEL),
-        jump_if(R0, "differs", 0, "drop"),
-        load(1, R2, STACK, at(layout.ip_summed)),
-        alu("right", R2, layout.ip_summed.bit % 8),
-        alu("and", R2, (1 << layout.ip_summed.width) - 1),
-        jump_if(R2, "differs", _PARTIAL, "pass"),
-        load(2, R7, STACK, at(layout.csum_start)),
-        load(2, R2, STACK, at(layout.network_header)),
-        alu("subtract", R7, Reg(R2)),
-        load(2, R8, STACK, at(layout.csum_offset)),
-        move(R1, Reg(R6)),
-        move(R2, 0),
-        move(R3, Reg(STACK)),
-        alu("add", R3, packet),
-        move(R4, _HEADER),
-        move(R5, _FROM_NETWORK_HEADER),
-        call(_READ_PACKET),
-        jump_if(R0, "differs", 0, "drop"),
+        *_copy_fields(first, span),
+        *_read_fields(layout, base - first),
+        *_copy_header(packet),
         *_transport_header(packet),
         *_judgement(),
         Label("pass"),
@@ -118,6 +94,51 @@ def checksum_filter(layout: Layout) -> bytes:
         *leave(DROP),
     ]
     return assemble(lines)
+
+
+def _copy_fields(first: int, span: int) -> list[Line]:
+    """The fields onto the top of the stack; R6 is the packet as the kernel has it."""
+    return [
+        move(R1, Reg(STACK)),
+        alu("add", R1, -span),
+        move(R2, span),
+        move(R3, Reg(R6)),
+        alu("add", R3, first),
+        call(_READ_KERNEL),
+        jump_if(R0, "differs", 0, "drop"),
+    ]
+
+
+def _read_fields(layout: Layout, origin: int) -> list[Line]:
+    """R7: where the sum begins, from the network header on; R8: where it goes, from there."""
+
+    def at(field: Field) -> int:
+        return origin + field.bit // 8
+
+    return [
+        load(1, R2, STACK, at(layout.ip_summed)),
+        alu("right", R2, layout.ip_summed.bit % 8),
+        alu("and", R2, (1 << layout.ip_summed.width) - 1),
+        jump_if(R2, "differs", _PARTIAL, "pass"),
+        load(2, R7, STACK, at(layout.csum_start)),
+        load(2, R2, STACK, at(layout.network_header)),
+        alu("subtract", R7, Reg(R2)),
+        load(2, R8, STACK, at(layout.csum_offset)),
+    ]
+
+
+def _copy_header(packet: int) -> list[Line]:
+    """The beginning of the IP header onto the stack."""
+    return [
+        move(R1, Reg(R6)),
+        move(R2, 0),
+        move(R3, Reg(STACK)),
+        alu("add", R3, packet),
+        move(R4, _HEADER),
+        move(R5, _FROM_NETWORK_HEADER),
+        call(_READ_PACKET),
+        jump_if(R0, "differs", 0, "drop"),
+    ]
 
 
 def _extent(layout: Layout) -> tuple[int, int]:
@@ -150,7 +171,7 @@ def _transport_header(packet: int) -> list[Line]:
 
 
 def _judgement() -> list[Line]:
-    """R7: where the sum begins, from the network header on; R8: where it goes, from there."""
+    """By R3, R4, R7 and R8; what falls through passes."""
     return [
         jump_if(R4, "equal", _TCP, "tcp"),
         jump_if(R4, "differs", _UDP, "drop"),
