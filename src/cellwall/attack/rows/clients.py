@@ -5,11 +5,23 @@ connection tracking that is the reply of a flow that somebody else opened.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from cellwall.attack.frames import packet
 from cellwall.attack.probe import Episode, Place, Probe, layers
 from cellwall.attack.rows.outside import ATTACKERS_PORT
-from cellwall.attack.rows.routed import Choose, by_gateway, from_outside, in_turn, volley
+from cellwall.attack.rows.routed import (
+    Choose,
+    attackers,
+    between,
+    by_gateway,
+    fixed,
+    from_outside,
+    in_turn,
+    surroundings,
+    uplinks,
+    volley,
+)
 from cellwall.attack.stage import SHIFTED, SHIFTED_TO
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
@@ -29,56 +41,38 @@ def _closed() -> Iterator[tuple[str, str, int, Choose]]:
     }
     for cloud, address in addresses.items():
         name = cloud.lower().replace(",", "").replace(" ", "-")
-        yield f"C01-client-{name}", f"metadata of {cloud}", 6 if ":" in address else 4, _fixed(address)
+        yield f"C01-client-{name}", f"metadata of {cloud}", 6 if ":" in address else 4, fixed(address)
     for family in (4, 6):
-        hidden = _around("hidden-public", family)
+        hidden = surroundings("hidden-public", family)
         yield f"C04-client-hidden-public-v{family}", "the node's hidden public address", family, hidden
-
-
-def _fixed(address: str) -> Choose:
-    return lambda w: address
-
-
-def _around(name: str, family: int) -> Choose:
-    return lambda w: w.around(name, family)
 
 
 def _answers() -> Iterator[Probe]:
     for name, what, family, address in _closed():
-
-        def forged(w: World, token: bytes, family: int = family, address: Choose = address) -> object:
-            return packet(address(w), w.uplink(family), "udp", b"forged", sport=_WANTED, dport=ATTACKERS_PORT)
-
-        def answer(w: World, token: bytes, family: int = family, address: Choose = address) -> object:
-            return packet(w.attacker.ip(family), address(w), "udp", token, sport=ATTACKERS_PORT, dport=_WANTED)
-
+        answer = between(attackers(family), address, "udp", sport=ATTACKERS_PORT, dport=_WANTED)
         yield volley(
             name,
             f"{what}, as a client of the attacker's published port",
             layers("FWD"),
-            in_turn(from_outside("internet", forged), by_gateway(answer)),
+            in_turn(from_outside("internet", partial(_forged, client=address, family=family)), by_gateway(answer)),
             "internet",
             family=family,
         )
+
+
+def _forged(w: World, token: bytes, *, client: Choose, family: int) -> object:
+    return packet(client(w), w.uplink(family), "udp", b"forged", sport=_WANTED, dport=ATTACKERS_PORT)
 
 
 def _nodes_own() -> Iterator[Probe]:
     """Over IPv6, which has no martian sources. The answer must have been translated: what the attacker sends to the
     node without any accomplice is another attack."""
     targets: dict[str, Choose] = {
-        "uplink": lambda w: w.uplink(6),
-        "infra": lambda w: w.around("node-infra", 6),
-        "other-bridge": lambda w: w.around("node-other-bridge", 6),
+        "uplink": uplinks(6),
+        "infra": surroundings("node-infra", 6),
+        "other-bridge": surroundings("node-other-bridge", 6),
     }
     for name, target in targets.items():
-
-        def play(w: World, token: bytes, target: Choose = target) -> bool:
-            forged = packet(target(w), w.uplink(6), "udp", b"forged", sport=_WANTED, dport=SHIFTED)
-            own = packet(w.attacker.ip6, target(w), "udp", token, sport=SHIFTED_TO, dport=_WANTED)
-            shots = in_turn(from_outside("lan", lambda w, t: forged), by_gateway(lambda w, t: own))
-            seen = w.fire(shots(w, token)).seen["node"]
-            return any(data.startswith(SHIFTED.to_bytes(2, "big")) and token in data for data in seen)
-
         yield Episode(
             id=f"D01-client-{name}",
             row="D01",
@@ -86,8 +80,16 @@ def _nodes_own() -> Iterator[Probe]:
             layers=layers("FWD"),
             families=frozenset({6}),
             wall_only=True,
-            play=play,
+            play=partial(_answered_by, target=target),
         )
+
+
+def _answered_by(w: World, token: bytes, *, target: Choose) -> bool:
+    forged = packet(target(w), w.uplink(6), "udp", b"forged", sport=_WANTED, dport=SHIFTED)
+    own = packet(w.attacker.ip6, target(w), "udp", token, sport=SHIFTED_TO, dport=_WANTED)
+    shots = in_turn(from_outside("lan", lambda w, t: forged), by_gateway(lambda w, t: own))
+    seen = w.fire(shots(w, token)).seen["node"]
+    return any(data.startswith(SHIFTED.to_bytes(2, "big")) and token in data for data in seen)
 
 
 # ---------------------------------------------------------------- opened backwards
@@ -108,25 +110,25 @@ def _backwards() -> Iterator[Probe]:
         ("C01-backwards-v6", "internet", 6, "fd00:ec2::254"),
     )
     for name, where, family, client in cases:
-
-        def play(w: World, token: bytes, where: Place = where, family: int = family, client: str = client) -> bool:
-            forged = packet(client, w.uplink(family), "tcp", b"", sport=80, dport=ATTACKERS_PORT)
-            own = packet(w.attacker.ip(family), client, "tcp", token, sport=ATTACKERS_PORT, dport=80)
-            w.attacker.host.run(["nft", "-f", "-"], input=_MUTE)
-            try:
-                shots = in_turn(from_outside("internet", lambda w, t: forged), by_gateway(lambda w, t: own))
-                return w.fire(shots(w, token)).saw(token, where)
-            finally:
-                w.attacker.host.run(["nft", "delete", "table", "inet", "mute"])
-
         yield Episode(
             id=name,
             row=name[:3],
             title=f"TCP lets both ends begin: a SYN of the attacker's in answer to one forged from {client}",
             layers=layers("FWD"),
             families=frozenset({family}),
-            play=play,
+            play=partial(_opened_backwards, where=where, family=family, client=client),
         )
+
+
+def _opened_backwards(w: World, token: bytes, *, where: Place, family: int, client: str) -> bool:
+    forged = packet(client, w.uplink(family), "tcp", b"", sport=80, dport=ATTACKERS_PORT)
+    own = packet(w.attacker.ip(family), client, "tcp", token, sport=ATTACKERS_PORT, dport=80)
+    w.attacker.host.run(["nft", "-f", "-"], input=_MUTE)
+    try:
+        shots = in_turn(from_outside("internet", lambda w, t: forged), by_gateway(lambda w, t: own))
+        return w.fire(shots(w, token)).saw(token, where)
+    finally:
+        w.attacker.host.run(["nft", "delete", "table", "inet", "mute"])
 
 
 PROBES: tuple[Probe, ...] = (*_answers(), *_nodes_own(), *_backwards())

@@ -2,11 +2,14 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
+import msgspec
+
 from cellwall.attack.frames import frame, ip, packet, scapy
-from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, layers
-from cellwall.attack.rows.routed import FAR, OUTSIDE, Body, by_gateway, from_outside, in_turn, volley
+from cellwall.attack.probe import Episode, Place, Probe, Shot, layers
+from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside, in_turn, volley
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
 from cellwall.attack.world import World
@@ -44,77 +47,82 @@ def _error(source: str, target: str, kind: str, quoted: Any) -> Any:
 # ---------------------------------------------------------------- to the far end of a neighbour's flow
 
 
+class _Flow(msgspec.Struct, frozen=True):
+    """A flow of the neighbour's to a server on the Internet, and errors about it."""
+
+    family: int
+    kind: str
+    far_port: int
+
+    def opening(self, w: World, token: bytes) -> object:
+        return self._sent(w, b"opening")
+
+    def error_to_server(self, w: World, token: bytes) -> object:
+        own, far = w.victim.ip(self.family), FAR[self.family]
+        answer = packet(far, own, "udp", token, sport=self.far_port, dport=_SPORT)
+        return _error(w.attacker.ip(self.family), far, self.kind, answer)
+
+    def error_to_neighbour(self, w: World, token: bytes) -> object:
+        return _error(w.attacker.ip(self.family), w.victim.ip(self.family), self.kind, self._sent(w, token))
+
+    def _sent(self, w: World, token: bytes) -> object:
+        return packet(w.victim.ip(self.family), FAR[self.family], "udp", token, sport=_SPORT, dport=self.far_port)
+
+
 def _about_neighbours() -> Iterator[Probe]:
     for family in FAMILIES:
         for number, kind in enumerate(_kinds(family)):
-            far_port = 7100 + number  # every probe has a flow of its own
-
-            def opening(w: World, token: bytes, family: int = family, far_port: int = far_port) -> object:
-                return packet(w.victim.ip(family), FAR[family], "udp", b"opening", sport=_SPORT, dport=far_port)
-
-            def to_server(
-                w: World, token: bytes, family: int = family, far_port: int = far_port, kind: str = kind
-            ) -> object:
-                answer = packet(FAR[family], w.victim.ip(family), "udp", token, sport=far_port, dport=_SPORT)
-                return _error(w.attacker.ip(family), FAR[family], kind, answer)
-
-            def to_victim(
-                w: World, token: bytes, family: int = family, far_port: int = far_port, kind: str = kind
-            ) -> object:
-                sent = packet(w.victim.ip(family), FAR[family], "udp", token, sport=_SPORT, dport=far_port)
-                return _error(w.attacker.ip(family), w.victim.ip(family), kind, sent)
-
-            first = by_gateway(opening, origin="victim")
-            cases: tuple[tuple[str, str, Body, Place, frozenset[Layer]], ...] = (
-                ("server", "to the server that a neighbour speaks with", to_server, "internet", layers("FWD")),
-                ("neighbour", "to the neighbour itself", to_victim, "victim", layers("PRE", "FWD")),
+            flow = _Flow(family, kind, 7100 + number)  # every probe has a flow of its own
+            yield volley(
+                f"B04-{kind}-server-v{family}",
+                f"an IPv{family} {kind} error about a neighbour's flow, to the server that a neighbour speaks with",
+                layers("FWD"),
+                in_turn(by_gateway(flow.opening, origin="victim"), by_gateway(flow.error_to_server)),
+                "internet",
+                family=family,
+                kernel=_TRANSLATED if kind == "redirect" else "",
             )
-            for name, what, second, where, stops in cases:
-                yield volley(
-                    f"B04-{kind}-{name}-v{family}",
-                    f"an IPv{family} {kind} error about a neighbour's flow, {what}",
-                    stops,
-                    in_turn(first, by_gateway(second)),
-                    where,
-                    family=family,
-                    kernel=_TRANSLATED if (kind, name) == ("redirect", "server") else "",
-                )
+            yield volley(
+                f"B04-{kind}-neighbour-v{family}",
+                f"an IPv{family} {kind} error about a neighbour's flow, to the neighbour itself",
+                layers("PRE", "FWD"),
+                in_turn(by_gateway(flow.opening, origin="victim"), by_gateway(flow.error_to_neighbour)),
+                "victim",
+                family=family,
+            )
+
+
+class _Client(msgspec.Struct, frozen=True):
+    """A client of the neighbour's published port, and an error about what it asked."""
+
+    family: int
+    kind: str
+    address: str
+    port: int
+
+    def asking(self, w: World, token: bytes) -> object:
+        return packet(self.address, w.uplink(self.family), "udp", b"asking", sport=self.port, dport=PUBLISHED)
+
+    def error(self, w: World, token: bytes) -> object:
+        asked = packet(self.address, w.victim.ip(self.family), "udp", token, sport=self.port, dport=PUBLISHED_TO)
+        return _error(w.attacker.ip(self.family), self.address, self.kind, asked)
 
 
 def _about_published() -> Iterator[Probe]:
     """To a client of a neighbour's published port."""
-    for family in FAMILIES:
-        for origin in ("lan", "internet"):
-            for number, kind in enumerate(_kinds(family)):
-                client = 42000 + number
-
-                def asking(
-                    w: World, token: bytes, family: int = family, origin: Place = origin, client: int = client
-                ) -> object:
-                    source = OUTSIDE[origin][family]
-                    return packet(source, w.uplink(family), "udp", b"asking", sport=client, dport=PUBLISHED)
-
-                def error(
-                    w: World,
-                    token: bytes,
-                    family: int = family,
-                    origin: Place = origin,
-                    client: int = client,
-                    kind: str = kind,
-                ) -> object:
-                    source = OUTSIDE[origin][family]
-                    asked = packet(source, w.victim.ip(family), "udp", token, sport=client, dport=PUBLISHED_TO)
-                    return _error(w.attacker.ip(family), source, kind, asked)
-
-                yield volley(
-                    f"B04-{kind}-client-{origin}-v{family}",
-                    f"an IPv{family} {kind} error to a client ({origin}) of a neighbour's published port",
-                    layers("FWD"),
-                    in_turn(from_outside(origin, asking), by_gateway(error)),
-                    origin,
-                    family=family,
-                    kernel=_TRANSLATED if kind == "redirect" else "",
-                )
+    origins: tuple[Place, ...] = ("lan", "internet")
+    for family, origin in product(FAMILIES, origins):
+        for number, kind in enumerate(_kinds(family)):
+            client = _Client(family, kind, OUTSIDE[origin][family], 42000 + number)
+            yield volley(
+                f"B04-{kind}-client-{origin}-v{family}",
+                f"an IPv{family} {kind} error to a client ({origin}) of a neighbour's published port",
+                layers("FWD"),
+                in_turn(from_outside(origin, client.asking), by_gateway(client.error)),
+                origin,
+                family=family,
+                kernel=_TRANSLATED if kind == "redirect" else "",
+            )
 
 
 # ---------------------------------------------------------------- about flows of the node's own

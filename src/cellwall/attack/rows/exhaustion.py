@@ -1,11 +1,12 @@
 """B06: how many flows one container may have, so that its neighbours and the node have theirs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 from cellwall.attack.frames import packet
 from cellwall.attack.probe import Episode, Place, Probe, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
-from cellwall.attack.rows.shapes import FAMILIES, Shots
+from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots
 from cellwall.attack.stage import PUBLISHED
 from cellwall.attack.world import World
 
@@ -16,24 +17,26 @@ _BOTH: tuple[Place, ...] = ("attacker", "victim")
 
 def _out() -> Iterator[Probe]:
     for family in FAMILIES:
-        for protocol in ("udp", "tcp", "icmp"):
-
-            def play(w: World, token: bytes, family: int = family, protocol: str = protocol) -> bool:
-                flood = _flood(w, w.attacker.ip(family), FAR[family], protocol, token, 9070)
-                return _exhausted(w, token, family, by_gateway(lambda w, t: flood), "internet", other="victim")
-
-            yield _episode(f"B06-out-{protocol}", f"{protocol} to the Internet", family, play)
-
-        def published(w: World, token: bytes, family: int = family) -> bool:
-            flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, PUBLISHED)
-            inwards = from_outside("internet", lambda w, t: flood)
-            # The flooded one is the other, too: what comes in must not take its own way out.
-            return any(_exhausted(w, token, family, inwards, "victim", other=one) for one in _BOTH)
-
+        for protocol in PROTOCOLS:
+            out = partial(_exhausted_out, family=family, protocol=protocol)
+            yield _episode(f"B06-out-{protocol}", f"{protocol} to the Internet", family, out)
+        published = partial(_exhausted_by_clients, family=family)
         yield _episode("B06-published-udp", "from the Internet to a published port", family, published)
 
 
-def _episode(name: str, what: str, family: int, play: Callable[[World, bytes], bool]) -> Probe:
+def _exhausted_out(w: World, token: bytes, *, family: int, protocol: str) -> bool:
+    flood = _flood(w, w.attacker.ip(family), FAR[family], protocol, token, 9070)
+    return _exhausted(w, token, family, by_gateway(lambda w, t: flood), "internet", other="victim")
+
+
+def _exhausted_by_clients(w: World, token: bytes, *, family: int) -> bool:
+    flood = _flood(w, OUTSIDE["internet"][family], w.uplink(family), "udp", token, PUBLISHED)
+    inwards = from_outside("internet", lambda w, t: flood)
+    # The flooded one is the other, too: what comes in must not take its own way out.
+    return any(_exhausted(w, token, family, inwards, "victim", other=one) for one in _BOTH)
+
+
+def _episode(name: str, what: str, family: int, play: Play) -> Probe:
     return Episode(
         id=f"{name}-v{family}",
         row="B06",

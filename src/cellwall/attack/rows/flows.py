@@ -2,6 +2,8 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
 from cellwall.attack.frames import ip, packet, scapy
@@ -24,23 +26,23 @@ _OFFERED = 9876
 
 def _expectation() -> Iterator[Probe]:
     for family in FAMILIES:
-
-        def play(w: World, token: bytes, family: int = family) -> bool:
-            w.node.run(["nft", "-f", "-"], input=_HELPED)
-            try:
-                return _active_ftp(w, token, family)
-            finally:
-                w.node.run(["nft", "delete", "table", "inet", "bystander"])
-                w.node.run(["conntrack", "-D", "-f", f"ipv{family}", "-s", w.attacker.ip(family)], check=False)
-
         yield Episode(
             id=f"B04-expectation-v{family}",
             row="B04",
             title=f"a helper's expectation opens an inbound port that nobody published, IPv{family}",
             layers=layers("FWD"),
             families=frozenset({family}),
-            play=play,
+            play=partial(_expected, family=family),
         )
+
+
+def _expected(w: World, token: bytes, *, family: int) -> bool:
+    w.node.run(["nft", "-f", "-"], input=_HELPED)
+    try:
+        return _active_ftp(w, token, family)
+    finally:
+        w.node.run(["nft", "delete", "table", "inet", "bystander"])
+        w.node.run(["conntrack", "-D", "-f", f"ipv{family}", "-s", w.attacker.ip(family)], check=False)
 
 
 def _active_ftp(w: World, token: bytes, family: int) -> bool:
@@ -137,25 +139,22 @@ _INVALID: dict[str, Callable[[bytes, int], Any]] = {
 
 
 def _invalid() -> Iterator[Probe]:
-    for family in FAMILIES:
-        for name, transport in _INVALID.items():
+    for family, (name, transport) in product(FAMILIES, _INVALID.items()):
+        yield volley(
+            f"B05-{name}-v{family}",
+            f"an invalid IPv{family} packet leaves with the container's address: {name}",
+            layers("PRE", "FWD"),
+            by_gateway(partial(_carried, family=family, transport=transport)),
+            "internet",
+            family=family,
+            gentle=True,
+        )
 
-            def body(
-                w: World, token: bytes, family: int = family, transport: Callable[[bytes, int], Any] = transport
-            ) -> object:
-                layer = transport(token, family)
-                number = {"TCP": 6, "UDP": 17}.get(type(layer).__name__, 1 if family == 4 else 58)
-                return ip(w.attacker.ip(family), FAR[family], proto=number) / layer
 
-            yield volley(
-                f"B05-{name}-v{family}",
-                f"an invalid IPv{family} packet leaves with the container's address: {name}",
-                layers("PRE", "FWD"),
-                by_gateway(body),
-                "internet",
-                family=family,
-                gentle=True,
-            )
+def _carried(w: World, token: bytes, *, family: int, transport: Callable[[bytes, int], Any]) -> object:
+    layer = transport(token, family)
+    number = {"TCP": 6, "UDP": 17}.get(type(layer).__name__, 1 if family == 4 else 58)
+    return ip(w.attacker.ip(family), FAR[family], proto=number) / layer
 
 
 PROBES: tuple[Probe, ...] = (*_expectation(), *_invalid())

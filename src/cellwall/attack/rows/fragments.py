@@ -5,12 +5,22 @@ removed: pieces that make no packet are the kernel's to stop, all others are jud
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from cellwall.attack.frames import ip, packet, scapy
 from cellwall.attack.probe import Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC, by_gateway, volley
+from cellwall.attack.rows.routed import (
+    PUBLIC,
+    Body,
+    Choose,
+    attackers,
+    by_gateway,
+    fixed,
+    uplinks,
+    victims,
+    volley,
+)
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS
-from cellwall.attack.world import World
 
 Piece = tuple[int, bytes, bool]
 """Offset in bytes, data, whether more follow."""
@@ -90,10 +100,10 @@ _CUTS: tuple[tuple[str, Callable[[bytes], list[Piece]], str], ...] = (
 )
 
 _METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
-_TARGETS: tuple[tuple[str, Callable[[World, int], str], Place, frozenset[Layer]], ...] = (
-    ("neighbour", lambda w, f: w.victim.ip(f), "victim", layers("FWD")),
-    ("node", lambda w, f: w.uplink(f), "node", layers("PRE", "IN")),
-    ("metadata", lambda w, f: _METADATA[f], "internet", layers("FWD")),
+_TARGETS: tuple[tuple[str, Callable[[int], Choose], Place, frozenset[Layer]], ...] = (
+    ("neighbour", victims, "victim", layers("FWD")),
+    ("node", uplinks, "node", layers("PRE", "IN")),
+    ("metadata", lambda family: fixed(_METADATA[family]), "internet", layers("FWD")),
 )
 
 
@@ -123,39 +133,28 @@ def _cut_up(source: str, target: str, protocol: str, token: bytes, cut: Callable
 
 
 def _in_pieces() -> Iterator[Probe]:
-    for family in FAMILIES:
-        for name, cut, reason in _CUTS:
-            if family == 4 and name == "atomic":
-                continue  # that is no fragment in IPv4
-            for protocol in PROTOCOLS:
-                for place, target, where, there in _TARGETS:
+    for family, (name, cut, reason) in product(FAMILIES, _CUTS):
+        if family == 4 and name == "atomic":
+            continue  # that is no fragment in IPv4
+        for protocol, (place, target, where, there) in product(PROTOCOLS, _TARGETS):
+            # Of ICMPv6 the pins let no pieces pass: neighbour discovery must not come in any (RFC 6980).
+            unvouched = layers("PIN", "RAW") if family == 6 and protocol == "icmp" else layers()
+            invalid = name in ("headless-repeated", "overlapping") and place != "node"
+            kernel = reason or _stopped_by_kernel(name, family, protocol, place)
+            yield volley(
+                f"B02-{name}-{protocol}-{place}-v{family}",
+                f"IPv{family} {protocol} to the {place} in pieces: {name}",
+                there | unvouched | (layers("PRE") if invalid else layers()),
+                by_gateway(_cut_between(attackers(family), target(family), protocol, cut)),
+                where,
+                family=family,
+                kernel=kernel,
+                gentle=not kernel,
+            )
 
-                    def body(
-                        w: World,
-                        token: bytes,
-                        family: int = family,
-                        cut: Callable[[bytes], list[Piece]] = cut,
-                        protocol: str = protocol,
-                        target: Callable[[World, int], str] = target,
-                    ) -> object:
-                        return _cut_up(w.attacker.ip(family), target(w, family), protocol, token, cut)
 
-                    # Of ICMPv6 the pins let no pieces pass: neighbour discovery must not come in any (RFC 6980).
-                    unvouched = family == 6 and protocol == "icmp"
-                    invalid = name in ("headless-repeated", "overlapping") and place != "node"
-                    kernel = reason or _stopped_by_kernel(name, family, protocol, place)
-                    yield volley(
-                        f"B02-{name}-{protocol}-{place}-v{family}",
-                        f"IPv{family} {protocol} to the {place} in pieces: {name}",
-                        there
-                        | (layers("PIN", "RAW") if unvouched else layers())
-                        | (layers("PRE") if invalid else layers()),
-                        by_gateway(body),
-                        where,
-                        family=family,
-                        kernel=kernel,
-                        gentle=not kernel,
-                    )
+def _cut_between(source: Choose, target: Choose, protocol: str, cut: Callable[[bytes], list[Piece]]) -> Body:
+    return lambda w, token: _cut_up(source(w), target(w), protocol, token, cut)
 
 
 def _stopped_by_kernel(name: str, family: int, protocol: str, place: str) -> str:
@@ -170,21 +169,16 @@ def _stopped_by_kernel(name: str, family: int, protocol: str, place: str) -> str
 
 def _borrowed() -> Iterator[Probe]:
     """Pieces with somebody else's source: to be joined with pieces of that host's own."""
-    for family in FAMILIES:
-        for name, cut in (("tiny", _tiny), ("crumbs", _crumbs)):
-
-            def body(w: World, token: bytes, family: int = family, cut: Callable[[bytes], list[Piece]] = cut) -> object:
-                return _cut_up(w.victim.ip(family), PUBLIC[family], "udp", token, cut)
-
-            yield volley(
-                f"B02-{name}-spoofed-v{family}",
-                f"IPv{family} to the Internet in pieces with the victim's source: {name}",
-                layers("PIN", "RAW") if family == 4 else layers("PIN"),
-                by_gateway(body),
-                "internet",
-                family=family,
-                gentle=True,
-            )
+    for family, (name, cut) in product(FAMILIES, (("tiny", _tiny), ("crumbs", _crumbs))):
+        yield volley(
+            f"B02-{name}-spoofed-v{family}",
+            f"IPv{family} to the Internet in pieces with the victim's source: {name}",
+            layers("PIN", "RAW") if family == 4 else layers("PIN"),
+            by_gateway(_cut_between(victims(family), fixed(PUBLIC[family]), "udp", cut)),
+            "internet",
+            family=family,
+            gentle=True,
+        )
 
 
 PROBES: tuple[Probe, ...] = (*_in_pieces(), *_borrowed())

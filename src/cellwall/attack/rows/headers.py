@@ -2,22 +2,37 @@
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import IPv6Address
+from itertools import product
 from typing import Any
 
 from cellwall.attack.frames import ip, packet, scapy
 from cellwall.attack.probe import Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC, Choose, by_gateway, volley
+from cellwall.attack.rows.routed import (
+    PUBLIC,
+    Choose,
+    attackers,
+    between,
+    by_gateway,
+    fixed,
+    uplinks,
+    victims,
+    volley,
+)
 from cellwall.attack.rows.shapes import FAMILIES
 from cellwall.attack.world import World
+
+Headers = tuple[tuple[int, bytes], ...]
+"""IPv6 extension headers: of each its own number, and its body after the next-header field."""
 
 _UNVOUCHED = layers("PIN", "RAW")
 """What the pins do not vouch for, the raw table drops on its own."""
 
-_TARGETS: tuple[tuple[str, Callable[[World, int], str], Place, frozenset[Layer]], ...] = (
-    ("internet", lambda w, f: PUBLIC[f], "internet", layers()),
-    ("node", lambda w, f: w.uplink(f), "node", layers("PRE", "IN")),
-    ("neighbour", lambda w, f: w.victim.ip(f), "victim", layers("FWD")),
+_TARGETS: tuple[tuple[str, Callable[[int], Choose], Place, frozenset[Layer]], ...] = (
+    ("internet", lambda family: fixed(PUBLIC[family]), "internet", layers()),
+    ("node", uplinks, "node", layers("PRE", "IN")),
+    ("neighbour", victims, "victim", layers("FWD")),
 )
 
 # ---------------------------------------------------------------- B03: IPv4 options
@@ -44,48 +59,49 @@ def with_options(source: str, target: str, options: bytes, token: bytes) -> Any:
 def _options() -> Iterator[Probe]:
     for name, options in _OPTIONS.items():
         for place, target, where, stops in _TARGETS:
-
-            def body(
-                w: World, token: bytes, options: bytes = options, target: Callable[[World, int], str] = target
-            ) -> object:
-                return with_options(w.attacker.ip4, target(w, 4), options, token)
-
             yield volley(
                 f"B03-{name}-{place}",
                 f"IPv4 option {name} to the {place}",
                 _UNVOUCHED | stops,
-                by_gateway(body),
+                by_gateway(partial(_with_options, target=target(4), options=options)),
                 where,
                 family=4,
                 gentle=True,
             )
+
+
+def _with_options(w: World, token: bytes, *, target: Choose, options: bytes) -> object:
+    return with_options(w.attacker.ip4, target(w), options, token)
 
 
 def _source_routes() -> Iterator[Probe]:
     """By way of the node, which would be the sender of the rest of the way."""
     hops: dict[str, tuple[Choose, Place]] = {
-        "neighbour": (lambda w: w.victim.ip4, "victim"),
-        "metadata": (lambda w: "169.254.169.254", "internet"),
-        "internet": (lambda w: PUBLIC[4], "internet"),
+        "neighbour": (victims(4), "victim"),
+        "metadata": (fixed("169.254.169.254"), "internet"),
+        "internet": (fixed(PUBLIC[4]), "internet"),
     }
-    for kind, number in (("loose", 131), ("strict", 137)):
-        for name, (hop, where) in hops.items():
+    for (kind, number), (name, (hop, where)) in product((("loose", 131), ("strict", 137)), hops.items()):
+        off_link = kind == "strict" and name != "neighbour"
+        yield volley(
+            f"B03-{kind}-source-route-{name}",
+            f"{kind} source route by way of the node to the {name}",
+            _UNVOUCHED | layers("SYS", "PRE") | layers("FWD"),
+            by_gateway(partial(_by_way_of_the_node, number=number, hop=hop)),
+            where,
+            family=4,
+            kernel="the kernel takes a strict source route on one link only" if off_link else "",
+            gentle=True,
+        )
 
-            def body(w: World, token: bytes, number: int = number, hop: Choose = hop) -> object:
-                route = bytes([number, 7, 4]) + bytes(map(int, hop(w).split("."))) + b"\0"
-                return with_options(w.attacker.ip4, w.gateway.ip4, route, token)
 
-            off_link = kind == "strict" and name != "neighbour"
-            yield volley(
-                f"B03-{kind}-source-route-{name}",
-                f"{kind} source route by way of the node to the {name}",
-                _UNVOUCHED | layers("SYS", "PRE") | layers("FWD"),
-                by_gateway(body),
-                where,
-                family=4,
-                kernel="the kernel takes a strict source route on one link only" if off_link else "",
-                gentle=True,
-            )
+def _by_way_of_the_node(w: World, token: bytes, *, number: int, hop: Choose) -> object:
+    return with_options(w.attacker.ip4, w.gateway.ip4, source_route(number, hop(w)), token)
+
+
+def source_route(number: int, hop: str) -> bytes:
+    """The IPv4 option (131: loose, 137: strict) that names one more hop."""
+    return bytes([number, 7, 4]) + bytes(map(int, hop.split("."))) + b"\0"
 
 
 # ---------------------------------------------------------------- B03: IPv6 extension headers
@@ -127,36 +143,27 @@ _SEGMENTS = {("routing-type-4-done", "node"): layers("SYS")}
 
 def _extensions() -> Iterator[Probe]:
     for name, (headers, stops) in _CHAINS.items():
-        for protocol in ("udp", "icmp"):
-            for place, target, where, there in _TARGETS:
-                if (name, place) == ("mobility", "node"):
-                    continue  # its sockets hear of what has a checksum of its own kind only
-
-                def body(
-                    w: World,
-                    token: bytes,
-                    headers: tuple[tuple[int, bytes], ...] = headers,
-                    protocol: str = protocol,
-                    target: Callable[[World, int], str] = target,
-                ) -> object:
-                    return with_headers(w.attacker.ip6, target(w, 6), headers, protocol, token)
-
-                yield volley(
-                    f"B03-{name}-{protocol}-{place}",
-                    f"IPv6 {name} header before {protocol} to the {place}",
-                    _UNVOUCHED
-                    | there
-                    | (stops - layers("FWD") if place == "node" else stops)
-                    | _SEGMENTS.get((name, place), layers()),
-                    by_gateway(body),
-                    where,
-                    family=6,
-                    gentle=True,
-                )
+        for protocol, (place, target, where, there) in product(("udp", "icmp"), _TARGETS):
+            if (name, place) == ("mobility", "node"):
+                continue  # its sockets hear of what has a checksum of its own kind only
+            beside = stops - layers("FWD") if place == "node" else stops
+            yield volley(
+                f"B03-{name}-{protocol}-{place}",
+                f"IPv6 {name} header before {protocol} to the {place}",
+                _UNVOUCHED | there | beside | _SEGMENTS.get((name, place), layers()),
+                by_gateway(partial(_with_headers, target=target(6), headers=headers, protocol=protocol)),
+                where,
+                family=6,
+                gentle=True,
+            )
 
 
-def with_headers(source: str, target: str, headers: tuple[tuple[int, bytes], ...], protocol: str, token: bytes) -> Any:
-    """A packet with IPv6 extension headers, each (its own number, its body after the next-header field)."""
+def _with_headers(w: World, token: bytes, *, target: Choose, headers: Headers, protocol: str) -> object:
+    return with_headers(w.attacker.ip6, target(w), headers, protocol, token)
+
+
+def with_headers(source: str, target: str, headers: Headers, protocol: str, token: bytes) -> Any:
+    """A packet with IPv6 extension headers."""
     number = {"udp": 17, "icmp": 58}[protocol]
     # The checksum is that of the packet without the headers between.
     transport = bytes(packet(source, target, protocol, token, dport=9031))[40:]
@@ -166,35 +173,34 @@ def with_headers(source: str, target: str, headers: tuple[tuple[int, bytes], ...
 def _routing_headers() -> Iterator[Probe]:
     """By way of the node, with a segment left to go."""
     hops: dict[str, tuple[Choose, Place]] = {
-        "neighbour": (lambda w: w.victim.ip6, "victim"),
-        "metadata": (lambda w: "fd00:ec2::254", "internet"),
-        "internet": (lambda w: PUBLIC[6], "internet"),
+        "neighbour": (victims(6), "victim"),
+        "metadata": (fixed("fd00:ec2::254"), "internet"),
+        "internet": (fixed(PUBLIC[6]), "internet"),
     }
     reasons = {
         0: "the kernel has no routing header of type 0 any more (RFC 5095)",
         2: "the kernel takes a type 2 header for a home address of its own only, and this one for none",
         3: "the kernel takes RPL headers on interfaces that were told to, which nothing does here",
     }
-    for kind in (0, 2, 3, 4):
-        for name, (hop, where) in hops.items():
+    for kind, (name, (hop, where)) in product((0, 2, 3, 4), hops.items()):
+        yield volley(
+            f"B03-routing-type-{kind}-{name}",
+            f"IPv6 routing header of type {kind} by way of the node to the {name}",
+            _UNVOUCHED | layers("SYS", "PRE", "IN", "FWD"),
+            by_gateway(partial(_routed_by_the_node, kind=kind, hop=hop)),
+            where,
+            family=6,
+            kernel=reasons.get(kind, ""),
+            gentle=True,
+        )
 
-            def body(w: World, token: bytes, kind: int = kind, hop: Choose = hop) -> object:
-                # Segments are listed from the last one on (RFC 8754 2); the node is the second of two.
-                here, beyond = (IPv6Address(address).packed for address in (w.gateway.ip6, hop(w)))
-                route = bytes([1, 0, 0, 0]) + beyond + here if kind == 4 else bytes(4) + beyond
-                header = bytes([len(route) // 8, kind, 1]) + route
-                return with_headers(w.attacker.ip6, w.gateway.ip6, ((ROUTING, header),), "udp", token)
 
-            yield volley(
-                f"B03-routing-type-{kind}-{name}",
-                f"IPv6 routing header of type {kind} by way of the node to the {name}",
-                _UNVOUCHED | layers("SYS", "PRE", "IN", "FWD"),
-                by_gateway(body),
-                where,
-                family=6,
-                kernel=reasons.get(kind, ""),
-                gentle=True,
-            )
+def _routed_by_the_node(w: World, token: bytes, *, kind: int, hop: Choose) -> object:
+    # Segments are listed from the last one on (RFC 8754 2); the node is the second of two.
+    here, beyond = (IPv6Address(address).packed for address in (w.gateway.ip6, hop(w)))
+    route = bytes([1, 0, 0, 0]) + beyond + here if kind == 4 else bytes(4) + beyond
+    header = bytes([len(route) // 8, kind, 1]) + route
+    return with_headers(w.attacker.ip6, w.gateway.ip6, ((ROUTING, header),), "udp", token)
 
 
 # ---------------------------------------------------------------- B08: other protocols
@@ -225,31 +231,18 @@ _MALFORMED = {
 
 
 def _protocols() -> Iterator[Probe]:
-    for family in FAMILIES:
-        for name, number in _PROTOCOLS.items():
-            for place, target, where, there in _TARGETS[::2]:
-
-                def body(
-                    w: World,
-                    token: bytes,
-                    family: int = family,
-                    number: int = number,
-                    target: Callable[[World, int], str] = target,
-                ) -> object:
-                    return packet(w.attacker.ip(family), target(w, family), number, token)
-
-                yield volley(
-                    f"B08-{name}-{place}-v{family}",
-                    f"protocol {number}, {name}, over IPv{family} to the {place}",
-                    layers("FWD")
-                    | there
-                    | (_UNVOUCHED if family == 6 else layers())
-                    | _MALFORMED.get((name, family), layers()),
-                    by_gateway(body),
-                    where,
-                    family=family,
-                    gentle=True,
-                )
+    for family, (name, number) in product(FAMILIES, _PROTOCOLS.items()):
+        unlike = (_UNVOUCHED if family == 6 else layers()) | _MALFORMED.get((name, family), layers())
+        for place, target, where, there in _TARGETS[::2]:
+            yield volley(
+                f"B08-{name}-{place}-v{family}",
+                f"protocol {number}, {name}, over IPv{family} to the {place}",
+                layers("FWD") | there | unlike,
+                by_gateway(between(attackers(family), target(family), number)),
+                where,
+                family=family,
+                gentle=True,
+            )
 
 
 PROBES: tuple[Probe, ...] = (
