@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from cellwall.attack.probe import Episode, Probe, layers
-from cellwall.attack.rows.shapes import wall_of
+from cellwall.attack.probe import Probe, layers
+from cellwall.attack.rows.shapes import episode, wall_of
 from cellwall.attack.world import World
 from cellwall.errors import LabError
 
@@ -72,13 +72,12 @@ def _prove(w: World, pid: int, link: str) -> None:
 
 
 PROBES: tuple[Probe, ...] = (
-    Episode(
-        id="D16-delete-link",
-        row="D16",
-        title="root of a sandbox, in a user namespace of its own, deletes a link of the node",
-        layers=layers(),
+    episode(
+        "D16-delete-link",
+        "root of a sandbox, in a user namespace of its own, deletes a link of the node",
+        layers(),
+        _deletes,
         kernel="the kernel asks for CAP_NET_ADMIN in the user namespace that owns the node's network",
         wall_only=True,
-        play=_deletes,
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from cellwall.attack.frames import packet
-from cellwall.attack.probe import Episode, Place, Probe, layers
+from cellwall.attack.probe import Place, Probe, layers
 from cellwall.attack.rows.outside import ATTACKERS_PORT
 from cellwall.attack.rows.routed import (
     Choose,
@@ -22,6 +22,7 @@ from cellwall.attack.rows.routed import (
     uplinks,
     volley,
 )
+from cellwall.attack.rows.shapes import episode
 from cellwall.attack.stage import SHIFTED, SHIFTED_TO
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
@@ -73,14 +74,13 @@ def _nodes_own() -> Iterator[Probe]:
         "other-bridge": surroundings("node-other-bridge", 6),
     }
     for name, target in targets.items():
-        yield Episode(
-            id=f"D01-client-{name}",
-            row="D01",
-            title=f"a service of the node, made a client of the attacker's published port by its {name} address",
-            layers=layers("FWD"),
-            families=frozenset({6}),
+        yield episode(
+            f"D01-client-{name}",
+            f"a service of the node, made a client of the attacker's published port by its {name} address",
+            layers("FWD"),
+            partial(_answered_by, target=target),
+            family=6,
             wall_only=True,
-            play=partial(_answered_by, target=target),
         )
 
 
@@ -110,13 +110,12 @@ def _backwards() -> Iterator[Probe]:
         ("C01-backwards-v6", "internet", 6, "fd00:ec2::254"),
     )
     for name, where, family, client in cases:
-        yield Episode(
-            id=name,
-            row=name[:3],
-            title=f"TCP lets both ends begin: a SYN of the attacker's in answer to one forged from {client}",
-            layers=layers("FWD"),
-            families=frozenset({family}),
-            play=partial(_opened_backwards, where=where, family=family, client=client),
+        yield episode(
+            name,
+            f"TCP lets both ends begin: a SYN of the attacker's in answer to one forged from {client}",
+            layers("FWD"),
+            partial(_opened_backwards, where=where, family=family, client=client),
+            family=family,
         )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from cellwall.attack.frames import frame, ip, packet, scapy
-from cellwall.attack.probe import Episode, Place, Probe, Shot, layers
+from cellwall.attack.probe import Place, Probe, Shot, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside, in_turn, volley
-from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.rows.shapes import FAMILIES, episode
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
 from cellwall.attack.world import World
 from cellwall.lab.capture import one_cpu
@@ -147,13 +147,12 @@ def _about_one_of_the_nodes(family: int, kind: str, name: str) -> Probe:
             body = _error(w.attacker.ip(family), own, kind, quoted)
             return w.fire([Shot("attacker", frame(w.attacker.mac, w.gateway.mac, body))]).saw(token, "node")
 
-    return Episode(
-        id=f"B04-{kind}-node-{name}-v{family}",
-        row="B04",
-        title=f"an IPv{family} {kind} error about a flow of the node's own to the {name}",
-        layers=layers("PRE", "IN"),
-        families=frozenset({family}),
-        play=play,
+    return episode(
+        f"B04-{kind}-node-{name}-v{family}",
+        f"an IPv{family} {kind} error about a flow of the node's own to the {name}",
+        layers("PRE", "IN"),
+        play,
+        family=family,
     )
 
 

@@ -6,10 +6,10 @@ from itertools import product
 
 from cellwall.attack import frames
 from cellwall.attack.frames import BROADCAST
-from cellwall.attack.probe import Episode, Layer, Place, Probe, layers
+from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.bridged import BRIDGED, broadcast, framed, framed_by_length, gateways_mac, victims_mac
 from cellwall.attack.rows.routed import Body, Choose, attackers, between, fixed, victims, volley
-from cellwall.attack.rows.shapes import spanning_tree_root
+from cellwall.attack.rows.shapes import episode, spanning_tree_root
 from cellwall.attack.world import World
 
 _ETHERTYPES = {
@@ -127,13 +127,12 @@ def _bridge_protocols() -> Iterator[Probe]:
             framed_by_length(fixed(group), lambda w, token: bytes.fromhex("424203") + bytes(35) + token),
             "victim",
         )
-    yield Episode(
-        id="A05-stp-root",
-        row="A05",
-        title="a BPDU of priority 0 makes the container the root of the spanning tree",
-        layers=layers("PORT"),
+    yield episode(
+        "A05-stp-root",
+        "a BPDU of priority 0 makes the container the root of the spanning tree",
+        layers("PORT"),
+        spanning_tree_root,
         opens=frozenset({"stp"}),
-        play=spanning_tree_root,
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from cellwall.attack.frames import packet
-from cellwall.attack.probe import Episode, Place, Probe, layers
+from cellwall.attack.probe import Place, Probe, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
-from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots
+from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots, episode
 from cellwall.attack.stage import PUBLISHED
 from cellwall.attack.world import World
 
@@ -37,13 +37,12 @@ def _exhausted_by_clients(w: World, token: bytes, *, family: int) -> bool:
 
 
 def _episode(name: str, what: str, family: int, play: Play) -> Probe:
-    return Episode(
-        id=f"{name}-v{family}",
-        row="B06",
-        title=f"a container has more flows than it may, IPv{family}: {what}",
-        layers=layers("FWD"),
-        families=frozenset({family}),
-        play=play,
+    return episode(
+        f"{name}-v{family}",
+        f"a container has more flows than it may, IPv{family}: {what}",
+        layers("FWD"),
+        play,
+        family=family,
     )
 
 

@@ -7,9 +7,9 @@ from itertools import product
 from typing import Any
 
 from cellwall.attack.frames import ip, packet, scapy
-from cellwall.attack.probe import Episode, Probe, layers
+from cellwall.attack.probe import Probe, layers
 from cellwall.attack.rows.routed import FAR, PUBLIC, by_gateway, from_outside, volley
-from cellwall.attack.rows.shapes import FAMILIES
+from cellwall.attack.rows.shapes import FAMILIES, episode
 from cellwall.attack.world import World
 
 # ---------------------------------------------------------------- B04: a helper's expectation
@@ -26,13 +26,12 @@ _OFFERED = 9876
 
 def _expectation() -> Iterator[Probe]:
     for family in FAMILIES:
-        yield Episode(
-            id=f"B04-expectation-v{family}",
-            row="B04",
-            title=f"a helper's expectation opens an inbound port that nobody published, IPv{family}",
-            layers=layers("FWD"),
-            families=frozenset({family}),
-            play=partial(_expected, family=family),
+        yield episode(
+            f"B04-expectation-v{family}",
+            f"a helper's expectation opens an inbound port that nobody published, IPv{family}",
+            layers("FWD"),
+            partial(_expected, family=family),
+            family=family,
         )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from cellwall.adapters import process
 from cellwall.api import Wall
 from cellwall.attack.probe import Probe, layers
-from cellwall.attack.rows.shapes import Play, wall_of, walled_episode
+from cellwall.attack.rows.shapes import Play, episode, wall_of
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.world import World
 from cellwall.errors import CellwallError, InvalidSpec, LabError
@@ -26,7 +26,7 @@ from cellwall.names import host_link
 
 
 def _episode(name: str, title: str, play: Play) -> Probe:
-    return walled_episode(name, title, layers("CTL"), play)
+    return episode(name, title, layers("CTL"), play, wall_only=True)
 
 
 # ---------------------------------------------------------------- D12: names that collide

@@ -10,10 +10,10 @@ import msgspec
 
 from cellwall.attack import frames
 from cellwall.attack.frames import BROADCAST, SERVICE_VLAN, VLAN, frame, scapy
-from cellwall.attack.probe import Episode, Layer, Probe, Shot, layers
+from cellwall.attack.probe import Layer, Probe, Shot, layers
 from cellwall.attack.rows.bridged import BRIDGED, broadcast, framed, victims_mac
 from cellwall.attack.rows.routed import Body, Choose, volley
-from cellwall.attack.rows.shapes import Shots, introduce_victim, solicitation, unique_mac, unique_prefix
+from cellwall.attack.rows.shapes import Shots, episode, introduce_victim, solicitation, unique_mac, unique_prefix
 from cellwall.attack.world import World
 
 _JIFFY = 0.011  # more than one tick at the lowest HZ: the kernel compares ages of neighbour entries in ticks
@@ -58,12 +58,11 @@ def _arp_to_host() -> Iterator[Probe]:
     for said, outer in product(_SAID, ("attacker", "forged", "victim")):
         # With the attacker's own MAC outside, a locked port lets the frame in; with another one it does not.
         guarded = layers("PIN", "NB") if outer == "attacker" else layers("PIN", "NB", "PORT")
-        yield Episode(
-            id=f"A06-host-{said.name}-{outer}",
-            row="A06",
-            title=f"ARP {said.name} (frame from {outer}): the host takes the victim's address to be elsewhere",
-            layers=guarded,
-            play=partial(_moves_by_arp, said=said, outer=outer),
+        yield episode(
+            f"A06-host-{said.name}-{outer}",
+            f"ARP {said.name} (frame from {outer}): the host takes the victim's address to be elsewhere",
+            guarded,
+            partial(_moves_by_arp, said=said, outer=outer),
         )
 
 
@@ -158,13 +157,12 @@ def _nd_to_host() -> Iterator[Probe]:
             stops = (*stops, "PORT")
         if kind == "router-solicitation":
             stops = (*stops, "SYS")
-        yield Episode(
-            id=f"A07-host-{kind}-{outer}",
-            row="A07",
-            title=f"{kind} (frame from {outer}): the host takes the victim's address to be elsewhere",
-            layers=frozenset(stops),
-            families=frozenset({6}),
-            play=partial(_moves_by_discovery, kind=kind, outer=outer),
+        yield episode(
+            f"A07-host-{kind}-{outer}",
+            f"{kind} (frame from {outer}): the host takes the victim's address to be elsewhere",
+            frozenset(stops),
+            partial(_moves_by_discovery, kind=kind, outer=outer),
+            family=6,
         )
 
 
@@ -227,14 +225,13 @@ def _router_advertisements() -> Iterator[Probe]:
                 "victim",
                 family=6,
             )
-        yield Episode(
-            id=f"A08-host-{name}",
-            row="A08",
-            title=f"router advertisement ({name}) gives the host an address or a route",
-            layers=layers("PIN", "RAW", "PRE", "IN", "SYS"),
-            families=frozenset({6}),
+        yield episode(
+            f"A08-host-{name}",
+            f"router advertisement ({name}) gives the host an address or a route",
+            layers("PIN", "RAW", "PRE", "IN", "SYS"),
+            partial(_believed, shots=framed(_all_nodes, body, tags=tags)),
+            family=6,
             kernel="the kernel ignores fragmented discovery (RFC 6980)" if evasion == "atomic-fragment" else "",
-            play=partial(_believed, shots=framed(_all_nodes, body, tags=tags)),
         )
 
 

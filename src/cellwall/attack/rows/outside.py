@@ -6,7 +6,7 @@ from itertools import permutations, product
 import msgspec
 
 from cellwall.attack.frames import packet, scapy
-from cellwall.attack.probe import Episode, Layer, Place, Probe, layers
+from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import (
     FAR,
     OUTSIDE,
@@ -23,7 +23,7 @@ from cellwall.attack.rows.routed import (
     victims,
     volley,
 )
-from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS
+from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, episode
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
@@ -193,13 +193,12 @@ def _captured_from_node(family: int) -> Probe:
         w.node_sends(PUBLIC[family], token, port=ATTACKERS_PORT)
         return w.settle().saw(token, "attacker")
 
-    return Episode(
-        id=f"D04-node-v{family}",
-        row="D04",
-        title=f"a published port captures what the node itself sends to that port on the Internet, IPv{family}",
-        layers=layers("NAT", "OUT"),
-        families=frozenset({family}),
-        play=play,
+    return episode(
+        f"D04-node-v{family}",
+        f"a published port captures what the node itself sends to that port on the Internet, IPv{family}",
+        layers("NAT", "OUT"),
+        play,
+        family=family,
     )
 
 

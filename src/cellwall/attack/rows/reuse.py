@@ -18,7 +18,7 @@ import msgspec
 from cellwall.attack.frames import frame, packet, scapy
 from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, from_outside
-from cellwall.attack.rows.shapes import FAMILIES, Play, wall_of, walled_episode
+from cellwall.attack.rows.shapes import FAMILIES, Play, episode, wall_of
 from cellwall.attack.rows.windows import newcomer
 from cellwall.attack.stage import seat
 from cellwall.attack.world import Seat, World
@@ -274,7 +274,7 @@ def _episode(name: str, title: str, family: int, stops: frozenset[Layer], play: 
         w.node.run(["conntrack", "-F"])  # flows of an earlier probe, or run, have the same ends
         return play(w, token)
 
-    return walled_episode(name, f"{title}, IPv{family}", stops, afresh, family=family)
+    return episode(name, f"{title}, IPv{family}", stops, afresh, family=family, wall_only=True)
 
 
 PROBES: tuple[Probe, ...] = (*_flows(), *_nodes_own(), *_amid(), *_former())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cellwall.attack import frames
-from cellwall.attack.probe import Episode, Layer, Place, Shot
+from cellwall.attack.probe import Episode, Layer, Open, Place, Shot
 from cellwall.attack.world import Seat, World
 from cellwall.errors import LabError
 
@@ -26,10 +26,34 @@ def wall_of(w: World) -> "Wall":
     return w.wall
 
 
-def walled_episode(name: str, title: str, stops: frozenset[Layer], play: Play, *, family: int | None = None) -> Episode:
-    """An episode that drives the wall itself; its row is the first three letters of its name."""
-    families = frozenset[int]() if family is None else frozenset({family})
-    return Episode(id=name, row=name[:3], title=title, layers=stops, families=families, wall_only=True, play=play)
+def episode(
+    name: str,
+    title: str,
+    stops: frozenset[Layer],
+    play: Play,
+    *,
+    family: int | None = None,
+    kernel: str = "",
+    gentle: bool = False,
+    needs: str = "",
+    opens: frozenset[Open] = frozenset(),
+    wall_only: bool = False,
+) -> Episode:
+    """An episode whose row is the first three letters of its name. `family`: what it needs, None: whatever there is;
+    `wall_only`: it drives the wall itself."""
+    return Episode(
+        id=name,
+        row=name[:3],
+        title=title,
+        layers=stops,
+        play=play,
+        families=frozenset() if family is None else frozenset({family}),
+        kernel=kernel,
+        gentle=gentle,
+        needs=needs,
+        opens=opens,
+        wall_only=wall_only,
+    )
 
 
 def spanning_tree_root(w: World, token: bytes) -> bool:

@@ -8,10 +8,10 @@ from itertools import product
 
 from cellwall.attack import frames
 from cellwall.attack.frames import BROADCAST, VLAN, frame, packet
-from cellwall.attack.probe import Episode, Layer, Place, Probe, Shot, layers
+from cellwall.attack.probe import Layer, Place, Probe, Shot, layers
 from cellwall.attack.rows.bridged import BRIDGED
 from cellwall.attack.rows.routed import volley
-from cellwall.attack.rows.shapes import FAMILIES, introduce_victim, solicitation
+from cellwall.attack.rows.shapes import FAMILIES, episode, introduce_victim, solicitation
 from cellwall.attack.world import World
 from cellwall.lab import addresses as at
 
@@ -20,13 +20,12 @@ from cellwall.lab import addresses as at
 
 def _thefts() -> Iterator[Probe]:
     for kind in ("ipv4-own", "ipv4-victim", "ipv6-victim", "arp", "unknown", "llc", "tagged"):
-        yield Episode(
-            id=f"A10-{kind}",
-            row="A10",
-            title=f"MAC theft by {kind}: the host's packets to the victim arrive at the attacker",
-            layers=layers("PIN", "PORT", "FDB"),
-            families=frozenset({6}) if "ipv6" in kind else frozenset(),
-            play=partial(_stolen, kind=kind),
+        yield episode(
+            f"A10-{kind}",
+            f"MAC theft by {kind}: the host's packets to the victim arrive at the attacker",
+            layers("PIN", "PORT", "FDB"),
+            partial(_stolen, kind=kind),
+            family=6 if "ipv6" in kind else None,
         )
 
 
@@ -62,13 +61,8 @@ def _fills_the_forwarding_table(w: World, token: bytes) -> bool:
 
 
 def _floods() -> Iterator[Probe]:
-    yield Episode(
-        id="A11-table-flood",
-        row="A11",
-        title="forged source MACs fill the forwarding table",
-        layers=BRIDGED,
-        play=_fills_the_forwarding_table,
-    )
+    title = "forged source MACs fill the forwarding table"
+    yield episode("A11-table-flood", title, BRIDGED, _fills_the_forwarding_table)
     targets = {
         "unknown-unicast": ("02:dd:dd:dd:dd:dd", layers("PORT")),
         # The flood flags of a port do not hold for what the bridge itself sends (net/bridge/br_forward.c, br_flood).
@@ -90,21 +84,10 @@ def _overheard(w: World, token: bytes, *, target: str) -> Iterator[Shot]:
 
 
 def _table_floods() -> Iterator[Probe]:
-    yield Episode(
-        id="A12-arp",
-        row="A12",
-        title="forged ARP senders fill the neighbour table",
-        layers=layers("PIN"),
-        play=_fills_by_arp,
-    )
-    yield Episode(
-        id="A12-nd",
-        row="A12",
-        title="forged solicitations fill the neighbour table",
-        layers=layers("PIN"),
-        families=frozenset({6}),
-        play=_fills_by_solicitations,
-    )
+    pins = layers("PIN")
+    yield episode("A12-arp", "forged ARP senders fill the neighbour table", pins, _fills_by_arp)
+    title = "forged solicitations fill the neighbour table"
+    yield episode("A12-nd", title, pins, _fills_by_solicitations, family=6)
 
 
 def _fills_by_arp(w: World, token: bytes) -> bool:
@@ -122,14 +105,13 @@ def _fills_by_solicitations(w: World, token: bytes) -> bool:
 
 def _flux() -> Iterator[Probe]:
     for name in ("uplink", "infra", "other-bridge"):
-        yield Episode(
-            id=f"A13-{name}",
-            row="A13",
-            title=f"the host answers ARP for its {name} address",
-            layers=layers("PIN", "SYS"),
+        yield episode(
+            f"A13-{name}",
+            f"the host answers ARP for its {name} address",
+            layers("PIN", "SYS"),
+            partial(_answers_for, name=name),
             gentle=True,
             needs="" if name == "uplink" else f"node-{name}",
-            play=partial(_answers_for, name=name),
         )
 
 

@@ -17,7 +17,8 @@ from ipaddress import ip_address
 import msgspec
 
 from cellwall.attack import frames
-from cellwall.attack.probe import Episode, Probe, Shot, layers
+from cellwall.attack.probe import Probe, Shot, layers
+from cellwall.attack.rows.shapes import episode
 from cellwall.attack.unfinished import ETHERNET, Unfinished, filling, send_unfinished, summed
 from cellwall.attack.world import World
 
@@ -109,13 +110,12 @@ def _probes() -> Iterator[Probe]:
     )
     for name, what, family, places, cut in cases:
         wanted = ip_address(_METADATA[family]).packed[:2] if places is _TARGET else _FORGED
-        yield Episode(
-            id=f"B13-{name}",
-            row="B13",
-            title=f"{what} once a card has written its checksum",
-            layers=layers("CSUM"),
-            families=frozenset({family}),
-            play=partial(_leads_there, _Case(family, places[family], wanted, cut)),
+        yield episode(
+            f"B13-{name}",
+            f"{what} once a card has written its checksum",
+            layers("CSUM"),
+            partial(_leads_there, _Case(family, places[family], wanted, cut)),
+            family=family,
         )
 
 

@@ -13,7 +13,7 @@ from cellwall.attack.flood import Flood
 from cellwall.attack.frames import frame, mac_bytes, packet
 from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import PUBLIC, Choose, fixed, uplinks, victims
-from cellwall.attack.rows.shapes import FAMILIES, wall_of, walled_episode
+from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
 from cellwall.attack.world import World
 from cellwall.errors import CellwallError, LabError
 from cellwall.lab import Host
@@ -86,12 +86,13 @@ def _updates() -> Iterator[Probe]:
         ("failed", "updates under load fail half-way", _refused_update),
     )
     for family, (name, title, change) in product(FAMILIES, changes):
-        yield walled_episode(
+        yield episode(
             f"D07-{name}-v{family}",
             f"{title}, and a flood to neighbour, node, metadata and Internet finds the gap, IPv{family}",
             layers("CTL"),
             partial(_through_meanwhile, family=family, change=change),
             family=family,
+            wall_only=True,
         )
 
 
@@ -148,12 +149,13 @@ def _refused_update(w: World, flood: Flood) -> None:
 def _races() -> Iterator[Probe]:
     for family in FAMILIES:
         for aim in _aims(family):
-            yield walled_episode(
+            yield episode(
                 f"D08-race-{aim.name}-v{family}",
                 f"a container sends from the moment it has an interface, IPv{family} to: {aim.name}",
                 aim.stops,
                 partial(_races_attach, family=family, aim=aim),
                 family=family,
+                wall_only=True,
             )
 
 
@@ -182,12 +184,13 @@ def _half_attached() -> Iterator[Probe]:
         )
         bridged = _Aim("bridged", "victim", victims(family), layers("PIN"), direct=True)
         for aim, enslaved in (*product(aims, (True, False)), (bridged, True)):
-            yield walled_episode(
+            yield episode(
                 f"D08-{'half' if enslaved else 'loose'}-{aim.name}-v{family}",
                 f"IPv{family} from a link {'on' if enslaved else 'beside'} the bridge, not attached yet: {aim.name}",
                 aim.stops if enslaved else aim.loose,
                 partial(_sends_unattached, family=family, aim=aim, enslaved=enslaved),
                 family=family,
+                wall_only=True,
             )
 
 

@@ -12,8 +12,9 @@ import msgspec
 
 from cellwall.api import Wall
 from cellwall.attack.ground import lab_world
-from cellwall.attack.probe import RULES, Episode, Probe, Volley, layers
+from cellwall.attack.probe import RULES, Probe, Volley, layers
 from cellwall.attack.removal import Footing
+from cellwall.attack.rows.shapes import episode
 from cellwall.attack.stage import ATTACKER_PORTS, SETTINGS, VICTIM_PORTS, gateway_of, seat
 from cellwall.attack.suite import assault
 from cellwall.attack.world import World
@@ -75,15 +76,7 @@ def _probes() -> Iterator[Probe]:
         ("speaks", "containers speak IPv6 in every way of the other rows where the wall has none", _speaks),
         ("given", "a container is given IPv6 where the wall has none", _given),
     ):
-        yield Episode(
-            id=f"D11-{name}",
-            row="D11",
-            title=title,
-            layers=layers("CTL"),
-            families=frozenset({6}),
-            wall_only=True,
-            play=play,
-        )
+        yield episode(f"D11-{name}", title, layers("CTL"), play, family=6, wall_only=True)
 
 
 PROBES: tuple[Probe, ...] = tuple(_probes())
