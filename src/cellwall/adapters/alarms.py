@@ -14,9 +14,8 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Self
 
-from cellwall.adapters.netlink import attribute_of, text_of, u32_of
+from cellwall.adapters.netlink import Closing, attribute_of, text_of, u32_of
 from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
     IFLA_IFNAME,
@@ -55,7 +54,7 @@ class Alarm(IntEnum):
     DAMAGED = 2
 
 
-class Alarms:
+class Alarms(Closing):
     """What the kernel tells of the network namespace that the creating thread is in, from now on. `bridge` is the index
     of our bridge, 0 where there is none yet, `veth_prefix` how the names of our host links begin, `queue` how many
     bytes may wait to be read."""
@@ -70,12 +69,6 @@ class Alarms:
             self._netfilter.close()
             raise
         self._buffer = bytearray(1 << 16)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._netfilter.close()

@@ -14,11 +14,11 @@ import errno
 import fcntl
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Reply, attribute, attribute_text, nested
+from cellwall.adapters.netlink import NLM_F_CREATE, Closing, Reply, attribute, attribute_text, nested
 from cellwall.adapters.nfnetlink import (
     NFPROTO,
     NFT_MSG_NEWCHAIN,
@@ -61,7 +61,7 @@ class _Look(msgspec.Struct, frozen=True):
     interfaces: frozenset[int]
 
 
-class NodeObserver:
+class NodeObserver(Closing):
     """`engine.contracts.Node` of the network namespace that the creating thread is in."""
 
     def __init__(self, *, resolv_conf: str = RESOLV_CONF, upstream_resolv_conf: str = UPSTREAM_CONF) -> None:
@@ -71,12 +71,6 @@ class NodeObserver:
         self._ipv6_nat: bool | None = None
         self._news: News | None = None
         self._last: _Look | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._route.close()

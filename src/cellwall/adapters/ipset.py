@@ -11,12 +11,13 @@ protocol error (net/netfilter/ipset/ip_set_core.c, ip_set_attr_netorder).
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, summarize_address_range
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
 from cellwall.adapters.netlink import (
     NLM_F_EXCL,
+    Closing,
     Message,
     attribute,
     attribute_text,
@@ -46,18 +47,12 @@ _NO_SUCH_TYPE, _NO_SUCH_ENTRY = 4098, 4103  # IPSET_ERR_FIND_TYPE, IPSET_ERR_EXI
 _PRIVATE = 4096
 
 
-class IpSets:
+class IpSets(Closing):
     """The sets of the network namespace that the creating thread is in."""
 
     def __init__(self, schema: Mapping[str, IpSet] | None = None) -> None:
         self.schema: Mapping[str, IpSet] = schema or {}
         self._netfilter = open_netfilter_socket()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """See `Sets.close`."""

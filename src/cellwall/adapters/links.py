@@ -10,13 +10,13 @@ retired links go in one message by group.
 
 import errno
 from collections.abc import Sequence
-from typing import Self
 
 from cellwall.adapters import bridge_ports, bridges, carrier
 from cellwall.adapters.bridge_ports import addresses_of, lock_messages
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    Closing,
     Message,
     attribute,
     attribute_text,
@@ -62,17 +62,11 @@ _REAPED = attribute_u32(IFLA_GROUP, REAPER_GROUP)
 _ONE_QUEUE = attribute_u32(IFLA_NUM_TX_QUEUES, 1) + attribute_u32(IFLA_NUM_RX_QUEUES, 1)
 
 
-class LinkLayer:
+class LinkLayer(Closing):
     """`engine.contracts.Links` of the network namespace that the creating thread is in."""
 
     def __init__(self) -> None:
         self._route = open_route_socket()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._route.close()

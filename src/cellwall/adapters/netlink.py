@@ -153,7 +153,20 @@ def u32_of(value: bytes) -> int:
 # ---------------------------------------------------------------- the socket
 
 
-class Netlink:
+class Closing:
+    """What holds sockets until `close`, which the end of a `with` block calls."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Netlink(Closing):
     """A netlink socket of the network namespace that the creating thread is in, wherever it is used later."""
 
     def __init__(self, protocol: int, *, strict: bool = False, send_buffer: int = 0) -> None:
@@ -172,12 +185,6 @@ class Netlink:
         self._socket.bind((0, 0))
         self._sequence = int.from_bytes(os.urandom(3), "big")
         self._buffer = bytearray(_RECEIVE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._socket.close()

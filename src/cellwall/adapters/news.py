@@ -17,8 +17,8 @@ import _socket as socket
 import errno
 import struct
 from collections.abc import Container
-from typing import Self
 
+from cellwall.adapters.netlink import Closing
 from cellwall.adapters.rtnetlink import RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from cellwall.errors import KernelError
 
@@ -35,7 +35,7 @@ _NETCONF = struct.Struct("=4xHHi")  # NETCONFA_IFINDEX comes first (net/ipv4/dev
 _NETCONFA_IFINDEX = 1
 
 
-class News:
+class News(Closing):
     """What the kernel tells of the network namespace that the creating thread is in, from now on."""
 
     def __init__(self) -> None:
@@ -45,12 +45,6 @@ class News:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
         self._buffer = bytearray(1 << 16)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._socket.close()

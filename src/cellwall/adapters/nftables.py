@@ -8,7 +8,6 @@ Refuses: to interpret rules. `shape` digests what the kernel holds, which tells 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 from cellwall.adapters.elements import (
     Pair,
@@ -19,24 +18,19 @@ from cellwall.adapters.elements import (
     pack_changes,
     read_elements,
 )
+from cellwall.adapters.netlink import Closing
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import ElementChange, TableFamily
 
 
-class NftRules:
+class NftRules(Closing):
     """`engine.contracts.Rules` of the network namespace that the creating thread is in."""
 
     def __init__(self, schema: Schema | None = None) -> None:
         self.schema: Schema = schema or {}
         self._netfilter = open_netfilter_socket()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._netfilter.close()
