@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 
 import pytest
@@ -17,10 +17,12 @@ from cellwall.attack.command import attack_here
 from cellwall.attack.flood import Flood
 from cellwall.attack.rows import every_probe
 from cellwall.doctor import diagnose, observe
+from cellwall.engine.backend import BackendName
 from cellwall.lab import connect
 from cellwall.lab.addresses import INFRA4, INFRA6, LAN4, LAN6, METADATA4, METADATA6, NODE4, NODE6
 from cellwall.model.addresses import mac_text
-from world import Sandbox, World, assert_connection, public
+from cellwall.model.settings import Settings
+from world import Sandbox, World, assert_connection, open_world, public
 
 FAMILIES = (4, 6)
 PUBLISHED = 8080
@@ -122,6 +124,11 @@ def assert_nothing_to_do(world: World) -> None:
     assert not told, told
 
 
+def held_by(backend: BackendName) -> AbstractContextManager[World]:
+    """A node whose wall is not up yet, and what shall hold it."""
+    return open_world(settings=Settings(backend=backend), up=False)
+
+
 @contextmanager
 def watched(world: World) -> Iterator[None]:
     """`cellwall watch` runs on the node, as a service would."""
@@ -161,4 +168,5 @@ def filter_rules(world: World, variant: str = "nft") -> str:
     return said
 
 
+BACKENDS = ("nftables", "iptables")
 marks = [pytest.mark.root, pytest.mark.slow, pytest.mark.full]

@@ -10,7 +10,7 @@ import pytest
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6
 from neighbours.annex import Annex, need
-from neighbours.beside import FAMILIES, assert_holds, assert_nothing_to_do, marks, tenants
+from neighbours.beside import BACKENDS, FAMILIES, assert_holds, assert_nothing_to_do, held_by, marks, tenants
 from neighbours.dockerd import Docker
 from world import World, assert_connection, open_world, public
 
@@ -49,10 +49,12 @@ class Firewalld:
             assert self.ask(*command) == "success"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Firewalld]]:
+@pytest.fixture(scope="module", params=BACKENDS)
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, Firewalld]]:
     """firewalld was there first, as the distribution configures it, and the operator did what `up` says."""
-    with open_world(up=False) as world:
+    with held_by(request.param) as world:
         firewalld = Firewalld(world.lab, tmp_path_factory.mktemp("firewalld"))
         told = [line for line in world.wall.up().warnings if "firewalld" in line]
         assert len(told) == 1

@@ -1,16 +1,18 @@
 """kube-proxy's rules on the node, in both flavours, with one service."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
-from neighbours.beside import assert_holds, assert_nothing_to_do, rules_of_others, tenants
+from neighbours.beside import BACKENDS, assert_holds, assert_nothing_to_do, held_by, rules_of_others, tenants
 from neighbours.kube_proxy import FAMILIES, NODE_PORT, sync
 from world import World, assert_connection, assert_no_connection, open_world, write_setting
 
 pytestmark = pytest.mark.root
+FLAVOURS = ("iptables", "nftables")
 
 
 def route(world: World) -> None:
@@ -19,14 +21,15 @@ def route(world: World) -> None:
         write_setting(world.lab.node, setting, "1")
 
 
-@pytest.fixture(scope="module", params=["iptables", "nftables"])
+@pytest.fixture(scope="module", params=[*product(FLAVOURS, BACKENDS)], ids="-".join)
 def shared(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
     """kube-proxy was there first."""
-    with open_world(up=False) as world:
+    flavour, backend = request.param
+    with held_by(backend) as world:
         route(world)
-        sync(world.lab, request.param)
+        sync(world.lab, flavour)
         world.wall.up()
-        yield world, request.param
+        yield world, flavour
 
 
 def assert_service_works(world: World) -> None:
@@ -76,7 +79,7 @@ def test_rules_that_are_laid_anew_open_nothing_and_break_nothing(shared: tuple[W
         assert_nothing_to_do(world)
 
 
-@pytest.mark.parametrize("flavour", ["iptables", "nftables"])
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_our_coming_and_going_leaves_its_rules_as_they_were(flavour: str) -> None:
     with open_world(up=False) as world:
         route(world)

@@ -9,7 +9,7 @@ import pytest
 from cellwall.lab import ping
 from cellwall.lab.addresses import PUBLIC4
 from neighbours.annex import Annex, need
-from neighbours.beside import assert_holds, assert_nothing_to_do, marks, rules_of_others, tenants
+from neighbours.beside import BACKENDS, assert_holds, assert_nothing_to_do, held_by, marks, rules_of_others, tenants
 from world import World, assert_connection, assert_no_connection, open_world
 
 pytestmark = marks
@@ -72,10 +72,10 @@ class Libvirt:
         assert_connection(self.guest, PUBLIC4[2], 80)
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Libvirt]]:
+@pytest.fixture(scope="module", params=BACKENDS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Libvirt]]:
     """libvirt was there first."""
-    with open_world(up=False) as world:
+    with held_by(request.param) as world:
         libvirt = Libvirt(world, tmp_path_factory.mktemp("libvirt"))
         world.wall.up()
         yield world, libvirt

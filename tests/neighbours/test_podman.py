@@ -1,6 +1,7 @@
 """Podman with networks of netavark's on the node, by each of its two firewall drivers."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
 from neighbours.annex import Annex, need
-from neighbours.beside import assert_holds, assert_nothing_to_do, marks, rules_of_others, tenants
+from neighbours.beside import BACKENDS, assert_holds, assert_nothing_to_do, held_by, marks, rules_of_others, tenants
 from world import World, open_world
 
 pytestmark = marks
+DRIVERS = ("nftables", "iptables")
 _LISTEN = ("/bin/nc", "-ll", "-p", "80", "-e", "/bin/echo", "podman")
 
 
@@ -56,11 +58,12 @@ class Podman:
         return self.ask("exec", "web", "/bin/sh", "-c", f"echo hi | nc -w 1 {address} {port} || true")
 
 
-@pytest.fixture(scope="module", params=["nftables", "iptables"])
+@pytest.fixture(scope="module", params=[*product(DRIVERS, BACKENDS)], ids="-".join)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Podman]]:
     """Podman was there first."""
-    with open_world(up=False) as world:
-        podman = Podman(world.lab, tmp_path_factory.mktemp("podman"), request.param)
+    driver, backend = request.param
+    with held_by(backend) as world:
+        podman = Podman(world.lab, tmp_path_factory.mktemp("podman"), driver)
         world.wall.up()
         yield world, podman
         podman.close()
@@ -104,7 +107,7 @@ def test_its_reload_and_its_containers_open_nothing_and_break_nothing(shared: tu
         assert_nothing_to_do(world)
 
 
-@pytest.mark.parametrize("driver", ["nftables", "iptables"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_our_coming_and_going_leaves_its_rules_as_they_were(tmp_path: Path, driver: str) -> None:
     with open_world(up=False) as world:
         podman = Podman(world.lab, tmp_path, driver)

@@ -130,6 +130,8 @@ def _default(base: Chain, host: Observation, path: _Path) -> Iterator[Finding]:
     refuses = base.drops or (base.rules and base.rules[-1].verdict == "drop" and base.rules[-1].always)
     if base.kind == "nat" or base.family == "netdev" or not refuses:
         return
+    if any(name.startswith(_OWN_CHAINS) for rule in base.rules for name in rule.leads_to):
+        return  # the wall is in it, and what it accepts there is accepted
     ways = {"comes from": "enters", "goes to": "leaves"}
     if base.hook in ("prerouting", "ingress"):
         del ways["goes to"]
