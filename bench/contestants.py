@@ -14,6 +14,7 @@ from bench.crowd import add_crowd, multiply_rules, populate_ipam
 from cellwall.api import AttachRequest, Wall
 from cellwall.cni.install import PLUGIN, install
 from cellwall.lab import Host, Lab
+from cellwall.model.settings import Settings
 
 CNI_PLUGINS = "/usr/lib/cni"
 NETAVARK = "/usr/lib/podman/netavark"
@@ -52,11 +53,12 @@ class InProcess:
     name = "cellwall, in process"
     samples_a_round = 5
     cycles_a_sample = 200  # beyond the number of closed endpoints whose links are deleted together
+    settings: Settings | None = None
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         with lab.node.enter():
-            self._wall = Wall.open(root=lab.root)
+            self._wall = Wall.open(root=lab.root, settings=self.settings)
 
     def prepare(self) -> None:
         with self.lab.node.enter():
@@ -73,6 +75,20 @@ class InProcess:
 
     def close(self) -> None:
         self._wall.close()
+
+
+class InIptables(InProcess):
+    """The same with the wall in iptables-nft and ipset."""
+
+    name = "cellwall, iptables-nft"
+    settings = Settings(backend="iptables", iptables="nft")
+
+
+class InLegacyIptables(InProcess):
+    """The same with the wall in iptables-legacy and ipset."""
+
+    name = "cellwall, iptables-legacy"
+    settings = Settings(backend="iptables", iptables="legacy")
 
 
 class Plugin:
@@ -198,7 +214,14 @@ class Netavark:
         self.lab.node.run(argv, input=request, env={"NETAVARK_FW": "nftables"}, timeout=30)
 
 
-ALL: Sequence[type[InProcess | Plugin | ReferenceChain | Netavark]] = (InProcess, Plugin, ReferenceChain, Netavark)
+ALL: Sequence[type[InProcess | Plugin | ReferenceChain | Netavark]] = (
+    InProcess,
+    InIptables,
+    InLegacyIptables,
+    Plugin,
+    ReferenceChain,
+    Netavark,
+)
 
 
 def missing(contestant: type[Contestant]) -> str:

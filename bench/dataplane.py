@@ -19,7 +19,7 @@ from contextlib import ExitStack
 import msgspec
 
 from bench.bare import NoFirewall
-from bench.contestants import Contestant, InProcess, Netavark, ReferenceChain, missing
+from bench.contestants import Contestant, InIptables, InLegacyIptables, InProcess, Netavark, ReferenceChain, missing
 from bench.figures import Machine, headline, machine, place_state, quantile, table
 from bench.firstpacket import Echo
 from bench.load import CONNECTIONS, DATAGRAMS, Load
@@ -30,6 +30,8 @@ _FAMILIES = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 _MEASURED: Sequence[type[NoFirewall | InProcess | ReferenceChain | Netavark]] = (
     NoFirewall,
     InProcess,
+    InIptables,
+    InLegacyIptables,
     ReferenceChain,
     Netavark,
 )

@@ -124,13 +124,13 @@ def test_every_type_of_set_reads_back(node: Host) -> None:
 
 def test_what_the_kernel_refuses_is_told_by_entry(sets: IpSets) -> None:
     first, *rest = holdings([OTHER], WALL.pins).entries
-    with pytest.raises(KernelError, match=r"delete b9version4 192\.168\.0\.3") as missing:
+    with pytest.raises(KernelError, match=r"delete b9born4 192\.168\.0\.3") as missing:
         sets.apply((), [first])
     assert missing.value.errno == errno.ENOENT
     outside = OwnedEntry("b9pin4", Entry(10 << 24, mac=1))
     with pytest.raises(KernelError, match=r"add b9pin4 10\.0\.0\.0"):
         sets.apply([first, outside], ())
-    assert sets.entries("b9version4") == {first.entry}
+    assert sets.entries("b9born4") == {first.entry}
     assert rest
     with pytest.raises(NotFound, match="b9nothing"):
         sets.entries("b9nothing")

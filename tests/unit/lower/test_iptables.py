@@ -1,6 +1,7 @@
 """The whole wall in iptables: goldens of its text, the order of its rules, and what is said of what it cannot say."""
 
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import msgspec
@@ -170,22 +171,41 @@ def shown(endpoints: list[Any], wall: XtWall = WALL) -> list[str]:
     return [f"{owned.set} {entry_text(sets[owned.set], owned.entry)}" for owned in held.entries]
 
 
-def test_an_endpoint_is_seven_entries_and_its_pins_come_last() -> None:
+def test_an_endpoint_is_five_entries_and_what_tells_that_it_is_there_comes_last() -> None:
     assert shown([FOUR]) == [
-        "b9version4 192.168.0.4 skbmark 0x3ec/0xffffffff",
         "b9born4 192.168.0.4 skbmark 0x3ec/0xffffffff",
+        "b9version4 192.168.0.4 skbmark 0x3ec/0xffffffff",
         "b9pin4 192.168.0.4,0A:58:C0:A8:00:04",
     ]
-    assert shown([OTHER]) == [
-        "b9version4 192.168.0.3 skbmark 0x3eb/0xffffffff",
-        "b9born4 192.168.0.3 skbmark 0x3eb/0xffffffff",
-        "b9pin4 192.168.0.3,0A:58:C0:A8:00:03",
-        "b9version6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
+    assert shown([OTHER])[3:] == [
         "b9born6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
-        "b9oui6 fd00:abcd::3 skbmark 0xa58/0xffffffff",
-        "b9pin6 fd00:abcd::3 skbmark 0xc0a80003/0xffffffff",
+        "b9version6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
     ]
     assert shown([OTHER], wall_of(features=FULL))[-1] == "b9pin6 fd00:abcd::3,0A:58:C0:A8:00:03"
+
+
+def test_an_endpoint_that_asked_for_a_mac_is_in_the_sets_of_those() -> None:
+    assert shown([msgspec.structs.replace(OTHER, mac=0x02F00D000001)])[3:] == [
+        "b9born6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
+        "b9oui6 fd00:abcd::3 skbmark 0x2f0/0xffffffff",
+        "b9pin6 fd00:abcd::3 skbmark 0xd000001/0xffffffff",
+        "b9version6 fd00:abcd::3 skbmark 0x3eb/0xffffffff",
+    ]
+
+
+def test_a_large_network_is_pinned_by_the_same_program_in_both_families() -> None:
+    large = msgspec.structs.replace(OPENED.network, subnet4=IPv4Network("10.0.0.0/8"), gateway4=IPv4Address("10.0.0.1"))
+    wall = wall_of(msgspec.structs.replace(OPENED, network=large))
+    assert wall.pins == {4: "program", 6: "program"}
+    raw = render_table(next(table for table in wall.tables4 if table.name == "raw")).splitlines()
+    assert [line.split(" -m ")[2:] for line in raw if "B9-VOUCH" in line and "B9-PIN " in line] == [
+        ["set --match-set b9pin4 src -g B9-VOUCH"],
+        [
+            "set --match-set b9version4 src",
+            'bpf --bytecode "9,40 0 0 4292870150,21 0 5 2648,32 0 0 4292870152,4 0 0 0,7 0 0 0,32 0 0 12,29 1 0 0,'
+            '6 0 0 0,6 0 0 4294967295" -g B9-VOUCH',
+        ],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +253,7 @@ def test_a_change_adds_and_removes_what_differs_and_replaces_marks_in_place() ->
 
 def test_a_detach_takes_the_pins_first() -> None:
     gone = changes(holdings([WEB], WALL.pins), holdings([], WALL.pins)).removed
-    assert gone[0].set == "b9pin6"
+    assert gone[0].set == "b9version6"
     assert [owned.set for owned in gone].index("b9pin4") < [owned.set for owned in gone].index("b9exposed4")
 
 

@@ -19,6 +19,7 @@ from cellwall.lower.xt.sets import LARGEST_VERSION, Entry, set_name
 from cellwall.lower.xt.tables import XtRule
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.network import default_mac
 
 DNAT_CHAIN = "B9-DNAT"
 
@@ -41,7 +42,8 @@ class OwnedRule(msgspec.Struct, frozen=True):
 
 
 class Holdings(msgspec.Struct, frozen=True):
-    """Everything the kernel holds of some endpoints. Entries are in the order in which adding them opens: pins last.
+    """Everything the kernel holds of some endpoints. Entries are in the order in which adding them opens: pins, or
+    what tells that there is such an endpoint at all, last.
     Deleting goes the other way round."""
 
     entries: tuple[OwnedEntry, ...]
@@ -105,14 +107,17 @@ def _applies(binding: PortBinding, version: int) -> bool:
 def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) -> Iterator[OwnedEntry]:
     if not 0 < endpoint.generation <= LARGEST_VERSION:
         raise InvalidSpec("policy version", endpoint.generation, "does not fit into 31 bits of a packet mark")
-    yield OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
     first = min((*endpoint.past_generations, endpoint.generation))
     yield OwnedEntry(set_name("born", version), Entry(own, mark=first))
-    if form == "program":
+    current = OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
+    if form != "program":
+        yield current
+        yield OwnedEntry(set_name("pin", version), Entry(own, mac=endpoint.mac))
+        return
+    if endpoint.mac != default_mac(endpoint.address4):
         yield OwnedEntry(set_name("oui", version), Entry(own, mark=endpoint.mac >> 32))
         yield OwnedEntry(set_name("pin", version), Entry(own, mark=endpoint.mac & 0xFFFFFFFF))
-    else:
-        yield OwnedEntry(set_name("pin", version), Entry(own, mac=endpoint.mac))
+    yield current
 
 
 def _clients(binding: PortBinding, version: int) -> tuple[Prefix | None, ...]:

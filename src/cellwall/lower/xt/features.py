@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 
 PinForm = Literal["bitmap", "hash", "program"]
-"""How (MAC, address) is bound: a bitmap:ip,mac set, a hash:ip,mac set, or a set that maps the address to its MAC and a
-constant program that compares it with the frame's."""
+"""How (MAC, address) is bound: a bitmap:ip,mac set, a hash:ip,mac set, or a constant program that knows the MAC of an
+address, with a set of those that have another."""
 
 _LARGEST_BITMAP = 16  # a bitmap set holds 65,536 addresses
 

@@ -21,8 +21,7 @@ NARROWER: dict[str, str] = {
     "and from zero when the rules are replaced",
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself",
     "Pinned": "of ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned "
-    "from it; of IPv6 on kernels without hash:ip,mac: after conntrack, by a program, and only whether there is an "
-    "endpoint of that address before it",
+    "from it; of IPv6 on kernels without hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
     "and the input and forward paths judge what other tables translated by its original destination",

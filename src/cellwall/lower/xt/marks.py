@@ -12,44 +12,16 @@ from typing import Literal
 
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH
 from cellwall.lower.xt.features import pin_form
+from cellwall.lower.xt.programs import FIRST_IS_GREATER, FIRST_IS_LESS, LOAD_HALF, LOAD_WORD, is_source_mac
 from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View, Words
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View, member
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
 _PIN_CHAINS = ("B9-PIN-MAC", "B9-PIN-MAC-REST", "B9-PINNED")
 
-# Classic BPF (linux/bpf_common.h, linux/filter.h): loads relative to SKF_LL_OFF read the frame's header, one at
-# SKF_AD_OFF + SKF_AD_MARK the packet's mark.
-_LINK_HEADER, _MARK = 0xFFE00000, 0xFFFFF000 + 20
-_SOURCE_MAC = 6
-_LOAD_WORD, _LOAD_HALF, _TO_X, _RETURN = 0x20, 0x28, 0x07, 0x06
-_AND, _SHIFT_RIGHT, _JUMP_EQUAL_X, _JUMP_GREATER_X = 0x54, 0x74, 0x1D, 0x2D
-_MATCH, _NO_MATCH = 0xFFFFFFFF, 0
 _LOW, _HIGH = 0x0000FFFF, 0xFFFF0000
-
-Step = tuple[int, int, int, int]
-_READ_MARK: Step = (_LOAD_WORD, 0, 0, _MARK)
-_KEEP: Step = (_TO_X, 0, 0, 0)
-_LOW_HALF, _HIGH_HALF = (_READ_MARK, (_AND, 0, 0, _LOW)), (_READ_MARK, (_SHIFT_RIGHT, 0, 0, 16))
-
-
-def _program(*steps: Step) -> Words:
-    """The match of a program whose last step is a jump: taken, the packet matches."""
-    *rest, (jump, _, _, value) = steps
-    whole = [*rest, (jump, 0, 1, value), (_RETURN, 0, 0, _MATCH), (_RETURN, 0, 0, _NO_MATCH)]
-    return ("-m", "bpf", "--bytecode", f"{len(whole)}," + ",".join(" ".join(map(str, step)) for step in whole))
-
-
-_FIRST_IS_GREATER = _program(*_LOW_HALF, _KEEP, *_HIGH_HALF, (_JUMP_GREATER_X, 0, 0, 0))
-"""Of the two halves of the mark."""
-_FIRST_IS_LESS = _program(*_HIGH_HALF, _KEEP, *_LOW_HALF, (_JUMP_GREATER_X, 0, 0, 0))
-
-
-def _is_source_mac(load: int, offset: int) -> Words:
-    """The mark is a part of the frame's source address."""
-    return _program(_READ_MARK, _KEEP, (load, 0, 0, _LINK_HEADER + _SOURCE_MAC + offset), (_JUMP_EQUAL_X, 0, 0, 0))
 
 
 def _set_mark(value: int) -> XtRule:
@@ -61,19 +33,23 @@ def _map(name: str, side: Literal["src", "dst"]) -> XtRule:
 
 
 def pin_chains(view: View) -> tuple[XtChain, ...]:
-    """Where no set holds (address, MAC): the address maps to each part of its endpoint's MAC in turn, and a program
-    compares. Ends as the pins do, with the packet vouched for; empty where a set does it."""
+    """Where no set holds (address, MAC), for endpoints that asked for a MAC: the address maps to each part of it,
+    and programs compare. Ends as the pins do, with the packet vouched for; empty where a set does it."""
     if pin_form(view.version, view.scene.subnet4, view.features) != "program":
         return ()
     drop = XtRule((), ("-j", "DROP"), "spoofed source")
-    parts = (("oui", _LOAD_HALF, 0), ("pin", _LOAD_WORD, 2))
     chains = []
-    for at, (name, load, offset) in enumerate(parts):
-        then = XtRule(_is_source_mac(load, offset), ("-g", _PIN_CHAINS[at + 1]))
-        chains.append(
-            XtChain(_PIN_CHAINS[at], (_set_mark(NOBODY), _map(set_name(name, view.version), "src"), then, drop))
-        )
+    for at, (name, load, offset) in enumerate((("oui", LOAD_HALF, 0), ("pin", LOAD_WORD, 2))):
+        part = (_set_mark(NOBODY), _map(set_name(name, view.version), "src"))
+        same = XtRule(is_source_mac(load, offset), ("-g", _PIN_CHAINS[at + 1]))
+        chains.append(XtChain(_PIN_CHAINS[at], (*part, same, drop)))
     return (*chains, XtChain(_PIN_CHAINS[-1], (_set_mark(view.scene.mark),)))
+
+
+def pin_rules(view: View) -> tuple[XtRule, ...]:
+    """Lead packets of such endpoints there."""
+    asked = member(set_name("pin", view.version), "src")
+    return tuple(XtRule(asked, ("-j", chain.name)) for chain in pin_chains(view)[:1])
 
 
 def version_chains(view: View) -> tuple[XtChain, ...]:
@@ -110,11 +86,11 @@ def _kin_chain(name: str, born: str, side: Literal["src", "dst"]) -> XtChain:
         (
             *first,
             XtRule((), ("-j", "CONNMARK", "--restore-mark", *upper)),
-            XtRule(_FIRST_IS_GREATER, *former),
-            XtRule(_FIRST_IS_LESS, ("-j", "RETURN")),
+            XtRule(FIRST_IS_GREATER, *former),
+            XtRule(FIRST_IS_LESS, ("-j", "RETURN")),
             *first,
             XtRule((), ("-j", "CONNMARK", "--restore-mark", *lower)),
-            XtRule(_FIRST_IS_LESS, *former),
+            XtRule(FIRST_IS_LESS, *former),
         ),
     )
 

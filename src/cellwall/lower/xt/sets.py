@@ -3,8 +3,9 @@
 | set | type | one entry per |
 |---|---|---|
 | `b9pin4` | bitmap:ip,mac | endpoint |
-| `b9pin6` | hash:ip,mac, or hash:ip with the last 32 bits of the MAC as its mark | endpoint with IPv6 |
-| `b9oui6` | hash:ip with the first 16 bits of the MAC as its mark (only beside the second form) | endpoint with IPv6 |
+| `b9pin6` | hash:ip,mac | endpoint with IPv6 |
+| … where there is no such type | hash:ip, the last 32 bits of the MAC as its mark | endpoint that asked for a MAC |
+| `b9oui6` (only then) | hash:ip, the first 16 bits of it as its mark | endpoint that asked for a MAC |
 | `b9version4` `b9version6` | hash:ip, the policy version as its mark | endpoint and family |
 | `b9born4` `b9born6` | hash:ip, the first of its versions as its mark | endpoint and family |
 | `b9exposed4` … | hash:ip,port | binding open to anyone; a range is its ports |

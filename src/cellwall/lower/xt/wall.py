@@ -116,8 +116,7 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
     else:
         guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
     pins = marks.pin_chains(view)
-    pinned = tuple(XtRule((), ("-j", chain.name)) for chain in pins[:1])
-    tracked = (*pinned, *stage_rules(kept, view, tenant.name))
+    tracked = (*marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
     chains = (
         stage_chain(wall.stage("tracked"), view),
         XtChain(chain_of(tenant.name), tracked),

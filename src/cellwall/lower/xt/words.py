@@ -16,6 +16,7 @@ from cellwall.compile import wall as w
 from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
+from cellwall.lower.xt.programs import is_usual_source
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import TableName
 from cellwall.model.addresses import mac_text
@@ -244,8 +245,14 @@ def _pinned(predicate: w.Pinned, view: View) -> tuple[Words, ...]:
         return _NEVER
     if pin_form(view.version, view.scene.subnet4, view.features) in ("bitmap", "hash"):
         return (member(set_name("pin", view.version), "src", "src", negate=predicate.negate),)
-    # The MAC is compared after conntrack, where a set can map to it: `marks.pin_chain`.
-    return (member(set_name("version", view.version), "src", negate=predicate.negate),)
+    # An endpoint that asked for a MAC of its own is in a set that maps to it, which `marks.pin_chains` compares after
+    # conntrack; any other has the MAC of its address.
+    asked = set_name("pin", view.version)
+    usual = is_usual_source(view.scene, view.version, negate=predicate.negate)
+    somebody = member(set_name("version", view.version), "src", negate=predicate.negate)
+    if predicate.negate:
+        return somebody, (*member(asked, "src", negate=True), *usual)
+    return member(asked, "src"), (*somebody, *usual)
 
 
 def _floor(predicate: w.FloorHit, view: View) -> tuple[Words, ...]:

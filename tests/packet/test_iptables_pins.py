@@ -1,0 +1,68 @@
+"""The wall in iptables where no set holds (IPv6 address, MAC): endpoints that asked for a MAC and others."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.attack.frames import frame, packet
+from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Settings
+from packet.stopped import GATEWAY_MAC, goes_out
+from world import Sandbox, World, open_world, public
+
+pytestmark = pytest.mark.root
+ASKED = 0x02F00D000001
+
+
+@pytest.fixture(scope="module", params=["nft", "legacy"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables=request.param)) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def seats(world: World) -> dict[str, Sandbox]:
+    return {
+        "usual": world.attach("usual"),
+        "asked": world.attach("asked", mac=ASKED),
+        "other": world.attach("other", mac=ASKED + 1),
+    }
+
+
+def passes(world: World, sender: Sandbox, family: int, source: str, mac: int) -> bool:
+    def send(token: bytes) -> None:
+        body = packet(source, public(family), "udp", token)
+        sender.host.inject("eth0", [frame(mac_text(mac), GATEWAY_MAC, body)])
+
+    return goes_out(world, sender, family, send)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("name", ["usual", "asked", "other"])
+def test_an_endpoint_speaks_for_itself(world: World, seats: dict[str, Sandbox], name: str, family: int) -> None:
+    sender = seats[name]
+    assert passes(world, sender, family, sender.address(family), sender.endpoint.mac)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("name", ["usual", "asked", "other"])
+def test_an_endpoint_speaks_for_nobody_else(world: World, seats: dict[str, Sandbox], name: str, family: int) -> None:
+    sender = seats[name]
+    world.lab.node.run(["bridge", "link", "set", "dev", sender.endpoint.host_link, "locked", "off"])
+    others = [one for one in seats.values() if one is not sender]
+    macs = {sender.endpoint.mac, 0x0A58 << 32 | int(sender.endpoint.address4)}
+    macs |= {sender.endpoint.mac ^ bit for bit in (1, 1 << 31, 1 << 33, 1 << 47)}
+    for one in others:
+        for mac in sorted(macs):
+            assert not passes(world, sender, family, one.address(family), mac), (one.name, hex(mac))
+    for mac in sorted(macs - {sender.endpoint.mac}):
+        assert not passes(world, sender, family, sender.address(family), mac), hex(mac)
+    world.lab.node.run(["bridge", "link", "set", "dev", sender.endpoint.host_link, "locked", "on"])
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_address_without_an_endpoint_is_nobodys(world: World, seats: dict[str, Sandbox], family: int) -> None:
+    sender, network = seats["usual"], world.wall.settings.network
+    address4 = network.subnet4[999]
+    source = address4 if family == 4 else network.address6(address4)
+    assert not passes(world, sender, family, str(source), 0x0A58 << 32 | int(address4))
