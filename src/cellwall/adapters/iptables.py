@@ -36,6 +36,9 @@ _PROBES: dict[str, tuple[Family, str]] = {
 }
 
 
+_SPELLED = 'printf %s "$1" | ipset restore; save=$2; shift 2; "$@" >&2; exec "$save"'
+
+
 class XtTables:
     """The programs of the network namespace that the calling thread is in."""
 
@@ -59,6 +62,14 @@ class XtTables:
         if completed.returncode != 0:
             raise KernelError(errno.EINVAL, program, " ".join(completed.stderr.decode(errors="replace").split()))
         return completed.text
+
+    def spelled(self, variant: Variant, family: Family, text: str, sets: str) -> str:
+        """See `Tables.spelled`."""
+        load, save = _restore(variant, family), _program(variant, family, "save")
+        if not text or find_program(save) is None or find_program("ipset") is None:
+            return ""
+        argv = ["unshare", "--net", "sh", "-ec", _SPELLED, "ipset", sets, save, *load]
+        return run(argv, input=text.encode(), check=False).text
 
     def restore(self, variant: Variant, family: Family, text: str) -> None:
         """See `Tables.restore`."""

@@ -64,9 +64,10 @@ class IptablesBackend:
         return shape(self._host)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
-        """See `Backend.differences`: that they differ is all that is told. iptables-save has another spelling of a rule
-        than who laid it, and the sets that it names would have to be there to have it spelled."""
-        return ()
+        """See `Backend.differences`."""
+        from cellwall.engine.iptables.differences import differences
+
+        return differences(self._host, wanted)
 
     def remove(self, wanted: Wanted) -> None:
         """See `Backend.remove`."""

@@ -66,14 +66,14 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
     """None where the live wall is what was recorded and what is wanted, in the same form."""
     form, former = choose_form(host.tables, wanted.settings, before), recorded_form(before)
     host.take(wanted.settings.network.subnet4, form)
-    wall = _lowered(wanted, form)
+    wall = lowered(wanted, form)
     intact = before is not None and former == form and before.shape == shape(host) != ""
     rules, _ = digests(wall)
     if before is not None and intact and before.rules == rules:
         return None
     usual = before is not None and intact
     if before is not None and intact:
-        usual = before.rules == digests(_lowered(msgspec.structs.replace(wanted, usage=before.usage), form))[0]
+        usual = before.rules == digests(lowered(msgspec.structs.replace(wanted, usage=before.usage), form))[0]
     held = holdings(attached, host.pins)
     return XtLaying(host, form, former, wall, held, judges_anew=before is not None and not usual)
 
@@ -96,7 +96,8 @@ def _digest(value: object) -> str:
     return sha256(repr(value).encode()).hexdigest()[:32]
 
 
-def _lowered(wanted: Wanted, form: Form) -> XtWall:
+def lowered(wanted: Wanted, form: Form) -> XtWall:
+    """The wall in iptables' words, without endpoints."""
     wall = compile_wall(wanted.settings, wanted.facts, wanted.usage, uplink=wanted.uplink)
     return lower_wall(wall, form.features)
 

@@ -20,7 +20,7 @@ def shape(host: Host) -> str:
     """A digest of our chains and the places of the jumps, published ports left out, of every set's definition, and of
     what the node's own sets hold; "" where there is no chain or no set of ours."""
     definitions = host.sets.definitions()
-    chains = {family: _chain_lines(host, family) for family in ("ipv4", "ipv6", "bridge")}
+    chains = {family: chain_lines(host, family) for family in ("ipv4", "ipv6", "bridge")}
     if not definitions or not (chains["ipv4"] or chains["ipv6"]):
         return ""
     own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
@@ -101,8 +101,14 @@ def _published(host: Host, family: Family) -> list[str]:
     return [line for line in _own(host, family) if line.startswith(_PUBLISHED)]
 
 
-def _chain_lines(host: Host, family: Family) -> list[str]:
-    return [line for line in _own(host, family) if not line.startswith(_PUBLISHED)]
+def chain_lines(host: Host, family: Family) -> list[str]:
+    """What is live of our chains and jumps, published ports left out."""
+    return published_left_out(_own(host, family))
+
+
+def published_left_out(lines: Iterable[str]) -> list[str]:
+    """The lines that do not belong to an endpoint."""
+    return [line for line in lines if not line.startswith(_PUBLISHED)]
 
 
 def _own(host: Host, family: Family) -> tuple[str, ...]:
