@@ -1,5 +1,6 @@
 """The commands on a real node: what they do, say and refuse."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 from nodecommand import Command
 
 from cellwall.adapters.lock import WriterLock
+from cellwall.adapters.process import find_program
 from cellwall.cli.main import main
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4
@@ -242,22 +244,40 @@ def test_bad_node_is_refused_by_name(lab: Lab) -> None:
     lab.node.run(["ip", "link", "del", "foreign0"])
 
 
-def test_missing_nft_and_missing_privileges_have_their_status(lab: Lab, tmp_path: Path) -> None:
-    cellwall = Command(lab)
-    cellwall("down", "--force")  # an `up` that finds everything in place needs no nft
-    argv = cellwall.argv("up")
+def test_missing_privileges_have_their_status(lab: Lab) -> None:
+    argv = Command(lab).argv("up")
     readable = [*argv[: argv.index("--root")], "--root", "/nonexistent", "up"]
     powerless = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--reuid", "65534", "--clear-groups"]
     without_root = lab.node.run([*powerless, *readable[2:]], check=False)
     assert without_root.returncode == 6
     assert b"root" in without_root.stderr
-    # A file that cannot be executed over the program, in a mount namespace of its own: the machine keeps its nft.
-    plain = tmp_path / "nft"
+
+
+@pytest.mark.parametrize(
+    ("missing", "configured", "status", "said"),
+    [
+        (["nft"], "auto", 0, b"iptables ("),
+        (["nft"], "nftables", 5, b"nftables: the program 'nft' is not installed"),
+        (["iptables-nft-restore"], "iptables", 0, b"iptables (legacy)"),
+        (["iptables-nft-restore", "iptables-legacy-restore"], "iptables", 5, b"iptables: no iptables"),
+        (["nft", "iptables-nft-restore", "iptables-legacy-restore"], "auto", 5, b"installed; iptables: no iptables"),
+    ],
+)
+def test_a_wall_stands_in_what_the_host_has_or_the_refusal_names_what_it_lacks(
+    lab: Lab, tmp_path: Path, missing: list[str], configured: str, status: int, said: bytes
+) -> None:
+    cellwall = Command(lab)
+    cellwall("down", "--force")
+    # A file that cannot be executed over each program, in a mount namespace of its own: the machine keeps them.
+    plain = tmp_path / "nothing"
     plain.touch(mode=0o600)
-    hide = 'mount --bind "$0" "$(command -v nft)"; exec "$@"'
-    without_nft = lab.node.run(["unshare", "--mount", "sh", "-ec", hide, str(plain), *argv[2:]], check=False)
-    assert without_nft.returncode == 5
-    assert b"nft" in without_nft.stderr
+    programs = [os.path.realpath(found) for name in missing if (found := find_program(name))]
+    hide = "".join(f"mount --bind {plain} {program}; " for program in programs) + 'exec "$@"'
+    argv = cellwall.argv("up", "--set", f"node.backend={configured}")
+    done = lab.node.run(["unshare", "--mount", "sh", "-ec", hide, "-", *argv[2:]], check=False)
+    assert done.returncode == status, done
+    assert said in done.stdout + done.stderr
+    assert cellwall("down", "--force").status == 0
 
 
 def test_uninstall_leaves_the_node_as_it_was() -> None:

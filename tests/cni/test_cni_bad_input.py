@@ -1,5 +1,6 @@
 """What bad input gets: one line with the specification's code, field and value, and nothing changed."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -234,11 +235,13 @@ def test_without_privileges(plugin: Plugin, lab: Lab, box: Host) -> None:
         assert f'"code":{code}' in done.text, done
 
 
-def test_no_nft_on_the_node(plugin: Plugin) -> None:
+def test_neither_nft_nor_iptables_on_the_node(plugin: Plugin) -> None:
     with Lab() as bare:
         box = bare.sandbox("web")
-        # a mount namespace of its own in which nft is not a program
-        script = f"mount --bind /dev/null {find_program('nft')} && exec {plugin.executable}"
+        # a mount namespace of its own in which these are not programs
+        names = ("nft", "iptables-nft-restore", "iptables-legacy-restore")
+        programs = [os.path.realpath(found) for name in names if (found := find_program(name))]
+        script = "".join(f"mount --bind /dev/null {program} && " for program in programs) + f"exec {plugin.executable}"
         environ = {"CNI_CONTAINERID": "web", "CNI_IFNAME": "eth0", "CNI_NETNS": str(box.netns)}
         conf = msgspec.json.encode(Plugin(bare, plugin.executable).conf())
         argv = ["unshare", "-m", "sh", "-c", script]

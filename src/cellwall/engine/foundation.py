@@ -94,7 +94,8 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
-    return UpReport(first.changed or rules.changed or changed or placed or before != found, uplink, ipv6, dns, warnings)
+    anything = first.changed or rules.changed or changed or placed or before != found
+    return UpReport(anything, uplink, ipv6, dns, warnings, site.backend.describe(found.laid))
 
 
 def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:

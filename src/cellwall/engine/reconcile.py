@@ -86,6 +86,7 @@ def status(site: Site) -> Status:
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
         notes=shared_users(site, site.journal.endpoints("attached")),
+        mechanism="" if found is None else site.mechanism(found.backend).describe(found.laid),
     )
 
 

@@ -31,18 +31,20 @@ class AttachRequest(msgspec.Struct, frozen=True):
 
 
 class UpReport(msgspec.Struct, frozen=True):
-    """What `up` found and did."""
+    """What `up` found and did. `mechanism`: what holds the wall, in a few words."""
 
     changed: bool
     uplink: str
     ipv6: bool
     dns: tuple[Address, ...]
     warnings: tuple[str, ...] = ()
+    mechanism: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
     """`drift`: differences between desired and live, one line each; `node_drift` those of rules, bridge and kernel
     settings, which no tenant can cause. `pending`: addresses that drain. `notes`: what the wall can do nothing about.
+    `mechanism`: what holds the wall, in a few words.
     """
 
     up: bool
@@ -52,6 +54,7 @@ class Status(msgspec.Struct, frozen=True):
     node_drift: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mechanism: str = ""
 
 
 class Reconciled(msgspec.Struct, frozen=True):

@@ -29,12 +29,14 @@ def _up(invocation: Invocation) -> Outcome:
     resolvers = [str(address) for address in report.dns]
     rows = [
         ("state", "up, changed" if report.changed else "up, nothing to do"),
+        ("held by", report.mechanism),
         ("egress", report.uplink),
         ("IPv6", "on" if report.ipv6 else "off"),
         ("resolvers", ", ".join(resolvers)),
     ]
     document = {
         "changed": report.changed,
+        "mechanism": report.mechanism,
         "uplink": report.uplink,
         "ipv6": report.ipv6,
         "dns": resolvers,

@@ -29,6 +29,7 @@ def _status(invocation: Invocation) -> Outcome:
         found = wall.status()
     rows = [
         ("state", "up" if found.up else "down"),
+        *([("held by", found.mechanism)] if found.up else []),
         ("sandboxes", str(found.endpoints)),
         ("draining", str(found.pending)),
         *(("drift", line) for line in found.drift or ("none",)),
@@ -36,6 +37,7 @@ def _status(invocation: Invocation) -> Outcome:
     ]
     document = {
         "up": found.up,
+        "mechanism": found.mechanism,
         "endpoints": found.endpoints,
         "draining": found.pending,
         "drift": found.drift,

@@ -10,11 +10,9 @@ Hot path: an attach or a detach without published ports is a handful of messages
 from collections.abc import Sequence
 from contextlib import suppress
 
-import msgspec
-
 from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
-from cellwall.engine.iptables.host import Form, Host
-from cellwall.errors import CellwallError, Conflict
+from cellwall.engine.iptables.host import Host, recorded_form
+from cellwall.errors import CellwallError
 from cellwall.lower.xt.endpoints import DNAT_CHAIN, Change, Holdings, changes, holdings
 from cellwall.lower.xt.tables import Family, render_changes
 from cellwall.model.endpoint import Endpoint
@@ -38,11 +36,13 @@ class IptablesBackend:
 
     def describe(self, laid: Laid) -> str:
         """See `Backend.describe`."""
-        return f"{self.name} ({_form(laid).variant})"
+        form = recorded_form(laid)
+        return self.name if form is None else f"{self.name} ({form.variant})"
 
     def marks_frames(self, laid: Laid) -> bool:
         """See `Backend.marks_frames`."""
-        return _form(laid).features.frames
+        form = recorded_form(laid)
+        return form is not None and form.features.frames
 
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""
@@ -52,7 +52,12 @@ class IptablesBackend:
 
     def take(self, settings: Settings, laid: Laid) -> None:
         """See `Backend.take`."""
-        self._host.take(settings.network.subnet4, _form(laid))
+        form = recorded_form(laid)
+        if form is None:  # another version of the program wrote what this one cannot read: closing goes on
+            from cellwall.engine.iptables.form import choose_form
+
+            form = choose_form(self._host.tables, settings, None)
+        self._host.take(settings.network.subnet4, form)
 
     def take_remains(self) -> None:
         """See `Backend.take_remains`: a laying leaves nothing beside the wall."""
@@ -119,11 +124,3 @@ class IptablesBackend:
             text = render_changes(family, added, removed, DNAT_CHAIN)
             if text:
                 self._host.tables.restore(self._host.in_force.variant, family, text)
-
-
-def _form(laid: Laid) -> Form:
-    """The form on record; Conflict where another mechanism, or nobody, wrote it."""
-    try:
-        return msgspec.json.decode(laid.details, type=Form)
-    except msgspec.MsgspecError as error:
-        raise Conflict("the record of the rules is not one of iptables") from error

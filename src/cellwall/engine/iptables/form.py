@@ -1,10 +1,8 @@
 """Which iptables, and whether this host has a whole wall's worth of it."""
 
-import msgspec
-
 from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Tables, Variant
-from cellwall.engine.iptables.host import Form
+from cellwall.engine.iptables.host import Form, recorded_form
 from cellwall.model.settings import Settings
 
 
@@ -29,11 +27,3 @@ def choose_form(tables: Tables, settings: Settings, before: Laid | None) -> Form
         former = recorded_form(before)
         variant = former.variant if former is not None and former.variant in variants else variants[0]
     return Form(variant, tables.features(variant))
-
-
-def recorded_form(laid: Laid | None) -> Form | None:
-    """The form on record; None where there is none that this program can read."""
-    try:
-        return None if laid is None else msgspec.json.decode(laid.details, type=Form)
-    except msgspec.MsgspecError:
-        return None

@@ -4,6 +4,7 @@ from ipaddress import IPv4Network
 
 import msgspec
 
+from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Sets, Tables, Variant
 from cellwall.errors import Conflict
 from cellwall.lower.xt.endpoints import Pins
@@ -17,6 +18,14 @@ class Form(msgspec.Struct, frozen=True):
 
     variant: Variant
     features: XtFeatures
+
+
+def recorded_form(laid: Laid | None) -> Form | None:
+    """The form on record; None where there is none that this program can read."""
+    try:
+        return None if laid is None else msgspec.json.decode(laid.details, type=Form)
+    except msgspec.MsgspecError:
+        return None
 
 
 class Host:

@@ -13,8 +13,8 @@ import msgspec
 from cellwall.compile.assemble import compile_wall
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.engine.iptables.form import choose_form, recorded_form
-from cellwall.engine.iptables.host import Form, Host
+from cellwall.engine.iptables.form import choose_form
+from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import repair, shape
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_set_removal, render_sets
