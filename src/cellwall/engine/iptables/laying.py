@@ -2,7 +2,8 @@
 
 Sets before rules, and full before the first rule looks anything up in them; then each table of each family as one
 commit, which fills its chains before it puts the jumps to them. The tables judge on their own, so between two of these
-commits a packet meets old rules in one and new ones in another, and whole ones in each.
+commits a packet meets old rules in one and new ones in another, and whole ones in each. Those of frames come last:
+where nothing stands, as after a flush, it is they that let anything past the latch of the bridge.
 """
 
 from collections.abc import Sequence
@@ -50,9 +51,9 @@ class XtLaying:
         repair(self._host, msgspec.structs.replace(self._held, rules=()), rules=False)
         wall = with_holdings(self._wall, self._held)
         by_family: dict[Family, tuple[XtTable, ...]] = {
-            "bridge": wall.frames,
             "ipv4": wall.tables4,
             "ipv6": wall.tables6,
+            "bridge": wall.frames,
         }
         for family, own in by_family.items():
             tables.restore(variant, family, render_tables(own, tables.save(variant, family)))

@@ -1,0 +1,59 @@
+"""A wall in iptables is laid anew after a flush, table by table: who dies between two of them leaves nothing open."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+
+from cellwall.errors import KernelError
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.settings import Settings
+from world import Sandbox, World, Wrapped, assert_connection, assert_no_connection, open_world, public
+
+pytestmark = pytest.mark.root
+
+DENIED = {4: ("169.254.169.254", NODE4, "192.168.0.1"), 6: ("fd00:ec2::254", NODE6, "fd00:abcd::1")}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables="nft")) as world:
+        for host in (world.lab.internet, world.lab.node):
+            host.serve(tcp=[80])
+        yield world
+
+
+@pytest.fixture(scope="module")
+def tenants(world: World) -> tuple[Sandbox, Sandbox]:
+    tenant, victim = world.attach("tenant"), world.attach("victim")
+    victim.host.serve(tcp=[80])
+    return tenant, victim
+
+
+@pytest.mark.parametrize("loaded", [0, 1, 2, 3])
+def test_a_death_between_two_tables_opens_nothing(world: World, tenants: tuple[Sandbox, Sandbox], loaded: int) -> None:
+    tenant, victim = tenants
+    host = world.wall._site.iptables()
+    whole, texts = host.tables, []
+
+    def restore(variant: object, family: object, text: str) -> None:
+        if text and len(texts) == loaded:
+            raise KernelError(errno.EIO, "die here")
+        whole.restore(variant, family, text)  # type: ignore[arg-type]
+        texts.extend([text] * bool(text))
+
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    host.tables = Wrapped(whole, restore=restore)  # type: ignore[assignment]
+    try:
+        with pytest.raises(KernelError, match="die here") if loaded < 3 else nullcontext():
+            world.wall.reconcile()
+        assert len(texts) == loaded
+        for family in (4, 6):
+            for address in (*DENIED[family], victim.address(family)):
+                assert_no_connection(tenant.host, address, 80)
+    finally:
+        host.tables = whole
+    world.wall.reconcile()
+    for family in (4, 6):
+        assert_connection(tenant.host, public(family), 80)
