@@ -63,6 +63,17 @@ def test_a_port_that_was_taken_off_the_bridge_is_put_back(world: World, man: Wat
     world.detach(tenant)
 
 
+def test_links_follow_the_node_interface_when_it_is_resized(world: World, man: Watchman) -> None:
+    tenant = world.attach("tenant")
+    node, host = world.lab.node, tenant.host
+    for mtu in ("1400", "1500"):
+        node.run(["ip", "link", "set", "eth0", "mtu", mtu])
+        man.heard("repaired in")
+        shown = [node.run(["ip", "link", "show", name]).text for name in ("b9_br0", tenant.endpoint.host_link)]
+        assert all(f"mtu {mtu}" in text for text in (*shown, host.run(["ip", "link", "show", "eth0"]).text))
+    world.detach(tenant)
+
+
 def test_an_address_that_the_node_gets_is_closed_to_sandboxes(world: World, man: Watchman) -> None:
     tenant = world.attach("tenant")
     world.lab.node.serve(tcp=[81])

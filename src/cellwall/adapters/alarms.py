@@ -20,11 +20,15 @@ from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
     IFLA_IFNAME,
     IFLA_MASTER,
+    IFLA_MTU,
     LINK_HEADER_SIZE,
     RTM_DELLINK,
     RTM_DELNEIGH,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
+    get_links,
+    link_index,
+    open_route_socket,
 )
 from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, SPARE_TABLE, TABLE
@@ -69,6 +73,7 @@ class Alarms(Closing):
             self._netfilter.close()
             raise
         self._buffer = bytearray(1 << 16)
+        self._mtus = _mtus()
 
     def close(self) -> None:
         self._netfilter.close()
@@ -116,11 +121,21 @@ class Alarms(Closing):
         if kind in _TRAFFIC_CONTROL:
             return Alarm.DAMAGED if at_bridge else Alarm.NOTHING
         if kind in (RTM_NEWLINK, RTM_DELLINK):
-            return Alarm.CHANGED if at_bridge or self._is_port(body) else Alarm.NOTHING
+            resized = self._is_resized(kind, index, body)
+            return Alarm.CHANGED if at_bridge or self._is_port(body) or resized else Alarm.NOTHING
         if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             behind = family == AF_BRIDGE and self._leads_to_bridge(body, _NDA_MASTER, _NEIGHBOUR_SIZE)
             return Alarm.CHANGED if at_bridge or behind else Alarm.NOTHING
         return Alarm.CHANGED
+
+    def _is_resized(self, kind: int, index: int, body: bytes) -> bool:
+        """Of any link: which one is the node interface, whose MTU all of ours follow, is not for us to know."""
+        mtu = attribute_of(body, IFLA_MTU, LINK_HEADER_SIZE)
+        if kind == RTM_DELLINK or mtu is None:
+            self._mtus.pop(index, None)
+            return False
+        before, self._mtus[index] = self._mtus.get(index, mtu), mtu
+        return before != mtu
 
     def _is_port(self, body: bytes) -> bool:
         name = text_of(attribute_of(body, IFLA_IFNAME, LINK_HEADER_SIZE) or b"")
@@ -129,6 +144,13 @@ class Alarms(Closing):
     def _leads_to_bridge(self, body: bytes, attribute: int, offset: int) -> bool:
         master = attribute_of(body, attribute, offset)
         return master is not None and u32_of(master) == self.bridge != 0
+
+
+def _mtus() -> dict[int, bytes]:
+    """The MTU of each link by its index; whoever listens already misses none that changes meanwhile."""
+    with open_route_socket() as route:
+        replies = route.dump(get_links(), "read the links")
+    return {link_index(one): attribute_of(one.body, IFLA_MTU, LINK_HEADER_SIZE) or b"" for one in replies}
 
 
 def _subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
