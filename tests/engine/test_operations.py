@@ -3,15 +3,15 @@ stood before the first `up` the first attach makes stand."""
 
 import os
 import runpy
-import socket
 import sqlite3
-import struct
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from bench.transactions import generation
 
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
@@ -34,13 +34,9 @@ def node(node: World) -> Iterator[World]:
 
 
 def transactions() -> int:
-    """How many nftables transactions this network namespace has seen (linux/netfilter/nf_tables.h NFT_MSG_GETGEN)."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
-        sock.send(struct.pack("=IHHIIBBH", 20, 10 << 8 | 16, 1, 1, 0, 0, 0, 0))
-        reply = sock.recv(4096)
-    length, kind, number = struct.unpack_from("!xxxxxxxxxxxxxxxxxxxx2s2sI", reply)
-    assert (struct.unpack("=H", length), struct.unpack("=H", kind)) == ((8,), (1,))
-    return int(number)
+    """How many nftables transactions this network namespace has seen."""
+    with open_netfilter_socket() as netfilter:
+        return generation(netfilter)
 
 
 def test_the_same_again_changes_nothing(node: World) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from cellwall.adapters.netns import entered, open_netns
 from cellwall.adapters.process import ProgramFailed, run
@@ -19,6 +20,17 @@ class KernelLab:
     def __init__(self) -> None:
         self.sender, self.node = (f"cwrs{os.getpid()}{end}" for end in "ab")
         self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.build()
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
 
     def build(self) -> None:
         for name in (self.sender, self.node):

@@ -24,13 +24,9 @@ DESTINATIONS = [0x020000000C01, 0x020000000C02, 0xFFFFFFFFFFFF, 0x3333FF000001]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[KernelLab]:
-    world = KernelLab()
-    try:
-        world.build()
+    with KernelLab() as world:
         world.bridge()
         yield world
-    finally:
-        world.destroy()
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -39,13 +39,9 @@ CLIENT6, SERVER6 = addr("fd09::2"), addr("fd09:1::2")
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[KernelLab]:
-    world = KernelLab()
-    try:
-        world.build()
+    with KernelLab() as world:
         world.route()
         yield world
-    finally:
-        world.destroy()
 
 
 def test_ports_of_later_fragments_before_defragmentation(lab: KernelLab) -> None:

@@ -29,13 +29,9 @@ SIDE = frozenset((*V4[4:], *V6[4:]))
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[KernelLab]:
-    world = KernelLab()
-    try:
-        world.build()
+    with KernelLab() as world:
         world.route()
         yield world
-    finally:
-        world.destroy()
 
 
 class Shot(msgspec.Struct, frozen=True):
