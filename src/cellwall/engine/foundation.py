@@ -24,6 +24,7 @@ from cellwall.engine.requests import UpReport
 from cellwall.engine.rules import remove_rules, setup_security_chain
 from cellwall.engine.site import Foundation, Latched, Site
 from cellwall.errors import CellwallError
+from cellwall.model.addresses import Address
 from cellwall.model.facts import NodeFacts
 
 _log = logging.getLogger("cellwall")
@@ -90,12 +91,16 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
     warnings = (*_warnings(site, again, found, origin), *found.overlaps, *denials)
     _tell(site, before, warnings)
+    _record(site, found, dns, warnings)
+    anything = first.changed or rules.changed or changed or placed or before != found
+    return UpReport(anything, uplink, ipv6, dns, warnings, site.backend.describe(found.laid))
+
+
+def _record(site: Site, found: Foundation, dns: Sequence[Address], warnings: Sequence[str]) -> None:
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
-    anything = first.changed or rules.changed or changed or placed or before != found
-    return UpReport(anything, uplink, ipv6, dns, warnings, site.backend.describe(found.laid))
 
 
 def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:
