@@ -62,7 +62,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"nft": (1, 0, 5)}, ("error", "nft")),
         ({"nft": ()}, ("error", "nft")),
         ({"modules": {"br_netfilter": "missing"}}, ("warning", "br_netfilter")),
-        ({"modules": {"cls_bpf": "missing"}}, ("warning", "cls_bpf")),
+        ({"unlatched": "the kernel has no cls_bpf"}, ("warning", "latch")),
         ({"unfiltered": "the kernel does not describe its types"}, ("warning", "unfinished checksums")),
         ({"modules": {"veth": "missing"}}, ("error", "veth")),
         ({"routes": ()}, ("error", "default route")),

@@ -87,6 +87,11 @@ def test_foreign_drop_and_kernel_settings_are_read(host: Observation) -> None:
 
 
 @pytest.mark.root
+def test_the_latch_is_tried(host: Observation) -> None:
+    assert host.unlatched == ""
+
+
+@pytest.mark.root
 def test_both_mechanisms_are_asked(host: Observation) -> None:
     assert host.refusals == {"nftables": "", "iptables": ""}
     assert host.iptables is not None

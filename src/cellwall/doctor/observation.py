@@ -113,8 +113,8 @@ class Observation(msgspec.Struct, frozen=True):
 
     `missing_capabilities` of those that the wall needs; `nft` the version of the program, None where there is none;
     `features` maps a feature to "" where it works and to what the kernel said where it does not, and is empty where
-    nothing could be tried; `modules` are parts of the kernel by name; `unfiltered` is
-    why it takes no filter of unfinished checksums, "" where it does. `chains` and `flow_tables` are other programs'.
+    nothing could be tried; `modules` are parts of the kernel by name. `unfiltered` is why it takes no filter of
+    unfinished checksums, `unlatched` why no latch, "" where it does. `chains` and `flow_tables` are other programs'.
     `refusals`: what keeps each mechanism from holding the wall, "" where nothing does; `iptables` its form here.
     `beta9`: how many containers `up` would take over with a bridge of beta9's, None where the bridge is none.
     """
@@ -125,6 +125,7 @@ class Observation(msgspec.Struct, frozen=True):
     features: Mapping[str, str] = {}
     modules: Mapping[str, Presence] = {}
     unfiltered: str = ""
+    unlatched: str = ""
     ipv6: bool = True
     sysctls: Mapping[str, str] = {}
     interfaces: frozenset[str] = frozenset()

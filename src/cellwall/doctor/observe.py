@@ -17,6 +17,7 @@ from cellwall.adapters import process
 from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.latch_trial import try_latch
 from cellwall.adapters.links import LinkLayer
 from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.predecessor import Beta9Traces
@@ -35,7 +36,7 @@ _NEEDED = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 _RTF_ADDRCONF = 0x00040000  # linux/ipv6_route.h: the route was learned from a router advertisement
 _TCP_LISTEN = "0A"
 _UDP_UNCONNECTED = "07"
-_MODULES = ("bridge", "veth", "br_netfilter", "cls_bpf")
+_MODULES = ("bridge", "veth", "br_netfilter")
 _NATIVE: Literal["little", "big"] = sys.byteorder
 
 
@@ -55,6 +56,7 @@ def observe(settings: Settings) -> Observation:
         nft=version,
         features=try_features() if usable else {},
         unfiltered=try_filter() if usable else "",
+        unlatched="" if missing else try_latch(),
         modules={name: _presence(name) for name in _MODULES},
         ipv6=_ipv6(),
         sysctls=_sysctls(settings.interface or next((route.interface for route in routes), "")),
