@@ -5,13 +5,16 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from cellwall.adapters import netns, process
 from cellwall.adapters.links import LinkLayer
+
+if TYPE_CHECKING:
+    from .endpoints import Attached
 
 _CLONE_NEWNET = 0x40000000
 
@@ -81,3 +84,14 @@ def node(make_namespace: Callable[[], Namespace]) -> Iterator[Namespace]:
 def links(node: Namespace) -> Iterator[LinkLayer]:
     with LinkLayer() as layer:
         yield layer
+
+
+@pytest.fixture
+def attach(links: LinkLayer, make_namespace: Callable[[], Namespace]) -> "Callable[..., Attached]":
+    """An endpoint of this number, wired to the node."""
+    from .endpoints import Attached
+
+    def make(number: int, *, ipv6: bool = True) -> Attached:
+        return Attached(links, make_namespace(), number, ipv6=ipv6)
+
+    return make

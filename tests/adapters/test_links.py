@@ -7,64 +7,19 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cellwall.adapters.links import LinkLayer
 from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
 from cellwall.errors import AlreadyExists, KernelError, NoPrivilege, NotFound
 from cellwall.model.addresses import mac_text
-from cellwall.model.network import Network, default_mac
-from cellwall.names import REAPER_GROUP
 
 from .conftest import Namespace
+from .endpoints import NETWORK, Attached
 
 pytestmark = pytest.mark.root
 
-NETWORK = Network()
 MakeNamespace = Callable[[], Namespace]
-
-
-class Attached:
-    """An endpoint wired by hand, step by step as an attach does it."""
-
-    def __init__(self, links: LinkLayer, sandbox: Namespace, number: int, *, ipv6: bool = True) -> None:
-        self.sandbox = sandbox
-        self.address4 = NETWORK.subnet4.network_address + number
-        self.address6 = NETWORK.address6(self.address4) if ipv6 else None
-        self.mac = default_mac(self.address4)
-        self.name = f"b9h{number:012x}"
-        bridge = links.ensure_bridge(NETWORK, ipv6=ipv6, mtu=1500)
-        self.index = links.create_pair(LinkPlan(self.name, "eth0", self.mac, 1500, bridge), sandbox.fd)
-        self.port = PortPlan(self.index, bridge, self.mac, self.address4, self.address6)
-
-    def open(self, links: LinkLayer) -> "Attached":
-        links.lock_port(self.port)
-        links.configure_sandbox(self.plan(), self.sandbox.fd)
-        links.open_port(self.index)
-        return self
-
-    def plan(self) -> SandboxPlan:
-        gateway6 = None if self.address6 is None else NETWORK.gateway6
-        return SandboxPlan("eth0", self.address4, 20, NETWORK.gateway4, NETWORK.bridge_mac, self.address6, 64, gateway6)
-
-    def frame(self, destination: int, *, source: int | None = None, payload: bytes = b"") -> bytes:
-        """A raw frame of a protocol that no stack answers."""
-        mac = self.mac if source is None else source
-        return destination.to_bytes(6, "big") + mac.to_bytes(6, "big") + b"\x88\xb5" + payload.ljust(50, b"\0")
-
-    def inject(self, frame: bytes) -> None:
-        with self.sandbox.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-            raw.bind(("eth0", 0))
-            raw.send(frame)
-
-
-@pytest.fixture
-def attach(links: LinkLayer, make_namespace: MakeNamespace) -> Callable[..., Attached]:
-    def make(number: int, *, ipv6: bool = True) -> Attached:
-        return Attached(links, make_namespace(), number, ipv6=ipv6)
-
-    return make
 
 
 # ---------------------------------------------------------------- the pair
@@ -306,109 +261,3 @@ def test_a_stolen_mac_does_not_move_the_victims_entry(
         server.settimeout(1)
         client.sendto(b"for the victim", server.getsockname())
         assert server.recv(100) == b"for the victim"
-
-
-# ---------------------------------------------------------------- the end
-
-
-def test_retired_port_is_down_in_the_group_and_forgotten(
-    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
-) -> None:
-    made = attach(7).open(links)
-    links.retire(made.port, made.name)
-    host = links.find(made.name)
-    assert host is not None
-    assert (host.up, host.group) == (False, REAPER_GROUP)
-    assert not {str(made.address4), str(made.address6)} & node.neighbours().keys()
-
-
-def test_retiring_tolerates_absence(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    made = attach(7).open(links)
-    links.retire(made.port, made.name)
-    assert links.reap() == 1
-    links.retire(made.port, made.name)
-    links.delete_bridge(NETWORK)
-    links.retire(made.port, made.name)
-
-
-def test_a_reused_index_is_not_retired(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    old, other = attach(7).open(links), attach(8).open(links)
-    stale = PortPlan(other.index, old.port.bridge_index, old.mac, old.address4)
-    links.retire(stale, old.name)
-    for name in (old.name, other.name):
-        link = links.find(name)
-        assert link is not None
-        assert link.up
-
-
-def test_reap_deletes_the_retired_only(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    assert links.reap() == 0
-    gone, stays = attach(7).open(links), attach(8).open(links)
-    links.retire(gone.port, gone.name)
-    assert links.reap() == 1
-    assert links.find(gone.name) is None
-    assert links.find(stays.name) is not None
-    assert links.reap() == 0
-
-
-def test_reap_spares_a_link_that_is_not_ours(
-    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
-) -> None:
-    made = attach(7).open(links)
-    links.retire(made.port, made.name)
-    node.run(f"ip link add foreign group {REAPER_GROUP} type bridge")
-    assert links.reap() == 1
-    assert links.find("foreign") is not None
-    assert links.find(made.name) is None
-
-
-def test_observe_names_every_link(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    made = attach(7)
-    assert {link.name: link.kind for link in links.observe()} == {"lo": "", NETWORK.bridge: "bridge", made.name: "veth"}
-    assert links.find("nothing") is None
-
-
-# ---------------------------------------------------------------- repair
-
-
-def test_delete_checks_name_and_index(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    made, other = attach(7), attach(8)
-    present = links.find(made.name)
-    assert present is not None
-    links.delete(msgspec.structs.replace(present, index=other.index))
-    assert {link.name for link in links.observe()} >= {made.name, other.name}
-    links.delete(present)
-    links.delete(present)
-    assert links.find(made.name) is None
-    assert links.find(other.name) is not None
-
-
-def test_a_port_that_was_taken_off_the_bridge_is_put_back(
-    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
-) -> None:
-    made = attach(7)
-    node.run(f"ip link set {made.name} nomaster")
-    links.enslave(made.index, made.port.bridge_index)
-    links.enslave(made.index, made.port.bridge_index)
-    found = links.find(made.name)
-    assert found is not None
-    assert found.master == made.port.bridge_index
-
-
-def test_inspection_sees_what_root_inside_changed(links: LinkLayer, attach: Callable[..., Attached]) -> None:
-    made = attach(7).open(links)
-    whole = links.inspect_sandbox("eth0", made.sandbox.fd)
-    assert whole is not None
-    assert (whole.mac, whole.up, whole.mtu, set(whole.addresses), set(whole.default_routes)) == (
-        made.mac,
-        True,
-        1500,
-        {made.address4, made.address6},
-        {4, 6},
-    )
-    made.sandbox.run("ip link set eth0 down")
-    made.sandbox.run("ip link set eth0 address 02:00:00:00:00:66")
-    changed = links.inspect_sandbox("eth0", made.sandbox.fd)
-    assert changed is not None
-    assert (changed.mac, changed.up, changed.default_routes) == (0x020000000066, False, ())
-    assert links.inspect_sandbox("eth1", made.sandbox.fd) is None
