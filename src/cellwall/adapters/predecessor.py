@@ -36,6 +36,7 @@ NAMESPACES = "/run/netns"
 _RTM_GETNSID = 90  # linux/rtnetlink.h
 _NETNSA_NSID, _NETNSA_FD = 1, 3  # linux/net_namespace.h
 _NO_ID = 0xFFFFFFFF
+_MOST = 4096
 _LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_names"}
 
 
@@ -129,13 +130,19 @@ def _id_of(route: Netlink, fd: int) -> int:
 
 
 def _links_in(path: str, fd: int) -> Iterator[tuple[int, InnerEnd]]:
-    with netns.entered(fd), open_route_socket() as inside:
-        links: list[Reply] = inside.dump(get_links(), "read the links of a sandbox")
-        addresses = [read_address(reply) for reply in inside.dump(get_addresses(), "read the addresses of a sandbox")]
+    with netns.entered(fd):
+        links, dumped = (_beginning(message) for message in (get_links(), get_addresses()))
+    addresses = [read_address(reply) for reply in dumped]
     device, inode = netns.identity(fd)
     for link in map(read_link, links):
         own = tuple(address for index, address, _ in addresses if index == link.index)
         yield link.index, InnerEnd(path, device, inode, link.name, link.mac, own)
+
+
+def _beginning(message: Message) -> list[Reply]:
+    """Whoever is root in a sandbox may have filled its tables: of each only the beginning is read."""
+    with open_route_socket() as inside:
+        return inside.beginning(message, "look into a sandbox", _MOST)
 
 
 def _rules() -> Iterator[OldRule]:
