@@ -3,7 +3,9 @@
 import re
 import socket
 import struct
+from typing import Literal
 
+import msgspec
 import pytest
 
 from cellwall.lab import Host
@@ -47,10 +49,13 @@ SETTINGS = Settings(
 
 @pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("to", ["the Internet", "a service of the node"])
-def test_flows_that_a_sandbox_closes_are_soon_forgotten(to: str, family: int) -> None:
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_flows_that_a_sandbox_closes_are_soon_forgotten(
+    backend: Literal["nftables", "iptables"], to: str, family: int
+) -> None:
     """The limit is one of flows that are open (nf_conncount passes over TIME_WAIT and CLOSE). What is closed must not
     pile up beside it: for two minutes of TIME_WAIT, one sandbox fills the table that all share."""
-    with open_world(settings=SETTINGS) as world:
+    with open_world(settings=msgspec.structs.replace(SETTINGS, backend=backend)) as world:
         target, server = {
             "the Internet": (public(family), world.lab.internet),
             "a service of the node": (GATEWAY[family], world.lab.node),

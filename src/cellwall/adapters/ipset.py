@@ -31,6 +31,7 @@ from cellwall.adapters.nfnetlink import HEADER_SIZE, ipset_message, open_netfilt
 from cellwall.errors import KernelError, NoPrivilege, NotFound
 from cellwall.lower.xt.endpoints import OwnedEntry
 from cellwall.lower.xt.sets import SET_PREFIX, Entry, IpSet, definition, entry_text
+from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _LIST, _ADD, _DEL, _TYPE = 7, 9, 10, 13  # IPSET_CMD_*
 _PROTOCOL, _SETNAME, _TYPENAME, _FAMILY, _FLAGS, _DATA, _ADT = 1, 2, 3, 5, 6, 7, 8
@@ -104,6 +105,18 @@ class IpSets(Closing):
             if name.startswith(SET_PREFIX):
                 found[name] = _definition(name, header)
         return found
+
+    def keep_timeouts(self, rows: Sequence[FlowTimeouts]) -> None:
+        """See `Sets.keep_timeouts`."""
+        from cellwall.adapters.cttimeouts import make_timeouts
+
+        make_timeouts(self._netfilter, rows)
+
+    def drop_timeouts(self) -> None:
+        """See `Sets.drop_timeouts`."""
+        from cellwall.adapters.cttimeouts import delete_timeouts, timeout_names
+
+        delete_timeouts(self._netfilter, timeout_names(self._netfilter))
 
     def _known(self, name: str) -> IpSet:
         one = self.schema.get(name)

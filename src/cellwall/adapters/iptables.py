@@ -9,7 +9,9 @@ import errno
 import os
 import re
 
+from cellwall.adapters.cttimeouts import has_timeouts
 from cellwall.adapters.ipset import has_type
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import KernelError, NoPrivilege, Unsupported, printable
@@ -51,7 +53,9 @@ class XtTables:
     def features(self, variant: Variant) -> XtFeatures:
         """See `Tables.features`."""
         has = {name: _tried(variant, family, text) for name, (family, text) in _PROBES.items()}
-        return XtFeatures(ipmac=has_type("hash:ip,mac"), **has)
+        with open_netfilter_socket() as netfilter:
+            timeouts = has_timeouts(netfilter)
+        return XtFeatures(ipmac=has_type("hash:ip,mac"), timeouts=timeouts, **has)
 
     def save(self, variant: Variant, family: Family) -> str:
         """See `Tables.save`."""

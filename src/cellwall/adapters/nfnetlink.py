@@ -16,7 +16,7 @@ NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN, NFT_MSG_
 NFT_MSG_GETSET, NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = 10, 12, 13, 14
 
 _NETLINK_NETFILTER = 12
-_SUBSYS_CONNTRACK, _SUBSYS_IPSET, _SUBSYS_NFTABLES = 1, 6, 10
+_SUBSYS_CONNTRACK, _SUBSYS_IPSET, _SUBSYS_TIMEOUTS, _SUBSYS_NFTABLES = 1, 6, 8, 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _HEADER = struct.Struct(">BBH")
 HEADER_SIZE = _HEADER.size
@@ -48,6 +48,11 @@ def conntrack_message(
 def ipset_message(kind: int, flags: int, body: bytes, *, family: int = 2, what: str = "") -> Message:
     """A message about ipsets; NFPROTO_IPV4 where the family does not matter."""
     return Message(_SUBSYS_IPSET << 8 | kind, flags, _HEADER.pack(family, 0, 0) + body, what)
+
+
+def timeout_message(kind: int, flags: int, body: bytes, *, what: str = "", tolerate: tuple[int, ...] = ()) -> Message:
+    """A message about named timeouts of the connection tracker."""
+    return Message(_SUBSYS_TIMEOUTS << 8 | kind, flags, _HEADER.pack(2, 0, 0) + body, what, tolerate)
 
 
 def run_batch(netfilter: Netlink, messages: Sequence[Message], operation: str) -> Refusal | None:

@@ -7,6 +7,7 @@ from cellwall.lower.xt.endpoints import OwnedEntry
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.sets import Entry, IpSet
 from cellwall.lower.xt.tables import Family
+from cellwall.lower.xt.timeouts import FlowTimeouts
 
 Variant = Literal["nft", "legacy"]
 
@@ -35,7 +36,8 @@ class Tables(Protocol):
 
 
 class Sets(Protocol):
-    """ipsets. `schema` gives the set of every name that entries go to; the engine sets it to what is in force."""
+    """ipsets, and the other named things that rules refer to. `schema` gives the set of every name that entries go to;
+    the engine sets it to what is in force."""
 
     schema: Mapping[str, IpSet]
 
@@ -52,6 +54,12 @@ class Sets(Protocol):
 
     def definitions(self) -> Mapping[str, str]:
         """Every set of ours (SET_PREFIX) by name, with what `lower.xt.sets.definition` says of it."""
+
+    def keep_timeouts(self, rows: Sequence[FlowTimeouts]) -> None:
+        """Have these named timeouts of connection tracking, with these times; rules refer to them as to sets."""
+
+    def drop_timeouts(self) -> None:
+        """Delete all of ours; those that are not there are gone. KernelError EBUSY where a rule refers to one."""
 
     def close(self) -> None:
         """Let go of the socket."""

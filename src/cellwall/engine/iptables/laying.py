@@ -48,6 +48,7 @@ class XtLaying:
         tables, variant = self._host.tables, self._form.variant
         _make_room(self._host, self._wall, variant)
         self._host.sets.restore(render_sets(self._wall.sets))
+        self._host.sets.keep_timeouts(self._wall.timeouts)
         repair(self._host, msgspec.structs.replace(self._held, rules=()), rules=False)
         wall = with_holdings(self._wall, self._held)
         by_family: dict[Family, tuple[XtTable, ...]] = {
@@ -84,6 +85,7 @@ def remove(host: Host) -> None:
     for variant in host.tables.variants():
         _remove_tables(host, variant)
     host.sets.restore(render_set_removal(sorted(host.sets.definitions())))
+    host.sets.drop_timeouts()
 
 
 def digests(wall: XtWall) -> tuple[str, str]:

@@ -58,11 +58,7 @@ _HOOKS: dict[str, tuple[TableFamily, Hook]] = {
     "translate": ("inet", Hook("nat", "postrouting", 90)),
 }
 
-_TIME_WAIT, _CLOSE = 5, 2
-"""Seconds: long enough for the last segments in flight. The kernel's 120 of TIME_WAIT let one sandbox fill a table of
-262,144 flows in 32 s."""
-
-_ENDED = Timeouts(f"ended-{_TIME_WAIT}-{_CLOSE}", (("time_wait", _TIME_WAIT), ("close", _CLOSE)))
+_ENDED = Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", (("time_wait", w.TIME_WAIT), ("close", w.CLOSE)))
 """Named by its policy: the kernel keeps an object that exists as it is, whatever a refresh says of it."""
 
 

@@ -14,7 +14,8 @@ _LARGEST_BITMAP = 16  # a bitmap set holds 65,536 addresses
 
 class XtFeatures(msgspec.Struct, frozen=True):
     """`ipmac`: the set type hash:ip,mac. `program`: the match `bpf`. `security`: the table after `filter`, where what
-    a flush of `filter` takes away stands once more. `frames`: ebtables. `ipv6`: ip6tables; `nat6`: its table nat."""
+    a flush of `filter` takes away stands once more. `frames`: ebtables. `ipv6`: ip6tables; `nat6`: its table nat.
+    `timeouts`: connection tracking has timeouts that rules name."""
 
     ipmac: bool = False
     program: bool = True
@@ -22,6 +23,7 @@ class XtFeatures(msgspec.Struct, frozen=True):
     frames: bool = True
     ipv6: bool = True
     nat6: bool = True
+    timeouts: bool = True
 
 
 def pin_form(version: int, subnet4: IPv4Network, features: XtFeatures) -> PinForm | None:

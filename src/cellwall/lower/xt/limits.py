@@ -8,7 +8,6 @@ is right for two kinds only: clauses that accept (what is left is stricter), and
 from cellwall.compile import wall as w
 
 SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
-    w.ForgetSoon: "the node's own conntrack timeouts",
     w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
@@ -23,6 +22,7 @@ NARROWER: dict[str, str] = {
     "Pinned": "of ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned "
     "from it; of IPv6 on kernels without hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
+    "ForgetSoon": "by a flow's first packet, before it is judged; flows to published ports have the node's own times",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
     "and the input and forward paths judge what other tables translated by its original destination",
     "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",
@@ -35,6 +35,7 @@ WITHOUT: dict[str, str] = {
     "frames": "neighbour discovery and ARP floods reach the node: ebtables alone stops frames before the bridge learns",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
+    "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",
 }

@@ -15,6 +15,7 @@ from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import FIRST_IS_GREATER, FIRST_IS_LESS, LOAD_HALF, LOAD_WORD, is_source_mac
 from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
+from cellwall.lower.xt.timeouts import ended
 from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View, member
 
 _LIVE_CHAIN = "B9-LIVE"
@@ -140,6 +141,9 @@ def closing_chains(view: View) -> tuple[XtChain, XtChain]:
 
 
 def vouch_chain(view: View) -> XtChain:
-    """Where the pins accept."""
+    """Where the pins accept. A TCP flow that begins with this packet is forgotten soon after its end; one that goes on
+    has what it began with."""
     mark = f"{view.scene.mark:#x}"
-    return XtChain(VOUCH, (XtRule((), ("-j", "MARK", "--set-xmark", f"{mark}/{mark}")),))
+    vouched = XtRule((), ("-j", "MARK", "--set-xmark", f"{mark}/{mark}"))
+    forgotten = XtRule(("-p", "tcp"), ("-j", "CT", "--timeout", ended(view.version).name))
+    return XtChain(VOUCH, (vouched, forgotten) if view.features.timeouts else (vouched,))

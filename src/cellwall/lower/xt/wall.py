@@ -36,17 +36,20 @@ from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.frames import lower_frames
 from cellwall.lower.xt.sets import IpSet, wall_sets
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.timeouts import FlowTimeouts, ended
 from cellwall.lower.xt.words import View, not_unicast, side_of
 
 
 class XtWall(msgspec.Struct, frozen=True):
     """A whole wall without endpoints. `tables4` and `tables6` are loaded by iptables-restore and ip6tables-restore,
-    each table as one commit; `frames` by ebtables-restore, and empty where there is no ebtables."""
+    each table as one commit; `frames` by ebtables-restore, and empty where there is no ebtables. `sets` and `timeouts`
+    are there before them: rules name them."""
 
     sets: tuple[IpSet, ...]
     tables4: tuple[XtTable, ...]
     tables6: tuple[XtTable, ...]
     frames: tuple[XtTable, ...]
+    timeouts: tuple[FlowTimeouts, ...]
     pins: Pins
 
 
@@ -57,6 +60,7 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
         tables4=_tables(wall, features, 4),
         tables6=_tables(wall, features, 6) if features.ipv6 else (),
         frames=lower_frames(wall) if features.frames else (),
+        timeouts=(ended(4), ended(6)) if features.timeouts else (),
         pins={version: pin_form(version, wall.scene.subnet4, features) for version in (4, 6)},
     )
 

@@ -1,0 +1,26 @@
+"""Named timeouts of connection tracking: what the target `CT` gives a flow, in `raw`, with its first packet.
+
+A rule refers to them by name, as to a set: they are there before it and go after it. Four characters are all that the
+save programs print of a name (1.8.11), and a longer one would spoil whatever somebody saves and restores.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile import wall as w
+from cellwall.lower.xt.sets import SET_PREFIX
+
+
+class FlowTimeouts(msgspec.Struct, frozen=True):
+    """Seconds of TCP states of one IP version; every other state has the node's own."""
+
+    name: str
+    version: Literal[4, 6]
+    time_wait: int
+    close: int
+
+
+def ended(version: Literal[4, 6]) -> FlowTimeouts:
+    """Of a flow that is forgotten soon after its end."""
+    return FlowTimeouts(f"{SET_PREFIX}e{version}", version, w.TIME_WAIT, w.CLOSE)
