@@ -22,6 +22,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import INFRA4, INFRA6, LAN4, LAN6, METADATA4, METADATA6, NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
+from neighbours.gaps import Gaps
 from world import Sandbox, World, assert_connection, open_world, public
 
 FAMILIES = (4, 6)
@@ -57,34 +58,40 @@ class Tenants:
     @contextmanager
     def besieged(self) -> Iterator[None]:
         """Denied packets without a pause while the block runs: from a sandbox to everything that it may not reach, and
-        from a neighbour of the node straight to a sandbox. None arrives."""
+        from a neighbour of the node straight to a sandbox. None arrives. How many they were, and for how long nothing
+        passed that may, is printed."""
         lab = self.world.lab
         gateway, mac = lab.node.mac("b9_br0"), mac_text(self.rogue.endpoint.mac)
-        outward = [frames(mac, gateway, own(self.rogue), pair) for pair in (*_TARGETS, own(self.web))]
+        targets = (*_TARGETS, own(self.web))
+        outward = [*chain.from_iterable(frames(mac, gateway, own(self.rogue), pair) for pair in targets)]
         inward = frames(lab.lan.mac("eth0"), lab.node.mac("eth0"), (LAN4, LAN6), own(self.web))
         with ExitStack() as stack:
             floods = [
-                stack.enter_context(Flood(self.rogue.host, "eth0", [*chain.from_iterable(outward)], every=0.001)),
+                stack.enter_context(Flood(self.rogue.host, "eth0", outward, every=0.001)),
                 stack.enter_context(Flood(lab.lan, "eth0", inward, every=0.001)),
             ]
             for flood in floods:
                 flood.wait()
+            gaps = stack.enter_context(Gaps(self.rogue.host, _PORT))
             yield
             for flood in floods:
                 flood.wait()
+        sent = floods[0].rounds * len(outward) + floods[1].rounds * len(inward)
+        print(f"{sent} denied packets sent; what is allowed did not pass for {gaps.longest:.0f} ms at most")
         for name, service in self.services.items():
-            self._ask(name)
-            assert service.saw(b"<sentinel>"), f"{name} hears nobody"
+            sentinel = self.world.token("sentinel")
+            self._ask(name, sentinel)
+            assert service.saw(sentinel), f"{name} hears nobody"
             assert not service.saw(_SIEGE), f"{name} was reached"
 
-    def _ask(self, name: str) -> None:
+    def _ask(self, name: str, sentinel: bytes) -> None:
         """What may arrive does: after it, what had been let through before has arrived as well."""
         lab = self.world.lab
         asked = {"internet": public(4), "lan": LAN4, "node": NODE4, "infra": INFRA4}.get(name)
         if asked:
-            connect(lab.node, asked, _PORT, udp=True, payload=b"<sentinel>")
+            connect(lab.node, asked, _PORT, udp=True, payload=sentinel)
         else:
-            connect(lab.lan, NODE4, PUBLISHED, payload=b"<sentinel>")
+            connect(lab.lan, NODE4, PUBLISHED, payload=sentinel)
 
 
 def own(sandbox: Sandbox) -> tuple[str, str]:
