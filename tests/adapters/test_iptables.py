@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from cellwall.adapters.cttimeouts import has_timeouts, timeout_names
 from cellwall.adapters.ipset import IpSets, has_type
 from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import usage_of
 from cellwall.engine.iptables.contracts import Variant
@@ -16,7 +18,18 @@ from cellwall.lab import Host, Lab
 from cellwall.lower.xt.endpoints import OwnedEntry, changes, holdings
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.sets import Entry, IpSet, definition, render_set_removal, render_sets
-from cellwall.lower.xt.tables import Family, own_lines, render_changes, render_removal, render_tables
+from cellwall.lower.xt.tables import (
+    Family,
+    XtChain,
+    XtRule,
+    XtTable,
+    own_lines,
+    render_changes,
+    render_removal,
+    render_table,
+    render_tables,
+)
+from cellwall.lower.xt.timeouts import ended
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
 from cellwall.model.endpoint import parse_binding
 from cellwall.model.settings import Settings, parse_openings
@@ -51,6 +64,7 @@ SCHEMA = {one.name: one for one in WALL.sets}
 def sets(node: Host) -> Iterator[IpSets]:
     with IpSets(SCHEMA) as sets:
         sets.restore(render_sets(WALL.sets))
+        sets.keep_timeouts(WALL.timeouts)
         yield sets
 
 
@@ -162,6 +176,33 @@ def test_the_kernel_says_which_types_it_has(node: Host) -> None:
     assert has_type("hash:ip,mac") is (made.returncode == 0)
 
 
+# ---------------------------------------------------------------- timeouts
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_timeouts_are_there_while_a_rule_names_them(node: Host, variant: Variant) -> None:
+    tables = XtTables()
+    with IpSets() as sets, open_netfilter_socket() as netfilter:
+        assert has_timeouts(netfilter)
+        rows = [ended(4), ended(6)]
+        sets.keep_timeouts(rows)
+        sets.keep_timeouts([msgspec.structs.replace(row, close=row.close + 1) for row in rows])
+        assert timeout_names(netfilter) == ("b9e4", "b9e6")
+        rule = XtRule(("-p", "tcp"), ("-j", "CT", "--timeout", ended(4).name))
+        table = XtTable("ipv4", "raw", (XtChain("B9-VOUCH", (rule,)),))
+        tables.restore(variant, "ipv4", render_table(table))
+        saved = tables.save(variant, "ipv4")
+        assert own_lines(saved) == ("raw -A B9-VOUCH -p tcp -j CT --timeout b9e4",)
+        with pytest.raises(KernelError) as busy:
+            sets.drop_timeouts()
+        assert busy.value.errno == errno.EBUSY
+        tables.restore(variant, "ipv4", saved)  # as somebody saves and restores
+        tables.restore(variant, "ipv4", render_removal(tables.save(variant, "ipv4"), "ipv4"))
+        sets.drop_timeouts()
+        sets.drop_timeouts()
+        assert timeout_names(netfilter) == ()
+
+
 # ---------------------------------------------------------------- tables
 
 
@@ -188,8 +229,8 @@ def test_a_wall_loads_stands_as_written_and_loads_again_without_a_change(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_removal_leaves_others_as_they_were(sets: IpSets, node: Host, variant: Variant) -> None:
     tables = XtTables()
-    node.run([f"iptables-{variant}", "-N", "THEIRS"])
-    node.run([f"iptables-{variant}", "-A", "FORWARD", "-i", "eth1", "-j", "THEIRS"])
+    node.run([f"iptables-{variant}", "-w", "-N", "THEIRS"])
+    node.run([f"iptables-{variant}", "-w", "-A", "FORWARD", "-i", "eth1", "-j", "THEIRS"])
     node.run(["ebtables-nft", "-A", "FORWARD", "-i", "eth7", "-j", "DROP"])
     theirs = {family: _bare(tables.save(variant, family)) for family in (*FAMILIES, "bridge")}
     for family, own in (("ipv4", WALL.tables4), ("ipv6", WALL.tables6), ("bridge", WALL.frames)):
@@ -235,11 +276,11 @@ def test_a_refused_text_changes_nothing_and_is_told(node: Host, variant: Variant
 def test_the_variant_of_the_hosts_own_rules_comes_first(node: Host) -> None:
     tables = XtTables()
     assert tables.variants() == ("nft", "legacy")
-    node.run(["iptables-legacy", "-A", "FORWARD", "-i", "eth1", "-j", "ACCEPT"])
+    node.run(["iptables-legacy", "-w", "-A", "FORWARD", "-i", "eth1", "-j", "ACCEPT"])
     assert tables.variants() == ("legacy", "nft")
-    node.run(["iptables-nft", "-A", "FORWARD", "-i", "eth1", "-j", "ACCEPT"])
+    node.run(["iptables-nft", "-w", "-A", "FORWARD", "-i", "eth1", "-j", "ACCEPT"])
     assert tables.variants() == ("nft", "legacy")
-    node.run(["iptables-legacy", "-A", "FORWARD", "-i", "eth2", "-j", "ACCEPT"])
+    node.run(["iptables-legacy", "-w", "-A", "FORWARD", "-i", "eth2", "-j", "ACCEPT"])
     assert tables.variants() == ("legacy", "nft")
 
 

@@ -64,7 +64,7 @@ def test_nothing_is_through_where_the_bridge_does_not_call_iptables(stage: Walle
 
 def test_a_flush_of_filter_opens_nothing(stage: WalledStage, variant: Variant) -> None:
     for program in ("iptables", "ip6tables"):
-        stage.lab.node.run([f"{program}-{variant}", "-F"])
+        stage.lab.node.run([f"{program}-{variant}", "-w", "-F"])
     try:
         assert through(stage, RULES) == {}
     finally:
@@ -78,7 +78,7 @@ def test_what_is_through_without_the_rules_is_seen(stage: WalledStage, variant: 
     with node.enter():
         for program in ("iptables", "ip6tables"):
             for table in ("filter", "security"):
-                node.run([f"{program}-{variant}", "-t", table, "-F"])
+                node.run([f"{program}-{variant}", "-w", "-t", table, "-F"])
         node.run(["tc", "qdisc", "del", "dev", stage.world.gateway.bridge, "clsact"])
         assert "B9-FORWARD" in tables.save(variant, "ipv4")
         try:
