@@ -50,6 +50,11 @@ _INDEX = struct.Struct("=B3xi")  # family and index, as links, neighbours and tr
 _NF_HEADER_SIZE, _NEIGHBOUR_SIZE = 4, 12
 
 
+OWN_TABLES = frozenset({TABLE, SPARE_TABLE})
+IPTABLES = OWN_TABLES | {"filter", "nat", "mangle", "raw", "security"}
+"""Where iptables-nft and ebtables-nft keep everybody's rules."""
+
+
 class Alarm(IntEnum):
     """How bad what was told can be."""
 
@@ -60,11 +65,12 @@ class Alarm(IntEnum):
 
 class Alarms(Closing):
     """What the kernel tells of the network namespace that the creating thread is in, from now on. `bridge` is the index
-    of our bridge, 0 where there is none yet, `veth_prefix` how the names of our host links begin, `queue` how many
-    bytes may wait to be read."""
+    of our bridge, 0 where there is none yet, `tables` are the names of those that hold the wall. `veth_prefix`: how the
+    names of our host links begin; `queue`: how many bytes may wait to be read."""
 
     def __init__(self, *, veth_prefix: str, queue: int = _QUEUE) -> None:
         self.bridge = 0
+        self.tables = OWN_TABLES
         self._prefix = veth_prefix
         self._netfilter = _subscribed(_NETLINK_NETFILTER, _NETFILTER_GROUPS, queue)
         try:
@@ -106,10 +112,9 @@ class Alarms(Closing):
         if subsystem != _NFTABLES or kind == _NEW_GENERATION:
             return Alarm.NOTHING
         # Whatever it is about, the name of its table is attribute 1; the set of an element is attribute 2.
-        ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in (TABLE, SPARE_TABLE)
+        ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in self.tables
         if kind not in (_NEW_ELEMENT, _DELETED_ELEMENT):
-            # Another table's rule may keep ours from being met, or be ours: iptables' tables are everybody's.
-            return Alarm.DAMAGED if ours else Alarm.CHANGED
+            return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
         if not ours:
             return Alarm.NOTHING
         of_node = text_of(attribute_of(body, 2, _NF_HEADER_SIZE) or b"") in NODE_SETS

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from socket import if_nametoindex
 
-from cellwall.adapters.alarms import Alarms
+from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarms
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Unavailable
 from cellwall.watch.pace import Pace
@@ -39,9 +39,11 @@ def watch(wall: Wall, stop: int) -> None:
         while not _await(told, stop, min(pace.due(), silent.due())):
             pace.tell(max(alarms.read(), silent.read()), time.monotonic())
             if pace.due() <= time.monotonic():
-                own = _look(wall, pace, unseen=pace.damaged and not own)
-                alarms.bridge = _bridge_of(wall)
-                silent.attend(wall.mechanism)
+                began = time.monotonic()
+                alone = wall.mechanism == "nftables"  # its tables are nobody else's
+                own = _look(wall, pace, unseen=pace.damaged and alone and not own)
+                alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
+                silent.attend(wall.mechanism, took=time.monotonic() - began)
 
 
 def _await(told: select.poll, stop: int, due: float) -> bool:

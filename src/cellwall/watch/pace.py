@@ -1,10 +1,11 @@
 """When to look at the wall: at once where it may be open, soon where something changed, and never all the time.
 
-Pure: moments are seconds that the caller reads off one clock. Three bounds. Looks for changes that are no damage wait
-for `SETTLE`, so that an attach in the middle of its steps is not looked at; and where they find nothing, as with the
-attaches of our own, they take no more than a share of the time, after a purse for the first of them. Repairs that
-follow each other on and on, because somebody keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL`
-there is a look without any alarm: for what makes no event.
+Pure: moments are seconds that the caller reads off one clock. Looks for changes that are no damage wait for `SETTLE`,
+so that an attach in the middle of its steps is not looked at; and where they find nothing, as with the attaches of our
+own, they take no more than a share of the time, after a purse for the first of them. After damage that was none, as
+others' rules in a table that holds ours, nothing is looked at for three times as long as that took. Repairs that follow
+each other on and on, because somebody keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there
+is a look without any alarm.
 """
 
 from collections import deque
@@ -13,6 +14,7 @@ from cellwall.adapters.alarms import Alarm
 
 SETTLE, PATROL = 0.05, 30.0
 SHARE, PURSE = 0.05, 1.0
+REST = 3
 WINDOW, PATIENCE, FIRST, LONGEST = 10.0, 8, 0.1, 5.0
 
 
@@ -25,6 +27,7 @@ class Pace:
         self._changed: float | None = None
         self._damaged = True  # whatever happened before anybody listened
         self._purse, self._counted = PURSE, now
+        self._about_damage = False
         self._repairs: deque[float] = deque()
         self._held = now
 
@@ -52,14 +55,17 @@ class Pace:
 
     def look(self) -> None:
         """A look begins: what is told from now on is about another one."""
+        self._about_damage = self._damaged
         self._changed, self._damaged = None, False
 
     def looked(self, began: float, ended: float, *, repaired: bool) -> float:
         """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
-        earned = (ended - self._counted) * SHARE
-        self._purse = min(self._purse + earned, PURSE) - (0.0 if repaired else ended - began)
+        took = ended - began
+        spent = 0.0 if repaired or self._about_damage else took
+        self._purse = min(self._purse + (ended - self._counted) * SHARE, PURSE) - spent
         self._last = self._counted = ended
         if not repaired:
+            self._held = ended + (REST * took if self._about_damage else 0.0)
             return 0.0
         self._repairs.append(ended)
         while self._repairs[0] < ended - WINDOW:

@@ -1,7 +1,7 @@
 """What makes no event: the rules of iptables-legacy, and ipsets. Asked about as often as it costs next to nothing.
 
 Legacy rules: ten times a second, by their size (`adapters.legacy_tables`), which takes some microseconds. ipsets, and
-legacy rules of the same size: every two seconds they count as changed, and the wall is compared.
+legacy rules of the same size: every two seconds, or less often where a comparison takes long, they count as changed.
 """
 
 import time
@@ -13,7 +13,7 @@ from cellwall.adapters.alarms import Alarm
 if TYPE_CHECKING:
     from cellwall.adapters.legacy_tables import LegacyTables
 
-SIZES, CONTENTS = 0.1, 2.0
+SIZES, CONTENTS, SHARE = 0.1, 2.0, 0.04
 
 
 class Silence:
@@ -23,10 +23,10 @@ class Silence:
         self._opened = opened
         self._tables: LegacyTables | None = None
         self._legacy = self._attended = False
-        self._contents = time.monotonic()
+        self._contents, self._every = time.monotonic(), CONTENTS
 
-    def attend(self, mechanism: str) -> None:
-        """What holds the wall, as `Wall.mechanism` says it."""
+    def attend(self, mechanism: str, *, took: float) -> None:
+        """What holds the wall, as `Wall.mechanism` says it, and how many seconds it took to look at it."""
         self._attended = "iptables" in mechanism
         self._legacy = "legacy" in mechanism
         if self._legacy and self._tables is None:
@@ -34,7 +34,7 @@ class Silence:
 
             self._tables = LegacyTables()
             self._opened.callback(self._tables.close)
-        self._contents = time.monotonic()
+        self._contents, self._every = time.monotonic(), max(CONTENTS, took / SHARE)
         if self._tables is not None:
             self._tables.changed()  # by what was repaired; whoever changed it as well meets the comparison of contents
 
@@ -42,11 +42,13 @@ class Silence:
         """The moment of the next question."""
         if self._legacy:
             return time.monotonic() + SIZES
-        return self._contents + CONTENTS if self._attended else float("inf")
+        return self._contents + self._every if self._attended else float("inf")
 
     def read(self) -> Alarm:
         """What may have changed without a word."""
-        changed = self._legacy and self._tables is not None and self._tables.changed()
-        if self._attended and time.monotonic() >= self._contents + CONTENTS:
-            self._contents, changed = time.monotonic(), True
-        return Alarm.CHANGED if changed else Alarm.NOTHING
+        if self._legacy and self._tables is not None and self._tables.changed():
+            return Alarm.DAMAGED
+        if self._attended and time.monotonic() >= self._contents + self._every:
+            self._contents = time.monotonic()
+            return Alarm.CHANGED
+        return Alarm.NOTHING

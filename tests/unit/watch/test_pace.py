@@ -100,3 +100,22 @@ def test_a_flush_now_and_then_is_repaired_at_once_for_ever() -> None:
         assert pace.due() <= now
         pace.look()
         assert pace.looked(now, now + 0.1, repaired=True) == 0.0
+
+
+def test_damage_that_was_none_is_looked_at_a_quarter_of_the_time() -> None:
+    pace, now, spent = rested(), 200.0, 0.0
+    while now < 300.0:
+        pace.tell(Alarm.DAMAGED, now)
+        began = max(now, pace.due())
+        pace.look()
+        now = began + 0.5
+        pace.looked(began, now, repaired=False)
+        spent += 0.5
+    assert 20.0 < spent < 30.0
+
+
+def test_changes_without_end_do_not_keep_damage_waiting() -> None:
+    pace = rested()
+    busy(pace, cost=0.5, seconds=100)
+    pace.tell(Alarm.DAMAGED, 250.0)
+    assert pace.due() <= 250.0
