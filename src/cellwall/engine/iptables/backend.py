@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
 from cellwall.engine.iptables.host import Host, recorded_form
+from cellwall.engine.iptables.published import publish, withdraw
 from cellwall.errors import CellwallError
-from cellwall.lower.xt.endpoints import DNAT_CHAIN, Change, Holdings, changes, holdings
-from cellwall.lower.xt.tables import Family, render_changes
+from cellwall.lower.xt.endpoints import Holdings, changes, holdings
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
@@ -86,14 +86,19 @@ class IptablesBackend:
         change = changes(was, will)
         try:
             self._host.sets.apply(change.added, ())
-            self._publish(change)
+            publish(self._host, change.rules_added)
         except CellwallError:
+            # What is left of it in spite of this is found by whoever compares all endpoints.
             back = changes(will, was)
-            with suppress(CellwallError):  # what is left of it is found by whoever compares all endpoints
-                self._publish(back)
+            with suppress(CellwallError):
                 self._host.sets.apply(back.added, back.removed)
+            with suppress(CellwallError):
+                withdraw(self._host, change.rules_added)
             raise
-        self._host.sets.apply((), change.removed)
+        try:
+            self._host.sets.apply((), change.removed)
+        finally:  # what is closed already leads nobody any more
+            withdraw(self._host, change.rules_removed)
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """See `Backend.drift`."""
@@ -115,12 +120,3 @@ class IptablesBackend:
 
     def _held(self, endpoints: Sequence[Endpoint]) -> Holdings:
         return holdings(endpoints, self._host.pins)
-
-    def _publish(self, change: Change) -> None:
-        families: tuple[tuple[Family, int], ...] = (("ipv4", 4), ("ipv6", 6))
-        for family, version in families:
-            added = [owned.rule for owned in change.rules_added if owned.version == version]
-            removed = [owned.rule for owned in change.rules_removed if owned.version == version]
-            text = render_changes(family, added, removed, DNAT_CHAIN)
-            if text:
-                self._host.tables.restore(self._host.in_force.variant, family, text)

@@ -7,13 +7,11 @@ from hashlib import sha256
 import msgspec
 
 from cellwall.engine.iptables.host import Host
+from cellwall.engine.iptables.published import FAMILIES, is_published, published, replace_published, rule_line
 from cellwall.errors import KernelError
-from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, OwnedEntry, OwnedRule
+from cellwall.lower.xt.endpoints import Holdings, OwnedEntry
 from cellwall.lower.xt.sets import entry_text
-from cellwall.lower.xt.tables import Family, own_lines, render_rule
-
-_FAMILIES: tuple[tuple[Family, int], ...] = (("ipv4", 4), ("ipv6", 6))
-_PUBLISHED = f"nat -A {DNAT_CHAIN} "
+from cellwall.lower.xt.tables import Family, own_lines
 
 
 def shape(host: Host) -> str:
@@ -56,7 +54,7 @@ def repair(host: Host, held: Holdings, *, rules: bool = True) -> tuple[str, ...]
         return lines
     differing = _rules(host, held)
     if any(differing):
-        _restore_published(host, held)
+        replace_published(host, held.rules)
     return lines + _rule_lines(differing)
 
 
@@ -87,18 +85,10 @@ def _unmarked(owned: OwnedEntry) -> OwnedEntry:
 
 
 def _rules(host: Host, held: Holdings) -> RulePair:
-    desired = {_rule_text(owned) for owned in held.rules}
-    live = {f"{family} {line}" for family, _ in _FAMILIES for line in _published(host, family)}
+    families = {version: family for family, version in FAMILIES}
+    desired = {f"{families[owned.version]} {rule_line(owned)}" for owned in held.rules}
+    live = {f"{family} {line}" for family, _ in FAMILIES for line in published(host, family)}
     return desired - live, live - desired
-
-
-def _rule_text(owned: OwnedRule) -> str:
-    family: Family = "ipv4" if owned.version == 4 else "ipv6"
-    return f"{family} nat {render_rule('-A', DNAT_CHAIN, owned.rule, family)}"
-
-
-def _published(host: Host, family: Family) -> list[str]:
-    return [line for line in _own(host, family) if line.startswith(_PUBLISHED)]
 
 
 def chain_lines(host: Host, family: Family) -> list[str]:
@@ -108,18 +98,11 @@ def chain_lines(host: Host, family: Family) -> list[str]:
 
 def published_left_out(lines: Iterable[str]) -> list[str]:
     """The lines that do not belong to an endpoint."""
-    return [line for line in lines if not line.startswith(_PUBLISHED)]
+    return [line for line in lines if not is_published(line)]
 
 
 def _own(host: Host, family: Family) -> tuple[str, ...]:
     return own_lines(host.tables.save(host.in_force.variant, family))
-
-
-def _restore_published(host: Host, held: Holdings) -> None:
-    for family, version in _FAMILIES:
-        rules = [render_rule("-A", DNAT_CHAIN, owned.rule, family) for owned in held.rules if owned.version == version]
-        text = "\n".join(["*nat", f":{DNAT_CHAIN} - [0:0]", *rules, "COMMIT", ""])
-        host.tables.restore(host.in_force.variant, family, text)
 
 
 def _lines(host: Host, entries: Pair) -> tuple[str, ...]:

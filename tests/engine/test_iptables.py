@@ -1,0 +1,235 @@
+"""A node whose wall stands in iptables: the same operations, and what others have in the same tables stays theirs."""
+
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from cellwall.api import AttachRequest, Wall
+from cellwall.engine.iptables.host import Host
+from cellwall.errors import KernelError, NotFound
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.settings import Settings
+from engine.steps import Stepped, assert_converged, child_killed_at, stepped
+from world import PUBLIC4, PUBLIC6, Stream, World, Wrapped, assert_connection, open_world, rewired
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+FAMILIES = ("iptables", "ip6tables")
+OTHERS = """*filter
+:FORWARD ACCEPT [0:0]
+:OTHER - [0:0]
+-A FORWARD -j OTHER
+-A OTHER -i br-other -j DROP
+-A OTHER -j RETURN
+COMMIT
+*nat
+:OTHER-NAT - [0:0]
+-A PREROUTING -p tcp -m tcp --dport 7 -j OTHER-NAT
+COMMIT
+"""
+
+
+@pytest.fixture(scope="module", params=["nft", "legacy"])
+def node(request: pytest.FixtureRequest) -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables=request.param)) as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        yield world
+
+
+def variant(world: World) -> str:
+    return world.wall.settings.iptables
+
+
+def saved(world: World, name: str = "") -> dict[tuple[str, str], list[str]]:
+    """Every table of either family without its counters."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for family in FAMILIES:
+        lines: list[str] = []
+        for line in world.lab.node.run([f"{family}-{name or variant(world)}-save"]).text.splitlines():
+            if line.startswith("*"):
+                lines = found.setdefault((family, line), [])
+            elif line[:1] in "-:":
+                lines.append(line.split(" [")[0])
+    return found
+
+
+def rules(world: World) -> int:
+    return sum(line.startswith("-A B9-") for lines in saved(world).values() for line in lines)
+
+
+def test_what_is_up_says_what_holds_it(node: World) -> None:
+    assert node.wall.status().mechanism == f"iptables ({variant(node)})"
+
+
+def test_a_sandbox_reaches_the_world_and_nobody_beside_it(node: World) -> None:
+    one, two = node.attach(), node.attach()
+    node.lab.node.serve(tcp=[81])
+    with two.host.serve(tcp=[80]):
+        for public, neighbour, own in ((PUBLIC4, two.address(4), NODE4), (PUBLIC6, two.address(6), NODE6)):
+            assert_connection(one.host, public, 80)
+            assert connect(one.host, neighbour, 80, timeout=0.3).kind != "answer"
+            assert connect(one.host, own, 81, timeout=0.3).kind != "answer"
+    assert node.wall.status().drift == ()
+    assert node.wall.verify(one.name) == ()
+    assert node.wall.detach_many([one.endpoint.key, two.endpoint.key]) == 2
+    assert node.wall.status().drift == ()
+
+
+def test_a_port_is_published_withdrawn_and_published_for_another(node: World) -> None:
+    one, two = node.attach(), node.attach()
+    one.host.serve(tcp=[80])
+    two.host.serve(tcp=[80])
+    for _ in range(2):
+        for holder in (one, two):
+            node.wall.expose(holder.name, "8080:80")
+            for address in (NODE4, NODE6):
+                assert holder.name.encode() in assert_connection(node.lab.lan, address, 8080)
+            assert node.wall.status().drift == ()
+            node.wall.unexpose(holder.name, "8080:80")
+            for address in (NODE4, NODE6):
+                assert connect(node.lab.lan, address, 8080, timeout=0.3).kind != "answer"
+    assert node.wall.status().drift == ()
+    node.wall.detach_many([one.endpoint.key, two.endpoint.key])
+
+
+def test_a_withdrawn_port_ends_its_open_flow_and_no_other(node: World) -> None:
+    sandbox = node.attach(expose=["8081:90/udp", "8082:91/udp"])
+    sandbox.host.serve(udp=[90, 91])
+    with Stream(node.lab.lan, NODE4, 8081, udp=True) as gone, Stream(node.lab.lan, NODE4, 8082, udp=True) as kept:
+        assert gone.ask(node.token())
+        assert kept.ask(node.token())
+        node.wall.unexpose(sandbox.name, "8081:90/udp")
+        assert not gone.ask(node.token(), timeout=0.3)
+        assert kept.ask(node.token())
+    node.detach(sandbox)
+
+
+def test_a_closed_sandbox_passes_nothing_by_an_open_flow(node: World) -> None:
+    sandbox = node.attach()
+    with Stream(sandbox.host, PUBLIC4, 80, udp=True) as four, Stream(sandbox.host, PUBLIC6, 80, udp=True) as six:
+        assert four.ask(node.token())
+        assert six.ask(node.token())
+        node.detach(sandbox)
+        assert not four.ask(node.token(), timeout=0.2)
+        assert not six.ask(node.token(), timeout=0.2)
+
+
+def test_rules_do_not_grow_with_sandboxes(node: World) -> None:
+    first = node.attach()
+    before = rules(node)
+    more = node.wall.attach_many([AttachRequest(container_id=f"many-{number}") for number in range(50)])
+    assert rules(node) == before
+    node.wall.detach_many([first.endpoint.key, *(endpoint.key for endpoint in more)])
+    assert rules(node) == before
+
+
+def test_up_again_changes_nothing(node: World) -> None:
+    sandbox = node.attach(expose=["8083:80"])
+    before = saved(node)
+    assert not node.wall.up().changed
+    assert saved(node) == before
+    node.detach(sandbox)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (["{t}", "-F", "B9-FORWARD"], "our rules were changed"),
+        (["{t}", "-D", "FORWARD", "-j", "B9-FORWARD"], "our rules were changed"),
+        (["{t}", "-I", "FORWARD", "-j", "ACCEPT"], "our rules were changed"),
+        (["{t}", "-t", "raw", "-F"], "our rules were changed"),
+        (["{t}", "-t", "nat", "-F", "B9-DNAT"], "missing rule"),
+        (["{t}", "-t", "nat", "-A", "B9-DNAT", "-p", "tcp", "--dport", "9", "-j", "ACCEPT"], "unknown rule"),
+        (["ipset", "del", "b9floor4", "10.0.0.0/8"], "our rules were changed"),
+        (["ipset", "add", "b9opened4", "10.0.0.2,tcp:80"], "our rules were changed"),
+        (["ipset", "flush", "b9version4"], "missing entry in b9version4"),
+        (["ipset", "add", "b9exposed4", "192.168.9.9,tcp:80"], "unknown entry in b9exposed4"),
+    ],
+)
+def test_what_somebody_changed_is_named_repaired_and_then_gone(node: World, damage: list[str], named: str) -> None:
+    sandbox = node.attach(expose=["8084:80"])
+    sandbox.host.serve(tcp=[80])
+    before = saved(node)
+    node.lab.node.run([word.format(t=f"iptables-{variant(node)}") for word in damage])
+    drift = node.wall.status().drift
+    assert any(line.startswith(named) for line in drift), drift
+    assert node.wall.reconcile().repaired
+    assert_converged(node.wall)
+    node.lab.node.run([f"iptables-{variant(node)}", "-D", "FORWARD", "-j", "ACCEPT"], check=False)
+    assert saved(node) == before
+    assert_connection(sandbox.host, PUBLIC4, 80)
+    assert_connection(node.lab.lan, NODE4, 8084)
+    node.detach(sandbox)
+
+
+def test_an_attach_that_cannot_publish_its_port_leaves_nothing(node: World) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise KernelError(12, "load rules")
+
+    host = node.wall._site.iptables()
+    without = Host(Wrapped(host.tables, restore=refuse), host.sets)
+    before = saved(node)
+    place = node.host()
+    with pytest.raises(KernelError, match="load rules"):
+        rewired(node.wall, iptables=lambda: without).attach("refused", netns=place.netns, expose=["8085:80"])
+    with pytest.raises(NotFound):
+        node.wall.endpoint("refused")
+    assert saved(node) == before
+    assert_converged(node.wall)
+
+
+def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
+    """Killed before its n-th call of an adapter, those of iptables among them."""
+
+    def act(doom: Callable[[], None]) -> None:
+        wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+        host = wall._site.iptables()
+        dying = Host(Stepped(host.tables, doom), Stepped(host.sets, doom))
+        operation(rewired(stepped(wall, doom), iptables=lambda: dying))
+
+    return child_killed_at(step, act)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["attach", "expose", "unexpose", "detach"])
+def test_a_death_at_any_step_is_repaired(node: World, verb: str) -> None:
+    place = node.host()
+    bound = ["8086:80"] if verb in ("attach", "unexpose", "detach") else []
+    for step in range(1, 200):
+        if verb != "attach":
+            node.wall.attach("mortal", netns=place.netns, expose=bound)
+        act: dict[str, Callable[[Wall], object]] = {
+            "attach": lambda wall: wall.attach("mortal", netns=place.netns, expose=bound),
+            "expose": lambda wall: wall.expose("mortal", "8086:80"),
+            "unexpose": lambda wall: wall.unexpose("mortal", "8086:80"),
+            "detach": lambda wall: wall.detach("mortal"),
+        }
+        killed = died(node, step, act[verb])
+        node.wall.dns()  # the next operation of anybody
+        assert node.wall.status().drift == ()
+        node.wall.detach("mortal")
+        node.wall.reconcile()
+        assert node.wall.status().drift == ()
+        if not killed:
+            break
+    assert step > 8, "it died nowhere"
+
+
+def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
+    for name in ("nft", "legacy"):
+        with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:  # type: ignore[arg-type]
+            for family in FAMILIES:
+                world.lab.node.run([f"{family}-{name}-restore"], input=OTHERS.encode())
+            before = saved(world)
+            world.attach(expose=["8087:80"])
+            assert saved(world) != before
+            world.wall.uninstall(force=True)
+            after = saved(world)
+            assert {table: after[table] for table in before} == before
+            # Built-in chains of other tables stay, as whatever program makes them leaves them: empty.
+            assert not [line for table in after.keys() - before.keys() for line in after[table] if line[0] != ":"]
+            assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text
