@@ -1,7 +1,7 @@
 """Random small rulesets and frames from small pools of values, so that rules match about as often as not."""
 
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 import frames as fr
 from frames import address as addr
@@ -39,6 +39,11 @@ PORTS = [53, 80, 443, 6000]
 MARKS = [0x0, 0x1, 0x10, 0x11]
 FULL = {32: 0xFFFFFFFF, 48: (1 << 48) - 1, 128: (1 << 128) - 1}
 
+
+def _of(protocol: str) -> tuple[FieldName, ...]:
+    return tuple(name for name in get_args(FieldName) if name.startswith(f"{protocol} "))
+
+
 COMMON: tuple[FieldName, ...] = (
     "iifname",
     "iif",
@@ -65,34 +70,9 @@ COMMON: tuple[FieldName, ...] = (
     "exthdr dst",
     "exthdr rt",
 )
-BRIDGE: tuple[FieldName, ...] = (
-    *COMMON,
-    "arp htype",
-    "arp ptype",
-    "arp hlen",
-    "arp plen",
-    "arp operation",
-    "arp saddr ether",
-    "arp saddr ip",
-    "arp daddr ip",
-)
+BRIDGE: tuple[FieldName, ...] = (*COMMON, *_of("arp"))
 INET: tuple[FieldName, ...] = (*COMMON, "meta nfproto", "fib daddr type")
-FLOW: tuple[FieldName, ...] = (
-    "ct state",
-    "ct direction",
-    "ct status",
-    "ct mark",
-    "ct original ip saddr",
-    "ct original ip daddr",
-    "ct original ip6 saddr",
-    "ct original ip6 daddr",
-    "ct original protocol",
-    "ct original proto-dst",
-    "ct reply ip saddr",
-    "ct reply ip6 saddr",
-    "ct reply protocol",
-    "ct reply proto-src",
-)
+FLOW = _of("ct")
 _KEYS: dict[str, KeyType] = {
     kind: kind  # type: ignore[misc]
     for kind in ("iface_index", "ifname", "ether_addr", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service", "mark")
