@@ -98,7 +98,7 @@ def publish(lab: Lab, shape: Shape, container: Container, host_port: int, port: 
 
 def rule(lab: Lab, shape: Shape, version: int, text: str) -> None:
     program = shape.program if version == 4 else shape.program.replace("ip", "ip6", 1)
-    lab.node.run(["sh", "-ec", f"{program} {text}"])
+    lab.node.run(["sh", "-ec", f"{program} --wait 10 {text}"])
 
 
 def rules_of(lab: Lab, shape: Shape) -> Sequence[str]:

@@ -70,8 +70,8 @@ FAULTS = {
         "routing rule",
     ),
     "iptables-legacy that drops": (
-        "iptables-legacy -P FORWARD DROP",
-        "iptables-legacy -P FORWARD ACCEPT",
+        "iptables-legacy --wait 10 -P FORWARD DROP",
+        "iptables-legacy --wait 10 -P FORWARD ACCEPT",
         "other rules",
         "iptables-legacy ip filter FORWARD",
     ),

@@ -1,14 +1,10 @@
 """What somebody changes by hand about links, the bridge and kernel settings is named, repaired, and then gone."""
 
-from collections.abc import Iterator
-from typing import Literal
-
 import pytest
 
 from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
-from cellwall.model.settings import Settings
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world, write_setting
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, write_setting
 
 pytestmark = pytest.mark.root
 
@@ -141,36 +137,6 @@ def test_rules_changed_by_hand_are_named_one_by_one(node: World, sandbox: Sandbo
     assert all(one.startswith(line.partition(":")[0]) for one in drift[1:])
     assert node.wall.reconcile().repaired
     assert node.wall.status().drift == ()
-
-
-IPTABLES = {
-    "a rule more": ("{program} -I B9-FORWARD 2 -j ACCEPT", "unknown rule: ipv4 filter -A B9-FORWARD -j ACCEPT"),
-    "a rule less": ("{program} -D B9-FORWARD 1", "missing rule: ipv4 filter -A B9-FORWARD "),
-    "no jump": ("{program} -D FORWARD -j B9-FORWARD", "missing rule: ipv4 filter -A FORWARD -j B9-FORWARD at 1"),
-    "floor": ("ipset del b9floor4 10.0.0.0/8", "missing entry in b9floor4: 10.0.0.0/8"),
-}
-
-
-@pytest.fixture(scope="module", params=["nft", "legacy"])
-def iptables_node(request: pytest.FixtureRequest) -> Iterator[tuple[World, str]]:
-    variant: Literal["nft", "legacy"] = request.param
-    with open_world(settings=Settings(backend="iptables", iptables=variant)) as world:
-        world.attach("watched", expose=["8300:80"])
-        yield world, f"iptables-{variant}"
-
-
-@pytest.mark.parametrize("name", IPTABLES)
-def test_rules_of_iptables_changed_by_hand_are_named_one_by_one(iptables_node: tuple[World, str], name: str) -> None:
-    world, program = iptables_node
-    command, line = IPTABLES[name]
-    assert world.wall.status().drift == ()
-    world.lab.node.run(command.format(program=program).split())
-    drift = world.wall.status().drift
-    assert drift[0] == "our rules were changed"
-    assert [one for one in drift if one.startswith(line)], drift
-    assert len(drift) == 2, drift
-    assert world.wall.reconcile().repaired
-    assert world.wall.status().drift == ()
 
 
 def test_rules_in_another_order_are_named(node: World, sandbox: Sandbox) -> None:
