@@ -135,3 +135,19 @@ def test_docker_that_comes_later_is_met_by_who_watches(tmp_path: Path, variant: 
             ours.assert_work()
         finally:
             docker.annex.close()
+
+
+def test_who_watches_puts_a_wall_in_iptables_before_dockers_chains_again(tmp_path: Path) -> None:
+    with held_by("iptables") as world:
+        docker = Docker(world.lab, tmp_path)
+        try:
+            world.wall.up()
+            with tenants(world) as ours, watched(world):
+                with ours.besieged():
+                    docker.restart()
+                    assert comes_back(lambda: world.wall.status().drift == ())
+                ours.assert_work()
+                forward = world.lab.node.run(["iptables-nft", "-S", "FORWARD"]).text.splitlines()
+                assert forward.index("-A FORWARD -j B9-FORWARD") < forward.index("-A FORWARD -j DOCKER-USER")
+        finally:
+            docker.annex.close()
