@@ -8,15 +8,17 @@ it: a module that is not loaded yet is loaded, and no table of the node is made.
 import errno
 import os
 import re
+from collections.abc import Sequence
 
-from cellwall.adapters.cttimeouts import has_timeouts
+from cellwall.adapters.cttimeouts import has_timeouts, make_timeouts
 from cellwall.adapters.ipset import has_type
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.errors import KernelError, NoPrivilege, Unsupported, printable
+from cellwall.errors import CellwallError, KernelError, NoPrivilege, Unsupported, printable
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import PREFIX, Family
+from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _COMPLAINT = re.compile(r"line:? (\d+)")
 _SHOWN = 3
@@ -36,9 +38,6 @@ _PROBES: dict[str, tuple[Family, str]] = {
         "-A B9-T -j mark --mark-or 0x1 --mark-target ACCEPT\nCOMMIT\n",
     ),
 }
-
-
-_SPELLED = 'printf %s "$1" | ipset restore; save=$2; shift 2; "$@" >&2; exec "$save"'
 
 
 class XtTables:
@@ -67,13 +66,21 @@ class XtTables:
             raise KernelError(errno.EINVAL, program, " ".join(completed.stderr.decode(errors="replace").split()))
         return completed.text
 
-    def spelled(self, variant: Variant, family: Family, text: str, sets: str) -> str:
+    def spelled(self, variant: Variant, family: Family, text: str, sets: str, timeouts: Sequence[FlowTimeouts]) -> str:
         """See `Tables.spelled`."""
-        load, save = _restore(variant, family), _program(variant, family, "save")
-        if not text or find_program(save) is None or find_program("ipset") is None:
+        from cellwall.adapters.throwaway import in_new_namespace
+
+        def attempt() -> str:
+            with open_netfilter_socket() as netfilter:
+                make_timeouts(netfilter, timeouts)
+            run(["ipset", "restore"], input=sets.encode())
+            self.restore(variant, family, text)
+            return self.save(variant, family)
+
+        try:
+            return in_new_namespace(attempt) if text else ""
+        except CellwallError:
             return ""
-        argv = ["unshare", "--net", "sh", "-ec", _SPELLED, "ipset", sets, save, *load]
-        return run(argv, input=text.encode(), check=False).text
 
     def restore(self, variant: Variant, family: Family, text: str) -> None:
         """See `Tables.restore`."""

@@ -1,18 +1,18 @@
 """What the live tables have otherwise than they should: rule by rule, in nft's own words.
 
-The same rule has many spellings, and nft lists in one. So what is wanted is loaded in a network namespace that ends
-with the program that loads it, and listed there as the live tables are here.
+The same rule has many spellings, and nft lists in one. So what is wanted is loaded in a network namespace that is
+thrown away, and listed there as the live tables are here.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from cellwall.adapters.process import find_program, run
+from cellwall.adapters.process import run
+from cellwall.adapters.throwaway import in_new_namespace
 from cellwall.errors import CellwallError
 from cellwall.names import TABLE
 
-_LOADED_AND_LISTED = '"$0" -f -; "$0" -s list ruleset'  # one nft lists what there was before it loaded anything
 _FAMILIES = ("bridge", "arp", "inet")
 _TABLE = re.compile(r"table (\S+) \S+ \{")
 _BLOCK = re.compile(r"\t(chain|set|map|ct timeout) (\S+) \{")
@@ -24,13 +24,18 @@ Blocks = Mapping[str, Sequence[str]]
 def differences(wanted: str, *, static: frozenset[str]) -> tuple[str, ...]:
     """Rules, and elements of the sets in `static`, that are missing from our live tables or unknown in them, a line
     each; nothing where nft cannot tell. `wanted` is the text of the tables. Changes nothing."""
-    nft = find_program("nft") or "nft"  # unshare looks into PATH alone
     try:
-        should = run(["unshare", "--net", "sh", "-ec", _LOADED_AND_LISTED, nft], input=wanted.encode()).text
-        live = "".join(run([nft, "-s", "list", "table", family, TABLE], check=False).text for family in _FAMILIES)
+        should = in_new_namespace(lambda: _listed(wanted))
+        live = "".join(run(["nft", "-s", "list", "table", family, TABLE], check=False).text for family in _FAMILIES)
     except CellwallError:
         return ()
     return tuple(_compared(parse_listing(should, static), parse_listing(live, static)))
+
+
+def _listed(text: str) -> str:
+    # Two programs: one lists what there was before it loaded anything.
+    run(["nft", "-f", "-"], input=text.encode())
+    return run(["nft", "-s", "list", "ruleset"]).text
 
 
 def parse_listing(listing: str, static: frozenset[str]) -> Blocks:

@@ -26,9 +26,9 @@ class Tables(Protocol):
     def save(self, variant: Variant, family: Family) -> str:
         """What the family's save program prints; "" for ebtables where there is none."""
 
-    def spelled(self, variant: Variant, family: Family, text: str, sets: str) -> str:
-        """What the save program would print of a text, with the sets of another there; "" where it cannot be told.
-        Leaves nothing behind."""
+    def spelled(self, variant: Variant, family: Family, text: str, sets: str, timeouts: Sequence[FlowTimeouts]) -> str:
+        """What the save program would print of a text, with the sets of another and these timeouts there; "" where it
+        cannot be told. Leaves nothing behind."""
 
     def restore(self, variant: Variant, family: Family, text: str) -> None:
         """`--noflush --wait`: each COMMIT of the text is all of it or nothing. "" does nothing. KernelError with the

@@ -32,7 +32,7 @@ def _rules(host: Host, wall: XtWall) -> Iterator[str]:
     )
     for family, tables in families:
         text = render_tables(tables)  # type: ignore[arg-type]
-        spelled = host.tables.spelled(host.in_force.variant, family, text, sets)
+        spelled = host.tables.spelled(host.in_force.variant, family, text, sets, wall.timeouts)
         if not spelled:
             continue  # nothing was told, and nothing is claimed
         should, live = published_left_out(own_lines(spelled)), chain_lines(host, family)
