@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Address
 from itertools import count, product
@@ -11,13 +11,13 @@ import msgspec
 
 from cellwall.attack.flood import Flood
 from cellwall.attack.frames import frame, mac_bytes, packet
+from cellwall.attack.mechanism import refused_update, refused_updates, take_rules_away
 from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import PUBLIC, Choose, fixed, uplinks, victims
 from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
 from cellwall.attack.world import World
-from cellwall.errors import CellwallError, LabError
+from cellwall.errors import LabError
 from cellwall.lab import Host
-from cellwall.names import TABLE
 
 _NUMBERS = count(1)
 _METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
@@ -113,8 +113,7 @@ def _through_meanwhile(w: World, token: bytes, *, family: int, change: Callable[
 
 def _prove(w: World, flood: Flood, aims: Mapping[bytes, _Aim]) -> None:
     """The control: in a gap, the flood is through. The wall is repaired afterwards by the next operation."""
-    for family in ("inet", "bridge"):
-        w.node.run(["nft", "delete", "table", family, TABLE])
+    take_rules_away(w)
     for side in ("ingress", "egress"):  # without a rule nothing passes the latch
         w.node.run(["tc", "filter", "del", "dev", w.gateway.bridge, side, "pref", "2"])
     flood.wait()
@@ -134,12 +133,8 @@ def _refresh(w: World, flood: Flood) -> None:
 
 
 def _refused_update(w: World, flood: Flood) -> None:
-    """Every chain emptied, and then something that the kernel refuses: nothing of it may have come true."""
-    rules = wall_of(w)._site.rules  # no operation of the wall writes rules that are refused
-    for chain in ("B9-FORWARD", "egress", "tracked-guard", "input-guard"):
-        with suppress(CellwallError):
-            rules.load(f"flush chain inet cellwall {chain}\nadd rule inet cellwall {chain} jump nowhere\n")
-            raise LabError("the kernel took a rule that leads nowhere")
+    for number in range(refused_updates(w)):
+        refused_update(w, number)
         flood.wait(3)
 
 
