@@ -59,9 +59,10 @@ def uplink_of(settings: Settings, facts: NodeFacts) -> str:
     return settings.interface or facts.default4 or facts.default6
 
 
-def ipv6_enabled(settings: Settings, facts: NodeFacts) -> bool:
-    """Whether endpoints get IPv6: only where the kernel can filter and translate it."""
-    return settings.ipv6 != "off" and facts.features.ipv6 and facts.features.ipv6_nat
+def ipv6_enabled(settings: Settings, facts: NodeFacts, *, carried: bool) -> bool:
+    """Whether endpoints get IPv6: only where the kernel has it and what holds the wall can filter and translate it
+    (`carried`)."""
+    return settings.ipv6 != "off" and facts.features.ipv6 and carried
 
 
 def denied_prefixes(settings: Settings, facts: NodeFacts) -> tuple[Prefix, ...]:

@@ -78,6 +78,9 @@ class Backend(Protocol):
     def marks_frames(self, laid: Laid) -> bool:
         """Whether that wall marks what it judged of a sandbox's frames before the node's IP sees them."""
 
+    def carries_ipv6(self, facts: NodeFacts, laid: Laid) -> bool:
+        """Whether that wall judges and translates IPv6 of sandboxes; it drops it otherwise."""
+
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """How to bring what is live to the wall with these endpoints in it; None where it is live already, exactly as
         it was recorded. From now on changes of endpoints go to the sets of the wall that is wanted."""

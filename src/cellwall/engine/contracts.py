@@ -192,7 +192,7 @@ class Flows(Protocol):
 
 
 class Rules(Flows, Protocol):
-    """nftables. `schema` gives the definition of every set that elements go to; the engine sets it to what is in force."""
+    """nftables. `schema` gives the definition of every set that elements go to: what is in force, set by the engine."""
 
     schema: Mapping[tuple[TableFamily, str, str], NamedSet]
 

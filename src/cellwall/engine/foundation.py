@@ -57,8 +57,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 
 
 def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
-    ipv6 = ipv6_enabled(site.settings, facts)
     first = setup_security_chain(site, Wanted(site.settings, facts, usage, uplink))
+    ipv6 = ipv6_enabled(site.settings, facts, carried=site.backend.carries_ipv6(facts, first.laid))
     mtu = site.link_mtu(uplink, before)
     bridge_index = _lay_bridge(site, before, mtu, ipv6=ipv6)
     unfiltered, latched = _filter_bridge(site, bridge_index, frames=site.backend.marks_frames(first.laid))
@@ -159,8 +159,9 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
         warnings.append(_NOT_BRIDGED)
     warnings += found.gaps
     if not found.ipv6 and site.settings.ipv6 != "off":
-        reason = "cannot translate it" if facts.features.ipv6 else "has it disabled"
-        warnings.append(f"no IPv6 in sandboxes: the kernel {reason}")
+        unable = f"{site.backend.name} cannot filter and translate it"
+        reason = unable if facts.features.ipv6 else "the kernel has it disabled"
+        warnings.append(f"no IPv6 in sandboxes: {reason}")
     if not uplink_of(site.settings, facts):
         warnings.append(f"the default route is gone; {found.uplink} stays the only way out")
     if origin != "network.dns" and not origin.startswith("the node"):

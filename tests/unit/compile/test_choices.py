@@ -57,7 +57,8 @@ def test_ipv6_is_given_only_where_it_can_be_filtered_and_translated(
     setting: str, features: Features, expected: bool
 ) -> None:
     facts = NodeFacts(features=features)
-    assert ipv6_enabled(Settings(ipv6=setting), facts) is expected  # type: ignore[arg-type]
+    carried = facts.features.ipv6_nat
+    assert ipv6_enabled(Settings(ipv6=setting), facts, carried=carried) is expected  # type: ignore[arg-type]
 
 
 def test_resolvers_are_configured_else_the_nodes_own_that_the_floor_allows_else_public() -> None:

@@ -10,7 +10,7 @@ import pytest
 from cellwall.compile import wall as w
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage, usage_of
-from cellwall.errors import InvalidSpec
+from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.lower.xt.endpoints import changes, holdings
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
@@ -27,6 +27,7 @@ from cellwall.lower.xt.tables import (
     render_tables,
 )
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View
 from cellwall.model.endpoint import parse_binding
 from cellwall.model.settings import Settings, parse_openings
 from scene import FACTS, FOUR, OTHER, WEB, endpoint
@@ -358,3 +359,16 @@ def test_published_ports_change_in_one_commit() -> None:
         "*nat\n-A B9-DNAT -p tcp -j DNAT --to-destination 1.2.3.4:5\nCOMMIT\n"
     )
     assert render_changes("ipv4", [], [], "B9-DNAT") == ""
+
+
+@pytest.mark.parametrize("bit", [0, 29, 30, 31])
+def test_a_mark_that_the_rules_use_themselves_is_refused(bit: int) -> None:
+    with pytest.raises(Unsupported, match=r"node\.mark"):
+        wall_of(Settings(mark=1 << bit))
+
+
+@pytest.mark.parametrize("bit", range(1, 29))
+def test_no_other_mark_makes_two_meanings_one(bit: int) -> None:
+    view = View(compile_wall(Settings(mark=1 << bit), FACTS, Usage(), uplink="eth0").scene, PLAIN, 4, "filter")
+    assert len({view.only(value) for value in (LIVE, NOBODY, PASSED, OWN)}) == 4
+    assert wall_of(Settings(mark=1 << bit)).tables4

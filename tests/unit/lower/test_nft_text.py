@@ -81,9 +81,10 @@ def test_the_end_of_a_wall_reads_as_its_golden(golden: Golden) -> None:
 )
 def test_a_kernel_without_ipv6_has_endpoints_without_it_and_a_family_that_is_closed(features: Features) -> None:
     facts = msgspec.structs.replace(FACTS, features=features)
-    assert ipv6_enabled(Settings(), FACTS)
-    assert not ipv6_enabled(Settings(), facts)
-    poor = endpoint("poor", 7, "8090:80", ipv6=ipv6_enabled(Settings(), facts))
+    assert ipv6_enabled(Settings(), FACTS, carried=FACTS.features.ipv6_nat)
+    enabled = ipv6_enabled(Settings(), facts, carried=facts.features.ipv6_nat)
+    assert not enabled
+    poor = endpoint("poor", 7, "8090:80", ipv6=enabled)
     scene = Scene(poor, facts=facts)
     assert judged(scene.egress(poor, PUBLIC4)) == ("accept", "egress", "")
     assert scene.ingress(at.LAN4, at.NODE4, port=8090).evaluation.translation is not None

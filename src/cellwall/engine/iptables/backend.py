@@ -16,6 +16,7 @@ from cellwall.engine.iptables.published import publish, withdraw
 from cellwall.errors import CellwallError
 from cellwall.lower.xt.endpoints import Holdings, changes, holdings
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 
 
@@ -43,6 +44,10 @@ class IptablesBackend:
         """See `Backend.marks_frames`."""
         form = recorded_form(laid)
         return form is not None and form.features.frames
+
+    def carries_ipv6(self, facts: NodeFacts, laid: Laid) -> bool:
+        """See `Backend.carries_ipv6`."""
+        return self._host.pins[6] is not None
 
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""

@@ -3,11 +3,14 @@
 from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Tables, Variant
 from cellwall.engine.iptables.host import Form, recorded_form
+from cellwall.lower.xt.words import NODE_MARKS
 from cellwall.model.settings import Settings
 
 
 def refusal(tables: Tables, settings: Settings) -> str:
     """What is missing for a whole wall, "" where nothing is."""
+    if not settings.mark & NODE_MARKS:
+        return f"node.mark: {settings.mark:#x}: must be one of the bits 1 to 28"
     variants = tables.variants()
     if settings.iptables != "auto" and settings.iptables not in variants:
         return f"no iptables-{settings.iptables} with ip6tables and ipset on this host"

@@ -11,6 +11,7 @@ from cellwall.engine.contracts import Rules
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 from cellwall.names import SPARE_TABLE
 
@@ -35,6 +36,10 @@ class NftablesBackend:
     def marks_frames(self, laid: Laid) -> bool:
         """See `Backend.marks_frames`."""
         return True
+
+    def carries_ipv6(self, facts: NodeFacts, laid: Laid) -> bool:
+        """See `Backend.carries_ipv6`."""
+        return facts.features.ipv6_nat
 
     def plan(self, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> Laying | None:
         """See `Backend.plan`."""

@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile import wall as w
+from cellwall.errors import Unsupported
 from cellwall.lower.xt import marks
 from cellwall.lower.xt.clauses import (
     chain_of,
@@ -37,7 +38,7 @@ from cellwall.lower.xt.frames import lower_frames
 from cellwall.lower.xt.sets import IpSet, wall_sets
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
 from cellwall.lower.xt.timeouts import FlowTimeouts, ended
-from cellwall.lower.xt.words import View, not_unicast, side_of
+from cellwall.lower.xt.words import NODE_MARKS, View, not_unicast, side_of
 
 
 class XtWall(msgspec.Struct, frozen=True):
@@ -54,7 +55,10 @@ class XtWall(msgspec.Struct, frozen=True):
 
 
 def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
-    """The wall in iptables' words. Unsupported names a predicate that has none and that `limits` does not list."""
+    """The wall in iptables' words. Unsupported names a predicate that has none and that `limits` does not list, or the
+    node's mark where it cannot be told from what the rules mean by others."""
+    if not wall.scene.mark & NODE_MARKS:
+        raise Unsupported(f"node.mark: {wall.scene.mark:#x}: is one of iptables' own", backend="iptables")
     return XtWall(
         sets=wall_sets(wall, features),
         tables4=_tables(wall, features, 4),

@@ -30,6 +30,8 @@ LIVE, NOBODY = 0x80000000, 0x80000001
 PASSED, OWN = 0xC0000000, 0xA0000000
 """With the node's mark: accepted in `filter`; sent by the node itself. The node's mark alone is left when the packet
 goes out."""
+NODE_MARKS = 0x1FFFFFFE
+"""The bits that may be the node's mark: the others tell these values apart."""
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
