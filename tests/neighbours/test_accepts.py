@@ -122,6 +122,16 @@ def test_a_second_up_changes_nothing_and_down_leaves_theirs(node: World, variant
     assert after == before
 
 
+def test_what_nothing_leads_to_any_more_goes_with_down_too(node: World, variant: str) -> None:
+    iptables(node, variant, "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP")
+    node.wall.up()
+    iptables(node, variant, "-F FORWARD")
+    assert rules(node, variant, "DOCKER-USER") == OURS
+    node.wall.down()
+    for family in FAMILIES:
+        assert rules(node, variant, "DOCKER-USER", family=family) == []
+
+
 def test_what_others_flushed_is_drift_and_reconcile_repairs_it(node: World, variant: str) -> None:
     iptables(node, variant, "-P FORWARD DROP")
     sandbox = node.attach("web")

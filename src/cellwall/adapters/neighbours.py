@@ -94,11 +94,12 @@ def _lines(file: str) -> list[str]:
 
 
 def _chains(program: Program) -> list[ForwardChain]:
-    """FORWARD, and DOCKER-USER where there is one."""
+    """FORWARD, and DOCKER-USER where there is one, also one that nothing leads to: rules of ours may be left in it."""
     forward = _chain(program, "FORWARD")
-    if not any(rule.endswith("-j DOCKER-USER") for rule in forward.rules):
+    try:
+        return [forward, _chain(program, "DOCKER-USER")]
+    except _Unread:
         return [forward]
-    return [forward, _chain(program, "DOCKER-USER")]
 
 
 def _chain(program: Program, name: str) -> ForwardChain:
