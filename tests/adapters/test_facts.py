@@ -1,9 +1,11 @@
 """The node's facts, against namespaces that are built to be hard to read."""
 
+import random
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
@@ -24,6 +26,25 @@ ip -6 route add default via 2606:2800:220:1::1"""
 
 
 WITHOUT_CARRIER = "ip link add wan type veth peer name far\nip link set wan up"
+
+
+CHANGES = [
+    *(f"link set {link} {state}" for link in ("eth0", "wan", "far", "lo") for state in ("up", "down")),
+    "address replace 10.1.0.2/24 dev wan",
+    "address del 10.1.0.2/24 dev wan",
+    "address replace 2a0a:4::4/64 dev wan nodad",
+    "address del 2a0a:4::4/64 dev wan",
+    "route replace default dev wan metric 1",
+    "route del default dev wan metric 1",
+    "route replace 10.8.0.0/24 dev eth0",
+    "-6 route replace 2a0a:8::/48 dev wan",
+    "route replace default metric 1 nexthop dev wan nexthop dev eth0",
+    "nexthop replace id 7 dev wan",
+    "nexthop del id 7",
+    "route replace 10.5.0.0/16 nhid 7",
+    "link set wan name wan0",
+    "link set wan0 name wan",
+]
 
 
 @pytest.fixture(params=[0, 1], ids=["asked first", "asked before"])
@@ -261,3 +282,27 @@ def test_what_changes_the_facts_changes_the_fingerprint_of_one_who_goes_by_the_n
     assert observer.fingerprint() == changed
     with NodeObserver() as other:
         assert other.fingerprint() == changed
+
+
+@pytest.mark.root
+def test_one_who_asks_all_along_knows_at_the_end_what_one_who_asks_anew_sees(
+    observer: NodeObserver, node: Namespace
+) -> None:
+    """Changes of every kind in any order, made by another process while the fingerprint is asked for."""
+    chosen = random.Random(7)
+    node.run("ip link add wan type veth peer name far")
+    for _ in range(40):
+        with Popen(["ip", "-force", "-batch", "-"], stdin=PIPE, stderr=DEVNULL, text=True) as changing:
+            assert changing.stdin is not None
+            changing.stdin.write("".join(f"{chosen.choice(CHANGES)}\n" for _ in range(8)))
+            changing.stdin.close()
+            while changing.poll() is None:
+                observer.fingerprint()
+        deadline = time.monotonic() + 5  # workers of the kernel go on for a moment
+        while observer.fingerprint() != seen_anew():
+            assert time.monotonic() < deadline
+
+
+def seen_anew() -> str:
+    with NodeObserver() as other:
+        return other.fingerprint()
