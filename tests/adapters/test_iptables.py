@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from cellwall.adapters import iptables_probes
 from cellwall.adapters.cttimeouts import has_timeouts, timeout_names
 from cellwall.adapters.ipset import IpSets, has_type
 from cellwall.adapters.iptables import XtTables
@@ -290,3 +291,17 @@ def test_features_are_found_without_a_trace(node: Host, variant: Variant) -> Non
     found = XtTables().features(variant)
     assert found == XtFeatures(ipmac=has_type("hash:ip,mac"))
     assert node.run(["nft", "list", "ruleset"]).text == before
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_whole_wall_needs_is_here(node: Host, variant: Variant) -> None:
+    assert XtTables().lacking(variant) == ()
+
+
+def test_what_is_missing_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = iptables_probes.lacking({"ipv4": ["false"], "ipv6": ["false"], "bridge": ["false"]})
+    assert {"conntrack (false)", "u32 (false)", "DNAT (false)"} <= set(broken)
+    assert "icmp6 (false)" not in broken  # without any ip6tables there is no IPv6, and a wall all the same
+    one = {**iptables_probes._NEEDED, "horoscope": (("ipv6",), "raw", "-m horoscope --sign leo -j DROP")}
+    monkeypatch.setattr(iptables_probes, "_NEEDED", one)
+    assert XtTables().lacking("nft") == ("horoscope (ip6tables-nft-restore)",)

@@ -1,8 +1,7 @@
 """iptables, ip6tables and ebtables of one variant: `engine.iptables.contracts.Tables`.
 
 Owns: which programs there are, the calls of their restore and save, and the reading of their complaints back to the
-lines of what was loaded. A feature of the kernel is tried in a network namespace that ends with the program that tries
-it: a module that is not loaded yet is loaded, and no table of the node is made.
+lines of what was loaded. What they and the kernel have is `iptables_probes`.
 """
 
 import errno
@@ -10,12 +9,12 @@ import os
 import re
 from collections.abc import Sequence
 
-from cellwall.adapters.cttimeouts import has_timeouts, make_timeouts
-from cellwall.adapters.ipset import has_type
+from cellwall.adapters import iptables_probes as probes
+from cellwall.adapters.cttimeouts import make_timeouts
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.errors import CellwallError, KernelError, NoPrivilege, Unsupported, printable
+from cellwall.errors import CellwallError, KernelError, NoPrivilege, printable
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import PREFIX, Family
 from cellwall.lower.xt.timeouts import FlowTimeouts
@@ -27,18 +26,6 @@ _PATIENCE = "10"  # seconds for whoever holds the lock of the legacy tables
 _MISSING = ("does not exist", "doesn't exist", "No chain/target/match by that name", os.strerror(errno.ENOENT))
 _NO_PRIVILEGE = ("Permission denied (you must be root)", os.strerror(errno.EPERM))
 
-_PROBES: dict[str, tuple[Family, str]] = {
-    "program": ("ipv4", '*mangle\n:B9-T - [0:0]\n-A B9-T -m bpf --bytecode "1,6 0 0 0" -j DROP\nCOMMIT\n'),
-    "security": ("ipv4", "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
-    "ipv6": ("ipv6", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
-    "nat6": ("ipv6", "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
-    "frames": (
-        "bridge",
-        "*nat\n:B9-T ACCEPT\n-A B9-T -p ARP -j arpreply --arpreply-mac 02:00:00:00:00:01\n"
-        "-A B9-T -j mark --mark-or 0x1 --mark-target ACCEPT\nCOMMIT\n",
-    ),
-}
-
 
 class XtTables:
     """The programs of the network namespace that the calling thread is in."""
@@ -46,15 +33,19 @@ class XtTables:
     def variants(self) -> tuple[Variant, ...]:
         """See `Tables.variants`."""
         both: tuple[Variant, ...] = ("nft", "legacy")
-        known = [variant for variant in both if _works(variant)]
+        known = [variant for variant in both if not self.lacking(variant)]
         return tuple(sorted(known, key=lambda variant: (-self._others(variant), both.index(variant))))
+
+    def lacking(self, variant: Variant) -> tuple[str, ...]:
+        """See `Tables.lacking`."""
+        program = _program(variant, "ipv4", "restore")
+        if find_program(program) is None:
+            return (program,)
+        return probes.lacking(_all_restores(variant))
 
     def features(self, variant: Variant) -> XtFeatures:
         """See `Tables.features`."""
-        has = {name: _tried(variant, family, text) for name, (family, text) in _PROBES.items()}
-        with open_netfilter_socket() as netfilter:
-            timeouts = has_timeouts(netfilter)
-        return XtFeatures(ipmac=has_type("hash:ip,mac"), timeouts=timeouts, **has)
+        return probes.features(_all_restores(variant))
 
     def save(self, variant: Variant, family: Family) -> str:
         """See `Tables.save`."""
@@ -118,20 +109,9 @@ def _restore(variant: Variant, family: Family) -> list[str]:
     return [_program(variant, family, "restore"), "--noflush", *waiting]
 
 
-def _works(variant: Variant) -> bool:
-    return find_program(_program(variant, "ipv4", "restore")) is not None and _tried(
-        variant, "ipv4", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"
-    )
-
-
-def _tried(variant: Variant, family: Family, text: str) -> bool:
-    """Whether a text loads in a namespace of its own. Unsupported where there is no way to make one."""
-    argv = _restore(variant, family)
-    if find_program(argv[0]) is None:
-        return False
-    if find_program("unshare") is None:
-        raise Unsupported("the program 'unshare' is not installed")
-    return run(["unshare", "--net", "--", *argv], input=text.encode(), check=False).returncode == 0
+def _all_restores(variant: Variant) -> dict[Family, Sequence[str]]:
+    families: tuple[Family, ...] = ("ipv4", "ipv6", "bridge")
+    return {family: _restore(variant, family) for family in families}
 
 
 def _errno_of(said: str) -> int:

@@ -17,8 +17,12 @@ class Tables(Protocol):
     must be in the same."""
 
     def variants(self) -> tuple[Variant, ...]:
-        """Those whose programs are installed and that this kernel has, in the order in which they hold rules of the
+        """Those that lack nothing, in the order in which they hold rules of the
         host: who has more of them comes first, nft where neither has."""
+
+    def lacking(self, variant: Variant) -> tuple[str, ...]:
+        """What of programs, matches, targets and types of sets is missing that no wall can do without, a few words
+        each. Leaves nothing behind."""
 
     def features(self, variant: Variant) -> XtFeatures:
         """What this kernel and these programs have. Leaves nothing behind."""

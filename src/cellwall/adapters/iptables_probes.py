@@ -1,0 +1,105 @@
+"""What a kernel and its iptables have, tried out in network namespaces that end with the program that tries it.
+
+A module that is not loaded yet is loaded by that, and no table of the node is made. Sets are asked about by netlink: a
+rule that asks one would need it there.
+"""
+
+from collections.abc import Sequence
+
+from cellwall.adapters.cttimeouts import has_timeouts
+from cellwall.adapters.ipset import has_type
+from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.process import find_program, run
+from cellwall.errors import Unsupported
+from cellwall.lower.xt.features import XtFeatures
+from cellwall.lower.xt.tables import Family
+
+Restore = Sequence[str]
+"""The argument vector of a restore program."""
+
+_SETS = ("hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net")
+_BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
+
+_NEEDED: dict[str, tuple[tuple[Family, ...], str, str]] = {
+    "conntrack": (_BOTH, "filter", "-m conntrack --ctstate NEW --ctdir ORIGINAL -j DROP"),
+    "addrtype": (_BOTH, "filter", "-m addrtype --dst-type LOCAL -j DROP"),
+    "pkttype": (_BOTH, "raw", "-m pkttype --pkt-type unicast -j DROP"),
+    "u32": (_BOTH, "raw", "-m u32 --u32 3&0xFF=6,17 -j DROP"),
+    "connlimit": (_BOTH, "filter", "-m connlimit --connlimit-above 9 -j DROP"),
+    "hashlimit": (
+        _BOTH,
+        "filter",
+        "-m hashlimit --hashlimit-above 9/sec --hashlimit-mode srcip --hashlimit-name b9t -j DROP",
+    ),
+    "physdev": (_BOTH, "filter", "-m physdev --physdev-is-bridged -j DROP"),
+    "comment": (_BOTH, "filter", '-m comment --comment "x" -j DROP'),
+    "mark": (_BOTH, "mangle", "-m mark --mark 0x1 -j MARK --set-xmark 0x1/0x1"),
+    "connmark": (_BOTH, "mangle", "-m connmark --mark 0x1 -j CONNMARK --save-mark"),
+    "TCPMSS": (_BOTH, "mangle", "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"),
+    "REJECT": (_BOTH, "filter", "-p tcp -j REJECT --reject-with tcp-reset"),
+    "DNAT": (("ipv4",), "nat", "-p tcp -j DNAT --to-destination 192.0.2.1:80-81/7000"),
+    "MASQUERADE": (("ipv4",), "nat", "-p tcp -j MASQUERADE --to-ports 1024-2047 --random-fully"),
+    "hl": (("ipv6",), "raw", "-m hl --hl-eq 255 -j DROP"),
+    "icmp6": (("ipv6",), "raw", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j DROP"),
+    "ipv6header": (("ipv6",), "mangle", "-m ipv6header --soft --header hop-by-hop -j DROP"),
+}
+"""Matches and targets that a whole wall has rules with: families, a table, a rule."""
+
+_OPTIONAL: dict[str, tuple[Family, str]] = {
+    "program": (
+        "ipv4",
+        '*mangle\n:B9-T - [0:0]\n-A B9-T -m bpf --bytecode "1,6 0 0 0" -j DROP\n'
+        "-A B9-T -j CONNMARK --restore-mark --nfmask 0xffff --ctmask 0xffff0000 --right-shift-mark 16\nCOMMIT\n",
+    ),
+    "security": ("ipv4", "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "ipv6": ("ipv6", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "nat6": ("ipv6", "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
+    "frames": (
+        "bridge",
+        "*nat\n:B9-T ACCEPT\n-A B9-T -p ARP -j arpreply --arpreply-mac 02:00:00:00:00:01\n"
+        "-A B9-T -j mark --mark-or 0x1 --mark-target ACCEPT\nCOMMIT\n",
+    ),
+}
+"""Features by the names of `XtFeatures`."""
+
+
+def features(restore: dict[Family, Restore]) -> XtFeatures:
+    """Which of the features there are that a wall can do without."""
+    has = {name: _loads(restore[family], text) for name, (family, text) in _OPTIONAL.items()}
+    with open_netfilter_socket() as netfilter:
+        timeouts = has_timeouts(netfilter)
+    return XtFeatures(ipmac=has_type("hash:ip,mac"), timeouts=timeouts, **has)
+
+
+def lacking(restore: dict[Family, Restore]) -> tuple[str, ...]:
+    """What no wall can do without, and is not there; of IPv6 only where there is an ip6tables at all."""
+    missing = [f"ipset {name}" for name in _SETS if not has_type(name)]
+    families = [family for family in _BOTH if family == "ipv4" or _loads(restore[family], _OPTIONAL["ipv6"][1])]
+    for family in families:
+        if not _loads(restore[family], _whole(family)):
+            missing += [
+                f"{name} ({restore[family][0]})"
+                for name, (theirs, table, rule) in _NEEDED.items()
+                if family in theirs and not _loads(restore[family], _table(table, [rule]))
+            ]
+    return tuple(missing)
+
+
+def _whole(family: Family) -> str:
+    tables: dict[str, list[str]] = {}
+    for families, table, rule in _NEEDED.values():
+        if family in families:
+            tables.setdefault(table, []).append(rule)
+    return "".join(_table(table, rules) for table, rules in tables.items())
+
+
+def _table(name: str, rules: Sequence[str]) -> str:
+    return "\n".join([f"*{name}", ":B9-T - [0:0]", *(f"-A B9-T {rule}" for rule in rules), "COMMIT", ""])
+
+
+def _loads(argv: Restore, text: str) -> bool:
+    if find_program(argv[0]) is None:
+        return False
+    if find_program("unshare") is None:
+        raise Unsupported("the program 'unshare' is not installed")
+    return run(["unshare", "--net", "--", *argv], input=text.encode(), check=False).returncode == 0
