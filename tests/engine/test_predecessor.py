@@ -64,6 +64,18 @@ def test_an_address_that_two_claim_is_of_whom_a_rule_leads_to() -> None:
     assert [warning.split()[0] for warning in adoption.warnings] == ["b9h00002"]
 
 
+def test_an_address_that_two_claim_and_no_rule_leads_to_is_nobodys() -> None:
+    adoption = decided(port(2, "192.168.0.9"), port(9, "192.168.0.9"), port(10, "192.168.0.10", "192.168.0.9"))
+    assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["job-10"]
+    assert [warning.split()[0] for warning in adoption.warnings] == ["b9h00002", "b9h00009"]
+
+
+def test_a_published_port_lends_its_container_no_other_address() -> None:
+    rules = (dnat(30000, "192.168.0.2:80", "b9h00002:thief"), dnat(30001, "192.168.0.9:80", "b9h00009:victim"))
+    adoption = decided(port(2, "192.168.0.9"), port(9, "192.168.0.9"), rules=rules)
+    assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["victim"]
+
+
 def test_of_several_addresses_it_is_the_one_that_a_rule_leads_to() -> None:
     rules = (dnat(30000, "192.168.0.9:80", "b9h00009:web"),)
     (endpoint,) = decided(port(9, "192.168.0.3", "fe80::1", "192.168.0.9"), rules=rules).endpoints
@@ -78,7 +90,7 @@ def test_of_several_addresses_it_is_the_one_that_a_rule_leads_to() -> None:
         port(7, "10.0.0.7", "fd00:abcd::7"),
         port(7, "192.168.0.1"),
         port(7, "192.168.15.255"),
-        port(7, "192.168.0.2"),
+        port(7, "192.168.0.2", "192.168.0.7"),
         port(7, "192.168.0.7", mac=0x020000000002),
         port(7, "192.168.0.7", mac=0x01005E000001),
         port(7, "192.168.0.7", mac=Settings().network.bridge_mac),
@@ -96,8 +108,9 @@ def test_of_several_addresses_it_is_the_one_that_a_rule_leads_to() -> None:
     ],
 )
 def test_what_cannot_be_an_endpoint_stays_closed(hopeless: OldPort) -> None:
-    adoption = decided(port(2, "192.168.0.2"), hopeless)
-    assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["job-2"]
+    known = dnat(30000, "192.168.0.2:80", "b9h00002:web")
+    adoption = decided(port(2, "192.168.0.2"), hopeless, rules=(known,))
+    assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["web"]
     assert [warning.split(":")[0] for warning in adoption.warnings] == ["b9h00007 stays closed"]
 
 

@@ -111,6 +111,13 @@ class _Published(msgspec.Struct, frozen=True):
     binding: PortBinding
 
 
+class _Claim(msgspec.Struct, frozen=True):
+    """The address that a port's sandbox says is its own; `led_to`: a rule of the node says so, too."""
+
+    address: IPv4Address | None
+    led_to: bool = False
+
+
 def decide(remains: Remains, settings: Settings) -> Adoption | None:
     """Whose the ports are; None where the bridge is not beta9's."""
     network = settings.network
@@ -119,11 +126,11 @@ def decide(remains: Remains, settings: Settings) -> Adoption | None:
     published = tuple(_published(remains.rules))
     warnings: list[str] = []
     endpoints: dict[IPv4Address, Endpoint] = {}
-    # First those that a rule of the node speaks for: what they have, no other can claim.
-    known = {row.veth for row in published} | {row.container for row in published}
-    for port in sorted(remains.ports, key=lambda port: (not known & {port.name, _name_of(port)}, port.name)):
+    claims = {port.index: _claim(port, published, network) for port in remains.ports}
+    for port in sorted(remains.ports, key=lambda port: port.name):
         try:
-            endpoint = _endpoint(port, published, settings, set(endpoints), {row.mac for row in endpoints.values()})
+            address = _undisputed(claims[port.index], claims.values(), network)
+            endpoint = _endpoint(port, address, published, settings, {row.mac for row in endpoints.values()})
         except InvalidSpec as error:
             warnings.append(f"{port.name} stays closed: {error}")
             continue
@@ -161,22 +168,17 @@ def _name_of(port: OldPort) -> str:
 
 
 def _endpoint(
-    port: OldPort,
-    published: Sequence[_Published],
-    settings: Settings,
-    addresses: set[IPv4Address],
-    macs: set[int],
+    port: OldPort, address4: IPv4Address, published: Sequence[_Published], settings: Settings, macs: set[int]
 ) -> Endpoint:
     """The endpoint that a port becomes; InvalidSpec where it cannot be one."""
     inner, network = port.inner, settings.network
     if inner is None:
         raise InvalidSpec("netns", port.name, "leads into no named namespace")
-    rows = [row for row in published if port.name == row.veth or _name_of(port) == row.container]
+    rows = _rows_of(port, published)
     container = rows[0].container if rows else _name_of(port)
     key = EndpointKey(parse_container_id(container), parse_link_name(inner.ifname, "ifname"))
     if inner.mac in macs or inner.mac >> 40 & 1 or inner.mac in (0, network.bridge_mac):
         raise InvalidSpec("mac", f"{inner.mac:012x}", "is another's, or no sandbox's")
-    address4 = _address(inner, rows, network, addresses)
     bare = Endpoint(
         key=key,
         tenant=container[:128],
@@ -193,15 +195,28 @@ def _endpoint(
     return msgspec.structs.replace(bare, bindings=tuple(_bindings(_of(bare, rows), settings)))
 
 
-def _address(inner: InnerEnd, rows: Sequence[_Published], network: Network, taken: set[IPv4Address]) -> IPv4Address:
-    led_to = {row.address for row in rows}
-    found = [address for address in inner.addresses if isinstance(address, IPv4Address) and address in network.subnet4]
-    found.sort(key=lambda address: address not in led_to)
+def _rows_of(port: OldPort, published: Sequence[_Published]) -> list[_Published]:
+    return [row for row in published if port.name == row.veth or _name_of(port) == row.container]
+
+
+def _claim(port: OldPort, published: Sequence[_Published], network: Network) -> _Claim:
+    """The address that a rule of the node leads to, else the first that its interface has."""
+    led_to = {row.address for row in _rows_of(port, published)}
     edges = (network.subnet4.network_address, network.subnet4.broadcast_address, network.gateway4)
-    for address in found:
-        if address not in edges and address not in taken:
-            return address
-    raise InvalidSpec("ip", ", ".join(map(str, found)) or "none", f"is not one of {network.subnet4} of its own")
+    own = () if port.inner is None else port.inner.addresses
+    found = [one for one in own if isinstance(one, IPv4Address) and one in network.subnet4 and one not in edges]
+    found.sort(key=lambda address: address not in led_to)
+    return _Claim(found[0], found[0] in led_to) if found else _Claim(None)
+
+
+def _undisputed(claim: _Claim, claims: Iterable[_Claim], network: Network) -> IPv4Address:
+    """Whoever is root in a sandbox chooses what its interface says; the node's rules are not a sandbox's to write."""
+    if claim.address is None:
+        raise InvalidSpec("ip", "none", f"has no address of {network.subnet4} of its own")
+    rivals = [other for other in claims if other.address == claim.address and other.led_to >= claim.led_to]
+    if len(rivals) > 1:
+        raise InvalidSpec("ip", claim.address, "is claimed by another, too")
+    return claim.address
 
 
 def _published(rules: Iterable[OldRule]) -> Iterator[_Published]:
