@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
@@ -282,6 +282,20 @@ def test_what_changes_the_facts_changes_the_fingerprint_of_one_who_goes_by_the_n
     assert observer.fingerprint() == changed
     with NodeObserver() as other:
         assert other.fingerprint() == changed
+
+
+@pytest.mark.root
+def test_the_fingerprint_is_that_of_the_namespace_in_which_the_observer_was_made(
+    observer: NodeObserver, node: Namespace, make_namespace: Callable[[], Namespace]
+) -> None:
+    with make_namespace().entered():
+        elsewhere = observer.fingerprint()
+        node.run("ip address add 10.4.4.4/32 dev eth0")
+        changed = observer.fingerprint()
+    assert changed != elsewhere
+    assert observer.fingerprint() == changed
+    node.run("ip address del 10.4.4.4/32 dev eth0")
+    assert observer.fingerprint() == elsewhere
 
 
 @pytest.mark.root

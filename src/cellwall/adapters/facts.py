@@ -14,11 +14,11 @@ import errno
 import fcntl
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Closing, Reply, attribute, attribute_text, nested
+from cellwall.adapters.netlink import NLM_F_CREATE, Closing, Netlink, Reply, attribute, attribute_text, nested, text_of
+from cellwall.adapters.news import News
 from cellwall.adapters.nfnetlink import (
     NFPROTO,
     NFT_MSG_NEWCHAIN,
@@ -46,11 +46,8 @@ from cellwall.errors import KernelError
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
 
-if TYPE_CHECKING:
-    from cellwall.adapters.news import News
-
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_SIOCGIFMTU = 0x8921  # linux/sockios.h
+_SIOCGIFNAME, _SIOCGIFMTU = 0x8910, 0x8921  # linux/sockios.h
 _LOOPBACK = 1  # the first link of every namespace (include/linux/netdevice.h, LOOPBACK_IFINDEX)
 
 
@@ -69,17 +66,16 @@ class NodeObserver(Closing):
         self._sysctls = ProcSysctls()
         self._resolv_conf = (resolv_conf, upstream_resolv_conf)
         self._ipv6_nat: bool | None = None
-        self._news: News | None = None
+        self._news = News()
         self._last: _Look | None = None
 
     def close(self) -> None:
         self._route.close()
-        if self._news is not None:
-            self._news.close()
+        self._news.close()
 
     def observe(self) -> NodeFacts:
         """See `Node.observe`."""
-        name = _namer()
+        name = _namer(self._route)
         addresses, defaults, networks, crowded = _neighbourhood(*self._read())
         default4, default6 = map(name, defaults)
         read = self._sysctls.read
@@ -97,10 +93,6 @@ class NodeObserver(Closing):
 
     def fingerprint(self) -> str:
         """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
-        if self._news is None:
-            from cellwall.adapters.news import News  # here, as who only closes never asks
-
-            self._news = News()
         if self._last is None or not self._news.nothing_about(self._last.interfaces):
             self._last = None  # whatever fails from here on is not taken for an answer next time
             self._settle()
@@ -120,7 +112,7 @@ class NodeObserver(Closing):
         rows += [(row.index, row.prefixlen, row.destination + b"%d" % row.announced) for row in networks]
         rows += [(index, -1, b"") for index in defaults]
         rows += [(index, -2, b"") for index in crowded]
-        name = _namer()
+        name = _namer(self._route)
         summary = blake2s(digest_size=16)
         for index, prefixlen, raw in sorted(rows):  # a dump's order is history
             summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
@@ -190,16 +182,17 @@ def _link_local(address: Address) -> bool:
     return address.version == 6 and address.is_link_local
 
 
-def _namer() -> Callable[[int], str]:
-    """Interface names by index, each asked for once; "" for 0 and for one that has vanished."""
+def _namer(route: Netlink) -> Callable[[int], str]:
+    """Names of the socket's namespace by index, each asked for once; "" for 0 and for one that has vanished."""
     known = {0: ""}
 
     def name(index: int) -> str:
         if index not in known:
             try:
-                known[index] = socket.if_indextoname(index)
+                answer = fcntl.ioctl(route.fileno(), _SIOCGIFNAME, struct.pack("16xi20x", index))
             except OSError:
-                known[index] = ""
+                answer = b""
+            known[index] = text_of(answer[:16])
         return known[index]
 
     return name
