@@ -294,7 +294,11 @@ def test_features_are_found_without_a_trace(node: Host, variant: Variant) -> Non
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_a_whole_wall_needs_is_here(node: Host, variant: Variant) -> None:
+@pytest.mark.parametrize("path", ["/usr/sbin:/usr/bin", "/nowhere"])
+def test_what_a_whole_wall_needs_is_here(
+    node: Host, variant: Variant, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path)
     assert XtTables().lacking(variant) == ()
 
 

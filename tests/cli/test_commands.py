@@ -259,8 +259,18 @@ def test_missing_privileges_have_their_status(lab: Lab) -> None:
         (["nft"], "auto", 0, b"iptables ("),
         (["nft"], "nftables", 5, b"nftables: the program 'nft' is not installed"),
         (["iptables-nft-restore"], "iptables", 0, b"iptables (legacy)"),
-        (["iptables-nft-restore", "iptables-legacy-restore"], "iptables", 5, b"iptables: no iptables"),
-        (["nft", "iptables-nft-restore", "iptables-legacy-restore"], "auto", 5, b"installed; iptables: no iptables"),
+        (
+            ["iptables-nft-restore", "iptables-legacy-restore"],
+            "iptables",
+            5,
+            b"iptables: iptables-nft lacks iptables-nft-restore; iptables-legacy lacks",
+        ),
+        (
+            ["nft", "iptables-nft-restore", "iptables-legacy-restore"],
+            "auto",
+            5,
+            b"installed; iptables: iptables-nft lacks",
+        ),
     ],
 )
 def test_a_wall_stands_in_what_the_host_has_or_the_refusal_names_what_it_lacks(

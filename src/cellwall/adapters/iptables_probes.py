@@ -10,7 +10,6 @@ from cellwall.adapters.cttimeouts import has_timeouts
 from cellwall.adapters.ipset import has_type
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
-from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import Family
 
@@ -73,7 +72,8 @@ def features(restore: dict[Family, Restore]) -> XtFeatures:
 
 def lacking(restore: dict[Family, Restore]) -> tuple[str, ...]:
     """What no wall can do without, and is not there; of IPv6 only where there is an ip6tables at all."""
-    missing = [f"ipset {name}" for name in _SETS if not has_type(name)]
+    missing = [f"sets of type {name}" for name in _SETS if not has_type(name)]
+    missing += [] if find_program("ipset") else ["the program ipset"]
     families = [family for family in _BOTH if family == "ipv4" or _loads(restore[family], _OPTIONAL["ipv6"][1])]
     for family in families:
         if not _loads(restore[family], _whole(family)):
@@ -98,8 +98,8 @@ def _table(name: str, rules: Sequence[str]) -> str:
 
 
 def _loads(argv: Restore, text: str) -> bool:
-    if find_program(argv[0]) is None:
+    program = find_program(argv[0])
+    if program is None:
         return False
-    if find_program("unshare") is None:
-        raise Unsupported("the program 'unshare' is not installed")
-    return run(["unshare", "--net", "--", *argv], input=text.encode(), check=False).returncode == 0
+    # By its path: unshare looks into the caller's PATH only.
+    return run(["unshare", "--net", "--", program, *argv[1:]], input=text.encode(), check=False).returncode == 0

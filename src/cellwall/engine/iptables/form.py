@@ -11,12 +11,11 @@ def refusal(tables: Tables, settings: Settings) -> str:
     """What is missing for a whole wall, "" where nothing is."""
     if not settings.mark & NODE_MARKS:
         return f"node.mark: {settings.mark:#x}: must be one of the bits 1 to 28"
-    variants = tables.variants()
-    if settings.iptables != "auto" and settings.iptables not in variants:
-        return f"no iptables-{settings.iptables} with ip6tables and ipset on this host"
-    if not variants:
-        return "no iptables with ip6tables and ipset on this host"
-    return ""
+    allowed: tuple[Variant, ...] = ("nft", "legacy") if settings.iptables == "auto" else (settings.iptables,)
+    lacking = {variant: tables.lacking(variant) for variant in allowed}
+    if not all(lacking.values()):
+        return ""
+    return "; ".join(f"iptables-{variant} lacks {', '.join(missing)}" for variant, missing in lacking.items())
 
 
 def choose_form(tables: Tables, settings: Settings, before: Laid | None) -> Form:
