@@ -1,5 +1,6 @@
 """The node's facts, against namespaces that are built to be hard to read."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -296,6 +297,17 @@ def test_the_fingerprint_is_that_of_the_namespace_in_which_the_observer_was_made
     assert observer.fingerprint() == changed
     node.run("ip address del 10.4.4.4/32 dev eth0")
     assert observer.fingerprint() == elsewhere
+
+
+@pytest.mark.root
+def test_a_forked_child_that_asks_takes_no_news_from_its_parent(observer: NodeObserver, node: Namespace) -> None:
+    before = observer.fingerprint()
+    node.run("ip address add 10.4.4.4/32 dev eth0")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if observer.fingerprint() != before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert observer.fingerprint() != before
 
 
 @pytest.mark.root

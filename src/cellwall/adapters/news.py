@@ -15,6 +15,7 @@ net/ipv4/nexthop.c, remove_nexthop), and whether a route without carrier is dead
 
 import _socket as socket
 import errno
+import os
 import struct
 from collections.abc import Container
 
@@ -45,6 +46,7 @@ class News(Closing):
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
         self._buffer = bytearray(1 << 16)
+        self._owner = os.getpid()
 
     def close(self) -> None:
         self._socket.close()
@@ -52,6 +54,8 @@ class News(Closing):
     def nothing_about(self, interfaces: Container[int]) -> bool:
         """True if nothing was told since the last call that can matter to addresses and routes, or to these
         interfaces by index, which are all that have any. Forgets what was told."""
+        if os.getpid() != self._owner:  # forked: what is read here, the parent would never hear of
+            return False
         nothing = True
         for _ in range(_MOST):
             try:
