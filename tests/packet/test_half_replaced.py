@@ -22,7 +22,7 @@ from cellwall.model.addresses import mac_text
 from cellwall.names import SPARE_TABLE, TABLE
 from engine.steps import child_killed_at
 from packet.test_blink import to_the_floor
-from world import Sandbox, Stream, World, Wrapped, assert_no_connection, open_world, public, rewired, ruleset
+from world import Sandbox, Stream, World, Wrapped, assert_no_connection, open_world, public, rewired, ruleset, unlatch
 
 pytestmark = [
     pytest.mark.root,
@@ -83,6 +83,7 @@ def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
             assert not at_node.saw(b"<flood"), (first, second)
         with Stream(attacker.host, public(4), 80, udp=True) as honest:
             assert honest.ask(b"<after all of them>")
+        unlatch(world)
         world.lab.node.run(["nft", "flush", "ruleset"])  # it is the rules that hold
         assert everywhere.wait_for(b"<flood")
         assert at_node.wait_for(b"<flood")
@@ -102,6 +103,7 @@ def test_a_closed_sandbox_whose_link_still_stands_passes_nothing_while_the_rules
             assert world.wall.up().changed
         assert not everywhere.saw(b"<flood")
         assert not at_node.saw(b"<flood")
+        unlatch(world)
         world.lab.node.run(["nft", "flush", "ruleset"])  # it is the rules that hold
         assert everywhere.wait_for(b"<flood")
 
