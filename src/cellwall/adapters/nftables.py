@@ -31,15 +31,21 @@ class NftRules(Closing):
     def __init__(self, schema: Schema | None = None) -> None:
         self.schema: Schema = schema or {}
         self._netfilter = open_netfilter_socket()
+        self._works = False
 
     def close(self) -> None:
         self._netfilter.close()
 
     def refusal(self) -> str:
         """See `Rules.refusal`."""
-        from cellwall.adapters.nft_text import refusal
+        # What a kernel has, it keeps; to try takes six transactions that it takes back, each after a grace period.
+        if not self._works:
+            from cellwall.adapters.nft_text import refusal
 
-        return refusal(self._netfilter)
+            if said := refusal(self._netfilter):
+                return said
+            self._works = True
+        return ""
 
     def load(self, text: str) -> None:
         """See `Rules.load`. Unsupported where nft is not installed."""

@@ -49,7 +49,9 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
     intact = before is not None and before.shape == rules.shape() != ""
     if before is not None and intact and before.rules == own_rules:
         return None
-    former = ("", "") if before is None else digests(_ruleset(msgspec.structs.replace(wanted, usage=before.usage)))
+    former = ("", "")
+    if before is not None and intact:  # what is gone is compared with nothing
+        former = digests(_ruleset(msgspec.structs.replace(wanted, usage=before.usage)))
     return NftLaying(
         live=rules,
         ruleset=with_endpoints(ruleset, attached),
