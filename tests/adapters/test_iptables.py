@@ -309,3 +309,12 @@ def test_what_is_missing_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -
     one = {**iptables_probes._NEEDED, "horoscope": (("ipv6",), "raw", "-m horoscope --sign leo -j DROP")}
     monkeypatch.setattr(iptables_probes, "_NEEDED", one)
     assert XtTables().lacking("nft") == ("horoscope (ip6tables-nft-restore)",)
+
+
+def test_a_feature_is_there_where_every_family_that_there_is_has_it(node: Host) -> None:
+    nft = {"ipv4": ["iptables-nft-restore"], "ipv6": ["ip6tables-nft-restore"], "bridge": ["ebtables-nft-restore"]}
+    assert iptables_probes.features(nft) == XtTables().features("nft")
+    without6 = iptables_probes.features({**nft, "ipv6": ["false"]})
+    assert (without6.ipv6, without6.nat6, without6.program, without6.security) == (False, False, True, True)
+    bare = iptables_probes.features({**nft, "ipv4": ["false"], "bridge": ["false"]})
+    assert (bare.ipv6, bare.program, bare.security, bare.frames) == (True, False, False, False)

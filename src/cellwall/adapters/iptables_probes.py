@@ -44,27 +44,37 @@ _NEEDED: dict[str, tuple[tuple[Family, ...], str, str]] = {
 }
 """Matches and targets that a whole wall has rules with: families, a table, a rule."""
 
-_OPTIONAL: dict[str, tuple[Family, str]] = {
+_OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
+    "ipv6": (("ipv6",), "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
     "program": (
-        "ipv4",
+        _BOTH,
         '*mangle\n:B9-T - [0:0]\n-A B9-T -m bpf --bytecode "1,6 0 0 0" -j DROP\n'
         "-A B9-T -j CONNMARK --restore-mark --nfmask 0xffff --ctmask 0xffff0000 --right-shift-mark 16\nCOMMIT\n",
     ),
-    "security": ("ipv4", "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
-    "ipv6": ("ipv6", "*filter\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
-    "nat6": ("ipv6", "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
+    "security": (_BOTH, "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "nat6": (("ipv6",), "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
     "frames": (
-        "bridge",
+        ("bridge",),
         "*nat\n:B9-T ACCEPT\n-A B9-T -p ARP -j arpreply --arpreply-mac 02:00:00:00:00:01\n"
         "-A B9-T -j mark --mark-or 0x1 --mark-target ACCEPT\nCOMMIT\n",
     ),
 }
-"""Features by the names of `XtFeatures`."""
+"""Features by the names of `XtFeatures`, with the families that must have them."""
 
 
 def features(restore: dict[Family, Restore]) -> XtFeatures:
-    """Which of the features there are that a wall can do without."""
-    has = {name: _loads(restore[family], text) for name, (family, text) in _OPTIONAL.items()}
+    """Which of the features there are that a wall can do without. What both families need is asked of IPv6 only where
+    there is an ip6tables at all."""
+    tried = {
+        (name, family): _loads(restore[family], text)
+        for name, (families, text) in _OPTIONAL.items()
+        for family in families
+    }
+    ipv6 = tried["ipv6", "ipv6"]
+    has = {
+        name: all(tried[name, family] for family in families if family != "ipv6" or ipv6 or families == ("ipv6",))
+        for name, (families, _) in _OPTIONAL.items()
+    }
     with open_netfilter_socket() as netfilter:
         timeouts = has_timeouts(netfilter)
     return XtFeatures(ipmac=has_type("hash:ip,mac"), timeouts=timeouts, **has)
