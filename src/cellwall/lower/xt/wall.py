@@ -9,10 +9,11 @@
 | `filter` | 0 | the node's guard and `B9-FORWARD` |
 | `security` | 50 | both once more, for whatever `filter` has not accepted: a flush of `filter` opens nothing |
 
-The text is the same for iptables-nft and iptables-legacy. Sets come first; a restore fills the chains of a table before
-it puts the jumps to them. `raw` comes after the tables that judge and translate: where nothing stands, as after a flush,
-what it vouches for passes the latch of the bridge. `mangle` comes last and goes first, because it sends to sandboxes
-only what `filter` has judged; without it `filter` takes no flow for live and has everything walk the policy.
+The text is the same for iptables-nft and iptables-legacy. Sets come first; a restore fills the chains of a table
+before it puts the jumps to them. `raw` comes after the tables that judge and translate: where nothing stands, as
+after a flush, what it vouches for passes the latch of the bridge. `mangle` comes last and goes first, because it
+sends to sandboxes only what `filter` has judged; without it `filter` takes no flow for live and has everything walk
+the policy.
 """
 
 from collections.abc import Iterable
