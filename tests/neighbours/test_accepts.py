@@ -111,12 +111,13 @@ def test_no_table_of_iptables_is_made_for_it(node: World) -> None:
 def test_a_second_up_changes_nothing_and_down_leaves_theirs(node: World, variant: str) -> None:
     iptables(node, variant, "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP")
     iptables(node, variant, "-A DOCKER-USER -i b9_br0 -m comment --comment theirs -j RETURN")
+    iptables(node, variant, "-A DOCKER-USER -i eth9 -m comment --comment cellwall-quarantine -j DROP")
     before = [rules(node, variant, chain, family=family) for chain in ("FORWARD", "DOCKER-USER") for family in FAMILIES]
     assert node.wall.up().changed
     placed = rules(node, variant, "DOCKER-USER")
     assert not node.wall.up().changed
     assert rules(node, variant, "DOCKER-USER") == placed
-    assert len(placed) == 3
+    assert len(placed) == 4
     node.wall.down()
     after = [rules(node, variant, chain, family=family) for chain in ("FORWARD", "DOCKER-USER") for family in FAMILIES]
     assert after == before

@@ -118,3 +118,18 @@ def test_no_accept_stays_in_a_table_that_holds_the_wall() -> None:
     elsewhere = forward(*OURS, policy="DROP", program="iptables-legacy")
     assert stray_accepts([wall, theirs, elsewhere]) == [("iptables-nft", [f"-D DOCKER-USER {OURS[0]}"])]
     assert stray_accepts([forward(*OURS, policy="DROP"), theirs]) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-s 192.168.0.7/32 -m comment --comment cellwall-quarantine -j DROP",
+        "-s 192.168.0.7/32 -m comment --comment cellwall -j DROP",
+        "-i b9_br0 -m comment --comment cellwall -j ACCEPT",
+        f"-s 192.168.0.7/32 {OURS[0]}",
+    ],
+)
+def test_a_rule_of_others_is_none_of_ours_whatever_its_comment_says(rule: str) -> None:
+    assert stray_accepts([forward("-j DOCKER-USER", "-j B9-FORWARD"), user(rule, *OURS)]) == [
+        ("iptables-nft", [f"-D DOCKER-USER {ours}" for ours in OURS])
+    ]

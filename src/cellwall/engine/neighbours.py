@@ -20,7 +20,9 @@ from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
 from cellwall.names import SECURITY_CHAIN
 
-_COMMENT = "-m comment --comment cellwall"
+_ACCEPT = "-{} {} -m connmark ! --mark 0x0 -m comment --comment cellwall -j ACCEPT"
+_OURS = re.compile(_ACCEPT.format("[io]", r"\S+"))
+"""Of any bridge: it may have had another name. The comment alone is not enough, others' may begin with it."""
 _DOCKERS = "DOCKER-USER"
 _ENDS = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT|RETURN)( --reject-with \S+)?')
 _TURNS_AWAY = re.compile(r'(-m comment --comment ("[^"]*"|\S+) )?-j (DROP|REJECT)( --reject-with \S+)?')
@@ -54,7 +56,7 @@ class Placement(msgspec.Struct, frozen=True):
 def accepts(bridge: str) -> tuple[str, ...]:
     """The rules, as `-S` tells them."""
     # Not the bridge alone: a node that lost our tables would forward for sandboxes by these rules.
-    return tuple(f"-{way} {bridge} -m connmark ! --mark 0x0 {_COMMENT} -j ACCEPT" for way in "io")
+    return tuple(_ACCEPT.format(way, bridge) for way in "io")
 
 
 def missing_accepts(chains: Sequence[ForwardChain], bridge: str, *, ipv6: bool) -> list[Placement]:
@@ -114,7 +116,7 @@ def remove_accepts(site: Site) -> None:
 
 
 def _removals(chains: Sequence[ForwardChain]) -> list[tuple[Program, list[str]]]:
-    ours = ((chain, [rule for rule in chain.rules if _COMMENT in rule]) for chain in chains)
+    ours = ((chain, [rule for rule in chain.rules if _OURS.fullmatch(rule)]) for chain in chains)
     return [(chain.program, [f"-D {chain.name} {rule}" for rule in rules]) for chain, rules in ours if rules]
 
 
