@@ -24,7 +24,7 @@ class Gaps:
     def _run(self, address: str) -> None:
         last = time.monotonic()
         answered = True
-        while not (self._ended.is_set() and (answered or time.monotonic() - last > 10)):
+        while not (self._ended.is_set() and (answered or time.monotonic() - last > 5)):
             with Stream(self._host, address, self._port, udp=True) as flow:
                 for number in range(_ASKS):
                     answered = flow.ask(b"<%d>" % number, timeout=_PATIENCE)

@@ -9,7 +9,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
 from cellwall.model.settings import Settings
 from neighbours.beside import comes_back, watched
-from world import NAT_PORTS, Sandbox, World, assert_connection, assert_no_connection, public, ruleset
+from world import NAT_PORTS, Sandbox, World, assert_connection, assert_no_connection, open_world, public, ruleset
 
 pytestmark = pytest.mark.root
 assert 8080 not in NAT_PORTS
@@ -172,6 +172,17 @@ def test_a_wall_in_iptables_has_no_accept_before_it(node: World) -> None:
         wall.reconcile()
         assert wall.status().drift == ()
         assert rules(node, "nft", "DOCKER-USER") == []
+
+
+def test_a_wall_in_iptables_tells_of_a_closed_forward_of_the_other_sort() -> None:
+    """The kernel asks the younger of the two first, which may be the one that drops."""
+    with open_world(settings=Settings(backend="iptables", iptables="nft"), up=False) as world:
+        assert not any("may drop" in line for line in world.wall.up().warnings)
+        iptables(world, "legacy", "-P FORWARD DROP")
+        told = [line for line in world.wall.up().warnings if "may drop" in line]
+        assert [line.partition(" may drop")[0] for line in told] == [
+            "FORWARD of iptables-legacy", "FORWARD of ip6tables-legacy",
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -120,6 +120,22 @@ def _removals(chains: Sequence[ForwardChain]) -> list[tuple[Program, list[str]]]
     return [(chain.program, [f"-D {chain.name} {rule}" for rule in rules]) for chain, rules in ours if rules]
 
 
+def _raced(chains: Sequence[ForwardChain]) -> list[str]:
+    """A closed FORWARD of the other sort of iptables than the wall is in: the kernel asks the younger one first."""
+    return [
+        f"FORWARD of {forward.program} may drop what {wall.program} has not accepted yet, where the wall is: "
+        'node.backend = "nftables" stands before both'
+        for wall in filter(_holds_the_wall, chains)
+        for forward in chains
+        if forward.name == "FORWARD" and _closed(forward) and _rivals(wall, forward)
+    ]
+
+
+def _rivals(wall: ForwardChain, forward: ForwardChain) -> bool:
+    """The same family's tables of the other sort of iptables."""
+    return wall.program != forward.program and wall.program.partition("-")[0] == forward.program.partition("-")[0]
+
+
 def _holds_the_wall(forward: ForwardChain) -> bool:
     return forward.name == "FORWARD" and any(rule.endswith(f"-j {SECURITY_CHAIN}") for rule in forward.rules)
 
@@ -134,6 +150,7 @@ def _drops(placement: Placement) -> str:
 
 def _denials(found: ForeignChains, bridge: str, uplink: str, *, ipv6: bool) -> list[str]:
     said = [f"{name}: its rules may drop what the wall accepts: {why}" for name, why in found.unreadable.items()]
+    said += _raced(found.chains)
     families: tuple[Literal["ip", "ip6"], ...] = ("ip", "ip6") if ipv6 else ("ip",)
     for of, table, chain, listing in found.listings:
         ways = [
