@@ -32,7 +32,8 @@ NARROWER: dict[str, str] = {
 """Predicates, outcomes and stages that are enforced in another way than nftables does, with the difference."""
 
 WITHOUT: dict[str, str] = {
-    "frames": "neighbour discovery and ARP floods reach the node: ebtables alone stops frames before the bridge learns",
+    "frames": "frames that are neither IP nor ARP reach the node's end of the bridge, and what a sandbox sends passes "
+    "the latch only while bridge-nf-call-iptables and -ip6tables are on: ebtables alone judges frames",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
