@@ -55,15 +55,15 @@ class Traffic:
 
         self._start(name, run)
 
-    def tcp(self, name: str, sandbox: Sandbox, address: str, port: int) -> None:
-        """New connections, one after the other, each of which must be answered to count."""
+    def tcp(self, name: str, sandbox: Sandbox, address: str, port: int, *, patience: float = 0.5) -> None:
+        """New connections, one after the other, each of which must be answered to count; `patience` in seconds."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.failed: list[str] = []
 
         def run() -> None:
             while not self._stop.wait(PAUSE):
                 with sandbox.host.socket(family, socket.SOCK_STREAM) as sock:
-                    sock.settimeout(0.5)  # a lost SYN or SYN-ACK would take a second
+                    sock.settimeout(patience)  # a lost SYN or SYN-ACK would take a second
                     try:
                         sock.connect((address, port))
                         sock.send(f"<{name}>".encode())
@@ -112,8 +112,8 @@ def to_the_floor(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
 
 
 @contextmanager
-def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
-    """Traffic while the block runs; judged at its end."""
+def blinking(world: World, *, patience: float = 0.5) -> Iterator[tuple[World, Sandbox]]:
+    """Traffic while the block runs; judged at its end. `patience` with a new connection, in seconds."""
     lab = world.lab
     mover, victim = world.attach("mover", expose=["8088:88/udp", "9090-9091:9090/udp"]), world.attach("victim")
     everywhere = lab.internet.serve(tcp=[80], udp=[80])
@@ -131,7 +131,7 @@ def blinking(world: World) -> Iterator[tuple[World, Sandbox]]:
         traffic.udp(f"node{family}", mover, NODE4 if family == 4 else NODE6, 80)
         traffic.udp(f"metadata{family}", mover, "169.254.169.254" if family == 4 else "fd00:ec2::254", 80)
         traffic.udp(f"unpublished{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 8089)
-    traffic.tcp("connections", mover, public(4), 80)
+    traffic.tcp("connections", mover, public(4), 80, patience=patience)
     try:
         traffic.go_on()
         yield world, mover

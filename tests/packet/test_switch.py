@@ -21,6 +21,8 @@ pytestmark = [
 ]
 NFTABLES = Settings(backend="nftables")
 IN_NFT, IN_LEGACY = (Settings(backend="iptables", iptables=variant) for variant in ("nft", "legacy"))
+PATIENCE = 2.5
+"""Seconds for a new connection: several programs run meanwhile, and a processor that is busy is no lost packet."""
 EITHER = pytest.mark.parametrize("iptables", [IN_NFT, IN_LEGACY], ids=["nft", "legacy"])
 
 
@@ -51,7 +53,7 @@ def left_behind(world: World) -> set[str]:
 
 @EITHER
 def test_nothing_blinks_while_a_wall_moves_to_iptables_and_back(world: World, iptables: Settings) -> None:
-    with blinking(world):
+    with blinking(world, patience=PATIENCE):
         for _ in range(2):
             move(world, iptables)
             assert left_behind(world) == {iptables.iptables, "sets"}
@@ -60,7 +62,7 @@ def test_nothing_blinks_while_a_wall_moves_to_iptables_and_back(world: World, ip
 
 
 def test_nothing_blinks_while_a_wall_moves_between_the_variants() -> None:
-    with open_world(settings=IN_NFT) as world, blinking(world):
+    with open_world(settings=IN_NFT) as world, blinking(world, patience=PATIENCE):
         for settings in (IN_LEGACY, IN_NFT, IN_LEGACY, IN_NFT):
             move(world, settings)
             assert left_behind(world) == {settings.iptables, "sets"}
