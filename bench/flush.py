@@ -41,6 +41,25 @@ COMMANDS = (
     "iptables-legacy-restore",
     "ebtables-nft -F",
 )
+_OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
+HOLDS: dict[tuple[str, Backend], str] = {
+    ("nft flush ruleset", "nftables"): "the latch: nothing passes",
+    ("nft flush ruleset", "iptables-nft"): "the latch: nothing passes",
+    ("nft flush ruleset", "iptables-legacy"): _OTHERS,
+    ("iptables-nft -F", "nftables"): _OTHERS,
+    ("iptables-nft -F", "iptables-nft"): _SECURITY,
+    ("iptables-legacy -F", "iptables-legacy"): _SECURITY,
+    ("iptables-nft -t nat -F", "nftables"): _OTHERS,
+    ("iptables-nft -t nat -F", "iptables-nft"): "the rules: translation judges nothing",
+    ("iptables-legacy -t nat -F", "iptables-legacy"): "the rules: translation judges nothing",
+    ("iptables-nft-restore", "nftables"): _OTHERS,
+    ("iptables-nft-restore", "iptables-nft"): "`security`, and the latch: no answer passes",
+    ("iptables-legacy-restore", "iptables-legacy"): "`security`",
+    ("ebtables-nft -F", "nftables"): _OTHERS,
+    ("ebtables-nft -F", "iptables-nft"): "the rules: what vouches is in ebtables' `nat`",
+    ("ebtables-nft -F", "iptables-legacy"): "the rules of IP",
+}
+"""What is left of the wall then."""
 _UNWATCHED, _PATIENCE = 0.5, 10.0
 _SETTINGS: dict[Backend, Settings] = {
     "nftables": Settings(backend="nftables"),
@@ -154,18 +173,45 @@ def _row(
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table of the documentation."""
+    """Every row with its figures."""
     lines = [
-        "| backend | what is done | watch | denied, through / sent | open for | allowed passes again after |",
+        "| backend | what is done | watch | denied, through / sent | open for | an open flow passes again after |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         watch = ("yes" if row.watched else "no") if row.latched else "no, and no latch"
-        back = "not by itself" if row.back_ms < 0 else f"{row.back_ms:.0f} ms, at most {row.longest_ms:.0f}"
-        opened = f"{row.open_ms:.0f} ms" if row.through else "0"
-        command = f"`{row.command}`" + (", empty tables" if row.command.endswith("restore") else "")
-        lines.append(f"| {row.backend} | {command} | {watch} | {row.through} / {row.sent:,} | {opened} | {back} |")
+        lines.append(
+            f"| {row.backend} | {_command(row.command)} | {watch} | {row.through} / {row.sent:,} |"
+            f" {_opened(row)} | {_back(row)} |"
+        )
     return "\n".join(lines)
+
+
+def matrix(rows: Sequence[Row]) -> str:
+    """The table of the documentation: what holds by command and backend, how long it was open, when all was back."""
+    found = {(row.command, row.backend, row.watched): row for row in rows if row.latched}
+    lines = [
+        "| what somebody does | wall in | what holds | open, unwatched | open, watched | back, watched |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (command, backend), holds in HOLDS.items():
+        alone, watched = found.get((command, backend, False)), found.get((command, backend, True))
+        if alone is not None and watched is not None:
+            cells = (_command(command), backend, holds, _opened(alone), _opened(watched), _back(watched))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _command(command: str) -> str:
+    return f"`{command}`" + (", empty tables" if command.endswith("restore") else "")
+
+
+def _opened(row: Row) -> str:
+    return f"{row.open_ms:.0f} ms: {row.through} of {row.sent:,} packets" if row.through else "0"
+
+
+def _back(row: Row) -> str:
+    return "not by itself" if row.back_ms < 0 else f"{row.back_ms:.0f} ms, at most {row.longest_ms:.0f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -175,7 +221,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", choices=_SETTINGS, action="append")
     parser.add_argument("--only", action="append", metavar="COMMAND", help="one of the commands, as it is written here")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    parser.add_argument("--matrix", metavar="FILE", help="measure nothing: the documentation's table of such rows")
     chosen = parser.parse_args(argv)
+    if chosen.matrix:
+        print(matrix(msgspec.json.decode(Path(chosen.matrix).read_bytes(), type=list[Row])))
+        return 0
     wanted = [command for command in COMMANDS if not chosen.only or command in chosen.only]
     commands = [command for command in wanted if find_program(command.split()[0])]
     rows = [row for backend in chosen.backend or list(_SETTINGS) for row in measure(backend, commands, chosen.samples)]

@@ -28,5 +28,5 @@ def test_a_row_says_what_came_through_and_when_it_was_over() -> None:
     opened = Row("nftables", "nft flush ruleset", False, False, 1200, 7, 12.4, -1, -1)
     assert render([closed, opened]).splitlines()[2:] == [
         "| nftables | `nft flush ruleset` | yes | 0 / 1,200 | 0 | 61 ms, at most 88 |",
-        "| nftables | `nft flush ruleset` | no, and no latch | 7 / 1,200 | 12 ms | not by itself |",
+        "| nftables | `nft flush ruleset` | no, and no latch | 7 / 1,200 | 12 ms: 7 of 1,200 packets | not by itself |",
     ]
