@@ -1,7 +1,8 @@
 """A node whose wall stands in iptables: the same operations, and what others have in the same tables stays theirs."""
 
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from ipaddress import ip_network
+from typing import Literal, NoReturn
 
 import pytest
 
@@ -138,12 +139,12 @@ def test_up_again_changes_nothing(node: World) -> None:
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (["{t}", "-F", "B9-FORWARD"], "our rules were changed"),
-        (["{t}", "-D", "FORWARD", "-j", "B9-FORWARD"], "our rules were changed"),
-        (["{t}", "-I", "FORWARD", "-j", "ACCEPT"], "our rules were changed"),
-        (["{t}", "-t", "raw", "-F"], "our rules were changed"),
-        (["{t}", "-t", "nat", "-F", "B9-DNAT"], "missing rule"),
-        (["{t}", "-t", "nat", "-A", "B9-DNAT", "-p", "tcp", "--dport", "9", "-j", "ACCEPT"], "unknown rule"),
+        (["{t}", "-w", "-F", "B9-FORWARD"], "our rules were changed"),
+        (["{t}", "-w", "-D", "FORWARD", "-j", "B9-FORWARD"], "our rules were changed"),
+        (["{t}", "-w", "-I", "FORWARD", "-j", "ACCEPT"], "our rules were changed"),
+        (["{t}", "-w", "-t", "raw", "-F"], "our rules were changed"),
+        (["{t}", "-w", "-t", "nat", "-F", "B9-DNAT"], "missing rule"),
+        (["{t}", "-w", "-t", "nat", "-A", "B9-DNAT", "-p", "tcp", "--dport", "9", "-j", "ACCEPT"], "unknown rule"),
         (["ipset", "del", "b9floor4", "10.0.0.0/8"], "our rules were changed"),
         (["ipset", "add", "b9opened4", "10.0.0.2,tcp:80"], "our rules were changed"),
         (["ipset", "flush", "b9version4"], "missing entry in b9version4"),
@@ -159,7 +160,7 @@ def test_what_somebody_changed_is_named_repaired_and_then_gone(node: World, dama
     assert any(line.startswith(named) for line in drift), drift
     assert node.wall.reconcile().repaired
     assert_converged(node.wall)
-    node.lab.node.run([f"iptables-{variant(node)}", "-D", "FORWARD", "-j", "ACCEPT"], check=False)
+    node.lab.node.run([f"iptables-{variant(node)}", "-w", "-D", "FORWARD", "-j", "ACCEPT"], check=False)
     assert saved(node) == before
     assert_connection(sandbox.host, PUBLIC4, 80)
     assert_connection(node.lab.lan, NODE4, 8084)
@@ -220,10 +221,11 @@ def test_a_death_at_any_step_is_repaired(node: World, verb: str) -> None:
 
 
 def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
-    for name in ("nft", "legacy"):
-        with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:  # type: ignore[arg-type]
+    names: tuple[Literal["nft", "legacy"], ...] = ("nft", "legacy")
+    for name in names:
+        with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:
             for family in FAMILIES:
-                world.lab.node.run([f"{family}-{name}-restore"], input=OTHERS.encode())
+                world.lab.node.run([f"{family}-{name}-restore", "--wait"], input=OTHERS.encode())
             before = saved(world)
             world.attach(expose=["8087:80"])
             assert saved(world) != before
@@ -233,3 +235,55 @@ def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
             # Built-in chains of other tables stay, as whatever program makes them leaves them: empty.
             assert not [line for table in after.keys() - before.keys() for line in after[table] if line[0] != ":"]
             assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_the_variant_is_that_of_the_rules_that_the_host_has_and_stays(name: str) -> None:
+    other = "legacy" if name == "nft" else "nft"
+    with open_world(settings=Settings(backend="iptables"), up=False) as world:
+        world.lab.node.run([f"iptables-{name}-restore", "--noflush", "--wait"], input=OTHERS.encode())
+        assert world.wall.up().mechanism == f"iptables ({name})"
+        for _ in range(3):
+            world.lab.node.run([f"iptables-{other}-restore", "--noflush", "--wait"], input=OTHERS.encode())
+        tighter = Settings(backend="iptables", protect=(ip_network("198.18.7.0/24"), ip_network("151.101.0.0/16")))
+        assert rewired(world.wall, settings=tighter).up().mechanism == f"iptables ({name})"
+
+
+def test_sets_of_another_program_are_replaced_with_everything_that_refers_to_them(node: World) -> None:
+    sandbox = node.attach(expose=["8088:80"])
+    sandbox.host.serve(tcp=[80])
+    host = node.lab.node
+    definitions = node.wall._site.iptables().sets.definitions()
+    for family in FAMILIES:  # a restore without --noflush takes a table's rules
+        for table in ("raw", "mangle", "nat", "filter", "security"):
+            host.run([f"{family}-{variant(node)}-restore", "--wait"], input=f"*{table}\nCOMMIT\n".encode())
+    host.run(["ipset", "destroy", "b9version4"])
+    host.run(["ipset", "create", "b9version4", "hash:net"])
+    assert node.wall.reconcile().repaired
+    assert node.wall._site.iptables().sets.definitions() == definitions
+    assert_converged(node.wall)
+    assert_connection(sandbox.host, PUBLIC4, 80)
+    assert_connection(node.lab.lan, NODE4, 8088)
+    node.detach(sandbox)
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_a_first_up_that_fails_leaves_nothing_in_iptables(name: Literal["nft", "legacy"]) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:
+        host = world.wall._site.iptables()
+        restored: list[str] = []
+
+        def once(*given: str) -> None:
+            if restored:
+                raise KernelError(12, "load rules")
+            host.tables.restore(*given)  # type: ignore[arg-type]
+            restored.append(given[1])
+
+        half = Host(Wrapped(host.tables, restore=once, variants=host.tables.variants), host.sets)
+        with pytest.raises(KernelError, match="load rules"):
+            rewired(world.wall, iptables=lambda: half).up()
+        assert restored
+        world.wall.down()
+        assert not [line for lines in saved(world).values() for line in lines if "B9-" in line]
+        assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text
+        assert world.wall.up().changed
