@@ -30,7 +30,7 @@ from cellwall.adapters.netlink import (
 from cellwall.adapters.nfnetlink import HEADER_SIZE, ipset_message, open_netfilter_socket
 from cellwall.errors import KernelError, NoPrivilege, NotFound
 from cellwall.lower.xt.endpoints import OwnedEntry
-from cellwall.lower.xt.sets import SET_PREFIX, Entry, IpSet, definition, entry_text
+from cellwall.lower.xt.sets import Entry, IpSet, definition, entry_text, is_own_set
 from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _LIST, _ADD, _DEL, _TYPE = 7, 9, 10, 13  # IPSET_CMD_*
@@ -102,7 +102,7 @@ class IpSets(Closing):
         for reply in self._netfilter.dump(request, "read all sets"):
             header = attributes(reply.body, HEADER_SIZE)
             name = text_of(header[_SETNAME])
-            if name.startswith(SET_PREFIX):
+            if is_own_set(name):
                 found[name] = _definition(name, header)
         return found
 

@@ -57,7 +57,7 @@ class Sets(Protocol):
         """The present entries of a set. KernelError ENOENT where it is missing."""
 
     def definitions(self) -> Mapping[str, str]:
-        """Every set of ours (SET_PREFIX) by name, with what `lower.xt.sets.definition` says of it."""
+        """Every set of ours (`lower.xt.sets.is_own_set`) by name, with what `lower.xt.sets.definition` says of it."""
 
     def keep_timeouts(self, rows: Sequence[FlowTimeouts]) -> None:
         """Have these named timeouts of connection tracking, with these times; rules refer to them as to sets."""

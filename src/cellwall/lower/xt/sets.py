@@ -14,6 +14,7 @@
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
@@ -61,6 +62,14 @@ class IpSet(msgspec.Struct, frozen=True):
     static: bool = False
     span: str = ""
     entries: tuple[Entry, ...] = ()
+
+
+_OWN = re.compile(rf"{SET_PREFIX}[a-z]+[46]n?", re.ASCII)
+
+
+def is_own_set(name: str) -> bool:
+    """Whether a set has a name as ours have, in this version or another."""
+    return _OWN.fullmatch(name) is not None
 
 
 def set_name(name: str, version: int) -> str:
