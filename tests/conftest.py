@@ -8,7 +8,7 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.lab import Lab
-from world import World, open_world
+from world import World, hold_walls_in, open_world
 
 # No test of ours is timed: an example that a busy machine takes long for is no failure.
 hypothesis.settings.register_profile("cellwall", deadline=None)
@@ -23,7 +23,14 @@ model in packets, the hostile tenant once and the story. With paths given it run
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="the pure core and a little of everything, nothing slow")
     parser.addoption("--full", action="store_true", help="also beside daemons of other programs, where installed")
+    held = ("nftables", "iptables-nft", "iptables-legacy")
+    parser.addoption("--backend", choices=held, help="what holds the wall of every world that tests share or open")
     parser.addoption("--update-golden", action="store_true", help="write tests/golden from what is rendered now")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if backend := config.getoption("--backend"):
+        hold_walls_in(backend)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

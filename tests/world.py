@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from cellwall.adapters import netns
 from cellwall.api import Wall
@@ -28,6 +29,27 @@ from cellwall.names import TABLE
 PUBLIC4, PUBLIC6 = "151.101.1.69", "2a04:4e42::1"
 PUBLIC = (PUBLIC4, PUBLIC6)
 NAT_PORTS = range(10240, 30000)
+
+_HELD: dict[str, str] = {}
+"""The settings by which `--backend` has every world's wall held."""
+
+
+def hold_walls_in(backend: str) -> None:
+    """Have the walls of all worlds in nftables, iptables-nft or iptables-legacy, whatever their settings say."""
+    name, _, variant = backend.partition("-")
+    _HELD.update({"backend": name, "iptables": variant or "auto"})
+
+
+def in_iptables() -> bool:
+    """Whether `--backend` has all walls in iptables."""
+    return _HELD.get("backend") == "iptables"
+
+
+def about_nftables(what: str) -> None:
+    """Skip what follows where the walls are in iptables: it looks at, or changes, rules of nftables."""
+    if in_iptables():
+        pytest.skip(f"nftables only: {what}")
+
 
 _MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 """The namespace that the tests were started in. A world is opened from there even by a test that is on the node of
@@ -81,7 +103,7 @@ def open_world(*, settings: Settings | None = None, ipv6: bool = True, up: bool 
         netns.entered(_MACHINE),
         Lab(ipv6=ipv6) as lab,
         lab.node.enter(),
-        Wall.open(root=lab.root, settings=settings or Settings()) as wall,
+        Wall.open(root=lab.root, settings=msgspec.structs.replace(settings or Settings(), **_HELD)) as wall,
     ):
         report = wall.up() if up else None
         yield World(lab, wall, report)
@@ -114,12 +136,14 @@ class Wrapped:
 
 def ruleset(world: World) -> str:
     """The node's whole nft ruleset without what traffic changes."""
+    about_nftables("the text of the ruleset")
     return world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
 
 
 def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -> None:
     """Delete every live rule of ours with that comment, and with that text in nft's JSON of it, as a control:
     what it stopped gets through then. The wall's next operation that looks at the rules puts it back."""
+    about_nftables("without one rule")
     node = world.lab.node
     listed = json.loads(node.run(["nft", "-ja", "list", "ruleset"]).text)["nftables"]
     rules = [entry["rule"] for entry in listed if "rule" in entry and entry["rule"]["table"] == TABLE]

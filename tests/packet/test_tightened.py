@@ -10,7 +10,7 @@ import pytest
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, PUBLIC4, PUBLIC6
 from cellwall.model.settings import Settings, parse_openings
-from world import Sandbox, Stream, World, open_world, rewired
+from world import Sandbox, Stream, World, about_nftables, open_world, rewired
 
 pytestmark = pytest.mark.root
 TRANSPORTS = (False, True)
@@ -68,6 +68,7 @@ def test_open_flows_by_a_withdrawn_exception_end(world: World, changed: bool) ->
     with flows(tenant, tuple(PRIVATE.values())) as cut, flows(tenant, (PUBLIC4[0], PUBLIC6[0])) as kept:
         assert alive(world, [*cut, *kept]) == [True] * 8
         if changed:  # by somebody else: our rules are replaced whole
+            about_nftables("a chain that is not ours in our table")
             world.lab.node.run(["nft", "add", "chain", "inet", "cellwall", "strange"])
         world.wall.up()
         assert alive(world, cut, 0.2) == [False] * 4

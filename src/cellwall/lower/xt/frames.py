@@ -12,7 +12,7 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
-from cellwall.lower.xt.words import Words, gateway_mac, side_of
+from cellwall.lower.xt.words import Words, side_of
 from cellwall.model.addresses import mac_text, solicited_node_mac
 
 _TYPES = {"ipv4": "IPv4", "ipv6": "IPv6", "arp": "ARP"}
@@ -90,7 +90,7 @@ def _words(predicate: w.Predicate, scene: w.Scene) -> tuple[Words, ...]:
 
 def _macs(predicate: w.FrameTo, scene: w.Scene) -> tuple[str, ...]:
     targets: dict[str, tuple[str, ...]] = {
-        "gateway": (gateway_mac(scene),),
+        "gateway": (mac_text(scene.gateway_mac),),
         "broadcast": ("ff:ff:ff:ff:ff:ff",),
         "gateway-solicited": tuple(
             sorted({mac_text(solicited_node_mac(a)) for a in (scene.gateway6, scene.gateway_link_local)})
@@ -115,6 +115,6 @@ def _target(then: w.Outcome, stage: str, scene: w.Scene, when: tuple[w.Predicate
         case w.Vouch() if stage == "frame-forward":
             return ()  # what another bridge forwards is told apart by the kernel: `words`, Vouched
         case w.Vouch() if any(isinstance(p, w.ArpAsksForGateway) for p in when):
-            return ("-j", "arpreply", "--arpreply-mac", gateway_mac(scene), "--arpreply-target", "DROP")
+            return ("-j", "arpreply", "--arpreply-mac", mac_text(scene.gateway_mac), "--arpreply-target", "DROP")
     name = type(then).__name__
     raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")

@@ -19,7 +19,6 @@ from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.programs import is_usual_source
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import TableName
-from cellwall.model.addresses import mac_text
 from cellwall.model.floor import GLOBAL6
 
 Direction = Literal["original", "reply"]
@@ -296,8 +295,3 @@ def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
 
 def _not(negate: bool) -> Words:
     return ("!",) if negate else ()
-
-
-def gateway_mac(scene: w.Scene) -> str:
-    """The gateway's MAC as the programs write it."""
-    return mac_text(scene.gateway_mac)
