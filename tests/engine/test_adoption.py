@@ -16,6 +16,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import PortBinding
+from cellwall.model.network import default_mac
 from cellwall.model.settings import Settings
 from world import Stream, World, assert_connection, assert_no_connection, open_world, public
 
@@ -197,6 +198,55 @@ def test_the_doctor_tells_what_up_would_take_over(found: Site) -> None:
     assert about_the_bridge() == [("note", "b9_br0 is beta9's, with 2 container(s) that can be taken over")]
     found.world.wall.up()
     assert about_the_bridge() == []
+
+
+def test_whoever_takes_a_neighbours_mac_cuts_nobody_off(found: Site) -> None:
+    world, thief, victim = found.world, found.job, found.web
+    thief.host.ip([f"link set {inner(thief)} address {victim.host.mac(inner(victim))}"])
+    world.wall.up()
+    for container in (victim, thief):
+        endpoint = world.wall.endpoint(container.name, ifname=inner(container))
+        assert endpoint.mac == default_mac(endpoint.address4)
+        assert container.host.mac(inner(container)) == mac_text(endpoint.mac)
+        for family in (4, 6):
+            assert_connection(container.host, public(family), 80)
+    assert_connection(world.lab.lan, NODE4, 30080)
+    assert world.wall.reconcile().repaired == ()
+
+
+def test_what_stays_closed_is_told_and_never_deleted(found: Site) -> None:
+    """Whoever claims the address of a neighbour to whom no port leads closes that one, and itself; but the operator may
+    put it right."""
+    world, shape = found.world, found.shape
+    thief = run_container(world.lab, shape, shape.first + 7)
+    thief.host.ip(
+        [
+            f"address flush dev {inner(thief)} scope global",
+            f"address add {found.job.address4}/{shape.prefixlen} dev {inner(thief)}",
+        ]
+    )
+    warned = [
+        one.observed.split()[1].strip(":")
+        for one in diagnose(observe(Settings()), Settings())
+        if "claimed" in one.observed
+    ]
+    assert warned == [found.job.veth, thief.veth]
+    world.wall.up()
+    for _ in range(2):
+        status = world.wall.status()
+        assert status.drift == ()
+        closed = [line.split()[0] for line in status.warnings if "stays closed" in line]
+        assert closed == [f'"{container.veth}"' for container in (found.job, thief)]
+        assert world.wall.reconcile().repaired == ()
+    for container in (found.job, thief):
+        assert_no_connection(container.host, public(4), 80)
+    world.attach(found.job.name, host=found.job.host)
+    assert_connection(found.job.host, public(4), 80)
+    world.wall.down(force=True)
+    left = world.lab.node.run(["ip", "link"]).text
+    assert f" {found.job.veth}@" in left and f" {thief.veth}@" in left
+    world.wall.up()
+    assert world.wall.reconcile().repaired == ()
 
 
 def test_a_port_that_cannot_be_told_stays_closed(found: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,12 +1,13 @@
 """What becomes of the traces of beta9's networking, decided without a node that has them."""
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 import msgspec
 import pytest
 
 from cellwall.engine.predecessor import Adoption, InnerEnd, OldPort, OldRule, Remains, decide, removals
 from cellwall.model.endpoint import PortBinding
+from cellwall.model.network import default_mac
 from cellwall.model.settings import Settings
 
 GATEWAY = ip_address("192.168.0.1")
@@ -61,13 +62,43 @@ def test_an_address_that_two_claim_is_of_whom_a_rule_leads_to() -> None:
     rules = (dnat(30000, "192.168.0.9:80", "b9h00009:victim"),)
     adoption = decided(port(2, "192.168.0.9"), port(9, "192.168.0.9"), rules=rules)
     assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["victim"]
-    assert [warning.split()[0] for warning in adoption.warnings] == ["b9h00002"]
+    assert [port.name for port in adoption.closed] == ["b9h00002"]
+
+
+def test_an_address_that_a_rule_leads_to_is_not_anothers_to_take() -> None:
+    """Also where the one it leads to says nothing of it."""
+    rules = (dnat(30000, "192.168.0.9:80", "b9h00009:victim"),)
+    for victim in (port(9, "192.168.0.10"), port(9), OldPort(9, "b9h00009")):
+        adoption = decided(port(2, "192.168.0.9"), victim, rules=rules)
+        assert "b9h00002" in [port.name for port in adoption.closed]
+
+
+def test_a_rule_that_leads_to_nobody_any_more_keeps_its_address_for_nobody() -> None:
+    adoption = decided(port(2, "192.168.0.9"), rules=(dnat(30000, "192.168.0.9:80", "b9h00009:gone"),))
+    assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["job-2"]
 
 
 def test_an_address_that_two_claim_and_no_rule_leads_to_is_nobodys() -> None:
     adoption = decided(port(2, "192.168.0.9"), port(9, "192.168.0.9"), port(10, "192.168.0.10", "192.168.0.9"))
     assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["job-10"]
-    assert [warning.split()[0] for warning in adoption.warnings] == ["b9h00002", "b9h00009"]
+    assert [port.name for port in adoption.closed] == ["b9h00002", "b9h00009"]
+
+
+VICTIM = port(2, "192.168.0.2")
+
+
+@pytest.mark.parametrize(
+    "mac",
+    [0x020000000002, default_mac(IPv4Address("192.168.0.2")), Settings().network.bridge_mac, 0x01005E000001],
+    ids=["a neighbour's", "what a neighbour would get", "the gateway's", "a group's"],
+)
+def test_who_takes_a_mac_that_is_not_its_own_shuts_nobody_out(mac: int) -> None:
+    """A neighbour with that MAC, and the one who took it, get those that an attach would give."""
+    own, usual = VICTIM.inner.mac if VICTIM.inner else 0, default_mac(IPv4Address("192.168.0.2"))
+    for thief in (port(1, "192.168.0.7", mac=mac), port(7, "192.168.0.7", mac=mac)):
+        victim, other = sorted(decided(VICTIM, thief).endpoints, key=lambda endpoint: endpoint.address4)
+        assert victim.mac == (usual if mac == own else own)
+        assert other.mac == default_mac(IPv4Address("192.168.0.7"))
 
 
 def test_a_published_port_lends_its_container_no_other_address() -> None:
@@ -91,9 +122,6 @@ def test_of_several_addresses_it_is_the_one_that_a_rule_leads_to() -> None:
         port(7, "192.168.0.1"),
         port(7, "192.168.15.255"),
         port(7, "192.168.0.2", "192.168.0.7"),
-        port(7, "192.168.0.7", mac=0x020000000002),
-        port(7, "192.168.0.7", mac=0x01005E000001),
-        port(7, "192.168.0.7", mac=Settings().network.bridge_mac),
     ],
     ids=[
         "no namespace",
@@ -102,16 +130,13 @@ def test_of_several_addresses_it_is_the_one_that_a_rule_leads_to() -> None:
         "gateway",
         "broadcast",
         "taken",
-        "MAC taken",
-        "group",
-        "ours",
     ],
 )
 def test_what_cannot_be_an_endpoint_stays_closed(hopeless: OldPort) -> None:
     known = dnat(30000, "192.168.0.2:80", "b9h00002:web")
     adoption = decided(port(2, "192.168.0.2"), hopeless, rules=(known,))
     assert [endpoint.key.container_id for endpoint in adoption.endpoints] == ["web"]
-    assert [warning.split(":")[0] for warning in adoption.warnings] == ["b9h00007 stays closed"]
+    assert [(port.index, port.name) for port in adoption.closed] == [(7, "b9h00007")]
 
 
 def test_a_port_that_the_wall_cannot_publish_is_told() -> None:

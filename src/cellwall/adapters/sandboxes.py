@@ -13,12 +13,13 @@ import errno
 import os
 from ipaddress import IPv6Address
 
-from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute_u32
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute, attribute_u32
 from cellwall.adapters.netns import entered
 from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
     IFF_UP,
+    IFLA_ADDRESS,
     IFLA_MTU,
     NO_GENERATED_ADDRESS,
     RTM_NEWADDR,
@@ -91,6 +92,9 @@ def _messages(plan: SandboxPlan, index: int) -> list[Message]:
         link_message(RTM_SETLINK, loopback, what="loopback"),
         link_message(RTM_SETLINK, up, what="link"),
     ]
+    if plan.mac is not None:
+        address = attribute(IFLA_ADDRESS, plan.mac.to_bytes(6, "big"))
+        messages.insert(0, link_message(RTM_SETLINK, link_header(index), address, what="MAC"))
     mac = plan.gateway_mac
     messages += _family(index, plan.address4, plan.prefixlen4, plan.gateway4, mac)
     if plan.address6 is not None and plan.gateway6 is not None:

@@ -26,7 +26,7 @@ from cellwall.doctor.neighbours import read_foreign, read_mark_routes
 from cellwall.doctor.observation import InterfaceAddress, IptablesForm, Link, Listener, Observation, Presence, Route
 from cellwall.engine.iptables.form import choose_form, refusal
 from cellwall.engine.nftables.backend import NftablesBackend
-from cellwall.engine.predecessor import decide
+from cellwall.engine.predecessor import Adoption, decide
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
 
@@ -50,6 +50,7 @@ def observe(settings: Settings) -> Observation:
         dict.fromkeys(name for suffix in ("", "6") for name in _text(_NET / f"ip{suffix}_tables_names").split())
     )
     chains, flow_tables = read_foreign(legacy) if usable else ((), ())
+    adoption = _left_by_beta9(settings) if usable else None
     return Observation(
         kernel=_kernel(os.uname().release),
         missing_capabilities=missing,
@@ -69,7 +70,8 @@ def observe(settings: Settings) -> Observation:
         flow_tables=flow_tables,
         mark_routes=read_mark_routes(),
         legacy_tables=legacy,
-        beta9=_left_by_beta9(settings) if usable else None,
+        beta9=None if adoption is None else len(adoption.endpoints),
+        beta9_closed=() if adoption is None else tuple(f"{port.name}: {port.reason}" for port in adoption.closed),
         refusals={} if missing else _refusals(settings),
         iptables=None if missing else _iptables(settings),
     )
@@ -149,16 +151,15 @@ def _iptables(settings: Settings) -> IptablesForm | None:
     return IptablesForm(form.variant, form.features)
 
 
-def _left_by_beta9(settings: Settings) -> int | None:
+def _left_by_beta9(settings: Settings) -> Adoption | None:
     try:
         with LinkLayer() as layer:
             bridge = layer.find(settings.network.bridge)
         if bridge is None or bridge.alias:
             return None
-        adoption = decide(Beta9Traces().observe(bridge), settings)
+        return decide(Beta9Traces().observe(bridge), settings)
     except CellwallError:
         return None
-    return None if adoption is None else len(adoption.endpoints)
 
 
 def _addresses() -> tuple[InterfaceAddress, ...]:

@@ -58,6 +58,14 @@ def bridge_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
             "what they send is not walled yet",
             "run `cellwall up`: it takes over the bridge, the containers and their published ports",
         )
+        for line in host.beta9_closed:
+            yield Finding(
+                "warning",
+                "network.bridge",
+                f"port {line}",
+                "`up` takes over what is beside it, and this port stays closed: the container behind it has no network",
+                "put its addresses right inside, or attach the container anew once the wall stands",
+            )
     elif bridge is not None and not (bridge.kind == "bridge" and bridge.ours):
         yield Finding(
             "error",

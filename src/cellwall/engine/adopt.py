@@ -14,6 +14,7 @@ from cellwall.engine.attach import sandbox_plan
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.left_closed import record_closed
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.predecessor import Adoption, Predecessor, decide, removals
 from cellwall.engine.recover import recover
@@ -80,6 +81,8 @@ def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
     predecessor.claim(bridge.index)
     for endpoint in adoption.endpoints:
         _log.info("%s at %s is taken over from beta9", endpoint.key, endpoint.address4)
+    for port in adoption.closed:
+        _log.warning("%s stays closed: %s", port.name, port.reason)
     for warning in adoption.warnings:
         _log.warning("%s", warning)
 
@@ -94,6 +97,7 @@ def _journal(site: Site, adoption: Adoption) -> None:
             for endpoint, generation in zip(adoption.endpoints, generations, strict=True)
         ]
         site.journal.write_endpoints(endpoints, "attached")
+        record_closed(site, adoption.closed, {endpoint.host_index for endpoint in endpoints})
         site.journal.put(_RECORD, msgspec.json.encode([endpoint.key for endpoint in endpoints]))
 
 
@@ -109,7 +113,8 @@ def _settle(site: Site, found: Foundation, endpoint: Endpoint) -> None:
     repair_mtu(site, found, endpoint, link)
     try:
         with site.namespaces.opened(endpoint.netns) as namespace:
-            site.links.configure_sandbox(sandbox_plan(site, endpoint), namespace.fd)
+            plan = msgspec.structs.replace(sandbox_plan(site, endpoint), mac=endpoint.mac)
+            site.links.configure_sandbox(plan, namespace.fd)
     except (CellwallError, OSError) as error:  # whoever is root in there may have made it impossible
-        _log.warning("%s keeps the addresses and routes that it has: %s", endpoint.key, error)
+        _log.warning("%s keeps the addresses, routes and MAC that it has: %s", endpoint.key, error)
     site.links.open_port(endpoint.host_index)

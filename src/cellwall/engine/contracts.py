@@ -34,7 +34,7 @@ class LinkPlan(msgspec.Struct, frozen=True):
 
 class SandboxPlan(msgspec.Struct, frozen=True):
     """What the inside of a sandbox gets. IPv6 is None where the endpoint has none; the interface then has
-    disable_ipv6 set."""
+    disable_ipv6 set. `mac` None: it has its own from the beginning."""
 
     ifname: str
     address4: IPv4Address
@@ -44,6 +44,7 @@ class SandboxPlan(msgspec.Struct, frozen=True):
     address6: IPv6Address | None = None
     prefixlen6: int = 64
     gateway6: IPv6Address | None = None
+    mac: int | None = None
 
 
 class PortPlan(msgspec.Struct, frozen=True):

@@ -4,26 +4,29 @@ An attach makes a namespace of the sandbox's own before it writes its row, becau
 Whatever such a link or namespace is, it passes nothing: the rules know links by their elements only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.left_closed import left_closed
 from cellwall.engine.site import Foundation, Site
 from cellwall.names import REAPER_GROUP
 
 
-def orphaned_links(site: Site, links: Iterable[ObservedLink]) -> list[ObservedLink]:
+def orphaned_links(site: Site, links: Sequence[ObservedLink]) -> list[ObservedLink]:
     """Links with our prefix that nobody knows; those that wait for their deletion are none."""
     known = {endpoint.host_link for endpoint in (*site.journal.endpoints(), *site.journal.draining())}
+    known.update(port.name for port in left_closed(site, links))
     prefix = site.settings.network.veth_prefix
     return [
         link for link in links if link.name.startswith(prefix) and link.name not in known and link.group != REAPER_GROUP
     ]
 
 
-def foreign_ports(site: Site, found: Foundation, links: Iterable[ObservedLink]) -> list[ObservedLink]:
+def foreign_ports(site: Site, found: Foundation, links: Sequence[ObservedLink]) -> list[ObservedLink]:
     """Links of somebody else's on our bridge. They speak to nobody, and are left to whoever put them there."""
-    prefix = site.settings.network.veth_prefix
-    return [link for link in links if link.master == found.bridge_index and not link.name.startswith(prefix)]
+    prefix, known = site.settings.network.veth_prefix, {port.index for port in left_closed(site, links)}
+    others = [link for link in links if link.master == found.bridge_index and link.index not in known]
+    return [link for link in others if not link.name.startswith(prefix)]
 
 
 def orphaned_namespaces(site: Site) -> list[str]:

@@ -6,25 +6,29 @@ rule for each published port with the comment `VETH:CONTAINER[:NAMESPACE]`; a ma
 by which address, and which rules go: those that let something pass. One that keeps a container from the network stays,
 for nothing of the wall stands in for it. A bridge that nothing of all this speaks for is somebody else's.
 
-Refuses to believe a sandbox: an address that two claim belongs to the one that a rule of the node leads to, and where
-none does to neither.
+Refuses to believe a sandbox, which says itself what its interface has: an address belongs to the one that a rule of the
+node leads to, and where none does and two claim it, to neither. A MAC that two have is neither's either, but nobody
+is shut out for it: each gets the one that an attach would give. So is a neighbour no worse off than its own sandbox
+makes it, but for an address that nothing of the node's says is its.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Protocol
 
 import msgspec
 
 from cellwall.engine.contracts import ObservedLink
-from cellwall.engine.requests import validate_host_ports
+from cellwall.engine.left_closed import ClosedPort
+from cellwall.engine.requests import validate_host_ports, validate_mac
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
-from cellwall.model.network import Network
+from cellwall.model.network import Network, default_mac
 from cellwall.model.settings import Settings
 from cellwall.names import SECURITY_CHAIN, host_link
 
@@ -96,9 +100,11 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """Endpoints as they will be (their policy version is not given yet), and what could not be taken over."""
+    """Endpoints as they will be (their policy version is not given yet), ports that stay closed, and what else is not
+    as it was."""
 
     endpoints: tuple[Endpoint, ...]
+    closed: tuple[ClosedPort, ...]
     warnings: tuple[str, ...]
 
 
@@ -112,10 +118,17 @@ class _Published(msgspec.Struct, frozen=True):
 
 
 class _Claim(msgspec.Struct, frozen=True):
-    """The address that a port's sandbox says is its own; `led_to`: a rule of the node says so, too."""
+    """The address that a port's sandbox says is its own; `led_to`: those that rules of the node lead to for it."""
 
+    port: int
     address: IPv4Address | None
-    led_to: bool = False
+    led_to: frozenset[Address]
+
+    def outdoes(self, other: "_Claim") -> bool:
+        """Leaves the address of another in doubt, or has it."""
+        if other.address in self.led_to:
+            return True
+        return self.address == other.address and other.address not in other.led_to
 
 
 def decide(remains: Remains, settings: Settings) -> Adoption | None:
@@ -124,26 +137,27 @@ def decide(remains: Remains, settings: Settings) -> Adoption | None:
     if not _is_beta9s(remains, network):
         return None
     published = tuple(_published(remains.rules))
-    warnings: list[str] = []
-    endpoints: dict[IPv4Address, Endpoint] = {}
-    claims = {port.index: _claim(port, published, network) for port in remains.ports}
-    for port in sorted(remains.ports, key=lambda port: port.name):
+    claims = [_claim(port, published, network) for port in remains.ports]
+    shared = _shared_macs(remains.ports)
+    endpoints: list[Endpoint] = []
+    closed: list[ClosedPort] = []
+    for port, claim in sorted(zip(remains.ports, claims, strict=True), key=lambda pair: pair[0].name):
         try:
-            address = _undisputed(claims[port.index], claims.values(), network)
-            endpoint = _endpoint(port, address, published, settings, {row.mac for row in endpoints.values()})
+            endpoints.append(_endpoint(port, _undisputed(claim, claims, network), published, settings, shared))
         except InvalidSpec as error:
-            warnings.append(f"{port.name} stays closed: {error}")
-            continue
-        endpoints[endpoint.address4] = endpoint
-        lost = _of(endpoint, published) - set(endpoint.bindings)
-        warnings += [f"{endpoint.key}: {binding} is not taken over" for binding in sorted(lost, key=str)]
-        warnings += [
-            f"{endpoint.key}: {rule.chain} of {rule.program} still has `{rule.text}`"
-            for rule in remains.rules
-            if rule.text.startswith((f"-s {endpoint.address4}/32 ", f"-s {endpoint.address6}/128 "))
-            and rule.text.endswith("-j DROP")
-        ]
-    return Adoption(tuple(endpoints.values()), tuple(warnings))
+            closed.append(ClosedPort(port.index, port.name, str(error)))
+    lost = chain.from_iterable(_lost(endpoint, published, remains.rules) for endpoint in endpoints)
+    return Adoption(tuple(endpoints), tuple(closed), tuple(lost))
+
+
+def _lost(endpoint: Endpoint, published: Sequence[_Published], rules: Sequence[OldRule]) -> Iterator[str]:
+    """What of a container is not as it was."""
+    for binding in sorted(_of(endpoint, published) - set(endpoint.bindings), key=str):
+        yield f"{endpoint.key}: {binding} is not taken over"
+    for rule in rules:
+        from_it = rule.text.startswith((f"-s {endpoint.address4}/32 ", f"-s {endpoint.address6}/128 "))
+        if from_it and rule.text.endswith("-j DROP"):
+            yield f"{endpoint.key}: {rule.chain} of {rule.program} still has `{rule.text}`"
 
 
 def removals(rules: Sequence[OldRule], network: Network, *, chain: bool) -> tuple[Removal, ...]:
@@ -168,7 +182,7 @@ def _name_of(port: OldPort) -> str:
 
 
 def _endpoint(
-    port: OldPort, address4: IPv4Address, published: Sequence[_Published], settings: Settings, macs: set[int]
+    port: OldPort, address4: IPv4Address, published: Sequence[_Published], settings: Settings, shared: Container[int]
 ) -> Endpoint:
     """The endpoint that a port becomes; InvalidSpec where it cannot be one."""
     inner, network = port.inner, settings.network
@@ -177,14 +191,12 @@ def _endpoint(
     rows = _rows_of(port, published)
     container = rows[0].container if rows else _name_of(port)
     key = EndpointKey(parse_container_id(container), parse_link_name(inner.ifname, "ifname"))
-    if inner.mac in macs or inner.mac >> 40 & 1 or inner.mac in (0, network.bridge_mac):
-        raise InvalidSpec("mac", f"{inner.mac:012x}", "is another's, or no sandbox's")
     bare = Endpoint(
         key=key,
         tenant=container[:128],
         host_link=port.name if port.name.startswith(network.veth_prefix) else host_link(network.veth_prefix, key),
         host_index=port.index,
-        mac=inner.mac,
+        mac=default_mac(address4) if inner.mac in shared else _mac(inner.mac, address4, network),
         address4=address4,
         address6=network.address6(address4),
         generation=0,
@@ -199,22 +211,35 @@ def _rows_of(port: OldPort, published: Sequence[_Published]) -> list[_Published]
     return [row for row in published if port.name == row.veth or _name_of(port) == row.container]
 
 
+def _mac(found: int, address4: IPv4Address, network: Network) -> int:
+    """The one found, where a container could ask for it."""
+    try:
+        validate_mac(found, address4, network)
+    except InvalidSpec:
+        return default_mac(address4)
+    return found
+
+
+def _shared_macs(ports: Iterable[OldPort]) -> set[int]:
+    found = Counter(port.inner.mac for port in ports if port.inner is not None)
+    return {mac for mac, times in found.items() if times > 1}
+
+
 def _claim(port: OldPort, published: Sequence[_Published], network: Network) -> _Claim:
     """The address that a rule of the node leads to, else the first that its interface has."""
-    led_to = {row.address for row in _rows_of(port, published)}
+    led_to = frozenset(row.address for row in _rows_of(port, published))
     edges = (network.subnet4.network_address, network.subnet4.broadcast_address, network.gateway4)
     own = () if port.inner is None else port.inner.addresses
     found = [one for one in own if isinstance(one, IPv4Address) and one in network.subnet4 and one not in edges]
     found.sort(key=lambda address: address not in led_to)
-    return _Claim(found[0], found[0] in led_to) if found else _Claim(None)
+    return _Claim(port.index, found[0] if found else None, led_to)
 
 
 def _undisputed(claim: _Claim, claims: Iterable[_Claim], network: Network) -> IPv4Address:
     """Whoever is root in a sandbox chooses what its interface says; the node's rules are not a sandbox's to write."""
     if claim.address is None:
         raise InvalidSpec("ip", "none", f"has no address of {network.subnet4} of its own")
-    rivals = [other for other in claims if other.address == claim.address and other.led_to >= claim.led_to]
-    if len(rivals) > 1:
+    if any(other.outdoes(claim) for other in claims if other.port != claim.port):
         raise InvalidSpec("ip", claim.address, "is claimed by another, too")
     return claim.address
 

@@ -11,6 +11,7 @@ from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.left_closed import closed_warnings
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
 from cellwall.engine.recover import recover
@@ -74,6 +75,7 @@ def status(site: Site) -> Status:
             f"{printable(link.name)} is on the bridge, put there by somebody else; it speaks to nobody"
             for link in foreign_ports(site, found, links)
         ]
+        warnings += closed_warnings(site, links)
     drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:

@@ -73,7 +73,7 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
     if request.tenant is not None:
         parse_tenant(request.tenant)
     if request.mac is not None:
-        _validate_mac(request.mac, request.address4, network)
+        validate_mac(request.mac, request.address4, network)
     if request.address6 is not None:
         _validate_address6(request.address6, request.address4, network)
     seen: list[PortBinding] = []
@@ -92,7 +92,7 @@ def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
         raise InvalidSpec("expose.host_port", str(binding), f"lies in the NAT range {low}-{high} (node.nat_ports)")
 
 
-def _validate_mac(mac: int, address4: IPv4Address | None, network: Network) -> None:
+def validate_mac(mac: int, address4: IPv4Address | None, network: Network) -> None:
     text = mac.to_bytes(6, "big").hex(":") if 0 <= mac < 1 << 48 else str(mac)
     if not 0 < mac < 1 << 48 or mac >> 40 & 1:
         raise InvalidSpec("mac", text, "must be a unicast, non-zero Ethernet address")
