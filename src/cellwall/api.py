@@ -23,7 +23,7 @@ from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Site
-from cellwall.errors import NoPrivilege
+from cellwall.errors import CellwallError, NoPrivilege
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
@@ -156,6 +156,21 @@ class Wall:
         found = self._site.foundation()
         return "" if found is None else self._site.mechanism(found.backend).describe(found.laid)
 
+    def holds(self) -> bool:
+        """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
+        What is changing meanwhile makes it False."""
+        from cellwall.engine.reconcile import status
+
+        with self._caller.mutex:
+            try:
+                found = self._site.foundation()
+                self._caller.take_those_in_force(found)
+                take_backend(self._site, found)
+                right = found is None or (self._site.current() is not None and not status(self._site).drift)
+                return right and self._site.journal.in_place()
+            except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
+                return False
+
     def repair(self, *, unseen: bool = False) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.
@@ -169,6 +184,18 @@ class Wall:
             self._caller.take_those_in_force(found)
             take_backend(self._site, found)
             return repair(self._site, found, unseen=unseen)
+
+    def close_unjudged(self) -> bool:
+        """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
+        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done."""
+        with self._caller.turn():
+            found = self._site.foundation()
+            if found is None or found.program not in (
+                "",
+                self._site.program,
+            ):  # a newer one's chains are not ours to judge
+                return False
+            return self._site.mechanism(found.backend).close_unjudged()
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""

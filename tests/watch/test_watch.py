@@ -118,6 +118,21 @@ def test_somebody_who_keeps_flushing_is_repaired_after_less_and_less_often() -> 
         assert man.stop()[0] == 0
 
 
+def test_what_is_open_is_closed_while_its_repair_has_to_wait() -> None:
+    with open_world() as world, watched(world) as man:
+        world.attach("tenant")
+        said: list[str] = []
+        for _ in range(20):
+            world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
+            said = man.heard_until("repaired in")
+            if any("closed: what judges" in line for line in said):
+                break
+        else:
+            pytest.fail("never closed")
+        assert world.wall.status().drift == ()
+        assert man.stop()[0] == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_ends_at_once_when_it_is_told_to_and_leaves_the_wall(world: World, number: int) -> None:
     before = ruleset(world)

@@ -28,16 +28,20 @@ class Watchman:
 
     def heard(self, words: str) -> str:
         """The next line with these words; those before it are forgotten."""
-        deadline, last = time.monotonic() + _PATIENCE, ""
-        while True:
+        return self.heard_until(words)[-1]
+
+    def heard_until(self, words: str) -> list[str]:
+        """All lines up to the next one with these words."""
+        deadline, lines = time.monotonic() + _PATIENCE, [""]
+        while words not in lines[-1]:
             line, newline, rest = self._said.partition(b"\n")
             if newline:
-                self._said, last = rest, line.decode()
-                if words in last:
-                    return last
+                self._said = rest
+                lines.append(line.decode())
             else:
-                assert time.monotonic() < deadline, f"not a word of {words!r}, last: {last!r}"
+                assert time.monotonic() < deadline, f"not a word of {words!r}, last: {lines[-1]!r}"
                 self._hear(deadline - time.monotonic())
+        return lines
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """End it; its exit status, and what it said that nobody had heard yet."""

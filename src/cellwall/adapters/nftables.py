@@ -90,6 +90,12 @@ class NftRules(Closing):
 
         return stands(self._netfilter, table)
 
+    def close_unjudged(self) -> bool:
+        """See `Rules.close_unjudged`."""
+        from cellwall.adapters.unjudged import close_unjudged
+
+        return close_unjudged(self._netfilter)
+
     def purge_flows(self, generations: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""
         # Imported here: one operation in many has flows to purge.

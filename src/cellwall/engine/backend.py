@@ -94,6 +94,11 @@ class Backend(Protocol):
     def shape(self) -> str:
         """A digest of the live wall without endpoints, "" where it is missing: equal digests, equal rules."""
 
+    def close_unjudged(self) -> bool:
+        """Where somebody took away what judges and left what vouches: have it vouch for nobody, so that nothing passes
+        until the wall is laid. Fast, and before anything slow. True where it did; does nothing to a wall that stands.
+        """
+
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:
         for who looks because `shape` differs."""

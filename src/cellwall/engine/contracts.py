@@ -223,6 +223,10 @@ class Rules(Flows, Protocol):
         """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
         their rules."""
 
+    def close_unjudged(self) -> bool:
+        """Where the chains that judge packets are gone, or one of them is empty, and the pins stand that vouch for
+        frames: one small transaction after which the pins drop everything. True where that was done."""
+
 
 class Sysctls(Protocol):
     """Kernel settings of the calling thread's network namespace, by dotted or slashed name."""

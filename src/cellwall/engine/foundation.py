@@ -38,6 +38,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     `extra`: forms of exposure that rules must exist for although no binding uses them yet.
     """
     before = site.foundation()
+    if before is not None:
+        site.mechanism(before.backend).close_unjudged()
     facts = kernel.original_facts(site, site.node.observe())
     uplink = judge_node(site, facts, before)
     if before is not None and not site.has_network_of(before):

@@ -46,6 +46,7 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
     if found.program not in ("", site.program):  # "": somebody died at it
         raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
+    site.backend.close_unjudged()  # first of all: whatever else it is, that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
         return ()
     return reconcile(site).repaired

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from socket import if_nametoindex
 
-from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarms
+from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Unavailable
 from cellwall.watch.pace import Pace
@@ -37,8 +37,12 @@ def watch(wall: Wall, stop: int) -> None:
         own = True  # damage may be what was just repaired: seen first
         _log.info("watching")
         while not _await(told, stop, min(pace.due(), silent.due())):
-            pace.tell(max(alarms.read(), silent.read()), time.monotonic())
-            if pace.due() <= time.monotonic():
+            alarm = max(alarms.read(), silent.read())
+            pace.tell(alarm, time.monotonic())
+            if pace.due() > time.monotonic():
+                if alarm is Alarm.DAMAGED:
+                    _close(wall)
+            else:
                 began = time.monotonic()
                 alone = wall.mechanism == "nftables"  # its tables are nobody else's
                 own = _look(wall, pace, unseen=pace.damaged and alone and not own)
@@ -52,14 +56,26 @@ def _await(told: select.poll, stop: int, due: float) -> bool:
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
+def _close(wall: Wall) -> None:
+    """A repair that has to wait leaves nothing open meanwhile."""
+    try:
+        if wall.close_unjudged():
+            _log.warning("closed: what judges was taken away, and the next repair has to wait")
+    except Unavailable:
+        raise
+    except (CellwallError, OSError) as error:
+        _log.error("not closed: %s", error)
+
+
 def _look(wall: Wall, pace: Pace, *, unseen: bool) -> bool:
     """Look and repair; whether there was anything to repair."""
-    began = time.monotonic()
+    began, patient = time.monotonic(), not pace.damaged
     pace.look()
     repaired: Sequence[str] = ()
     failed = False
     try:
-        repaired = wall.repair(unseen=unseen)
+        if not (patient and wall.holds()):
+            repaired = wall.repair(unseen=unseen)
     except Unavailable:
         raise
     except (CellwallError, ExceptionGroup, OSError) as error:

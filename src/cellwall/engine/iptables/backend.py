@@ -73,6 +73,11 @@ class IptablesBackend:
 
         return shape(self._host)
 
+    def close_unjudged(self) -> bool:
+        """See `Backend.close_unjudged`. Nothing here vouches for all: `mangle` lets nothing out that `filter` has not
+        judged."""
+        return False
+
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
         from cellwall.engine.iptables.differences import differences

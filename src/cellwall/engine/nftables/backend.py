@@ -62,6 +62,10 @@ class NftablesBackend:
         """See `Backend.shape`."""
         return self._rules.shape()
 
+    def close_unjudged(self) -> bool:
+        """See `Backend.close_unjudged`."""
+        return self._rules.close_unjudged()
+
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
         from cellwall.engine.nftables.laying import differences
