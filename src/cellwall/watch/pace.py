@@ -2,10 +2,11 @@
 
 Pure: moments are seconds that the caller reads off one clock. Looks for changes that are no damage wait for `SETTLE`,
 so that an attach in the middle of its steps is not looked at; and where they find nothing, as with the attaches of our
-own, they take no more than a share of the time, after a purse for the first of them. After damage that was none, as
-others' rules in a table that holds ours, nothing is looked at for three times as long as that took. Repairs that follow
-each other on and on, because somebody keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there
-is a look without any alarm.
+own, they take no more than a share of the time, after a purse for the first of them. Looks for damage that was none,
+as others' rules in a table that holds ours, have a purse of their own, so that no change keeps damage waiting: after
+each nothing is looked at for three times as long as it took, and with an empty purse for as long as the share asks, but
+never longer than `LONGEST`, for the next one may be damage. Repairs that follow each other on and on, because somebody
+keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there is a look without any alarm.
 """
 
 from collections import deque
@@ -26,7 +27,8 @@ class Pace:
         self._last = now
         self._changed: float | None = None
         self._damaged = True  # whatever happened before anybody listened
-        self._purse, self._counted = PURSE, now
+        self._purse = self._false_alarms = PURSE
+        self._counted = now
         self._about_damage = False
         self._repairs: deque[float] = deque()
         self._held = now
@@ -61,11 +63,15 @@ class Pace:
     def looked(self, began: float, ended: float, *, repaired: bool) -> float:
         """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
         took = ended - began
-        spent = 0.0 if repaired or self._about_damage else took
-        self._purse = min(self._purse + (ended - self._counted) * SHARE, PURSE) - spent
+        spent = 0.0 if repaired else took
+        earned = (ended - self._counted) * SHARE
+        self._purse = min(self._purse + earned, PURSE) - (0.0 if self._about_damage else spent)
+        false_alarms = min(self._false_alarms + earned, PURSE) - (spent if self._about_damage else 0.0)
+        self._false_alarms = max(false_alarms, -LONGEST * SHARE)
         self._last = self._counted = ended
         if not repaired:
-            self._held = ended + (REST * took if self._about_damage else 0.0)
+            owed = max(-self._false_alarms / SHARE, REST * took)
+            self._held = ended + (owed if self._about_damage else 0.0)
             return 0.0
         self._repairs.append(ended)
         while self._repairs[0] < ended - WINDOW:

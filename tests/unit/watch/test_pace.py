@@ -1,7 +1,7 @@
 """When a process that watches looks: moments are numbers here, and nobody waits."""
 
 from cellwall.adapters.alarms import Alarm
-from cellwall.watch.pace import LONGEST, PATIENCE, PATROL, SETTLE, Pace
+from cellwall.watch.pace import LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
 
 
 def rested(now: float = 100.0) -> Pace:
@@ -102,16 +102,42 @@ def test_a_flush_now_and_then_is_repaired_at_once_for_ever() -> None:
         assert pace.looked(now, now + 0.1, repaired=True) == 0.0
 
 
-def test_damage_that_was_none_is_looked_at_a_quarter_of_the_time() -> None:
-    pace, now, spent = rested(), 200.0, 0.0
-    while now < 300.0:
+def false_alarms(pace: Pace, *, cost: float, seconds: float) -> float:
+    """Damage without end that is none; the time spent looking."""
+    now, spent = 200.0, 0.0
+    while now < 200.0 + seconds:
         pace.tell(Alarm.DAMAGED, now)
         began = max(now, pace.due())
         pace.look()
+        now = began + cost
+        pace.looked(began, now, repaired=False)
+        spent += cost
+    return spent
+
+
+def test_damage_that_was_none_is_looked_at_a_quarter_of_the_time_and_then_a_twentieth() -> None:
+    assert 0.75 < false_alarms(rested(), cost=0.2, seconds=4) < 1.25
+    assert 4.0 < false_alarms(rested(), cost=0.2, seconds=100) < 7.0
+
+
+def test_damage_that_is_slow_to_judge_and_none_never_keeps_the_next_one_waiting_longer_than_the_longest() -> None:
+    pace, now, waits = rested(), 200.0, []
+    for _ in range(50):
+        pace.tell(Alarm.DAMAGED, now)
+        waits.append(max(pace.due() - now, 0.0))
+        began = now + waits[-1]
+        pace.look()
         now = began + 0.5
         pace.looked(began, now, repaired=False)
-        spent += 0.5
-    assert 20.0 < spent < 30.0
+    assert REST * 0.5 < waits[-1] <= LONGEST
+    assert max(waits) <= LONGEST
+
+
+def test_a_quiet_time_after_false_alarms_has_damage_looked_at_at_once() -> None:
+    pace = rested()
+    false_alarms(pace, cost=0.2, seconds=100)
+    pace.tell(Alarm.DAMAGED, 330.0)
+    assert pace.due() <= 330.0
 
 
 def test_changes_without_end_do_not_keep_damage_waiting() -> None:
