@@ -171,21 +171,6 @@ class Wall:
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
                 return False
 
-    def holds(self) -> bool:
-        """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
-        What is changing meanwhile makes it False."""
-        from cellwall.engine.reconcile import status
-
-        with self._caller.mutex:
-            try:
-                found = self._site.foundation()
-                self._caller.take_those_in_force(found)
-                take_backend(self._site, found)
-                right = found is None or (self._site.current() is not None and not status(self._site).drift)
-                return right and self._site.journal.in_place()
-            except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
-                return False
-
     def repair(self, *, unseen: bool = False) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.

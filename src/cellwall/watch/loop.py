@@ -75,7 +75,6 @@ def _look(wall: Wall, pace: Pace, *, unseen: bool) -> bool:
     failed = False
     try:
         if not (patient and wall.holds()):
-            if not (patient and wall.holds()):
             repaired = wall.repair(unseen=unseen)
     except Unavailable:
         raise
