@@ -9,7 +9,7 @@ from cellwall.attack.frames import frame, scapy
 from cellwall.errors import Conflict
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
-from world import PUBLIC6, World, assert_connection
+from world import PUBLIC6, World, about_nftables, assert_connection
 
 pytestmark = pytest.mark.root
 _RTMGRP_IPV6_ROUTE = 0x400
@@ -100,6 +100,8 @@ def test_many_announced_networks_are_denied_as_few_and_the_rules_stop_growing(fr
     def learn(first: int, last: int) -> None:
         routes = "".join(f"route add 2a0a:{n:x}::/64 dev eth0 proto ra\n" for n in range(first, last))
         node.run(["ip", "-6", "-batch", "-"], input=routes.encode(), timeout=60)
+
+    about_nftables("how many rows a set has")
 
     def floor6() -> str:
         return node.run(["nft", "list", "set", "inet", "cellwall", "floor6"]).text

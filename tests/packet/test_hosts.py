@@ -18,7 +18,7 @@ from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
 from engine.snapshots import node_snapshot
-from world import Sandbox, World, Wrapped, assert_connection, open_world, rewired, write_setting
+from world import Sandbox, World, Wrapped, about_nftables, assert_connection, open_world, rewired, write_setting
 
 pytestmark = pytest.mark.root
 BRIDGED = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -41,6 +41,7 @@ def without_bridge_netfilter(world: World) -> None:
 
 
 def without_ipv6_nat(world: World) -> None:
+    about_nftables("a feature of its kernel part")
     real = world.wall._site.node
 
     def observe() -> Any:
@@ -130,6 +131,7 @@ def test_without_br_netfilter_a_warning_and_a_whole_wall(caplog: pytest.LogCaptu
     ],
 )
 def test_a_setting_that_the_wall_needs_and_the_kernel_refuses_fails_up(fresh_node: World, setting: str) -> None:
+    about_nftables("iptables' own tables stay, empty")
     bare, real = node_snapshot(fresh_node), ProcSysctls()
     missing = "force_forwarding" if setting.endswith("all/forwarding") else "nothing"  # a kernel before 6.17
 

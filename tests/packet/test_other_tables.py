@@ -7,7 +7,7 @@ import pytest
 
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN, METADATA4, METADATA6, NODE
-from world import Sandbox, World, assert_connection, assert_no_connection, public
+from world import Sandbox, World, assert_connection, assert_no_connection, in_iptables, public
 
 pytestmark = pytest.mark.root
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
@@ -91,8 +91,10 @@ def test_what_others_take_away_from_a_packet_closes(
     node_lab: World, tenant: Sandbox, family: int, table: str, hook: str, rule: str
 ) -> None:
     assert_connection(tenant.host, public(family), 80)
+    # In iptables nothing that ebtables does comes before that table, and it marks what it judged anew.
+    kept = () if table == "bridge" and in_iptables() else (public(family),)
     with other_table(node_lab, hook, rule, family=table):
-        for address in (public(family), *(addresses[family] for addresses in FORBIDDEN.values())):
+        for address in (*kept, *(addresses[family] for addresses in FORBIDDEN.values())):
             assert_no_connection(tenant.host, address, 80)
     assert_connection(tenant.host, public(family), 80)
 

@@ -23,7 +23,7 @@ from cellwall.lab import addresses as at
 from cellwall.lab import ping
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings, parse_openings
-from world import Sandbox, Stream, World, Wrapped, open_world, public, rewired, write_setting
+from world import Sandbox, Stream, World, Wrapped, about_nftables, open_world, public, rewired, write_setting
 
 pytestmark = pytest.mark.root
 GATEWAY, GATEWAY_MAC, BRIDGE = "192.168.0.1", "02:00:00:00:00:01", "b9_br0"
@@ -263,6 +263,7 @@ def heard(stream: Stream, token: bytes) -> None:
 
 def test_an_unfinished_question_for_the_gateway_gets_no_answer(walled: Scene) -> None:
     """Its sum might go into the sender's address, behind the pin."""
+    about_nftables("in iptables the bridge answers such a question, and nobody believes it")
     tenant = walled.tenant
     mac = mac_text(tenant.endpoint.mac)
     ask = frame(mac, BROADCAST, arp(1, mac, tenant.address(4), "00:00:00:00:00:00", GATEWAY), kind=0x0806)
