@@ -133,6 +133,72 @@ def test_on_link_prefix_is_a_fact(observer: NodeObserver, node: Namespace, comma
     assert observer.fingerprint() != before
 
 
+OBJECTS = """\
+ip link add wan up type bridge
+ip nexthop add id 5 dev eth0
+ip nexthop add id 6 via 93.184.216.3 dev eth0
+ip nexthop add id 7 dev wan
+ip nexthop add id 8 group 6/7
+ip nexthop add id 9 blackhole
+ip -6 nexthop add id 15 dev eth0
+ip route add 10.1.0.0/16 nhid 5
+ip route add 10.2.0.0/16 nhid 6
+ip route add 10.3.0.0/16 nhid 8
+ip route add 10.4.0.0/16 nhid 9
+ip -6 route add 2a0a:1::/64 nhid 15
+ip route add default nhid 7 metric 1"""
+LED_BY_OBJECTS = [
+    OnLinkRoute("eth0", "10.1.0.0/16"),
+    OnLinkRoute("eth0", "2a0a:1::/64"),
+    OnLinkRoute("wan", "10.3.0.0/16"),
+]
+
+
+@pytest.mark.root
+def test_where_a_next_hop_object_leads_is_known_also_if_the_kernel_names_it_alone(
+    observer: NodeObserver, node: Namespace
+) -> None:
+    """net.ipv4.nexthop_compat_mode says whether routes are told as if there were no such objects."""
+    without = observer.observe().on_link
+    for line in OBJECTS.splitlines():
+        node.run(line)
+    digests = set()
+    for compatible in (1, 0):
+        node.run(f"sysctl -qw net.ipv4.nexthop_compat_mode={compatible}")
+        facts = observer.observe()
+        assert sorted({*facts.on_link} - {*without}) == LED_BY_OBJECTS
+        assert facts.default4 == "wan"
+        digests.add(observer.fingerprint())
+        with NodeObserver() as other:
+            digests.add(other.fingerprint())
+    assert len(digests) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ip nexthop replace id 5 dev wan",
+        "ip nexthop replace id 8 group 6",
+        "ip nexthop del id 5",
+        "ip nexthop del id 15",
+        "ip link set eth0 name uplink0",
+        "ip link set wan down",
+        "ip link del wan",
+    ],
+)
+def test_a_next_hop_object_that_changes_is_news(observer: NodeObserver, node: Namespace, change: str) -> None:
+    node.run("sysctl -qw net.ipv4.nexthop_compat_mode=0")
+    for line in OBJECTS.splitlines():
+        node.run(line)
+    digest = observer.fingerprint()
+    node.run(change)
+    changed = observer.fingerprint()
+    assert changed != digest
+    with NodeObserver() as other:
+        assert other.fingerprint() == changed
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     "command",

@@ -2,9 +2,9 @@
 
 Owns: what counts as an on-link prefix (a unicast route of the main table without a gateway, link-local and multicast
 left out: the floor has them whole), the kernel's features, and a fingerprint over the same inputs that costs three
-dumps. Host ends have no addresses and no routes, so none of the answers grows with the endpoints; but the kernel walks
-all links for one of them, 0.4 ms for a thousand. So who asks for the fingerprint again goes by what the kernel told
-since.
+dumps, four where routes name next-hop objects. Host ends have no addresses and no routes, so none of the answers grows
+with the endpoints; but the kernel walks all links for one of them, 0.4 ms for a thousand. So who asks for the
+fingerprint again goes by what the kernel told since.
 
 Refuses: to remember anything but what cannot change while the kernel runs, or not without the kernel telling.
 """
@@ -28,10 +28,20 @@ from cellwall.adapters.nfnetlink import (
     open_netfilter_socket,
 )
 from cellwall.adapters.resolvers import RESOLV_CONF, UPSTREAM_CONF, read_resolvers
-from cellwall.adapters.routes import OnLink, default_interface, on_link, read_routes, route_interfaces
+from cellwall.adapters.routes import (
+    NextHops,
+    OnLink,
+    default_interface,
+    led_by_objects,
+    on_link,
+    read_next_hops,
+    read_routes,
+    route_interfaces,
+)
 from cellwall.adapters.rtnetlink import (
     RTM_SETLINK,
     get_addresses,
+    get_next_hops,
     get_routes,
     link_header,
     link_message,
@@ -106,8 +116,8 @@ class NodeObserver(Closing):
         self._route.transact([link_message(RTM_SETLINK, link_header(_LOOPBACK))], "wait for changes under way")
 
     def _look(self) -> "_Look":
-        replies, routes = self._read()
-        addresses, defaults, networks, crowded = _neighbourhood(replies, routes)
+        replies, routes, objects = self._read()
+        addresses, defaults, networks, crowded = _neighbourhood(replies, routes, objects)
         rows = [(index, prefixlen, address.packed) for index, address, prefixlen in addresses]
         rows += [(row.index, row.prefixlen, row.destination + b"%d" % row.announced) for row in networks]
         rows += [(index, -1, b"") for index in defaults]
@@ -116,7 +126,7 @@ class NodeObserver(Closing):
         summary = blake2s(digest_size=16)
         for index, prefixlen, raw in sorted(rows):  # a dump's order is history
             summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
-        used = {index for index, _, _ in addresses}.union(*map(route_interfaces, routes))
+        used = {index for index, _, _ in addresses}.union(*(route_interfaces(dump, objects) for dump in routes))
         return _Look(summary.hexdigest(), frozenset(used))
 
     def addresses(self) -> frozenset[Address]:
@@ -141,15 +151,20 @@ class NodeObserver(Closing):
 
         return read_listeners(protocol, port)
 
-    def _read(self) -> tuple[list[Reply], list[list[Reply]]]:
-        """The dumps: addresses, and routes of each family."""
-        return self._addresses(), [self._routes(family) for family in _FAMILIES]
+    def _read(self) -> tuple[list[Reply], list[list[Reply]], NextHops]:
+        """The dumps: addresses, routes of each family, and the next hops that these name."""
+        addresses, routes = self._addresses(), [self._routes(family) for family in _FAMILIES]
+        named = any(map(led_by_objects, routes))
+        return addresses, routes, read_next_hops(self._next_hops()) if named else {}
 
     def _addresses(self) -> list[Reply]:
         return self._route.dump(get_addresses(), "read the node's addresses")
 
     def _routes(self, family: int) -> list[Reply]:
         return self._route.dump(get_routes(family), "read the node's routes")
+
+    def _next_hops(self) -> list[Reply]:
+        return self._route.dump(get_next_hops(), "read the node's next hops")
 
     def _features(self) -> Features:
         read = self._sysctls.read
@@ -166,14 +181,14 @@ class NodeObserver(Closing):
 
 
 def _neighbourhood(
-    replies: Sequence[Reply], dumps: Sequence[Sequence[Reply]]
+    replies: Sequence[Reply], dumps: Sequence[Sequence[Reply]], objects: NextHops
 ) -> tuple[list[tuple[int, Address, int]], list[int], list[OnLink], tuple[int, ...]]:
     """The addresses, the interfaces of the default routes of both families, the on-link networks, and the interfaces
     with more announced ones than are told. Without IPv6's link-local addresses: they come and go with every link of
     anyone's, and the floor has them all."""
     addresses = [row for row in map(read_address, replies) if not _link_local(row[1])]
     permanent = {network for reply in replies for network in permanent_networks(reply)}
-    routes = [list(read_routes(dump, family)) for dump, family in zip(dumps, _FAMILIES, strict=True)]
+    routes = [list(read_routes(dump, family, objects)) for dump, family in zip(dumps, _FAMILIES, strict=True)]
     networks, crowded = on_link((route for of_family in routes for route in of_family), permanent)
     return addresses, [default_interface(of_family) for of_family in routes], networks, crowded
 

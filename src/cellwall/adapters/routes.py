@@ -1,25 +1,32 @@
 """What an rtnetlink route dump says, as far as a node's facts need it.
 
 Owns: the reading of one route into its next hops, single, multipath or from a next-hop object (the kernel spells
-those out as well, net.ipv4.nexthop_compat_mode), which default route is the one, and which networks a router announced.
+those out as well, unless net.ipv4.nexthop_compat_mode is off: then they are looked up), which default route is the one,
+and which networks a router announced.
 """
 
 import struct
 from _socket import AF_INET, AF_INET6
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
-from cellwall.adapters.netlink import Reply, attributes, u32_of
+from cellwall.adapters.netlink import Reply, attribute_u32, attributes, u32_of
 from cellwall.adapters.rtnetlink import ROUTE_HEADER_SIZE, RT_TABLE_MAIN, RTN_UNICAST, route_header
 from cellwall.model.addresses import Prefix
 from cellwall.model.announced import Network, cover
 
 _DST, _OIF, _GATEWAY, _PRIORITY, _MULTIPATH, _TABLE, _VIA = 1, 4, 5, 6, 9, 15, 18
+_NH_ID = 30
+_LED_BY_OBJECT = attribute_u32(_NH_ID, 0)[:4]
 _DEAD = 0x1  # RTNH_F_DEAD
 _BY_REDIRECT, _BY_KERNEL, _BY_ROUTER = 1, 2, 9  # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA
 _NEXTHOP = struct.Struct("=HBBi")
+# linux/nexthop.h: struct nhmsg, struct nexthop_grp, NHA_*
+_OBJECT_HEADER_SIZE = 8
+_MEMBER = struct.Struct("=I4x")
+_ID, _GROUP, _OBJECT_OIF, _OBJECT_GATEWAY = 1, 2, 5, 6
 
 
 class Hop(msgspec.Struct, frozen=True):
@@ -56,7 +63,33 @@ class OnLink(msgspec.Struct, frozen=True, order=True):
         return IPv6Network((self.destination.ljust(16, b"\0"), self.prefixlen))
 
 
-def read_routes(replies: Iterable[Reply], family: int) -> Iterator[Route]:
+NextHops = Mapping[int, Sequence[Hop]]
+"""Where next-hop objects lead, by number."""
+_NO_OBJECTS: NextHops = {}
+
+
+def led_by_objects(replies: Iterable[Reply]) -> bool:
+    """Whether one of these routes may name a next-hop object."""
+    return any(_LED_BY_OBJECT in reply.body for reply in replies)
+
+
+def read_next_hops(replies: Iterable[Reply]) -> NextHops:
+    """Where each object leads, of a dump of all. None is dead: the kernel removes those whose link goes down."""
+    hops: dict[int, Sequence[Hop]] = {}
+    groups: dict[int, bytes] = {}
+    for reply in replies:
+        found = attributes(reply.body, _OBJECT_HEADER_SIZE)
+        number = u32_of(found[_ID])
+        if _GROUP in found:
+            groups[number] = found[_GROUP]
+        elif _OBJECT_OIF in found:  # else it leads nowhere
+            hops[number] = (Hop(u32_of(found[_OBJECT_OIF]), _OBJECT_GATEWAY in found),)
+    for number, members in groups.items():
+        hops[number] = [hop for (member,) in _MEMBER.iter_unpack(members) for hop in hops.get(member, ())]
+    return hops
+
+
+def read_routes(replies: Iterable[Reply], family: int, objects: NextHops = _NO_OBJECTS) -> Iterator[Route]:
     """The unicast routes of the main table that are alive."""
     for reply in replies:
         # A kernel that does not filter the dump gives every table; one without the family gives the other's.
@@ -66,17 +99,17 @@ def read_routes(replies: Iterable[Reply], family: int) -> Iterator[Route]:
         if of_family != family or table != RT_TABLE_MAIN or kind != RTN_UNICAST or flags & _DEAD:
             continue
         metric = u32_of(found[_PRIORITY]) if _PRIORITY in found else 0
-        yield Route(family, found.get(_DST, b""), length, metric, tuple(_hops(found)), protocol)
+        yield Route(family, found.get(_DST, b""), length, metric, tuple(_hops(found, objects)), protocol)
 
 
-def route_interfaces(replies: Iterable[Reply]) -> Iterator[int]:
+def route_interfaces(replies: Iterable[Reply], objects: NextHops = _NO_OBJECTS) -> Iterator[int]:
     """The interfaces that routes lead by, whatever table they are in and whether they are alive or not; those left out
     whose destinations are the same on every node."""
     for reply in replies:
         family = route_header(reply.body)[0]
         found = attributes(reply.body, ROUTE_HEADER_SIZE)
         if not _everywhere(found.get(_DST, b""), family):
-            yield from (index for index, _, _ in _each_hop(found))
+            yield from (index for index, _, _ in _each_hop(found, objects))
 
 
 def default_interface(routes: Iterable[Route]) -> int:
@@ -131,14 +164,16 @@ def _everywhere(destination: bytes, family: int) -> bool:
     return destination[:1] == b"\xff" or b"\xfe\x80" <= destination[:2] <= b"\xfe\xbf"
 
 
-def _hops(found: dict[int, bytes]) -> Iterator[Hop]:
-    return (Hop(index, gateway) for index, gateway, alive in _each_hop(found) if alive)
+def _hops(found: dict[int, bytes], objects: NextHops) -> Iterator[Hop]:
+    return (Hop(index, gateway) for index, gateway, alive in _each_hop(found, objects) if alive)
 
 
-def _each_hop(found: dict[int, bytes]) -> Iterator[tuple[int, bool, bool]]:
+def _each_hop(found: dict[int, bytes], objects: NextHops) -> Iterator[tuple[int, bool, bool]]:
     """(interface index, through a gateway, alive)."""
     if _OIF in found:
         yield u32_of(found[_OIF]), _GATEWAY in found or _VIA in found, True
+    elif _MULTIPATH not in found and _NH_ID in found:
+        yield from ((hop.index, hop.gateway, True) for hop in objects.get(u32_of(found[_NH_ID]), ()))
     body = found.get(_MULTIPATH, b"")
     offset = 0
     while offset + _NEXTHOP.size <= len(body):

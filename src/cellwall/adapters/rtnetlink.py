@@ -49,6 +49,7 @@ _NTF_SELF = 0x02
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL = 0, 253, 254, 1, 2
 RTNH_F_ONLINK = 0x4
 
+_RTM_GETNEXTHOP = 106
 _RTPROT_STATIC = 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
@@ -283,6 +284,11 @@ def get_routes(family: int) -> Message:
     body = _RTM.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
     # ENOENT: a namespace in which nothing was ever routed has no main table yet.
     return Message(RTM_GETROUTE, 0, body, "routes", (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP))
+
+
+def get_next_hops() -> Message:
+    """A dump of all next-hop objects (linux/nexthop.h)."""
+    return Message(_RTM_GETNEXTHOP, 0, bytes(8), "next hops", (errno.EOPNOTSUPP,))
 
 
 def get_route_to(index: int, address: Address, *, tolerate: tuple[int, ...] = ()) -> Message:
