@@ -108,15 +108,17 @@ def up_killed_after(world: World, settings: Settings, changes: int) -> bool:
 
 
 @pytest.mark.slow
-@EITHER
-@pytest.mark.parametrize("back", [False, True], ids=["to iptables", "to nftables"])
-def test_no_death_on_the_way_opens_anything(world: World, iptables: Settings, back: bool) -> None:
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(NFTABLES, IN_NFT), (NFTABLES, IN_LEGACY), (IN_NFT, NFTABLES), (IN_LEGACY, NFTABLES), (IN_NFT, IN_LEGACY)],
+    ids=["to nft", "to legacy", "from nft", "from legacy", "from nft to legacy"],
+)
+def test_no_death_on_the_way_opens_anything(world: World, start: Settings, end: Settings) -> None:
     attacker = world.attach("attacker", expose=["8090:90/udp"])
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     gateway = mac_text(world.wall.settings.network.bridge_mac)
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
-    start, end = (iptables, NFTABLES) if back else (NFTABLES, iptables)
-    if back:
+    if start != NFTABLES:
         move(world, start)
     with Flood(attacker.host, "eth0", frames, every=0) as flood:
         for changes in range(1, 60):
@@ -128,7 +130,7 @@ def test_no_death_on_the_way_opens_anything(world: World, iptables: Settings, ba
             rewired(world.wall, settings=end if changes % 2 else start).up()
             flood.wait()
             rewired(world.wall, settings=start).up()
-            assert len(left_behind(world) & {"tables", "sets"}) == 1
+            assert left_behind(world) == ({"tables"} if start == NFTABLES else {start.iptables, "sets"})
         assert changes > 5, "it died nowhere"
         assert not died
         with Stream(attacker.host, public(4), 80, udp=True) as honest:

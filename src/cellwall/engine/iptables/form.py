@@ -21,11 +21,11 @@ def refusal(tables: Tables, settings: Settings) -> str:
 def choose_form(tables: Tables, settings: Settings, before: Laid | None) -> Form:
     """The variant that is configured; where it is left open that of the wall in force while it works, else where the
     host's own rules are."""
-    variants = tables.variants()
-    variant: Variant
+    former = recorded_form(before)
     if settings.iptables != "auto":
-        variant = settings.iptables
+        variant: Variant = settings.iptables
+    elif former is not None and not tables.lacking(former.variant):
+        variant = former.variant
     else:
-        former = recorded_form(before)
-        variant = former.variant if former is not None and former.variant in variants else variants[0]
+        variant = tables.variants()[0]
     return Form(variant, tables.features(variant))

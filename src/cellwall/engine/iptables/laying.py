@@ -27,16 +27,17 @@ _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
 
 
 class XtLaying:
-    """`engine.backend.Laying`. A refusal may leave some tables new and some old: it never `keeps`."""
+    """`engine.backend.Laying`. A refusal may leave some tables new and some old: it never `keeps`. `elsewhere`: the
+    other variant may have something of the wall."""
 
     keeps = False
 
     def __init__(
-        self, host: Host, form: Form, former: Form | None, wall: XtWall, held: Holdings, *, judges_anew: bool
+        self, host: Host, form: Form, wall: XtWall, held: Holdings, *, judges_anew: bool, elsewhere: bool
     ) -> None:
         self._host = host
         self._form = form
-        self._former = former
+        self._elsewhere = elsewhere
         self._wall = wall
         self._held = held
         self.rules, self.sets = digests(wall)
@@ -58,9 +59,10 @@ class XtLaying:
         }
         for family, own in by_family.items():
             tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
-        for other in tables.variants():
-            if other != variant:  # ebtables is the same for both
-                _remove_tables(self._host, other, ("ipv4", "ipv6"))
+        if self._elsewhere:
+            for other in tables.variants():
+                if other != variant:  # ebtables is the same for both
+                    _remove_tables(self._host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self._host, self._wall)
 
 
@@ -77,7 +79,9 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
     if before is not None and intact:
         usual = before.rules == digests(lowered(msgspec.structs.replace(wanted, usage=before.usage), form))[0]
     held = holdings(attached, host.pins)
-    return XtLaying(host, form, former, wall, held, judges_anew=before is not None and not usual)
+    # Without rules on record somebody died at laying them, in whatever variant.
+    elsewhere = before is None or not before.rules or former is None or former.variant != form.variant
+    return XtLaying(host, form, wall, held, judges_anew=before is not None and not usual, elsewhere=elsewhere)
 
 
 def remove(host: Host) -> None:
