@@ -244,6 +244,23 @@ def test_bad_node_is_refused_by_name(lab: Lab) -> None:
     lab.node.run(["ip", "link", "del", "foreign0"])
 
 
+@pytest.mark.parametrize(
+    ("backend", "held"), [("auto", "nftables"), ("iptables", "iptables (nft)"), ("nftables", "nftables")]
+)
+def test_status_and_configuration_say_what_holds_the_wall(lab: Lab, backend: str, held: str) -> None:
+    cellwall = Command(lab)
+    chosen = ("--set", f"node.backend={backend}")
+    if held != "nftables":
+        chosen = (*chosen, "--set", "node.iptables=nft")
+    assert cellwall("up", "--json", *chosen).json["mechanism"] == held
+    assert cellwall("status", "--json").json["mechanism"] == held
+    assert held in cellwall("status").out
+    assert cellwall("config", "show", "--json").json["mechanism"] == held
+    assert cellwall("config", "show").out.endswith(f"the wall stands in {held}\n")
+    assert cellwall("down", "--force").status == 0
+    assert cellwall("config", "show", "--json").json["mechanism"] == ""
+
+
 def test_missing_privileges_have_their_status(lab: Lab) -> None:
     argv = Command(lab).argv("up")
     readable = [*argv[: argv.index("--root")], "--root", "/nonexistent", "up"]

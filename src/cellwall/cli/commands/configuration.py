@@ -1,5 +1,7 @@
 """config check, config show: what is configured, and where it comes from."""
 
+import os
+
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import table
@@ -31,4 +33,14 @@ def _show(invocation: Invocation) -> Outcome:
         document[key.name] = {"value": value, "origin": loaded.origins[key.name]}
         text = "; ".join(value) if isinstance(value, list) else str(value)
         rows.append((key.name, text or "-", loaded.origins[key.name], key.about))
-    return Outcome({"settings": document}, table(("SETTING", "VALUE", "FROM", "MEANING"), rows))
+    held = _held_by(invocation)
+    text = table(("SETTING", "VALUE", "FROM", "MEANING"), rows)
+    return Outcome({"settings": document, "mechanism": held}, f"{text}\n\nthe wall stands in {held}" if held else text)
+
+
+def _held_by(invocation: Invocation) -> str:
+    """What `node.backend` came to on a node that is up; "" for who may not ask the node."""
+    if os.geteuid() != 0 or not os.path.exists(invocation.paths.in_run("state.db")):
+        return ""
+    with invocation.wall_to_look() as wall:
+        return wall.mechanism
