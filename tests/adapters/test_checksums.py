@@ -1,9 +1,14 @@
 """The filter of unfinished checksums on the bridge: put, recognised, put right, and gone with the bridge."""
 
+import os
+
 import pytest
 
-from cellwall.adapters import process
+from cellwall.adapters import checksums, process
+from cellwall.adapters.bpf import load_packet_filter
 from cellwall.adapters.links import LinkLayer
+from cellwall.lower.bpf.checksums import CONTINUE
+from cellwall.lower.bpf.instructions import assemble, leave
 from cellwall.model.network import Network
 
 from .conftest import Namespace
@@ -45,6 +50,26 @@ def test_another_program_in_its_place_is_not_it(links: LinkLayer, node: Namespac
     assert links.checksum_differences(bridge) == GONE
     assert links.ensure_checksum_filter(bridge) == ""
     assert links.checksum_differences(bridge) == ()
+
+
+@pytest.mark.parametrize("named", ["theirs", "ours"])
+def test_a_program_of_somebody_elses_is_not_it_whatever_its_name(
+    links: LinkLayer, node: Namespace, bridge: int, named: str
+) -> None:
+    """Its digest is the kernel's, not the name's to say."""
+    (ours,) = checksums._read(links._route, bridge)
+    node.run(f"tc filter del dev {NETWORK.bridge} ingress pref 1")
+    program = load_packet_filter(assemble(leave(CONTINUE)), name="passes_all", license="GPL")
+    try:
+        name = ours.name if named == "ours" else checksums._name(program.tag).replace("cellwall", "theirs")
+        links._route.transact([checksums._filter(bridge, program.fd, name)], "put a filter there")
+    finally:
+        os.close(program.fd)
+    assert "name passes_all" in shown(node) and name in shown(node)
+    assert links.checksum_differences(bridge) == GONE
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert links.checksum_differences(bridge) == ()
+    assert shown(node).count("direct-action") == 1
 
 
 def test_without_the_discipline_it_stands_on_it_is_gone(links: LinkLayer, node: Namespace, bridge: int) -> None:

@@ -97,6 +97,8 @@ ELSEWHERE = {
     "TCP's window": ("tcp", 0, 14),
     "behind TCP's header": ("tcp", 0, 20),
     "UDP's own from before its header on": ("udp", -8, 14),
+    "as far as TCP's own from before its header on": ("tcp", -8, 16),
+    "as far as TCP's own from further before on": ("tcp", -14, 16),
     "ICMP's own": ("icmp", 0, 2),
 }
 
@@ -129,6 +131,18 @@ def test_without_the_filter_it_may(unfiltered: Scene, family: int, place: str) -
     token = unfiltered.world.token()
     data = unfiltered.packet(family, protocol, PAD + token)
     assert unfiltered.leaving(token, Unfinished(data, TRANSPORT[family] + begins, goes))
+
+
+@pytest.mark.parametrize("begins", [8, 20, 23, 24])
+def test_as_far_as_tcps_own_is_none_from_within_an_ipv6_header_on(
+    walled: Scene, unfiltered: Scene, begins: int
+) -> None:
+    """It is the destination's address there."""
+    for scene in (walled, unfiltered):
+        token = scene.world.token()
+        data = scene.packet(6, "tcp", PAD + token)
+        left = scene.leaving(token, Unfinished(data, begins, OWN["tcp"][1]))
+        assert bool(left) == (scene is unfiltered)
 
 
 @FAMILIES

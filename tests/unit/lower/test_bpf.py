@@ -22,6 +22,7 @@ from cellwall.lower.bpf.instructions import (
     leave,
     load,
 )
+from checksum_cases import CASES, Case
 
 LAYOUT = Layout(Field(1029, 2), Field(1088), Field(1104), Field(1440))
 HEAD = 64
@@ -121,7 +122,7 @@ _CONDITIONS: dict[int, Callable[[int, int], bool]] = {
 }
 
 
-def verdict(packet: bytes, begins: int, goes: int, *, summed: int = 3) -> int:
+def verdict(packet: bytes, begins: int, goes: int, *, summed: int) -> int:
     fields = {
         128: bytes([summed << 5]),
         136: struct.pack("<H", HEAD + begins),
@@ -131,73 +132,7 @@ def verdict(packet: bytes, begins: int, goes: int, *, summed: int = 3) -> int:
     return Machine(fields, packet).run(checksum_filter(LAYOUT))
 
 
-def ipv4(protocol: int, *, options: int = 0, fragment: int = 0) -> bytes:
-    header = struct.pack("!BBHHHBBH", 0x45 + options, 0, 100, 1, fragment, 64, protocol, 0)
-    return header + bytes(8 + 4 * options + 40)
-
-
-def ipv6(protocol: int) -> bytes:
-    return struct.pack("!IHBB", 6 << 28, 40, protocol, 64) + bytes(32 + 40)
-
-
-TCP, UDP, ICMP, FRAGMENT = 6, 17, 1, 44
-
-
-@pytest.mark.parametrize(
-    ("packet", "begins", "goes"),
-    [
-        (ipv4(TCP), 20, 16),
-        (ipv4(UDP), 20, 6),
-        (ipv4(UDP, options=2), 28, 6),
-        (ipv6(TCP), 40, 16),
-        (ipv6(UDP), 40, 6),
-        (ipv4(UDP), 28, 0),
-        (ipv6(UDP), 100, 16),
-        (ipv4(UDP, fragment=0x4000), 20, 6),
-    ],
-    ids=["tcp4", "udp4", "options", "tcp6", "udp6", "directly behind UDP", "a tunnel's", "not to be cut"],
-)
-def test_a_sum_passes_that_goes_where_it_belongs(packet: bytes, begins: int, goes: int) -> None:
-    assert verdict(packet, begins, goes) == CONTINUE
-
-
-@pytest.mark.parametrize(
-    ("packet", "begins", "goes"),
-    [
-        (ipv4(UDP, options=2), 20, 6),
-        (ipv4(TCP), 20, 6),
-        (ipv4(UDP), 20, 16),
-        (ipv4(UDP), 27, 6),
-        (ipv4(TCP), 60, 6),
-        (ipv4(UDP), -8, 6),
-        (ipv4(ICMP), 20, 2),
-        (ipv4(UDP, fragment=0x2000), 20, 6),
-        (ipv4(UDP, fragment=0x0001), 20, 6),
-        (ipv6(FRAGMENT), 48, 6),
-        (ipv6(UDP), 32, 6),
-        (bytes.fromhex("0001080006040001") + bytes(20), 6, 8),
-        (ipv4(UDP)[:12], 6, 2),
-    ],
-    ids=[
-        "into an option",
-        "UDP's in TCP",
-        "TCP's in UDP",
-        "into UDP's header",
-        "behind TCP's",
-        "from the frame on",
-        "ICMP's",
-        "a first piece",
-        "a later piece",
-        "a piece of IPv6",
-        "into an IPv6 address",
-        "ARP",
-        "a packet cut short",
-    ],
-)
-def test_a_sum_that_goes_elsewhere_ends_the_packet(packet: bytes, begins: int, goes: int) -> None:
-    assert verdict(packet, begins, goes) == DROP
-
-
-@pytest.mark.parametrize("summed", [0, 1, 2])
-def test_a_sum_that_is_finished_is_nobodys_business(summed: int) -> None:
-    assert verdict(ipv4(ICMP), 0, 0, summed=summed) == CONTINUE
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_sum_passes_that_is_finished_or_goes_where_it_belongs_and_no_other(case: Case) -> None:
+    wanted = CONTINUE if case.passes else DROP
+    assert verdict(case.packet, case.begins, case.goes, summed=case.summed) == wanted

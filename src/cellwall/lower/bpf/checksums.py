@@ -78,10 +78,15 @@ class Layout(msgspec.Struct, frozen=True):
 def checksum_filter(layout: Layout) -> bytes:
     """The program for a kernel with this layout (little-endian). Its argument is a packet, its answer `CONTINUE` or
     `DROP`."""
+    return assemble(checksum_lines(layout))
+
+
+def checksum_lines(layout: Layout) -> list[Line]:
+    """The program before it is bytes."""
     first, span = _extent(layout)
     base = -span  # of the copy of the fields on the stack; the packet's header lies before it
     packet = base - _HEADER_SLOT
-    lines: list[Line] = [
+    return [
         move(R6, Reg(R1)),
         *_copy_fields(first, span),
         *_read_fields(layout, base - first),
@@ -93,7 +98,6 @@ def checksum_filter(layout: Layout) -> bytes:
         Label("drop"),
         *leave(DROP),
     ]
-    return assemble(lines)
 
 
 def _copy_fields(first: int, span: int) -> list[Line]:
