@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from typing import Literal, NoReturn
 
+import msgspec
 import pytest
 
 from cellwall.api import AttachRequest, Wall
+from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host
 from cellwall.errors import KernelError, NotFound
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.lower.xt.tables import Family
 from cellwall.model.settings import Settings
 from engine.steps import Stepped, assert_converged, child_killed_at, stepped
 from world import PUBLIC4, PUBLIC6, Stream, World, Wrapped, assert_connection, open_world, rewired
@@ -288,3 +291,34 @@ def test_a_first_up_that_fails_leaves_nothing_in_iptables(name: Literal["nft", "
         assert not [line for lines in saved(world).values() for line in lines if "B9-" in line]
         assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text
         assert world.wall.up().changed
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_a_host_without_ip6tables_has_a_whole_wall_of_ipv4(name: Literal["nft", "legacy"]) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:
+        real = world.wall._site.iptables()
+        features = msgspec.structs.replace(real.tables.features(name), ipv6=False, nat6=False)
+
+        def save(variant: Variant, family: Family) -> str:
+            if family == "ipv6":
+                raise KernelError(22, "ip6tables-save")
+            return real.tables.save(variant, family)
+
+        def restore(variant: Variant, family: Family, text: str) -> None:
+            assert family != "ipv6"
+            real.tables.restore(variant, family, text)
+
+        poor = Host(Wrapped(real.tables, save=save, restore=restore, features=lambda _: features), real.sets)
+        world.wall = rewired(world.wall, iptables=lambda: poor)
+        report = world.wall.up()
+        assert not report.ipv6
+        assert "no IPv6 in sandboxes: iptables cannot filter and translate it" in report.warnings
+        world.lab.internet.serve(tcp=[80])
+        sandbox = world.attach(expose=["8089:80"])
+        sandbox.host.serve(tcp=[80])
+        assert sandbox.endpoint.address6 is None
+        assert_connection(sandbox.host, PUBLIC4, 80)
+        assert_connection(world.lab.lan, NODE4, 8089)
+        assert_converged(world.wall)
+        world.wall.down(force=True)
+        assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text

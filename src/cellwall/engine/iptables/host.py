@@ -10,6 +10,7 @@ from cellwall.errors import Conflict
 from cellwall.lower.xt.endpoints import Pins
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.sets import endpoint_sets, node_sets
+from cellwall.lower.xt.tables import Family
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -43,6 +44,11 @@ class Host:
         if self._form is None:
             raise Conflict("no wall in iptables is in force")
         return self._form
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Those that the wall in force has tables of."""
+        return ("ipv4", "ipv6") if self.in_force.features.ipv6 else ("ipv4",)
 
     def take(self, subnet4: IPv4Network, form: Form) -> None:
         """Endpoints are in the sets of this form from now on."""

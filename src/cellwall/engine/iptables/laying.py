@@ -17,6 +17,7 @@ from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import repair, shape
+from cellwall.errors import KernelError
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_set_removal, render_sets
 from cellwall.lower.xt.tables import Family, XtTable, render_removal, render_tables
@@ -58,7 +59,8 @@ class XtLaying:
             "bridge": wall.frames,
         }
         for family, own in by_family.items():
-            tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
+            if own:
+                tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
         if self._elsewhere:
             for other in tables.variants():
                 if other != variant:  # ebtables is the same for both
@@ -125,4 +127,10 @@ def _drop_other_sets(host: Host, wall: XtWall) -> None:
 
 def _remove_tables(host: Host, variant: Variant, families: tuple[Family, ...] = _FAMILIES) -> None:
     for family in families:
-        host.tables.restore(variant, family, render_removal(host.tables.save(variant, family), family))
+        try:
+            saved = host.tables.save(variant, family)
+        except KernelError:
+            if family == "ipv6" and not host.tables.features(variant).ipv6:
+                continue  # nothing can be there
+            raise
+        host.tables.restore(variant, family, render_removal(saved, family))

@@ -18,8 +18,8 @@ def shape(host: Host) -> str:
     """A digest of our chains and the places of the jumps, published ports left out, of every set's definition, and of
     what the node's own sets hold; "" where there is no chain or no set of ours."""
     definitions = host.sets.definitions()
-    chains = {family: chain_lines(host, family) for family in ("ipv4", "ipv6", "bridge")}
-    if not definitions or not (chains["ipv4"] or chains["ipv6"]):
+    chains = {family: chain_lines(host, family) for family in (*host.families, "bridge")}
+    if not definitions or not any(chains[family] for family in host.families):
         return ""
     own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
     static = {name: sorted(map(repr, host.sets.entries(name))) for name in own}
@@ -87,7 +87,7 @@ def _unmarked(owned: OwnedEntry) -> OwnedEntry:
 def _rules(host: Host, held: Holdings) -> RulePair:
     families = {version: family for family, version in FAMILIES}
     desired = {f"{families[owned.version]} {rule_line(owned)}" for owned in held.rules}
-    live = {f"{family} {line}" for family, _ in FAMILIES for line in published(host, family)}
+    live = {f"{family} {line}" for family in host.families for line in published(host, family)}
     return desired - live, live - desired
 
 

@@ -35,6 +35,8 @@ def withdraw(host: Host, rules: Collection[OwnedRule]) -> None:
 def replace_published(host: Host, rules: Collection[OwnedRule]) -> None:
     """Make these all the rules there are, a commit a family."""
     for family, version in FAMILIES:
+        if family not in host.families:
+            continue
         lines = [rule_text(owned) for owned in rules if owned.version == version]
         _restore(host, family, "\n".join(["*nat", f":{DNAT_CHAIN} - [0:0]", *lines, "COMMIT", ""]))
 
