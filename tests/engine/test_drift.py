@@ -171,13 +171,14 @@ def test_ipv6_switched_off_on_the_bridge_by_hand(node: World, sandbox: Sandbox) 
     assert_found_and_repaired(node, sandbox, f"kernel setting {setting} is 1, not 0")
 
 
-def test_a_foreign_port_on_the_bridge_is_told_and_left_alone(node: World, sandbox: Sandbox) -> None:
+def test_a_foreign_port_on_the_bridge_is_told_and_shut_and_stays(node: World, sandbox: Sandbox) -> None:
     assert node.wall.status().warnings == ()
     node.lab.node.run(["ip", "link", "add", "foreign0", "master", "b9_br0", "type", "veth", "peer", "name", "foreign1"])
     status = node.wall.status()
-    assert status.drift == ()
+    assert [line for line in status.drift if "foreign0" in line] == list(status.drift) != []
     assert [line for line in status.warnings if "foreign0" in line] == list(status.warnings) != []
-    assert node.wall.reconcile().repaired == ()
+    assert node.wall.reconcile().repaired == status.drift
+    assert node.wall.status().drift == node.wall.reconcile().repaired == ()
     assert "master b9_br0" in node.lab.node.run(["ip", "link", "show", "foreign0"]).text
     node.lab.node.run(["ip", "link", "del", "foreign0"])
     assert node.wall.status().warnings == ()

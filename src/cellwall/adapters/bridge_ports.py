@@ -8,7 +8,7 @@ port is asked for or a thousand.
 import errno
 import sys
 from _socket import AF_INET, AF_INET6
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
@@ -20,9 +20,13 @@ from cellwall.adapters.netlink import (
     attribute_u16,
     attributes,
     nested,
+    text_of,
+    u32_of,
 )
 from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
+    IFLA_IFNAME,
+    IFLA_MASTER,
     IFLA_PROTINFO,
     LINK_HEADER_SIZE,
     NO_GENERATED_ADDRESS,
@@ -89,12 +93,31 @@ def lock_messages(plan: PortPlan) -> list[Message]:
 
 def relock_port(route: Netlink, plan: PortPlan) -> None:
     """Lock it, and take away forwarding entries that it should not have."""
-    surplus = [entry.mac for entry in _entries(route, plan.bridge_index, plan.host_index) if entry.mac != plan.mac]
-    removals = [
-        forwarding_entry(RTM_DELNEIGH, plan.host_index, mac, what="forwarding entry", tolerate=(errno.ENOENT,))
-        for mac in surplus
-    ]
+    removals = _removals(route, plan.bridge_index, plan.host_index, keep=plan.mac)
     route.transact([*removals, *lock_messages(plan)], f"lock bridge port {plan.host_index}")
+
+
+def shut_port(route: Netlink, bridge_index: int, index: int) -> None:
+    """See `Links.shut_port`: locked, with no address that may come in by it or is led to it."""
+    flags = link_message(
+        RTM_SETLINK, link_header(index, family=AF_BRIDGE), _LOCKED, tolerate=(errno.ENODEV, errno.EINVAL)
+    )
+    route.transact([flags], f"shut bridge port {index}")
+    if learned := _removals(route, bridge_index, index, keep=None):  # now that it learns nothing more
+        route.transact(learned, f"shut bridge port {index}")
+
+
+def open_strangers(route: Netlink, bridge_index: int, known: Container[int]) -> dict[int, str]:
+    """See `Links.open_strangers`."""
+    found: dict[int, str] = {}
+    for reply in route.dump(get_bridge_ports(), "read the bridge ports"):
+        index, port = link_index(reply), attributes(reply.body, LINK_HEADER_SIZE)
+        # The dump has the bridge itself as well, without a master.
+        if index in known or u32_of(port.get(IFLA_MASTER, bytes(4))) != bridge_index:
+            continue
+        if any(_wrong_flags(port.get(IFLA_PROTINFO))) or _entries(route, bridge_index, index):
+            found[index] = text_of(port[IFLA_IFNAME])
+    return found
 
 
 def port_differences(route: Netlink, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
@@ -151,6 +174,12 @@ def _wrong_neighbours(plan: PortPlan, known: dict[bytes, tuple[int, int]]) -> It
             yield f"its neighbour {address} is missing"
         elif (mac, state) != (plan.mac, NUD_PERMANENT):
             yield f"its neighbour {address} is not {mac_text(plan.mac)} for good"
+
+
+def _removals(route: Netlink, bridge_index: int, index: int, *, keep: int | None) -> list[Message]:
+    surplus = [entry.mac for entry in _entries(route, bridge_index, index) if entry.mac != keep]
+    absent = (errno.ENOENT, errno.ENODEV)
+    return [forwarding_entry(RTM_DELNEIGH, index, mac, what="forwarding entry", tolerate=absent) for mac in surplus]
 
 
 def _entries(route: Netlink, bridge_index: int, port_index: int = 0) -> list[ForwardingEntry]:

@@ -9,7 +9,7 @@ retired links go in one message by group.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from cellwall.adapters import bridge_ports, bridges, carrier
 from cellwall.adapters.bridge_ports import addresses_of, lock_messages
@@ -141,6 +141,14 @@ class LinkLayer(Closing):
     def port_differences(self, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
         """See `Links.port_differences`."""
         return bridge_ports.port_differences(self._route, plans) if plans else {}
+
+    def open_strangers(self, bridge_index: int, known: Container[int]) -> dict[int, str]:
+        """See `Links.open_strangers`."""
+        return bridge_ports.open_strangers(self._route, bridge_index, known)
+
+    def shut_port(self, bridge_index: int, index: int) -> None:
+        """See `Links.shut_port`. Idempotent."""
+        bridge_ports.shut_port(self._route, bridge_index, index)
 
     def configure_sandbox(self, plan: SandboxPlan, netns_fd: int) -> None:
         """See `Links.configure_sandbox`. Idempotent."""

@@ -81,7 +81,7 @@ def bridge_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
                 "warning",
                 "bridge ports",
                 f"{link.name} is on {network.bridge}, put there by somebody else",
-                "it speaks to nobody: nothing is bridged to or from a port that is not attached",
+                "no sandbox hears it, and once `up`, `reconcile` or `watch` has shut its port, nobody does",
                 f"ip link set {link.name} nomaster",
             )
         elif link.name.startswith(network.veth_prefix) and not link.bridge:

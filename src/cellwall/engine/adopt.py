@@ -20,6 +20,7 @@ from cellwall.engine.predecessor import Adoption, Predecessor, decide, removals
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
+from cellwall.engine.strangers import shut_strangers
 from cellwall.errors import CellwallError, Conflict
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -34,6 +35,8 @@ def bring_up(site: Site, predecessor: Predecessor) -> UpReport:
     report = lay_foundation(site)
     recover(site)
     _finish(site, predecessor)
+    if (found := site.foundation()) is not None:
+        shut_strangers(site, found)
     return report
 
 

@@ -4,7 +4,7 @@ Few verbs, finished values: an adapter decides nothing. Every call is made in th
 thread that opened the adapter; a sandbox's namespace is given as a descriptor.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, Protocol
@@ -146,6 +146,12 @@ class Links(Protocol):
 
     def relock_port(self, plan: PortPlan) -> None:
         """`lock_port`, and the removal of whatever else the bridge was told of the port."""
+
+    def open_strangers(self, bridge_index: int, known: Container[int]) -> dict[int, str]:
+        """The names, by index, of ports of the bridge that are none of these and not as `shut_port` leaves them."""
+
+    def shut_port(self, bridge_index: int, index: int) -> None:
+        """Nothing that is not the node's own is led to this port, and nothing from it anywhere. Tolerates absence."""
 
     def configure_sandbox(self, plan: SandboxPlan, netns_fd: int) -> None:
         """Addresses (nodad), permanent neighbours of the gateway, link up, routes, loopback up."""

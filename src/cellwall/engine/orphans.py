@@ -1,7 +1,7 @@
 """What no record speaks of: links with our prefix, and namespaces in our directory, whose makers died too early.
 
 An attach makes a namespace of the sandbox's own before it writes its row, because the row names the namespace's inode.
-Whatever such a link or namespace is, it passes nothing: the rules know links by their elements only.
+Whatever such a link or namespace is, it passes nothing of a sandbox's: the rules know links by their elements only.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def orphaned_links(site: Site, links: Sequence[ObservedLink]) -> list[ObservedLi
 
 
 def foreign_ports(site: Site, found: Foundation, links: Sequence[ObservedLink]) -> list[ObservedLink]:
-    """Links of somebody else's on our bridge. They speak to nobody, and are left to whoever put them there."""
+    """Links of somebody else's on our bridge. They are shut (`strangers`), and left to whoever put them there."""
     prefix, known = site.settings.network.veth_prefix, {port.index for port in left_closed(site, links)}
     others = [link for link in links if link.master == found.bridge_index and link.index not in known]
     return [link for link in others if not link.name.startswith(prefix)]

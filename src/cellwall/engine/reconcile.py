@@ -18,6 +18,7 @@ from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.shared_users import shared_users
 from cellwall.engine.site import Foundation, Site
+from cellwall.engine.strangers import open_strangers, shut_strangers
 from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import KernelError, Unavailable, printable
 
@@ -37,6 +38,7 @@ def reconcile(site: Site) -> Reconciled:
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
     repaired += delete_orphans(site)
+    repaired += shut_strangers(site, found)
     collect_drained(site)
     return Reconciled(tuple(repaired))
 
@@ -72,8 +74,11 @@ def status(site: Site) -> Status:
         links = site.links.observe()
         drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
         drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
+        speaking = open_strangers(site, found)
+        drift += speaking.values()
         warnings += [
-            f"{printable(link.name)} is on the bridge, put there by somebody else; it speaks to nobody"
+            f"{printable(link.name)} is on the bridge, put there by somebody else"
+            + ("" if link.index in speaking else "; it speaks to nobody")
             for link in foreign_ports(site, found, links)
         ]
         warnings += closed_warnings(site, links)

@@ -1,0 +1,83 @@
+"""Ports that somebody else put on our bridge speak to nobody, each other included; other bridges of the node do."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.lab import connect
+from cellwall.lab.host import Host
+from watch.watchman import watched
+from world import World, assert_no_connection, open_world
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with open_world() as world:
+        yield world
+
+
+def put_on_bridge(world: World, number: int) -> Host:
+    """A machine behind a port of its own on our bridge, with addresses of the sandboxes' networks."""
+    host = world.host("stranger")
+    world.lab.node.ip(
+        [
+            f"link add stranger{number} type veth peer name eth0 netns {host.netns.name}",
+            f"link set stranger{number} master b9_br0 up",
+        ]
+    )
+    host.ip(
+        [
+            f"address add 192.168.9.{number}/20 dev eth0",
+            f"address add fd00:abcd::9:{number}/64 dev eth0 nodad",
+            "link set eth0 up",
+        ]
+    )
+    return host
+
+
+def spoken(world: World, left: Host, right: Host, number: int) -> list[str]:
+    """By what the left one reaches the right one: in IP, and in frames that no IP rule sees."""
+    token, sentinel = world.token("frame"), world.token("sentinel")
+    ethers = bytes.fromhex(right.mac("eth0").replace(":", "")), bytes.fromhex(left.mac("eth0").replace(":", ""))
+    heard = []
+    with right.serve(tcp=[80]):
+        for address in (f"192.168.9.{number}", f"fd00:abcd::9:{number}"):
+            if connect(left, address, 80, timeout=0.3).kind == "answer":
+                heard.append(address)
+    with right.capture("eth0", outgoing=False) as wire:
+        left.inject("eth0", [b"".join(ethers) + b"\x88\xb5" + token + bytes(60)])
+        left.inject("eth0", [b"\xff" * 6 + ethers[1] + b"\x88\xb5" + token + bytes(60)])
+        world.lab.node.inject("stranger2", [ethers[0] + bytes(6) + b"\x88\xb5" + sentinel + bytes(60)])
+        heard += ["frame" for data in wire.read_until(sentinel) if token in data]
+    return heard
+
+
+def test_strangers_on_the_bridge_speak_to_nobody(world: World) -> None:
+    for name in ("iptables", "ip6tables"):  # the rules for routed packets are not what holds
+        world.lab.node.run(["sysctl", "-qw", f"net.bridge.bridge-nf-call-{name}=0"])
+    left, right = put_on_bridge(world, 1), put_on_bridge(world, 2)
+    victim = world.attach("victim")
+    assert len(spoken(world, left, right, 2)) == 4  # before anybody looked
+    drift = world.wall.status().drift
+    assert [line for line in drift if "stranger1" in line and "is not shut" in line]
+    assert [line for line in world.wall.reconcile().repaired if "stranger2" in line]
+    assert world.wall.status().drift == ()
+    assert spoken(world, left, right, 2) == []
+    with victim.host.serve(tcp=[80]):
+        assert_no_connection(left, victim.address(4), 80)
+    assert "master b9_br0" in world.lab.node.run(["ip", "link", "show", "stranger1"]).text
+
+
+def test_up_shuts_strangers(world: World) -> None:
+    left, right = put_on_bridge(world, 1), put_on_bridge(world, 2)
+    world.wall.up()
+    assert spoken(world, left, right, 2) == []
+
+
+def test_a_stranger_is_shut_where_somebody_watches(world: World) -> None:
+    with watched(world) as man:
+        put_on_bridge(world, 1)
+        assert "stranger1" in man.heard("is not shut")
+        assert world.wall.status().drift == ()
