@@ -70,6 +70,12 @@ def test_strangers_on_the_bridge_speak_to_nobody(world: World) -> None:
     assert "master b9_br0" in world.lab.node.run(["ip", "link", "show", "stranger1"]).text
 
 
+def test_the_port_of_a_closed_endpoint_is_no_strangers(world: World) -> None:
+    world.detach(world.attach())
+    assert world.lab.node.run(["bridge", "link", "show"]).text.count("master b9_br0") == 1  # not deleted yet
+    assert world.wall.status().drift == ()
+
+
 def test_up_shuts_strangers(world: World) -> None:
     left, right = put_on_bridge(world, 1), put_on_bridge(world, 2)
     world.wall.up()

@@ -15,7 +15,8 @@ _log = logging.getLogger("cellwall")
 
 def open_strangers(site: Site, found: Foundation) -> dict[int, str]:
     """Those that are not shut, a line each, by index."""
-    known = frozenset(endpoint.host_index for endpoint in site.journal.endpoints())
+    own = (*site.journal.endpoints(), *site.journal.draining())
+    known = frozenset(endpoint.host_index for endpoint in own)
     names = site.links.open_strangers(found.bridge_index, known)
     return {index: f"{printable(name)}, a port of somebody else's, is not shut" for index, name in names.items()}
 
