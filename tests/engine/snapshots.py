@@ -6,11 +6,12 @@ from pathlib import Path
 
 from world import World
 
+_SIDES = ("ingress", "egress")
 _COUNTING = {"net/netfilter/nf_conntrack_count", "net/ipv6/route/flush", "net/ipv4/route/flush"}
 
 
 def node_snapshot(world: World) -> tuple[str, ...]:
-    """Links, addresses, routes, rules of routing, neighbours, the nft ruleset, and all settings under net/."""
+    """Links, addresses, routes, rules of routing, neighbours, nft ruleset, latch, and all settings under net/."""
     node = world.lab.node
     commands = (
         "ip -d -o link show",
@@ -23,8 +24,11 @@ def node_snapshot(world: World) -> tuple[str, ...]:
         "bridge fdb show",
         "bridge vlan show",
         "nft list ruleset",
+        "tc qdisc show",
     )
-    shown = (_stable(node.run(command.split()).text) for command in commands)
+    # Of a bridge that is not there, nothing. Filters of eBPF have another number each time they are loaded.
+    latch = [node.run(f"tc filter show dev b9_br0 {side} pref 2".split(), check=False).text for side in _SIDES]
+    shown = (*(_stable(node.run(command.split()).text) for command in commands), *latch)
     with node.enter():
         settings = "\n".join(sorted(_settings()))
     return (*shown, settings)
