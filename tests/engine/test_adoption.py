@@ -200,6 +200,14 @@ def test_the_doctor_tells_what_up_would_take_over(found: Site) -> None:
     assert about_the_bridge() == []
 
 
+def test_a_container_that_keeps_its_mac_keeps_the_neighbours_that_it_was_told(found: Site) -> None:
+    """Whatever sets a MAC makes the kernel forget them, also where it is the same one."""
+    own = f"10.7.7.7 dev {inner(found.web)} lladdr 02:00:00:00:07:07 PERMANENT"
+    found.web.host.run(["ip", "neighbour", "add", *own.replace("PERMANENT", "nud permanent").split()])
+    found.world.wall.up()
+    assert own in found.web.host.run(["ip", "neighbour"]).text
+
+
 def test_whoever_takes_a_neighbours_mac_cuts_nobody_off(found: Site) -> None:
     world, thief, victim = found.world, found.job, found.web
     thief.host.ip([f"link set {inner(thief)} address {victim.host.mac(inner(victim))}"])

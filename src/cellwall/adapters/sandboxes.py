@@ -10,10 +10,12 @@ route and a default route alone every packet goes to the gateway, which refuses 
 
 import _socket as socket
 import errno
+import fcntl
 import os
+import struct
 from ipaddress import IPv6Address
 
-from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, attribute, attribute_u32
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink, attribute, attribute_u32
 from cellwall.adapters.netns import entered
 from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
@@ -38,6 +40,7 @@ from cellwall.errors import KernelError, NotFound
 from cellwall.model.addresses import Address
 
 _LOOPBACK = 1  # the first link of every namespace (include/linux/netdevice.h, LOOPBACK_IFINDEX)
+_SIOCGIFHWADDR = 0x8927  # linux/sockios.h
 _PUT = NLM_F_CREATE | NLM_F_REPLACE
 
 
@@ -53,6 +56,8 @@ def configure_sandbox(plan: SandboxPlan, netns_fd: int) -> None:
         route = open_route_socket()
         with route:
             messages = _messages(plan, index)
+            if plan.mac is not None and plan.mac != _mac_of(route, plan.ifname):
+                messages.insert(0, _mac_message(index, plan.mac))  # which forgets all neighbours, so only where it must
             operation = f"configure {plan.ifname} in the sandbox"
             try:
                 route.transact(messages, operation)
@@ -81,6 +86,19 @@ def mtu_message(index: int, mtu: int) -> Message:
     return link_message(RTM_SETLINK, link_header(index), attribute_u32(IFLA_MTU, mtu), what="MTU", tolerate=absent)
 
 
+def _mac_message(index: int, mac: int) -> Message:
+    return link_message(RTM_SETLINK, link_header(index), attribute(IFLA_ADDRESS, mac.to_bytes(6, "big")), what="MAC")
+
+
+def _mac_of(route: Netlink, ifname: str) -> int:
+    """0 where the interface is gone."""
+    try:
+        answer = fcntl.ioctl(route.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", ifname.encode()))
+    except OSError:
+        return 0
+    return int.from_bytes(answer[18:24], "big")  # struct ifreq: the name, then a struct sockaddr
+
+
 def _messages(plan: SandboxPlan, index: int) -> list[Message]:
     """In the order in which they depend on each other: routes need the link up, and it comes up silent."""
     up = link_header(index, flags=IFF_UP, change=IFF_UP)
@@ -92,9 +110,6 @@ def _messages(plan: SandboxPlan, index: int) -> list[Message]:
         link_message(RTM_SETLINK, loopback, what="loopback"),
         link_message(RTM_SETLINK, up, what="link"),
     ]
-    if plan.mac is not None:
-        address = attribute(IFLA_ADDRESS, plan.mac.to_bytes(6, "big"))
-        messages.insert(0, link_message(RTM_SETLINK, link_header(index), address, what="MAC"))
     mac = plan.gateway_mac
     messages += _family(index, plan.address4, plan.prefixlen4, plan.gateway4, mac)
     if plan.address6 is not None and plan.gateway6 is not None:
