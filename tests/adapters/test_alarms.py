@@ -31,6 +31,7 @@ def alarms(links: LinkLayer, node: Namespace) -> Iterator[Alarms]:
     links.ensure_latch(bridge, 0x1000)
     process.run(["nft", "-f", "-"], input=TABLES.encode())
     lines = ["link add b9h1 type veth peer name inside", "link set b9h1 master b9_br0 up"]
+    lines += ["link add b9h2 type veth peer name loose"]
     lines += ["link add beside type veth peer name inside2", "link add br1 type bridge"]
     process.run(["ip", "-batch", "-"], input="\n".join(lines).encode())
     with Alarms(veth_prefix=NETWORK.veth_prefix) as made:
@@ -57,6 +58,8 @@ def alarms(links: LinkLayer, node: Namespace) -> Iterator[Alarms]:
         ("ip link set b9_br0 mtu 1400", Alarm.CHANGED),
         ("ip link set b9h1 down", Alarm.CHANGED),
         ("ip link set b9h1 nomaster", Alarm.CHANGED),
+        ("ip link set b9h2 address 02:00:00:00:00:08", Alarm.CHANGED),  # by its name alone
+        ("ip link set loose address 02:00:00:00:00:08", Alarm.NOTHING),
         ("bridge link set dev b9h1 isolated on", Alarm.CHANGED),
         ("bridge fdb add 02:00:00:00:00:09 dev b9h1 master static", Alarm.CHANGED),
         ("ip link set beside master b9_br0", Alarm.CHANGED),

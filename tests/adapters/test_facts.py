@@ -1,17 +1,22 @@
 """The node's facts, against namespaces that are built to be hard to read."""
 
+import errno
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+from typing import Any
 
 import pytest
 
 from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.netlink import Message, Netlink, Reply
 from cellwall.adapters.resolvers import read_resolvers
+from cellwall.adapters.rtnetlink import RTM_SETLINK
+from cellwall.errors import KernelError
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 
 from .conftest import Namespace
@@ -398,3 +403,47 @@ def test_one_who_asks_all_along_knows_at_the_end_what_one_who_asks_anew_sees(
 def seen_anew() -> str:
     with NodeObserver() as other:
         return other.fingerprint()
+
+
+class Route:
+    """The observer's socket: what is asked of it, and dumps that fail where they shall."""
+
+    def __init__(self, route: Netlink, *, fails: bool = False) -> None:
+        self._route = route
+        self._fails = fails
+        self.asked: list[str] = []
+
+    def transact(self, messages: Sequence[Message], operation: str) -> list[Reply]:
+        self.asked.append(" ".join(f"message {message.type}" for message in messages))
+        return self._route.transact(messages, operation)
+
+    def dump(self, message: Message, operation: str) -> list[Reply]:
+        self.asked.append("dump")
+        if self._fails:
+            raise KernelError(errno.EINTR, operation)
+        return self._route.dump(message, operation)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._route, name)
+
+
+@pytest.mark.root
+def test_news_that_could_not_be_read_up_on_are_not_forgotten(observer: NodeObserver, node: Namespace) -> None:
+    before, whole = observer.fingerprint(), observer._route
+    node.run("ip address add 10.4.4.4/32 dev eth0")
+    observer._route = Route(whole, fails=True)  # type: ignore[assignment]
+    with pytest.raises(KernelError):
+        observer.fingerprint()
+    observer._route = whole
+    assert observer.fingerprint() == seen_anew() != before
+
+
+@pytest.mark.root
+def test_what_was_told_is_read_when_it_is_done(observer: NodeObserver, node: Namespace) -> None:
+    """The kernel tells of some changes before it makes them, under a lock that every change waits for: between the news
+    and the first dump there is one, which changes nothing."""
+    observer.fingerprint()
+    node.run("ip address add 10.4.4.4/32 dev eth0")
+    observer._route = route = Route(observer._route)  # type: ignore[assignment]
+    observer.fingerprint()
+    assert route.asked[:2] == [f"message {RTM_SETLINK}", "dump"]

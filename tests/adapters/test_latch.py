@@ -12,6 +12,7 @@ pytestmark = pytest.mark.root
 
 NETWORK, MARK = Network(), 0x1000
 PASS_ALL = "1,6+0+0+4294967295"
+OWN = "4,32+0+0+4294963220,69+0+1+4096,6+0+0+4294967295,6+0+0+2"
 FROM, TO = (f"does not latch what goes {where} sandboxes without a rule" for where in ("from", "to"))
 
 
@@ -45,6 +46,8 @@ def test_latching_twice_changes_nothing(links: LinkLayer, node: Namespace, bridg
         ("tc filter del dev b9_br0 ingress pref 2", (FROM,)),
         ("tc filter del dev b9_br0 egress pref 2", (TO,)),
         (f"tc filter replace dev b9_br0 ingress pref 2 handle 1 protocol all bpf da bytecode {PASS_ALL}", (FROM,)),
+        # What it says is nobody's verdict then.
+        (f"tc filter replace dev b9_br0 ingress pref 2 handle 1 protocol all bpf bytecode {OWN}", (FROM,)),
     ],
 )
 def test_what_was_taken_away_or_loosened_is_said_and_put_back(

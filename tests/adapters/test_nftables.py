@@ -162,3 +162,12 @@ def test_every_change_of_a_rule_changes_the_shape(loaded: NftRules, replacement:
     assert changed != AGAIN
     loaded.load(changed)
     assert loaded.shape() not in ("", first)
+
+
+def test_a_table_that_sleeps_has_another_shape(loaded: NftRules) -> None:
+    """Its chains stand, and no packet meets them."""
+    first = loaded.shape()
+    loaded.load("table inet cellwall { flags dormant; }")
+    assert loaded.shape() not in ("", first)
+    loaded.load("table inet cellwall")
+    assert loaded.shape() == first

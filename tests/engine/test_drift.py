@@ -1,10 +1,13 @@
 """What somebody changes by hand about links, the bridge and kernel settings is named, repaired, and then gone."""
 
+import errno
+
 import pytest
 
+from cellwall.errors import KernelError
 from cellwall.lab.addresses import NODE4
 from cellwall.model.addresses import mac_text
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, write_setting
+from world import PUBLIC4, PUBLIC6, Sandbox, World, Wrapped, assert_connection, rewired, write_setting
 
 pytestmark = pytest.mark.root
 
@@ -182,3 +185,17 @@ def test_a_foreign_port_on_the_bridge_is_told_and_shut_and_stays(node: World, sa
     assert "master b9_br0" in node.lab.node.run(["ip", "link", "show", "foreign0"]).text
     node.lab.node.run(["ip", "link", "del", "foreign0"])
     assert node.wall.status().warnings == ()
+
+
+def test_damage_that_was_seen_is_repaired_without_a_comparison(node: World, sandbox: Sandbox) -> None:
+    """The comparison of rules runs two programs, and all that time the wall may be open."""
+
+    def refuse(_: str) -> tuple[str, ...]:
+        raise KernelError(errno.EIO, "compared")
+
+    hasty = rewired(node.wall, rules=Wrapped(node.wall._site.rules, differences=refuse))
+    node.lab.node.run(["nft", "insert", "rule", "inet", "cellwall", "forward", "accept"])
+    with pytest.raises(KernelError, match="compared"):
+        hasty.repair()
+    assert hasty.repair(unseen=True) == ("our rules were changed",)
+    assert node.wall.status().drift == ()

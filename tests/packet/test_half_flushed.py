@@ -19,6 +19,7 @@ FLUSHES = (
     "nft flush table inet cellwall",
     "nft flush ruleset inet",
     "nft flush chain inet cellwall B9-FORWARD",
+    "nft add table inet cellwall { flags dormant; }",
 )
 DENIED = {"lan": (LAN4, LAN6), "node": (NODE4, NODE6), "infra": (INFRA4, INFRA6)}
 

@@ -15,6 +15,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_DELRULE,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
+    NFT_MSG_GETTABLE,
     NFT_MSG_NEWRULE,
     nft_message,
     run_batch,
@@ -23,7 +24,8 @@ from cellwall.errors import KernelError
 from cellwall.names import SPARE_TABLE, TABLE
 
 _VOUCHING = "port"  # the chain of the bridge family through which every frame of a sandbox goes (`compile/pins.py`)
-_OF_TABLE, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 3, 1, 2, 4
+_OF_TABLE, _TABLE_FLAGS, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 3, 1, 2, 4
+_DORMANT = b"\x01"  # NFT_TABLE_F_DORMANT, the least of four bytes in network order
 _CLOSED = 1
 """How many rules a chain has that drops everything."""
 
@@ -39,7 +41,11 @@ def close_unjudged(netfilter: Netlink) -> bool:
 
 
 def _is_whole(netfilter: Netlink, table: str, rules: Iterable[tuple[str, str]]) -> bool:
-    """The table has chains, and none is without a rule: none of ours is."""
+    """The table is awake and has chains, and none is without a rule: none of ours is."""
+    request = nft_message(NFT_MSG_GETTABLE, NFPROTO["inet"], b"")
+    tables = [attributes(reply.body, HEADER_SIZE) for reply in netfilter.dump(request, "read the inet tables")]
+    if any(text_of(one[_OF_TABLE]) == table and one.get(_TABLE_FLAGS, b"")[-1:] == _DORMANT for one in tables):
+        return False
     request = nft_message(NFT_MSG_GETCHAIN, NFPROTO["inet"], b"")
     records = [attributes(reply.body, HEADER_SIZE) for reply in netfilter.dump(request, "read the inet chains")]
     chains = {text_of(one[_CHAIN_NAME]) for one in records if text_of(one[_OF_TABLE]) == table}
