@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Observation
+from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 
 _IPV6_MTU = 1280
@@ -75,6 +76,10 @@ def bridge_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
             "choose another network.bridge, or remove it",
         )
         return
+    yield from _strangers(host, network)
+
+
+def _strangers(host: Observation, network: Network) -> Iterator[Finding]:
     for link in host.links:
         if link.bridge == network.bridge and not link.name.startswith(network.veth_prefix):
             yield Finding(

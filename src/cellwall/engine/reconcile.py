@@ -4,8 +4,10 @@ Beyond what `recover` does at every operation: rules, bridge, kernel settings, e
 and namespaces, endpoints that nobody is behind any more, addresses that drained.
 """
 
+from collections.abc import Container, Iterator, Sequence
 from itertools import chain
 
+from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
 from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
@@ -54,6 +56,14 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     return reconcile(site).repaired
 
 
+def _stranger_warnings(
+    site: Site, found: Foundation, links: Sequence[ObservedLink], speaking: Container[int]
+) -> Iterator[str]:
+    for link in foreign_ports(site, found, links):
+        quiet = "" if link.index in speaking else "; it speaks to nobody"
+        yield f"{printable(link.name)} is on the bridge, put there by somebody else{quiet}"
+
+
 def status(site: Site) -> Status:
     """The difference between desired and live, without touching either."""
     found = site.foundation()
@@ -76,12 +86,7 @@ def status(site: Site) -> Status:
         drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
         speaking = open_strangers(site, found)
         drift += speaking.values()
-        warnings += [
-            f"{printable(link.name)} is on the bridge, put there by somebody else"
-            + ("" if link.index in speaking else "; it speaks to nobody")
-            for link in foreign_ports(site, found, links)
-        ]
-        warnings += closed_warnings(site, links)
+        warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
     drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
