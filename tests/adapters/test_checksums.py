@@ -7,6 +7,8 @@ import pytest
 from cellwall.adapters import checksums, process
 from cellwall.adapters.bpf import load_packet_filter
 from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, attribute_text, attribute_u32
+from cellwall.adapters.traffic_control import BPF_FD, BPF_NAME, INGRESS, RTM_NEWTFILTER, classifier
 from cellwall.lower.bpf.checksums import CONTINUE
 from cellwall.lower.bpf.instructions import assemble, leave
 from cellwall.model.network import Network
@@ -70,6 +72,20 @@ def test_a_program_of_somebody_elses_is_not_it_whatever_its_name(
     assert links.ensure_checksum_filter(bridge) == ""
     assert links.checksum_differences(bridge) == ()
     assert shown(node).count("direct-action") == 1
+
+
+def test_in_another_place_it_is_not_it(links: LinkLayer, node: Namespace, bridge: int) -> None:
+    """Whatever stands before it there may have the last word."""
+    node.run(f"tc filter del dev {NETWORK.bridge} ingress pref 1")
+    fd, name = checksums._load()
+    try:
+        body = classifier(bridge, INGRESS, 3, attribute_u32(BPF_FD, fd), attribute_text(BPF_NAME, name))
+        links._route.transact([Message(RTM_NEWTFILTER, NLM_F_CREATE, body, "filter")], "put the filter elsewhere")
+    finally:
+        os.close(fd)
+    assert links.checksum_differences(bridge) == GONE
+    assert links.ensure_checksum_filter(bridge) == ""
+    assert links.checksum_differences(bridge) == ()
 
 
 def test_without_the_discipline_it_stands_on_it_is_gone(links: LinkLayer, node: Namespace, bridge: int) -> None:

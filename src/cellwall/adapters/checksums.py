@@ -8,38 +8,27 @@ the program depends as well, is the same until the next boot, which no bridge ou
 Refuses: to stand in for a kernel that cannot load it. That is told, and the wall stands without.
 """
 
-import errno
 import os
-import struct
-from hashlib import blake2s
+from collections.abc import Iterator
 
 import msgspec
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    Netlink,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    nested,
-    text_of,
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink, attribute_text, attribute_u32, text_of
+from cellwall.adapters.traffic_control import (
+    BPF_FD,
+    BPF_NAME,
+    BPF_TAG,
+    INGRESS,
+    RTM_NEWTFILTER,
+    classifier,
+    classifiers,
+    classifying,
 )
+from cellwall.digests import blake2s
 from cellwall.errors import CellwallError, KernelError
 from cellwall.lower.bpf.checksums import LICENSE, Field, Layout, checksum_filter
 
-RTM_NEWQDISC, RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 36, 44, 45, 46
-
-_TCM = struct.Struct("=B3xiIII")
-# linux/pkt_sched.h: both directions of a link as one discipline, and its ingress.
-_CLSACT, _CLSACT_HANDLE, _INGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2
-_EVERY_PROTOCOL = 0x0300  # ETH_P_ALL in network order
-_FIRST = 1 << 16 | _EVERY_PROTOCOL
-_KIND, _OPTIONS = 1, 2
-_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_TAG = 6, 7, 8, 10
-_DIRECT = 1  # its answer is the verdict
-_GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
-"""What the kernel says of a link without a discipline at its ingress, and a kernel that has none."""
+_PREFERENCE = 1  # before `adapters.latch`
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -59,7 +48,7 @@ def ensure_filter(route: Netlink, index: int) -> str:
     except (CellwallError, OSError) as error:
         return str(error)
     try:
-        route.transact([_discipline(index), _filter(index, fd, name)], "filter unfinished checksums")
+        route.transact([classifying(index), _filter(index, fd, name)], "filter unfinished checksums")
     except KernelError as error:
         return str(error)
     finally:
@@ -105,23 +94,12 @@ def _name(tag: str) -> str:
     return f"cellwall-checksums-{blake2s(shape, digest_size=6).hexdigest()}-{tag}"
 
 
-def _discipline(index: int) -> Message:
-    body = _TCM.pack(0, index, _CLSACT_HANDLE, _CLSACT, 0) + attribute_text(_KIND, "clsact")
-    return Message(RTM_NEWQDISC, NLM_F_CREATE, body, "clsact", (errno.EEXIST,))
-
-
 def _filter(index: int, fd: int, name: str) -> Message:
-    body = _TCM.pack(0, index, 1, _INGRESS, _FIRST) + attribute_text(_KIND, "bpf")
-    options = (attribute_u32(_BPF_FD, fd), attribute_text(_BPF_NAME, name), attribute_u32(_BPF_FLAGS, _DIRECT))
-    return Message(RTM_NEWTFILTER, NLM_F_CREATE, body + nested(_OPTIONS, *options), "filter")
+    body = classifier(index, INGRESS, _PREFERENCE, attribute_u32(BPF_FD, fd), attribute_text(BPF_NAME, name))
+    return Message(RTM_NEWTFILTER, NLM_F_CREATE, body, "filter")
 
 
-def _read(route: Netlink, index: int) -> list[Found]:
-    request = Message(RTM_GETTFILTER, 0, _TCM.pack(0, index, 0, _INGRESS, 0), "filters", _GONE)
-    found = []
-    for reply in route.dump(request, "read the filters of the bridge"):
-        read = attributes(reply.body, _TCM.size)
-        options = attributes(read.get(_OPTIONS, b""))
-        if text_of(read.get(_KIND, b"")) == "bpf" and _BPF_TAG in options:
-            found.append(Found(text_of(options.get(_BPF_NAME, b"")), options[_BPF_TAG].hex()))
-    return found
+def _read(route: Netlink, index: int) -> Iterator[Found]:
+    for options in classifiers(route, index, INGRESS, _PREFERENCE, "read the filters of the bridge"):
+        if BPF_TAG in options:
+            yield Found(text_of(options.get(BPF_NAME, b"")), options[BPF_TAG].hex())

@@ -10,33 +10,25 @@ action", Linux 4.4): no program to load, no descriptor to keep, no action module
 """
 
 import errno
-import socket
 import struct
-from collections.abc import Sequence
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    Netlink,
-    attribute,
-    attribute_text,
-    attribute_u16,
-    attribute_u32,
-    attributes,
-    nested,
-    u32_of,
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink, attribute, attribute_text, attribute_u16
+from cellwall.adapters.traffic_control import (
+    BPF_NAME,
+    BPF_OPS,
+    BPF_OPS_LEN,
+    EGRESS,
+    INGRESS,
+    RTM_DELTFILTER,
+    RTM_NEWTFILTER,
+    classifier,
+    classifiers,
+    classifying,
 )
 from cellwall.errors import KernelError
 
-RTM_NEWQDISC, RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 36, 44, 45, 46
-
-_TCM = struct.Struct("=B3xiIII")
-_CLSACT, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFFFFF2, 0xFFFFFFF3  # linux/pkt_sched.h TC_H_CLSACT, TC_H_MIN_*
-_HANDLE, _ETH_P_ALL, _ETH_P_ARP = 1, 3, 0x0806
 _PREFERENCE = 2  # `adapters.checksums` is before it
-_TCA_KIND, _TCA_OPTIONS = 1, 2
-_OPS_LEN, _OPS, _NAME, _FLAGS = 4, 5, 7, 8  # linux/pkt_cls.h TCA_BPF_*
-_DIRECT_ACTION = 1
+_ETH_P_ARP = 0x0806
 
 # linux/filter.h: classic instructions, and the offsets at which a load gives what is no byte of the packet.
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -55,11 +47,11 @@ def ensure_latch(route: Netlink, index: int, mark: int, *, frames: bool) -> bool
         return True
     # Over one that exists, the kernel puts the new one in its place in one step (net/sched/cls_bpf.c, cls_bpf_change).
     messages = [
-        Message(RTM_NEWQDISC, NLM_F_CREATE, _queue(index), "queue", (errno.EEXIST,)),
-        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, _EGRESS, mark), "to sandboxes"),
-        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, _INGRESS, mark), "from sandboxes")
+        classifying(index),
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, EGRESS, mark), "to sandboxes"),
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, INGRESS, mark), "from sandboxes")
         if frames
-        else Message(RTM_DELTFILTER, 0, _filter(index, _INGRESS, mark), "from sandboxes", _NO_SUCH_KIND),
+        else Message(RTM_DELTFILTER, 0, _filter(index, INGRESS, mark), "from sandboxes", _NO_SUCH_KIND),
     ]
     try:
         route.transact(messages, "latch the bridge")
@@ -74,10 +66,10 @@ def latch_differences(route: Netlink, index: int, mark: int, *, frames: bool) ->
     """What `ensure_latch` would change, a few words each; changes nothing."""
     missing = [
         f"does not latch what goes {where} sandboxes without a rule"
-        for where, side in (("from", _INGRESS), ("to", _EGRESS))
-        if (frames or side == _EGRESS) and program(side, mark) not in _standing(route, index, side)
+        for where, side in (("from", INGRESS), ("to", EGRESS))
+        if (frames or side == EGRESS) and program(side, mark) not in _standing(route, index, side)
     ]
-    if not frames and _standing(route, index, _INGRESS):
+    if not frames and _standing(route, index, INGRESS):
         missing.append("latches what comes from sandboxes, which nobody marks")
     return tuple(missing)
 
@@ -86,35 +78,18 @@ def program(side: int, mark: int) -> bytes:
     """The classifier of one side. The node answers ARP by itself, past every hook that could mark the answer; IPv6's
     neighbour discovery is sent like any packet."""
     judged = [(_LOAD, 0, 0, _MARK), (_IF_ANY_BIT, 0, 1, mark), (_RETURN, 0, 0, _GO_ON), (_RETURN, 0, 0, _DROP)]
-    spare_arp = [(_LOAD, 0, 0, _PROTOCOL), (_IF_EQUAL, 2, 0, _ETH_P_ARP)] if side == _EGRESS else []
+    spare_arp = [(_LOAD, 0, 0, _PROTOCOL), (_IF_EQUAL, 2, 0, _ETH_P_ARP)] if side == EGRESS else []
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in spare_arp + judged)
 
 
 def _standing(route: Netlink, index: int, side: int) -> list[bytes]:
     """The program of our place on one side; none where nobody, or a classifier without a verdict, has it."""
-    query = Message(RTM_GETTFILTER, 0, _TCM.pack(0, index, 0, side, 0), "classifiers", _NO_SUCH_KIND)
-    programs = []
-    for reply in route.dump(query, "read the latch"):
-        _, at, handle, parent, info = _TCM.unpack_from(reply.body)
-        found = attributes(reply.body, _TCM.size)
-        options = attributes(found.get(_TCA_OPTIONS, b""))
-        ours = (at, handle, parent, info >> 16) == (index, _HANDLE, side, _PREFERENCE)
-        if ours and _OPS in options and u32_of(options.get(_FLAGS, bytes(4))) & _DIRECT_ACTION:
-            programs.append(options[_OPS])
-    return programs
-
-
-def _queue(index: int) -> bytes:
-    return _TCM.pack(0, index, 0xFFFF0000, _CLSACT, 0) + attribute_text(_TCA_KIND, "clsact")
+    found = classifiers(route, index, side, _PREFERENCE, "read the latch")
+    return [options[BPF_OPS] for options in found if BPF_OPS in options]
 
 
 def _filter(index: int, side: int, mark: int) -> bytes:
     operations = program(side, mark)
-    options: Sequence[bytes] = (
-        attribute_u16(_OPS_LEN, len(operations) // _INSTRUCTION.size),
-        attribute(_OPS, operations),
-        attribute_text(_NAME, "cellwall"),
-        attribute_u32(_FLAGS, _DIRECT_ACTION),
-    )
-    info = _PREFERENCE << 16 | socket.htons(_ETH_P_ALL)
-    return _TCM.pack(0, index, _HANDLE, side, info) + attribute_text(_TCA_KIND, "bpf") + nested(_TCA_OPTIONS, *options)
+    length = attribute_u16(BPF_OPS_LEN, len(operations) // _INSTRUCTION.size)
+    name = attribute_text(BPF_NAME, "cellwall")
+    return classifier(index, side, _PREFERENCE, length, attribute(BPF_OPS, operations), name)
