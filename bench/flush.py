@@ -41,6 +41,9 @@ COMMANDS = (
     "iptables-legacy-restore",
     "ebtables-nft -F",
 )
+PARTS = ("nft flush ruleset inet", "nft flush table inet cellwall", "nft delete table inet cellwall")
+"""What takes away of a wall in nftables what judges, and leaves what vouches."""
+
 _OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
 HOLDS: dict[tuple[str, Backend], str] = {
     ("nft flush ruleset", "nftables"): "the latch: nothing passes",
@@ -58,6 +61,10 @@ HOLDS: dict[tuple[str, Backend], str] = {
     ("ebtables-nft -F", "nftables"): _OTHERS,
     ("ebtables-nft -F", "iptables-nft"): "the rules: what vouches is in ebtables' `nat`",
     ("ebtables-nft -F", "iptables-legacy"): "the rules of IP",
+    **{
+        (command, "nftables"): "nothing until the watch closes; the latch for what leads to sandboxes"
+        for command in PARTS
+    },
 }
 """What is left of the wall then."""
 _UNWATCHED, _PATIENCE = 0.5, 10.0
@@ -141,7 +148,9 @@ def carry_out(command: str, node: Host) -> None:
 
 
 def measure(backend: Backend, commands: Sequence[str], samples: int) -> Iterator[Row]:
-    """Each command unwatched and watched; without the latch as well where it takes the wall away."""
+    """Each command unwatched and watched; without the latch as well where it takes the wall away. Those that name our
+    tables where there are some."""
+    commands = [command for command in commands if backend == "nftables" or command not in PARTS]
     with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root, settings=_SETTINGS[backend]) as wall:
         stage = Stage(lab, wall)
         for command in commands:
@@ -207,6 +216,14 @@ def _command(command: str) -> str:
 
 
 def _opened(row: Row) -> str:
+    if row.through and not row.watched:  # the end of the sample is not the end of it
+        return (
+            f"until somebody repairs: {row.through:,} of {row.sent:,} packets" if row.command in PARTS else _lasted(row)
+        )
+    return _lasted(row)
+
+
+def _lasted(row: Row) -> str:
     return f"{row.open_ms:.0f} ms: {row.through} of {row.sent:,} packets" if row.through else "0"
 
 
@@ -226,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.matrix:
         print(matrix(msgspec.json.decode(Path(chosen.matrix).read_bytes(), type=list[Row])))
         return 0
-    wanted = [command for command in COMMANDS if not chosen.only or command in chosen.only]
+    wanted = [command for command in (*COMMANDS, *PARTS) if not chosen.only or command in chosen.only]
     commands = [command for command in wanted if find_program(command.split()[0])]
     rows = [row for backend in chosen.backend or list(_SETTINGS) for row in measure(backend, commands, chosen.samples)]
     print(headline(machine("tmpfs")), end="\n\n")
