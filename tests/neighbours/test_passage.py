@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cellwall.adapters.nft_listing import read_chain
 from cellwall.engine.foreign_chains import ForwardChain, Program
 from cellwall.engine.neighbours import accepts, missing_accepts, stray_accepts
 from cellwall.engine.passage import Crossing, passes
@@ -67,8 +68,9 @@ HTTPS = match({"payload": {"protocol": "tcp", "field": "dport"}}, 443)
     ],
 )  # fmt: skip
 def test_a_chain_lets_through_what_no_doubt_is_about(table: list[dict[str, Any]], out: bool, into: bool) -> None:
-    assert passes(table, "f", OUT) is out
-    assert passes(table, "f", IN) is into
+    chain = read_chain(table, "inet", "t", "f")
+    assert passes(chain, OUT) is out
+    assert passes(chain, IN) is into
 
 
 def forward(*rules: str, policy: str = "ACCEPT", program: Program = "iptables-nft") -> ForwardChain:

@@ -4,12 +4,11 @@ The kernel is asked first which tables there are. A program of iptables that loo
 (the legacy ones load their modules and register their hooks), and a node without neighbours starts no program at all.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, Program
+from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, NftChain, Program
 
 _UNSPEC, _FORWARD, _DROP = 0, 2, 0  # NFPROTO_UNSPEC, NF_INET_FORWARD, NF_DROP
 _TABLE, _NAME, _HOOK, _POLICY = 1, 3, 4, 5  # NFTA_CHAIN_*
@@ -115,13 +114,15 @@ def _chain(program: Program, name: str) -> ForwardChain:
     return ForwardChain(program, name, policy, tuple(line[len(head) :] for line in said if line.startswith(head)))
 
 
-def _listed(base: _Base) -> tuple[str, str, str, Sequence[Mapping[str, Any]]]:
+def _listed(base: _Base) -> NftChain:
     from cellwall.adapters import process
+    from cellwall.adapters.nft_listing import Listing, read_chain
     from cellwall.errors import CellwallError
 
     try:
         out = process.run(["nft", "-j", "list", "table", base.family, base.table]).stdout
-        listing: Sequence[Mapping[str, Any]] = msgspec.json.decode(out)["nftables"]
-    except (CellwallError, msgspec.DecodeError):  # gone meanwhile, or what this nft cannot tell: nothing is known of it
-        listing = ()
-    return base.family, base.table, base.chain, listing
+        listing: Listing = msgspec.json.decode(out)["nftables"]
+    except (CellwallError, msgspec.DecodeError):
+        # Gone meanwhile, or what this nft cannot tell: nothing is known of it.
+        return NftChain(base.family, base.table, base.chain, drops=False)
+    return read_chain(listing, base.family, base.table, base.chain)

@@ -4,7 +4,7 @@ An accept is not final, a drop is: a packet that the wall accepts still passes e
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -22,16 +22,42 @@ class ForwardChain(msgspec.Struct, frozen=True):
     rules: tuple[str, ...]
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """What a rule asks of a packet: that this is, or is not (`negated`), one of these; `*` stands for any letters."""
+
+    asks: Literal["enters", "leaves", "family", "state", "status"]
+    wanted: tuple[str, ...]
+    negated: bool = False
+
+
+class NftRule(msgspec.Struct, frozen=True):
+    """A rule that ends a packet's way through its chain, or leads to another one, where all conditions are met."""
+
+    conditions: tuple[Condition, ...]
+    verdict: Literal["accept", "drop", "return", "jump", "goto"]
+    target: str = ""
+
+
+class NftChain(msgspec.Struct, frozen=True):
+    """A base chain of the forward hook in another table of nft, and by name all chains of that table. Rules that ask
+    for anything but a `Condition` are left out."""
+
+    family: str
+    table: str
+    name: str
+    drops: bool
+    rules: Mapping[str, Sequence[NftRule]] = {}
+
+
 class ForeignChains(msgspec.Struct, frozen=True):
     """Everything of others in the forward hook that may end a packet's way.
 
-    `chains` of iptables; `unreadable`: what kept a table of iptables from being read, by its program; `listings`: nft's
-    JSON of each other table with a forward chain that drops or rejects what it does not know, as (family, table,
-    chain, listing)."""
+    `chains` of iptables; `unreadable`: what kept a table of iptables from being read, by its program; `closed`: every
+    other forward chain of nft that drops or rejects what it does not know."""
 
     chains: tuple[ForwardChain, ...] = ()
     unreadable: Mapping[str, str] = {}
-    listings: tuple[tuple[str, str, str, Sequence[Mapping[str, Any]]], ...] = ()
+    closed: tuple[NftChain, ...] = ()
 
 
 class Neighbours(Protocol):

@@ -152,15 +152,16 @@ def _denials(found: ForeignChains, bridge: str, uplink: str, *, ipv6: bool) -> l
     said = [f"{name}: its rules may drop what the wall accepts: {why}" for name, why in found.unreadable.items()]
     said += _raced(found.chains)
     families: tuple[Literal["ip", "ip6"], ...] = ("ip", "ip6") if ipv6 else ("ip",)
-    for of, table, chain, listing in found.listings:
+    for chain in found.closed:
         ways = [
             Crossing(*links, family, translated=translated)
             for family in families
-            if of in ("inet", family)
+            if chain.family in ("inet", family)
             for links, translated in (((bridge, uplink), False), ((uplink, bridge), True))
         ]
-        if not all(passes(listing, chain, way) for way in ways):
-            said.append(f"the chain {of} {table} {chain} drops what the wall accepts: {remedy(table, bridge)}")
+        if not all(passes(chain, way) for way in ways):
+            place = f"{chain.family} {chain.table} {chain.name}"
+            said.append(f"the chain {place} drops what the wall accepts: {remedy(chain.table, bridge)}")
     return said
 
 

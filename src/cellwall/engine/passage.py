@@ -1,16 +1,16 @@
 """Whether a forward chain of others lets a flow through, as far as its rules speak of links, states and families alone.
 
-Owns: a walk over nft's JSON listing. What it cannot judge (addresses, ports, sets, marks, limits) it takes for not met:
-the answer "passes" is sure, the other one means that no rule lets *everything* through. Pure.
+Owns: a walk over the rules. Those that ask for anything else (addresses, ports, sets, marks, limits) were left out when
+they were read, as if never met: "passes" is the answer for packets that none of them is about. Pure.
 """
 
-from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-Listing = Sequence[Mapping[str, Any]]
+from cellwall.engine.foreign_chains import Condition, NftChain, NftRule
+
 _Verdict = Literal["accept", "drop", "return", ""]
 
 
@@ -23,21 +23,17 @@ class Crossing(msgspec.Struct, frozen=True):
     translated: bool = False
 
 
-def passes(listing: Listing, chain: str, crossing: Crossing) -> bool:
-    """Whether the base chain of that name lets it through for sure."""
-    rules: dict[str, list[Sequence[Mapping[str, Any]]]] = {}
-    policy = "accept"
-    for entry in listing:
-        if "rule" in entry:
-            rules.setdefault(entry["rule"]["chain"], []).append(entry["rule"]["expr"])
-        elif "chain" in entry and entry["chain"]["name"] == chain:
-            policy = entry["chain"].get("policy", "accept")
-    return (_walk(rules, chain, crossing) or policy) in ("accept", "return" if policy == "accept" else "accept")
+def passes(chain: NftChain, crossing: Crossing) -> bool:
+    """Whether the base chain lets it through."""
+    verdict = _walk(chain, chain.name, crossing)
+    return verdict == "accept" or (verdict != "drop" and not chain.drops)
 
 
-def _walk(rules: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], chain: str, crossing: Crossing) -> _Verdict:
-    for expressions in rules.get(chain, ()):
-        verdict = _rule(rules, expressions, crossing)
+def _walk(chain: NftChain, name: str, crossing: Crossing) -> _Verdict:
+    for rule in chain.rules.get(name, ()):
+        if not all(_met(condition, crossing) for condition in rule.conditions):
+            continue
+        verdict = _end(chain, rule, crossing)
         if verdict == "return":
             return ""
         if verdict:
@@ -45,58 +41,28 @@ def _walk(rules: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], chain: str
     return ""
 
 
-def _rule(
-    rules: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
-    expressions: Sequence[Mapping[str, Any]],
-    crossing: Crossing,
-) -> _Verdict:
-    for expression in expressions:
-        kind, content = next(iter(expression.items()))
-        if kind == "match":
-            if not _met(content, crossing):
-                return ""
-        elif kind == "accept":
-            return "accept"
-        elif kind in ("drop", "reject"):
-            return "drop"
-        elif kind == "return":
-            return "return"
-        elif kind == "jump":
-            return _walk(rules, content["target"], crossing)
-        elif kind == "goto":
-            return _walk(rules, content["target"], crossing) or "return"
-        elif kind not in ("counter", "log", "mangle"):
-            return ""  # whatever it asks, it is not known to be met
-    return ""
+def _end(chain: NftChain, rule: NftRule, crossing: Crossing) -> _Verdict:
+    if rule.verdict == "jump":
+        return _walk(chain, rule.target, crossing)
+    if rule.verdict == "goto":
+        return _walk(chain, rule.target, crossing) or "return"
+    return rule.verdict
 
 
-def _met(match: Mapping[str, Any], crossing: Crossing) -> bool:
-    known = _value(match["left"], crossing)
-    if known is None:
-        return False
-    wanted = [text for text in _flat(match["right"]) if isinstance(text, str)]
-    found = any(fnmatchcase(known, text) for text in wanted)
-    return not found if match["op"] == "!=" else found
+def _met(condition: Condition, crossing: Crossing) -> bool:
+    known = _answer(condition, crossing)
+    return any(fnmatchcase(known, text) for text in condition.wanted) != condition.negated
 
 
-def _value(left: object, crossing: Crossing) -> str | None:
-    match left:
-        case {"meta": {"key": "iifname" | "iif"}}:
+def _answer(condition: Condition, crossing: Crossing) -> str:
+    match condition.asks:
+        case "enters":
             return crossing.iifname
-        case {"meta": {"key": "oifname" | "oif"}}:
+        case "leaves":
             return crossing.oifname
-        case {"meta": {"key": "nfproto"}}:
+        case "family":
             return "ipv4" if crossing.family == "ip" else "ipv6"
-        case {"ct": {"key": "state"}}:
+        case "state":
             return "new"
-        case {"ct": {"key": "status"}}:
+        case "status":
             return "dnat" if crossing.translated else "confirmed"
-    return None
-
-
-def _flat(right: object) -> list[object]:
-    if isinstance(right, list):
-        return [leaf for item in right for leaf in _flat(item)]
-    if isinstance(right, dict):
-        return [leaf for item in right.values() for leaf in _flat(item)]
-    return [right]
