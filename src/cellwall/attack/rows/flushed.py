@@ -8,11 +8,9 @@ import msgspec
 
 from cellwall.attack.frames import frame, packet
 from cellwall.attack.probe import Place, Probe, layers
-from cellwall.attack.rows.routed import OUTSIDE, PUBLIC, Choose, attackers, fixed, gateways, uplinks, victims
+from cellwall.attack.rows.routed import METADATA, OUTSIDE, PUBLIC, Choose, attackers, fixed, gateways, uplinks, victims
 from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
 from cellwall.attack.world import World
-
-_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
 
 
 class _Way(msgspec.Struct, frozen=True):
@@ -31,7 +29,7 @@ def _ways(family: int) -> tuple[_Way, ...]:
         _Way("neighbour", "attacker", me, victims(family), "victim"),
         _Way("gateway", "attacker", me, gateways(family), "node"),
         _Way("node", "attacker", me, uplinks(family), "node"),
-        _Way("metadata", "attacker", me, fixed(_METADATA[family]), "internet"),
+        _Way("metadata", "attacker", me, fixed(METADATA[family]), "internet"),
         _Way("spoofed", "attacker", victims(family), fixed(PUBLIC[family]), "internet"),
         _Way("direct", "lan", fixed(OUTSIDE["lan"][family]), victims(family), "victim"),
     )

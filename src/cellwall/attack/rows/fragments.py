@@ -10,6 +10,7 @@ from itertools import product
 from cellwall.attack.frames import ip, packet, scapy
 from cellwall.attack.probe import Layer, Place, Probe, layers
 from cellwall.attack.rows.routed import (
+    METADATA,
     PUBLIC,
     Body,
     Choose,
@@ -99,11 +100,10 @@ _CUTS: tuple[tuple[str, Callable[[bytes], list[Piece]], str], ...] = (
     ("beyond", _beyond, _BEYOND),
 )
 
-_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
 _TARGETS: tuple[tuple[str, Callable[[int], Choose], Place, frozenset[Layer]], ...] = (
     ("neighbour", victims, "victim", layers("FWD")),
     ("node", uplinks, "node", layers("PRE", "IN")),
-    ("metadata", lambda family: fixed(_METADATA[family]), "internet", layers("FWD")),
+    ("metadata", lambda family: fixed(METADATA[family]), "internet", layers("FWD")),
 )
 
 

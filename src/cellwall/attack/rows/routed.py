@@ -15,6 +15,9 @@ PUBLIC = {4: "151.101.1.69", 6: "2a04:4e42::1"}
 FAR = {4: "151.101.1.200", 6: "2a04:4e42::200"}
 """A host of the Internet that answers only as it is told to."""
 
+METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
+"""Where clouds answer with a node's credentials."""
+
 Body = Callable[[World, bytes], Any]
 """An IP packet, or a list of several, as scapy has them or as bytes."""
 

@@ -18,11 +18,11 @@ import msgspec
 
 from cellwall.attack import frames
 from cellwall.attack.probe import Probe, Shot, layers
+from cellwall.attack.rows.routed import METADATA
 from cellwall.attack.rows.shapes import episode
 from cellwall.attack.unfinished import ETHERNET, Unfinished, filling, send_unfinished, summed
 from cellwall.attack.world import World
 
-_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
 _ACCOMPLICE = {4: "151.101.169.254", 6: "2600:ec2::254"}
 """Where a sandbox may go, but for two bytes a metadata service."""
 
@@ -109,7 +109,7 @@ def _probes() -> Iterator[Probe]:
         ("source-pieces-v4", f"an IPv4 datagram in pieces {by}", 4, _SOURCE, True),
     )
     for name, what, family, places, cut in cases:
-        wanted = ip_address(_METADATA[family]).packed[:2] if places is _TARGET else _FORGED
+        wanted = ip_address(METADATA[family]).packed[:2] if places is _TARGET else _FORGED
         yield episode(
             f"B13-{name}",
             f"{what} once a card has written its checksum",

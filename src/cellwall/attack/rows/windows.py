@@ -13,14 +13,13 @@ from cellwall.attack.flood import Flood
 from cellwall.attack.frames import frame, mac_bytes, packet
 from cellwall.attack.mechanism import refused_update, refused_updates, take_rules_away
 from cellwall.attack.probe import Layer, Place, Probe, layers
-from cellwall.attack.rows.routed import PUBLIC, Choose, fixed, uplinks, victims
+from cellwall.attack.rows.routed import METADATA, PUBLIC, Choose, fixed, uplinks, victims
 from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
 from cellwall.attack.world import World
 from cellwall.errors import LabError
 from cellwall.lab import Host
 
 _NUMBERS = count(1)
-_METADATA = {4: "169.254.169.254", 6: "fd00:ec2::254"}
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -72,7 +71,7 @@ def _aims(family: int) -> tuple[_Aim, ...]:
         _Aim("neighbour", "victim", victims(family), layers("FWD")),
         _Aim("bridged", "victim", victims(family), layers("PIN", "PORT"), direct=True),
         _Aim("node", "node", uplinks(family), layers("PRE", "IN")),
-        _Aim("metadata", "internet", fixed(_METADATA[family]), layers("FWD")),
+        _Aim("metadata", "internet", fixed(METADATA[family]), layers("FWD")),
         _Aim("spoofed", "internet", fixed(PUBLIC[family]), _unpinned(family), spoofed=True),
     )
 
