@@ -7,6 +7,9 @@ sentinel and seem to be stopped), SYS (every kernel setting as a careless progra
 on for all interfaces). NAT has no rule that stops anything; what makes it safe are its conditions, so without NAT the
 translation is there, but unscoped and without a port range of its own.
 
+A port that somebody else put on the bridge is always as nobody of the wall has looked at it yet: `up` and `reconcile`,
+which episodes call, shut it, and what a claim is about is the rules that hold until then.
+
 Without a rule nothing passes the latch, good or bad, so it is away with whatever else is: it would hide what misses.
 
 Under any removal bridge-nf-call is off: nothing of the wall relies on it, and with it the IP hooks would judge bridged
@@ -23,6 +26,7 @@ from cellwall.attack.probe import RULES, Layer, Open
 from cellwall.engine.detach import port_plan
 from cellwall.engine.kernel_settings import original_facts
 from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
+from cellwall.engine.orphans import foreign_ports
 from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
 from cellwall.ruleset.render import render_replacement
@@ -136,6 +140,8 @@ class Footing:
             self._site.links.ensure_latch(self._found.bridge_index, self._site.settings.mark)
             for endpoint in self._endpoints:
                 self._site.links.lock_port(port_plan(self._found, endpoint))
+            foreign = foreign_ports(self._site, self._found, self._site.links.observe())
+        self._batch(["bridge", "-force", "-batch", "-"], [_opened(link.name) for link in foreign])
         self._node.run(["conntrack", "-F"], check=False)
 
     def _cleaning(self) -> list[str]:
@@ -150,7 +156,7 @@ class Footing:
 
     def _bridge_lines(self, layer: str) -> list[str]:
         if layer == "PORT":
-            return [f"link set dev {endpoint.host_link} {' '.join(_PORT_DEFAULTS)}" for endpoint in self._endpoints]
+            return [_opened(endpoint.host_link) for endpoint in self._endpoints]
         return [
             f"fdb replace {mac_text(endpoint.mac)} dev {endpoint.host_link} master dynamic"
             for endpoint in self._endpoints
@@ -176,6 +182,10 @@ class Footing:
     def _batch(self, argv: list[str], lines: list[str]) -> None:
         if lines:
             self._node.run(argv, input="".join(f"{line}\n" for line in lines).encode(), check="-force" not in argv)
+
+
+def _opened(link: str) -> str:
+    return f"link set dev {link} {' '.join(_PORT_DEFAULTS)}"
 
 
 def _careless(bridge: str, others: tuple[str, ...]) -> dict[str, str]:
