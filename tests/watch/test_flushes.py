@@ -14,6 +14,12 @@ pytestmark = pytest.mark.root
 
 EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n"
 OURS_ARE_GONE = ("nft flush ruleset",)
+IN_PART = (
+    "nft flush ruleset inet",
+    "nft flush table inet cellwall",
+    "nft delete table inet cellwall",
+)
+"""What judges is gone, and what vouches is not: open until it is closed (`tests/packet/test_half_flushed.py`)."""
 NOT_OURS = (
     "iptables-nft -F",
     "iptables-nft -t nat -F",
@@ -57,6 +63,16 @@ def test_nothing_denied_arrives_where_nobody_watches(world: World, ours: Tenants
         ours.assert_work()
 
 
+@pytest.mark.parametrize("command", IN_PART)
+def test_what_is_taken_away_in_part_is_told_where_nobody_watches(world: World, ours: Tenants, command: str) -> None:
+    flush(world, command)
+    assert world.wall.status().drift[0] in ("our tables are missing", "our rules were changed")
+    world.wall.reconcile()
+    with ours.besieged():
+        pass
+    ours.assert_work()
+
+
 @pytest.fixture(scope="module")
 def man(world: World, ours: Tenants) -> Iterator[Watchman]:
     with watched(world) as man:
@@ -72,5 +88,18 @@ def test_nothing_denied_arrives_and_all_is_back_where_somebody_watches(
             flush(world, command)
             if command in OURS_ARE_GONE:
                 man.heard("repaired in")
+        ours.assert_work()
+        assert world.wall.status().drift == ()
+
+
+@pytest.mark.parametrize("command", IN_PART)
+def test_what_is_taken_away_in_part_is_closed_and_back_where_somebody_watches(
+    world: World, ours: Tenants, man: Watchman, command: str
+) -> None:
+    for _ in range(3):
+        flush(world, command)
+        man.heard("repaired in")
+        with ours.besieged():
+            pass
         ours.assert_work()
         assert world.wall.status().drift == ()
