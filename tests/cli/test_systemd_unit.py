@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,10 @@ def test_the_watch_is_not_restarted_with_what_flushes_and_comes_back_when_it_end
     assert not any(line.startswith(("PartOf=", "BindsTo=", "Requires=")) for line in lines)
     assert "Restart=always" in lines
     assert "After=cellwall.service" in lines
+
+
+def test_the_wheel_brings_every_unit() -> None:
+    project = tomllib.loads((UNITS.parents[1] / "pyproject.toml").read_text())
+    brought = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert {Path(name).name for name in brought} == {unit.name for unit in UNITS.iterdir()}
+    assert set(brought.values()) == {f"lib/systemd/system/{unit.name}" for unit in UNITS.iterdir()}
