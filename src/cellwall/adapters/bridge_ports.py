@@ -111,9 +111,10 @@ def open_strangers(route: Netlink, bridge_index: int, known: Container[int]) -> 
     """See `Links.open_strangers`."""
     found: dict[int, str] = {}
     for reply in route.dump(get_bridge_ports(), "read the bridge ports"):
-        index, port = link_index(reply), attributes(reply.body, LINK_HEADER_SIZE)
-        # The dump has the bridge itself as well, without a master.
-        if index in known or u32_of(port.get(IFLA_MASTER, bytes(4))) != bridge_index:
+        if (index := link_index(reply)) in known:
+            continue
+        port = attributes(reply.body, LINK_HEADER_SIZE)
+        if u32_of(port.get(IFLA_MASTER, bytes(4))) != bridge_index:  # also the bridge itself, which has none
             continue
         if any(_wrong_flags(port.get(IFLA_PROTINFO))) or _entries(route, bridge_index, index):
             found[index] = text_of(port[IFLA_IFNAME])
