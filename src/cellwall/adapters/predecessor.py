@@ -28,7 +28,7 @@ from cellwall.adapters.rtnetlink import (
     read_link,
 )
 from cellwall.engine.contracts import ObservedLink
-from cellwall.engine.predecessor import InnerEnd, OldPort, OldRule, Remains, Removal
+from cellwall.engine.remains import InnerEnd, OldPort, OldRule, Remains, Removal
 from cellwall.errors import CellwallError, KernelError
 from cellwall.names import LINK_ALIAS
 
@@ -41,7 +41,7 @@ _LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables
 
 
 class Beta9Traces:
-    """`engine.predecessor.Predecessor` of the network namespace that the calling thread is in."""
+    """`engine.remains.Predecessor` of the network namespace that the calling thread is in."""
 
     def __init__(self, namespaces: str = NAMESPACES) -> None:
         self._namespaces = namespaces

@@ -13,11 +13,13 @@ import msgspec
 from cellwall.engine.attach import sandbox_plan
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
+from cellwall.engine.former_rules import removals
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.left_closed import record_closed
 from cellwall.engine.mtu import repair_mtu
-from cellwall.engine.predecessor import Adoption, Predecessor, decide, removals
+from cellwall.engine.predecessor import Adoption, decide
 from cellwall.engine.recover import recover
+from cellwall.engine.remains import Predecessor
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.strangers import shut_strangers

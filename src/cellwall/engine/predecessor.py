@@ -1,10 +1,7 @@
-"""What beta9's own networking leaves on a node, and what becomes of it. Pure.
+"""What becomes of the containers that beta9's own networking left on a bridge of our name (`remains`). Pure.
 
-A bridge of our name with containers on it, made by beta9's worker: veth pairs `b9h…` or `b9_veth_h_…` whose inner ends
-are in named namespaces, one for each container; FORWARD rules that accept whatever the bridge sends and gets; a DNAT
-rule for each published port with the comment `VETH:CONTAINER[:NAMESPACE]`; a masquerade. Decides whose each port is,
-by which address, and which rules go: those that let something pass. One that keeps a container from the network stays,
-for nothing of the wall stands in for it. A bridge that nothing of all this speaks for is somebody else's.
+Decides whose each port is, by which address. A bridge that neither a port of beta9's names nor a rule speaks for is
+somebody else's.
 
 Refuses to believe a sandbox, which says itself what its interface has: an address belongs to the one that a rule of the
 node leads to, and where none does and two claim it, to neither. A MAC that two have is neither's either, but nobody
@@ -12,17 +9,16 @@ is shut out for it: each gets the one that an attach would give. So is a neighbo
 makes it, but for an address that nothing of the node's says is its.
 """
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, ip_address, ip_network
-from itertools import chain, pairwise
-from typing import Protocol
+from ipaddress import IPv4Address
+from itertools import chain
 
 import msgspec
 
-from cellwall.engine.contracts import ObservedLink
+from cellwall.engine.former_rules import Published, accepts, published
 from cellwall.engine.left_closed import ClosedPort
+from cellwall.engine.remains import OldPort, OldRule, Remains
 from cellwall.engine.requests import validate_host_ports, validate_mac
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address
@@ -30,73 +26,9 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.network import Network, default_mac
 from cellwall.model.settings import Settings
-from cellwall.names import SECURITY_CHAIN, host_link
+from cellwall.names import host_link
 
-_COMMENT = re.compile(r"--comment \"?((?:b9h|b9_veth_h_)[^\s:\"]*):([^\s:\"]+)(?::([^\s:\"]+))?\"?(?: |$)")
 _PORT_NAMES = ("b9h", "b9_veth_h_")
-_PUBLISHED = re.compile(r"^-p (tcp|udp) -m \1 --dport (\d+) ")
-_LED_TO = re.compile(r"-j DNAT --to-destination \[?([0-9a-f.:]+?)\]?:(\d+)$")
-_SOURCE = re.compile(r"^-s (\S+) ")
-
-
-class InnerEnd(msgspec.Struct, frozen=True):
-    """The end of a pair that is inside a container's namespace."""
-
-    netns: str
-    device: int
-    inode: int
-    ifname: str
-    mac: int
-    addresses: tuple[Address, ...]
-
-
-class OldPort(msgspec.Struct, frozen=True):
-    """A port of the bridge; `inner` None: its other end is in no named namespace."""
-
-    index: int
-    name: str
-    inner: InnerEnd | None = None
-
-
-class OldRule(msgspec.Struct, frozen=True):
-    """A rule of iptables: `program` as `iptables-nft`, `text` as `iptables-save` has it behind the chain's name."""
-
-    program: str
-    table: str
-    chain: str
-    text: str
-
-
-class Remains(msgspec.Struct, frozen=True):
-    """All that was found."""
-
-    addresses: tuple[Address, ...]
-    ports: tuple[OldPort, ...]
-    rules: tuple[OldRule, ...]
-
-
-class Predecessor(Protocol):
-    """The traces of beta9's networking on a node."""
-
-    def observe(self, bridge: ObservedLink) -> Remains:
-        """Read them; changes nothing."""
-
-    def rename(self, index: int, name: str) -> None:
-        """Give a host link another name. Idempotent."""
-
-    def claim(self, bridge_index: int) -> None:
-        """From now on the bridge is ours, and is recognised as such."""
-
-    def remove(self, rules: Iterable["Removal"]) -> None:
-        """Take rules out, each table in one transaction. Raises a CellwallError where one is not there."""
-
-
-class Removal(msgspec.Struct, frozen=True):
-    """A line that `iptables-restore` carries out."""
-
-    program: str
-    table: str
-    line: str
 
 
 class Adoption(msgspec.Struct, frozen=True):
@@ -106,15 +38,6 @@ class Adoption(msgspec.Struct, frozen=True):
     endpoints: tuple[Endpoint, ...]
     closed: tuple[ClosedPort, ...]
     warnings: tuple[str, ...]
-
-
-class _Published(msgspec.Struct, frozen=True):
-    """A port that a rule publishes, and for whom."""
-
-    veth: str
-    container: str
-    address: Address
-    binding: PortBinding
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -136,23 +59,23 @@ def decide(remains: Remains, settings: Settings) -> Adoption | None:
     network = settings.network
     if not _is_beta9s(remains, network):
         return None
-    published = tuple(_published(remains.rules))
-    claims = [_claim(port, published, network) for port in remains.ports]
+    rows = tuple(published(remains.rules))
+    claims = [_claim(port, rows, network) for port in remains.ports]
     shared = _shared_macs(remains.ports)
     endpoints: list[Endpoint] = []
     closed: list[ClosedPort] = []
     for port, claim in sorted(zip(remains.ports, claims, strict=True), key=lambda pair: pair[0].name):
         try:
-            endpoints.append(_endpoint(port, _undisputed(claim, claims, network), published, settings, shared))
+            endpoints.append(_endpoint(port, _undisputed(claim, claims, network), rows, settings, shared))
         except InvalidSpec as error:
             closed.append(ClosedPort(port.index, port.name, str(error)))
-    lost = chain.from_iterable(_lost(endpoint, published, remains.rules) for endpoint in endpoints)
+    lost = chain.from_iterable(_lost(endpoint, rows, remains.rules) for endpoint in endpoints)
     return Adoption(tuple(endpoints), tuple(closed), tuple(lost))
 
 
-def _lost(endpoint: Endpoint, published: Sequence[_Published], rules: Sequence[OldRule]) -> Iterator[str]:
+def _lost(endpoint: Endpoint, rows: Sequence[Published], rules: Sequence[OldRule]) -> Iterator[str]:
     """What of a container is not as it was."""
-    for binding in sorted(_of(endpoint, published) - set(endpoint.bindings), key=str):
+    for binding in sorted(_of(endpoint, rows) - set(endpoint.bindings), key=str):
         yield f"{endpoint.key}: {binding} is not taken over"
     for rule in rules:
         from_it = rule.text.startswith((f"-s {endpoint.address4}/32 ", f"-s {endpoint.address6}/128 "))
@@ -160,21 +83,12 @@ def _lost(endpoint: Endpoint, published: Sequence[_Published], rules: Sequence[O
             yield f"{endpoint.key}: {rule.chain} of {rule.program} still has `{rule.text}`"
 
 
-def removals(rules: Sequence[OldRule], network: Network, *, chain: bool) -> tuple[Removal, ...]:
-    """How the rules go that the wall replaces. `chain`: beta9's own security chain, too."""
-    gone = [rule for rule in rules if _is_replaced(rule, network, chain=chain)]
-    lines = [Removal(rule.program, rule.table, f"-D {rule.chain} {rule.text}") for rule in gone]
-    for program in sorted({rule.program for rule in rules if chain and rule.chain == SECURITY_CHAIN}):
-        lines += [Removal(program, "filter", f"-{flag} {SECURITY_CHAIN}") for flag in "FX"]
-    return tuple(lines)
-
-
 def _is_beta9s(remains: Remains, network: Network) -> bool:
     """It has an address of our network, and something that beta9 makes speaks for it: a port or a rule."""
     ours = (network.subnet4, network.subnet6)
     addressed = any(address.version == net.version and address in net for address in remains.addresses for net in ours)
     by_port = any(port.name.startswith(_PORT_NAMES) for port in remains.ports)
-    return addressed and (by_port or any(_accepts(rule, network) for rule in remains.rules))
+    return addressed and (by_port or any(accepts(rule, network) for rule in remains.rules))
 
 
 def _name_of(port: OldPort) -> str:
@@ -182,14 +96,14 @@ def _name_of(port: OldPort) -> str:
 
 
 def _endpoint(
-    port: OldPort, address4: IPv4Address, published: Sequence[_Published], settings: Settings, shared: Container[int]
+    port: OldPort, address4: IPv4Address, rows: Sequence[Published], settings: Settings, shared: Container[int]
 ) -> Endpoint:
     """The endpoint that a port becomes; InvalidSpec where it cannot be one."""
     inner, network = port.inner, settings.network
     if inner is None:
         raise InvalidSpec("netns", port.name, "leads into no named namespace")
-    rows = _rows_of(port, published)
-    container = rows[0].container if rows else _name_of(port)
+    own = _rows_of(port, rows)
+    container = own[0].container if own else _name_of(port)
     key = EndpointKey(parse_container_id(container), parse_link_name(inner.ifname, "ifname"))
     bare = Endpoint(
         key=key,
@@ -204,11 +118,11 @@ def _endpoint(
         netns_device=inner.device,
         netns_inode=inner.inode,
     )
-    return msgspec.structs.replace(bare, bindings=tuple(_bindings(_of(bare, rows), settings)))
+    return msgspec.structs.replace(bare, bindings=tuple(_bindings(_of(bare, own), settings)))
 
 
-def _rows_of(port: OldPort, published: Sequence[_Published]) -> list[_Published]:
-    return [row for row in published if port.name == row.veth or _name_of(port) == row.container]
+def _rows_of(port: OldPort, rows: Sequence[Published]) -> list[Published]:
+    return [row for row in rows if port.name == row.veth or _name_of(port) == row.container]
 
 
 def _mac(found: int, address4: IPv4Address, network: Network) -> int:
@@ -225,9 +139,9 @@ def _shared_macs(ports: Iterable[OldPort]) -> set[int]:
     return {mac for mac, times in found.items() if times > 1}
 
 
-def _claim(port: OldPort, published: Sequence[_Published], network: Network) -> _Claim:
+def _claim(port: OldPort, rows: Sequence[Published], network: Network) -> _Claim:
     """The address that a rule of the node leads to, else the first that its interface has."""
-    led_to = frozenset(row.address for row in _rows_of(port, published))
+    led_to = frozenset(row.address for row in _rows_of(port, rows))
     edges = (network.subnet4.network_address, network.subnet4.broadcast_address, network.gateway4)
     own = () if port.inner is None else port.inner.addresses
     found = [one for one in own if isinstance(one, IPv4Address) and one in network.subnet4 and one not in edges]
@@ -244,16 +158,7 @@ def _undisputed(claim: _Claim, claims: Iterable[_Claim], network: Network) -> IP
     return claim.address
 
 
-def _published(rules: Iterable[OldRule]) -> Iterator[_Published]:
-    for rule in rules:
-        comment, port, target = (pattern.search(rule.text) for pattern in (_COMMENT, _PUBLISHED, _LED_TO))
-        if (rule.table, rule.chain) != ("nat", "PREROUTING") or not (comment and port and target):
-            continue
-        binding = PortBinding("udp" if port[1] == "udp" else "tcp", int(port[2]), int(target[2]))
-        yield _Published(comment[1], comment[2], ip_address(target[1]), binding)
-
-
-def _of(endpoint: Endpoint, rows: Iterable[_Published]) -> set[PortBinding]:
+def _of(endpoint: Endpoint, rows: Iterable[Published]) -> set[PortBinding]:
     """By IPv4 alone: a binding is of both families."""
     return {row.binding for row in rows if row.address == endpoint.address4}
 
@@ -268,37 +173,3 @@ def _bindings(wanted: Iterable[PortBinding], settings: Settings) -> Iterator[Por
         if not any(binding.overlaps(other) for other in kept):
             kept.append(binding)
             yield binding
-
-
-# ---------------------------------------------------------------- rules that go
-
-
-def _is_replaced(rule: OldRule, network: Network, *, chain: bool) -> bool:
-    match rule.table, rule.chain:
-        case "filter", "FORWARD":
-            return _accepts(rule, network) or (chain and rule.text.endswith(f"-j {SECURITY_CHAIN}"))
-        case "nat", "PREROUTING":
-            return _COMMENT.search(rule.text) is not None and "-j DNAT" in rule.text
-        case "nat", "POSTROUTING":
-            return _masquerades(rule, network)
-        case _:
-            return False
-
-
-def _accepts(rule: OldRule, network: Network) -> bool:
-    """A FORWARD rule that lets the bridge's traffic pass, and that nobody else signed."""
-    if (rule.table, rule.chain) != ("filter", "FORWARD") or not rule.text.endswith("-j ACCEPT"):
-        return False
-    words = rule.text.split()
-    named = any(pair in (("-i", network.bridge), ("-o", network.bridge)) for pair in pairwise(words))
-    return _COMMENT.search(rule.text) is not None or (named and "--comment" not in words)
-
-
-def _masquerades(rule: OldRule, network: Network) -> bool:
-    source = _SOURCE.match(rule.text)
-    if source is None or not rule.text.endswith("-j MASQUERADE"):
-        return False
-    inside = ip_network(source[1], strict=False)
-    if inside.version == 4:
-        return inside.subnet_of(network.subnet4)
-    return inside.subnet_of(network.subnet6)
