@@ -57,6 +57,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
     [
         ({"missing_capabilities": ("CAP_NET_ADMIN",), "features": {}}, ("error", "privileges")),
         ({"kernel": (5, 15)}, ("error", "kernel")),
+        ({"watched": False, "links": (BRIDGE,), "sysctls": HEALTHY.sysctls | CONNTRACK}, ("note", "watch")),
         ({"kernel": (6, 0)}, ("error", "kernel")),
         ({"nft": None, "features": {}}, ("error", "nft")),
         ({"nft": (1, 0, 5)}, ("error", "nft")),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cellwall.doctor import diagnose, observe
 from cellwall.lab import connect
 from cellwall.names import SPARE_TABLE
 from watch.watchman import Watchman, watched
@@ -174,3 +175,16 @@ def test_it_does_not_lay_its_version_over_a_newer_ones() -> None:
         found = world.wall._site.foundation()
         assert found is not None
         assert found.program == "99.0"
+
+
+def test_the_doctor_names_a_node_that_nobody_watches() -> None:
+    def told() -> bool:
+        settings = world.wall.settings
+        return any(finding.subject == "watch" for finding in diagnose(observe(settings), settings))
+
+    with open_world() as world:
+        world.attach("tenant")
+        assert told()
+        with watched(world):
+            assert not told()
+        assert told()

@@ -151,6 +151,13 @@ class Alarms(Closing):
         return master is not None and u32_of(master) == self.bridge != 0
 
 
+def somebody_listens() -> bool:
+    """Whether a process listens in the calling thread's network namespace as `Alarms` does: to just these groups."""
+    with open("/proc/thread-self/net/netlink", encoding="ascii") as table:
+        sockets = [line.split()[1:4] for line in table]
+    return any((protocol, groups) == (str(_NETLINK_ROUTE), f"{_ROUTE_GROUPS:08x}") for protocol, _, groups in sockets)
+
+
 def _mtus() -> dict[int, bytes]:
     """The MTU of each link by its index; whoever listens already misses none that changes meanwhile."""
     with open_route_socket() as route:

@@ -104,6 +104,19 @@ def _latch(host: Observation, _: Settings) -> Iterator[Finding]:
         )
 
 
+def _watch(host: Observation, settings: Settings) -> Iterator[Finding]:
+    bridge = host.link(settings.network.bridge)
+    if bridge is not None and bridge.ours and not host.watched:
+        yield Finding(
+            "note",
+            "watch",
+            "`cellwall watch` does not run",
+            "whoever flushes all rules cuts sandboxes off, and whoever takes away part of the wall (`nft flush ruleset "
+            "inet`, the table `inet cellwall`) opens the node to them, until `cellwall reconcile`",
+            "enable cellwall-watch.service",
+        )
+
+
 def _legacy(host: Observation, _: Settings) -> Iterator[Finding]:
     if host.legacy_tables:
         yield Finding(
@@ -115,31 +128,24 @@ def _legacy(host: Observation, _: Settings) -> Iterator[Finding]:
         )
 
 
+_WEAKENING: dict[str, tuple[str, str]] = {
+    "net.ipv4.conf.all.route_localnet": (
+        "route_localnet",
+        "neighbours on the LAN may reach services bound to the loopback while the wall is down",
+    ),
+    "net.netfilter.nf_conntrack_tcp_be_liberal": (
+        "conntrack",
+        "segments outside a connection's window count as part of it",
+    ),
+    "net.netfilter.nf_conntrack_helper": ("conntrack helpers", "helpers open ports that a tenant's payload asks for"),
+}
+"""Settings that weaken the wall where they are 1: subject and consequence."""
+
+
 def _kernel_settings(host: Observation, _: Settings) -> Iterator[Finding]:
-    if host.sysctls.get("net.ipv4.conf.all.route_localnet") == "1":
-        yield Finding(
-            "warning",
-            "route_localnet",
-            "net.ipv4.conf.all.route_localnet = 1",
-            "neighbours on the LAN may reach services bound to the loopback while the wall is down",
-            "set it to 0",
-        )
-    if host.sysctls.get("net.netfilter.nf_conntrack_tcp_be_liberal") == "1":
-        yield Finding(
-            "warning",
-            "conntrack",
-            "net.netfilter.nf_conntrack_tcp_be_liberal = 1",
-            "segments outside a connection's window count as part of it",
-            "set it to 0",
-        )
-    if host.sysctls.get("net.netfilter.nf_conntrack_helper") == "1":
-        yield Finding(
-            "warning",
-            "conntrack helpers",
-            "net.netfilter.nf_conntrack_helper = 1",
-            "helpers open ports that a tenant's payload asks for",
-            "set it to 0",
-        )
+    for name, (subject, consequence) in _WEAKENING.items():
+        if host.sysctls.get(name) == "1":
+            yield Finding("warning", subject, f"{name} = 1", consequence, "set it to 0")
 
 
 CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
@@ -151,6 +157,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _modules,
     _checksums,
     _latch,
+    _watch,
     uplink,
     ipv6,
     subnets,

@@ -116,8 +116,8 @@ class Observation(msgspec.Struct, frozen=True):
     nothing could be tried; `modules` are parts of the kernel by name. `unfiltered` is why it takes no filter of
     unfinished checksums, `unlatched` why no latch, "" where it does. `chains` and `flow_tables` are other programs'.
     `refusals`: what keeps each mechanism from holding the wall, "" where nothing does; `iptables` its form here.
-    `beta9`: how many containers `up` would take over with a bridge of beta9's, None where the bridge is none;
-    `beta9_closed`: why it would leave which ports closed.
+    `watched`: `cellwall watch` runs. `beta9`: how many containers `up` would take over with a bridge of beta9's, None
+    where the bridge is none; `beta9_closed`: why it would leave which ports closed.
     """
 
     kernel: tuple[int, int]
@@ -138,6 +138,7 @@ class Observation(msgspec.Struct, frozen=True):
     flow_tables: tuple[FlowTable, ...] = ()
     mark_routes: tuple[MarkRoute, ...] = ()
     legacy_tables: tuple[str, ...] = ()
+    watched: bool = True
     beta9: int | None = None
     beta9_closed: tuple[str, ...] = ()
     refusals: Mapping[str, str] = {}

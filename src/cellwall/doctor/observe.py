@@ -14,10 +14,12 @@ from typing import Literal
 
 from cellwall import names
 from cellwall.adapters import process
+from cellwall.adapters.alarms import somebody_listens
 from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.iptables import XtTables
 from cellwall.adapters.latch_trial import try_latch
+from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.adapters.links import LinkLayer
 from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.predecessor import Beta9Traces
@@ -46,9 +48,7 @@ def observe(settings: Settings) -> Observation:
     version = _nft_version()
     routes = (*_routes4(), *_routes6())
     usable = version is not None and not missing
-    legacy = tuple(
-        dict.fromkeys(name for suffix in ("", "6") for name in _text(_NET / f"ip{suffix}_tables_names").split())
-    )
+    legacy = tuple(dict.fromkeys((*legacy_tables(4), *legacy_tables(6))))
     chains, flow_tables = read_foreign(legacy) if usable else ((), ())
     adoption = _left_by_beta9(settings) if usable else None
     return Observation(
@@ -70,6 +70,7 @@ def observe(settings: Settings) -> Observation:
         flow_tables=flow_tables,
         mark_routes=read_mark_routes(),
         legacy_tables=legacy,
+        watched=somebody_listens(),
         beta9=None if adoption is None else len(adoption.endpoints),
         beta9_closed=() if adoption is None else tuple(f"{port.name}: {port.reason}" for port in adoption.closed),
         refusals={} if missing else _refusals(settings),
