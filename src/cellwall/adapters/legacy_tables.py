@@ -8,11 +8,13 @@ are not noticed; whoever relies on this compares the rules themselves now and th
 
 import ctypes
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
+from typing import Literal
+
+from cellwall.adapters.legacy_names import legacy_tables
 
 _GET_INFO = 64  # IPT_SO_GET_INFO, and IP6T_SO_GET_INFO
-_IPV4, _IPV6 = (socket.AF_INET, 0), (socket.AF_INET6, 41)  # the family, and the level of its options
+_LEVELS: dict[Literal[4, 6], int] = {4: socket.SOL_IP, 6: 41}  # of the options; 41: SOL_IPV6
 _INFO = 84  # sizeof(struct ipt_getinfo)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -21,9 +23,10 @@ class LegacyTables:
     """The legacy tables of the network namespace that the creating thread is in, as of the last question."""
 
     def __init__(self) -> None:
-        self._sockets = {4: socket.socket(_IPV4[0], socket.SOCK_RAW, socket.IPPROTO_RAW)}
+        self._sockets: dict[Literal[4, 6], socket.socket] = {}
+        self._sockets[4] = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         with suppress(OSError):  # a kernel without IPv6
-            self._sockets[6] = socket.socket(_IPV6[0], socket.SOCK_RAW, socket.IPPROTO_RAW)
+            self._sockets[6] = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self._last = self._read()
 
     def close(self) -> None:
@@ -36,11 +39,11 @@ class LegacyTables:
         return before != self._last
 
     def _read(self) -> list[bytes]:
-        found = []
-        for version, level, names in ((4, _IPV4[1], "ip_tables_names"), (6, _IPV6[1], "ip6_tables_names")):
-            if version in self._sockets:
-                found += [_ask(self._sockets[version].fileno(), level, table) for table in _tables(names)]
-        return found
+        return [
+            _ask(asked.fileno(), _LEVELS[version], table)
+            for version, asked in self._sockets.items()
+            for table in sorted(legacy_tables(version))
+        ]
 
 
 def _ask(fd: int, level: int, table: str) -> bytes:
@@ -50,9 +53,3 @@ def _ask(fd: int, level: int, table: str) -> bytes:
     if _libc.getsockopt(fd, level, _GET_INFO, answer, ctypes.byref(length)) != 0:
         return b""
     return answer.raw
-
-
-def _tables(names: str) -> Iterator[str]:
-    """Each table that there is by now, in order."""
-    with suppress(OSError), open(f"/proc/thread-self/net/{names}") as lines:
-        yield from sorted(line.strip() for line in lines)

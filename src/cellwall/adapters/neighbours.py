@@ -1,13 +1,15 @@
 """Forward chains of other programs: the filter tables of iptables by their own programs, other tables by nft's JSON.
 
-The kernel is asked first which tables there are. A program of iptables that looks at a table nobody made would make it
-(the legacy ones load their modules and register their hooks), and a node without neighbours starts no program at all.
+The kernel is asked first which tables there are. A program of iptables that looks at a table nobody made would make it,
+and a node without neighbours starts no program at all.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
+from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, NftChain, Program
 
 _UNSPEC, _FORWARD, _DROP = 0, 2, 0  # NFPROTO_UNSPEC, NF_INET_FORWARD, NF_DROP
@@ -17,7 +19,7 @@ _NFT: dict[tuple[str, str, str], Program] = {
     ("ip", "filter", "FORWARD"): "iptables-nft",
     ("ip6", "filter", "FORWARD"): "ip6tables-nft",
 }
-_LEGACY: dict[str, Program] = {"ip_tables_names": "iptables-legacy", "ip6_tables_names": "ip6tables-legacy"}
+_LEGACY: dict[Program, Literal[4, 6]] = {"iptables-legacy": 4, "ip6tables-legacy": 6}
 _REJECTS = {"firewalld"}
 """Tables that turn away what they do not know by their last rule; their policy is accept."""
 
@@ -36,7 +38,7 @@ class OtherRules:
         """See `Neighbours.observe`."""
         bases = _forward_bases()
         programs = [_NFT[where] for base in bases if (where := (base.family, base.table, base.chain)) in _NFT]
-        programs += [program for file, program in _LEGACY.items() if "filter" in _lines(file)]
+        programs += [program for program, version in _LEGACY.items() if "filter" in legacy_tables(version)]
         chains: list[ForwardChain] = []
         unreadable: dict[str, str] = {}
         for program in programs:
@@ -82,14 +84,6 @@ def _forward_bases() -> list[_Base]:
                 policy = int.from_bytes(found.get(_POLICY, b"\1"), "big")
                 bases.append(_Base(family, table, text_of(found[_NAME]), policy == _DROP))
     return bases
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        with open(f"/proc/thread-self/net/{file}") as names:
-            return names.read().split()
-    except OSError:  # the module is not there, and so no table
-        return []
 
 
 def _chains(program: Program) -> list[ForwardChain]:

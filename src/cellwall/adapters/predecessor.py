@@ -8,8 +8,10 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from cellwall.adapters import netns, process
+from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.adapters.netlink import Message, Netlink, Reply, attribute_text, attribute_u32, attributes, u32_of
 from cellwall.adapters.rtnetlink import (
     IFF_UP,
@@ -37,7 +39,7 @@ _RTM_GETNSID = 90  # linux/rtnetlink.h
 _NETNSA_NSID, _NETNSA_FD = 1, 3  # linux/net_namespace.h
 _NO_ID = 0xFFFFFFFF
 _MOST = 4096
-_LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_names"}
+_LEGACY: dict[str, Literal[4, 6]] = {"iptables-legacy": 4, "ip6tables-legacy": 6}
 
 
 class Beta9Traces:
@@ -147,7 +149,7 @@ def _beginning(message: Message) -> list[Reply]:
 
 def _rules() -> Iterator[OldRule]:
     programs = ["iptables-nft", "ip6tables-nft"]
-    programs += [program for program, file in _LEGACY.items() if _has_tables(file)]
+    programs += [program for program, version in _LEGACY.items() if legacy_tables(version)]
     for program in programs:
         try:
             listing = process.run([f"{program}-save"]).text
@@ -160,12 +162,3 @@ def _rules() -> Iterator[OldRule]:
             elif line.startswith("-A "):
                 chain, _, text = line[3:].partition(" ")
                 yield OldRule(program, table, chain, text)
-
-
-def _has_tables(file: str) -> bool:
-    """A program of iptables-legacy that looks at a table nobody made would make it."""
-    try:
-        with open(f"/proc/thread-self/net/{file}") as names:
-            return bool(names.read().split())
-    except OSError:
-        return False
