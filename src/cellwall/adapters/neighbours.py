@@ -9,7 +9,6 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, NftChain, Program
 
 _UNSPEC, _FORWARD, _DROP = 0, 2, 0  # NFPROTO_UNSPEC, NF_INET_FORWARD, NF_DROP
@@ -36,6 +35,9 @@ class OtherRules:
 
     def observe(self) -> ForeignChains:
         """See `Neighbours.observe`."""
+        # Here and not above, as all that only this needs: few attaches come by.
+        from cellwall.adapters.legacy_names import legacy_tables
+
         bases = _forward_bases()
         programs = [_NFT[where] for base in bases if (where := (base.family, base.table, base.chain)) in _NFT]
         programs += [program for program, version in _LEGACY.items() if "filter" in legacy_tables(version)]
