@@ -190,11 +190,8 @@ class Wall:
         nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done."""
         with self._caller.turn():
             found = self._site.foundation()
-            if found is None or found.program not in (
-                "",
-                self._site.program,
-            ):  # a newer one's chains are not ours to judge
-                return False
+            if found is None or found.program not in ("", self._site.program):
+                return False  # the chains of another version are not ours to judge
             return self._site.mechanism(found.backend).close_unjudged()
 
     def dns(self) -> tuple[Address, ...]:
