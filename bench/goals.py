@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from bench.contestants import InProcess, Netavark, Plugin, ReferenceChain
+from bench.contestants import InIptables, InLegacyIptables, InProcess, Netavark, Plugin, ReferenceChain
 from bench.figures import Row
 
 FIRST_PACKET, FIRST_IPV6_PACKET = "attach, first packet", "attach, first IPv6 packet"
@@ -23,7 +23,7 @@ class Goal(msgspec.Struct, frozen=True):
 def judge(rows: Sequence[Row], population: int) -> list[Goal]:
     """Every goal that this run measured both sides of."""
     p50 = {(row.contestant, row.operation, row.attached): row.p50 for row in rows}
-    goals = [*_shares(p50, population), *_guides(p50, population)]
+    goals = [*_shares(p50, population), *_growth(p50, population), *_guides(p50, population)]
     return list({goal.goal: goal for goal in goals}.values())  # without a population both halves speak of 0
 
 
@@ -41,6 +41,17 @@ def _shares(p50: dict[tuple[str, str, int], float], population: int) -> Iterator
         value, base = p50.get((one, operation, attached)), p50.get((other, theirs, attached))
         if value is not None and base is not None:
             yield Goal(f"{text}, {attached} attached", value, round(base / share, 3), value <= base / share)
+
+
+def _growth(p50: dict[tuple[str, str, int], float], population: int) -> Iterator[Goal]:
+    """What a full node may make of an attach where rules are iptables'."""
+    for mechanism in (InIptables.name, InLegacyIptables.name):
+        value, alone = p50.get((mechanism, FIRST_PACKET, population)), p50.get((mechanism, FIRST_PACKET, 0))
+        if value is not None and alone is not None:
+            limit = 2 * alone
+            yield Goal(
+                f"{mechanism}: attach with {population} attached ≤ 2 of an empty node's", value, limit, value <= limit
+            )
 
 
 def _guides(p50: dict[tuple[str, str, int], float], population: int) -> Iterator[Goal]:

@@ -5,7 +5,7 @@ import socket
 import pytest
 from bench.bare import NoFirewall
 from bench.bulk import measure_bulk
-from bench.contestants import InProcess, Netavark
+from bench.contestants import InIptables, InProcess, Netavark
 from bench.crowd import copied_rules
 from bench.dataplane import ratios_of
 from bench.figures import quantile, summarise, table
@@ -40,6 +40,17 @@ def test_a_goal_is_missed_by_anything_above_its_limit() -> None:
     assert reached["in-process attach ≤ 1/10 of netavark's, 0 attached"]
     assert not reached["in-process detach ≤ 1/50 of netavark's, 0 attached"]
     assert not any("1000 attached" in goal for goal in reached)  # nobody measured that
+
+
+def test_a_full_node_may_double_what_an_attach_costs_in_iptables_and_no_more() -> None:
+    def reached(full: float) -> list[bool]:
+        rows = [
+            summarise(InIptables.name, FIRST_PACKET, 0, [0.003]),
+            summarise(InIptables.name, FIRST_PACKET, 1000, [full]),
+        ]
+        return [goal.reached for goal in judge(rows, 1000) if InIptables.name in goal.goal]
+
+    assert (reached(0.006), reached(0.0061)) == ([True], [False])
 
 
 def test_a_crowd_has_the_rules_of_one_container_each_under_its_own_names() -> None:
