@@ -19,6 +19,7 @@ import msgspec
 from cellwall.composition import compose, configured
 from cellwall.config import Paths, load_settings, paths_for, record_settings, unlike_configured
 from cellwall.engine.attach import attach_endpoints
+from cellwall.engine.backend import Holder
 from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
@@ -153,8 +154,13 @@ class Wall:
     @property
     def mechanism(self) -> str:
         """What holds the wall, in a few words: nftables, or which iptables. "" on a node that is not up."""
+        return str(self.holder or "")
+
+    @property
+    def holder(self) -> Holder | None:
+        """What holds the wall; None on a node that is not up."""
         found = self._site.foundation()
-        return "" if found is None else self._site.mechanism(found.backend).describe(found.laid)
+        return None if found is None else self._site.mechanism(found.backend).holder(found.laid)
 
     def holds(self) -> bool:
         """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
@@ -188,11 +194,11 @@ class Wall:
     def close_unjudged(self) -> bool:
         """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
         nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done."""
+        from cellwall.engine.reconcile import close_unjudged
+
         with self._caller.turn():
             found = self._site.foundation()
-            if found is None or found.program not in ("", self._site.program):
-                return False  # the chains of another version are not ours to judge
-            return self._site.mechanism(found.backend).close_unjudged()
+            return found is not None and close_unjudged(self._site, found)
 
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""

@@ -167,7 +167,7 @@ def test_without_a_wall_there_is_no_shape_and_nothing_to_repair(node: World, wan
     with pytest.raises(KernelError) as caught:
         mechanism.change((), [ONE])
     assert caught.value.errno == errno.ENOENT
-    assert mechanism.describe(laid)
+    assert mechanism.holder(laid).backend == mechanism.name
 
 
 def test_a_record_that_nobody_can_read_keeps_nobody_from_closing(backend: Backend, node: World) -> None:
@@ -176,4 +176,4 @@ def test_a_record_that_nobody_can_read_keeps_nobody_from_closing(backend: Backen
     backend.take(node.wall.settings, Laid("other", "other", "other", usage, "{"))
     backend.change([ONE], ())
     assert backend.drift(()) == ()
-    assert backend.describe(Laid("", "", "", Usage(), "{")).startswith(backend.name)
+    assert str(backend.holder(Laid("", "", "", Usage(), "{"))) == backend.name

@@ -17,6 +17,16 @@ from cellwall.model.settings import Settings
 BackendName = Literal["nftables", "iptables"]
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """What holds a wall, in few words as text: the mechanism, and of iptables the variant, where the record tells."""
+
+    backend: BackendName
+    variant: Literal["", "nft", "legacy"] = ""
+
+    def __str__(self) -> str:
+        return f"{self.backend} ({self.variant})" if self.variant else self.backend
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """What the wall of a node follows from, endpoints left out."""
 
@@ -72,8 +82,8 @@ class Backend(Protocol):
     def refusal(self, settings: Settings) -> str:
         """What this host lacks of it, "" where it can hold a whole wall. Leaves nothing behind."""
 
-    def describe(self, laid: Laid) -> str:
-        """What holds that wall, in a few words for people."""
+    def holder(self, laid: Laid) -> Holder:
+        """What holds that wall."""
 
     def marks_frames(self, laid: Laid) -> bool:
         """Whether that wall marks what it judged of a sandbox's frames before the node's IP sees them."""

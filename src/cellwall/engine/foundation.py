@@ -95,7 +95,7 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     _tell(site, before, warnings)
     _record(site, found, dns, warnings)
     anything = first.changed or rules.changed or changed or placed or before != found
-    return UpReport(anything, uplink, ipv6, dns, warnings, site.backend.describe(found.laid))
+    return UpReport(anything, uplink, ipv6, dns, warnings, str(site.backend.holder(found.laid)))
 
 
 def _record(site: Site, found: Foundation, dns: Sequence[Address], warnings: Sequence[str]) -> None:

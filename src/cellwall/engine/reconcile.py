@@ -48,12 +48,23 @@ def reconcile(site: Site) -> Reconciled:
 def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
-    if found.program not in ("", site.program):  # "": somebody died at it
+    if not _is_ours(site, found):
         raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
     site.backend.close_unjudged()  # first of all: whatever else it is, that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
         return ()
     return reconcile(site).repaired
+
+
+def close_unjudged(site: Site, found: Foundation) -> bool:
+    """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
+    are not ours to judge."""
+    return _is_ours(site, found) and site.mechanism(found.backend).close_unjudged()
+
+
+def _is_ours(site: Site, found: Foundation) -> bool:
+    """This version laid the wall, or somebody died at it."""
+    return found.program in ("", site.program)
 
 
 def _stranger_warnings(
@@ -99,7 +110,7 @@ def status(site: Site) -> Status:
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
         notes=shared_users(site, site.journal.endpoints("attached")),
-        mechanism="" if found is None else site.mechanism(found.backend).describe(found.laid),
+        mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
 
 

@@ -44,10 +44,11 @@ def watch(wall: Wall, stop: int) -> None:
                     _close(wall)
             else:
                 began = time.monotonic()
-                alone = wall.mechanism == "nftables"  # its tables are nobody else's
+                holder = wall.holder
+                alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
                 own = _look(wall, pace, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
-                silent.attend(wall.mechanism, took=time.monotonic() - began)
+                silent.attend(wall.holder, took=time.monotonic() - began)
 
 
 def _await(told: select.poll, stop: int, due: float) -> bool:

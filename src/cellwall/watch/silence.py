@@ -12,6 +12,7 @@ from cellwall.adapters.alarms import Alarm
 
 if TYPE_CHECKING:
     from cellwall.adapters.legacy_tables import LegacyTables
+    from cellwall.engine.backend import Holder
 
 SIZES, CONTENTS, SHARE = 0.1, 2.0, 0.04
 
@@ -25,10 +26,10 @@ class Silence:
         self._legacy = self._attended = False
         self._contents, self._every = time.monotonic(), CONTENTS
 
-    def attend(self, mechanism: str, *, took: float) -> None:
-        """What holds the wall, as `Wall.mechanism` says it, and how many seconds it took to look at it."""
-        self._attended = "iptables" in mechanism
-        self._legacy = "legacy" in mechanism
+    def attend(self, holder: "Holder | None", *, took: float) -> None:
+        """What holds the wall, if anything does, and how many seconds it took to look at it."""
+        self._attended = holder is not None and holder.backend == "iptables"
+        self._legacy = holder is not None and holder.variant == "legacy"
         if self._legacy and self._tables is None:
             from cellwall.adapters.legacy_tables import LegacyTables
 

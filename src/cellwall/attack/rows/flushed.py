@@ -11,6 +11,7 @@ from cellwall.attack.probe import Place, Probe, layers
 from cellwall.attack.rows.routed import METADATA, OUTSIDE, PUBLIC, Choose, attackers, fixed, gateways, uplinks, victims
 from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
 from cellwall.attack.world import World
+from cellwall.engine.backend import Holder
 
 
 class _Way(msgspec.Struct, frozen=True):
@@ -69,7 +70,7 @@ def _without_rules(w: World) -> Iterator[None]:
     try:
         yield
     finally:
-        if wall.mechanism == "nftables":
+        if wall.holder == Holder("nftables"):
             w.node.run(["nft", "-f", "-"], input=b"flush ruleset\n" + rules)
         else:
             wall.reconcile()

@@ -10,7 +10,7 @@ Hot path: an attach or a detach without published ports is a handful of messages
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
+from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.iptables.host import Host, recorded_form
 from cellwall.engine.iptables.published import publish, withdraw
 from cellwall.errors import CellwallError
@@ -35,10 +35,10 @@ class IptablesBackend:
 
         return refusal(self._host.tables, settings)
 
-    def describe(self, laid: Laid) -> str:
-        """See `Backend.describe`."""
+    def holder(self, laid: Laid) -> Holder:
+        """See `Backend.holder`."""
         form = recorded_form(laid)
-        return self.name if form is None else f"{self.name} ({form.variant})"
+        return Holder(self.name, "" if form is None else form.variant)
 
     def marks_frames(self, laid: Laid) -> bool:
         """See `Backend.marks_frames`."""

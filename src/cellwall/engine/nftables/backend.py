@@ -6,7 +6,7 @@ where that happens: a container runtime starts a process for each attach.
 
 from collections.abc import Sequence
 
-from cellwall.engine.backend import BackendName, Laid, Laying, Wanted
+from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
@@ -29,9 +29,9 @@ class NftablesBackend:
         """See `Backend.refusal`."""
         return self._rules.refusal()
 
-    def describe(self, laid: Laid) -> str:
-        """See `Backend.describe`."""
-        return self.name
+    def holder(self, laid: Laid) -> Holder:
+        """See `Backend.holder`."""
+        return Holder(self.name)
 
     def marks_frames(self, laid: Laid) -> bool:
         """See `Backend.marks_frames`."""
