@@ -29,6 +29,8 @@ OTHERS = """*filter
 -A FORWARD -j OTHER
 -A OTHER -i br-other -j DROP
 -A OTHER -j RETURN
+-A INPUT -p tcp -m tcp --dport 81 -m comment --comment "see -j B9-INPUT" -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 82 -m comment --comment "old: -g B9-x y" -j DROP
 COMMIT
 *nat
 :OTHER-NAT - [0:0]

@@ -20,6 +20,7 @@ from cellwall.lower.xt.tables import (
     XtJump,
     XtRule,
     XtTable,
+    foreign_jumps,
     own_lines,
     render_changes,
     render_removal,
@@ -316,7 +317,7 @@ COMMIT
             "-i eth9 ",
             "B9-INPUT",
             "B9-OLD",
-            ["-D INPUT -i eth9 -j B9-INPUT", "-D INPUT -j B9-OLD", "-I INPUT -j B9-INPUT"],
+            ["-D INPUT -j B9-OLD", "-I INPUT -j B9-INPUT"],
         ),
     ],
 )
@@ -344,6 +345,34 @@ def test_a_removal_names_what_is_ours_and_nothing_else() -> None:
         "COMMIT",
     ]
     assert render_removal("*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n", "ipv4") == ""
+
+
+THEIRS = """*filter
+:INPUT ACCEPT [0:0]
+:B9-INPUT - [0:0]
+:B9-OLD - [0:0]
+:MINE - [0:0]
+-A INPUT -j B9-INPUT
+-A INPUT -p tcp -m tcp --dport 81 -m comment --comment "see -j B9-INPUT" -j ACCEPT
+-A INPUT -m comment --comment "a \\" quote -g B9-OLD" -j DROP
+-A INPUT -i eth9 -j B9-INPUT
+-A MINE -m comment --comment "so -j ACCEPT" -g B9-OLD
+COMMIT
+"""
+
+
+def test_a_laying_leaves_every_rule_of_others_and_the_former_chain_that_one_leads_to() -> None:
+    lines = render_table(TABLE, THEIRS).splitlines()
+    assert not [line for line in lines if line.startswith(("-D", "-I", "-X"))]
+    assert ":B9-OLD - [0:0]" in lines
+    assert own_lines(THEIRS) == ("filter -A INPUT -j B9-INPUT at 1",)
+
+
+def test_a_removal_takes_of_others_what_leads_to_ours_and_no_rule_that_only_speaks_of_it() -> None:
+    led = ["INPUT -i eth9 -j B9-INPUT", 'MINE -m comment --comment "so -j ACCEPT" -g B9-OLD']
+    removed = [line for line in render_removal(THEIRS, "ipv4").splitlines() if line.startswith("-D")]
+    assert removed == ["-D INPUT -j B9-INPUT", *(f"-D {line}" for line in led)]
+    assert foreign_jumps(THEIRS) == tuple(f"filter -A {line}" for line in led)
 
 
 def test_what_is_ours_in_a_save_is_told_with_the_place_of_its_jumps() -> None:

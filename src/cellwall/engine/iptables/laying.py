@@ -6,6 +6,7 @@ commits a packet meets old rules in one and new ones in another, and whole ones 
 where nothing stands, as after a flush, it is they that let anything past the latch of the bridge.
 """
 
+import logging
 from collections.abc import Sequence
 from hashlib import sha256
 
@@ -20,39 +21,37 @@ from cellwall.engine.iptables.live import repair, shape
 from cellwall.errors import KernelError
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_set_removal, render_sets
-from cellwall.lower.xt.tables import Family, XtTable, render_removal, render_tables
+from cellwall.lower.xt.tables import Family, XtTable, foreign_jumps, render_removal, render_tables
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
 from cellwall.model.endpoint import Endpoint
 
+_log = logging.getLogger("cellwall")
 _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
 
 
-class XtLaying:
+class XtLaying(msgspec.Struct, frozen=True):
     """`engine.backend.Laying`. A refusal may leave some tables new and some old: it never `keeps`. `elsewhere`: the
     other variant may have something of the wall."""
 
-    keeps = False
-
-    def __init__(
-        self, host: Host, form: Form, wall: XtWall, held: Holdings, *, judges_anew: bool, elsewhere: bool
-    ) -> None:
-        self._host = host
-        self._form = form
-        self._elsewhere = elsewhere
-        self._wall = wall
-        self._held = held
-        self.rules, self.sets = digests(wall)
-        self.details = msgspec.json.encode(form).decode()
-        self.judges_anew = judges_anew
+    host: Host
+    variant: Variant
+    wall: XtWall
+    held: Holdings
+    rules: str
+    sets: str
+    details: str
+    judges_anew: bool
+    elsewhere: bool
+    keeps: bool = False
 
     def lay(self) -> None:
         """See `Laying.lay`."""
-        tables, variant = self._host.tables, self._form.variant
-        _make_room(self._host, self._wall, variant)
-        self._host.sets.restore(render_sets(self._wall.sets))
-        self._host.sets.keep_timeouts(self._wall.timeouts)
-        repair(self._host, msgspec.structs.replace(self._held, rules=()), rules=False)
-        wall = with_holdings(self._wall, self._held)
+        tables = self.host.tables
+        _make_room(self.host, self.wall)
+        self.host.sets.restore(render_sets(self.wall.sets))
+        self.host.sets.keep_timeouts(self.wall.timeouts)
+        repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
+        wall = with_holdings(self.wall, self.held)
         by_family: dict[Family, tuple[XtTable, ...]] = {
             "ipv4": wall.tables4,
             "ipv6": wall.tables6,
@@ -60,12 +59,12 @@ class XtLaying:
         }
         for family, own in by_family.items():
             if own:
-                tables.restore(variant, family, render_tables(own, tables.save(variant, family)))
-        if self._elsewhere:
+                tables.restore(self.variant, family, render_tables(own, tables.save(self.variant, family)))
+        if self.elsewhere:
             for other in tables.variants():
-                if other != variant:  # ebtables is the same for both
-                    _remove_tables(self._host, other, ("ipv4", "ipv6"))
-        _drop_other_sets(self._host, self._wall)
+                if other != self.variant:  # ebtables is the same for both
+                    _remove_tables(self.host, other, ("ipv4", "ipv6"))
+        _drop_other_sets(self.host, self.wall)
 
 
 def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> XtLaying | None:
@@ -74,16 +73,24 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
     host.take(wanted.settings.network.subnet4, form)
     wall = lowered(wanted, form)
     intact = before is not None and former == form and before.shape == shape(host) != ""
-    rules, _ = digests(wall)
+    rules, sets = digests(wall)
     if before is not None and intact and before.rules == rules:
         return None
     usual = before is not None and intact
     if before is not None and intact:
         usual = before.rules == digests(lowered(msgspec.structs.replace(wanted, usage=before.usage), form))[0]
-    held = holdings(attached, host.pins)
-    # Without rules on record somebody died at laying them, in whatever variant.
-    elsewhere = before is None or not before.rules or former is None or former.variant != form.variant
-    return XtLaying(host, form, wall, held, judges_anew=before is not None and not usual, elsewhere=elsewhere)
+    return XtLaying(
+        host=host,
+        variant=form.variant,
+        wall=wall,
+        held=holdings(attached, host.pins),
+        rules=rules,
+        sets=sets,
+        details=msgspec.json.encode(form).decode(),
+        judges_anew=before is not None and not usual,
+        # Without rules on record somebody died at laying them, in whatever variant.
+        elsewhere=before is None or not before.rules or former is None or former.variant != form.variant,
+    )
 
 
 def remove(host: Host) -> None:
@@ -111,7 +118,7 @@ def lowered(wanted: Wanted, form: Form) -> XtWall:
     return lower_wall(wall, form.features)
 
 
-def _make_room(host: Host, wall: XtWall, variant: Variant) -> None:
+def _make_room(host: Host, wall: XtWall) -> None:
     """A set that stands with another definition, another program's, cannot be changed while rules refer to it, and
     everything goes first. What holds meanwhile is outside netfilter: the latch of the bridge lets nothing through that
     no rule vouched for."""
@@ -133,4 +140,6 @@ def _remove_tables(host: Host, variant: Variant, families: tuple[Family, ...] = 
             if family == "ipv6" and not host.tables.features(variant).ipv6:
                 continue  # nothing can be there
             raise
+        for line in foreign_jumps(saved):
+            _log.warning("another program's rule goes with the chain that it leads to: %s %s", family, line)
         host.tables.restore(variant, family, render_removal(saved, family))

@@ -4,6 +4,9 @@ A restore with --noflush flushes exactly the chains that its text declares and i
 ours is replaced as a whole: its chains are declared and filled, and the jumps are put first only then. Rendered last;
 what stands already (the text of a save) is an argument, so that a jump is never there twice and a chain that no longer
 exists goes in the same commit.
+
+A jump is ours where it has exactly the form that we lay: in a built-in chain, without a match. Rules of others that
+lead to a chain of ours stay, and keep that chain, until everything of ours goes and they cannot stay without it.
 """
 
 import re
@@ -23,6 +26,8 @@ PREFIX = "B9-"
 
 # What u32 and conntrack are asked stands unquoted; no shell reads it.
 _WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\[\]&>@\-]+", re.ASCII)
+_OWN_JUMP = re.compile(rf"-A (?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) -j {PREFIX}\S+", re.ASCII)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PROGRAM = re.compile(r"[0-9]+(,[0-9]+ [0-9]+ [0-9]+ [0-9]+)+", re.ASCII)
 _MAX_CHAIN_NAME = 28  # XT_EXTENSION_MAXNAMELEN less its zero
 _MAX_COMMENT = 255
@@ -75,7 +80,8 @@ def render_table(table: XtTable, saved: str = "") -> str:
     for chain in table.chains:
         lines += [render_rule("-A", chain.name, rule, table.family) for rule in chain.rules]
     lines += _jump_lines(table, standing)
-    lines += [f"-X {name}" for name in former]
+    kept = {_led_to(line) for line in _foreign_jumps(standing)}
+    lines += [f"-X {name}" for name in former if name not in kept]
     return "\n".join([*lines, "COMMIT", ""])
 
 
@@ -89,13 +95,13 @@ def render_changes(family: Family, added: Sequence[XtRule], removed: Sequence[Xt
 
 
 def render_removal(saved: str, family: Family) -> str:
-    """The text that takes everything of ours out of what a save program printed, and leaves the rest as it is. Of
-    several tables `mangle` goes first (see `wall`)."""
+    """The text that takes everything of ours out of what a save program printed, `foreign_jumps` with it, and leaves
+    the rest as it is. Of several tables `mangle` goes first (see `wall`)."""
     texts = []
     for name in sorted(_table_names(saved), key=lambda name: name != "mangle"):
         standing = _section(saved, name)
         own = _own_chains(standing)
-        jumps = [f"-D{line[2:]}" for line in _own_jumps(standing)]
+        jumps = [f"-D{line[2:]}" for line in (*_own_jumps(standing), *_foreign_jumps(standing))]
         if own or jumps:
             policy = " ACCEPT" if family == "bridge" else " - [0:0]"
             emptied = [f":{chain}{policy}" for chain in own]
@@ -113,9 +119,14 @@ def own_lines(saved: str) -> tuple[str, ...]:
             places[hook] = places.get(hook, 0) + 1
             if line.startswith(f"-A {PREFIX}"):
                 found.append(f"{name} {line}")
-            elif line.startswith("-A ") and _leads_to_ours(line):
+            elif _OWN_JUMP.fullmatch(line):
                 found.append(f"{name} {line} at {places[hook]}")
     return tuple(found)
+
+
+def foreign_jumps(saved: str) -> tuple[str, ...]:
+    """The rules of others that lead to a chain of ours, with their tables: no chain goes while one leads to it."""
+    return tuple(f"{name} {line}" for name in _table_names(saved) for line in _foreign_jumps(_section(saved, name)))
 
 
 def render_rule(flag: Literal["-A", "-D"], chain: str, rule: XtRule, family: Family = "ipv4") -> str:
@@ -144,13 +155,19 @@ def _is_first(line: str, standing: Sequence[str]) -> bool:
 
 
 def _own_jumps(standing: Sequence[str]) -> list[str]:
-    rules = [line for line in standing if line.startswith("-A ")]
-    return [line for line in rules if not line.startswith(f"-A {PREFIX}") and _leads_to_ours(line)]
+    return [line for line in standing if _OWN_JUMP.fullmatch(line)]
 
 
-def _leads_to_ours(line: str) -> bool:
-    words = line.split()
-    return any(flag in ("-j", "-g") and name.startswith(PREFIX) for flag, name in pairwise(words))
+def _foreign_jumps(standing: Sequence[str]) -> list[str]:
+    rules = [line for line in standing if line.startswith("-A ") and not line.startswith(f"-A {PREFIX}")]
+    return [line for line in rules if _led_to(line) and not _OWN_JUMP.fullmatch(line)]
+
+
+def _led_to(line: str) -> str:
+    """The chain of ours that a rule leads to, "" for none. What stands in quotes is a comment or a pattern."""
+    words = _QUOTED.sub('""', line).split()
+    targets = (name for flag, name in pairwise(words) if flag in ("-j", "-g"))
+    return next((name for name in targets if name.startswith(PREFIX)), "")
 
 
 def _own_chains(standing: Sequence[str]) -> list[str]:
