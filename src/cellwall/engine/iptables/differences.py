@@ -13,7 +13,7 @@ from cellwall.engine.iptables.laying import lowered
 from cellwall.engine.iptables.live import chain_lines, published_left_out
 from cellwall.errors import KernelError
 from cellwall.lower.xt.sets import IpSet, entry_text, render_sets
-from cellwall.lower.xt.tables import Family, own_lines, render_tables
+from cellwall.lower.xt.tables import Family, XtTable, own_lines, render_tables
 from cellwall.lower.xt.wall import XtWall
 
 
@@ -25,13 +25,13 @@ def differences(host: Host, wanted: Wanted) -> tuple[str, ...]:
 
 def _rules(host: Host, wall: XtWall) -> Iterator[str]:
     sets = render_sets(wall.sets)
-    families: tuple[tuple[Family, object], ...] = (
+    families: tuple[tuple[Family, Sequence[XtTable]], ...] = (
         ("bridge", wall.frames),
         ("ipv4", wall.tables4),
         ("ipv6", wall.tables6),
     )
     for family, tables in families:
-        text = render_tables(tables)  # type: ignore[arg-type]
+        text = render_tables(tables)
         spelled = host.tables.spelled(host.in_force.variant, family, text, sets, wall.timeouts)
         if not spelled:
             continue  # nothing was told, and nothing is claimed
