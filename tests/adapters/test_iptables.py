@@ -18,7 +18,7 @@ from cellwall.errors import KernelError, NotFound
 from cellwall.lab import Host, Lab
 from cellwall.lower.xt.endpoints import OwnedEntry, changes, holdings
 from cellwall.lower.xt.features import XtFeatures
-from cellwall.lower.xt.sets import Entry, IpSet, definition, render_set_removal, render_sets
+from cellwall.lower.xt.sets import Entry, IpSet, definition, render_sets
 from cellwall.lower.xt.tables import (
     Family,
     XtChain,
@@ -122,19 +122,33 @@ def test_a_range_is_its_ports_and_a_part_of_it_can_go(sets: IpSets) -> None:
 
 def test_every_type_of_set_reads_back(node: Host) -> None:
     rows = {
-        IpSet("b9a4", "hash:ip", 4, marks=True): Entry(1 << 24, mark=0x7FFFFFFF),
-        IpSet("b9b6", "hash:net", 6): Entry(0x2000 << 112, prefixlen=3),
-        IpSet("b9c6", "hash:ip,port", 6): Entry(1, protocol=17, port=65535, last=65535),
-        IpSet("b9d4", "hash:ip,port,net", 4): Entry(1, protocol=6, port=1, last=1, client=2, client_bits=32),
-        IpSet("b9e4", "bitmap:ip,mac", 4, span="10.0.0.0/16"): Entry(10 << 24 | 1, mac=0x020000000001),
+        IpSet("b9version4", "hash:ip", 4, marks=True): Entry(1 << 24, mark=0x7FFFFFFF),
+        IpSet("b9floor6", "hash:net", 6): Entry(0x2000 << 112, prefixlen=3),
+        IpSet("b9opened6", "hash:ip,port", 6): Entry(1, protocol=17, port=65535, last=65535),
+        IpSet("b9exposedto4", "hash:ip,port,net", 4): Entry(1, protocol=6, port=1, last=1, client=2, client_bits=32),
+        IpSet("b9pin4", "bitmap:ip,mac", 4, span="10.0.0.0/16"): Entry(10 << 24 | 1, mac=0x020000000001),
     }
     with IpSets({one.name: one for one in rows}) as sets:
         sets.restore(render_sets(rows))
         sets.apply([OwnedEntry(one.name, entry) for one, entry in rows.items()], ())
         assert {one: sets.entries(one.name) for one in rows} == {one: {entry} for one, entry in rows.items()}
         assert sets.definitions() == {one.name: definition(one) for one in rows}
-        sets.restore(render_set_removal(one.name for one in rows))
+        assert sets.destroy([one.name for one in rows]) == ()
         assert sets.definitions() == {}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_set_that_a_rule_refers_to_stays_and_the_others_go(sets: IpSets, node: Host, variant: Variant) -> None:
+    node.run(["ipset", "create", "b9block4", "hash:ip"])
+    rule = ["INPUT", "-m", "set", "--match-set", "b9opened4", "src", "-j", "DROP"]
+    node.run([f"iptables-{variant}", "-w", "-A", *rule])
+    assert set(sets.definitions()) == set(SCHEMA)
+    assert sets.destroy(["b9floor4", "b9nothing4", "b9opened4", "b9floor6"]) == ("b9opened4",)
+    assert set(sets.definitions()) == set(SCHEMA) - {"b9floor4", "b9floor6"}
+    node.run([f"iptables-{variant}", "-w", "-D", *rule])
+    assert sets.destroy(list(sets.definitions())) == ()
+    assert node.run(["ipset", "list", "-n"]).text.split() == ["b9block4"]
+    node.run(["ipset", "destroy", "b9block4"])
 
 
 def test_what_the_kernel_refuses_is_told_by_entry(sets: IpSets) -> None:
@@ -240,7 +254,7 @@ def test_a_removal_leaves_others_as_they_were(sets: IpSets, node: Host, variant:
     for family in (*FAMILIES, "bridge"):
         tables.restore(variant, family, render_removal(tables.save(variant, family), family))
     assert {family: _bare(tables.save(variant, family)) for family in (*FAMILIES, "bridge")} == theirs
-    sets.restore(render_set_removal(sets.definitions()))
+    assert sets.destroy(list(sets.definitions())) == ()
 
 
 def _bare(saved: str) -> list[str]:

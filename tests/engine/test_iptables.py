@@ -231,7 +231,9 @@ def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
         with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:
             for family in FAMILIES:
                 world.lab.node.run([f"{family}-{name}-restore", "--wait"], input=OTHERS.encode())
-            world.lab.node.run(["ipset", "create", "b9-theirs", "hash:ip"])
+            world.lab.node.run(["ipset", "create", "b9block4", "hash:ip"])
+            blocked = ["INPUT", "-m", "set", "--match-set", "b9block4", "src", "-j", "DROP"]
+            world.lab.node.run([f"iptables-{name}", "-w", "-A", *blocked])
             before = saved(world)
             world.attach(expose=["8087:80"])
             assert saved(world) != before
@@ -240,7 +242,31 @@ def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
             assert {table: after[table] for table in before} == before
             # Built-in chains of other tables stay, as whatever program makes them leaves them: empty.
             assert not [line for table in after.keys() - before.keys() for line in after[table] if line[0] != ":"]
-            assert world.lab.node.run(["ipset", "list", "-n"]).text.split() == ["b9-theirs"]
+            assert world.lab.node.run(["ipset", "list", "-n"]).text.split() == ["b9block4"]
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_a_set_of_ours_that_anothers_rule_uses_stays_and_is_told(
+    name: Literal["nft", "legacy"], caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name)) as world:
+        rule = ["INPUT", "-m", "set", "--match-set", "b9floor4", "src", "-j", "DROP"]
+        led = ["OTHER", "-p", "tcp", "-j", "B9-DENY"]
+        for words in (["-N", "OTHER"], ["-A", *led], ["-A", *rule]):
+            world.lab.node.run([f"iptables-{name}", "-w", *words])
+        assert not world.wall.up().changed
+        assert world.wall.status().drift == ()
+        caplog.clear()
+        world.wall.down()
+        told = [record.getMessage() for record in caplog.records]
+        assert told == [
+            "another program's rule goes with the chain that it leads to: ipv4 filter -A OTHER -p tcp -j B9-DENY",
+            "the set b9floor4 stays: another program's rule refers to it",
+        ]
+        assert world.lab.node.run(["ipset", "list", "-n"]).text.split() == ["b9floor4"]
+        assert [line for lines in saved(world).values() for line in lines if "B9-" in line] == []
+        assert world.wall.up().changed
+        assert_converged(world.wall)
 
 
 @pytest.mark.parametrize("name", ["nft", "legacy"])

@@ -17,8 +17,8 @@ from cellwall.adapters.netlink import (
 )
 from cellwall.adapters.nfnetlink import HEADER_SIZE, timeout_message
 from cellwall.errors import KernelError
-from cellwall.lower.xt.sets import SET_PREFIX, is_own_set
-from cellwall.lower.xt.timeouts import FlowTimeouts
+from cellwall.lower.xt.sets import SET_PREFIX
+from cellwall.lower.xt.timeouts import TIMEOUT_NAMES, FlowTimeouts
 
 _NEW, _GET, _DELETE = 0, 1, 2
 _NAME, _L3PROTO, _L4PROTO, _DATA = 1, 2, 3, 4
@@ -45,7 +45,7 @@ def timeout_names(netfilter: Netlink) -> tuple[str, ...]:
             return ()
         raise
     names = (text_of(attributes(reply.body, HEADER_SIZE)[_NAME]) for reply in replies)
-    return tuple(sorted(name for name in names if is_own_set(name)))
+    return tuple(sorted(name for name in names if name in TIMEOUT_NAMES))
 
 
 def delete_timeouts(netfilter: Netlink, names: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ protocol error (net/netfilter/ipset/ip_set_core.c, ip_set_attr_netorder).
 """
 
 import errno
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, summarize_address_range
 from typing import Literal
@@ -33,7 +34,7 @@ from cellwall.lower.xt.endpoints import OwnedEntry
 from cellwall.lower.xt.sets import Entry, IpSet, definition, entry_text, is_own_set
 from cellwall.lower.xt.timeouts import FlowTimeouts
 
-_LIST, _ADD, _DEL, _TYPE = 7, 9, 10, 13  # IPSET_CMD_*
+_DESTROY, _LIST, _ADD, _DEL, _TYPE = 3, 7, 9, 10, 13  # IPSET_CMD_*
 _PROTOCOL, _SETNAME, _TYPENAME, _FAMILY, _FLAGS, _DATA, _ADT = 1, 2, 3, 5, 6, 7, 8
 _IP, _IP_TO, _CIDR, _PORT, _PORT_TO, _PROTO, _CADT_FLAGS = 1, 2, 3, 4, 5, 7, 8
 _MAXELEM, _ETHER, _IP2, _CIDR2, _SKBMARK = 19, 17, 20, 21, 27
@@ -44,8 +45,11 @@ _FAMILIES: dict[int, Literal[4, 6]] = {2: 4, 10: 6}
 _NFPROTO = {4: 2, 6: 10}
 _ALL_BITS = 0xFFFFFFFF
 
-_NO_SUCH_TYPE, _NO_SUCH_ENTRY = 4098, 4103  # IPSET_ERR_FIND_TYPE, IPSET_ERR_EXIST
+_NO_SUCH_TYPE, _IN_USE, _NO_SUCH_ENTRY = 4098, 4100, 4103  # IPSET_ERR_FIND_TYPE, _BUSY, _EXIST
 _PRIVATE = 4096
+# A set is let go of after the rules of nf_tables that referred to it are gone, when the kernel comes to it
+# (nf_tables_trans_destroy_work), and nobody is told.
+_LINGERING = 1.0
 
 
 class IpSets(Closing):
@@ -71,6 +75,25 @@ class IpSets(Closing):
             said = " ".join(completed.stderr.decode(errors="replace").split())
             missing = "does not exist" in said
             raise KernelError(errno.ENOENT if missing else errno.EINVAL, "make the sets", said)
+
+    def destroy(self, names: Sequence[str]) -> tuple[str, ...]:
+        """See `Sets.destroy`."""
+        patience = time.monotonic() + _LINGERING
+        while names := self._destroy(names):
+            if time.monotonic() > patience:
+                break
+            time.sleep(_LINGERING / 100)
+        return tuple(names)
+
+    def _destroy(self, names: Sequence[str]) -> list[str]:
+        if not names:
+            return []
+        messages = [ipset_message(_DESTROY, 0, _head(name), what=f"set {name}") for name in names]
+        _, refusals = self._netfilter.exchange(messages, len(messages) - 1, "destroy sets")
+        for refusal in refusals:
+            if refusal.errno not in (errno.ENOENT, _IN_USE):
+                raise KernelError(_plain(refusal.errno), f"destroy set {names[refusal.position]}", refusal.text)
+        return [names[refusal.position] for refusal in refusals if refusal.errno == _IN_USE]
 
     def apply(self, added: Sequence[OwnedEntry], removed: Sequence[OwnedEntry]) -> None:
         """See `Sets.apply`."""

@@ -48,6 +48,10 @@ class Sets(Protocol):
     def restore(self, text: str) -> None:
         """`ipset restore`, line by line: a refusal, KernelError, leaves what came before it."""
 
+    def destroy(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Destroy each of these sets; absence is tolerated. Those that a rule goes on referring to stay, and are
+        returned."""
+
     def apply(self, added: Sequence[OwnedEntry], removed: Sequence[OwnedEntry]) -> None:
         """Additions, then deletions, in this order; messages over the long-lived socket. Adding an entry that is there
         replaces its mark. KernelError: ENOENT where a set or an entry to delete is missing, EINVAL where the set is of

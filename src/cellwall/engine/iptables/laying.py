@@ -7,7 +7,7 @@ where nothing stands, as after a flush, it is they that let anything past the la
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -20,7 +20,7 @@ from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import repair, shape
 from cellwall.errors import KernelError
 from cellwall.lower.xt.endpoints import Holdings, holdings
-from cellwall.lower.xt.sets import definition, render_set_removal, render_sets
+from cellwall.lower.xt.sets import definition, render_sets
 from cellwall.lower.xt.tables import Family, XtTable, foreign_jumps, render_removal, render_tables
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
 from cellwall.model.endpoint import Endpoint
@@ -94,10 +94,11 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
 
 
 def remove(host: Host) -> None:
-    """Chains, jumps and sets of ours, in whatever variant; what is not ours stays as it is. Idempotent."""
+    """Chains, jumps and sets of ours, in whatever variant; what is not ours stays as it is, and so does a set that a
+    rule of others refers to, which is told. Idempotent."""
     for variant in host.tables.variants():
         _remove_tables(host, variant)
-    host.sets.restore(render_set_removal(sorted(host.sets.definitions())))
+    _destroy(host, host.sets.definitions())
     host.sets.drop_timeouts()
 
 
@@ -129,7 +130,12 @@ def _make_room(host: Host, wall: XtWall) -> None:
 
 def _drop_other_sets(host: Host, wall: XtWall) -> None:
     wanted = {one.name for one in wall.sets}
-    host.sets.restore(render_set_removal(sorted(name for name in host.sets.definitions() if name not in wanted)))
+    _destroy(host, [name for name in host.sets.definitions() if name not in wanted])
+
+
+def _destroy(host: Host, names: Iterable[str]) -> None:
+    for name in host.sets.destroy(sorted(names)):
+        _log.warning("the set %s stays: another program's rule refers to it", name)
 
 
 def _remove_tables(host: Host, variant: Variant, families: tuple[Family, ...] = _FAMILIES) -> None:

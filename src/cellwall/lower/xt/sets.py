@@ -64,11 +64,22 @@ class IpSet(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
 
 
-_OWN = re.compile(rf"{SET_PREFIX}[a-z]+[46]n?", re.ASCII)
+_OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto")
+_OF_NODE: tuple[tuple[str, SetType], ...] = (
+    ("floor", "hash:net"),
+    ("noclients", "hash:net"),
+    ("opened", "hash:ip,port"),
+    ("services", "hash:ip,port"),
+)
+_SPARE = "n"  # ends the name of the set by which one of the node's is replaced
+_OWN = re.compile(
+    rf"{SET_PREFIX}(?:({'|'.join(_OF_ENDPOINTS)})[46]|({'|'.join(name for name, _ in _OF_NODE)})[46]{_SPARE}?)",
+    re.ASCII,
+)
 
 
 def is_own_set(name: str) -> bool:
-    """Whether a set has a name as ours have, in this version or another."""
+    """Whether that is the name of a set of ours, in whatever form of the wall."""
     return _OWN.fullmatch(name) is not None
 
 
@@ -93,14 +104,8 @@ def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
 def node_sets() -> tuple[IpSet, ...]:
     """The sets whose content is the node's, without it."""
     versions: tuple[Literal[4, 6], ...] = (4, 6)
-    types: tuple[tuple[str, SetType], ...] = (
-        ("floor", "hash:net"),
-        ("noclients", "hash:net"),
-        ("opened", "hash:ip,port"),
-        ("services", "hash:ip,port"),
-    )
     return tuple(
-        IpSet(set_name(name, version), kind, version, static=True) for version in versions for name, kind in types
+        IpSet(set_name(name, version), kind, version, static=True) for version in versions for name, kind in _OF_NODE
     )
 
 
@@ -152,11 +157,6 @@ def render_sets(sets: Iterable[IpSet]) -> str:
     return "".join(line + "\n" for one in sets for line in _set_lines(one))
 
 
-def render_set_removal(names: Iterable[str]) -> str:
-    """Text for `ipset restore` that destroys sets which no rule refers to any more."""
-    return "".join(f"destroy {name}\n" for name in names)
-
-
 def definition(one: IpSet, name: str = "") -> str:
     """What follows `create`."""
     words = [name or one.name, one.type]
@@ -170,7 +170,7 @@ def definition(one: IpSet, name: str = "") -> str:
 def _set_lines(one: IpSet) -> Iterable[str]:
     yield f"create {definition(one)} -exist"
     if one.static:
-        spare = one.name + "n"
+        spare = one.name + _SPARE
         yield f"create {definition(one, spare)} -exist"
         yield f"flush {spare}"
         for entry in one.entries:

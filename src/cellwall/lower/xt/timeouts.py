@@ -24,3 +24,7 @@ class FlowTimeouts(msgspec.Struct, frozen=True):
 def ended(version: Literal[4, 6]) -> FlowTimeouts:
     """Of a flow that is forgotten soon after its end."""
     return FlowTimeouts(f"{SET_PREFIX}e{version}", version, w.TIME_WAIT, w.CLOSE)
+
+
+TIMEOUT_NAMES = frozenset((ended(4).name, ended(6).name))
+"""Whatever of them any wall of ours makes."""
