@@ -6,11 +6,14 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from cellwall.adapters import iptables_probes
+from cellwall.adapters import bridge_ports, iptables_probes
 from cellwall.adapters.cttimeouts import has_timeouts, timeout_names
 from cellwall.adapters.ipset import IpSets, has_type
 from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.netlink import attribute_u8, nested
 from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.port_trial import try_port_flags
+from cellwall.adapters.rtnetlink import IFLA_PROTINFO
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import usage_of
 from cellwall.engine.iptables.contracts import Variant
@@ -323,6 +326,30 @@ def test_what_is_missing_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -
     one = {**iptables_probes._NEEDED, "horoscope": (("ipv6",), "raw", "-m horoscope --sign leo -j DROP")}
     monkeypatch.setattr(iptables_probes, "_NEEDED", one)
     assert XtTables().lacking("nft") == ("horoscope (ip6tables-nft-restore)",)
+
+
+def test_a_bridge_whose_ports_do_not_lock_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert try_port_flags() == ()
+    flags = bridge_ports._FLAGS
+    unknown = tuple((200 if name == "locked" else kind, value, name) for kind, value, name in flags)
+    plain = nested(IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value, _ in unknown))
+    monkeypatch.setattr(bridge_ports, "_FLAGS", unknown)
+    monkeypatch.setattr(bridge_ports, "_LOCKED", plain)
+    assert try_port_flags() == ("locked",)
+    for variant in VARIANTS:
+        assert XtTables().lacking(variant) == ("locked bridge ports (Linux 5.18)",)
+
+
+def test_frames_that_neither_ebtables_nor_iptables_would_see_are_named(
+    node: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nft = {"ipv4": ["iptables-nft-restore"], "ipv6": ["ip6tables-nft-restore"], "bridge": ["ebtables-nft-restore"]}
+    assert iptables_probes.lacking({**nft, "bridge": ["false"]}) == ()
+    monkeypatch.setattr(iptables_probes, "_BRIDGE_CALLS", ("net/bridge/no-such-setting",))
+    assert iptables_probes.lacking(nft) == ()
+    assert iptables_probes.lacking({**nft, "bridge": ["false"]}) == (
+        "ebtables and br_netfilter, of which it needs one",
+    )
 
 
 def test_a_feature_is_there_where_every_family_that_there_is_has_it(node: Host) -> None:

@@ -91,6 +91,16 @@ def lock_messages(plan: PortPlan) -> list[Message]:
     ]
 
 
+def absent_flags(route: Netlink, index: int) -> tuple[str, ...]:
+    """The flags that this kernel does not have, by name: it takes any, and tells of a port that was locked those alone
+    that it knows."""
+    message = link_message(RTM_SETLINK, link_header(index, family=AF_BRIDGE), _LOCKED, what="bridge port flags")
+    route.transact([message], f"lock bridge port {index}")
+    ports = {link_index(reply): reply.body for reply in route.dump(get_bridge_ports(), "read the bridge ports")}
+    present = attributes(attribute_of(ports[index], IFLA_PROTINFO, LINK_HEADER_SIZE) or b"")
+    return tuple(name for kind, _, name in _FLAGS if kind not in present)
+
+
 def relock_port(route: Netlink, plan: PortPlan) -> None:
     """Lock it, and take away forwarding entries that it should not have."""
     removals = _removals(route, plan.bridge_index, plan.host_index, keep=plan.mac)

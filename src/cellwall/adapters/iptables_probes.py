@@ -1,21 +1,26 @@
-"""What a kernel and its iptables have, tried out in network namespaces that end with the program that tries it.
+"""What a kernel and its iptables have, tried out in network namespaces that end with what tries it.
 
 A module that is not loaded yet is loaded by that, and no table of the node is made. Sets are asked about by netlink: a
 rule that asks one would need it there.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 from cellwall.adapters.cttimeouts import has_timeouts
 from cellwall.adapters.ipset import has_type
 from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.port_trial import try_port_flags
 from cellwall.adapters.process import find_program, run
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.errors import KernelError
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import Family
 
 Restore = Sequence[str]
 """The argument vector of a restore program."""
 
+_BRIDGE_CALLS = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
 _SETS = ("hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net")
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 
@@ -84,6 +89,7 @@ def lacking(restore: dict[Family, Restore]) -> tuple[str, ...]:
     """What no wall can do without, and is not there; of IPv6 only where there is an ip6tables at all."""
     missing = [f"sets of type {name}" for name in _SETS if not has_type(name)]
     missing += [] if find_program("ipset") else ["the program ipset"]
+    missing += _lacking_between_ports(restore["bridge"])
     families = [family for family in _BOTH if family == "ipv4" or _loads(restore[family], _OPTIONAL["ipv6"][1])]
     for family in families:
         if not _loads(restore[family], _whole(family)):
@@ -93,6 +99,29 @@ def lacking(restore: dict[Family, Restore]) -> tuple[str, ...]:
                 if family in theirs and not _loads(restore[family], _table(table, [rule]))
             ]
     return tuple(missing)
+
+
+def _lacking_between_ports(frames: Restore) -> Iterator[str]:
+    """The pins say (MAC, address) and not whose port it is: that nobody has another's MAC is the lock of the port's.
+    What one port sends to another over the bridge is judged by ebtables, or by iptables where the bridge calls it."""
+    try:
+        if "locked" in try_port_flags():
+            yield "locked bridge ports (Linux 5.18)"
+    except KernelError as error:
+        yield f"a bridge port to try ({error})"
+    if _is_bridged() or _loads(frames, _OPTIONAL["frames"][1]):
+        return
+    if not (ProcSysctls().load_module("br_netfilter") and _is_bridged()):
+        yield "ebtables and br_netfilter, of which it needs one"
+
+
+def _is_bridged() -> bool:
+    """Whether the bridge calls iptables, or can be told to."""
+    present = {name: ProcSysctls().read(name) for name in _BRIDGE_CALLS}
+    return all(
+        value == "1" or (value is not None and os.access(f"/proc/sys/{name}", os.W_OK))
+        for name, value in present.items()
+    )
 
 
 def _whole(family: Family) -> str:

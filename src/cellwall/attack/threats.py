@@ -53,6 +53,10 @@ program leaves them, the identical frames must succeed; with any one of them lef
 
 A layer is many rules. `tests/packet/test_each_rule.py` takes each single one out, with every other layer away: a probe
 must then be through, or a packet of the test's own, which also shows what else stops it.
+
+The layers are those of nftables. Where iptables holds the wall, PIN proves MAC and address, and that a MAC is the
+port's own is for PORT alone (`locked`): PIN by itself does not stop who sends with MAC and address of its neighbour
+(B01). What else differs is in [the wall in iptables](iptables.md).
 """
 
 

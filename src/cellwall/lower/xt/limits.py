@@ -19,8 +19,10 @@ NARROWER: dict[str, str] = {
     "OverConnections": "each rule counts for itself, so that flows to services of the node are a budget of their own, "
     "and from zero when the rules are replaced",
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself",
-    "Pinned": "of ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned "
-    "from it; of IPv6 on kernels without hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
+    "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
+    "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
+    "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of IPv6 "
+    "where there is no hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "ForgetSoon": "by a flow's first packet, before it is judged; flows to published ports have the node's own times",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
@@ -32,8 +34,10 @@ NARROWER: dict[str, str] = {
 """Predicates, outcomes and stages that are enforced in another way than nftables does, with the difference."""
 
 WITHOUT: dict[str, str] = {
-    "frames": "frames that are neither IP nor ARP reach the node's end of the bridge, and what a sandbox sends passes "
-    "the latch only while bridge-nf-call-iptables and -ip6tables are on: ebtables alone judges frames",
+    "frames": "frames that are neither IP nor ARP, link-layer control among them, reach the node's end of the bridge, "
+    "where nobody takes them, and forged ARP makes entries of the node's neighbour table; what sandboxes send is not "
+    "latched; while bridge-nf-call-iptables and -ip6tables are off, announcements reach the node's end as well, and a "
+    "port that a stranger put on the bridge and the sandboxes each other. Without br_netfilter the backend is refused",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
