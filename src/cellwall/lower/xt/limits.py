@@ -21,8 +21,8 @@ NARROWER: dict[str, str] = {
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself",
     "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
     "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
-    "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of IPv6 "
-    "where there is no hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
+    "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of "
+    "IPv6 where there is no hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "ForgetSoon": "by a flow's first packet, before it is judged; flows to published ports have the node's own times",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
