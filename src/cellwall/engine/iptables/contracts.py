@@ -17,8 +17,7 @@ class Tables(Protocol):
     must be in the same."""
 
     def variants(self) -> tuple[Variant, ...]:
-        """Those that lack nothing, in the order in which they hold rules of the
-        host: who has more of them comes first, nft where neither has."""
+        """Those that lack nothing; the one with more of the host's own rules comes first, nft where neither has more."""
 
     def lacking(self, variant: Variant) -> tuple[str, ...]:
         """What of programs, matches, targets and types of sets is missing that no wall can do without, a few words
