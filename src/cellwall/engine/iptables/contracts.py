@@ -17,7 +17,7 @@ class Tables(Protocol):
     must be in the same."""
 
     def variants(self) -> tuple[Variant, ...]:
-        """Those that lack nothing; the one with more of the host's own rules comes first, nft where neither has more."""
+        """Those that lack nothing; the one with more of the host's own rules comes first, nft where neither has."""
 
     def lacking(self, variant: Variant) -> tuple[str, ...]:
         """What of programs, matches, targets and types of sets is missing that no wall can do without, a few words
