@@ -62,16 +62,18 @@ def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
 
     def host() -> "Host":
         if not made:
+            from cellwall.adapters.glance import Glances
             from cellwall.adapters.ipset import IpSets
             from cellwall.adapters.iptables import XtTables
             from cellwall.engine.iptables.host import Host
 
-            made.append(Host(XtTables(), IpSets()))
+            made.append(Host(XtTables(), IpSets(), Glances()))
         return made[0]
 
     def close() -> None:
         for one in made:
             one.sets.close()
+            one.glance.close()
 
     opened.callback(close)
     return host

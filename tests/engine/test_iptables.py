@@ -177,7 +177,7 @@ def test_an_attach_that_cannot_publish_its_port_leaves_nothing(node: World) -> N
         raise KernelError(12, "load rules")
 
     host = node.wall._site.iptables()
-    without = Host(Wrapped(host.tables, restore=refuse), host.sets)
+    without = Host(Wrapped(host.tables, restore=refuse), host.sets, host.glance)
     before = saved(node)
     place = node.host()
     with pytest.raises(KernelError, match="load rules"):
@@ -194,7 +194,7 @@ def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
     def act(doom: Callable[[], None]) -> None:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
         host = wall._site.iptables()
-        dying = Host(Stepped(host.tables, doom), Stepped(host.sets, doom))
+        dying = Host(Stepped(host.tables, doom), Stepped(host.sets, doom), Stepped(host.glance, doom))
         operation(rewired(stepped(wall, doom), iptables=lambda: dying))
 
     return child_killed_at(step, act)
@@ -311,7 +311,7 @@ def test_a_first_up_that_fails_leaves_nothing_in_iptables(name: Literal["nft", "
             host.tables.restore(*given)  # type: ignore[arg-type]
             restored.append(given[1])
 
-        half = Host(Wrapped(host.tables, restore=once, variants=host.tables.variants), host.sets)
+        half = Host(Wrapped(host.tables, restore=once, variants=host.tables.variants), host.sets, host.glance)
         with pytest.raises(KernelError, match="load rules"):
             rewired(world.wall, iptables=lambda: half).up()
         assert restored
@@ -336,7 +336,9 @@ def test_a_host_without_ip6tables_has_a_whole_wall_of_ipv4(name: Literal["nft", 
             assert family != "ipv6"
             real.tables.restore(variant, family, text)
 
-        poor = Host(Wrapped(real.tables, save=save, restore=restore, features=lambda _: features), real.sets)
+        poor = Host(
+            Wrapped(real.tables, save=save, restore=restore, features=lambda _: features), real.sets, real.glance
+        )
         world.wall = rewired(world.wall, iptables=lambda: poor)
         report = world.wall.up()
         assert not report.ipv6

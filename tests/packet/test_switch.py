@@ -101,7 +101,7 @@ def up_killed_after(world: World, settings: Settings, changes: int) -> bool:
         rules, host = wall._site.rules, wall._site.iptables()
         tables = Wrapped(host.tables, restore=doomed(host.tables.restore))
         sets = Wrapped(host.sets, restore=doomed(host.sets.restore), apply=doomed(host.sets.apply))
-        dying = Host(tables, sets)
+        dying = Host(tables, sets, host.glance)
         rewired(wall, settings=settings, rules=Wrapped(rules, load=doomed(rules.load)), iptables=lambda: dying).up()
 
     return child_killed_at(changes, up)

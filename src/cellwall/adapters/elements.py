@@ -37,6 +37,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
 )
 from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
+from cellwall.model.addresses import Address
 from cellwall.ruleset.types import ElementChange, Interval, KeyPart, KeyType, NamedSet, Scalar, TableFamily
 
 SetKey = tuple[TableFamily, str, str]
@@ -204,6 +205,14 @@ def dump_request(where: SetKey) -> Message:
     """Ask for a set's elements."""
     family, table, name = where
     body = attribute_text(_TABLE, table) + attribute_text(_SET, name)
+    return nft_message(NFT_MSG_GETSETELEM, NFPROTO[family], body, what=f"set {printable(name)}")
+
+
+def ask_for_address(where: SetKey, address: Address) -> Message:
+    """Ask for the element that an address is in; ENOENT where there is none."""
+    family, table, name = where
+    element = nested(_LIST_ELEM, nested(_KEY, attribute(_VALUE, address.packed)))
+    body = attribute_text(_TABLE, table) + attribute_text(_SET, name) + nested(_ELEMENTS, element)
     return nft_message(NFT_MSG_GETSETELEM, NFPROTO[family], body, what=f"set {printable(name)}")
 
 

@@ -7,11 +7,13 @@ elements never take that way. Knows the shape of the sets by `schema`, which the
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 
 from cellwall.adapters.elements import (
     Pair,
     Schema,
+    ask_for_address,
     describe,
     dump_request,
     lookup_set,
@@ -22,6 +24,7 @@ from cellwall.adapters.netlink import Closing
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
+from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import ElementChange, TableFamily
 
 
@@ -89,6 +92,18 @@ class NftRules(Closing):
         from cellwall.adapters.shape import stands
 
         return stands(self._netfilter, table)
+
+    def is_floored(self, tables: Iterable[str]) -> bool:
+        """See `Rules.is_floored`."""
+        return any(self._denies_always(table) for table in tables)
+
+    def _denies_always(self, table: str) -> bool:
+        asked = [ask_for_address(("inet", table, f"floor{version}"), ALWAYS_DENIED[version]) for version in (4, 6)]
+        _, refusals = self._netfilter.exchange(asked, len(asked) - 1, "look into the floor")
+        for refusal in refusals:
+            if refusal.errno != errno.ENOENT:
+                raise KernelError(refusal.errno, "look into the floor", refusal.text)
+        return not refusals
 
     def close_unjudged(self) -> bool:
         """See `Rules.close_unjudged`."""

@@ -104,7 +104,11 @@ class Backend(Protocol):
     def shape(self) -> str:
         """A digest of the live wall without endpoints, "" where it is missing: equal digests, equal rules."""
 
-    def close_unjudged(self) -> bool:
+    def stands(self) -> bool:
+        """Whether what others flush at once is there: what judges packets, and the floor that it asks. Microseconds,
+        and no comparison: what else differs, `shape` tells."""
+
+    def close_unjudged(self, laid: Laid) -> bool:
         """Where somebody took away what judges and left what vouches: have it vouch for nobody, so that nothing passes
         until the wall is laid. Fast, and before anything slow. True where it did; does nothing to a wall that stands.
         """
@@ -118,7 +122,7 @@ class Backend(Protocol):
 
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """From one state of these endpoints to another, in one transaction. An attach comes from none, a detach leads
-        to none."""
+        to none. Where the wall does not stand nothing is added: KernelError ENOENT."""
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """What differs between what these endpoints need and what is live of all endpoints, a line each."""
@@ -127,6 +131,6 @@ class Backend(Protocol):
         """What is not live of these endpoints, a line each."""
 
     def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
-        """Make live what these endpoints need and nothing else; what was repaired, a line each. Does nothing where the
-        wall is missing: laying it brings the endpoints with it. What cannot be read for any other reason is an error:
-        who calls may forget what had to be repaired only after it was."""
+        """Make live what these endpoints need and nothing else; what was repaired, a line each. Adds nothing where the
+        wall does not stand: laying it brings the endpoints with it. What cannot be read for any other reason is an
+        error: who calls may forget what had to be repaired only after it was."""

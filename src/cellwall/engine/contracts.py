@@ -229,6 +229,9 @@ class Rules(Flows, Protocol):
         """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
         their rules."""
 
+    def is_floored(self, tables: Iterable[str]) -> bool:
+        """Whether the floor of one of these tables is there and filled, in both families. Microseconds."""
+
     def close_unjudged(self) -> bool:
         """Where the chains that judge packets are gone, or one of them is empty, and the pins stand that vouch for
         frames: one small transaction after which the pins drop everything. True where that was done."""

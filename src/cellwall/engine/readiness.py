@@ -38,12 +38,12 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
 
 
 def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], T]) -> T:
-    """What `act` gives; where it failed because somebody's `flush ruleset` had taken our tables, these are laid anew
-    and it is done once more. Nothing looks for them beforehand: every attach would pay for it."""
+    """What `act` gives; where it failed because somebody had flushed our tables, or our sets, these are laid anew and
+    it is done once more. Nobody compares them beforehand: whoever adds endpoints has a glance at them first."""
     try:
         return act(found)
     except KernelError as error:
-        if error.errno != errno.ENOENT or site.backend.shape():
+        if error.errno != errno.ENOENT or site.backend.stands():
             raise
     from cellwall.engine.foundation import lay_foundation
 
@@ -73,11 +73,13 @@ def make_closable(site: Site, *, in_force: bool) -> None:
 
 def over_other_sets(site: Site, act: Callable[[], T], *, in_force: bool) -> T:
     """What `act` gives; where the kernel found that elements do not fit the sets that stand, which are another
-    program's, these are replaced and it is done once more."""
+    program's, or the wall does not stand and a withdrawal gives its endpoint another version, the wall is laid anew and
+    it is done once more."""
     try:
         return act()
     except KernelError as error:
-        if error.errno != errno.EINVAL or not in_force:
+        lost = error.errno == errno.ENOENT and not site.backend.stands()
+        if not (lost or error.errno == errno.EINVAL) or not in_force:
             raise
     from cellwall.engine.foundation import lay_foundation
 

@@ -50,7 +50,7 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
     if not _is_ours(site, found):
         raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
-    site.backend.close_unjudged()  # first of all: whatever else it is, that is open until it is repaired
+    site.backend.close_unjudged(found.laid)  # first of all: whatever else it is, that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
         return ()
     return reconcile(site).repaired
@@ -59,7 +59,7 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
 def close_unjudged(site: Site, found: Foundation) -> bool:
     """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
     are not ours to judge."""
-    return _is_ours(site, found) and site.mechanism(found.backend).close_unjudged()
+    return _is_ours(site, found) and site.mechanism(found.backend).close_unjudged(found.laid)
 
 
 def _is_ours(site: Site, found: Foundation) -> bool:

@@ -131,6 +131,10 @@ def stranger_prefixes(extra: Iterable[Prefix]) -> tuple[tuple[IPv4Network, ...],
     return tuple(collapse_addresses(four)), tuple(collapse_addresses(six))
 
 
+ALWAYS_DENIED: dict[int, Address] = {4: IPv4Address("0.0.0.1"), 6: IPv6Address("2001:db8::1")}
+"""An address of each family that the table of every floor denies, whatever is configured."""
+
+
 def floor_denies(address: Address, extra: Iterable[Prefix] = ()) -> bool:
     """Whether the floor denies a destination; text forms of an address are the caller's to parse."""
     if address.version == 6 and address not in GLOBAL6:

@@ -7,13 +7,15 @@ closed, and the caller has all endpoints compared.
 Hot path: an attach or a detach without published ports is a handful of messages over one socket; no program runs.
 """
 
+import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.iptables.host import Host, recorded_form
 from cellwall.engine.iptables.published import publish, withdraw
-from cellwall.errors import CellwallError
+from cellwall.engine.iptables.remnants import close_unjudged, stands
+from cellwall.errors import CellwallError, KernelError
 from cellwall.lower.xt.endpoints import Holdings, changes, holdings
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
@@ -73,10 +75,14 @@ class IptablesBackend:
 
         return shape(self._host)
 
-    def close_unjudged(self) -> bool:
-        """See `Backend.close_unjudged`. Nothing here vouches for all: `mangle` lets nothing out that `filter` has not
-        judged."""
-        return False
+    def stands(self) -> bool:
+        """See `Backend.stands`."""
+        return stands(self._host)
+
+    def close_unjudged(self, laid: Laid) -> bool:
+        """See `Backend.close_unjudged`: ebtables vouches for all frames, whatever becomes of the other tables."""
+        form = recorded_form(laid)
+        return form is not None and close_unjudged(self._host, form)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
@@ -94,6 +100,8 @@ class IptablesBackend:
         """See `Backend.change`."""
         was, will = self._held(before), self._held(after)
         change = changes(was, will)
+        if change.added and not stands(self._host):
+            raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         try:
             self._host.sets.apply(change.added, ())
             publish(self._host, change.rules_added)
@@ -126,7 +134,8 @@ class IptablesBackend:
         """See `Backend.repair`."""
         from cellwall.engine.iptables.live import repair
 
-        return repair(self._host, self._held(attached))
+        whole = stands(self._host)
+        return repair(self._host, self._held(attached), rules=whole, opens=whole)
 
     def _held(self, endpoints: Sequence[Endpoint]) -> Holdings:
         return holdings(endpoints, self._host.pins)

@@ -6,6 +6,7 @@ import msgspec
 
 from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Sets, Tables, Variant
+from cellwall.engine.iptables.remnants import Glance
 from cellwall.errors import Conflict
 from cellwall.lower.xt.endpoints import Pins
 from cellwall.lower.xt.features import XtFeatures, pin_form
@@ -32,9 +33,10 @@ def recorded_form(laid: Laid | None) -> Form | None:
 class Host:
     """The adapters of one network namespace. Changes of endpoints follow the form that was taken last."""
 
-    def __init__(self, tables: Tables, sets: Sets) -> None:
+    def __init__(self, tables: Tables, sets: Sets, glance: Glance) -> None:
         self.tables = tables
         self.sets = sets
+        self.glance = glance
         self.pins: Pins = {4: None, 6: None}
         self._form: Form | None = None
 

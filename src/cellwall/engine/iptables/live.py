@@ -39,16 +39,21 @@ def missing(host: Host, held: Holdings) -> tuple[str, ...]:
     return _lines(host, (entries, ())) + _rule_lines((rules, ()))
 
 
-def repair(host: Host, held: Holdings, *, rules: bool = True) -> tuple[str, ...]:
-    """Entries first, and then the rules that lead to them; `rules` False: entries alone."""
+def repair(host: Host, held: Holdings, *, rules: bool = True, opens: bool = True) -> tuple[str, ...]:
+    """Entries first, and then the rules that lead to them; `rules` False: entries alone. Without `opens` nothing is
+    added, only taken out."""
     try:
         (lacking, surplus) = _entries(host, held)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
         return ()
+    gone = _gone(lacking, surplus)
+    if not opens:
+        host.sets.apply((), gone)
+        return _lines(host, ((), gone))
     order = {owned: place for place, owned in enumerate(held.entries)}
-    host.sets.apply(sorted(lacking, key=lambda owned: order[owned]), _gone(lacking, surplus))
+    host.sets.apply(sorted(lacking, key=lambda owned: order[owned]), gone)
     lines = _lines(host, (lacking, surplus))
     if not rules:
         return lines

@@ -4,10 +4,12 @@ Hot path: an attach or a detach is one element transaction. What needs the compi
 where that happens: a container runtime starts a process for each attach.
 """
 
+import errno
 from collections.abc import Sequence
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.contracts import Rules
+from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
@@ -62,7 +64,11 @@ class NftablesBackend:
         """See `Backend.shape`."""
         return self._rules.shape()
 
-    def close_unjudged(self) -> bool:
+    def stands(self) -> bool:
+        """See `Backend.stands`. A copy of our tables is a wall as well."""
+        return self._rules.is_floored(dict.fromkeys(table for _, table, _ in self._rules.schema))
+
+    def close_unjudged(self, laid: Laid) -> bool:
         """See `Backend.close_unjudged`."""
         return self._rules.close_unjudged()
 
@@ -90,6 +96,8 @@ class NftablesBackend:
             from cellwall.engine.nftables.copies import in_every_table
 
             difference = in_every_table(self._rules, difference)
+        if come and not self.stands():
+            raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         self._rules.apply(difference)
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
@@ -108,4 +116,4 @@ class NftablesBackend:
         """See `Backend.repair`."""
         from cellwall.engine.nftables.live import repair
 
-        return repair(self._rules, attached)
+        return repair(self._rules, attached, opens=self.stands())

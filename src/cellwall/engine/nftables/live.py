@@ -22,13 +22,13 @@ def missing(rules: Rules, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
     return _lines(_desired(endpoints) - _live(rules, TABLE), ())
 
 
-def repair(rules: Rules, attached: Sequence[Endpoint]) -> tuple[str, ...]:
-    """A transaction a table."""
+def repair(rules: Rules, attached: Sequence[Endpoint], *, opens: bool = True) -> tuple[str, ...]:
+    """A transaction a table. Without `opens` nothing is added, only taken out."""
     tables = dict.fromkeys(table for _, table, _ in rules.schema)
-    return tuple(line for table in tables for line in _repair_table(rules, attached, table))
+    return tuple(line for table in tables for line in _repair_table(rules, attached, table, opens=opens))
 
 
-def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str) -> tuple[str, ...]:
+def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str, *, opens: bool) -> tuple[str, ...]:
     try:
         live = _live(rules, table)
     except KernelError as error:
@@ -36,7 +36,7 @@ def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str) -> tup
             raise
         return ()
     desired = _desired(attached)
-    missing, surplus = desired - live, live - desired
+    missing, surplus = desired - live if opens else set(), live - desired
     rules.apply((*changes("delete", list(surplus), table), *changes("add", list(missing), table)))
     return _lines(missing, surplus)
 
