@@ -8,14 +8,16 @@ what has another mark, so that it stands in for `filter` when somebody flushes t
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
+from typing import Literal
 
 import msgspec
 
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
+from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import SUBSTITUTES
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives
+from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives, side_of
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.floor import GLOBAL6
 from cellwall.names import SECURITY_CHAIN
@@ -216,12 +218,26 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     words = tuple(word for predicate in neither for part in alternatives(predicate, view) for word in part)
     others = "B9-OTHERS"
     rules = (
+        *pinned_still(view),
         *judged_already(view),
         *stage_rules(tuple(head), view, "forward"),
         XtRule(words, ("-g", others)),
         *stage_rules(wall.stage(SECURITY_CHAIN).clauses, view, SECURITY_CHAIN),
     )
     return XtChain(SECURITY_CHAIN, rules), XtChain(others, tuple(stage_rules(tuple(tail), view, "forward")))
+
+
+def pinned_still(view: View) -> tuple[XtRule, ...]:
+    """The pins once more, in the last table: `filter` may have let pass what `raw` would have dropped before, while it
+    was flushed. An address of somebody who asked for a MAC, where no set holds both, is for `mangle` alone."""
+    if view.table != "security" or pin_form(view.version, view.scene.subnet4, view.features) is None:
+        return ()
+    claim: Literal["ipv4", "ipv6"] = "ipv4" if view.version == 4 else "ipv6"
+    inside = side_of(w.Via("in", "bridge"), view.scene)
+    return tuple(
+        XtRule((*inside, *words), ("-j", "DROP"), "spoofed source")
+        for words in alternatives(w.Pinned(claim, negate=True), view)
+    )
 
 
 def judged_already(view: View) -> tuple[XtRule, ...]:

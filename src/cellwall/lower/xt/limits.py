@@ -22,7 +22,8 @@ NARROWER: dict[str, str] = {
     "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
     "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
     "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of "
-    "IPv6 where there is no hash:ip,mac: of an endpoint that asked for a MAC after conntrack only",
+    "IPv6 where there is no hash:ip,mac: of an endpoint that asked for a MAC by `mangle` alone, after conntrack, so "
+    "that others may send by its address while that is flushed",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "ForgetSoon": "by a flow's first packet, before it is judged; flows to published ports have the node's own times",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
@@ -38,8 +39,8 @@ WITHOUT: dict[str, str] = {
     "where nobody takes them, and forged ARP makes entries of the node's neighbour table; what sandboxes send is not "
     "latched; while bridge-nf-call-iptables and -ip6tables are off, announcements reach the node's end as well, and a "
     "port that a stranger put on the bridge and the sandboxes each other. Without br_netfilter the backend is refused",
-    "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
-    "takes away the forward path",
+    "security": "what is denied to the node is dropped before routing and not refused at once, a flush of `filter` "
+    "takes away the forward path, and one of `raw` lets sandboxes send as each other",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",

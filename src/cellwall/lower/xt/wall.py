@@ -29,6 +29,7 @@ from cellwall.lower.xt.clauses import (
     floor_chains,
     forward_chains,
     judged_already,
+    pinned_still,
     protocol_chain,
     stage_chain,
     stage_rules,
@@ -149,7 +150,9 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
 def _judging(wall: w.Wall, view: View) -> XtTable:
     """`filter`, and `security` that repeats it."""
     reply = msgspec.structs.replace(view, direction="reply")
-    guarded = XtChain("B9-INPUT", (*judged_already(view), *stage_chain(wall.stage("input"), view).rules))
+    guarded = XtChain(
+        "B9-INPUT", (*pinned_still(view), *judged_already(view), *stage_chain(wall.stage("input"), view).rules)
+    )
     chains = (
         guarded,
         stage_chain(wall.stage("input-guard"), view),
