@@ -1,6 +1,7 @@
 """What all tests share: root, and worlds. See `world` for what one is."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -29,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        # A shell has what it starts in the background ignore these, and whatever a test starts would inherit that.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if backend := config.getoption("--backend"):
         hold_walls_in(backend)
 
