@@ -188,6 +188,32 @@ def test_an_attach_that_cannot_publish_its_port_leaves_nothing(node: World) -> N
     assert_converged(node.wall)
 
 
+def test_a_port_leads_to_a_sandbox_only_while_that_is_open(node: World) -> None:
+    """The rule of a published port comes after the entries that let its flows through, and goes after them as well:
+    a flow that is translated before is refused, and its entry in connection tracking outlives that."""
+    sandbox = node.attach()
+    host = node.wall._site.iptables()
+    entries: list[tuple[str, int]] = []
+
+    def restore(variant: Variant, family: Family, text: str) -> None:
+        name = "b9exposed4" if family == "ipv4" else "b9exposed6"
+        change = "published" if "-A B9-DNAT" in text else "withdrawn"
+        entries.append((f"{change} {family}", len(host.sets.entries(name))))
+        host.tables.restore(variant, family, text)
+
+    observed = Host(Wrapped(host.tables, restore=restore), host.sets, host.glance)
+    watched = rewired(node.wall, iptables=lambda: observed)
+    watched.expose(sandbox.name, "8090:80")
+    watched.unexpose(sandbox.name, "8090:80")
+    assert entries == [
+        ("published ipv4", 1),
+        ("published ipv6", 1),
+        ("withdrawn ipv4", 0),
+        ("withdrawn ipv6", 0),
+    ]
+    node.detach(sandbox)
+
+
 def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
     """Killed before its n-th call of an adapter, those of iptables among them."""
 
