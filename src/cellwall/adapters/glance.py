@@ -2,7 +2,8 @@
 
 Owns: the read of one built-in chain, of iptables-nft as nf_tables dumps it and of iptables-legacy as the kernel hands
 its tables out (linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_ENTRIES), and the one question to an ipset. It finds the
-jump to our chain and nothing else: what stands there is for whoever compares.
+jump to our chain and nothing else: what stands there is for whoever compares. To read a legacy table takes as long as
+all the rest, so one that leads there is read again when its size or its hooks change, as `legacy_tables` has it.
 """
 
 import ctypes
@@ -41,6 +42,7 @@ class Glances(Closing):
     def __init__(self) -> None:
         self._netfilter = open_netfilter_socket()
         self._raw: dict[int, socket.socket] = {}
+        self._led: dict[tuple[int, str], bytes] = {}
 
     def close(self) -> None:
         self._netfilter.close()
@@ -69,17 +71,22 @@ class Glances(Closing):
 
     def _leads_in_legacy(self, version: int, table: str) -> bool:
         try:
-            _, _, *places, _, size = _INFO.unpack(self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13)))
+            info = self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13))
+            if self._led.get((version, table)) == info:
+                return True
+            _, _, *places, _, size = _INFO.unpack(info)
             held = self._ask(version, _GET_ENTRIES, _ENTRIES.pack(table.encode(), size) + bytes(size))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOPROTOOPT):
                 return False  # no such table, or no legacy tables at all
             raise KernelError(error.errno or errno.EIO, "read a legacy table") from error
         entries = held[_ENTRIES.size :]
-        return all(
+        leads = all(
             f"B9-{hook}".encode() in _led_to(entries, places[place], places[5 + place], _OFFSETS[version])
             for hook, place in _PLACES.items()
         )
+        self._led[version, table] = info if leads else b""
+        return leads
 
     def _ask(self, version: int, what: int, question: bytes) -> bytes:
         if version not in self._raw:
