@@ -12,7 +12,7 @@ from world import Stream, World, open_world, public
 
 pytestmark = pytest.mark.root
 
-EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n"
+EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n*security\nCOMMIT\n"
 OURS_ARE_GONE = ("nft flush ruleset",)
 IN_PART = (
     "nft flush ruleset inet",
