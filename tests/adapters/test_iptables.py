@@ -1,7 +1,12 @@
 """iptables and ipset on a real kernel: what is loaded reads back, entries come and go, and refusals are told."""
 
 import errno
+import fcntl
+import os
+import select
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +18,7 @@ from cellwall.adapters.iptables import XtTables
 from cellwall.adapters.netlink import attribute_u8, nested
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.port_trial import try_port_flags
+from cellwall.adapters.process import start
 from cellwall.adapters.rtnetlink import IFLA_PROTINFO
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import usage_of
@@ -289,6 +295,32 @@ def test_a_refused_text_changes_nothing_and_is_told(node: Host, variant: Variant
     assert unknown.value.errno == errno.EINVAL
     assert "horoscope" in str(unknown.value)
     assert own_lines(tables.save(variant, "ipv4")) == ()
+
+
+def test_a_restore_that_waits_for_the_lock_dies_with_who_started_it(node: Host, tmp_path: Path) -> None:
+    lock = tmp_path / "xtables.lock"
+    text = "*filter\n:B9-LATE - [0:0]\nCOMMIT\n"
+    code = f"from cellwall.adapters.iptables import XtTables; XtTables().restore('legacy', 'ipv4', {text!r})"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with node.enter():
+            caller = start([sys.executable, "-c", code], env={"XTABLES_LOCKFILE": str(lock)})
+        restoring = _child_named(caller.pid, "iptables-legacy")
+        caller.kill()
+        assert select.select([restoring], [], [], 5)[0]  # it would have waited for twice that
+        os.close(restoring)
+        caller.wait()
+    assert "B9-LATE" not in node.run(["iptables-legacy-save"]).text
+
+
+def _child_named(parent: int, name: str) -> int:
+    """A pidfd of the child that runs a program, as soon as there is one."""
+    for _ in range(500):
+        for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if name in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
+                return os.pidfd_open(int(pid))
+        select.select([], [], [], 0.01)
+    raise AssertionError(f"no child {name}")
 
 
 def test_the_variant_of_the_hosts_own_rules_comes_first(node: Host) -> None:

@@ -78,7 +78,8 @@ class XtTables:
         if not text:
             return
         argv = _restore(variant, family)
-        completed = run(argv, input=text.encode(), check=False)
+        # One that waits for the lock would otherwise lay this after whoever comes next has laid something else.
+        completed = run(argv, input=text.encode(), check=False, bound=True)
         if completed.returncode != 0:
             said = completed.stderr.decode(errors="replace")
             if any(words in said for words in _NO_PRIVILEGE):
