@@ -7,6 +7,7 @@ from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4
 from neighbours.annex import Annex, need
 
+_SOCKET = "unix:///run/docker.sock"  # of the annex: the path of a temporary directory may be too long for one
 _LISTEN = ("/bin/nc", "-ll", "-p", "80", "-e", "/bin/echo", "docker")
 
 
@@ -26,8 +27,8 @@ class Docker:
     def start(self) -> "subprocess.Popen[bytes]":
         base = self.annex.base
         daemon = self.annex.start(
-            "dockerd", "--host", f"unix://{base}/d.sock", "--data-root", f"{base}/data", "--exec-root", f"{base}/exec",
-            "--pidfile", f"{base}/pid", "--storage-driver", "vfs", "--log-level", "warn",
+            "dockerd", "--host", _SOCKET, "--data-root", f"{base}/data", "--exec-root", "/run/docker",
+            "--pidfile", "/run/docker.pid", "--storage-driver", "vfs", "--log-level", "warn",
             "--bip", "172.30.0.1/24", "--ipv6", "--fixed-cidr-v6", "fd00:30::/64", "--experimental", "--ip6tables",
         )  # fmt: skip
         self.annex.come_up(daemon, lambda: self._says("version"))
@@ -39,10 +40,10 @@ class Docker:
         self.daemon = self.start()
 
     def ask(self, *arguments: str, input: bytes | None = None) -> str:
-        return self.annex.run("docker", "--host", f"unix://{self.annex.base}/d.sock", *arguments, input=input).text
+        return self.annex.run("docker", "--host", _SOCKET, *arguments, input=input).text
 
     def _says(self, *arguments: str) -> bool:
-        argv = ["docker", "--host", f"unix://{self.annex.base}/d.sock", *arguments]
+        argv = ["docker", "--host", _SOCKET, *arguments]
         return self.annex.run(*argv, check=False).returncode == 0
 
     def run(self, name: str, *options: str) -> None:
