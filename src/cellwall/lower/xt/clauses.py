@@ -218,7 +218,7 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     words = tuple(word for predicate in neither for part in alternatives(predicate, view) for word in part)
     others = "B9-OTHERS"
     rules = (
-        *pinned_still(view),
+        *pinned_still(view, "forward"),
         *judged_already(view),
         *stage_rules(tuple(head), view, "forward"),
         XtRule(words, ("-g", others)),
@@ -227,15 +227,18 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     return XtChain(SECURITY_CHAIN, rules), XtChain(others, tuple(stage_rules(tuple(tail), view, "forward")))
 
 
-def pinned_still(view: View) -> tuple[XtRule, ...]:
+def pinned_still(view: View, hook: Literal["input", "forward"]) -> tuple[XtRule, ...]:
     """The pins once more, in the last table: `filter` may have let pass what `raw` would have dropped before, while it
-    was flushed. An address of somebody who asked for a MAC, where no set holds both, is for `mangle` alone."""
+    was flushed. An address of somebody who asked for a MAC, where no set holds both, is for `mangle` alone. Of the
+    input path no replies: iptables-nft has this table after the translation there, and who answers the node on a
+    published port has the node's address as source by then."""
     if view.table != "security" or pin_form(view.version, view.scene.subnet4, view.features) is None:
         return ()
     claim: Literal["ipv4", "ipv6"] = "ipv4" if view.version == 4 else "ipv6"
     inside = side_of(w.Via("in", "bridge"), view.scene)
+    asking = ("-m", "conntrack", "--ctdir", "ORIGINAL") if hook == "input" else ()
     return tuple(
-        XtRule((*inside, *words), ("-j", "DROP"), "spoofed source")
+        XtRule((*inside, *asking, *words), ("-j", "DROP"), "spoofed source")
         for words in alternatives(w.Pinned(claim, negate=True), view)
     )
 

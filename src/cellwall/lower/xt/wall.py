@@ -151,7 +151,7 @@ def _judging(wall: w.Wall, view: View) -> XtTable:
     """`filter`, and `security` that repeats it."""
     reply = msgspec.structs.replace(view, direction="reply")
     guarded = XtChain(
-        "B9-INPUT", (*pinned_still(view), *judged_already(view), *stage_chain(wall.stage("input"), view).rules)
+        "B9-INPUT", (*pinned_still(view, "input"), *judged_already(view), *stage_chain(wall.stage("input"), view).rules)
     )
     chains = (
         guarded,
