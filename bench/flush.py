@@ -31,18 +31,28 @@ from cellwall.model.settings import Settings
 
 Backend = Literal["nftables", "iptables-nft", "iptables-legacy"]
 _EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n"
+_ALL, _ALL_EMPTY = " of all five", _EMPTY + b"*security\nCOMMIT\n"
 COMMANDS = (
     "nft flush ruleset",
     "iptables-nft -F",
     "iptables-nft -t nat -F",
+    "iptables-nft -t raw -F",
+    "iptables-nft -t mangle -F",
     "iptables-nft-restore",
+    f"iptables-nft-restore{_ALL}",
     "iptables-legacy -F",
     "iptables-legacy -t nat -F",
+    "iptables-legacy -t raw -F",
+    "iptables-legacy -t mangle -F",
     "iptables-legacy-restore",
+    f"iptables-legacy-restore{_ALL}",
+    "ipset flush",
     "ebtables-nft -F",
 )
 PARTS = ("nft flush ruleset inet", "nft flush table inet cellwall", "nft delete table inet cellwall")
-"""What takes away of a wall in nftables what judges, and leaves what vouches."""
+"""What takes away of a wall in nftables what judges, and leaves what vouches. `_UNJUDGED`: of any wall."""
+
+_UNJUDGED = (*PARTS, f"iptables-nft-restore{_ALL}", f"iptables-legacy-restore{_ALL}")
 
 _OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
 HOLDS: dict[tuple[str, Backend], str] = {
@@ -142,9 +152,10 @@ class Stage:
 
 def carry_out(command: str, node: Host) -> None:
     """The lock of the legacy tables is the machine's, and others hold it now and then."""
-    program, *rest = command.split()
+    program, *rest = command.removesuffix(_ALL).split()
     waiting = ["-w", "10"] if "legacy" in program else []
-    node.run([program, *waiting, *rest], input=_EMPTY if program.endswith("restore") else None)
+    empty = _ALL_EMPTY if command.endswith(_ALL) else _EMPTY
+    node.run([program, *waiting, *rest], input=empty if program.endswith("restore") else None)
 
 
 def measure(backend: Backend, commands: Sequence[str], samples: int) -> Iterator[Row]:
@@ -212,13 +223,17 @@ def matrix(rows: Sequence[Row]) -> str:
 
 
 def _command(command: str) -> str:
-    return f"`{command}`" + (", empty tables" if command.endswith("restore") else "")
+    shown = command.removesuffix(_ALL)
+    emptied = ", empty tables" if shown.endswith("restore") else ""
+    return f"`{shown}`{emptied}{', `security` as well' if shown != command else ''}"
 
 
 def _opened(row: Row) -> str:
     if row.through and not row.watched:  # the end of the sample is not the end of it
         return (
-            f"until somebody repairs: {row.through:,} of {row.sent:,} packets" if row.command in PARTS else _lasted(row)
+            f"until somebody repairs: {row.through:,} of {row.sent:,} packets"
+            if row.command in _UNJUDGED
+            else _lasted(row)
         )
     return _lasted(row)
 

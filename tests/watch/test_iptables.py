@@ -53,6 +53,19 @@ def test_what_somebody_flushed_is_back(node: Node, command: str) -> None:
     node.world.detach(tenant)
 
 
+def test_what_judges_is_closed_at_once_and_back_where_every_table_is_emptied(node: Node) -> None:
+    tenant = node.world.attach("tenant")
+    empty = "".join(f"*{table}\nCOMMIT\n" for table in ("filter", "nat", "mangle", "raw", "security"))
+    for _ in range(3):
+        node.world.lab.node.run([f"iptables-{node.variant}-restore", "-w", "10"], input=empty.encode())
+        assert any("closed" in line for line in node.man.heard_until("repaired in"))
+        assert node.world.wall.status().drift == ()
+        for family in (4, 6):
+            assert_connection(tenant.host, public(family), 80)
+        assert connect(tenant.host, "169.254.169.254", 80, timeout=0.5).kind != "answer"
+    node.world.detach(tenant)
+
+
 def test_a_rule_of_others_behind_ours_is_no_damage(node: Node) -> None:
     node.world.lab.node.run([f"iptables-{node.variant}", "-w", "10", "-A", "INPUT", "-i", "eth1", "-j", "ACCEPT"])
     assert node.world.wall.status().drift == ()

@@ -50,10 +50,11 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
     if not _is_ours(site, found):
         raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
-    site.backend.close_unjudged(found.laid)  # first of all: whatever else it is, that is open until it is repaired
+    closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
         return ()
-    return reconcile(site).repaired
+    closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
+    return (*(["closed: what judges was gone"] if closed else []), *reconcile(site).repaired)
 
 
 def close_unjudged(site: Site, found: Foundation) -> bool:

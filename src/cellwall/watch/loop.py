@@ -22,6 +22,7 @@ from cellwall.watch.silence import Silence
 
 _log = logging.getLogger("cellwall.watch")
 _SHOWN = 6
+_ALL_TABLES, _BETWEEN = 0.05, 0.005
 
 
 def watch(wall: Wall, stop: int) -> None:
@@ -39,16 +40,17 @@ def watch(wall: Wall, stop: int) -> None:
         while not _await(told, stop, min(pace.due(), silent.due())):
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
-            if pace.due() > time.monotonic():
-                if alarm is Alarm.DAMAGED:
-                    _close(wall)
-            else:
+            if alarm is Alarm.DAMAGED:
+                _close_behind(wall, told, alarms)
+            if pace.due() <= time.monotonic():
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
                 own = _look(wall, pace, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
+                if not alone and _close(wall):  # since the look began: what makes no event is not noticed as a change
+                    pace.tell(Alarm.DAMAGED, time.monotonic())
 
 
 def _await(told: select.poll, stop: int, due: float) -> bool:
@@ -57,15 +59,29 @@ def _await(told: select.poll, stop: int, due: float) -> bool:
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
-def _close(wall: Wall) -> None:
-    """A repair that has to wait leaves nothing open meanwhile."""
+def _close_behind(wall: Wall, told: select.poll, alarms: Alarms) -> None:
+    """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
+    judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest."""
+    holder = wall.holder
+    shared = holder is not None and holder.backend == "iptables"
+    until = time.monotonic() + (_ALL_TABLES if shared else 0)
+    while not _close(wall) and time.monotonic() < until:
+        told.poll(_BETWEEN * 1000)
+        alarms.read()  # the look comes after all of it
+
+
+def _close(wall: Wall) -> bool:
+    """Whether there was anything to close."""
     try:
-        if wall.close_unjudged():
-            _log.warning("closed: what judges was taken away, and the next repair has to wait")
+        closed = wall.close_unjudged()
     except Unavailable:
         raise
     except (CellwallError, OSError) as error:
         _log.error("not closed: %s", error)
+        return False
+    if closed:
+        _log.warning("closed: what judges was taken away, until it is repaired")
+    return closed
 
 
 def _look(wall: Wall, pace: Pace, *, unseen: bool) -> bool:
