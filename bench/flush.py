@@ -54,6 +54,7 @@ PARTS = ("nft flush ruleset inet", "nft flush table inet cellwall", "nft delete 
 
 _UNJUDGED = (*PARTS, f"iptables-nft-restore{_ALL}", f"iptables-legacy-restore{_ALL}")
 
+_CLOSED = "nothing until the watch closes"
 _OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
 HOLDS: dict[tuple[str, Backend], str] = {
     ("nft flush ruleset", "nftables"): "the latch: nothing passes",
@@ -71,6 +72,14 @@ HOLDS: dict[tuple[str, Backend], str] = {
     ("ebtables-nft -F", "nftables"): _OTHERS,
     ("ebtables-nft -F", "iptables-nft"): "the rules: what vouches is in ebtables' `nat`",
     ("ebtables-nft -F", "iptables-legacy"): "the rules of IP",
+    ("iptables-nft -t raw -F", "iptables-nft"): "the rules: `security` asks the pins again",
+    ("iptables-nft -t mangle -F", "iptables-nft"): "the rules: every packet walks the policy",
+    (f"iptables-nft-restore{_ALL}", "iptables-nft"): _CLOSED,
+    ("iptables-legacy -t raw -F", "iptables-legacy"): "the rules: `security` asks the pins again",
+    ("iptables-legacy -t mangle -F", "iptables-legacy"): "the rules: every packet walks the policy",
+    (f"iptables-legacy-restore{_ALL}", "iptables-legacy"): _CLOSED,
+    ("ipset flush", "iptables-nft"): "the rules: no sandbox is known",
+    ("ipset flush", "iptables-legacy"): "the rules: no sandbox is known",
     **{
         (command, "nftables"): "nothing until the watch closes; the latch for what leads to sandboxes"
         for command in PARTS
