@@ -10,7 +10,7 @@ import pytest
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host
-from cellwall.errors import KernelError, NotFound
+from cellwall.errors import KernelError, NotFound, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lower.xt.tables import Family
@@ -378,3 +378,16 @@ def test_a_host_without_ip6tables_has_a_whole_wall_of_ipv4(name: Literal["nft", 
         assert_converged(world.wall)
         world.wall.down(force=True)
         assert "b9" not in world.lab.node.run(["ipset", "list", "-n"]).text
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_a_host_that_lacks_what_no_wall_can_do_without_is_refused_by_name(name: Literal["nft", "legacy"]) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:
+        real = world.wall._site.iptables()
+        before = world.lab.node.run(["ip", "-o", "link"]).text
+        lacking = Wrapped(real.tables, lacking=lambda _: ("locked bridge ports (Linux 5.18)",))
+        poor = Host(lacking, real.sets, real.glance)
+        with pytest.raises(Unsupported, match=rf"iptables: iptables-{name} lacks locked bridge ports"):
+            rewired(world.wall, iptables=lambda: poor).up()
+        assert world.lab.node.run(["ip", "-o", "link"]).text == before
+        assert world.lab.node.run(["ipset", "list", "-n"]).text == ""
