@@ -112,7 +112,8 @@ def _watch(host: Observation, settings: Settings) -> Iterator[Finding]:
             "watch",
             "`cellwall watch` does not run",
             "whoever flushes all rules cuts sandboxes off, and whoever takes away part of the wall (`nft flush ruleset "
-            "inet`, the table `inet cellwall`) opens the node to them, until `cellwall reconcile`",
+            "inet`, the table `inet cellwall`; in iptables all tables at once) opens the node to them, until `cellwall "
+            "reconcile`",
             "enable cellwall-watch.service",
         )
 
