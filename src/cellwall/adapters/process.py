@@ -64,19 +64,14 @@ def run(
     With `check`, a status other than 0 raises `ProgramFailed`; a missing program raises `Unsupported`. `bound`: it is
     killed when the calling thread dies, however that does; half a millisecond more, and without setpriv it is not.
     """
-    program = find_program(argv[0])
-    if program is None:
-        raise Unsupported(f"the program {argv[0]!r} is not installed")
-    environment = {**os.environ, **(env or {}), "LC_ALL": "C"}
-    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-    command, program = _bound(argv, program) if bound else (argv, program)
+    command, program = _bound(argv) if bound else (argv, _required(argv))
     with subprocess.Popen(
         command,
         executable=program,
-        stdin=stdin,
+        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=_environment(env),
         start_new_session=True,
     ) as process:
         try:
@@ -94,9 +89,21 @@ def run(
     return completed
 
 
-def _bound(argv: Sequence[str], program: str) -> tuple[Sequence[str], str]:
+def _required(argv: Sequence[str]) -> str:
+    program = find_program(argv[0])
+    if program is None:
+        raise Unsupported(f"the program {argv[0]!r} is not installed")
+    return program
+
+
+def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
+    return {**os.environ, **(env or {}), "LC_ALL": "C"}
+
+
+def _bound(argv: Sequence[str]) -> tuple[Sequence[str], str]:
     """The command that asks for its own death and becomes the program. Asked here, between fork and exec, it would take
     from subprocess the way to start programs that is safe beside threads."""
+    program = _required(argv)
     setpriv = find_program("setpriv")
     if setpriv is None:
         return argv, program
@@ -117,16 +124,13 @@ def start(
     Output is discarded unless asked for: nobody reads a pipe on the caller's behalf, and a full one blocks.
     A missing program raises `Unsupported`.
     """
-    program = find_program(argv[0])
-    if program is None:
-        raise Unsupported(f"the program {argv[0]!r} is not installed")
     return subprocess.Popen(
         argv,
-        executable=program,
+        executable=_required(argv),
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env={**os.environ, **(env or {}), "LC_ALL": "C"},
+        env=_environment(env),
         cwd=cwd,
         start_new_session=True,
     )
