@@ -1,8 +1,11 @@
 """What all tests share: root, and worlds. See `world` for what one is."""
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -34,6 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell has what it starts in the background ignore these, and whatever a test starts would inherit that.
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    # The lock of the legacy tables is the machine's, whatever the namespace: tests of other processes would be waited for.
+    lock = Path(tempfile.mkdtemp(prefix="cellwall-tests-"), "xtables.lock")
+    os.environ["XTABLES_LOCKFILE"] = str(lock)
+    config.add_cleanup(lambda: shutil.rmtree(lock.parent, ignore_errors=True))
     if backend := config.getoption("--backend"):
         hold_walls_in(backend)
 

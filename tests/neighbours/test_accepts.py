@@ -67,7 +67,7 @@ def test_what_others_forward_stays_forwarded_and_no_more(node: World, variant: s
 
 def test_the_accept_stands_before_a_last_rule_that_turns_everything_away(node: World, variant: str) -> None:
     last = "-m comment --comment the-rest -j REJECT --reject-with"
-    node.lab.node.run([f"iptables-{variant}", *f"-A FORWARD {last} icmp-host-prohibited".split()])
+    node.lab.node.run([f"iptables-{variant}", "--wait", *f"-A FORWARD {last} icmp-host-prohibited".split()])
     node.lab.node.run([f"ip6tables-{variant}", *f"-A FORWARD {last} icmp6-adm-prohibited".split()])
     assert_works(node, node.attach("web", expose=["8080:80"]))
     assert rules(node, variant) == [*OURS, f"{last} icmp-host-prohibited"]
