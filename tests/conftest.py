@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell has what it starts in the background ignore these, and whatever a test starts would inherit that.
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    # The lock of the legacy tables is the machine's, whatever the namespace: tests of other processes would be waited for.
+    # The lock of the legacy tables is the machine's, whatever the namespace: processes would wait for each other.
     lock = Path(tempfile.mkdtemp(prefix="cellwall-tests-"), "xtables.lock")
     os.environ["XTABLES_LOCKFILE"] = str(lock)
     config.add_cleanup(lambda: shutil.rmtree(lock.parent, ignore_errors=True))
