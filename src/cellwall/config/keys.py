@@ -1,5 +1,8 @@
 """The table of settings: one row per key of the configuration, with its form, its parser and how it is shown.
 
+`KEYS` are those of the wall, which go on record when an `up` brings them into force. `SERVING_KEYS` say who writes, and
+how it is reached: nothing about the wall changes with them.
+
 The file, the environment and the flags differ in form only: a file has typed values, the other two have
 text. `read` turns text into the form a file would have, so that there is one parser per key and one set of
 messages.
@@ -11,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from cellwall.config.mode import Serving
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, mac_text, parse_address, parse_mac, parse_prefix
 from cellwall.model.endpoint import parse_port
@@ -21,7 +25,7 @@ Form = Literal["text", "number", "list"]
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One setting. `name` is `section.attribute`; the attribute is that of `Network` or `Settings`.
+    """One setting. `name` is `section.attribute`; the attribute is that of `Network`, `Settings` or `Serving`.
 
     `separator` splits the text of a list; it is a semicolon where an item may contain a comma.
     """
@@ -135,6 +139,12 @@ def _iptables(text: str, field: str) -> str:
     return text
 
 
+def _mode(text: str, field: str) -> str:
+    if text not in ("inprocess", "daemon"):
+        raise InvalidSpec(field, text, "must be inprocess or daemon")
+    return text
+
+
 def _interface(text: str, field: str) -> str:
     return parse_link_name(text, field) if text else ""
 
@@ -170,14 +180,20 @@ KEYS: tuple[Key, ...] = (
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
 )
 
-BY_NAME: dict[str, Key] = {key.name: key for key in KEYS}
+SERVING_KEYS: tuple[Key, ...] = (
+    Key("node.mode", "text", _mode, "who writes: inprocess, each command itself; daemon, `cellwall serve`"),
+)
+
+BY_NAME: dict[str, Key] = {key.name: key for key in (*KEYS, *SERVING_KEYS)}
 SECTIONS: tuple[str, ...] = ("network", "node", "limits")
 
 
-def shown(key: Key, settings: Settings) -> object:
+def shown(key: Key, settings: Settings | Serving) -> object:
     """The present value of a key in the form that a file would have."""
-    holder = settings.network if hasattr(settings.network, key.attribute) else settings
-    value = getattr(holder, key.attribute)
+    holder: object = settings
+    if isinstance(settings, Settings) and hasattr(settings.network, key.attribute):
+        holder = settings.network
+    value: Any = getattr(holder, key.attribute)
     if key.name == "network.bridge_mac":
         return mac_text(value)
     if key.name == "node.nat_ports":

@@ -11,7 +11,8 @@ from typing import Literal, NoReturn
 import msgspec
 
 from cellwall.config.choice import read_choice
-from cellwall.config.keys import BY_NAME, KEYS, SECTIONS
+from cellwall.config.keys import BY_NAME, SECTIONS, SERVING_KEYS
+from cellwall.config.mode import Serving
 from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.model.network import Network
@@ -22,10 +23,11 @@ Origin = Literal["default", "conflist", "file", "environment", "flag"]
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The settings and where each key's value came from."""
+    """The settings, who writes, and where each key's value came from."""
 
     settings: Settings
     origins: Mapping[str, Origin]
+    serving: Serving = Serving()
 
 
 def load_settings(
@@ -42,7 +44,7 @@ def load_settings(
     file that may not be read.
     """
     values: dict[str, object] = {}
-    origins: dict[str, Origin] = {key.name: "default" for key in KEYS}
+    origins: dict[str, Origin] = dict.fromkeys(BY_NAME, "default")
     sources: tuple[tuple[Origin, Iterator[tuple[str, object]]], ...] = (
         ("conflist", _text_values(read_choice(paths) if chosen is None else chosen)),
         ("file", _file_values(paths.config_text)),
@@ -54,11 +56,12 @@ def load_settings(
             for name, value in pairs:
                 values[name] = BY_NAME[name].typed(value)
                 origins[name] = origin
+    serving = {key.attribute: values.pop(key.name) for key in SERVING_KEYS if key.name in values}
     settings = assemble(values)
     with _Located(None, paths.config_text, origins):
         settings.validate()
         _refuse_unreachable_resolvers(settings)
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, msgspec.structs.replace(Serving(), **serving))
 
 
 def judge_flags(overrides: Mapping[str, str]) -> None:
@@ -124,7 +127,7 @@ def _file_values(path: str) -> Iterator[tuple[str, object]]:
 
 def _environment_values(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
     """A misspelt variable is refused as a misspelt key is; other names are not ours to judge."""
-    known = {key.variable: key for key in KEYS}
+    known = {key.variable: key for key in BY_NAME.values()}
     ours = tuple(f"CELLWALL_{section.upper()}_" for section in SECTIONS)
     for variable, text in environ.items():
         if variable in known:

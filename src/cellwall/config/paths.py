@@ -36,6 +36,16 @@ class Paths(msgspec.Struct, frozen=True):
         """A path below `run`, as text."""
         return os.path.join(self.base, "run/cellwall", *names)
 
+    @property
+    def socket_directory(self) -> str:
+        """Where the daemon listens. Beside `run`, which is root's alone: a group may be let in here."""
+        return os.path.join(self.base, "run/cellwall-api")
+
+    @property
+    def socket(self) -> str:
+        """The daemon's socket."""
+        return os.path.join(self.socket_directory, "cellwall.sock")
+
 
 def paths_for(root: str | os.PathLike[str] | None = None, environ: Mapping[str, str] = os.environ) -> Paths:
     """The paths under `root`, else under the environment's CELLWALL_ROOT, else the system's own."""

@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from cellwall.config.keys import BY_NAME, KEYS, shown
+from cellwall.config.keys import KEYS, shown
 from cellwall.config.load import assemble
 from cellwall.errors import InvalidSpec
 from cellwall.model.settings import Settings
 
 OTHERS_IN_FORCE = "settings: others are in force than are configured; `up` would bring these into force"
+
+_KEYS = {key.name: key for key in KEYS}
 
 
 def record_settings(settings: Settings) -> str:
@@ -25,7 +27,7 @@ def recorded_settings(text: str) -> Settings | None:
     """What `record_settings` wrote; None where another version of the program wrote what this one cannot read."""
     try:
         values = msgspec.json.decode(text, type=dict[str, object])
-        return assemble({name: BY_NAME[name].typed(value) for name, value in values.items()})
+        return assemble({name: _KEYS[name].typed(value) for name, value in values.items()})
     except (msgspec.MsgspecError, KeyError, InvalidSpec):
         return None
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.config import Paths, load_settings, paths_for
-from cellwall.config.keys import BY_NAME, KEYS, shown
+from cellwall.config import Paths, Serving, load_settings, paths_for
+from cellwall.config.keys import BY_NAME, KEYS, SECTIONS, SERVING_KEYS, shown
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.model.settings import Settings
 
@@ -55,20 +55,26 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "network.exceptions": "resolver 10.0.0.2 udp,tcp/53; gw 10.0.0.3 tcp/443", "node.interface": "eth9",
         "node.public_addresses": "93.184.216.9", "node.protect": "8.0.0.0/8,2a09::/16",
         "node.nat_ports": "20000-29999", "node.mark": "0x10", "node.services": "time 10.9.0.9 udp/123",
-        "node.backend": "iptables", "node.iptables": "legacy", "limits.connections": "9",
+        "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "limits.connections": "9",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
-    by_flag = load_settings(empty, environ={}, overrides=text).settings
-    by_variable = load_settings(empty, environ={BY_NAME[name].variable: text[name] for name in text}).settings
-    assert by_flag == by_variable
+    loaded = load_settings(empty, environ={}, overrides=text)
+    by_flag = loaded.settings
+    by_variable = load_settings(empty, environ={BY_NAME[name].variable: text[name] for name in text})
+    assert (by_flag, loaded.serving) == (by_variable.settings, by_variable.serving)
     assert [opening.protocol for opening in by_flag.exceptions] == ["udp", "tcp", "tcp"]
+    unusual = [key.name for key in SERVING_KEYS if shown(key, loaded.serving) == shown(key, Serving())]
+    assert unusual == [], "these are not tried with another value"
     lines = []
-    for section in ("network", "node", "limits"):
+    for section in SECTIONS:
         lines.append(f"[{section}]")
         keys = [key for key in KEYS if key.name.startswith(section)]
         lines += [f"{key.attribute} = {shown(key, by_flag)!r}" for key in keys]
-    assert load_settings(write("\n".join(lines)), environ={}).settings == by_flag
+        rest = [key for key in SERVING_KEYS if key.name.startswith(section)]
+        lines += [f"{key.attribute} = {shown(key, loaded.serving)!r}" for key in rest]
+    by_file = load_settings(write("\n".join(lines)), environ={})
+    assert (by_file.settings, by_file.serving) == (by_flag, loaded.serving)
 
 
 @pytest.mark.parametrize(("subnet", "gateway"), [("network.subnet4", "10.7.0.1"), ("network.subnet6", "fd07::1")])
@@ -200,8 +206,8 @@ def test_root_flag_beats_its_variable_and_both_move_all_paths() -> None:
 
 def test_documentation_has_every_key_with_its_default_and_meaning() -> None:
     page = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
-    for key in KEYS:
+    for key in (*KEYS, *SERVING_KEYS):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{key.name}` |")]
-        value = shown(key, Settings())
+        value = shown(key, Settings() if key in KEYS else Serving())
         assert key.about in row
         assert str(value if not isinstance(value, list) else "–") in row

@@ -48,6 +48,9 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert record_settings(UNUSUAL) != record_settings(usual)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5d41402abc", '{"network.novel": 1}', '{"network.mtu": "x"}'])
+NOT_READ = ["", "{", "[]", "5d41402abc", '{"network.novel": 1}', '{"network.mtu": "x"}', '{"node.mode": "daemon"}']
+
+
+@pytest.mark.parametrize("text", NOT_READ)
 def test_what_another_version_wrote_and_this_one_cannot_read_is_nothing(text: str) -> None:
     assert recorded_settings(text) is None

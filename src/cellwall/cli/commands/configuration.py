@@ -5,7 +5,7 @@ import os
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import table
-from cellwall.config.keys import KEYS, shown
+from cellwall.config.keys import KEYS, SERVING_KEYS, shown
 
 
 def register(commands: "Commands[Parser]") -> None:
@@ -28,8 +28,8 @@ def _show(invocation: Invocation) -> Outcome:
     loaded = invocation.loaded()
     document = {}
     rows = []
-    for key in KEYS:
-        value = shown(key, loaded.settings)
+    for key in (*KEYS, *SERVING_KEYS):
+        value = shown(key, loaded.settings if key in KEYS else loaded.serving)
         document[key.name] = {"value": value, "origin": loaded.origins[key.name]}
         text = "; ".join(value) if isinstance(value, list) else str(value)
         rows.append((key.name, text or "-", loaded.origins[key.name], key.about))
