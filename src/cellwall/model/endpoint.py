@@ -6,6 +6,7 @@ import msgspec
 
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
+from cellwall.model.policy import NO_TIERS, Tiers
 
 MAX_SHIFTED_RANGE = 1024
 """The longest port range whose host and container ports differ: the kernel has no map with an offset, so each
@@ -66,6 +67,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     `generation` is the number of the policy version in force, unique on this node for all time and never 0;
     `past_generations` are those of this endpoint that flows may still carry. `netns_device` and `netns_inode`
     identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and removes it.
+    `tiers` are the policies that its flows are judged by, from that version on.
     """
 
     key: EndpointKey
@@ -82,6 +84,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     owns_netns: bool = False
     past_generations: tuple[int, ...] = ()
     bindings: tuple[PortBinding, ...] = ()
+    tiers: Tiers = NO_TIERS
 
 
 def parse_binding(text: str, field: str = "expose") -> PortBinding:
