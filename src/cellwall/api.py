@@ -16,21 +16,34 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
+from cellwall.adapters.lock import KEPT
 from cellwall.composition import compose, configured
-from cellwall.config import Paths, load_settings, paths_for, record_settings, unlike_configured
+from cellwall.config import (
+    Paths,
+    load_settings,
+    paths_for,
+    record_daemon,
+    record_settings,
+    recorded_mode,
+    unlike_configured,
+)
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.backend import Holder
 from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Site
-from cellwall.errors import CellwallError, NoPrivilege
+from cellwall.errors import CellwallError, NoPrivilege, Unavailable
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.settings import Settings
 
 __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
+
+HANDOVER = 5.0
+"""For how many seconds a daemon waits for the writer lock when it begins: longer than one operation takes, and than a
+daemon that is asked to end."""
 
 
 class Wall:
@@ -53,6 +66,8 @@ class Wall:
         root: str | os.PathLike[str] | None = None,
         settings: Settings | Callable[[], Settings] | None = None,
         closing: bool = False,
+        serving: bool = False,
+        reading: bool = False,
     ) -> "Wall":
         """Open the node of the calling thread's network namespace.
 
@@ -61,24 +76,43 @@ class Wall:
         node that is not up; everything else goes by the settings in force. Given settings that differ from these are
         refused with Conflict by whatever opens something, until `up` is called. `closing`: for who only closes; a
         wrong configuration of a node that is not up is then taken for an empty one.
+
+        Where a daemon writes, anybody else is refused with Unavailable. `serving`: for that daemon, which holds the
+        writer lock until `close` and puts itself on record; its threads take turns in the order in which they ask.
+        Conflict where another daemon has the lock. `reading`: for who only lists, beside it; what takes a turn is
+        refused.
+
         Raises InvalidSpec for a wrong configuration of a node that is not up, and NoPrivilege without root; touches
         nothing in the kernel.
         """
         paths = paths_for(root)
         if os.geteuid() != 0:
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
+        if not (serving or reading) and recorded_mode(paths) == "daemon":
+            raise Unavailable(KEPT)
         if isinstance(settings, Settings):
             settings.validate()
             fixed = configured(lambda: settings, given=record_settings(settings))
-            return cls(paths, *compose(settings, paths), fixed)
-        read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-        wall = cls(paths, *compose(Settings(), paths), configured(read))
+            wall = cls(paths, *compose(settings, paths), fixed)
+        else:
+            read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
+            wall = cls(paths, *compose(Settings(), paths), configured(read))
         try:
-            wall._caller.begin(closing=closing)
+            if serving:
+                wall._serve()
+            if not isinstance(settings, Settings):
+                wall._caller.begin(closing=closing)
         except BaseException:
             wall._release()
             raise
         return wall
+
+    def _serve(self) -> None:
+        from cellwall.adapters.turns import FairMutex
+
+        self._caller.mutex = FairMutex()
+        self._site.lock.hold(HANDOVER)
+        record_daemon(self.paths)
 
     def close(self) -> None:
         """Delete the links that detaches left behind, release sockets and journal. Idempotent."""
@@ -151,6 +185,18 @@ class Wall:
             take_backend(self._site, found)
             return reconcile(self._site)
 
+    def resume(self) -> tuple[str, ...]:
+        """Take over what an earlier daemon left: finish or undo what it had begun, lay the rules anew where another
+        version of the program laid them or the node changed, and repair what differs; what that was, a line each. By
+        the settings in force. Nothing on a node that is not up. Idempotent."""
+        from cellwall.engine.reconcile import resume
+
+        with self._caller.turn():
+            if self._site.foundation() is None:
+                return ()
+            self._caller.take_those_to_open_by()
+            return resume(self._site)
+
     @property
     def mechanism(self) -> str:
         """What holds the wall, in a few words: nftables, or which iptables. "" on a node that is not up."""
@@ -159,8 +205,9 @@ class Wall:
     @property
     def holder(self) -> Holder | None:
         """What holds the wall; None on a node that is not up."""
-        found = self._site.foundation()
-        return None if found is None else self._site.mechanism(found.backend).holder(found.laid)
+        with self._caller.mutex:
+            found = self._site.foundation()
+            return None if found is None else self._site.mechanism(found.backend).holder(found.laid)
 
     def holds(self) -> bool:
         """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.

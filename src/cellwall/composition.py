@@ -15,6 +15,7 @@ from cellwall.adapters.owner_files import OwnerFiles
 from cellwall.adapters.store import Store
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.config import Paths, record_settings, recorded_settings
+from cellwall.config.mode import mode_record
 from cellwall.engine.caller import Configured
 from cellwall.engine.site import InForce, Site
 from cellwall.model.settings import Settings
@@ -27,6 +28,8 @@ def compose(settings: Settings, paths: Paths) -> tuple[Site, Callable[[], None]]
     """The site of the calling thread's network namespace, and what closes its adapters. The kernel stays as it is."""
     with ExitStack() as opened:
         node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
+        lock = WriterLock(paths.in_run("writer.lock"), daemon=mode_record(paths))
+        opened.callback(lock.release)  # after all that writes is closed
         for adapter in (node, links, rules):
             opened.callback(adapter.close)
         store = Store(paths.in_run(), sysctls.read("kernel/random/boot_id") or "")
@@ -41,7 +44,7 @@ def compose(settings: Settings, paths: Paths) -> tuple[Site, Callable[[], None]]
             node=node,
             namespaces=ProcNamespaces(),
             journal=store,
-            lock=WriterLock(paths.in_run("writer.lock")),
+            lock=lock,
             netns_directory=paths.in_run("netns"),
             owners=OwnerFiles(paths.in_run()),
             neighbours=OtherRules(),

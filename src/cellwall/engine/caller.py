@@ -7,7 +7,7 @@ on without either. Owns: which settings the site carries from turn to turn. Deci
 
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar
 
 import msgspec
@@ -52,7 +52,7 @@ class Caller:
         self.site = site
         self.configured = configured
         self._place = place
-        self.mutex = RLock()
+        self.mutex: AbstractContextManager[object] = RLock()
         self._left_links = False
 
     @contextmanager

@@ -330,6 +330,10 @@ class Lock(Protocol):
 
     def __exit__(self, *exception: object) -> None: ...
 
+    def hold(self, patience: float) -> None:
+        """Have it from now on, through every turn. Conflict where a daemon has it, Unavailable where another writer
+        does not let go within `patience` seconds."""
+
 
 class Journal(Protocol):
     """The store of this boot (see `cellwall.adapters.store`, the only implementation: SQLite is its own fake)."""

@@ -16,6 +16,7 @@ from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.left_closed import closed_warnings
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
+from cellwall.engine.readiness import take_backend
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
 from cellwall.engine.shared_users import shared_users
@@ -55,6 +56,18 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
         return ()
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
     return (*(["closed: what judges was gone"] if closed else []), *reconcile(site).repaired)
+
+
+def resume(site: Site) -> tuple[str, ...]:
+    """What a process that keeps the node begins with: whatever the one before it, of any version, had begun is finished
+    or undone, and what differs is repaired."""
+    anew = ["the foundation was another program's, or not this node's by now"] if site.current() is None else []
+    if anew:
+        lay_foundation(site)
+    found = site.foundation()
+    assert found is not None
+    take_backend(site, found)
+    return (*anew, *recover(site), *repair(site, found, unseen=False))
 
 
 def close_unjudged(site: Site, found: Foundation) -> bool:
