@@ -10,7 +10,7 @@ messages.
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,6 +20,9 @@ from cellwall.model.addresses import Address, Prefix, mac_text, parse_address, p
 from cellwall.model.endpoint import parse_port
 from cellwall.model.identifiers import parse_label, parse_link_name
 from cellwall.model.settings import Opening, Settings, parse_openings
+
+if TYPE_CHECKING:
+    from cellwall.model.grants import Grant
 
 Form = Literal["text", "number", "list"]
 
@@ -145,6 +148,20 @@ def _mode(text: str, field: str) -> str:
     return text
 
 
+def _group(text: str, field: str) -> str:
+    if not text:
+        return ""
+    from cellwall.model.grants import parse_group  # few say any of these, and a plugin is a process per call
+
+    return parse_group(text, field)
+
+
+def _grants(items: list[str], field: str) -> "tuple[Grant, ...]":
+    from cellwall.model.grants import parse_grant
+
+    return tuple(parse_grant(item, field) for item in items)
+
+
 def _interface(text: str, field: str) -> str:
     return parse_link_name(text, field) if text else ""
 
@@ -182,10 +199,12 @@ KEYS: tuple[Key, ...] = (
 
 SERVING_KEYS: tuple[Key, ...] = (
     Key("node.mode", "text", _mode, "who writes: inprocess, each command itself; daemon, `cellwall serve`"),
+    Key("daemon.group", "text", _group, "the group that may connect to the daemon; default: root alone"),
+    Key("daemon.allow", "list", _grants, "what groups may ask for: GROUP VERB[,VERB…] TENANT[,TENANT…]", ";"),
 )
 
 BY_NAME: dict[str, Key] = {key.name: key for key in (*KEYS, *SERVING_KEYS)}
-SECTIONS: tuple[str, ...] = ("network", "node", "limits")
+SECTIONS: tuple[str, ...] = ("network", "node", "daemon", "limits")
 
 
 def shown(key: Key, settings: Settings | Serving) -> object:

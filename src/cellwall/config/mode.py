@@ -7,12 +7,15 @@ next waits for the restart. Whether anybody answers at the socket decides nothin
 
 import os
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from cellwall.model.grants import Grant
 
 Mode = Literal["inprocess", "daemon"]
 
@@ -23,9 +26,11 @@ class Serving(msgspec.Struct, frozen=True):
     """Who writes, as an operator configures it: no part of the wall, and never among the settings in force.
 
     `mode`: `inprocess`, every front end for itself, in turns under the writer lock; or `daemon`, `cellwall serve`
-    alone, whom the front ends ask."""
+    alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for."""
 
     mode: Mode = "inprocess"
+    group: str = ""
+    allow: "tuple[Grant, ...]" = ()
 
 
 def recorded_mode(paths: Paths) -> Mode | None:
