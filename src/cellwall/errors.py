@@ -8,6 +8,7 @@
     │   └── Exhausted      a pool has nothing left
     ├── Unsupported        this host cannot give what was asked (kernel feature, missing program)
     ├── NoPrivilege        root or a capability is missing
+    │   └── Forbidden      the daemon does not do that for this caller
     ├── KernelError        the kernel refused an operation: errno, operation, the text it refused
     ├── Unavailable        the other side (lock holder, daemon) did not answer in time
     ├── Incomplete         done, but not everything could be cleaned up behind it: a group of what failed
@@ -65,6 +66,10 @@ class Unsupported(CellwallError):
 
 class NoPrivilege(CellwallError):
     """Root, or a capability, is missing."""
+
+
+class Forbidden(NoPrivilege):
+    """The daemon does not do that for who asked."""
 
 
 class KernelError(CellwallError):

@@ -4,8 +4,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import msgspec
 
-from cellwall.cli.render import endpoint_document, endpoint_table, endpoint_text, table
+from cellwall.cli.render import endpoint_table, endpoint_text, table
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.wire.documents import endpoint_document
 
 WEB = Endpoint(
     key=EndpointKey("web"),
@@ -46,6 +47,12 @@ def test_document_of_an_endpoint_keeps_its_fields() -> None:
                 "sources": ("203.0.113.0/24",),
             },
         ),
+        "host_index": 7,
+        "netns_device": 4,
+        "netns_inode": 5,
+        "owns_netns": False,
+        "generation": 1,
+        "past_generations": (),
     }
     assert endpoint_document(LONE).address6 is None
 

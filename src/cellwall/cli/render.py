@@ -1,72 +1,12 @@
-"""The documents and tables of the command's output.
-
-The documents are a promise: a field keeps its name and meaning, new ones may be added. An endpoint is
-
-    {"container": "web", "interface": "eth0", "tenant": "acme", "address4": "192.168.0.2",
-     "address6": "fd00:abcd::2" or null, "mac": "0a:58:c0:a8:00:02", "host_interface": "b9h…",
-     "netns": "/run/…", "exposed": [{"protocol": "tcp", "host_port": 8080, "host_port_last": 8080, "port": 80,
-     "bind": null or an address, "sources": ["203.0.113.0/24", …]}]}
+"""The tables of the command's output, and the lines about one thing. Documents are `cellwall.wire.documents`.
 
 Pure: values in, text out.
 """
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from cellwall.model.addresses import mac_text
-from cellwall.model.endpoint import Endpoint, PortBinding
-
-
-class ExposureDocument(msgspec.Struct, frozen=True):
-    """A port binding as programs read it."""
-
-    protocol: str
-    host_port: int
-    host_port_last: int
-    port: int
-    bind: str | None
-    sources: tuple[str, ...]
-
-
-class EndpointDocument(msgspec.Struct, frozen=True):
-    """An endpoint as programs read it."""
-
-    container: str
-    interface: str
-    tenant: str
-    address4: str
-    address6: str | None
-    mac: str
-    host_interface: str
-    netns: str
-    exposed: tuple[ExposureDocument, ...]
-
-
-def endpoint_document(endpoint: Endpoint) -> EndpointDocument:
-    """The document of one endpoint."""
-    return EndpointDocument(
-        container=endpoint.key.container_id,
-        interface=endpoint.key.ifname,
-        tenant=endpoint.tenant,
-        address4=str(endpoint.address4),
-        address6=None if endpoint.address6 is None else str(endpoint.address6),
-        mac=mac_text(endpoint.mac),
-        host_interface=endpoint.host_link,
-        netns=endpoint.netns,
-        exposed=tuple(_exposure_document(binding) for binding in endpoint.bindings),
-    )
-
-
-def _exposure_document(binding: PortBinding) -> ExposureDocument:
-    return ExposureDocument(
-        protocol=binding.protocol,
-        host_port=binding.host_port,
-        host_port_last=binding.last,
-        port=binding.port,
-        bind=None if binding.bind is None else str(binding.bind),
-        sources=tuple(str(source) for source in binding.sources),
-    )
+from cellwall.model.endpoint import Endpoint
 
 
 def endpoint_text(endpoint: Endpoint) -> str:

@@ -2,9 +2,10 @@
 
 from cellwall.cli.invocation import Invocation, Outcome, parse_requested
 from cellwall.cli.parser import Commands, Parser, add_command
-from cellwall.cli.render import endpoint_document, endpoint_table, endpoint_text
+from cellwall.cli.render import endpoint_table, endpoint_text
 from cellwall.model.addresses import parse_mac
 from cellwall.model.endpoint import Endpoint, parse_binding
+from cellwall.wire.documents import endpoint_document
 
 _SPEC = "[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]"
 SPEC_HELP = f"publish a port: {_SPEC}; may be repeated"

@@ -1,0 +1,239 @@
+"""What callers send: the body of each call, and the request that it makes.
+
+A binding may be written as the command line has it (`"8080:80/udp"`) or as an endpoint's document shows it, without
+what is as usual. Fields that a body does not have are refused: a misspelt one would be left out in silence.
+Pure; a refusal carries the pointer of the entry (`cellwall.wire.pointers`).
+"""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Protocol, mac_text, parse_address, parse_mac, parse_prefix
+from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding, validate_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.wire.pointers import Refused, placed, pointer
+
+MAX_BATCH = 1024
+"""Entries of one batch; a bridge has room for one less."""
+
+
+def _grammar(pattern: str, example: str) -> msgspec.Meta:
+    # In the document only: the parsers of `model` judge, and a pattern here would have every client import re.
+    return msgspec.Meta(extra_json_schema={"pattern": pattern, "examples": [example]})
+
+
+ContainerId = Annotated[str, _grammar("^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$", "web")]
+LinkName = Annotated[str, _grammar("^(?!lo$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$", "eth0")]
+Tenant = Annotated[str, _grammar("^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$", "acme")]
+Mac = Annotated[str, _grammar("^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$", "02:00:00:00:00:07")]
+Text4 = Annotated[str, msgspec.Meta(extra_json_schema={"format": "ipv4"})]
+Text6 = Annotated[str, msgspec.Meta(extra_json_schema={"format": "ipv6"})]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Spec = Annotated[
+    str,
+    msgspec.Meta(
+        description="[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]",
+        extra_json_schema={
+            "pattern": "^[0-9A-Fa-f.:\\[\\]]+(-[0-9]+)?:[0-9]+(/(tcp|udp))?(@.+)?$",
+            "examples": ["8080:80"],
+        },
+    ),
+]
+
+
+A = TypeVar("A", IPv4Address, IPv6Address)
+
+
+class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Host ports that lead to an endpoint. `host_port_last` null: one port; `bind` null: every address of the node;
+    `sources` empty: any client."""
+
+    host_port: PortNumber
+    port: PortNumber
+    protocol: Protocol = "tcp"
+    host_port_last: PortNumber | None = None
+    bind: str | None = None
+    sources: tuple[str, ...] = ()
+
+
+class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One sandbox to attach. `netns` null: cellwall makes a namespace. `tenant` null: the container is its own."""
+
+    container: ContainerId
+    interface: LinkName = "eth0"
+    netns: str | None = None
+    tenant: Tenant | None = None
+    address4: Text4 | None = None
+    address6: Text6 | None = None
+    mac: Mac | None = None
+    expose: tuple[Spec | BindingBody, ...] = ()
+
+
+class AttachManyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sandboxes to attach: all or none."""
+
+    endpoints: Annotated[tuple[AttachBody, ...], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class KeyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which endpoint."""
+
+    container: ContainerId
+    interface: LinkName = "eth0"
+
+
+class DetachManyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Endpoints to detach."""
+
+    endpoints: Annotated[tuple[KeyBody, ...], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class ExposeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A port to publish."""
+
+    binding: Spec | BindingBody
+
+
+class DownBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`force`: detach what is attached first."""
+
+    force: bool = False
+
+
+def attach_body(request: AttachRequest) -> AttachBody:
+    """The body that asks for this."""
+    return AttachBody(
+        container=request.container_id,
+        interface=request.ifname,
+        netns=request.netns,
+        tenant=request.tenant,
+        address4=None if request.address4 is None else str(request.address4),
+        address6=None if request.address6 is None else str(request.address6),
+        mac=None if request.mac is None else _mac_text(request.mac),
+        expose=tuple(binding_body(binding) for binding in request.bindings),
+    )
+
+
+def attach_request(body: AttachBody, at: str = "") -> AttachRequest:
+    """The request that a body makes; `at` is its own pointer in what was sent. Refused for the first wrong value."""
+    with placed(at + "/container"):
+        parse_container_id(body.container)
+    with placed(at + "/interface"):
+        parse_link_name(body.interface, "ifname")
+    if body.tenant is not None:
+        with placed(at + "/tenant"):
+            parse_tenant(body.tenant)
+    mac = None
+    if body.mac is not None:
+        with placed(at + "/mac"):
+            mac = parse_mac(body.mac)
+    return AttachRequest(
+        container_id=body.container,
+        netns=body.netns,
+        ifname=body.interface,
+        tenant=body.tenant,
+        address4=_address(body.address4, IPv4Address, at + "/address4"),
+        address6=_address(body.address6, IPv6Address, at + "/address6"),
+        mac=mac,
+        bindings=tuple(binding_of(entry, f"{at}/expose/{number}") for number, entry in enumerate(body.expose)),
+    )
+
+
+def binding_body(binding: PortBinding) -> BindingBody:
+    """The body that asks for this."""
+    return BindingBody(
+        host_port=binding.host_port,
+        port=binding.port,
+        protocol=binding.protocol,
+        host_port_last=None if binding.last == binding.host_port else binding.last,
+        bind=None if binding.bind is None else str(binding.bind),
+        sources=tuple(str(source) for source in binding.sources),
+    )
+
+
+def binding_of(entry: str | BindingBody, at: str) -> PortBinding:
+    """The binding that an entry at this pointer asks for; Refused."""
+    if isinstance(entry, str):
+        with placed(at):
+            return parse_binding(entry)
+    bind, sources = None, []
+    if entry.bind is not None:
+        with placed(at + "/bind"):
+            bind = parse_address(entry.bind, "expose.bind")
+    for number, source in enumerate(entry.sources):
+        with placed(f"{at}/sources/{number}"):
+            sources.append(parse_prefix(source, "expose.sources"))
+    last = entry.host_port_last or 0
+    binding = PortBinding(
+        protocol=entry.protocol,
+        host_port=entry.host_port,
+        port=entry.port,
+        host_port_last=0 if last == entry.host_port else last,
+        bind=bind,
+        sources=tuple(sources),
+    )
+    try:
+        validate_binding(binding)
+    except InvalidSpec as error:
+        raise Refused(f"{at}/{error.field.rpartition('.')[2]}", error.field, error.value, error.reason) from error
+    return binding
+
+
+def key_of(body: KeyBody, at: str = "") -> EndpointKey:
+    """The key that an entry at this pointer names; Refused."""
+    with placed(at + "/container"):
+        parse_container_id(body.container)
+    with placed(at + "/interface"):
+        parse_link_name(body.interface, "ifname")
+    return EndpointKey(body.container, body.interface)
+
+
+def located(error: InvalidSpec, requests: Sequence[AttachRequest], places: Sequence[str]) -> InvalidSpec:
+    """A refusal of the engine's, which names field and value, with the pointer of the entry that it means; `places` are
+    those of the requests. One whose value is in none of them keeps no place."""
+    if isinstance(error, Refused):
+        return error
+    found = [each for request, place in zip(requests, places, strict=True) for each in _meant(error, request, place)]
+    if not found:
+        return error
+    values = [value for _, value in found]  # of one that is asked for again, the second is the wrong one
+    again = [at for number, (at, value) in enumerate(found) if value in values[:number]]
+    return Refused(again[0] if again else found[-1][0], error.field, error.value, error.reason)
+
+
+def _meant(error: InvalidSpec, request: AttachRequest, place: str) -> list[tuple[str, str]]:
+    """Where in a request a refusal's field has a refusal's value, and that value."""
+    shown = str(error.value)
+    if error.field.partition(".")[0] == "expose":
+        texts = [str(binding) for binding in request.bindings]
+        return [(place + pointer("expose", number), text) for number, text in enumerate(texts) if text == shown]
+    fields: dict[str, tuple[tuple[str, object], ...]] = {
+        "container id": (("container", request.container_id), ("container", request.key)),
+        "ifname": (("interface", request.ifname),),
+        "tenant": (("tenant", request.tenant),),
+        "netns": (("netns", request.netns),),
+        "ip": (("address4", request.address4), ("address6", request.address6)),
+        "mac": (("mac", None if request.mac is None else _mac_text(request.mac)), ("mac", request.mac)),
+    }
+    said = shown.split(", ") if error.field in ("ip", "mac") else [shown]  # of a batch: those of all its requests
+    named = fields.get(error.field, ())
+    return [(place + pointer(name), str(value)) for name, value in named if value is not None and str(value) in said]
+
+
+def _address(text: str | None, kind: type[A], at: str) -> A | None:
+    if text is None:
+        return None
+    with placed(at):
+        address = parse_address(text, "ip")
+        if not isinstance(address, kind):
+            raise InvalidSpec("ip", text, f"is not an {kind.__name__.removesuffix('Address')} address")
+        return address
+
+
+def _mac_text(mac: int) -> str:
+    return mac_text(mac) if 0 <= mac < 1 << 48 else str(mac)

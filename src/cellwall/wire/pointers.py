@@ -1,0 +1,55 @@
+"""Where in a body something is wrong: JSON pointers (RFC 6901), and an error that has one.
+
+A refusal comes from one of three places, and each names the entry in its own way: the decoder by a path of its own
+(`$.endpoints[2].mac`), the parsers of single values by being called with one, the engine by field and value.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cellwall.errors import InvalidSpec
+
+
+class Refused(InvalidSpec):
+    """A value that cannot be accepted; `pointer` leads to it in the body of the call, "" is the body as a whole."""
+
+    def __init__(self, pointer: str, field: str, value: object, reason: str) -> None:
+        self.pointer = pointer
+        super().__init__(field, value, reason)
+
+
+@contextmanager
+def placed(at: str) -> Iterator[None]:
+    """What the block refuses was found at this pointer; one that has a place already keeps it."""
+    try:
+        yield
+    except Refused:
+        raise
+    except InvalidSpec as error:
+        raise Refused(at, error.field, error.value, error.reason) from error
+
+
+def pointer(*parts: str | int) -> str:
+    """The pointer that these keys and indices make."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def decoder_pointer(message: str) -> str:
+    """The place that a message of msgspec's decoder names, the field that is missing or unknown included."""
+    complaint, _, path = message.rpartition(" - at `")
+    parts = _parts(path.removesuffix("`")) if complaint else []
+    what = (complaint or message).partition("`")
+    if what[0] in ("Object missing required field ", "Object contains unknown field "):
+        parts.append(what[2].rpartition("`")[0])
+    return pointer(*parts)
+
+
+def _parts(path: str) -> list[str | int]:
+    """The keys and indices of a path of msgspec's: `$.a[0].b`. No body of ours has keys of the caller's own."""
+    parts: list[str | int] = []
+    for step in path.removeprefix("$").split("."):
+        name, *indices = step.split("[")
+        if name:
+            parts.append(name)
+        parts += [int(index) for each in indices if (index := each.removesuffix("]")).isdigit()]
+    return parts

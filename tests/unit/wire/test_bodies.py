@@ -1,0 +1,118 @@
+"""A refusal leads to the entry that is wrong, whoever refuses it: decoder, parser or engine."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import msgspec
+import pytest
+
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import InvalidSpec
+from cellwall.model.endpoint import PortBinding
+from cellwall.wire.bodies import AttachBody, AttachManyBody, attach_request, located
+from cellwall.wire.pointers import Refused, decoder_pointer, pointer
+from cellwall.wire.problems import invalid_body
+
+WEB = {"container": "web"}
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        ([], ""),
+        ({}, "/endpoints"),
+        ({"endpoints": 7}, "/endpoints"),
+        ({"endpoints": [WEB, {}]}, "/endpoints/1/container"),
+        ({"endpoints": [WEB, {"container": 7}]}, "/endpoints/1/container"),
+        ({"endpoints": [{"container": "web", "mtu": 9}]}, "/endpoints/0/mtu"),
+        (
+            {"endpoints": [WEB, WEB, {"container": "web", "expose": ["80:80", {"port": 80}]}]},
+            "/endpoints/2/expose/1/host_port",
+        ),
+        (
+            {"endpoints": [{"container": "a", "expose": [{"host_port": 1, "port": 65536}]}]},
+            "/endpoints/0/expose/0/port",
+        ),
+        ({"endpoints": [], "a~b/c": 1}, "/a~0b~1c"),
+        ({"endpoints": [WEB] * 1025}, "/endpoints"),
+    ],
+)
+def test_what_the_decoder_refuses_has_its_place(body: object, at: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as refusal:
+        msgspec.convert(body, AttachManyBody)
+    assert decoder_pointer(str(refusal.value)) == at
+    problem = invalid_body(str(refusal.value))
+    assert (problem.pointer, problem.status) == (at, 422)
+    assert problem.reason and "`$" not in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("entry", "at"),
+    [
+        ({"container": "a b"}, "/container"),
+        ({"container": ""}, "/container"),
+        ({"interface": "a/b"}, "/interface"),
+        ({"tenant": ""}, "/tenant"),
+        ({"mac": "zz"}, "/mac"),
+        ({"mac": "01:00:00:00:00:00"}, "/mac"),
+        ({"address4": "1.2.3"}, "/address4"),
+        ({"address4": "fd00::1"}, "/address4"),
+        ({"address6": "1.2.3.4"}, "/address6"),
+        ({"address6": "fe80::1%eth0"}, "/address6"),
+        ({"expose": ["80:80", "80"]}, "/expose/1"),
+        ({"expose": ["80:80", "0:80"]}, "/expose/1"),
+        ({"expose": ["8080:80@"]}, "/expose/0"),
+        ({"expose": [{"host_port": 9, "port": 9, "host_port_last": 8}]}, "/expose/0/host_port"),
+        ({"expose": [{"host_port": 9, "port": 65535, "host_port_last": 19}]}, "/expose/0/port"),
+        ({"expose": [{"host_port": 9, "port": 9, "bind": "127.0.0.1"}]}, "/expose/0/bind"),
+        ({"expose": [{"host_port": 9, "port": 9, "bind": "x"}]}, "/expose/0/bind"),
+        ({"expose": [{"host_port": 9, "port": 9, "sources": ["10.0.0.0/8", "10.0.0.1/8"]}]}, "/expose/0/sources/1"),
+        ({"expose": [{"host_port": 9, "port": 9, "bind": "10.0.0.1", "sources": ["::/0"]}]}, "/expose/0/sources"),
+    ],
+)
+def test_what_a_parser_refuses_has_its_place(entry: dict[str, Any], at: str) -> None:
+    body = msgspec.convert({"container": "web", **entry}, AttachBody)
+    with pytest.raises(Refused) as refusal:
+        attach_request(body, "/endpoints/3")
+    assert refusal.value.pointer == "/endpoints/3" + at
+
+
+PORT = PortBinding("tcp", 80, 80)
+OTHER = PortBinding("udp", 53, 53)
+FIRST = AttachRequest("a", "/n/a", address4=IPv4Address("10.0.0.1"), mac=2, bindings=(OTHER,))
+SECOND = AttachRequest("b", "/n/b", tenant="t", address6=IPv6Address("fd00::2"), mac=2 << 8, bindings=(OTHER, PORT))
+TWIN = AttachRequest("a", "/n/c", address4=IPv4Address("10.0.0.1"), mac=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "at"),
+    [
+        ("container id", "a/eth0", "/2/container"),
+        ("ip", "10.0.0.1, 10.0.0.1", "/2/address4"),
+        ("mac", "2, 512, 2", "/2/mac"),
+        ("mac", "00:00:00:00:02:00", "/1/mac"),
+        ("ip", IPv6Address("fd00::2"), "/1/address6"),
+        ("expose.host_port", "80:80/tcp", "/1/expose/1"),
+        ("expose.host_port", "53:53/udp", "/1/expose/0"),
+        ("netns", "/n/c", "/2/netns"),
+    ],
+)
+def test_what_the_engine_refuses_has_its_place(field: str, value: object, at: str) -> None:
+    refusal = located(InvalidSpec(field, value, "no"), [FIRST, SECOND, TWIN], ["/0", "/1", "/2"])
+    assert isinstance(refusal, Refused)
+    assert (refusal.pointer, str(refusal)) == (at, str(InvalidSpec(field, value, "no")))
+
+
+def test_what_no_entry_says_has_no_place() -> None:
+    refusal = InvalidSpec("node.interface", "eth9", "does not exist")
+    assert located(refusal, [FIRST], ["/0"]) is refusal
+
+
+def test_a_place_is_kept() -> None:
+    refusal = Refused("/x", "mac", 2, "no")
+    assert located(refusal, [FIRST], ["/0"]) is refusal
+
+
+def test_pointers_escape_what_divides_them() -> None:
+    assert pointer("a/b", 0, "~1") == "/a~1b/0/~01"
+    assert pointer() == ""
