@@ -1,0 +1,104 @@
+"""What policies are refused, where, and why."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.policy import Policy, Rule
+from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES, ground_of, validate_policy
+from cellwall.model.settings import Settings, parse_openings
+from unit.policy.test_decisions import allow, deny, of
+
+GROUND = ground_of(
+    Settings(protect=(ip_network("93.0.2.0/24"),), exceptions=parse_openings("db 10.0.0.5 tcp/5432", "x")),
+    [ip_network("93.184.216.0/24")],
+)
+
+
+def refused(policy: Policy, tier: str = "tenant") -> tuple[str, str]:
+    with pytest.raises(InvalidSpec) as caught:
+        validate_policy(policy, GROUND, "endpoint" if tier == "endpoint" else "tenant")
+    return caught.value.field, caught.value.reason
+
+
+def accepted(policy: Policy) -> None:
+    validate_policy(policy, GROUND, "tenant")
+
+
+@pytest.mark.parametrize(("prefix", "named"), [
+    ("10.0.0.0/8", "10.0.0.0/8 (private use, RFC 1918)"),
+    ("10.1.2.3/32", "10.0.0.0/8 (private use, RFC 1918)"),
+    ("169.254.169.254/32", "169.254.169.254/32 (instance metadata"),
+    ("168.63.129.16/32", "168.63.129.16/32 (wire server"),
+    ("224.0.0.0/3", "224.0.0.0/3"),  # two ranges together
+    ("93.0.2.128/25", "93.0.2.0/24 (protected by the operator"),
+    ("93.184.216.34/32", "93.184.216.0/24 (the node's own network"),
+    ("192.168.3.0/24", "192.168.0.0/20 (the sandboxes' own network"),
+    ("2001:db8::/32", "2001:db8::/32 (documentation"),
+    ("::ffff:0:0/96", "2000::/3"),
+    ("fd00::/8", "2000::/3"),
+    ("::/3", "2000::/3"),
+])  # fmt: skip
+def test_an_allowance_that_the_floor_swallows_is_refused_with_the_range(prefix: str, named: str) -> None:
+    field, reason = refused(of("allow", allow("1.1.1.1/32"), allow(prefix, "tcp", (80, 80))))
+    assert field == "rules[1].prefix"
+    assert named in reason
+
+
+@pytest.mark.parametrize("prefix", ["0.0.0.0/0", "8.0.0.0/6", "93.184.216.0/23", "::/0", "2000::/3", "2001::/22"])
+def test_an_allowance_that_the_floor_swallows_in_part_holds_for_the_rest(prefix: str) -> None:
+    accepted(of("allow", allow(prefix)))
+
+
+def test_an_allowance_of_what_the_operator_opened_is_accepted() -> None:
+    accepted(of("allow", allow("10.0.0.5/32", "tcp", (5432, 5432))))
+    accepted(of("allow", allow("10.0.0.0/8")))
+    for rule in (allow("10.0.0.5/32", "udp"), allow("10.0.0.5/32", "tcp", (80, 81)), allow("10.0.0.4/32")):
+        assert refused(of("allow", rule))[0] == "rules[0].prefix"
+
+
+def test_a_denial_of_what_the_floor_denies_says_so_twice() -> None:
+    accepted(of("open", deny("10.0.0.0/8")))
+
+
+@pytest.mark.parametrize(("policy", "field"), [
+    (of("block", deny("1.1.1.1/32")), "rules[0]"),
+    (of("open", deny("1.1.1.0/24"), allow("1.1.1.1/32")), "rules[1].action"),
+    (of("allow"), "rules"),
+    (of("allow", deny("1.1.1.1/32")), "rules"),
+    (of("allow", allow("1.1.1.1/32"), allow("1.1.1.1/32")), "rules[1]"),
+    (of("allow", allow("1.1.1.1/32"), deny("1.1.1.1/32")), "rules[0]"),
+    (of("allow", allow("2.0.0.0/8"), allow("1.1.1.1/32", "tcp", (80, 80)), deny("1.0.0.0/8", "tcp")), "rules[1]"),
+    (of("open", deny("1.1.1.1/32", "any", (80, 80))), "rules[0].ports"),
+    (of("open", deny("1.1.1.1/32", "icmp", (8, 8))), "rules[0].ports"),
+    (of("open", deny("1.1.1.1/32", "tcp", (0, 8))), "rules[0].ports"),
+    (of("open", deny("1.1.1.1/32", "udp", (9, 8))), "rules[0].ports"),
+    (of("open", deny("1.1.1.1/32", "udp", (9, 65536))), "rules[0].ports"),
+    (Policy(sources=()), "sources"),
+    (Policy(sources=(ip_network("1.1.1.1/32"), ip_network("127.0.0.0/8"))), "sources[1]"),
+    (Policy(sources=(ip_network("ff02::/16"),)), "sources[0]"),
+    (Policy(sources=(ip_network("1.1.1.1/32"), ip_network("1.1.1.1/32"))), "sources[1]"),
+])  # fmt: skip
+def test_what_is_empty_impossible_or_contradictory_is_refused_where_it_stands(policy: Policy, field: str) -> None:
+    assert refused(policy)[0] == field
+
+
+def test_a_denial_that_takes_a_part_of_an_allowance_is_what_denials_are_for() -> None:
+    accepted(of("allow", allow("1.0.0.0/8"), deny("1.1.1.1/32"), deny("1.0.0.0/8", "tcp", (25, 25))))
+    accepted(of("allow", allow("1.1.1.1/32"), deny("1.0.0.0/8", "tcp")))
+    accepted(of("allow", allow("1.1.1.1/32", "tcp", (1, 99)), deny("1.0.0.0/8", "tcp", (2, 99))))
+
+
+def test_links_are_for_the_tenant_to_say() -> None:
+    accepted(Policy(links=True))
+    assert refused(Policy(links=True), "endpoint")[0] == "links"
+
+
+def test_the_number_of_rules_and_of_clients_is_bounded() -> None:
+    rules = tuple(Rule("deny", ip_network((0x01000000 + place, 32))) for place in range(MAX_RULES + 1))
+    accepted(Policy(rules=rules[:MAX_RULES]))
+    assert refused(Policy(rules=rules))[0] == "rules"
+    sources = tuple(rule.prefix for rule in rules[: MAX_SOURCES + 1])
+    accepted(Policy(sources=sources[:MAX_SOURCES]))
+    assert refused(Policy(sources=sources))[0] == "sources"
