@@ -129,14 +129,15 @@ class Wall:
 
     # ------------------------------------------------------------------ the node
 
-    def up(self) -> UpReport:
-        """Rules, bridge and kernel settings as configured. Idempotent; the first attach does the same, but for
-        a bridge that beta9 left with running containers: that only `up` takes over."""
+    def up(self, *, settings: Settings | None = None) -> UpReport:
+        """Rules, bridge and kernel settings as configured, or by the given settings in place of what is configured.
+        Idempotent; the first attach does the same, but for a bridge that beta9 left with running containers: that only
+        `up` takes over."""
         from cellwall.adapters.predecessor import Beta9Traces
         from cellwall.engine.adopt import bring_up
 
         with self._caller.turn():
-            self._caller.take_configured()
+            self._caller.take_configured(settings)
             return bring_up(self._site, Beta9Traces())
 
     def down(self, *, force: bool = False) -> None:
@@ -196,6 +197,11 @@ class Wall:
                 return ()
             self._caller.take_those_to_open_by()
             return resume(self._site)
+
+    def settings_to_open_by(self) -> Settings:
+        """The settings that an attach would go by now: those in force; of a node that is not up, what is configured."""
+        with self._caller.turn():
+            return self._caller.take_those_to_open_by()
 
     @property
     def mechanism(self) -> str:
@@ -321,6 +327,11 @@ class Wall:
             if not self._site.journal.count():
                 return 0
             return self._caller.close(lambda site: detach_endpoints(site, keys), leaves_links=True)
+
+    def clear_up(self) -> None:
+        """Delete the links that detaches of this wall left behind, for who cannot wait for a later operation: a sandbox
+        that stays is without its interface then. `close` does the same."""
+        self._caller.leave()
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""

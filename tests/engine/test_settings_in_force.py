@@ -243,3 +243,21 @@ def test_settings_of_a_node_that_is_not_up_are_nobodys(fresh_node: World) -> Non
         with pytest.raises(Conflict, match="settings"):
             first.attach("other")
         fresh_node.wall.detach("tenant")
+
+
+def test_up_brings_given_settings_into_force_in_place_of_what_is_configured(fresh_node: World) -> None:
+    """For who was told of others by a caller, with a wall that is not its own to open anew."""
+    with Wall.open(root=fresh_node.lab.root, settings=Settings) as wall:
+        wall.up()
+        assert wall.up(settings=OPENED).changed
+        assert wall.settings_to_open_by() == OPENED
+        wall.attach("web", netns=fresh_node.host().netns)
+        assert wall.settings == OPENED
+        with pytest.raises(InvalidSpec, match="must be a single bit"):
+            wall.up(settings=Settings(mark=3))
+        assert wall.status().drift == ()
+        assert wall.settings_to_open_by() == OPENED
+        wall.detach("web")
+        assert "b9h" in fresh_node.lab.node.run(["ip", "-br", "link"]).text
+        wall.clear_up()
+        assert "b9h" not in fresh_node.lab.node.run(["ip", "-br", "link"]).text

@@ -82,9 +82,13 @@ class Caller:
             if not closing:
                 raise
 
-    def take_configured(self) -> None:
-        """Go by what is configured now, as an `up` does."""
-        self._adopt(self.configured.now())
+    def take_configured(self, instead: Settings | None = None) -> None:
+        """Go by what is configured now, as an `up` does, or by other settings `instead`."""
+        if instead is None:
+            self._adopt(self.configured.now())
+        else:
+            instead.validate()
+            self._adopt(instead)
 
     def take_those_in_force(self, found: Foundation | None) -> bool:
         """Go by those in force. False where another program's record of them cannot be read: the site keeps what it
