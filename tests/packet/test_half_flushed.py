@@ -60,7 +60,7 @@ def test_a_repair_closes_before_it_begins(
     world.lab.node.run(command.split())
     assert reached(world, tenant, services)  # what closing is for
     doomed = rewired(
-        world.wall, node=Wrapped(world.wall._site.node, observe=die), rules=Wrapped(world.wall._site.rules, load=die)
+        world.wall, node=Wrapped(world.wall._site.node, observe=die), rules=Wrapped(world.wall._site.rules, lay=die)
     )
     for act in (doomed.repair, doomed.up):
         with pytest.raises(KernelError, match="die here"):

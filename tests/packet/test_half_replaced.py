@@ -5,7 +5,7 @@ a load.
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import pytest
@@ -20,6 +20,7 @@ from cellwall.errors import KernelError
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.names import SPARE_TABLE, TABLE
+from cellwall.ruleset.edits import Edit
 from engine.steps import child_killed_at
 from packet.test_blink import to_the_floor
 from world import Sandbox, Stream, World, Wrapped, assert_no_connection, open_world, public, rewired, ruleset, unlatch
@@ -44,11 +45,11 @@ def up_killed_after(world: World, loads: int) -> bool:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
         real = wall._site.rules
 
-        def load(text: str) -> None:
-            real.load(text)
+        def lay(edits: Sequence[Edit]) -> None:
+            real.lay(edits)
             doom()
 
-        rewired(wall, rules=Wrapped(real, load=load)).up()
+        rewired(wall, rules=Wrapped(real, lay=lay)).up()
 
     return child_killed_at(loads, up)
 
@@ -115,10 +116,10 @@ def mending(world: World) -> Wall:
 def without_memory(world: World) -> Wall:
     """One that can load no rules."""
 
-    def load(_: str) -> None:
+    def lay(_: Sequence[Edit]) -> None:
         raise KernelError(errno.ENOMEM, "load rules")
 
-    return rewired(world.wall, rules=Wrapped(world.wall._site.rules, load=load))
+    return rewired(world.wall, rules=Wrapped(world.wall._site.rules, lay=lay))
 
 
 @pytest.mark.parametrize("closing", [mending, without_memory])

@@ -102,7 +102,7 @@ def up_killed_after(world: World, settings: Settings, changes: int) -> bool:
         tables = Wrapped(host.tables, restore=doomed(host.tables.restore))
         sets = Wrapped(host.sets, restore=doomed(host.sets.restore), apply=doomed(host.sets.apply))
         dying = Host(tables, sets, host.glance)
-        rewired(wall, settings=settings, rules=Wrapped(rules, load=doomed(rules.load)), iptables=lambda: dying).up()
+        rewired(wall, settings=settings, rules=Wrapped(rules, lay=doomed(rules.lay)), iptables=lambda: dying).up()
 
     return child_killed_at(changes, up)
 

@@ -9,6 +9,7 @@ Refuses: to interpret rules. `shape` digests what the kernel holds, which tells 
 
 import errno
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from cellwall.adapters.elements import (
     Pair,
@@ -26,6 +27,9 @@ from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import ElementChange, TableFamily
+
+if TYPE_CHECKING:
+    from cellwall.ruleset.edits import Edit
 
 
 class NftRules(Closing):
@@ -50,8 +54,14 @@ class NftRules(Closing):
             self._works = True
         return ""
 
+    def lay(self, edits: "Sequence[Edit]") -> None:
+        """See `Rules.lay`. Unsupported where nft is not installed."""
+        from cellwall.ruleset.edits import render_edits
+
+        self.load(render_edits(edits))
+
     def load(self, text: str) -> None:
-        """See `Rules.load`. Unsupported where nft is not installed."""
+        """One transaction from text. KernelError with the refused lines; Unsupported where nft is not installed."""
         # Imported here: the hot path starts no program, and subprocess is the larger part of all imports.
         from cellwall.adapters.nft_text import load_text
 

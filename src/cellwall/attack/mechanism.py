@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.nft_text import load_text
 from cellwall.attack.world import World
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import CellwallError, LabError
@@ -51,8 +52,8 @@ def _load_refused_by_nft(w: World, chain: str) -> None:
     if w.wall is None:
         raise LabError("an update needs a wall of ours")
     text = f"flush chain inet {TABLE} {chain}\nadd rule inet {TABLE} {chain} jump nowhere\n"
-    rules = w.wall._site.rules  # no operation of the wall writes rules that are refused
-    _must_fail(partial(rules.load, text))
+    with w.node.enter():  # no operation of the wall writes rules that are refused
+        _must_fail(partial(load_text, text))
 
 
 def _must_fail(update: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
 from cellwall.engine.orphans import foreign_ports
 from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
-from cellwall.ruleset.render import render_replacement
+from cellwall.ruleset.edits import Replace
 from cellwall.ruleset.select import without_layers
 from cellwall.ruleset.types import Chain, Masquerade, Rule, Ruleset, Statement, Verdict
 
@@ -106,7 +106,7 @@ class Footing:
         if "NAT" in removed:
             rules = _loosened(rules)
         with self._node.enter():
-            self._site.rules.load(render_replacement(rules))
+            self._site.rules.lay([Replace(rules)])
             self._set(dict.fromkeys(_BRIDGE_NETFILTER, "0"))
             self._set({name.format(bridge=self._bridge): value for name, value in _OPENED.items()})
             if "CSUM" in removed:
@@ -127,7 +127,7 @@ class Footing:
         """The wall as it was, and no flow, neighbour or forwarding entry that an attack left."""
         with self._node.enter():
             if rules:
-                self._site.rules.load(render_replacement(self._ruleset))
+                self._site.rules.lay([Replace(self._ruleset)])
             for name, value in self._saved.items():
                 self._site.sysctls.write(name, value)
             self._saved.clear()

@@ -7,7 +7,7 @@ thread that opened the adapter; a sandbox's namespace is given as a descriptor.
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
 from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Scalar, TableFamily
+
+if TYPE_CHECKING:
+    from cellwall.ruleset.edits import Edit
 
 Phase = Literal["attaching", "attached", "detaching"]
 """How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash."""
@@ -206,8 +209,8 @@ class Rules(Flows, Protocol):
     def refusal(self) -> str:
         """What is missing of nftables on this host, "" where nothing is."""
 
-    def load(self, text: str) -> None:
-        """One transaction from text. Raises KernelError with the refused lines; then nothing has changed."""
+    def lay(self, edits: "Sequence[Edit]") -> None:
+        """One transaction of edits of our tables. KernelError with what was refused; then nothing has changed."""
 
     def apply(self, changes: Sequence[ElementChange]) -> None:
         """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
@@ -283,13 +286,16 @@ class Namespace(msgspec.Struct, frozen=True):
 class Namespaces(Protocol):
     """Network namespaces of sandboxes."""
 
-    def opened(self, path: str) -> AbstractContextManager[Namespace]:
+    def opened(self, path: str, *, asked: bool = False) -> AbstractContextManager[Namespace]:
         """The namespace at `path`, held open for the length of the block. Raises NotFound, or InvalidSpec for what is
-        none and for the node's own."""
+        none and for the node's own; where others are served, also for a symbolic link that was `asked` for."""
 
     def shares_users(self, namespace: Namespace) -> bool:
         """It belongs to the user namespace that this process is in, or to one around it: whoever has a capability
         inside has it on the node."""
+
+    def made_by(self, namespace: Namespace, user: int) -> bool:
+        """It belongs to a user namespace that this user, by number, made, or to one inside such a one."""
 
     def identity_of(self, path: str) -> tuple[int, int] | None:
         """(device, inode) of what is at `path` now; None where nothing is."""

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.compile.usage import usage_of
+from cellwall.compile.usage import usage_of_endpoints
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endpoints
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.render import render_refresh, render_removal, render_replacement, render_ruleset
+from cellwall.ruleset.edits import Refresh, Remove, Replace
+from cellwall.ruleset.render import render_ruleset
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
 
@@ -35,7 +36,7 @@ class NftLaying(msgspec.Struct, frozen=True):
     def lay(self) -> None:
         """See `Laying.lay`."""
         if self.keeps:
-            self.live.load(render_refresh(self.ruleset))
+            self.live.lay([Refresh(self.ruleset)])
         else:
             _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
 
@@ -72,7 +73,7 @@ def differences(rules: Rules, wanted: Wanted) -> tuple[str, ...]:
 def remove(rules: Rules, wanted: Wanted) -> None:
     """Our tables and the copy of them, whatever is in either. Idempotent."""
     ruleset = _ruleset(msgspec.structs.replace(wanted, facts=NodeFacts()))
-    rules.load(render_removal(ruleset) + render_removal(renamed(ruleset, SPARE_TABLE)))
+    rules.lay([Remove(ruleset), Remove(renamed(ruleset, SPARE_TABLE))])
 
 
 def _ruleset(wanted: Wanted) -> Ruleset:
@@ -81,7 +82,7 @@ def _ruleset(wanted: Wanted) -> Ruleset:
 
 def _has_sets_of(before: Laid, attached: Sequence[Endpoint]) -> bool:
     """No endpoint has an element in a set that is missing."""
-    used = usage_of(binding for endpoint in attached for binding in endpoint.bindings)
+    used = usage_of_endpoints(attached)
     return before.usage.union(used) == before.usage
 
 
@@ -102,14 +103,14 @@ def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> None:
     """
     copy = renamed(ruleset, SPARE_TABLE)
     if not under_endpoints:
-        rules.load(render_removal(copy) + render_replacement(ruleset))
+        rules.lay([Remove(copy), Replace(ruleset)])
         return
     stands, copy_stands = rules.stands(TABLE), rules.stands(SPARE_TABLE)
     if not stands and not copy_stands:
-        rules.load(render_removal(copy) + render_replacement(without_chains(ruleset)))
-        rules.load(render_refresh(ruleset))
+        rules.lay([Remove(copy), Replace(without_chains(ruleset))])
+        rules.lay([Refresh(ruleset)])
         return
     for tables in (ruleset,) if copy_stands and not stands else (copy, ruleset):
-        rules.load(render_replacement(without_chains(tables)))
-        rules.load(render_refresh(tables))
-    rules.load(render_removal(copy))
+        rules.lay([Replace(without_chains(tables))])
+        rules.lay([Refresh(tables)])
+    rules.lay([Remove(copy)])
