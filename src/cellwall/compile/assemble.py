@@ -23,10 +23,10 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
     strangers4, strangers6 = stranger_prefixes(map(ip_network, settings.public_addresses))
     stages = (
         *frame_stages(),
-        *guard_stages(settings.connections),
+        *guard_stages(settings.connections, usage.policies),
         *forward_stages(
             settings.connections,
-            usage.exposed,
+            usage,
             no_router=tuple(version for version, was_router in routers if not was_router),
         ),
         *translate_stages(settings.nat_ports, ranges=usage.ranges),
@@ -51,6 +51,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         strangers6=strangers6,
         exceptions=_opened(settings.exceptions),
         services=_opened(settings.services),
+        policies=usage.policies,
     )
 
 

@@ -8,7 +8,8 @@ original tuple, so that both directions decide alike.
 
 from typing import Literal
 
-from cellwall.compile.usage import ExposureForm
+from cellwall.compile.policies import ADMIT, ADMIT_CLIENT, first_egress, first_ingress, policy_stages
+from cellwall.compile.usage import ExposureForm, PolicyUsage, Usage
 from cellwall.compile.wall import (
     Accept,
     AmidConnection,
@@ -47,16 +48,15 @@ _TO_BRIDGE = Via("out", "bridge")
 _FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
 
 
-def forward_stages(
-    connections: int, exposed: tuple[ExposureForm, ...], *, no_router: tuple[Literal[4, 6], ...]
-) -> tuple[Stage, ...]:
-    """`exposed`: the forms of exposure in use. `no_router`: the families that the node did not forward before
-    cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
+def forward_stages(connections: int, usage: Usage, *, no_router: tuple[Literal[4, 6], ...]) -> tuple[Stage, ...]:
+    """`usage`: the forms of exposure and of policies in use. `no_router`: the families that the node did not forward
+    before cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
     return (
         _forward(no_router),
         _security_chain(),
-        _egress(connections),
-        _ingress(connections, exposed),
+        *_egress(connections, usage.policies),
+        *_ingress(connections, usage.exposed, usage.policies),
+        *policy_stages(usage.policies),
         Stage("stamp-ingress", (Clause((), Stamp("destination")), _nobody())),
         _related(),
         _deny(),
@@ -105,30 +105,35 @@ def _security_chain() -> Stage:
     )
 
 
-def _egress(connections: int) -> Stage:
-    """A flow that a sandbox opened, either direction of it."""
-    return Stage(
-        "egress",
-        (
-            Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
-            Clause((FloorHit("original"),), Continue("deny"), "the floor", "FWD"),
-            Clause((FloorHit("translated"),), Continue("deny"), "led to the floor", "FWD"),
-            Clause((Flow(("related",)),), Continue("related")),
-            Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
-            _FORGET_SOON,
-            Clause(
-                (Flow(("new",)), OverConnections(connections, "source")),
-                Continue("deny"),
-                "too many connections",
-                "FWD",
-            ),
-            Clause((), Stamp("source")),
-            _nobody(),
+def _egress(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
+    """A flow that a sandbox opened, either direction of it. What policies deny takes no part in its connections."""
+    judged = (
+        Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
+        Clause((FloorHit("original"),), Continue("deny"), "the floor", "FWD"),
+        Clause((FloorHit("translated"),), Continue("deny"), "led to the floor", "FWD"),
+        Clause((Flow(("related",)),), Continue("related")),
+        Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
+    )
+    admitted = (
+        _FORGET_SOON,
+        Clause(
+            (Flow(("new",)), OverConnections(connections, "source")),
+            Continue("deny"),
+            "too many connections",
+            "FWD",
         ),
+        Clause((), Stamp("source")),
+        _nobody(),
+    )
+    if not policies.tiers:
+        return (Stage("egress", (*judged, *admitted)),)
+    return (
+        Stage("egress", (*judged, Clause((), Continue(first_egress(policies))))),
+        Stage(ADMIT, admitted),
     )
 
 
-def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
+def _ingress(connections: int, exposed: tuple[ExposureForm, ...], policies: PolicyUsage) -> tuple[Stage, ...]:
     """A flow from outside to an exposed port, either direction of it.
 
     Whoever can forge a source outside makes any address a client, and the sandbox's answer to it a reply: a way past
@@ -136,25 +141,30 @@ def _ingress(connections: int, exposed: tuple[ExposureForm, ...]) -> Stage:
     these; but TCP that completes was asked for, as by load balancers that probe from a metadata address, and TCP that
     does not can be made to by a simultaneous open only.
     """
-    return Stage(
-        "ingress",
-        (
-            Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
-            Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
-            Clause((AmidConnection(),), Drop(), "amid a connection", "FWD"),
-            Clause((NotUnicastSource(),), Drop(), "no unicast source", "FWD"),
-            Clause((Transport(("tcp",), negate=True), Stranger()), Drop(), "no client asks from there", "FWD"),
-            Clause((Flow(("related",)),), Continue("related")),
-            _FORGET_SOON,
-            Clause(
-                (Flow(("new",)), OverConnections(connections, "destination")),
-                Drop(),
-                "too many connections",
-                "FWD",
-            ),
-            *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
-            Clause((), Drop(), "not exposed", "FWD"),
+    judged = (
+        Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
+        Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
+        Clause((AmidConnection(),), Drop(), "amid a connection", "FWD"),
+        Clause((NotUnicastSource(),), Drop(), "no unicast source", "FWD"),
+        Clause((Transport(("tcp",), negate=True), Stranger()), Drop(), "no client asks from there", "FWD"),
+        Clause((Flow(("related",)),), Continue("related")),
+    )
+    admitted = (
+        _FORGET_SOON,
+        Clause(
+            (Flow(("new",)), OverConnections(connections, "destination")),
+            Drop(),
+            "too many connections",
+            "FWD",
         ),
+        *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
+        Clause((), Drop(), "not exposed", "FWD"),
+    )
+    if not policies.clients:
+        return (Stage("ingress", (*judged, *admitted)),)
+    return (
+        Stage("ingress", (*judged, Clause((), Continue(first_ingress(policies))))),
+        Stage(ADMIT_CLIENT, admitted),
     )
 
 

@@ -4,6 +4,10 @@ The node guard stands twice, before routing (where no other table's DNAT has see
 path; both read the same clauses. Denied is told at once, spoofed and unpinned is dropped silently.
 """
 
+import msgspec
+
+from cellwall.compile.policies import first_egress
+from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
     Accept,
     AmidConnection,
@@ -40,16 +44,17 @@ _FROM_BRIDGE = Via("in", "bridge")
 _FROM_PORT = Via("in", "port")
 
 
-def guard_stages(connections: int) -> tuple[Stage, ...]:
-    """Prerouting, input and output; `connections` bounds an endpoint's flows to services of the node."""
+def guard_stages(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
+    """Prerouting, input and output; `connections` bounds an endpoint's flows to services of the node, which are subject
+    to its policies as anything else is that it opens."""
     return (
         _early(),
         _early_tenant(),
         Stage("tracked", (Clause((_FROM_BRIDGE,), Continue("tracked-tenant")),)),
         _tracked_tenant(),
-        Stage("tracked-guard", _guard("PRE", connections)),
+        Stage("tracked-guard", _guard("PRE", _services_early(connections, policies))),
         _input(),
-        Stage("input-guard", _guard("IN", connections)),
+        Stage("input-guard", _guard("IN", _services(connections, policies))),
         _output(),
         _output_tenant(),
     )
@@ -92,7 +97,7 @@ def _tracked_tenant() -> Stage:
     )
 
 
-def _guard(layer: Layer, connections: int) -> tuple[Clause, ...]:
+def _guard(layer: Layer, services: tuple[Clause, ...]) -> tuple[Clause, ...]:
     reply = FlowDirection("reply")
     return (
         Clause((Flow(("established",)), reply), Accept()),
@@ -102,15 +107,30 @@ def _guard(layer: Layer, connections: int) -> tuple[Clause, ...]:
         Clause((GatewayPing(),), Accept()),
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", layer),
         Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon()),
+        *(msgspec.structs.replace(one, layer=layer) if one.why else one for one in services),
+        Clause((), Continue("deny"), "the node", layer),
+    )
+
+
+def _services_early(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+    """Policies are asked in the input path alone, and stamp there."""
+    return (Clause((NodeService(),), Accept()),) if policies.tiers else _services(connections, policies)
+
+
+def _services(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+    if policies.tiers:
+        return (
+            Clause((NodeService(), LiveFlow()), Accept()),
+            Clause((NodeService(),), Continue(first_egress(policies))),
+        )
+    return (
         Clause(
             (NodeService(), Flow(("new",)), OverConnections(connections, "source")),
             Continue("deny"),
             "too many connections",
-            layer,
         ),
         Clause((NodeService(), Flow(("new",))), Stamp("source")),
         Clause((NodeService(),), Accept()),
-        Clause((), Continue("deny"), "the node", layer),
     )
 
 

@@ -1,7 +1,7 @@
-"""Which forms of exposure are in use: the only thing about endpoints that rules depend on.
+"""Which forms of exposure and of policies are in use: the only thing about endpoints that rules depend on.
 
-Source networks are matched by one hash set per prefix length (an interval set of all of them would cost O(N) per
-change), so a prefix length that nobody uses has no rule.
+Networks are matched by one hash set per prefix length (an interval set of all of them would cost O(N) per change), so a
+prefix length that nobody uses has no rule.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.model.endpoint import PortBinding
+from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.policy import NO_TIERS, TierName
 
 
 class ExposureForm(msgspec.Struct, frozen=True, order=True):
@@ -23,6 +24,36 @@ class ExposureForm(msgspec.Struct, frozen=True, order=True):
     bound: bool = False
 
 
+class PolicyForm(msgspec.Struct, frozen=True, order=True):
+    """How an entry of a policy's list is matched: by networks of one family and prefix length and, of destinations,
+    by what else counts: no more ("any"), a protocol, or a protocol and ports that share their first `port_bits` bits.
+    """
+
+    tier: TierName
+    list: Literal["deny", "allow", "clients"]
+    family: int
+    prefixlen: int
+    kind: Literal["any", "protocol", "ports"] = "any"
+    port_bits: int = 0
+
+
+class PolicyUsage(msgspec.Struct, frozen=True):
+    """What policies are about. `tiers`: those of which some policy limits what is opened; `clients`: those of which
+    some policy names the clients of published ports; `forms`: of all their lists."""
+
+    tiers: tuple[TierName, ...] = ()
+    clients: tuple[TierName, ...] = ()
+    forms: tuple[PolicyForm, ...] = ()
+
+    def union(self, other: "PolicyUsage") -> "PolicyUsage":
+        """What either uses."""
+        return PolicyUsage(
+            _in_order({*self.tiers, *other.tiers}),
+            _in_order({*self.clients, *other.clients}),
+            tuple(sorted({*self.forms, *other.forms})),
+        )
+
+
 class Usage(msgspec.Struct, frozen=True):
     """`ranges`: some binding is a range with equal ports on both sides; `range_sources`: some such range has source
     networks; `sources`: (family, prefix length, whether the port has a bind address) of source networks of single
@@ -31,6 +62,7 @@ class Usage(msgspec.Struct, frozen=True):
     ranges: bool = False
     range_sources: bool = False
     sources: tuple[tuple[int, int, bool], ...] = ()
+    policies: PolicyUsage = PolicyUsage()
 
     @property
     def exposed(self) -> tuple[ExposureForm, ...]:
@@ -49,6 +81,7 @@ class Usage(msgspec.Struct, frozen=True):
             self.ranges or other.ranges,
             self.range_sources or other.range_sources,
             tuple(sorted({*self.sources, *other.sources})),
+            self.policies.union(other.policies),
         )
 
 
@@ -69,3 +102,22 @@ def usage_of(bindings: Iterable[PortBinding]) -> Usage:
             bound = binding.bind is not None
             sources.update((source.version, source.prefixlen, bound) for source in binding.sources)
     return Usage(ranges, range_sources, tuple(sorted(sources)))
+
+
+def usage_of_endpoints(endpoints: Iterable[Endpoint]) -> Usage:
+    """The forms that these endpoints need, of bindings and of policies."""
+    endpoints = tuple(endpoints)
+    usage = usage_of(binding for endpoint in endpoints for binding in endpoint.bindings)
+    tiers = {endpoint.tiers for endpoint in endpoints if endpoint.tiers != NO_TIERS}
+    if not tiers:
+        return usage
+    # here and not above: most endpoints have no policy
+    from cellwall.compile.policy_forms import policy_usage
+
+    return msgspec.structs.replace(usage, policies=policy_usage(tiers))
+
+
+def _in_order(tiers: set[TierName]) -> tuple[TierName, ...]:
+    """As a packet meets them."""
+    order: tuple[TierName, ...] = ("tenant", "endpoint")
+    return tuple(tier for tier in order if tier in tiers)

@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.compile.usage import ExposureForm
+from cellwall.compile.usage import ExposureForm, PolicyForm, PolicyUsage
+from cellwall.model.policy import TierName
 
 Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"]
 """The layers of the threat model that rules belong to; PORT, FDB, NB and SYS are not rules."""
@@ -208,6 +209,24 @@ class Exposed(Predicate, frozen=True):
     form: ExposureForm
 
 
+class Under(Predicate, frozen=True):
+    """A policy of that tier is in force for the endpoint that opened the flow or, of one that "guards", that it was led
+    to. The policy limits what is opened; by blocking everything, or to what it lists; it only watches; or it names the
+    clients of published ports."""
+
+    tier: TierName
+    what: Literal["limits", "blocks", "lists", "watches", "guards"]
+    end: Literal["source", "destination"] = "source"
+    negate: bool = False
+
+
+class Listed(Predicate, frozen=True):
+    """The flow's destination, as it was written, is on a list of the policy of the endpoint that opened it; or, of a
+    list of clients, its source on one of the endpoint that it was led to."""
+
+    form: PolicyForm
+
+
 class NotUnicastSource(Predicate, frozen=True):
     """The packet claims to come from an address that the routing table has as anything but unicast: the node's own,
     a broadcast or anycast address of its networks."""
@@ -271,6 +290,10 @@ class Continue(Outcome, frozen=True):
     stage: str
 
 
+class Observe(Continue, frozen=True):
+    """The same, and count what a policy would deny that only watches."""
+
+
 class Distrust(Outcome, frozen=True):
     """Take away the note that the frame was judged, whoever left it there; the next clause goes on."""
 
@@ -318,7 +341,7 @@ class Masquerade(Outcome, frozen=True):
 
 
 class Clause(msgspec.Struct, frozen=True):
-    """`counted` clauses keep a packet counter: drops that an operator wants to see."""
+    """`counted` clauses keep a packet counter: what is denied, or would be."""
 
     when: tuple[Predicate, ...]
     then: Outcome
@@ -327,7 +350,7 @@ class Clause(msgspec.Struct, frozen=True):
 
     @property
     def counted(self) -> bool:
-        return isinstance(self.then, Drop | Reject)
+        return isinstance(self.then, Drop | Reject | Observe)
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -370,6 +393,7 @@ class Wall(msgspec.Struct, frozen=True):
     strangers6: tuple[IPv6Network, ...] = ()
     exceptions: tuple[OpenedService, ...] = ()
     services: tuple[OpenedService, ...] = ()
+    policies: PolicyUsage = PolicyUsage()
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""

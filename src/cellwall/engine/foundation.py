@@ -13,7 +13,7 @@ import msgspec
 
 from cellwall.compile.assemble import ipv6_enabled, uplink_of
 from cellwall.compile.resolvers import choose_resolvers
-from cellwall.compile.usage import Usage, usage_of
+from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
@@ -47,7 +47,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
         # was judged, so that a configuration that is refused leaves the wall of the one before.
         remove_foundation(site)
         before, facts = None, kernel.original_facts(site, site.node.observe())
-    usage = usage_of(binding for endpoint in site.journal.endpoints("attached") for binding in endpoint.bindings)
+    usage = usage_of_endpoints(site.journal.endpoints("attached"))
     usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
     try:
         return _lay(site, facts, usage, uplink, before)

@@ -24,12 +24,13 @@ def inet_sets(wall: Wall) -> tuple[NamedSet, ...]:
         content["services" + family.suffix] = _opened(wall.services, family)
     return tuple(
         msgspec.structs.replace(named, elements=content.get(named.name, ()))
-        for named in inet_definitions(_exposed_forms(wall))
+        for named in inet_definitions(_exposed_forms(wall), wall.policies)
     )
 
 
 def _exposed_forms(wall: Wall) -> tuple[ExposureForm, ...]:
-    predicates = (predicate for clause in wall.stage("ingress").clauses for predicate in clause.when)
+    clauses = (clause for stage in wall.stages for clause in stage.clauses)
+    predicates = (predicate for clause in clauses for predicate in clause.when)
     return tuple(predicate.form for predicate in predicates if isinstance(predicate, Exposed))
 
 

@@ -12,6 +12,7 @@ from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.sets import by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.policy import NO_TIERS
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
@@ -31,6 +32,13 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
             yield "inet", "kin" + family.suffix, Element((generation, own))
     for binding in endpoint.bindings:
         yield from binding_elements(endpoint, binding)
+    if endpoint.tiers != NO_TIERS:
+        # here and not above: most endpoints have no policy
+        from cellwall.lower.nft.policies import policy_elements
+
+        for family, address in _addresses(endpoint):
+            for name, element in policy_elements(endpoint.tiers, int(address), family):
+                yield "inet", name, element
 
 
 def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:

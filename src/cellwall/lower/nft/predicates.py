@@ -10,8 +10,9 @@ from cellwall.lower.nft.flows import FLOWS
 from cellwall.lower.nft.forms import Form, Forms, Lowered
 from cellwall.lower.nft.frames import FRAMES
 from cellwall.lower.nft.packets import PACKETS
+from cellwall.lower.nft.policies import POLICIES
 
-_FORMS: Forms = {**FRAMES, **PACKETS, **FLOWS}
+_FORMS: Forms = {**FRAMES, **PACKETS, **FLOWS, **POLICIES}
 
 
 def lower_predicate(predicate: w.Predicate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:

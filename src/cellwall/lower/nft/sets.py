@@ -18,6 +18,11 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `exposedatto4p24tcp` … | address, port, host port, bind address, client network | the same, and client network |
 | `exposedrange4` … | address, protocol, port range, host port range, bind range | range open to anyone |
 | `exposedrangeto4tcp` … | address, port range, host port range, bind range, client range | range and client network |
+| `tenantlimits4` … `endpointguards4` … | address | endpoint under such a policy of that tier |
+| `tenantallow4p24` … | address, network | destination, of any protocol |
+| `tenantallow4p24proto` … | address, network, protocol | destination of a protocol |
+| `tenantallow4p24port12` … | address, network, protocol, port | block of ports that share their first 12 bits |
+| `tenantclients4p24` … | address, network | client network of all published ports |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
@@ -30,9 +35,10 @@ reads another type back, and refuses elements for a set that stands already.
 from collections.abc import Mapping
 from functools import lru_cache
 
-from cellwall.compile.usage import ExposureForm, Usage
+from cellwall.compile.usage import ExposureForm, PolicyForm, PolicyUsage, Usage
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.model.addresses import Protocol
+from cellwall.model.policy import TierName
 from cellwall.names import TABLE
 from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
@@ -52,19 +58,20 @@ def schema_of(usage: Usage) -> Mapping[tuple[TableFamily, str, str], NamedSet]:
     """(table family, table, set) → definition of every set that endpoints have elements in."""
     tables: tuple[tuple[TableFamily, tuple[NamedSet, ...]], ...] = (
         ("bridge", bridge_sets()),
-        ("inet", inet_definitions(usage.exposed)),
+        ("inet", inet_definitions(usage.exposed, usage.policies)),
     )
     return {(family, TABLE, named.name): named for family, sets in tables for named in sets}
 
 
-def inet_definitions(forms: tuple[ExposureForm, ...]) -> tuple[NamedSet, ...]:
-    """The sets of the inet table, empty, for these forms of exposure."""
+def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> tuple[NamedSet, ...]:
+    """The sets of the inet table, empty, for these forms of exposure and of policies."""
     sets = [NamedSet("live", ("mark",))]
     for family in FAMILIES:
         sets += _family_sets(family)
         for form in forms:
             if form.kind != "source" or form.family == family.version:
                 sets += _exposure_sets(form, family)
+        sets += _policy_sets(policies, family)
     return tuple(sets)
 
 
@@ -82,6 +89,37 @@ def exposed_set(form: ExposureForm, family: Family, protocol: Protocol) -> str:
     at = "at" if form.bound else ""
     length = f"p{form.prefixlen}" if form.kind == "source" else ""
     return "exposed" + at + names[form.kind] + family.suffix + length + (protocol if by_protocol(form) else "")
+
+
+def under_set(tier: TierName, what: str, family: Family) -> str:
+    """The name of the set of endpoints under such a policy (`Under`)."""
+    return tier + what + family.suffix
+
+
+def listed_set(form: PolicyForm, family: Family) -> str:
+    """The name of the set that holds the entries of a form."""
+    kinds = {"any": "", "protocol": "proto", "ports": f"port{form.port_bits}"}
+    return f"{form.tier}{form.list}{family.suffix}p{form.prefixlen}{kinds[form.kind]}"
+
+
+def _policy_sets(policies: PolicyUsage, family: Family) -> list[NamedSet]:
+    address = family.key
+    of_tiers = [(tier, what) for tier in policies.tiers for what in ("limits", "blocks", "lists")]
+    of_tiers += [(tier, "guards") for tier in policies.clients]
+    of_tiers += [(tier, "watches") for tier in dict.fromkeys((*policies.tiers, *policies.clients))]
+    rest: dict[str, tuple[KeyType, ...]] = {
+        "any": (),
+        "protocol": ("inet_proto",),
+        "ports": ("inet_proto", "inet_service"),
+    }
+    return [
+        *(NamedSet(under_set(tier, what, family), (address,)) for tier, what in of_tiers),
+        *(
+            NamedSet(listed_set(form, family), (address, address, *rest[form.kind]))
+            for form in policies.forms
+            if form.family == family.version
+        ),
+    ]
 
 
 def _family_sets(family: Family) -> list[NamedSet]:

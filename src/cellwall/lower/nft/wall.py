@@ -129,7 +129,7 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     if isinstance(then, w.Drop):
         return ((*counted, Verdict("drop")),)
     if isinstance(then, w.Continue):
-        return ((Verdict("goto", then.stage),),)
+        return ((*counted, Verdict("goto", then.stage)),)
     if isinstance(then, w.Reject):
         return _reject(counted)
     if isinstance(then, w.ForgetSoon):

@@ -1,0 +1,69 @@
+"""Policies in nftables: the lookups of their predicates, and the elements of an endpoint's."""
+
+from collections.abc import Iterator
+
+from cellwall.compile import wall as w
+from cellwall.compile.policy_forms import PORT_BITS, limits, policy_entries
+from cellwall.lower.nft.families import Family
+from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
+from cellwall.lower.nft.sets import listed_set, under_set
+from cellwall.model.policy import Policy, Tiers
+from cellwall.ruleset.types import Element, Field, FieldName, Lookup
+
+
+def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, Element]]:
+    """(set, element) of the policies of the endpoint whose address of this family is `own`."""
+    for tier, policy in tiers.named():
+        for what in _states(policy):
+            yield under_set(tier, what, family), Element((own,))
+        for entry in policy_entries(tier, policy):
+            if entry.form.family == family.version:
+                rest = {"any": (), "protocol": (entry.protocol,), "ports": (entry.protocol, entry.port)}
+                yield listed_set(entry.form, family), Element((own, entry.network, *rest[entry.form.kind]))
+
+
+def _states(policy: Policy) -> Iterator[str]:
+    """In which sets an endpoint under it is."""
+    if limits(policy):
+        yield "limits"
+    if policy.mode == "block":
+        yield "blocks"
+    if policy.mode == "allow":
+        yield "lists"
+    if policy.sources is not None:
+        yield "guards"
+    if policy.monitor and (limits(policy) or policy.sources is not None):
+        yield "watches"
+
+
+def _under(p: w.Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    end = family.original_source if p.end == "source" else family.reply_source
+    return ((Lookup(fields(end), under_set(p.tier, p.what, family), p.negate),),)
+
+
+def _listed(p: w.Listed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    form = p.form
+    if form.list == "clients":
+        own, other = family.reply_source, family.original_source
+    else:
+        own, other = family.original_source, family.original_destination
+    key = [Field(own), _first_bits(other, form.prefixlen, family.bits)]
+    if form.kind != "any":
+        key.append(Field("ct original protocol"))
+    if form.kind == "ports":
+        key.append(_first_bits("ct original proto-dst", form.port_bits, PORT_BITS))
+    return ((Lookup(tuple(key), listed_set(form, family)),),)
+
+
+def _first_bits(name: FieldName, length: int, bits: int) -> Field:
+    return Field(name) if length == bits else Field(name, ((1 << length) - 1) << (bits - length))
+
+
+def _family_of(p: w.Listed) -> frozenset[int]:
+    return frozenset({p.form.family})
+
+
+POLICIES: Forms = {
+    w.Under: per_family(_under),
+    w.Listed: per_family(_listed, _family_of),
+}
