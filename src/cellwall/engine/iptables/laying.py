@@ -21,12 +21,22 @@ from cellwall.engine.iptables.live import repair, shape
 from cellwall.errors import KernelError
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_sets
-from cellwall.lower.xt.tables import Family, XtTable, foreign_jumps, render_removal, render_tables
+from cellwall.lower.xt.tables import (
+    Family,
+    TableName,
+    XtTable,
+    foreign_jumps,
+    render_made,
+    render_removal,
+    render_tables,
+)
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
 from cellwall.model.endpoint import Endpoint
 
 _log = logging.getLogger("cellwall")
 _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
+_VOUCHING: dict[Family, TableName] = {"bridge": "nat", "ipv4": "raw", "ipv6": "raw"}
+"""The table of each family that marks what passes the latch of the bridge."""
 
 
 class XtLaying(msgspec.Struct, frozen=True):
@@ -48,6 +58,7 @@ class XtLaying(msgspec.Struct, frozen=True):
         """See `Laying.lay`."""
         tables = self.host.tables
         _make_room(self.host, self.wall)
+        _make_vouching(self.host, self.variant)
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
@@ -59,7 +70,9 @@ class XtLaying(msgspec.Struct, frozen=True):
         }
         for family, own in by_family.items():
             if own:
-                tables.restore(self.variant, family, render_tables(own, tables.save(self.variant, family)))
+                saved = tables.save(self.variant, family)
+                text = vouching_first(self.variant, family, saved) + render_tables(own, saved)
+                tables.restore(self.variant, family, text)
         if self.elsewhere:
             for other in tables.variants():
                 if other != self.variant:  # ebtables is the same for both
@@ -126,6 +139,24 @@ def _make_room(host: Host, wall: XtWall) -> None:
     live = host.sets.definitions()
     if any(live.get(one.name, definition(one)) != definition(one) for one in wall.sets):
         remove(host)
+
+
+def vouching_first(variant: Variant, family: Family, saved: str) -> str:
+    """The text that makes the family's vouching table, empty, where it is missing: before those that judge.
+
+    In iptables-nft, `nft flush ruleset` ends one hook after the other, tables in the order in which they were made; the
+    rules of a chain that goes hold until its hook ends (linux/net/netfilter/nf_tables_api.c, nf_tables_commit). With
+    the judging tables first, what was vouched for meanwhile passed the latch: 126 of 145,041 packets in ten flushes. Of
+    tables that others made `filter` may come first, as `security` judges too.
+    """
+    return render_made(family, _VOUCHING[family], "PREROUTING", saved) if variant == "nft" else ""
+
+
+def _make_vouching(host: Host, variant: Variant) -> None:
+    """Frames are vouched for before packets of either family are judged, and their rules are laid after all others."""
+    if host.in_force.features.frames:
+        text = vouching_first(variant, "bridge", host.tables.save(variant, "bridge"))
+        host.tables.restore(variant, "bridge", text)
 
 
 def _drop_other_sets(host: Host, wall: XtWall) -> None:

@@ -85,6 +85,14 @@ def render_table(table: XtTable, saved: str = "") -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
+def render_made(family: Family, name: TableName, hook: str, saved: str) -> str:
+    """The text that makes a table with one built-in chain, "" where the table is there already."""
+    if name in _table_names(saved):
+        return ""
+    policy = "ACCEPT" if family == "bridge" else "- [0:0]"
+    return f"*{name}\n:{hook} {policy}\nCOMMIT\n"
+
+
 def render_changes(family: Family, added: Sequence[XtRule], removed: Sequence[XtRule], chain: str) -> str:
     """Rules of one chain of the nat table that come and go, the rest of it untouched: one COMMIT, "" for no change."""
     if not added and not removed:

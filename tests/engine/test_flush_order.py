@@ -1,0 +1,52 @@
+"""`nft flush ruleset` ends hooks in the order in which their tables were made: what vouches for packets is made before
+what judges them, so that nothing is vouched for that nobody judges any more."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.engine.iptables.laying import vouching_first
+from cellwall.model.settings import Settings
+from world import World, open_world
+
+BEFORE = (
+    ("bridge nat", "ip security"),
+    ("bridge nat", "ip6 security"),
+    ("ip raw", "ip security"),
+    ("ip6 raw", "ip6 security"),
+)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables="nft")) as world:
+        yield world
+
+
+def order(world: World) -> list[str]:
+    return [line.removeprefix("table ") for line in world.lab.node.run(["nft", "list", "tables"]).text.splitlines()]
+
+
+@pytest.mark.root
+def test_tables_that_vouch_are_older_than_those_that_judge(world: World) -> None:
+    tables = order(world)
+    assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+
+
+@pytest.mark.root
+def test_they_are_after_a_flush_and_beside_tables_of_others(world: World) -> None:
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    world.lab.node.run(["iptables-nft", "-A", "INPUT", "-p", "tcp", "--dport", "7", "-j", "ACCEPT"])
+    world.wall.reconcile()
+    tables = order(world)
+    assert tables[0] == "ip filter"
+    assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+
+
+def test_a_table_that_is_there_is_not_made_again() -> None:
+    made = vouching_first("nft", "ipv4", "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    assert made == "*raw\n:PREROUTING - [0:0]\nCOMMIT\n"
+    assert vouching_first("nft", "bridge", "") == "*nat\n:PREROUTING ACCEPT\nCOMMIT\n"
+    assert vouching_first("nft", "ipv6", "*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n") == ""
+    assert vouching_first("legacy", "ipv4", "") == ""
