@@ -17,9 +17,10 @@ from cellwall.lab import Lab
 from cellwall.lab import addresses as at
 from cellwall.lower.nft.elements import Owned, binding_elements, changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
-from cellwall.model.endpoint import parse_binding
+from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.facts import Features
 from cellwall.model.network import Network
+from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.diff import diff, element_changes
 from cellwall.ruleset.render import render_refresh, render_removal, render_ruleset
@@ -47,6 +48,22 @@ OPERATOR = Settings(
     mark=0x40,
     connections=64,
 )
+POLICED = msgspec.structs.replace(
+    endpoint("policed", 5),
+    tiers=Tiers(
+        Policy(
+            mode="allow",
+            rules=(
+                Rule("allow", ip_network("151.101.0.0/16"), "tcp", (80, 83)),
+                Rule("allow", ip_network("2a04:4e42::/32"), "icmp"),
+                Rule("deny", ip_network("151.101.1.69/32")),
+            ),
+            sources=(ip_network("93.184.216.0/24"), ip_network("2001:db8::/32")),
+        ),
+        Policy(rules=(Rule("deny", ip_network("0.0.0.0/0"), "tcp", (25, 25)),), sources=(), monitor=True),
+    ),
+)
+"""An endpoint under policies of every kind."""
 ROUTER = msgspec.structs.replace(FACTS, forwarding4=True, forwarding6=True)
 
 
@@ -57,6 +74,7 @@ ROUTER = msgspec.structs.replace(FACTS, forwarding4=True, forwarding6=True)
         ("wall-endpoints.nft", Scene(OTHER, FOUR)),
         ("wall-exposures.nft", SCENE),
         ("wall-operator.nft", Scene(settings=OPERATOR)),
+        ("wall-policies.nft", Scene(POLICED, settings=Settings(services=OPERATOR.services))),
         ("wall-router.nft", Scene(facts=ROUTER)),
     ],
 )
@@ -65,11 +83,17 @@ def test_a_wall_reads_as_its_golden(golden: Golden, name: str, scene: Scene) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "one"), [("attach.nft", OTHER), ("attach-ipv4-only.nft", FOUR), ("attach-exposed.nft", WEB)]
+    ("name", "one"),
+    [
+        ("attach.nft", OTHER),
+        ("attach-ipv4-only.nft", FOUR),
+        ("attach-exposed.nft", WEB),
+        ("attach-policed.nft", POLICED),
+    ],
 )
-def test_an_attach_reads_as_its_golden(golden: Golden, name: str, one: object) -> None:
-    added = changes("add", list(endpoint_elements(one)))  # type: ignore[arg-type]
-    golden(name, render_element_changes(SCENE.rules, added))
+def test_an_attach_reads_as_its_golden(golden: Golden, name: str, one: Endpoint) -> None:
+    added = changes("add", list(endpoint_elements(one)))
+    golden(name, render_element_changes(Scene(WEB, POLICED).rules, added))
 
 
 def test_the_end_of_a_wall_reads_as_its_golden(golden: Golden) -> None:
