@@ -93,10 +93,10 @@ class Wall:
         if isinstance(settings, Settings):
             settings.validate()
             fixed = configured(lambda: settings, given=record_settings(settings))
-            wall = cls(paths, *compose(settings, paths), fixed)
+            wall = cls(paths, *compose(settings, paths, serving=serving), fixed)
         else:
             read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-            wall = cls(paths, *compose(Settings(), paths), configured(read))
+            wall = cls(paths, *compose(Settings(), paths, serving=serving), configured(read))
         try:
             if serving:
                 wall._serve()

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Host
 
 
-def compose(settings: Settings, paths: Paths) -> tuple[Site, Callable[[], None]]:
-    """The site of the calling thread's network namespace, and what closes its adapters. The kernel stays as it is."""
+def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple[Site, Callable[[], None]]:
+    """The site of the calling thread's network namespace, and what closes its adapters. The kernel stays as it is.
+    `serving`: what is named comes from others, and no link that they made is followed."""
     with ExitStack() as opened:
         node, links, rules, sysctls = NodeObserver(), LinkLayer(), NftRules(), ProcSysctls()
         lock = WriterLock(paths.in_run("writer.lock"), daemon=mode_record(paths))
@@ -42,7 +43,7 @@ def compose(settings: Settings, paths: Paths) -> tuple[Site, Callable[[], None]]
             rules=rules,
             sysctls=sysctls,
             node=node,
-            namespaces=ProcNamespaces(),
+            namespaces=ProcNamespaces(links=not serving),
             journal=store,
             lock=lock,
             netns_directory=paths.in_run("netns"),

@@ -5,7 +5,8 @@
     ├── NotFound           the named thing does not exist
     ├── AlreadyExists      the named thing exists and differs from what was asked
     ├── Conflict           the request is fine, the present state forbids it
-    │   └── Exhausted      a pool has nothing left
+    │   ├── Exhausted      a pool has nothing left
+    │   └── Taken          somebody else has it; says who
     ├── Unsupported        this host cannot give what was asked (kernel feature, missing program)
     ├── NoPrivilege        root or a capability is missing
     │   └── Forbidden      the daemon does not do that for this caller
@@ -50,6 +51,15 @@ class Conflict(CellwallError):
 
 class Exhausted(Conflict):
     """A pool of addresses or ports has no free entry."""
+
+
+class Taken(Conflict):
+    """An interface, an address or a port is another container's. `what` is the message without that container, which
+    not everybody may know."""
+
+    def __init__(self, what: str, verb: str, holder: str) -> None:
+        self.what = f"{what}: {verb} another container"
+        super().__init__(f"{what}: {verb} container {holder}")
 
 
 class Unsupported(CellwallError):

@@ -23,11 +23,15 @@ _CLONE_NEWNET = 0x40000000
 
 
 class ProcNamespaces:
-    """Named namespaces as mounts, the way `ip netns` keeps them."""
+    """Named namespaces as mounts, the way `ip netns` keeps them. `links`: what a caller names may be a symbolic link,
+    as it may for who resolves it with that caller's own rights."""
+
+    def __init__(self, *, links: bool = True) -> None:
+        self._links = links
 
     @contextmanager
-    def opened(self, path: str) -> Iterator[Namespace]:
-        fd = netns.open_sandbox(path)
+    def opened(self, path: str, *, asked: bool = False) -> Iterator[Namespace]:
+        fd = netns.open_sandbox(path, links=self._links or not asked)
         try:
             yield Namespace(os.path.abspath(path), fd, *netns.identity(fd))
         finally:
@@ -35,6 +39,9 @@ class ProcNamespaces:
 
     def shares_users(self, namespace: Namespace) -> bool:
         return netns.shares_users(namespace.fd)
+
+    def made_by(self, namespace: Namespace, user: int) -> bool:
+        return netns.made_by(namespace.fd, user)
 
     def identity_of(self, path: str) -> tuple[int, int] | None:
         try:

@@ -9,6 +9,7 @@ reach the wrong namespace.
 import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from cellwall.errors import InvalidSpec, KernelError, NoPrivilege, NotFound
 
 _CLONE_NEWNET = 0x40000000
-_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703  # linux/nsfs.h: _IO(0xb7, 0x1), _IO(0xb7, 0x3)
+_NS_GET_USERNS, _NS_GET_PARENT, _NS_GET_NSTYPE, _NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704  # linux/nsfs.h
 
 if sys.version_info >= (3, 12):
     # without ctypes, which costs a CNI call 2 ms
@@ -34,13 +35,19 @@ else:
             raise OSError(number, os.strerror(number))
 
 
-def open_netns(path: str, *, field: str = "netns") -> int:
+def open_netns(path: str, *, field: str = "netns", links: bool = True) -> int:
     """Open a network namespace by path; the descriptor is close-on-exec and the caller's to close.
 
-    Raises NotFound where nothing is there and InvalidSpec where it is not a network namespace.
+    What is at the path is found once, and opened as what was found: nothing but a namespace ever is, no device and no
+    pipe. Without `links` a symbolic link is refused, but for the kernel's own in /proc, which name a process'
+    namespace. Raises NotFound where nothing is there and InvalidSpec where it is not a network namespace.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = _find(path) if links else _find_itself(path, field)
+        try:
+            fd = _open_namespace(found)
+        finally:
+            os.close(found)
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError) as error:
         raise NotFound(f"{field}: no such network namespace: {path!r}") from error
     except PermissionError as error:
@@ -49,14 +56,43 @@ def open_netns(path: str, *, field: str = "netns") -> int:
         # not the whole of an OSError: its text has the path, unbounded and unquoted
         reason = getattr(error, "strerror", None) or error
         raise InvalidSpec(field, path, f"cannot be opened: {reason}") from error
-    try:
-        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
-    except OSError:
-        kind = -1
-    if kind != _CLONE_NEWNET:
-        os.close(fd)
+    if fd is None:
         raise InvalidSpec(field, path, "is not a network namespace")
     return fd
+
+
+def _find(path: str, directory: int | None = None, flags: int = 0) -> int:
+    return os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=directory)
+
+
+def _find_itself(path: str, field: str) -> int:
+    """What is at the path and not what a link there leads to. What /proc has nobody else put there."""
+    directory = _find(os.path.dirname(path) or ".", flags=os.O_DIRECTORY)
+    try:
+        name = os.path.basename(path)
+        found = _find(name, directory, os.O_NOFOLLOW)
+        if not stat.S_ISLNK(os.fstat(found).st_mode):
+            return found
+        os.close(found)
+        if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
+            raise InvalidSpec(field, path, "is a symbolic link: name the namespace itself")
+        return _find(name, directory)
+    finally:
+        os.close(directory)
+
+
+def _open_namespace(found: int) -> int | None:
+    """The network namespace that was found, None where it is something else."""
+    if os.fstat(found).st_dev != os.stat("/proc/thread-self/ns/net").st_dev:
+        return None  # a file of another file system than nsfs, of which there is one
+    fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET:
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
 
 
 def identity(fd: int) -> tuple[int, int]:
@@ -78,15 +114,36 @@ def shares_users(fd: int) -> bool:
         os.close(owner)
 
 
+def made_by(fd: int, user: int) -> bool:
+    """The namespace belongs to a user namespace that this user made, or to one inside such a one: what the user rules
+    over. One that belongs to the caller's own, or to one around it, is nobody's in that sense."""
+    if shares_users(fd):
+        return False
+    owner = fcntl.ioctl(fd, _NS_GET_USERNS)
+    while True:
+        number = bytearray(4)
+        fcntl.ioctl(owner, _NS_GET_OWNER_UID, number)
+        if int.from_bytes(number, sys.byteorder) == user:
+            os.close(owner)
+            return True
+        try:
+            outer = fcntl.ioctl(owner, _NS_GET_PARENT)
+        except PermissionError:  # that is the caller's own
+            return False
+        finally:
+            os.close(owner)
+        owner = outer
+
+
 def own_identity() -> tuple[int, int]:
     """The identity of the calling thread's namespace."""
     status = os.stat("/proc/thread-self/ns/net")
     return status.st_dev, status.st_ino
 
 
-def open_sandbox(path: str, *, field: str = "netns") -> int:
+def open_sandbox(path: str, *, field: str = "netns", links: bool = True) -> int:
     """`open_netns`, refusing the namespace the caller itself lives in: a node must never be wired to itself."""
-    fd = open_netns(path, field=field)
+    fd = open_netns(path, field=field, links=links)
     if identity(fd) == own_identity():
         os.close(fd)
         raise InvalidSpec(field, path, "is the node's own network namespace")

@@ -21,7 +21,7 @@ from cellwall.engine.drain import collect_drained
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec
+from cellwall.errors import AlreadyExists, Exhausted, Forbidden, InvalidSpec, Taken
 from cellwall.ipam import Pool
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
@@ -93,6 +93,8 @@ def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
     if row is None or evict_dead(site, request.key):
         return None
     endpoint, _ = row
+    if request.user is not None and endpoint.tenant != request.tenant:
+        raise AlreadyExists(f"container id: {request.key}: is taken")  # by whom is not this user's to know
     same_place = (
         endpoint.owns_netns
         if request.netns is None
@@ -129,11 +131,24 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
             site.namespaces.remove(path)  # under the writer lock: left by a crash, no endpoint has it
             site.namespaces.create(path)
         undo.callback(site.namespaces.remove, path)
-    namespace = held.enter_context(site.namespaces.opened(path))
+    namespace = held.enter_context(site.namespaces.opened(path, asked=request.netns is not None))
+    if request.netns is not None and request.user is not None:
+        _refuse_foreign(site, request, namespace, request.user)
     holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
     if holder is not None and not evict_dead(site, holder):
-        raise Conflict(f"netns: {path}: interface {request.ifname} belongs to container {holder.container_id}")
+        raise Taken(f"netns: {path}", f"interface {request.ifname} belongs to", holder.container_id)
     return _Sandbox(request, namespace)
+
+
+def _refuse_foreign(site: Site, request: AttachRequest, namespace: Namespace, user: int) -> None:
+    """Who is not root joins its own namespaces to its tenants, and nobody else's: not one whose path it merely knows,
+    nor one that another tenant has an interface in."""
+    if not site.namespaces.made_by(namespace, user):
+        raise Forbidden(f"netns: {namespace.path}: is not of the making of uid {user}")
+    here = (namespace.device, namespace.inode)
+    for endpoint in site.journal.endpoints():
+        if (endpoint.netns_device, endpoint.netns_inode) == here and endpoint.tenant != request.tenant:
+            raise Forbidden(f"netns: {namespace.path}: another tenant has an interface in it")
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
@@ -181,7 +196,7 @@ def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) 
         request = sandbox.request
         holder = None if request.mac is None else site.journal.mac_holder(request.mac)
         if request.mac is not None and holder is not None and not evict_dead(site, holder):
-            raise Conflict(f"mac: {mac_text(request.mac)}: belongs to container {holder.container_id}")
+            raise Taken(f"mac: {mac_text(request.mac)}", "belongs to", holder.container_id)
         for binding in request.bindings:
             refuse_bound(site, binding)
     bindings = [binding for sandbox in sandboxes for binding in sandbox.request.bindings]
@@ -196,7 +211,7 @@ def refuse_bound(site: Site, binding: PortBinding) -> None:
     while (holder := site.journal.binding_holder(binding)) is not None:
         if evict_dead(site, holder):
             continue
-        raise Conflict(f"expose.host_port: {binding}: is taken by container {holder.container_id}")
+        raise Taken(f"expose.host_port: {binding}", "is taken by", holder.container_id)
 
 
 def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:

@@ -14,7 +14,8 @@ from cellwall.model.settings import Settings
 
 class AttachRequest(msgspec.Struct, frozen=True):
     """One sandbox to attach. `netns` None: cellwall makes a namespace and removes it at detach. `tenant` None: the
-    container is its own tenant. `address6` can only be the one that belongs to `address4`."""
+    container is its own tenant. `address6` can only be the one that belongs to `address4`. `user`: the uid of who asks,
+    where that is not root: a namespace must be of that user's own making."""
 
     container_id: str
     netns: str | None = None
@@ -24,6 +25,7 @@ class AttachRequest(msgspec.Struct, frozen=True):
     address6: IPv6Address | None = None
     mac: int | None = None
     bindings: tuple[PortBinding, ...] = ()
+    user: int | None = None
 
     @property
     def key(self) -> EndpointKey:
