@@ -8,7 +8,7 @@ Refuses: to interpret rules. `shape` digests what the kernel holds, which tells 
 """
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cellwall.adapters.elements import (
@@ -115,11 +115,17 @@ class NftRules(Closing):
                 raise KernelError(refusal.errno, "look into the floor", refusal.text)
         return not refusals
 
-    def close_unjudged(self) -> bool:
-        """See `Rules.close_unjudged`."""
-        from cellwall.adapters.unjudged import close_unjudged
+    def rule_counts(self, family: TableFamily, table: str) -> Mapping[str, int]:
+        """See `Rules.rule_counts`."""
+        from cellwall.adapters.chains import rule_counts
 
-        return close_unjudged(self._netfilter)
+        return rule_counts(self._netfilter, family, table)
+
+    def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
+        """See `Rules.drop_all`."""
+        from cellwall.adapters.chains import drop_all
+
+        return drop_all(self._netfilter, family, table, chain)
 
     def purge_flows(self, generations: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""

@@ -235,9 +235,11 @@ class Rules(Flows, Protocol):
     def is_floored(self, tables: Iterable[str]) -> bool:
         """Whether the floor of one of these tables is there and filled, in both families. Microseconds."""
 
-    def close_unjudged(self) -> bool:
-        """Where the chains that judge packets are gone, or one of them is empty, and the pins stand that vouch for
-        frames: one small transaction after which the pins drop everything. True where that was done."""
+    def rule_counts(self, family: TableFamily, table: str) -> Mapping[str, int]:
+        """How many rules each chain of a table has; nothing where the table is missing or asleep. Milliseconds."""
+
+    def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
+        """Instead of what it has, the chain drops everything: one small transaction. False where it is gone."""
 
 
 class Sysctls(Protocol):
