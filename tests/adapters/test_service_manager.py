@@ -1,0 +1,71 @@
+"""What a service says to systemd and is given by it, over sockets of the test's own."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cellwall.adapters.service_manager import ServiceManager
+
+
+@pytest.fixture(params=["path", "abstract"])
+def heard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    address = str(tmp_path / "notify") if request.param == "path" else f"@cellwall-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("\0" + address[1:] if address.startswith("@") else address)
+        listening.settimeout(10)
+        yield address, listening
+
+
+def test_what_is_said_arrives_a_line_each(heard: tuple[str, socket.socket]) -> None:
+    address, listening = heard
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "PATH": "/bin"}
+    manager = ServiceManager(environ)
+    manager.tell(READY=1, STATUS="three words here")
+    assert listening.recv(4096) == b"READY=1\nSTATUS=three words here"
+    manager.reloading()
+    assert listening.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert (manager.watchdog, environ) == (3.0, {"PATH": "/bin"})
+
+
+def test_a_descriptor_is_handed_over_to_be_kept(heard: tuple[str, socket.socket]) -> None:
+    address, listening = heard
+    reading, writing = os.pipe()
+    ServiceManager({"NOTIFY_SOCKET": address}).keep("rules", writing)
+    os.close(writing)
+    assert listening.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=rules"
+    text, (kept,), _, _ = socket.recv_fds(listening, 4096, 4)
+    assert text == b"FDSTORE=1\nFDNAME=rules"
+    os.write(kept, b"still open")
+    os.close(kept)
+    assert os.read(reading, 64) == b"still open"
+    os.close(reading)
+
+
+def test_who_does_not_listen_keeps_nothing_from_being_done(tmp_path: Path) -> None:
+    for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        manager = ServiceManager(dict(environ))
+        manager.tell(READY=1)
+        assert (manager.watchdog, manager.given) == (0.0, ())
+
+
+def test_a_watchdog_or_descriptors_of_another_process_are_not_ours() -> None:
+    environ = {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1"}
+    manager = ServiceManager(environ)
+    assert (manager.watchdog, manager.given, environ) == (0.0, (), {})
+
+
+def test_descriptors_are_given_by_name_and_to_no_child() -> None:
+    program = (
+        "import os\nfrom cellwall.adapters.service_manager import ServiceManager as M\n"
+        "os.dup2(os.pipe()[0], 3); os.dup2(os.pipe()[0], 4)\n"
+        "os.set_inheritable(3, True); os.set_inheritable(4, True)\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2', LISTEN_FDNAMES='api')\n"
+        "print([(g.name, g.fd, os.get_inheritable(g.fd)) for g in M(os.environ).given], 'LISTEN_FDS' in os.environ)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[('api', 3, False), ('unknown', 4, False)] False\n"
