@@ -1,7 +1,7 @@
 """msgspec at its cheapest, for a process that is one call of a container runtime and nothing else.
 
 Importing msgspec imports what it needs for types that no plugin has to do with: 12 ms of re, enum, uuid, decimal and,
-where it is installed, typing_extensions, and its own modules for schemas, YAML and TOML. The launcher imports this
+where it is installed, typing_extensions, and its own modules for schemas, YAML and TOML. The thin plugin imports this
 module first, which imports msgspec with stand-ins in their place and takes them away again.
 
 In such a process msgspec takes no enumeration, UUID or decimal for what it is. Never imported by anything else.

@@ -50,7 +50,7 @@ def test_an_interpreter_with_blanks_or_a_long_path_goes_through_sh(tmp_path: Pat
         interpreter = directory / "python"
         interpreter.symlink_to(sys.executable)
         executable = directory / "plugin"
-        executable.write_bytes(launcher(str(interpreter)))
+        executable.write_bytes(launcher(interpreter=str(interpreter)))
         executable.chmod(0o755)
         assert "supportedVersions" in version_of(executable)
 

@@ -9,7 +9,6 @@ DEL succeeds where nothing is left to do: without a namespace, without state, a 
 """
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cellwall.cni.codes import CHECK_FAILED, INVALID_ENVIRONMENT, LIMITED_CONNECTIVITY, Finding, Refusal
@@ -36,13 +35,10 @@ def add(
     conf: AttachConf,
     request: Request,
     chosen: Settings | None = None,
-    *,
-    bring: Callable[[], None],
 ) -> bytes:
     """Attach; the result as JSON. The caller marks it delivered once it is written.
 
-    `chosen`: other settings than those in force, which `bring` brings into force, or raises Conflict where anything is
-    attached.
+    `chosen`: other settings than those in force, to be brought into force; Conflict where anything is attached.
     """
     settings = chosen or wall.settings
     network = settings.network
@@ -57,7 +53,7 @@ def add(
     endpoint = None
     try:
         if chosen is not None:
-            bring()
+            wall.up(settings=chosen)
         endpoint = _attach(wall, call, request, resumed=stage == "pending")
         names = told_names(conf.dns, wall.dns())
         port = read_port(endpoint.host_link)
@@ -110,7 +106,8 @@ def _ask(wall: "WallPort", call: Invocation, request: Request) -> Endpoint:
     except InvalidSpec as error:
         raise InvalidSpec(request.origin(error.field, error.value), error.value, error.reason) from error
     except (AlreadyExists, Conflict) as error:
-        raise type(error)(request.retold(str(error))) from error
+        error.args = (request.retold(str(error)),)
+        raise
 
 
 def delete(wall: "WallPort", ledger: Ledger, key: EndpointKey) -> None:

@@ -32,6 +32,9 @@ class WallPort(Protocol):
     def paths(self) -> Paths:
         """Where the node keeps its files."""
 
+    def up(self, *, settings: Settings | None = None) -> object:
+        """Bring settings into force."""
+
     def attach(
         self,
         container_id: str,
@@ -63,3 +66,9 @@ class WallPort(Protocol):
 
     def status(self) -> Status:
         """The node as a whole."""
+
+    def settings_to_open_by(self) -> Settings:
+        """Those that an attach would go by now; `settings` are these then."""
+
+    def clear_up(self) -> None:
+        """Delete the links that detaches left behind."""

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="cellwall cni install", description="Install the CNI plugin and a sample conflist.")
     parser.add_argument("--bin-dir", default="/opt/cni/bin", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--conf-dir", default="/etc/cni/net.d", metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--root", default="", metavar="DIR", help="the node's root, written into the conflist")
+    parser.add_argument("--root", default="", metavar="DIR", help="the node's root, written into both")
     parser.add_argument("--force", action="store_true", help="replace files that are there and differ")
     chosen = parser.parse_args(argv)
     for line in install(chosen.bin_dir, chosen.conf_dir, root=chosen.root, force=chosen.force):
@@ -47,7 +47,7 @@ def install(bin_dir: str, conf_dir: str, *, root: str = "", force: bool = False)
     if root and not os.path.isabs(root):
         raise InvalidSpec("root", root, "must be an absolute path")
     plan = (
-        (os.path.join(bin_dir, PLUGIN), launcher(), 0o755),
+        (os.path.join(bin_dir, PLUGIN), launcher(root), 0o755),
         (os.path.join(conf_dir, CONFLIST), conflist(root), 0o644),
     )
     for path, content, _ in plan:
@@ -59,8 +59,8 @@ def install(bin_dir: str, conf_dir: str, *, root: str = "", force: bool = False)
     return (*report, _compile())
 
 
-def launcher(interpreter: str = "", directories: Sequence[str] = ()) -> bytes:
-    """The executable's text."""
+def launcher(root: str = "", interpreter: str = "", directories: Sequence[str] = ()) -> bytes:
+    """The executable's text. `root`: where it looks for a daemon first."""
     interpreter = interpreter or sys.executable
     searched = list(directories or dict.fromkeys(_parent(module.__file__) for module in (cellwall, msgspec)))
     first = f"#!{interpreter} -IS"
@@ -75,9 +75,8 @@ def launcher(interpreter: str = "", directories: Sequence[str] = ()) -> bytes:
         "import gc, sys",
         "gc.disable()  # one short process: collecting its garbage only costs time",
         f"sys.path += {searched!r}",
-        "import cellwall.lean",
-        "from cellwall.cni.main import run",
-        "run()",
+        "from cellwall.cni.thin import run",
+        f"run({root!r})",
     )
     return "\n".join(lines).encode() + b"\n"
 

@@ -10,7 +10,7 @@ came from.
 """
 
 from cellwall.config.choice import read_choice, write_choice
-from cellwall.config.load import Loaded, Origin, judge_flags, load_settings
+from cellwall.config.load import Loaded, Origin, judge_flags, load_settings, mode_of
 from cellwall.config.mode import Mode, Serving, drop_mode_record, record_daemon, recorded_mode
 from cellwall.config.paths import Paths, paths_for
 from cellwall.config.record import OTHERS_IN_FORCE, record_settings, recorded_settings, unlike_configured
@@ -25,6 +25,7 @@ __all__ = [
     "drop_mode_record",
     "judge_flags",
     "load_settings",
+    "mode_of",
     "paths_for",
     "read_choice",
     "record_daemon",

@@ -12,7 +12,7 @@ import msgspec
 
 from cellwall.config.choice import read_choice
 from cellwall.config.keys import BY_NAME, SECTIONS, SERVING_KEYS
-from cellwall.config.mode import Serving
+from cellwall.config.mode import Mode, Serving, recorded_mode
 from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.model.network import Network
@@ -64,6 +64,21 @@ def load_settings(
     return Loaded(settings, origins, msgspec.structs.replace(Serving(), **serving))
 
 
+def mode_of(paths: Paths, *, environ: Mapping[str, str] = os.environ) -> Mode:
+    """Who writes on a node by now: whoever is on record, and where nobody is, whoever is configured. Where that is
+    wrong nobody is: who opens something is told of it, and who closes needs no configuration."""
+    recorded = recorded_mode(paths)
+    if recorded is not None:
+        return recorded
+    try:
+        # A configuration that names no daemon is not parsed for it: an ADD reads it again anyhow, a DEL never.
+        if not _names_a_daemon(paths, environ):
+            return "inprocess"
+        return load_settings(paths, environ=environ).serving.mode
+    except (InvalidSpec, NoPrivilege):
+        return "inprocess"
+
+
 def judge_flags(overrides: Mapping[str, str]) -> None:
     """Raise InvalidSpec for a flag that is wrong whatever the configuration says."""
     with _Located("flag", "", {}):
@@ -97,16 +112,28 @@ class _Located:
         raise InvalidSpec(error.field, error.value, error.reason + place) from error
 
 
-def _file_values(path: str) -> Iterator[tuple[str, object]]:
+def _names_a_daemon(paths: Paths, environ: Mapping[str, str]) -> bool:
+    """Whether the word occurs, or might in the disguise of an escape."""
+    raw = _file_content(paths.config_text) or b""
+    return b"daemon" in raw or b"\\" in raw or "daemon" in environ.get("CELLWALL_NODE_MODE", "")
+
+
+def _file_content(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
-            raw = file.read()
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except PermissionError as error:
         raise NoPrivilege(f"configuration {path!r}: permission denied") from error
     except OSError as error:
         raise InvalidSpec("configuration", path, f"cannot be read: {error.strerror}") from error
+
+
+def _file_values(path: str) -> Iterator[tuple[str, object]]:
+    raw = _file_content(path)
+    if raw is None:
+        return
     import tomllib
 
     try:

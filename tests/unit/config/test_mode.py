@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from cellwall.config import Paths, drop_mode_record, paths_for, record_daemon, recorded_mode
+from cellwall.config import Paths, drop_mode_record, mode_of, paths_for, record_daemon, recorded_mode
 from cellwall.errors import InvalidSpec
 
 NOBODY = 65534
@@ -47,6 +47,25 @@ def test_the_socket_lies_outside_of_what_is_roots_alone() -> None:
     paths = paths_for("/a")
     assert paths.socket == "/a/run/cellwall-api/cellwall.sock"
     assert not Path(paths.socket).is_relative_to(paths.run)
+
+
+@pytest.mark.parametrize(("text", "environ", "mode"), [
+    ("", {}, "inprocess"),
+    ("[network]\nmtu = 1400\n", {}, "inprocess"),
+    ('[node]\nmode = "daemon"\n', {}, "daemon"),
+    ('[node]\nmode = "daem\\u006fn"\n', {}, "daemon"),
+    ('[node]\nmode = "daemon"\n', {"CELLWALL_NODE_MODE": "inprocess"}, "inprocess"),
+    ("", {"CELLWALL_NODE_MODE": "daemon"}, "daemon"),
+    ("daemon!", {}, "inprocess"),  # wrong: said by whoever opens something, and no reason not to close
+])  # fmt: skip
+def test_without_a_record_the_configuration_says_who_writes(
+    paths: Paths, text: str, environ: dict[str, str], mode: str
+) -> None:
+    paths.config_file.parent.mkdir(parents=True)
+    paths.config_file.write_text(text)
+    assert mode_of(paths, environ=environ) == mode
+    record_daemon(paths)
+    assert mode_of(paths, environ=environ) == "daemon"
 
 
 @pytest.mark.root
