@@ -5,20 +5,17 @@ where that happens: a container runtime starts a process for each attach.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
+from cellwall.lower.nft.elements import endpoint_elements, steps
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 from cellwall.names import SPARE_TABLE
-from cellwall.ruleset.types import ElementChange
-
-_VERSIONS = frozenset({"live", "version4", "version6", "kin4", "kin6"})
 
 
 class NftablesBackend:
@@ -98,7 +95,7 @@ class NftablesBackend:
             gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
         if come and not self.stands():
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
-        for step in _steps(gone, come):
+        for step in steps(gone, come):
             if ("inet", SPARE_TABLE, "live") in self._rules.schema:  # the copy is included
                 from cellwall.engine.nftables.copies import in_every_table
 
@@ -122,15 +119,3 @@ class NftablesBackend:
         from cellwall.engine.nftables.live import repair
 
         return repair(self._rules, attached, opens=self.stands())
-
-
-def _steps(gone: Sequence[Owned], come: Sequence[Owned]) -> Iterator[tuple[ElementChange, ...]]:
-    """One transaction; of what gets another version two, that last. A packet may meet the end of a transaction between
-    two lookups: one that was judged by what is gone must not be stamped with what comes, for it would never be judged
-    again."""
-    versions = [[owned for owned in side if owned[1] in _VERSIONS] for side in (gone, come)]
-    others = [[owned for owned in side if owned[1] not in _VERSIONS] for side in (gone, come)]
-    if all(versions) and any(others):
-        yield (*changes("delete", others[0]), *changes("add", others[1]))
-        gone, come = versions
-    yield (*changes("delete", gone), *changes("add", come))
