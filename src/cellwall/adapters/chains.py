@@ -23,13 +23,13 @@ from cellwall.errors import KernelError
 from cellwall.ruleset.types import TableFamily
 
 _OF_TABLE, _TABLE_FLAGS, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 3, 1, 2, 4
-_DORMANT = b"\x01"  # NFT_TABLE_F_DORMANT, the least of four bytes in network order
+_DORMANT = 0x1  # NFT_TABLE_F_DORMANT, beside which a table may have an owner
 
 
 def rule_counts(netfilter: Netlink, family: TableFamily, table: str) -> Mapping[str, int]:
     """See `Rules.rule_counts`."""
     own = [one for one in _records(netfilter, NFT_MSG_GETTABLE, family) if text_of(one[_OF_TABLE]) == table]
-    if not own or own[0].get(_TABLE_FLAGS, b"")[-1:] == _DORMANT:
+    if not own or int.from_bytes(own[0].get(_TABLE_FLAGS, b""), "big") & _DORMANT:
         return {}
     chains = (one for one in _records(netfilter, NFT_MSG_GETCHAIN, family) if text_of(one[_OF_TABLE]) == table)
     rules = (one for one in _records(netfilter, NFT_MSG_GETRULE, family) if text_of(one[_RULE_TABLE]) == table)

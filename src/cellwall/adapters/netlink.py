@@ -17,7 +17,7 @@ import _socket as socket  # what socket is made of; its enumerations cost a CNI 
 import errno
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -34,6 +34,7 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLMSGERR_ATTR_MSG, _NLMSGERR_ATTR_OFFS = 1, 2
 _SOL_NETLINK = 270
+_SO_PROTOCOL, _SO_DOMAIN = 38, 39
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _RECEIVE = 1 << 16  # the largest datagram the kernel builds for a dump is 32 KiB
 _DUMP_ATTEMPTS = 8
@@ -107,6 +108,20 @@ def nested(kind: int, *parts: bytes) -> bytes:
     return _ATTRIBUTE.pack(len(body) + 4, kind | NLA_F_NESTED) + body
 
 
+def without(body: bytes, kinds: Collection[int], offset: int = 0) -> bytes:
+    """The attributes from `offset` on as they are, those of these kinds left out."""
+    kept: list[bytes] = []
+    end = len(body)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF not in kinds:
+            kept.append(body[offset : offset + length] + _PADDING[length & 3])
+        offset += (length + 3) & ~3
+    return b"".join(kept)
+
+
 def each_attribute(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """(kind, value) of every attribute from `offset` on, without the nesting and byte-order flags."""
     end = len(body)
@@ -167,13 +182,22 @@ class Closing:
 
 
 class Netlink(Closing):
-    """A netlink socket of the network namespace that the creating thread is in, wherever it is used later."""
+    """A netlink socket of the network namespace that the creating thread is in, wherever it is used later.
 
-    def __init__(self, protocol: int, *, strict: bool = False, send_buffer: int = 0) -> None:
+    `descriptor`: one that is open already and becomes this one's to close; KernelError (EPROTONOSUPPORT) where it is a
+    socket of another kind.
+    """
+
+    def __init__(
+        self, protocol: int, *, strict: bool = False, send_buffer: int = 0, descriptor: int | None = None
+    ) -> None:
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            self._socket = socket.socket(socket.AF_NETLINK, kind, protocol, descriptor)
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, "netlink socket") from error
+        if descriptor is not None:
+            self._prove(protocol)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         if strict:
@@ -182,9 +206,14 @@ class Netlink(Closing):
                 self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         if send_buffer:
             self._allow(send_buffer)
-        self._socket.bind((0, 0))
         self._sequence = int.from_bytes(os.urandom(3), "big")
         self._buffer = bytearray(_RECEIVE)
+        if descriptor is None:
+            self._socket.bind((0, 0))
+            return
+        os.set_inheritable(descriptor, False)
+        while self._receive() is not None:  # answers to who had it before
+            pass
 
     def close(self) -> None:
         self._socket.close()
@@ -192,6 +221,19 @@ class Netlink(Closing):
     def fileno(self) -> int:
         """The socket's descriptor, for what is no message."""
         return self._socket.fileno()
+
+    @property
+    def port(self) -> int:
+        """The number by which the kernel knows the socket."""
+        address: tuple[int, int] = self._socket.getsockname()
+        return address[0]
+
+    def _prove(self, protocol: int) -> None:
+        """A descriptor from elsewhere is a socket of this protocol; else it is closed."""
+        found = [self._socket.getsockopt(socket.SOL_SOCKET, option) for option in (_SO_DOMAIN, _SO_PROTOCOL)]
+        if found != [socket.AF_NETLINK, protocol]:
+            self._socket.close()
+            raise KernelError(errno.EPROTONOSUPPORT, "netlink socket", "the descriptor is another kind of socket")
 
     def transact(self, messages: Sequence[Message], operation: str) -> list[Reply]:
         """Send all messages at once, the last one acknowledged; raise the first refusal that is not tolerated."""

@@ -12,9 +12,9 @@ from cellwall.adapters.netlink import Message, Netlink, Refusal
 from cellwall.errors import KernelError, NoPrivilege
 
 NFPROTO: dict[str, int] = {"inet": 1, "arp": 3, "bridge": 7, "ip6": 10}
-NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE = 0, 1, 3, 4, 7
-NFT_MSG_NEWRULE, NFT_MSG_DELRULE = 6, 8
-NFT_MSG_GETSET, NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = 10, 12, 13, 14
+NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 0, 1, 2, 3, 4
+NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE, NFT_MSG_NEWSET, NFT_MSG_GETSET = 6, 7, 8, 9, 10
+NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_NEWOBJ = 12, 13, 14, 18
 
 _NETLINK_NETFILTER = 12
 _SUBSYS_CONNTRACK, _SUBSYS_IPSET, _SUBSYS_TIMEOUTS, _SUBSYS_NFTABLES = 1, 6, 8, 10
@@ -29,9 +29,9 @@ _END = Message(_BATCH_END, 0, _HEADER.pack(0, 0, _SUBSYS_NFTABLES), "end")
 _SEND_BUFFER = 1 << 21
 
 
-def open_netfilter_socket() -> Netlink:
-    """A NETLINK_NETFILTER socket of the calling thread's namespace."""
-    return Netlink(_NETLINK_NETFILTER, send_buffer=_SEND_BUFFER)
+def open_netfilter_socket(descriptor: int | None = None) -> Netlink:
+    """A NETLINK_NETFILTER socket of the calling thread's namespace, or of wherever `descriptor` was opened."""
+    return Netlink(_NETLINK_NETFILTER, send_buffer=_SEND_BUFFER, descriptor=descriptor)
 
 
 def nft_message(kind: int, family: int, body: bytes, *, flags: int = 0, what: str = "") -> Message:
@@ -75,6 +75,15 @@ def run_batch(netfilter: Netlink, messages: Sequence[Message], operation: str) -
 
 
 def batch_is_valid(netfilter: Netlink, messages: Sequence[Message], operation: str) -> bool:
-    """Whether the kernel would accept the batch. Without END it validates everything and then takes it all back."""
+    """Whether the kernel would accept the batch; see `refusal_of`."""
+    return refusal_of(netfilter, messages, operation) is None
+
+
+def refusal_of(netfilter: Netlink, messages: Sequence[Message], operation: str) -> Refusal | None:
+    """What the kernel would first refuse of the batch, `position` counted in `messages`; None where it would accept
+    it. Without END it validates everything and then takes it all back."""
     _, refusals = netfilter.exchange([_BEGIN, *messages], len(messages), operation)
-    return not refusals
+    if not refusals:
+        return None
+    first = min(refusals, key=lambda refusal: refusal.position)
+    return Refusal(first.position - 1, first.errno, first.text, first.offset)

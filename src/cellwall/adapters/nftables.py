@@ -4,6 +4,8 @@ Owns: the long-lived nfnetlink socket of the namespace it was made in. `nft -f -
 upgrade: an exec costs 12 ms and more after a deletion, and keeps the GPL-2-only libnftables out of this process);
 elements never take that way. Knows the shape of the sets by `schema`, which the engine sets to the ruleset in force.
 
+Where this socket owns our tables, or they outlived an owner, nft only compiles: see `ownership`.
+
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
@@ -26,7 +28,7 @@ from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.floor import ALWAYS_DENIED
-from cellwall.ruleset.types import ElementChange, TableFamily
+from cellwall.ruleset.types import ElementChange, Ruleset, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
@@ -39,6 +41,7 @@ class NftRules(Closing):
         self.schema: Schema = schema or {}
         self._netfilter = open_netfilter_socket()
         self._works = False
+        self._owning = False
 
     def close(self) -> None:
         self._netfilter.close()
@@ -56,9 +59,30 @@ class NftRules(Closing):
 
     def lay(self, edits: "Sequence[Edit]") -> None:
         """See `Rules.lay`. Unsupported where nft is not installed."""
+        from cellwall.adapters.ownership import ORPHANED, OWNED, lay, outlived
+
+        if self._owning or outlived(self._netfilter):
+            lay(self._netfilter, edits, OWNED if self._owning else ORPHANED)
+            return
         from cellwall.ruleset.edits import render_edits
 
         self.load(render_edits(edits))
+
+    def own(self, ruleset: Ruleset, descriptor: int | None = None) -> str:
+        """See `Rules.own`."""
+        from cellwall.adapters.ownership import take
+
+        if descriptor is not None:
+            kept = open_netfilter_socket(descriptor)
+            self._netfilter.close()
+            self._netfilter = kept
+        refused = take(self._netfilter, ruleset)
+        self._owning = not refused
+        return refused
+
+    def descriptor(self) -> int:
+        """See `Rules.descriptor`."""
+        return self._netfilter.fileno()
 
     def load(self, text: str) -> None:
         """One transaction from text. KernelError with the refused lines; Unsupported where nft is not installed."""
@@ -88,7 +112,16 @@ class NftRules(Closing):
         """See `Rules.shape`."""
         from cellwall.adapters.shape import digest
 
-        return digest(self._netfilter)
+        shape = digest(self._netfilter)
+        return shape if not shape or self._keeps() else f"{shape} for anybody to write"
+
+    def _keeps(self) -> bool:
+        """Our tables have the owner that they should have: this one, where it is to own them."""
+        if not self._owning:
+            return True
+        from cellwall.adapters.ownership import owns
+
+        return owns(self._netfilter)
 
     def differences(self, wanted: str) -> tuple[str, ...]:
         """See `Rules.differences`."""

@@ -1,6 +1,6 @@
 """A digest of our tables as the kernel holds them, the elements of endpoints left out: equal digests, equal rules.
 
-Owns: what of a dump is meaning and what is bookkeeping. Handles, reference counts, counters and the owner's port id
+Owns: what of a dump is meaning and what is bookkeeping. Handles, reference counts, counters and who owns a table
 change without any rule changing and are left out; whatever else the kernel says goes in, known or not, so that an
 unknown change is drift and never a silent pass.
 
@@ -32,12 +32,15 @@ _ANONYMOUS = 0x1
 
 # NFTA_TABLE_*: USE, HANDLE, OWNER; NFTA_CHAIN_*: HANDLE, USE, COUNTERS, ID; NFTA_SET_*: ID, HANDLE, COUNT;
 # NFTA_RULE_*: HANDLE, POSITION, ID.
-_BOOKKEEPING: dict[int, frozenset[int]] = {
+BOOKKEEPING: dict[int, frozenset[int]] = {
     NFT_MSG_GETTABLE: frozenset({3, 4, 7}),
     NFT_MSG_GETCHAIN: frozenset({2, 6, 8, 11}),
     NFT_MSG_GETSET: frozenset({10, 16, 20}),
     NFT_MSG_GETRULE: frozenset({3, 6, 9}),
 }
+_TABLE_FLAGS = 2
+_DORMANT = 0x1
+"""Of a table's flags the one that changes what it judges."""
 _COUNTING = (b"counter\0", b"quota\0", b"last\0")
 
 
@@ -68,7 +71,13 @@ def _records(netfilter: Netlink, kind: int, family: TableFamily, table: str = TA
     for reply in netfilter.dump(request, f"read the {family} rules"):
         found = attributes(reply.body, HEADER_SIZE)
         if text_of(found[_OF_TABLE]) == table:
-            yield {name: value for name, value in found.items() if name not in _BOOKKEEPING[kind]}
+            yield {name: _meaning(kind, name, value) for name, value in found.items() if name not in BOOKKEEPING[kind]}
+
+
+def _meaning(kind: int, name: int, value: bytes) -> bytes:
+    if kind == NFT_MSG_GETTABLE and name == _TABLE_FLAGS:
+        return bytes(3) + bytes([value[-1] & _DORMANT])
+    return value
 
 
 def _sets(netfilter: Netlink, family: TableFamily) -> tuple[list[bytes], dict[bytes, bytes]]:

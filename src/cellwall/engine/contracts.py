@@ -16,7 +16,7 @@ from cellwall.model.addresses import Protocol as Transport
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
-from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Scalar, TableFamily
+from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
@@ -210,7 +210,17 @@ class Rules(Flows, Protocol):
         """What is missing of nftables on this host, "" where nothing is."""
 
     def lay(self, edits: "Sequence[Edit]") -> None:
-        """One transaction of edits of our tables. KernelError with what was refused; then nothing has changed."""
+        """One transaction of edits of our tables. KernelError with what was refused, Conflict where another program
+        owns them; then nothing has changed."""
+
+    def own(self, ruleset: Ruleset, descriptor: int | None = None) -> str:
+        """From now on nobody else writes our tables, as long as the socket lives that this one has: those that a former
+        owner left are adopted, others have another `shape` until they are laid anew. "" where it is so, else why it
+        cannot be; nothing has changed then. `ruleset`: what would be laid, to try it. `descriptor`: the socket of an
+        owner before, which becomes this one's; KernelError where it is none. Idempotent."""
+
+    def descriptor(self) -> int:
+        """The socket's, for who keeps it alive beyond this process: the tables' owner is the socket."""
 
     def apply(self, changes: Sequence[ElementChange]) -> None:
         """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
