@@ -371,14 +371,25 @@ class Wall:
 
     def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
         """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
+        endpoint, outside = self.verify_outside(container_id, ifname=ifname)
+        return (*outside, *self.verify_inside(endpoint))
+
+    def verify_outside(self, container_id: str, *, ifname: str = "eth0") -> tuple[Endpoint, tuple[str, ...]]:
+        """One attached endpoint, and what is wrong with it on the node; NotFound."""
         from cellwall.engine.expose import attached_endpoint
-        from cellwall.engine.verify import verify_inside, verify_outside
+        from cellwall.engine.verify import verify_outside
 
         with self._caller.turn():
             found = self._caller.be_ready()
             endpoint = attached_endpoint(self._site, _key(container_id, ifname))
-            outside = verify_outside(self._site, found, endpoint)
-        return (*outside, *verify_inside(self._site, endpoint))
+            return endpoint, verify_outside(self._site, found, endpoint)
+
+    def verify_inside(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """What is wrong with it inside its sandbox. It takes no turn, for whoever is root in there has a say in how
+        long it takes. NotFound where it was detached meanwhile."""
+        from cellwall.engine.verify import verify_inside
+
+        return verify_inside(self._site, endpoint)
 
     @property
     def _site(self) -> Site:

@@ -1,0 +1,231 @@
+"""The daemon's application: each call of the table at its path, and a problem document for everything else.
+
+Owns: the way of one request, from who asks and whether they may, over what was sent, to the node and back; and what of
+an error goes out. A traceback never does: it is logged under an incident's number, and the caller is told that.
+Refuses: being stateful. What waits, and for how long, is `cellwall.daemon.node`'s and `cellwall.daemon.bounds`'.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from cellwall.daemon.answers import json_response, problem_response
+from cellwall.daemon.authority import Authority
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.calls import ACTS, Ask, Misnamed
+from cellwall.daemon.connection import Connection
+from cellwall.daemon.node import Asker, CniReply, Node
+from cellwall.errors import CellwallError, InvalidSpec
+from cellwall.wire.calls import CALLS, CNI, Call
+from cellwall.wire.openapi import openapi_document
+from cellwall.wire.pointers import Refused
+from cellwall.wire.problems import Problem, call_problem, invalid_body, problem_of
+
+_log = logging.getLogger("cellwall.daemon")
+
+CniAnswer = Callable[[Mapping[str, str], bytes], CniReply]
+"""From the CNI_* variables of a call and its standard input to its answer, over the daemon's own wall."""
+
+Respond = Callable[[web.Request, Asker], Awaitable[web.StreamResponse]]
+
+
+class _Refusal(Exception):
+    """The call itself is refused."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(problem.title)
+
+
+class Gate:
+    """The way in and out that all calls share."""
+
+    def __init__(self, node: Node, authority: Authority, bounds: Bounds) -> None:
+        self.node = node
+        self._authority = authority
+        self._bounds = bounds
+
+    def guarded(self, respond: Respond) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """A handler of aiohttp's, whose every outcome is a response of ours."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            connection = request.protocol
+            assert isinstance(connection, Connection)
+            connection.began()
+            asker = Asker(connection.peer, self._authority)
+            try:
+                _refuse_other_media(request)
+                return await respond(request, asker)
+            except Exception as error:
+                return problem_response(self._problem(request, asker, error))
+
+        return answer
+
+    def call(self, call: Call) -> Respond:
+        """What carries out a call of the table."""
+        act = ACTS[call.name]
+        decode = None if call.body is None else msgspec.json.Decoder(call.body).decode
+        known = frozenset(parameter.name for parameter in call.query)
+
+        async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
+            asker.authority.permit(asker.peer, call.verb)
+            query = _query(request, known)
+            raw = await self.body(request)
+            body = None
+            if decode is not None:
+                _refuse_other_bodies(request)
+                body = _decoded(decode, raw or (b"{}" if call.body_optional else b""))
+            elif raw and call.method != "GET":
+                raise Refused("", "body", f"{len(raw)} bytes", "is not taken by this call")
+            return await act(self.node, Ask(asker, request.match_info, query, body))
+
+        return respond
+
+    def cni(self, answer: CniAnswer) -> Respond:
+        """What carries out a call of the CNI plugin."""
+
+        async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
+            asker.authority.permit(asker.peer, CNI.verb)
+            variables = {name: value for name, value in request.query.items() if name.startswith("CNI_")}
+            raw = await self.body(request)
+            reply = await self.node.cni(lambda: answer(variables, raw))
+            response = json_response(reply.body, 422 if reply.failed else 200)
+            if reply.delivered is not None:
+                await response.prepare(request)
+                await response.write_eof()
+                await asyncio.shield(self.node.delivered(reply.delivered))
+            return response
+
+        return respond
+
+    async def body(self, request: web.Request) -> bytes:
+        """All of the body, in time."""
+        if not request.body_exists:
+            return b""
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise _Refusal(call_problem("unsupported-media-type", "a body is not compressed"))
+        limit = self._bounds.body_bytes
+        if (request.content_length or 0) > limit:
+            raise _Refusal(call_problem("too-large", f"at most {limit} bytes"))
+        try:
+            async with asyncio.timeout(self._bounds.body_seconds):
+                return await request.read()
+        except TimeoutError:
+            request.protocol.close()
+            raise _Refusal(call_problem("too-slow", "the body did not arrive in time")) from None
+
+    def _problem(self, request: web.Request, asker: Asker, error: Exception) -> Problem:
+        if isinstance(error, _Refusal):
+            return error.problem
+        if isinstance(error, Misnamed):
+            return problem_of(error.error, parameter=error.parameter)
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            return call_problem("too-large", f"at most {self._bounds.body_bytes} bytes")
+        if isinstance(error, CellwallError | OSError):
+            problem = problem_of(asker.authority.told(asker.peer, error))
+            if problem.status in (501, 503) or problem.status < 500:
+                return problem
+            _log.warning("%s %s of %s: %s", request.method, request.path, asker.peer, error)
+            if asker.peer.root:
+                return problem
+            return call_problem("internal", "the daemon's log says what became of it")
+        incident = os.urandom(4).hex()
+        _log.error("incident %s: %s %s of %s", incident, request.method, request.path, asker.peer, exc_info=error)
+        return call_problem("internal", "please report it, with what the daemon logged", incident=incident)
+
+
+def application(node: Node, authority: Authority, bounds: Bounds, cni: CniAnswer | None = None) -> web.Application:
+    """The application over a node. It refuses new writes when it is shut down, and ends the node when it is cleaned
+    up; opening and closing the walls is the caller's. Without `cni` there is no such call."""
+    made = web.Application(client_max_size=bounds.body_bytes)
+    gate = Gate(node, authority, bounds)
+    for call in CALLS:
+        if call is CNI and cni is None:
+            continue
+        respond = gate.cni(cni) if call is CNI and cni is not None else gate.call(call)
+        _route(made, call.method, call.path, gate.guarded(respond))
+    _route(made, "GET", "/openapi.json", gate.guarded(_openapi))
+    made.router.add_route("*", "/{rest:.*}", gate.guarded(_no_such_call))
+
+    async def refuse(_: web.Application) -> None:
+        node.refuse()
+
+    async def end(_: web.Application) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, node.end)
+
+    made.on_shutdown.append(refuse)
+    made.on_cleanup.append(end)
+    return made
+
+
+def _route(made: web.Application, method: str, path: str, answer: Any) -> None:
+    # a name in braces takes one segment of what was sent, and is decoded after that
+    for each in (method, "HEAD") if method == "GET" else (method,):
+        made.router.add_route(each, path, answer)
+
+
+async def _openapi(_: web.Request, __: Asker) -> web.StreamResponse:
+    return json_response(openapi_document())
+
+
+async def _no_such_call(request: web.Request, _: Asker) -> web.StreamResponse:
+    methods: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource.canonical != "/{rest}":
+            methods |= (await resource.resolve(request))[1]
+    allow = ", ".join(sorted({*methods, "OPTIONS"}))
+    if methods and request.method == "OPTIONS":
+        return web.Response(status=204, headers={"Allow": allow, "Server": "cellwall"})
+    if not methods:
+        return problem_response(call_problem("no-such-call", f"{request.method} {request.path}"))
+    response = problem_response(call_problem("method-not-allowed", f"{request.method} {request.path}"))
+    response.headers["Allow"] = allow
+    return response
+
+
+def _query(request: web.Request, known: frozenset[str]) -> Mapping[str, str]:
+    if not (known or request.query_string):
+        return {}
+    query: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in known:
+            raise Misnamed(name, InvalidSpec("query", name, "is not a parameter of this call"))
+        if name in query:
+            raise Misnamed(name, InvalidSpec("query", name, "is there twice"))
+        query[name] = value
+    for name in known:
+        if name not in query:
+            raise Misnamed(name, InvalidSpec("query", name, "is missing"))
+    return query
+
+
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        raise _Refusal(invalid_body(str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Refusal(call_problem("malformed", str(error))) from error
+
+
+def _refuse_other_media(request: web.Request) -> None:
+    """JSON is all that is answered."""
+    accepted = request.headers.get("Accept")
+    if accepted is None or "*/*" in accepted:
+        return
+    kinds = [part.partition(";")[0].strip().lower() for part in accepted.split(",")]
+    if not {"application/json", "application/*", "application/problem+json"}.intersection(kinds):
+        raise _Refusal(call_problem("not-acceptable"))
+
+
+def _refuse_other_bodies(request: web.Request) -> None:
+    """JSON is all that is read. Who says nothing about a body means JSON."""
+    if request.headers.get("Content-Type") is None:
+        return
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+        raise _Refusal(call_problem("unsupported-media-type", "application/json in UTF-8"))

@@ -1,0 +1,27 @@
+"""How much a caller may take of the daemon: size, time and number, none of which anybody raises from outside."""
+
+import msgspec
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Octets, seconds and counts.
+
+    `header_bytes`: of the request line, and of one header. `header_seconds`: from the first octet of a request, or the
+    connection, to its last header; `body_seconds`: for the body; `answer_seconds`: for the caller to take the answer;
+    `idle_seconds`: between requests; `ending_seconds`: for what was begun when the daemon ends. `connections_per_uid`
+    is for everybody but root, who is many programs. `writes` and `reads` may wait at once. `together`: attaches, or
+    detaches, that are carried out in one transaction.
+    """
+
+    body_bytes: int = 1 << 20
+    header_bytes: int = 8190
+    header_seconds: float = 5.0
+    body_seconds: float = 10.0
+    answer_seconds: float = 30.0
+    idle_seconds: float = 60.0
+    ending_seconds: float = 10.0
+    connections: int = 4096
+    connections_per_uid: int = 64
+    writes: int = 2048
+    reads: int = 256
+    together: int = 32

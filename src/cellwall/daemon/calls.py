@@ -1,0 +1,144 @@
+"""What each call of the table does: from its parts to the node, and from what that says to a document."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from cellwall import __version__
+from cellwall.daemon.answers import document_response, json_response
+from cellwall.daemon.node import Asker, Node
+from cellwall.errors import InvalidSpec
+from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.wire import calls, documents
+from cellwall.wire.bodies import attach_request, binding_of, key_of
+
+
+class Misnamed(Exception):
+    """A parameter of path or query that cannot be accepted."""
+
+    def __init__(self, parameter: str, error: InvalidSpec) -> None:
+        self.parameter = parameter
+        self.error = error
+        super().__init__(str(error))
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One call: who asks, the parameters of path and query, the body."""
+
+    asker: Asker
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any
+
+    def key(self) -> EndpointKey:
+        """The endpoint that the path names; Misnamed."""
+        container = _parsed("container", lambda: parse_container_id(self.path["container"]))
+        return EndpointKey(container, _parsed("ifname", lambda: parse_link_name(self.path["ifname"], "ifname")))
+
+
+Act = Callable[[Node, Ask], Awaitable[web.Response]]
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def _version(_: Node, __: Ask) -> web.Response:
+    return document_response(calls.VersionAnswer(__version__, calls.API_VERSION))
+
+
+async def _status(node: Node, _: Ask) -> web.Response:
+    return document_response(documents.status_document(await node.status()))
+
+
+async def _up(node: Node, _: Ask) -> web.Response:
+    return document_response(documents.up_document(await node.up()))
+
+
+async def _down(node: Node, ask: Ask) -> web.Response:
+    await node.down(force=ask.body.force)
+    return document_response(calls.DownAnswer())
+
+
+async def _reconcile(node: Node, _: Ask) -> web.Response:
+    return document_response(documents.reconciled_document(await node.reconcile()))
+
+
+async def _dns(node: Node, _: Ask) -> web.Response:
+    return document_response(calls.DnsAnswer(documents.addresses_text(await node.dns())))
+
+
+async def _list(node: Node, ask: Ask) -> web.Response:
+    return json_response(await node.endpoints(ask.asker, _encoded))
+
+
+async def _show(node: Node, ask: Ask) -> web.Response:
+    return _one(await node.endpoint(ask.asker, ask.key()))
+
+
+async def _attach(node: Node, ask: Ask) -> web.Response:
+    attached = await node.attach(ask.asker, attach_request(ask.body))
+    return _one(attached.endpoint, 200 if attached.before else 201)
+
+
+async def _attach_many(node: Node, ask: Ask) -> web.Response:
+    requests = [attach_request(body, f"/endpoints/{number}") for number, body in enumerate(ask.body.endpoints)]
+    return json_response(_encoded(await node.attach_many(ask.asker, requests)))
+
+
+async def _detach(node: Node, ask: Ask) -> web.Response:
+    return document_response(calls.DetachedAnswer(await node.detach(ask.asker, ask.key())))
+
+
+async def _detach_many(node: Node, ask: Ask) -> web.Response:
+    keys = [key_of(body, f"/endpoints/{number}") for number, body in enumerate(ask.body.endpoints)]
+    return document_response(calls.DetachedManyAnswer(await node.detach_many(ask.asker, keys)))
+
+
+async def _findings(node: Node, ask: Ask) -> web.Response:
+    return document_response(calls.FindingsAnswer(await node.findings(ask.asker, ask.key())))
+
+
+async def _expose(node: Node, ask: Ask) -> web.Response:
+    return _one(await node.expose(ask.asker, ask.key(), binding_of(ask.body.binding, "/binding")))
+
+
+async def _unexpose(node: Node, ask: Ask) -> web.Response:
+    key, binding = ask.key(), _parsed("binding", lambda: parse_binding(ask.query["binding"]))
+    return _one(await node.unexpose(ask.asker, key, binding))
+
+
+ACTS: dict[str, Act] = {
+    calls.VERSION.name: _version,
+    calls.STATUS.name: _status,
+    calls.UP.name: _up,
+    calls.DOWN.name: _down,
+    calls.RECONCILE.name: _reconcile,
+    calls.DNS.name: _dns,
+    calls.LIST.name: _list,
+    calls.SHOW.name: _show,
+    calls.ATTACH.name: _attach,
+    calls.ATTACH_MANY.name: _attach_many,
+    calls.DETACH.name: _detach,
+    calls.DETACH_MANY.name: _detach_many,
+    calls.FINDINGS.name: _findings,
+    calls.EXPOSE.name: _expose,
+    calls.UNEXPOSE.name: _unexpose,
+}
+"""By the name of the call; `cni` is not one of them, for its texts are another specification's."""
+
+
+def _one(endpoint: Endpoint, status: int = 200) -> web.Response:
+    return document_response(calls.EndpointAnswer(documents.endpoint_document(endpoint)), status)
+
+
+def _encoded(endpoints: Sequence[Endpoint]) -> bytes:
+    return _encode(calls.EndpointsAnswer(tuple(documents.endpoint_document(one) for one in endpoints)))
+
+
+def _parsed(parameter: str, parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except InvalidSpec as error:
+        raise Misnamed(parameter, error) from error

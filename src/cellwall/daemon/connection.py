@@ -1,0 +1,139 @@
+"""One connection and its bounds: who it is, how long a request may take to arrive, how many there may be.
+
+aiohttp reads and writes HTTP; it knows neither a time for headers nor callers of a unix socket, and answers what is no
+HTTP in HTML. Owns these three, in the one place where aiohttp's connection is subclassed.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from cellwall.daemon.answers import problem_response, rendered
+from cellwall.daemon.authority import Peer
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.peers import peer_of
+from cellwall.errors import Unavailable
+from cellwall.wire.problems import Problem, call_problem, problem_of
+
+_log = logging.getLogger("cellwall.daemon")
+
+
+class Census:
+    """Who is connected, and how often."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._of: Counter[int] = Counter()
+
+    def enter(self, uid: int) -> bool:
+        """Count one more; False, and it is not counted, where there are enough. Of all connections some are left for
+        root, who ends the trouble."""
+        bounds, everybody = self._bounds, self._of.total()
+        most = bounds.connections if uid == 0 else bounds.connections * 3 // 4
+        if everybody >= most or (uid and self._of[uid] >= bounds.connections_per_uid):
+            return False
+        self._of[uid] += 1
+        return True
+
+    def leave(self, uid: int) -> None:
+        """Count one less."""
+        self._of[uid] -= 1
+        if not self._of[uid]:
+            del self._of[uid]
+
+
+class Connection(web.RequestHandler):
+    """A connection within bounds."""
+
+    __slots__ = ("_arriving", "_bounds", "_busy", "_census", "_counted", "_timer", "peer")
+
+    def __init__(self, server: web.Server, *, bounds: Bounds, census: Census, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._bounds = bounds
+        self._census = census
+        self._timer: asyncio.TimerHandle | None = None
+        self._counted = False
+        self._arriving = True
+        self._busy = False
+        self.peer = Peer(uid=-1)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.peer = peer_of(transport.get_extra_info("socket"))
+        self._counted = self._census.enter(self.peer.uid)
+        if not self._counted:
+            _log.warning("%s is connected as often as it may be", self.peer)
+            transport.write(rendered(problem_of(Unavailable("there are too many connections; ask again"))))
+            transport.close()
+            return
+        super().connection_made(transport)
+        self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._counted:
+            return
+        if not (self._busy or self._arriving):
+            self._arriving = True
+            self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        if self._counted:
+            self._counted = False
+            self._census.leave(self.peer.uid)
+            super().connection_lost(exc)
+
+    def began(self) -> None:
+        """The headers of a request are here."""
+        self._stop_timer()
+        self._arriving, self._busy = False, True
+
+    async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
+        """aiohttp's, within the time that a caller has to take an answer."""
+        try:
+            async with asyncio.timeout(self._bounds.answer_seconds):
+                return await super().finish_response(request, resp, *rest)
+        except TimeoutError:
+            _log.warning("%s does not take its answer", self.peer)
+            self.force_close()
+            return resp, True
+        finally:
+            self._busy = False
+
+    def handle_error(
+        self,
+        request: Any,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, or a defect outside of any call."""
+        self.began()
+        problem = _not_http(exc, message) if status < 500 else call_problem("internal")
+        if status >= 500:
+            _log.error("a request of %s failed", self.peer, exc_info=exc)
+        response = problem_response(problem)
+        response.force_close()
+        return response
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self.transport is not None:
+            self.transport.write(rendered(call_problem("too-slow", "the headers did not arrive in time")))
+        self.force_close()
+
+
+def _not_http(error: BaseException | None, message: str | None) -> Problem:
+    if isinstance(error, LineTooLong):
+        return call_problem("header-too-large")
+    return call_problem("malformed", (message or "").partition("\n")[0].strip().rstrip(":"))

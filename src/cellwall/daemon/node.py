@@ -1,0 +1,269 @@
+"""A node as the daemon's calls see it: one wall that writes, one that reads beside it, and who may ask for what.
+
+What a caller may do is asked where it is done, on the writer's thread: the tenant of an endpoint cannot become another
+one between the question and the deed. What belongs to somebody else is not there.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol, TypeVar
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.reader import Reader
+from cellwall.daemon.writer import Kind, Writer
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport, validate_request
+from cellwall.errors import Incomplete, InvalidSpec, NotFound
+from cellwall.model.addresses import Address
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.wire.bodies import located
+from cellwall.wire.calls import Verb
+
+R = TypeVar("R")
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who asks, and what says what they may."""
+
+    peer: Peer
+    authority: Authority
+
+    def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
+        """Whether the endpoint is there for them, to do this with."""
+        return self.peer.root or self.authority.allows(self.peer, verb, endpoint.tenant)
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """An endpoint; `before`: it was attached so already."""
+
+    endpoint: Endpoint
+    before: bool
+
+
+class _Attach(msgspec.Struct, frozen=True):
+    request: AttachRequest
+    asker: Asker
+
+
+class _Detach(msgspec.Struct, frozen=True):
+    key: EndpointKey
+    asker: Asker
+
+
+class CniReply(Protocol):
+    """What a CNI call is answered with; `delivered` is to be called once the runtime has it."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def failed(self) -> bool: ...
+    @property
+    def delivered(self) -> Callable[[], None] | None: ...
+
+
+class Node:
+    """`writing` is the wall of who holds the writer lock for its life; `reading` one beside it that only lists. Both
+    are the caller's to close, after `end`."""
+
+    def __init__(self, writing: Wall, reading: Wall, bounds: Bounds) -> None:
+        self._wall = writing
+        self._beside = reading
+        self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up)
+        self._reader = Reader("cellwall-reader", limit=bounds.reads)
+        self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
+        self._attaching: Kind[_Attach, Attached] = Kind(self._attach_waiting, lambda item: item.request.key)
+        self._detaching: Kind[_Detach, bool] = Kind(self._detach_waiting, lambda item: item.key)
+        self._one_look = asyncio.Semaphore(1)
+        self._status: asyncio.Task[Status] | None = None
+
+    def start(self) -> None:
+        """Begin to work, in the network namespace of the node."""
+        self.writer.start()
+
+    def refuse(self) -> None:
+        """Begin nothing more: what waits is answered with Unavailable."""
+        self.writer.refuse()
+
+    def end(self) -> None:
+        """`refuse`, and wait for what has begun. Idempotent."""
+        self.writer.end()
+        self._reader.end()
+        self._inspector.end()
+
+    # ------------------------------------------------------------------ the node's own
+
+    async def up(self) -> UpReport:
+        return await self.writer.do(self._wall.up)
+
+    async def down(self, *, force: bool) -> None:
+        await self.writer.do(lambda: self._wall.down(force=force))
+
+    async def reconcile(self) -> Reconciled:
+        return await self.writer.do(self._wall.reconcile)
+
+    async def dns(self) -> tuple[Address, ...]:
+        return await self._look(self._wall.dns)
+
+    async def status(self) -> Status:
+        """Live compared with desired. All who wait for it at once are told the same."""
+        if self._status is None:
+            self._status = asyncio.create_task(self._look(self._began_status))
+        task = self._status
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done() and self._status is task:
+                self._status = None
+
+    def _began_status(self) -> Status:
+        self._status = None  # who asks from now on is told what is so from now on
+        return self._wall.status()
+
+    async def cni(self, answer: Callable[[], CniReply]) -> CniReply:
+        return await self.writer.do(answer)
+
+    async def delivered(self, note: Callable[[], None]) -> None:
+        await self.writer.do(note)
+
+    # ------------------------------------------------------------------ endpoints
+
+    async def endpoints(self, asker: Asker, render: Callable[[Sequence[Endpoint]], R]) -> R:
+        """All that are there for who asks, as `render` has them, on the reader's thread: a thousand take a while."""
+        return await self._reader.do(
+            lambda: render([one for one in self._beside.endpoints() if asker.sees("list", one)])
+        )
+
+    async def endpoint(self, asker: Asker, key: EndpointKey) -> Endpoint:
+        return await self._reader.do(lambda: _seen(self._beside, asker, "list", key))
+
+    async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
+        """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how
+        long that takes."""
+
+        def look() -> tuple[Endpoint, tuple[str, ...]]:
+            _seen(self._wall, asker, "check", key)
+            return self._wall.verify_outside(key.container_id, ifname=key.ifname)
+
+        endpoint, outside = await self._look(look)
+        return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint)))
+
+    async def attach(self, asker: Asker, request: AttachRequest) -> Attached:
+        """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
+        and has its own answer."""
+        (request,) = asker.authority.admit(asker.peer, [request])
+        return await self.writer.add(self._attaching, _Attach(request, asker))
+
+    async def attach_many(self, asker: Asker, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """All or none. A refusal has the pointer of its entry."""
+        admitted = asker.authority.admit(asker.peer, requests)
+        places = [f"/endpoints/{number}" for number in range(len(requests))]
+
+        def act() -> tuple[Endpoint, ...]:
+            try:
+                for request, place in zip(admitted, places, strict=True):
+                    self._validate(request, place)
+                return self._wall.attach_many(admitted)
+            except InvalidSpec as error:
+                raise located(error, admitted, places) from error
+
+        return await self.writer.do(act)
+
+    async def detach(self, asker: Asker, key: EndpointKey) -> bool:
+        """Those that wait in a row are closed in one transaction."""
+        return await self.writer.add(self._detaching, _Detach(key, asker))
+
+    async def detach_many(self, asker: Asker, keys: Sequence[EndpointKey]) -> int:
+        def act() -> int:
+            return self._wall.detach_many([key for key in keys if self._may_close(asker, key)])
+
+        return await self.writer.do(act)
+
+    async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
+        def act() -> Endpoint:
+            _seen(self._wall, asker, "expose", key)
+            return self._wall.expose(key.container_id, binding, ifname=key.ifname)
+
+        return await self.writer.do(act)
+
+    async def unexpose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
+        def act() -> Endpoint:
+            _seen(self._wall, asker, "expose", key)
+            return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
+
+        return await self.writer.do(act)
+
+    # ------------------------------------------------------------------ on the writer's thread
+
+    def _attach_waiting(self, items: Sequence[_Attach]) -> list[Attached | Exception]:
+        before = [_found(self._wall, item.request.key) for item in items]
+        if len(items) > 1:
+            try:
+                made = self._wall.attach_many([item.request for item in items])
+                return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
+            except Exception:  # of one of them, and nothing was done
+                before = [_found(self._wall, item.request.key) for item in items]
+        return [self._attach_one(item.request, known) for item, known in zip(items, before, strict=True)]
+
+    def _attach_one(self, request: AttachRequest, known: Endpoint | None) -> Attached | Exception:
+        try:
+            endpoint = self._wall.attach_many([request])[0]
+        except InvalidSpec as error:
+            return located(error, [request], [""])
+        except Exception as error:
+            return error
+        return Attached(endpoint, endpoint == known)
+
+    def _validate(self, request: AttachRequest, place: str) -> None:
+        """What the settings of now refuse is refused with the place of this very entry, whatever others say."""
+        try:
+            validate_request(request, self._wall.settings)
+        except InvalidSpec as error:
+            raise located(error, [request], [place]) from error
+
+    def _detach_waiting(self, items: Sequence[_Detach]) -> list[bool | Exception]:
+        there = [_found(self._wall, item.key) is not None for item in items]
+        mine = [self._may_close(item.asker, item.key) for item in items]
+        try:
+            self._wall.detach_many([item.key for item, own in zip(items, mine, strict=True) if own])
+        except Incomplete as error:
+            return [error if own and was else False for own, was in zip(mine, there, strict=True)]
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            return [self._detach_waiting([item])[0] for item in items]
+        return [own and was for own, was in zip(mine, there, strict=True)]
+
+    def _may_close(self, asker: Asker, key: EndpointKey) -> bool:
+        """What is half attached, or half closed, is root's to finish."""
+        if asker.peer.root:
+            return True
+        endpoint = _found(self._wall, key)
+        return endpoint is not None and asker.sees("detach", endpoint)
+
+    async def _look(self, act: Callable[[], R]) -> R:
+        """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
+        write waits for one."""
+        async with self._one_look:
+            return await self.writer.do(act)
+
+
+def _found(wall: Wall, key: EndpointKey) -> Endpoint | None:
+    try:
+        return wall.endpoint(key.container_id, ifname=key.ifname)
+    except NotFound:
+        return None
+
+
+def _seen(wall: Wall, asker: Asker, verb: Verb, key: EndpointKey) -> Endpoint:
+    """The endpoint, where it is there for who asks; NotFound, and in the same words, where it is not there at all."""
+    endpoint = wall.endpoint(key.container_id, ifname=key.ifname)
+    if not asker.sees(verb, endpoint):
+        _not_there(key)
+    return endpoint
+
+
+def _not_there(key: EndpointKey) -> NoReturn:
+    raise NotFound(f"container id: {key}: is not attached")

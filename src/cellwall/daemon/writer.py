@@ -1,0 +1,190 @@
+"""One thread that carries out everything that changes the node, in the order in which it was asked for.
+
+Owns: the queue and its bound, what is taken together, what is dropped, and the way of an outcome back to the event loop
+that waits for it. Knows nothing of walls.
+
+A write that has begun is carried out whatever becomes of who asked. One that has not is dropped with its asker.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, Generic, TypeVar
+
+from cellwall.errors import Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger("cellwall.daemon")
+
+ENDING = "the daemon is ending; ask again"
+PAUSE = 0.05
+"""Seconds without a write after which what can wait is done."""
+
+
+class Kind(Generic[T, R]):
+    """Writes that are carried out together where several wait in a row: `act` gives an outcome for each. Two with the
+    same `mark` are not."""
+
+    def __init__(self, act: Callable[[Sequence[T]], Sequence[R | Exception]], mark: Callable[[T], Hashable]) -> None:
+        self.act = act
+        self.mark = mark
+
+
+class _Job:
+    __slots__ = ("act", "future", "item", "kind")
+
+    def __init__(self, future: "asyncio.Future[Any]", act: Callable[[], Any] | None, kind: Any, item: Any) -> None:
+        self.future = future
+        self.act = act
+        self.kind: Kind[Any, Any] | None = kind
+        self.item = item
+
+
+class Writer:
+    """The thread and its queue. `limit` writes may wait; `together` are taken at once; `afterwards` is what can wait
+    until nothing else does, and is called once after writes.
+
+    Started in the network namespace of the node: a thread has that of who starts it.
+    """
+
+    def __init__(self, *, limit: int, together: int, afterwards: Callable[[], None]) -> None:
+        self._limit = limit
+        self._together = together
+        self._afterwards = afterwards
+        self._waiting: deque[_Job] = deque()
+        self._state = Lock()
+        self._bell: SimpleQueue[bool] = SimpleQueue()
+        self._ending = False
+        self._begun: float | None = None
+        self._thread = Thread(target=self._work, name="cellwall-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """The thread works, or waits for work."""
+        return self._thread.is_alive()
+
+    def busy_for(self) -> float:
+        """For how many seconds it has been at the same writes; 0 where it is at none."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
+
+    def do(self, act: Callable[[], R]) -> "asyncio.Future[R]":
+        """Carry this out; the outcome is the running loop's to wait for. Unavailable where too many wait."""
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None))
+
+    def add(self, kind: Kind[T, R], item: T) -> "asyncio.Future[R]":
+        """Carry out one of a kind, like `do`."""
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item))
+
+    def refuse(self) -> None:
+        """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
+        with self._state:
+            self._ending = True
+            left = list(self._waiting)
+            self._waiting.clear()
+        _deliver(left, [Unavailable(ENDING)] * len(left))
+        self._bell.put(True)
+
+    def end(self) -> None:
+        """`refuse`, and wait for what has begun."""
+        self.refuse()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _queue(self, job: _Job) -> "asyncio.Future[Any]":
+        with self._state:
+            if self._ending:
+                raise Unavailable(ENDING)
+            if len(self._waiting) >= self._limit:
+                raise Unavailable(f"{self._limit} writes are waiting already; ask again")
+            self._waiting.append(job)
+        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
+        self._bell.put(True)
+        return job.future
+
+    def _drop(self, job: _Job) -> None:
+        with self._state:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    def _work(self) -> None:
+        wrote = False
+        while not self._ending:
+            try:
+                self._bell.get(timeout=PAUSE if wrote else None)
+            except Empty:
+                wrote = False
+                self._clear_up()
+                continue
+            if jobs := self._next():
+                self._begun = time.monotonic()
+                outcomes = _carried_out(jobs)
+                self._begun = None
+                _deliver(jobs, outcomes)
+                wrote = True
+
+    def _next(self) -> list[_Job]:
+        with self._state:
+            if not self._waiting:  # taken together with an earlier one, or dropped
+                return []
+            jobs = [self._waiting.popleft()]
+            kind = jobs[0].kind
+            if kind is None:
+                return jobs
+            marks = {kind.mark(jobs[0].item)}
+            while self._waiting and len(jobs) < self._together and self._waiting[0].kind is kind:
+                mark = kind.mark(self._waiting[0].item)
+                if mark in marks:
+                    break
+                marks.add(mark)
+                jobs.append(self._waiting.popleft())
+            return jobs
+
+    def _clear_up(self) -> None:
+        self._begun = time.monotonic()
+        try:
+            self._afterwards()
+        except Exception:
+            _log.exception("what was left for later could not be done")
+        self._begun = None
+
+
+def _carried_out(jobs: Sequence[_Job]) -> Sequence[Any]:
+    try:
+        first = jobs[0]
+        if first.act is not None:
+            return [first.act()]
+        assert first.kind is not None
+        return first.kind.act([job.item for job in jobs])
+    except Exception as error:
+        return [error] * len(jobs)
+
+
+def _deliver(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    """To the loops that wait, each woken once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        by_loop.setdefault(job.future.get_loop(), []).append((job.future, outcome))
+    for loop, results in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle, results)
+
+
+def _settle(results: Sequence[tuple["asyncio.Future[Any]", Any]]) -> None:
+    for future, outcome in results:
+        if future.done():  # who asked has gone
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

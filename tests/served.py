@@ -1,0 +1,144 @@
+"""A daemon inside the test's process: a node of a lab behind a unix socket, and what speaks to it in plain HTTP."""
+
+import asyncio
+import http.client
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any, TypeVar
+
+import msgspec
+
+from cellwall.adapters import netns
+from cellwall.api import Wall
+from cellwall.daemon.application import CniAnswer, application
+from cellwall.daemon.authority import Authority
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.listening import Listener
+from cellwall.daemon.node import Node
+from cellwall.lab import Lab
+from cellwall.model.settings import Settings
+from world import World
+
+T = TypeVar("T")
+
+_MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back. `document` is what the body says as JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class Plain:
+    """A connection that is kept, and speaks HTTP without knowing what the daemon is."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._http = http.client.HTTPConnection("cellwall", timeout=30)
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """One call. A body is bytes, chunks of bytes, or a value that is sent as JSON."""
+        if self._http.sock is None:
+            self._http.sock = connected(self._path)
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent: Any = body
+        if not (body is None or isinstance(body, bytes | Iterator)):
+            sent = msgspec.json.encode(body)
+            given = {"Content-Type": "application/json", **given}
+        self._http.request(method, path, sent, given, encode_chunked=isinstance(body, Iterator))
+        response = self._http.getresponse()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> "Plain":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Served:
+    """A daemon that answers. `world` is its node, whose wall is the daemon's own."""
+
+    def __init__(self, world: World, path: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        self.world = world
+        self.path = path
+        self.node = node
+        self.loop = loop
+
+    def connect(self) -> Plain:
+        return Plain(self.path)
+
+    def run(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What a coroutine gives on the daemon's loop."""
+        return asyncio.run_coroutine_threadsafe(act(), self.loop).result(30)
+
+
+def connected(path: str) -> socket.socket:
+    """A connected stream to a unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(path)
+    return sock
+
+
+@contextmanager
+def open_served(
+    *,
+    bounds: Bounds | None = None,
+    authority: Authority | None = None,
+    cni: CniAnswer | None = None,
+    settings: Settings | None = None,
+    wrap: Callable[[Wall], Any] = lambda wall: wall,
+    up: bool = True,
+) -> Iterator[Served]:
+    """A daemon on a lab's node. `wrap` puts something before its writing wall."""
+    given = settings or Settings()
+    with (
+        netns.entered(_MACHINE),
+        Lab() as lab,
+        lab.node.enter(),
+        Wall.open(root=lab.root, settings=given, serving=True) as wall,
+        Wall.open(root=lab.root, settings=given, reading=True) as beside,
+    ):
+        report = wall.up() if up else None
+        limits = bounds or Bounds()
+        node = Node(wrap(wall), beside, limits)
+        path = os.path.join(lab.root, "api.sock")
+        with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
+            listening.bind(path)
+            listener = Listener(application(node, authority or Authority(), limits, cni), limits)
+            node.start()
+            served = Served(World(lab, wall, report), path, node, loop)
+            served.run(lambda: listener.open(listening))
+            try:
+                yield served
+            finally:
+                served.run(listener.close)
+
+
+@contextmanager
+def _looping() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own, in the caller's namespace."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="daemon")
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
