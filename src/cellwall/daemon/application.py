@@ -19,7 +19,7 @@ from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.calls import ACTS, Ask, Misnamed
 from cellwall.daemon.connection import Connection
-from cellwall.daemon.node import Asker, CniReply, Node
+from cellwall.daemon.node import Asker, Node
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.openapi import openapi_document
@@ -28,8 +28,9 @@ from cellwall.wire.problems import Problem, call_problem, invalid_body, problem_
 
 _log = logging.getLogger("cellwall.daemon")
 
-CniAnswer = Callable[[Mapping[str, str], bytes], CniReply]
-"""From the CNI_* variables of a call and its standard input to its answer, over the daemon's own wall."""
+CniAnswer = Callable[[Mapping[str, str], bytes], tuple[int, bytes]]
+"""From the variables of a plugin's process and its standard input to a status and a body, over the daemon's own
+wall."""
 
 Respond = Callable[[web.Request, Asker], Awaitable[web.StreamResponse]]
 
@@ -91,15 +92,10 @@ class Gate:
 
         async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
             asker.authority.permit(asker.peer, CNI.verb)
-            variables = {name: value for name, value in request.query.items() if name.startswith("CNI_")}
+            variables = dict(request.query)
             raw = await self.body(request)
-            reply = await self.node.cni(lambda: answer(variables, raw))
-            response = json_response(reply.body, 422 if reply.failed else 200)
-            if reply.delivered is not None:
-                await response.prepare(request)
-                await response.write_eof()
-                await asyncio.shield(self.node.delivered(reply.delivered))
-            return response
+            status, body = await self.node.cni(lambda: answer(variables, raw))
+            return json_response(body, status)
 
         return respond
 

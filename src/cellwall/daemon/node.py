@@ -6,7 +6,7 @@ one between the question and the deed. What belongs to somebody else is not ther
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -51,17 +51,6 @@ class _Attach(msgspec.Struct, frozen=True):
 class _Detach(msgspec.Struct, frozen=True):
     key: EndpointKey
     asker: Asker
-
-
-class CniReply(Protocol):
-    """What a CNI call is answered with; `delivered` is to be called once the runtime has it."""
-
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def failed(self) -> bool: ...
-    @property
-    def delivered(self) -> Callable[[], None] | None: ...
 
 
 class Node:
@@ -122,11 +111,8 @@ class Node:
         self._status = None  # who asks from now on is told what is so from now on
         return self._wall.status()
 
-    async def cni(self, answer: Callable[[], CniReply]) -> CniReply:
+    async def cni(self, answer: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
         return await self.writer.do(answer)
-
-    async def delivered(self, note: Callable[[], None]) -> None:
-        await self.writer.do(note)
 
     # ------------------------------------------------------------------ endpoints
 
