@@ -1,4 +1,5 @@
-"""Whether the built-in chains lead to ours and the floor is filled, in both variants and families."""
+"""Whether the built-in chains lead to ours, those of frames too, and the floor is filled, in both variants and
+families."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -51,6 +52,14 @@ def test_a_chain_without_our_jump_is_seen_alone(node: Node, version: int, table:
     node.run(version, "-t", table, "-F", hook)
     node.world.wall.reconcile()
     assert node.leads() == EVERYWHERE
+
+
+def test_frames_that_nobody_vouches_for_are_seen(node: Node) -> None:
+    assert node.glances.vouches()
+    node.world.lab.node.run(["ebtables-nft", "-t", "nat", "-F", "PREROUTING"])
+    assert not node.glances.vouches()
+    node.world.wall.reconcile()
+    assert node.glances.vouches()
 
 
 def test_rules_of_others_around_our_jump_hide_nothing(node: Node) -> None:

@@ -32,6 +32,8 @@ FLUSHES = (
     ("iptables-nft", "nft flush ruleset"),
     ("iptables-nft", "every table"),
     ("iptables-nft", "every table of ip6tables"),
+    ("iptables-nft", "ebtables-nft -t nat -F"),
+    ("iptables-legacy", "nft flush ruleset"),
     ("iptables-legacy", "ipset flush"),
     ("iptables-legacy", "every table"),
     ("iptables-legacy", "every table of ip6tables"),

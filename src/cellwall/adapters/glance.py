@@ -1,4 +1,5 @@
-"""Whether the built-in chains of iptables lead to ours, and whether the floor is filled: `remnants.Glance`.
+"""Whether the built-in chains of iptables and ebtables lead to ours, and whether the floor is filled:
+`remnants.Glance`.
 
 Owns: the read of one built-in chain, of iptables-nft as nf_tables dumps it and of iptables-legacy as the kernel hands
 its tables out (linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_ENTRIES), and the one question to an ipset. It finds the
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from cellwall.adapters.netlink import Closing, Message, attribute, attribute_text, attribute_u8, nested
-from cellwall.adapters.nfnetlink import NFT_MSG_GETRULE, ipset_message, nft_message, open_netfilter_socket
+from cellwall.adapters.nfnetlink import NFPROTO, NFT_MSG_GETRULE, ipset_message, nft_message, open_netfilter_socket
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError
@@ -56,6 +57,11 @@ class Glances(Closing):
         if variant == "legacy":
             return self._leads_in_legacy(version, table)
         return all(self._leads_in_nft(version, table, hook) for hook in _PLACES)
+
+    def vouches(self) -> bool:
+        """See `Glance.vouches`."""
+        replies = self._netfilter.dump(_FRAMES, "read a chain of ebtables")
+        return any(b"B9-PREROUTING\0" in reply.body for reply in replies)
 
     def denies(self, version: Literal[4, 6]) -> bool:
         """See `Glance.denies`."""
@@ -111,18 +117,17 @@ def _led_to(entries: bytes, at: int, end: int, offsets: int) -> Iterator[bytes]:
         at += following
 
 
-def _request(version: int, table: str, hook: str) -> Message:
-    return nft_message(
-        NFT_MSG_GETRULE, _FAMILIES[version], attribute_text(_TABLE, table) + attribute_text(_CHAIN, hook)
-    )
+def _request(family: int, table: str, hook: str) -> Message:
+    return nft_message(NFT_MSG_GETRULE, family, attribute_text(_TABLE, table) + attribute_text(_CHAIN, hook))
 
 
 _ASKED = {
-    (version, table, hook): _request(version, table, hook)
-    for version in _FAMILIES
+    (version, table, hook): _request(family, table, hook)
+    for version, family in _FAMILIES.items()
     for table in JUDGING
     for hook in _PLACES
 }
+_FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
 
 
 def _floored(version: Literal[4, 6]) -> Message:

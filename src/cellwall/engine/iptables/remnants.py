@@ -27,6 +27,9 @@ class Glance(Protocol):
     def leads(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
         """Whether INPUT and FORWARD of the table lead to our chains of it."""
 
+    def vouches(self) -> bool:
+        """Whether ebtables leads frames to our chains, which let them past the latch of the bridge."""
+
     def denies(self, version: Literal[4, 6]) -> bool:
         """Whether the floor is filled: it has an address that every floor denies."""
 
@@ -35,9 +38,12 @@ class Glance(Protocol):
 
 
 def stands(host: "Host") -> bool:
-    """Whether packets are judged, and by a floor that is filled. What else may be missing is for who compares."""
+    """Whether packets are judged, by a floor that is filled, and frames get as far as that. What else may be missing is
+    for who compares."""
     form = host.in_force
-    return is_judged(host, form) and all(host.glance.denies(version) for version in _versions(form))
+    if not is_judged(host, form) or (form.features.frames and not host.glance.vouches()):
+        return False
+    return all(host.glance.denies(version) for version in _versions(form))
 
 
 def is_judged(host: "Host", form: "Form") -> bool:
