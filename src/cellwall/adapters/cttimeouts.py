@@ -49,9 +49,10 @@ def timeout_names(netfilter: Netlink) -> tuple[str, ...]:
 
 
 def delete_timeouts(netfilter: Netlink, names: Iterable[str]) -> None:
-    """Delete these; absence is tolerated. KernelError EBUSY where a rule refers to one."""
+    """Delete these; absence is tolerated, and those that a rule refers to stay."""
+    tolerate = (errno.ENOENT, errno.EBUSY)
     messages = [
-        timeout_message(_DELETE, 0, attribute_text(_NAME, name), what=f"timeouts {name}", tolerate=(errno.ENOENT,))
+        timeout_message(_DELETE, 0, attribute_text(_NAME, name), what=f"timeouts {name}", tolerate=tolerate)
         for name in names
     ]
     if messages:

@@ -135,11 +135,12 @@ class IpSets(Closing):
 
         make_timeouts(self._netfilter, rows)
 
-    def drop_timeouts(self) -> None:
+    def drop_timeouts(self) -> tuple[str, ...]:
         """See `Sets.drop_timeouts`."""
         from cellwall.adapters.cttimeouts import delete_timeouts, timeout_names
 
         delete_timeouts(self._netfilter, timeout_names(self._netfilter))
+        return timeout_names(self._netfilter)
 
     def _known(self, name: str) -> IpSet:
         one = self.schema.get(name)

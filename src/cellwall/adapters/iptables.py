@@ -16,7 +16,7 @@ from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import CellwallError, KernelError, NoPrivilege, printable
 from cellwall.lower.xt.features import XtFeatures
-from cellwall.lower.xt.tables import PREFIX, Family
+from cellwall.lower.xt.tables import Family, others
 from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _COMPLAINT = re.compile(r"line:? (\d+)")
@@ -90,13 +90,8 @@ class XtTables:
         """How many rules the host has in a variant that are not ours. iptables-legacy-save prints the tables that there
         are and makes none."""
         families: tuple[Family, ...] = ("ipv4", "ipv6")
-        lines = [
-            line
-            for family in families
-            if find_program(_program(variant, family, "save")) is not None
-            for line in run([_program(variant, family, "save")], check=False).text.splitlines()
-        ]
-        return len([line for line in lines if line.startswith("-A ") and f" {PREFIX}" not in line])
+        programs = [_program(variant, family, "save") for family in families]
+        return sum(others(run([one], check=False).text) for one in programs if find_program(one) is not None)
 
 
 def _program(variant: Variant, family: Family, verb: str) -> str:

@@ -21,6 +21,7 @@ from cellwall.lower.xt.tables import (
     XtRule,
     XtTable,
     foreign_jumps,
+    others,
     own_lines,
     render_changes,
     render_removal,
@@ -373,6 +374,11 @@ def test_a_removal_takes_of_others_what_leads_to_ours_and_no_rule_that_only_spea
     removed = [line for line in render_removal(THEIRS, "ipv4").splitlines() if line.startswith("-D")]
     assert removed == ["-D INPUT -j B9-INPUT", *(f"-D {line}" for line in led)]
     assert foreign_jumps(THEIRS) == tuple(f"filter -A {line}" for line in led)
+
+
+def test_rules_of_others_are_counted_whatever_they_say_of_ours() -> None:
+    assert others(THEIRS) == 4
+    assert others("*filter\n-A B9-INPUT -j DROP\n-A INPUT -j B9-INPUT\nCOMMIT\n") == 0
 
 
 def test_what_is_ours_in_a_save_is_told_with_the_place_of_its_jumps() -> None:

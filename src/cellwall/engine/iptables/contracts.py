@@ -65,8 +65,8 @@ class Sets(Protocol):
     def keep_timeouts(self, rows: Sequence[FlowTimeouts]) -> None:
         """Have these named timeouts of connection tracking, with these times; rules refer to them as to sets."""
 
-    def drop_timeouts(self) -> None:
-        """Delete all of ours; those that are not there are gone. KernelError EBUSY where a rule refers to one."""
+    def drop_timeouts(self) -> tuple[str, ...]:
+        """Delete all of ours; absence is tolerated. Those that a rule goes on referring to stay, and are returned."""
 
     def close(self) -> None:
         """Let go of the socket."""

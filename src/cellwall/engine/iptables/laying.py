@@ -107,12 +107,13 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
 
 
 def remove(host: Host) -> None:
-    """Chains, jumps and sets of ours, in whatever variant; what is not ours stays as it is, and so does a set that a
-    rule of others refers to, which is told. Idempotent."""
+    """Chains, jumps, sets and timeouts of ours, in whatever variant; what is not ours stays as it is, and so does a set
+    that a rule of others refers to, which is told. Idempotent."""
     for variant in host.tables.variants():
         _remove_tables(host, variant)
     _destroy(host, host.sets.definitions())
-    host.sets.drop_timeouts()
+    for name in host.sets.drop_timeouts():
+        _log.warning("the timeouts %s stay: another program's rule refers to them", name)
 
 
 def digests(wall: XtWall) -> tuple[str, str]:

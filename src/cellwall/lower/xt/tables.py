@@ -137,6 +137,12 @@ def foreign_jumps(saved: str) -> tuple[str, ...]:
     return tuple(f"{name} {line}" for name in _table_names(saved) for line in _foreign_jumps(_section(saved, name)))
 
 
+def others(saved: str) -> int:
+    """How many rules of a save program's text are neither in a chain of ours nor a jump of ours."""
+    lines = [line.strip() for line in saved.splitlines() if line.startswith("-A ")]
+    return sum(not line.startswith(f"-A {PREFIX}") and not _OWN_JUMP.fullmatch(line) for line in lines)
+
+
 def render_rule(flag: Literal["-A", "-D"], chain: str, rule: XtRule, family: Family = "ipv4") -> str:
     """One rule as the restore programs read it. InvalidSpec for a word that a rule cannot carry safely."""
     comment: tuple[str, ...] = ()
