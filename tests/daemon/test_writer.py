@@ -1,0 +1,199 @@
+"""Writes happen one after the other, in the order in which they were asked for, each once or not at all."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import Any
+
+import pytest
+
+from cellwall.daemon.writer import Kind, Writer
+from cellwall.errors import Unavailable
+
+
+class Slow:
+    """A write that begins, and goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.began, self.go = Event(), Event()
+
+    def __call__(self) -> str:
+        self.began.set()
+        assert self.go.wait(30)
+        return "done"
+
+    async def has_begun(self) -> None:
+        assert await asyncio.to_thread(self.began.wait, 30)
+
+
+def run(act: Callable[[Writer], Any], *, limit: int = 100, together: int = 8, afterwards: Any = lambda: None) -> Any:
+    """What a coroutine over a writer gives."""
+
+    async def main() -> Any:
+        writer = Writer(limit=limit, together=together, afterwards=afterwards)
+        writer.start()
+        try:
+            return await act(writer)
+        finally:
+            await asyncio.to_thread(writer.end)
+
+    return asyncio.run(main())
+
+
+def test_writes_keep_their_order() -> None:
+    done: list[int] = []
+
+    async def act(writer: Writer) -> None:
+        await asyncio.gather(*(writer.do(lambda number=number: done.append(number)) for number in range(50)))
+
+    run(act)
+    assert done == list(range(50))
+
+
+def test_what_waits_in_a_row_is_taken_together_up_to_a_bound() -> None:
+    taken: list[list[str]] = []
+
+    def together(items: Sequence[str]) -> list[str]:
+        taken.append(list(items))
+        return [item.upper() for item in items]
+
+    async def act(writer: Writer) -> list[str]:
+        kind, other, slow = Kind(together, lambda item: item), Kind(together, lambda item: item), Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        waiting = [writer.add(kind, item) for item in "abcde"]
+        waiting += [writer.do(lambda: "-"), writer.add(kind, "f"), writer.add(other, "g"), writer.add(kind, "f")]
+        waiting += [writer.add(kind, item) for item in "ffg"]
+        slow.go.set()
+        return [await first, *await asyncio.gather(*waiting)]
+
+    assert "".join(run(act, together=4)[1:]) == "ABCDE-FGFFFG"
+    assert ["".join(items) for items in taken] == ["abcd", "e", "f", "g", "f", "f", "fg"]
+
+
+def test_each_of_those_taken_together_has_its_own_outcome() -> None:
+    def together(items: Sequence[int]) -> list[Any]:
+        return [item if item % 2 else ValueError(str(item)) for item in items]
+
+    async def act(writer: Writer) -> list[Any]:
+        kind: Kind[int, int] = Kind(together, lambda item: item)
+        return await asyncio.gather(*(writer.add(kind, item) for item in range(4)), return_exceptions=True)
+
+    zero, one, two, three = run(act)
+    assert (str(zero), one, str(two), three) == ("0", 1, "2", 3)
+
+
+def test_an_error_is_the_askers_and_the_writer_goes_on() -> None:
+    async def act(writer: Writer) -> Any:
+        with pytest.raises(ZeroDivisionError):
+            await writer.do(lambda: 1 / 0)
+        kind: Kind[int, int] = Kind(lambda items: [1 // item for item in items], lambda item: item)
+        with pytest.raises(ZeroDivisionError):
+            await writer.add(kind, 0)
+        return await writer.do(lambda: 7)
+
+    assert run(act) == 7
+
+
+def test_a_full_queue_refuses_and_has_room_again() -> None:
+    async def act(writer: Writer) -> None:
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        waiting = [writer.do(lambda: 1) for _ in range(3)]
+        with pytest.raises(Unavailable, match="3 writes are waiting"):
+            writer.do(lambda: 1)
+        slow.go.set()
+        await asyncio.gather(first, *waiting)
+        assert await writer.do(lambda: 2) == 2
+
+    run(act, limit=3)
+
+
+def test_what_nobody_waits_for_any_more_is_dropped_and_makes_room() -> None:
+    done: list[str] = []
+
+    async def act(writer: Writer) -> None:
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        gone = writer.do(lambda: done.append("gone"))
+        gone.cancel()
+        await asyncio.sleep(0)
+        await asyncio.gather(writer.do(lambda: done.append("kept")), asyncio.to_thread(slow.go.set), first)
+
+    run(act, limit=1)
+    assert done == ["kept"]
+
+
+def test_what_has_begun_is_finished_whoever_goes() -> None:
+    done: list[str] = []
+
+    async def act(writer: Writer) -> None:
+        slow = Slow()
+
+        def write() -> None:
+            done.append(slow())
+
+        first = writer.do(write)
+        await slow.has_begun()
+        first.cancel()
+        slow.go.set()
+        await writer.do(lambda: done.append("next"))
+
+    run(act)
+    assert done == ["done", "next"]
+
+
+def test_at_the_end_what_has_begun_is_finished_and_the_rest_refused() -> None:
+    done: list[str] = []
+
+    async def act(writer: Writer) -> None:
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        waiting = writer.do(lambda: done.append("never"))
+        ending = asyncio.create_task(asyncio.to_thread(writer.end))
+        with pytest.raises(Unavailable, match="ending"):
+            await waiting
+        with pytest.raises(Unavailable, match="ending"):
+            writer.do(lambda: done.append("never"))
+        slow.go.set()
+        assert await first == "done"
+        await ending
+        assert not writer.alive
+
+    run(act)
+    assert done == []
+
+
+def test_who_watches_sees_how_long_the_same_write_takes() -> None:
+    async def act(writer: Writer) -> None:
+        assert writer.busy_for() == 0
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        earlier = writer.busy_for()
+        await asyncio.sleep(0.01)
+        assert writer.busy_for() > earlier > 0
+        slow.go.set()
+        await first
+
+    run(act)
+
+
+def test_what_can_wait_is_done_once_nothing_else_does() -> None:
+    cleared = Event()
+    seen: list[str] = []
+
+    def afterwards() -> None:
+        seen.append("after")
+        cleared.set()
+
+    async def act(writer: Writer) -> None:
+        await asyncio.gather(*(writer.do(lambda: seen.append("write")) for _ in range(3)))
+        assert await asyncio.to_thread(cleared.wait, 30)
+        await writer.do(lambda: None)
+
+    run(act, afterwards=afterwards)
+    assert seen[:4] == ["write", "write", "write", "after"]
