@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,11 +34,15 @@ from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Site
-from cellwall.errors import CellwallError, NoPrivilege, Unavailable
+from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unavailable
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
-from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.engine.policy_calls import Document
 
 __all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
 
@@ -285,10 +290,15 @@ class Wall:
         address4: IPv4Address | None = None,
         address6: IPv6Address | None = None,
         mac: int | None = None,
+        policy: "Policy | Document | None" = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
     ) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments.
 
-        `netns` is the path of its network namespace; None makes one, kept at the endpoint's `netns` until detach.
+        `netns` is the path of its network namespace; None makes one, kept at the endpoint's `netns` until detach. It is
+        under the policy of its tenant and, if it has one, under its own from its first packet on: `policy`, a value or
+        a document, or `block_network` and `allow_list` in its place.
         Raises InvalidSpec, NotFound (no such namespace), AlreadyExists, Conflict, Exhausted, Unsupported.
         """
         request = AttachRequest(
@@ -301,7 +311,12 @@ class Wall:
             mac=mac,
             bindings=tuple(_binding(entry) for entry in expose),
         )
-        return self.attach_many([request])[0]
+        if policy is None and block_network is None and allow_list is None:
+            return self.attach_many([request])[0]
+        from cellwall.engine.policy_calls import attach_under, own_policy
+
+        written = own_policy(policy, block_network, allow_list)
+        return attach_under(written, request, lambda request: self.attach_many([request])[0])
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
@@ -391,6 +406,65 @@ class Wall:
 
         return verify_inside(self._site, endpoint)
 
+    # ------------------------------------------------------------------ policies
+
+    def set_policy(
+        self, policy: "Policy | Document", *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """Replace the policy of a tenant, with endpoints or without, or of an attached endpoint: it is in force when
+        this returns, for open flows, too. Idempotent. InvalidSpec names the place, of a document as a JSON pointer;
+        NotFound for a container that is not attached. What fails leaves the policy before in force."""
+        from cellwall.engine.policy_calls import set_policy
+
+        return set_policy(self._caller, _subject(tenant, container, ifname), policy)
+
+    def patch_policy(
+        self, patch: "Document", *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """`set_policy` of what a JSON merge patch (RFC 7396) makes of the policy in force."""
+        from cellwall.engine.policy_calls import patch_policy
+
+        return patch_policy(self._caller, _subject(tenant, container, ifname), patch)
+
+    def update_network_permissions(
+        self,
+        container: str,
+        *,
+        block_network: bool = False,
+        allow_list: Sequence[str] | None = None,
+        ifname: str = "eth0",
+    ) -> PolicyRecord:
+        """Replace what an endpoint may open by nothing, by these networks or, with neither, by all that its tenant may;
+        what else its policy says stays."""
+        changes: dict[str, object] = {"block_network": block_network}
+        if allow_list is not None:
+            changes["allow_list"] = list(allow_list)
+        return self.patch_policy(changes, container=container, ifname=ifname)
+
+    def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
+        """Nothing but the floor and the other tier holds when this returns; False where there was none."""
+        from cellwall.engine.policy_calls import remove_policy
+
+        return remove_policy(self._caller, _subject(tenant, container, ifname))
+
+    def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
+        """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
+        from cellwall.engine.policy_calls import policy_of
+
+        return policy_of(self._caller, _subject(tenant, container, ifname))
+
+    def policies(self) -> dict[str, PolicyRecord]:
+        """The policies of all tenants that have one, by tenant."""
+        from cellwall.engine.policy_calls import policies_of_tenants
+
+        return policies_of_tenants(self._caller)
+
+    def check_policy(self, policy: "Policy | Document", *, endpoint: bool = False) -> Policy:
+        """The policy, if `set_policy` would take it on this node for a tenant, or for an `endpoint`; InvalidSpec."""
+        from cellwall.engine.policy_calls import check_policy
+
+        return check_policy(self._caller, policy, endpoint=endpoint)
+
     @property
     def _site(self) -> Site:
         return self._caller.site
@@ -398,6 +472,13 @@ class Wall:
 
 def _key(container_id: str, ifname: str) -> EndpointKey:
     return EndpointKey(parse_container_id(container_id), parse_link_name(ifname, "ifname"))
+
+
+def _subject(tenant: str, container: str, ifname: str) -> EndpointKey | str:
+    """Whose policy it is."""
+    if bool(tenant) == bool(container):
+        raise InvalidSpec("policy", tenant or container, "is of a tenant or of a container: name one of them")
+    return parse_tenant(tenant) if tenant else _key(container, ifname)
 
 
 def _binding(entry: PortBinding | str) -> PortBinding:

@@ -21,6 +21,7 @@ from cellwall.engine.site import InForce, Site
 from cellwall.model.settings import Settings
 
 if TYPE_CHECKING:
+    from cellwall.adapters.policies import KeptPolicies
     from cellwall.engine.iptables.host import Host
 
 
@@ -51,6 +52,7 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
             neighbours=OtherRules(),
             iptables=_iptables_of(opened),
             in_force=InForce(),
+            kept=_kept_in(paths.in_state(), opened),
         )
         return site, opened.pop_all().close
 
@@ -58,6 +60,25 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
 def configured(read: Callable[[], Settings], *, given: str | None = None) -> Configured:
     """What a caller would bring into force; `given`: the text of settings that it handed over as they are."""
     return Configured(read, given, record_settings, recorded_settings)
+
+
+def _kept_in(directory: str, opened: ExitStack) -> "Callable[[], KeptPolicies]":
+    """Made at its first use, for most nodes have no policies; closed with the rest."""
+    made: list[KeptPolicies] = []
+
+    def kept() -> "KeptPolicies":
+        if not made:
+            from cellwall.adapters.policies import KeptPolicies
+
+            made.append(KeptPolicies(directory))
+        return made[0]
+
+    def close() -> None:
+        for one in made:
+            one.close()
+
+    opened.callback(close)
+    return kept
 
 
 def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":

@@ -1,15 +1,18 @@
-"""Endpoints as bytes for the store. Addresses are written as text; the shape is versioned by the schema.
+"""Endpoints and policies as bytes for the store. Addresses are written as text; the shape is versioned by the schema.
 
 msgspec has no union of two custom types, so an address that may be of either family is text in a record and parsed
 here, once.
 """
 
+from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
 
 import msgspec
 
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, Tiers
 
 
 class _Binding(msgspec.Struct, frozen=True, array_like=True):
@@ -37,6 +40,7 @@ class _Endpoint(msgspec.Struct, frozen=True, array_like=True):
     owns_netns: bool
     past_generations: tuple[int, ...]
     bindings: tuple[_Binding, ...]
+    policy: str = ""  # the endpoint's own; that of its tenant has a record of its own
 
 
 _ENDPOINT = msgspec.json.Decoder(_Endpoint)
@@ -63,13 +67,15 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             _Binding(b.protocol, b.host_port, b.port, b.host_port_last, str(b.bind or ""), tuple(map(str, b.sources)))
             for b in endpoint.bindings
         ),
+        "" if endpoint.tiers.endpoint == OPEN else encode_policy(endpoint.tiers.endpoint).decode(),
     )
     return msgspec.json.encode(record)
 
 
-def decode_endpoint(body: bytes) -> Endpoint:
-    """The endpoint that `encode_endpoint` wrote."""
+def decode_endpoint(body: bytes, policy_of: Callable[[str], Policy] = lambda tenant: OPEN) -> Endpoint:
+    """The endpoint that `encode_endpoint` wrote, under the policy that its tenant has by now."""
     record = _ENDPOINT.decode(body)
+    tenants, own = policy_of(record.tenant), decode_policy(record.policy.encode()) if record.policy else OPEN
     return Endpoint(
         key=EndpointKey(record.container_id, record.ifname),
         tenant=record.tenant,
@@ -95,4 +101,20 @@ def decode_endpoint(body: bytes) -> Endpoint:
             )
             for b in record.bindings
         ),
+        tiers=NO_TIERS if tenants is own is OPEN else Tiers(tenants, own),
     )
+
+
+def encode_policy(policy: Policy) -> bytes:
+    """A policy as its document, in JSON. What only who has policies needs is imported here and below."""
+    from cellwall.model.policy_document import policy_document
+
+    return msgspec.json.encode(policy_document(policy))
+
+
+@lru_cache(maxsize=2048)  # the same few, at every look at all endpoints
+def decode_policy(body: bytes) -> Policy:
+    """The policy that `encode_policy` wrote."""
+    from cellwall.model.policy_document import parse_policy
+
+    return parse_policy(msgspec.json.decode(body)).policy

@@ -1,8 +1,8 @@
 """The journal and the state of this boot: one SQLite file in the run directory.
 
-Owns: endpoints with their phase, bindings, draining leases, the policy-version counter, and what `up` did. Every
-operation is journalled here before the kernel is touched: a row in phase `attaching` or `detaching` that survives
-its process is a crash, and reconcile takes it back or finishes it.
+Owns: endpoints with their phase, bindings, policies of tenants as they are in force, draining leases, the
+policy-version counter, and what `up` did. Every operation is journalled here before the kernel is touched: a row in
+phase `attaching` or `detaching` that survives its process is a crash, and reconcile takes it back or finishes it.
 
 It describes one boot of one node. A file of another boot is discarded (its links and rules are gone with that
 boot), a file of a newer schema is refused, one of an older schema taken over under its endpoints. WAL with
@@ -16,22 +16,24 @@ from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
 
 from cellwall.adapters.database import Database
-from cellwall.adapters.records import decode_endpoint, encode_endpoint
+from cellwall.adapters.records import decode_endpoint, decode_policy, encode_endpoint, encode_policy
 from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import OPEN, Policy, PolicyRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE endpoints (
     container_id TEXT NOT NULL, ifname TEXT NOT NULL, phase TEXT NOT NULL, address4 INTEGER NOT NULL UNIQUE,
     mac INTEGER NOT NULL UNIQUE, host_link TEXT NOT NULL UNIQUE, netns_device INTEGER NOT NULL,
-    netns_inode INTEGER NOT NULL, body BLOB NOT NULL,
+    netns_inode INTEGER NOT NULL, body BLOB NOT NULL, tenant TEXT NOT NULL,
     PRIMARY KEY (container_id, ifname), UNIQUE (netns_device, netns_inode, ifname)
 ) WITHOUT ROWID;
+CREATE INDEX endpoints_of ON endpoints (tenant);
 CREATE INDEX unfinished ON endpoints (phase) WHERE phase != 'attached';
 CREATE TABLE bindings (
     container_id TEXT NOT NULL, ifname TEXT NOT NULL, protocol TEXT NOT NULL, first INTEGER NOT NULL,
@@ -43,6 +45,7 @@ CREATE TABLE draining (
     address4 INTEGER PRIMARY KEY, host_link TEXT NOT NULL UNIQUE, body BLOB NOT NULL, retired INTEGER NOT NULL
 );
 CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
+CREATE TABLE policies (tenant TEXT PRIMARY KEY, generation INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -87,13 +90,25 @@ class Store:
             self.put("boot_id", boot_id.encode())
 
     def _upgrade(self) -> None:
-        """From schema 1, the first of which did not know which links of closed endpoints are retired; to retire one
-        again does no harm. Another process may have done it meanwhile."""
+        """Schema 1 did not know which links of closed endpoints are retired, the first of it; to retire one again does
+        no harm. 2 knew no policies. Another process may have done it meanwhile."""
         with self.transaction():
-            if "retired" not in {row[1] for row in self._db.rows("PRAGMA table_info(draining)")}:
+            if "retired" not in self._columns("draining"):
                 self._db.run("ALTER TABLE draining ADD COLUMN retired INTEGER NOT NULL DEFAULT 0")
                 self._db.run("CREATE INDEX unretired ON draining (retired) WHERE NOT retired")
+            if "tenant" not in self._columns("endpoints"):
+                self._db.run("ALTER TABLE endpoints ADD COLUMN tenant TEXT NOT NULL DEFAULT ''")
+                self._db.run("CREATE INDEX endpoints_of ON endpoints (tenant)")
+                rows = [decode_endpoint(row[0]) for row in self._db.rows("SELECT body FROM endpoints")]
+                self._db.run_each(
+                    "UPDATE endpoints SET tenant = ? WHERE container_id = ? AND ifname = ?",
+                    [(row.tenant, row.key.container_id, row.key.ifname) for row in rows],
+                )
+                self._db.run(next(text for text in _SCHEMA.split(";\n") if "TABLE policies" in text))
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self._db.rows(f"PRAGMA table_info({table})")}
 
     def _discard(self) -> None:
         self._db.close()
@@ -144,13 +159,20 @@ class Store:
         row = self._db.row(
             "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
         )
-        return None if row is None else (decode_endpoint(row[0]), row[1])
+        return None if row is None else (decode_endpoint(row[0], self._policy_of), row[1])
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
         """All endpoints, or those of one phase, by key."""
-        where, arguments = ("WHERE phase = ?", (phase,)) if phase else ("", ())
+        return self._endpoints("WHERE phase = ?" if phase else "", (phase,) if phase else ())
+
+    def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
+        """The attached endpoints of a tenant, by key."""
+        return self._endpoints("WHERE tenant = ? AND phase = 'attached'", (tenant,))
+
+    def _endpoints(self, where: str, arguments: Sequence[object]) -> tuple[Endpoint, ...]:
         rows = self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
-        return tuple(decode_endpoint(row[0]) for row in rows)
+        policies = {tenant: known.policy for tenant, known in self.policies().items()} if rows else {}
+        return tuple(decode_endpoint(row[0], lambda tenant: policies.get(tenant, OPEN)) for row in rows)
 
     def unfinished(self) -> bool:
         """Some operation was begun and neither finished nor taken back."""
@@ -195,6 +217,7 @@ class Store:
                     endpoint.netns_device,
                     endpoint.netns_inode,
                     encode_endpoint(endpoint),
+                    endpoint.tenant,
                 ),
             )
             self._delete_bindings(key)
@@ -210,10 +233,10 @@ class Store:
         """Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link."""
         try:
             self._db.run(
-                "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (container_id, ifname) DO UPDATE"
-                " SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
+                "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (container_id, ifname)"
+                " DO UPDATE SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
                 " host_link = excluded.host_link, netns_device = excluded.netns_device,"
-                " netns_inode = excluded.netns_inode, body = excluded.body",
+                " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant",
                 row,
             )
         except AlreadyExists as error:
@@ -243,6 +266,30 @@ class Store:
             (binding.protocol, binding.last, binding.host_port, str(binding.bind or ""), str(binding.bind or "")),
         )
         return None if row is None else EndpointKey(row[0], row[1])
+
+    # -------------------------------------------------------------- policies of tenants
+
+    def policy(self, tenant: str) -> PolicyRecord | None:
+        """What is in force for a tenant, whether or not it has endpoints."""
+        row = self._db.row("SELECT generation, body FROM policies WHERE tenant = ?", (tenant,))
+        return None if row is None else PolicyRecord(decode_policy(row[1]), row[0])
+
+    def policies(self) -> dict[str, PolicyRecord]:
+        """Those of all tenants that have any, by name."""
+        rows = self._db.rows("SELECT tenant, generation, body FROM policies ORDER BY tenant")
+        return {row[0]: PolicyRecord(decode_policy(row[2]), row[1]) for row in rows}
+
+    def write_policy(self, tenant: str, known: PolicyRecord | None) -> None:
+        """Insert, replace or remove; the endpoints on record are under it from now on."""
+        if known is None:
+            self._db.run("DELETE FROM policies WHERE tenant = ?", (tenant,))
+        else:
+            row = (tenant, known.generation, encode_policy(known.policy))
+            self._db.run("INSERT OR REPLACE INTO policies VALUES (?, ?, ?)", row)
+
+    def _policy_of(self, tenant: str) -> Policy:
+        known = self.policy(tenant)
+        return OPEN if known is None else known.policy
 
     # -------------------------------------------------------------- leases
 

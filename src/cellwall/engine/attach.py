@@ -26,6 +26,7 @@ from cellwall.ipam import Pool
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.network import default_mac
+from cellwall.model.policy import NO_TIERS, OPEN, Tiers
 from cellwall.names import host_link, namespace_file
 
 MAX_BRIDGE_PORTS = 1023
@@ -45,6 +46,10 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     for request in requests:
         validate_request(request, site.settings)
     _refuse_twins(requests)
+    if any(request.policy is not None for request in requests):
+        from cellwall.engine.policies import make_ready_for  # here and not above: most attaches have none
+
+        found = make_ready_for(site, [request.policy for request in requests if request.policy is not None])
     made: dict[EndpointKey, Endpoint] = {}
     with ExitStack() as held, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
@@ -108,6 +113,7 @@ def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
         and request.address6 in (None, endpoint.address6)
         and request.mac in (None, endpoint.mac)
         and (not request.bindings or set(request.bindings) == set(endpoint.bindings))
+        and request.policy in (None, endpoint.tiers.endpoint)
     )
     if not asked:
         raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
@@ -264,7 +270,15 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         netns_inode=sandbox.namespace.inode,
         owns_netns=request.netns is None,
         bindings=request.bindings,
+        tiers=_tiers(site, request),
     )
+
+
+def _tiers(site: Site, request: AttachRequest) -> Tiers:
+    known = site.journal.policy(request.tenant or request.container_id)
+    if known is None and request.policy is None:
+        return NO_TIERS
+    return Tiers(known.policy if known else OPEN, request.policy or OPEN)
 
 
 def _wire(

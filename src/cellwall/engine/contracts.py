@@ -16,6 +16,7 @@ from cellwall.model.addresses import Protocol as Transport
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
+from cellwall.model.policy import PolicyRecord
 from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 if TYPE_CHECKING:
@@ -353,6 +354,17 @@ class Lock(Protocol):
         does not let go within `patience` seconds."""
 
 
+class TenantPolicies(Protocol):
+    """The policies of tenants as they outlive a boot; those in force are the journal's."""
+
+    def read(self) -> tuple[dict[str, PolicyRecord], int]:
+        """All of them by tenant, and the greatest number that any ever had. Conflict for a file that a newer program
+        wrote or that is damaged."""
+
+    def write(self, policies: Mapping[str, PolicyRecord | None], latest: int) -> None:
+        """Insert, replace or (None) remove these, all or none; on the disk when it returns."""
+
+
 class Journal(Protocol):
     """The store of this boot (see `cellwall.adapters.store`, the only implementation: SQLite is its own fake)."""
 
@@ -364,6 +376,10 @@ class Journal(Protocol):
     def next_generations(self, count: int) -> range: ...
     def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None: ...
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]: ...
+    def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]: ...
+    def policy(self, tenant: str) -> PolicyRecord | None: ...
+    def policies(self) -> dict[str, PolicyRecord]: ...
+    def write_policy(self, tenant: str, known: PolicyRecord | None) -> None: ...
     def unfinished(self) -> bool: ...
     def count(self) -> int: ...
     def in_netns(self, device: int, inode: int, ifname: str) -> EndpointKey | None: ...

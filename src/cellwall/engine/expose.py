@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from cellwall.compile.usage import usage_of
+from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.captures import refuse_captures
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows
@@ -17,6 +17,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints
 from cellwall.errors import Conflict, KernelError, NotFound
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import Tiers
 
 
 def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBinding) -> Endpoint:
@@ -53,6 +54,23 @@ def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding])
         from cellwall.engine.foundation import lay_foundation
 
         lay_foundation(site, found.usage.union(needed))
+
+
+def ensure_policy_forms(site: Site, tiers: Iterable[Tiers]) -> Foundation:
+    """The foundation with rules for these policies, which are laid before anything is journalled where none needed them
+    yet. The node is up."""
+    from cellwall.compile.policy_forms import policy_usage  # here and not above: most endpoints have no policy
+
+    found = site.foundation()
+    assert found is not None
+    needed = Usage(policies=policy_usage(tiers))
+    if found.usage.union(needed) != found.usage:
+        from cellwall.engine.foundation import lay_foundation
+
+        lay_foundation(site, found.usage.union(needed))
+        found = site.foundation()
+        assert found is not None
+    return found
 
 
 def attached_endpoint(site: Site, key: EndpointKey) -> Endpoint:

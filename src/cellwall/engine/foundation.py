@@ -17,6 +17,7 @@ from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
+from cellwall.engine.kept_policies import take_over_policies, usage_of_tenants
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
@@ -47,7 +48,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
         # was judged, so that a configuration that is refused leaves the wall of the one before.
         remove_foundation(site)
         before, facts = None, kernel.original_facts(site, site.node.observe())
-    usage = usage_of_endpoints(site.journal.endpoints("attached"))
+    take_over_policies(site)
+    usage = usage_of_endpoints(site.journal.endpoints("attached")).union(usage_of_tenants(site))
     usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
     try:
         return _lay(site, facts, usage, uplink, before)

@@ -9,6 +9,7 @@ import msgspec
 
 from cellwall.engine.detach import finish_detach, port_plan
 from cellwall.engine.former_flows import end_former_flows
+from cellwall.engine.kept_policies import try_to_keep_policies
 from cellwall.engine.site import Site
 from cellwall.engine.versions import repair_endpoints
 from cellwall.model.endpoint import Endpoint
@@ -26,6 +27,7 @@ def recover(site: Site) -> tuple[str, ...]:
     if closing:
         finish_detach(site, closing)
     end_former_flows(site, [(row, binding) for row in site.journal.endpoints("attached") for binding in row.bindings])
+    try_to_keep_policies(site)
     with site.journal.transaction():
         site.journal.drop("pending")
     return (

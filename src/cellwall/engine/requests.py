@@ -9,13 +9,15 @@ from cellwall.model.addresses import Address
 from cellwall.model.endpoint import EndpointKey, PortBinding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.network import Network, default_mac
+from cellwall.model.policy import Policy
 from cellwall.model.settings import Settings
 
 
 class AttachRequest(msgspec.Struct, frozen=True):
     """One sandbox to attach. `netns` None: cellwall makes a namespace and removes it at detach. `tenant` None: the
-    container is its own tenant. `address6` can only be the one that belongs to `address4`. `user`: the uid of who asks,
-    where that is not root: a namespace must be of that user's own making."""
+    container is its own tenant. `address6` can only be the one that belongs to `address4`. `policy`: the endpoint's
+    own, under that of its tenant. `user`: the uid of who asks, where that is not root: a namespace must be of that
+    user's own making."""
 
     container_id: str
     netns: str | None = None
@@ -25,6 +27,7 @@ class AttachRequest(msgspec.Struct, frozen=True):
     address6: IPv6Address | None = None
     mac: int | None = None
     bindings: tuple[PortBinding, ...] = ()
+    policy: Policy | None = None
     user: int | None = None
 
     @property

@@ -11,7 +11,18 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, BackendName, Laid
-from cellwall.engine.contracts import Flows, Journal, Links, Lock, Namespaces, Node, Owners, Rules, Sysctls
+from cellwall.engine.contracts import (
+    Flows,
+    Journal,
+    Links,
+    Lock,
+    Namespaces,
+    Node,
+    Owners,
+    Rules,
+    Sysctls,
+    TenantPolicies,
+)
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.endpoint import policy_version
@@ -95,7 +106,7 @@ class InForce:
 class Site(msgspec.Struct, frozen=True):
     """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
     running version, `settings_text` what goes on record of the settings. `iptables` opens what that mechanism works
-    with, once, when it is first asked."""
+    with, once, when it is first asked; `kept` what keeps policies over a boot."""
 
     settings: Settings
     settings_text: str
@@ -112,6 +123,7 @@ class Site(msgspec.Struct, frozen=True):
     owners: Owners
     in_force: InForce
     neighbours: Neighbours
+    kept: Callable[[], TenantPolicies]
 
     @property
     def backend(self) -> Backend:

@@ -92,6 +92,14 @@ class Tiers(msgspec.Struct, frozen=True):
 NO_TIERS = Tiers()
 
 
+class PolicyRecord(msgspec.Struct, frozen=True):
+    """A policy, and the number of the change that made it so: every change of any tenant's has a greater one than those
+    before it. An endpoint's is that of its flows, which changes with its tenant's policy, too."""
+
+    policy: Policy
+    generation: int
+
+
 class Decision(msgspec.Struct, frozen=True):
     """What the tiers say of a packet. `tier` and `rule` (its place, None: the mode's own word) are what denied it, or
     the last that allowed it. `monitored` are the tiers that would have denied it and only watch."""

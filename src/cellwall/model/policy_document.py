@@ -25,13 +25,16 @@ _OF_RULE = ("action", "prefix", "protocol", "ports")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A policy, and where its parts were written under another platform's name, as (ours, pointer)."""
+    """A policy, and where its parts were written under another platform's name, as (ours, pointer); None: it was no
+    document."""
 
     policy: Policy
-    places: tuple[tuple[str, str], ...] = ()
+    places: tuple[tuple[str, str], ...] | None = None
 
     def located(self, error: InvalidSpec) -> InvalidSpec:
         """The same refusal (`rules[3].prefix`), its field a JSON pointer into what was written."""
+        if self.places is None:
+            return error
         head, bracket, rest = error.field.partition("[")
         place = dict(self.places).get(head)
         number, _, part = rest.partition("]")

@@ -1,0 +1,141 @@
+"""Policies come into force: journal first, one transaction of elements second.
+
+A changed policy gives every endpoint under it another version (`cellwall.engine.versions`), so that open flows walk the
+policy again at their next packet: what it denies ends there, in both directions, and what it allows is stamped anew and
+pauses nowhere. A change that fails leaves the one before in force. What is on record when a process dies is what
+whoever comes next brings into force.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
+from cellwall.engine.kept_policies import (
+    keep_policies,
+    next_policy_generation,
+    note_unkept,
+    take_over_policies,
+    taken_over,
+    try_to_keep_policies,
+)
+from cellwall.engine.site import Foundation, Site
+from cellwall.engine.versions import renewed, repair_endpoints
+from cellwall.errors import CellwallError, InvalidSpec, KernelError
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
+from cellwall.model.policy_check import Ground, ground_of, validate_policy
+
+
+def ground(site: Site) -> Ground:
+    """What policies of this node are judged by, as the node is now."""
+    return ground_of(site.settings, site.node.observe().own_prefixes(site.settings.network.bridge))
+
+
+def judge_policy(site: Site, policy: Policy, tier: TierName) -> None:
+    """Raise InvalidSpec, its field a path such as `rules[3].prefix`; changes nothing. The node is only looked at for
+    what its own networks may swallow."""
+    allows = any(rule.action == "allow" for rule in policy.rules)
+    validate_policy(policy, ground(site) if allows else ground_of(site.settings, ()), tier)
+
+
+def make_ready_for(site: Site, policies: Sequence[Policy]) -> Foundation:
+    """The foundation with rules for these policies of endpoints. InvalidSpec for the first that cannot be meant, its
+    field a path such as `policy.rules[3].prefix`."""
+    for policy in policies:
+        try:
+            judge_policy(site, policy, "endpoint")
+        except InvalidSpec as error:
+            raise InvalidSpec(f"policy.{error.field}", error.value, error.reason) from error
+    return ensure_policy_forms(site, [Tiers(endpoint=policy) for policy in policies])
+
+
+def tenant_policy(site: Site, tenant: str) -> PolicyRecord | None:
+    """What is in force for a tenant, or will be for its first endpoint. Changes nothing."""
+    return site.journal.policy(tenant) if taken_over(site) else site.kept().read()[0].get(tenant)
+
+
+def tenant_policies(site: Site) -> dict[str, PolicyRecord]:
+    """Those of all tenants that have any. Changes nothing."""
+    return site.journal.policies() if taken_over(site) else site.kept().read()[0]
+
+
+def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyRecord | None:
+    """In force for every endpoint of the tenant, attached or yet to be, when this returns; None takes it away.
+    Idempotent: the same policy is no change. The caller holds the writer lock and has judged it."""
+    take_over_policies(site)
+    before = site.journal.policy(tenant)
+    if policy == (before.policy if before else None):
+        return before
+    former, latter = before.policy if before else OPEN, policy or OPEN
+    attached = site.journal.endpoints_of(tenant) if latter != former else ()
+    if site.foundation() is not None:
+        ensure_policy_forms(site, [Tiers(tenant=latter)])
+    known: list[PolicyRecord | None] = []
+
+    def record() -> None:
+        number = next_policy_generation(site)
+        known.append(None if policy is None else PolicyRecord(policy, number))
+        site.journal.write_policy(tenant, known[0])
+        note_unkept(site, tenant)
+
+    def restore() -> None:
+        site.journal.write_policy(tenant, before)
+        note_unkept(site, tenant)
+
+    under = [msgspec.structs.replace(one, tiers=Tiers(latter, one.tiers.endpoint)) for one in attached]
+    _change(site, attached, under, record, restore)
+    return known[0]
+
+
+def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoint:
+    """In force for one attached endpoint when this returns. Idempotent: the same policy is no change. NotFound. The
+    caller holds the writer lock and has judged it."""
+    before = attached_endpoint(site, key)
+    if policy == before.tiers.endpoint:
+        return before
+    after = msgspec.structs.replace(before, tiers=Tiers(before.tiers.tenant, policy))
+    ensure_policy_forms(site, [after.tiers])
+    return _change(site, [before], [after], lambda: None, lambda: None)[0]
+
+
+def _change(
+    site: Site,
+    before: Sequence[Endpoint],
+    under: Sequence[Endpoint],
+    record: Callable[[], None],
+    restore: Callable[[], None],
+) -> Sequence[Endpoint]:
+    """`under`: the endpoints as they are to be, but for their versions. A crash leaves `pending`, by which the next
+    operation goes on."""
+    with site.journal.transaction():
+        versions = site.next_versions(len(under))
+        after = [renewed(one, version) for one, version in zip(under, versions, strict=True)]
+        record()
+        site.journal.write_endpoints(after, "attached")
+        site.journal.put("pending", b"elements")
+    try:
+        keep_policies(site)  # before the kernel: what a full disk refuses has changed nothing
+        if after:
+            site.backend.change(before, after)
+    except CellwallError:
+        _take_back(site, before, restore)
+        raise
+    with site.journal.transaction():
+        site.journal.drop("pending")
+    return after
+
+
+def _take_back(site: Site, before: Sequence[Endpoint], restore: Callable[[], None]) -> None:
+    """What was on record is so again, and live. Where even that fails `pending` stays, for the next operation."""
+    with site.journal.transaction():
+        restore()
+        site.journal.write_endpoints(before, "attached")
+    try_to_keep_policies(site)
+    if before:
+        try:
+            repair_endpoints(site)
+        except KernelError:
+            return
+    with site.journal.transaction():
+        site.journal.drop("pending")

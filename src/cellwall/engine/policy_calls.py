@@ -1,0 +1,152 @@
+"""Policies as callers speak of them: of a tenant or of an endpoint, as a value or as a document. Each is one turn.
+
+A change of elements needs neither what is configured nor that the node is as it was at the last `up`, so it goes the
+way of what closes: to tighten a policy must work where nothing can be opened.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from cellwall.engine.caller import Caller
+from cellwall.engine.expose import attached_endpoint
+from cellwall.engine.policies import (
+    judge_policy,
+    set_endpoint_policy,
+    set_tenant_policy,
+    tenant_policies,
+    tenant_policy,
+)
+from cellwall.engine.requests import AttachRequest
+from cellwall.engine.site import Site
+from cellwall.errors import InvalidSpec
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.policy import OPEN, Policy, PolicyRecord
+from cellwall.model.policy_document import Written, parse_policy, patched
+
+T = TypeVar("T")
+Document = Mapping[str, object]
+Subject = EndpointKey | str
+"""Whose policy it is: an endpoint's, or that of the tenant of that name."""
+
+
+def set_policy(caller: Caller, subject: Subject, policy: Policy | Document) -> PolicyRecord:
+    """Replace it whole."""
+    written = written_policy(policy)
+    return _turn(caller, lambda site: _set(site, subject, written))
+
+
+def patch_policy(caller: Caller, subject: Subject, patch: Document) -> PolicyRecord:
+    """Change what a merge patch names (RFC 7396); without a policy it is laid over the open one."""
+
+    def act(site: Site) -> PolicyRecord:
+        known = _known(site, subject)
+        return _set(site, subject, patched(known.policy if known else OPEN, patch))
+
+    return _turn(caller, act)
+
+
+def remove_policy(caller: Caller, subject: Subject) -> bool:
+    """Nothing but the floor and the other tier holds; False where there was none."""
+
+    def act(site: Site) -> bool:
+        known = _known(site, subject)
+        if isinstance(subject, EndpointKey):
+            set_endpoint_policy(site, subject, OPEN)
+            return known is not None and known.policy != OPEN
+        set_tenant_policy(site, subject, None)
+        return known is not None
+
+    return _turn(caller, act)
+
+
+def policy_of(caller: Caller, subject: Subject) -> PolicyRecord | None:
+    """What is in force; of a tenant without a policy None."""
+    with caller.mutex:
+        return _known(caller.site, subject)
+
+
+def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
+    """Those of all tenants that have any."""
+    with caller.mutex:
+        return tenant_policies(caller.site)
+
+
+def check_policy(caller: Caller, policy: Policy | Document, *, endpoint: bool) -> Policy:
+    """Raise InvalidSpec for what would be refused; changes nothing."""
+    written = written_policy(policy)
+    with caller.mutex:
+        caller.take_those_to_open_by()
+        _judge(caller.site, written, endpoint=endpoint)
+    return written.policy
+
+
+def written_policy(policy: Policy | Document) -> Written:
+    """A policy and where it was written; what is a value already was written nowhere."""
+    if isinstance(policy, Policy):
+        return Written(policy)
+    return parse_policy(policy)
+
+
+def own_policy(
+    policy: Policy | Document | None, block_network: bool | None, allow_list: Sequence[str] | None
+) -> Written:
+    """The policy that an attach names, in one way or the other."""
+    named: dict[str, object] = {}
+    if block_network is not None:
+        named["block_network"] = block_network
+    if allow_list is not None:
+        named["allow_list"] = list(allow_list)
+    if policy is None:
+        return parse_policy(named)
+    if named:
+        raise InvalidSpec(next(iter(named)), next(iter(named.values())), "contradicts policy, which says all of it")
+    return written_policy(policy)
+
+
+def attach_under(written: Written, request: AttachRequest, attach: Callable[[AttachRequest], T]) -> T:
+    """What `attach` gives of the request with that policy, whose refusals name the place where it was written."""
+    try:
+        return attach(msgspec.structs.replace(request, policy=written.policy))
+    except InvalidSpec as error:
+        head, _, field = error.field.partition(".")
+        if head != "policy":
+            raise
+        raise written.located(InvalidSpec(field, error.value, error.reason)) from error
+
+
+def _turn(caller: Caller, act: Callable[[Site], T]) -> T:
+    with caller.turn():
+        if caller.site.foundation() is None:
+            caller.take_configured()
+            return act(caller.site)
+        return caller.close(act, leaves_links=False)
+
+
+def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
+    if isinstance(subject, EndpointKey):
+        attached_endpoint(site, subject)
+    _judge(site, written, endpoint=isinstance(subject, EndpointKey))
+    if isinstance(subject, EndpointKey):
+        return _of_endpoint(set_endpoint_policy(site, subject, written.policy))
+    known = set_tenant_policy(site, subject, written.policy)
+    assert known is not None
+    return known
+
+
+def _judge(site: Site, written: Written, *, endpoint: bool) -> None:
+    try:
+        judge_policy(site, written.policy, "endpoint" if endpoint else "tenant")
+    except InvalidSpec as error:
+        raise written.located(error) from error
+
+
+def _known(site: Site, subject: Subject) -> PolicyRecord | None:
+    if isinstance(subject, EndpointKey):
+        return _of_endpoint(attached_endpoint(site, subject))
+    return tenant_policy(site, subject)
+
+
+def _of_endpoint(endpoint: Endpoint) -> PolicyRecord:
+    return PolicyRecord(endpoint.tiers.endpoint, endpoint.generation)
