@@ -1,0 +1,173 @@
+"""The verbs of `cellwall.api.Wall` as requests to the daemon: what to send, and what its answer means. Pure but for
+paths of namespaces, which are made such that they mean the same to another process.
+
+All of them may be sent again where an answer was lost: the same request finds done what it asked for. What an answer
+tells of a change is then what the second one found; `detach` gives False where the first took the endpoint away.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from threading import get_native_id
+from typing import Generic, TypeVar
+
+import msgspec
+
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.model.addresses import Address
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding, validate_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.wire import bodies, calls, documents
+
+R = TypeVar("R")
+D = TypeVar("D", bound=msgspec.Struct)
+
+
+class Ask(msgspec.Struct, Generic[R], frozen=True):
+    """One request: `read` makes a value of the body of its answer."""
+
+    method: str
+    target: str
+    read: Callable[[bytes], R]
+    body: bytes = b""
+
+
+def up() -> Ask[UpReport]:
+    return _ask(calls.UP, documents.UpDocument, documents.up_of)
+
+
+def down(*, force: bool) -> Ask[None]:
+    return _ask(calls.DOWN, calls.DownAnswer, lambda _: None, bodies.DownBody(force))
+
+
+def status() -> Ask[Status]:
+    return _ask(calls.STATUS, documents.StatusDocument, documents.status_of)
+
+
+def reconcile() -> Ask[Reconciled]:
+    return _ask(calls.RECONCILE, documents.ReconciledDocument, documents.reconciled_of)
+
+
+def dns() -> Ask[tuple[Address, ...]]:
+    return _ask(calls.DNS, calls.DnsAnswer, lambda answer: documents.addresses_of(answer.dns))
+
+
+def attach(request: AttachRequest) -> Ask[Endpoint]:
+    return _ask(calls.ATTACH, calls.EndpointAnswer, _endpoint, bodies.attach_body(_elsewhere(request)))
+
+
+def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
+    body = bodies.AttachManyBody(tuple(bodies.attach_body(_elsewhere(request)) for request in requests))
+    return _ask(calls.ATTACH_MANY, calls.EndpointsAnswer, _endpoints, body)
+
+
+def detach(container_id: str, ifname: str) -> Ask[bool]:
+    return _ask(calls.DETACH, calls.DetachedAnswer, lambda answer: answer.detached, key=key(container_id, ifname))
+
+
+def detach_many(keys: Sequence[EndpointKey]) -> Ask[int]:
+    body = bodies.DetachManyBody(tuple(bodies.KeyBody(key.container_id, key.ifname) for key in keys))
+    return _ask(calls.DETACH_MANY, calls.DetachedManyAnswer, lambda answer: answer.detached, body)
+
+
+def expose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
+    body = bodies.ExposeBody(bodies.binding_body(parsed(binding)))
+    return _ask(calls.EXPOSE, calls.EndpointAnswer, _endpoint, body, key=key(container_id, ifname))
+
+
+def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
+    asked = _ask(calls.UNEXPOSE, calls.EndpointAnswer, _endpoint, key=key(container_id, ifname))
+    query = f"?binding={calls.quoted(_spec(parsed(binding)))}"
+    return msgspec.structs.replace(asked, target=asked.target + query)
+
+
+def endpoints() -> Ask[tuple[Endpoint, ...]]:
+    return _ask(calls.LIST, calls.EndpointsAnswer, _endpoints)
+
+
+def endpoint(container_id: str, ifname: str) -> Ask[Endpoint]:
+    return _ask(calls.SHOW, calls.EndpointAnswer, _endpoint, key=key(container_id, ifname))
+
+
+def verify(container_id: str, ifname: str) -> Ask[tuple[str, ...]]:
+    return _ask(calls.FINDINGS, calls.FindingsAnswer, lambda answer: answer.findings, key=key(container_id, ifname))
+
+
+def attach_request(
+    container_id: str,
+    *,
+    netns: str | os.PathLike[str] | None,
+    ifname: str,
+    tenant: str | None,
+    expose: Sequence[PortBinding | str],
+    address4: IPv4Address | None,
+    address6: IPv6Address | None,
+    mac: int | None,
+) -> AttachRequest:
+    """The arguments of an attach as a request; InvalidSpec for a binding that cannot be read."""
+    return AttachRequest(
+        container_id=container_id,
+        netns=None if netns is None else os.fspath(netns),
+        ifname=ifname,
+        tenant=tenant,
+        address4=address4,
+        address6=address6,
+        mac=mac,
+        bindings=tuple(parsed(entry) for entry in expose),
+    )
+
+
+def parsed(entry: PortBinding | str) -> PortBinding:
+    """A binding; InvalidSpec."""
+    if isinstance(entry, str):
+        return parse_binding(entry)
+    validate_binding(entry)
+    return entry
+
+
+def key(container_id: str, ifname: str) -> EndpointKey:
+    """The key of an endpoint; InvalidSpec."""
+    return EndpointKey(parse_container_id(container_id), parse_link_name(ifname, "ifname"))
+
+
+def _ask(
+    call: calls.Call,
+    answer: type[D],
+    value: Callable[[D], R],
+    body: msgspec.Struct | None = None,
+    *,
+    key: EndpointKey | None = None,
+) -> Ask[R]:
+    target = call.path if key is None else calls.path_of(call, container=key.container_id, ifname=key.ifname)
+    return Ask(
+        method=call.method,
+        target=target,
+        read=lambda raw: value(msgspec.json.decode(raw, type=answer)),
+        body=b"" if body is None else msgspec.json.encode(body),
+    )
+
+
+def _endpoint(answer: calls.EndpointAnswer) -> Endpoint:
+    return documents.endpoint_of(answer.endpoint)
+
+
+def _endpoints(answer: calls.EndpointsAnswer) -> tuple[Endpoint, ...]:
+    return tuple(documents.endpoint_of(document) for document in answer.endpoints)
+
+
+def _elsewhere(request: AttachRequest) -> AttachRequest:
+    """The request with a path of its namespace that means the same to the daemon, which has another directory and
+    another self."""
+    if request.netns is None:
+        return request
+    path = os.path.abspath(request.netns)
+    for own, name in (("/proc/self/", ""), ("/proc/thread-self/", f"task/{get_native_id()}/")):
+        if path.startswith(own):
+            path = f"/proc/{os.getpid()}/{name}{path.removeprefix(own)}"
+    return msgspec.structs.replace(request, netns=path)
+
+
+def _spec(binding: PortBinding) -> str:
+    """The binding as the command line has it."""
+    ports, *sources = str(binding).split(" from ")
+    return ports + ("@" + ",".join(sources) if sources else "")

@@ -1,0 +1,196 @@
+"""The client for programs that do something else meanwhile: aiohttp's, over the daemon's socket."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+import aiohttp
+from yarl import URL
+
+from cellwall.client import asks
+from cellwall.client.asks import Ask
+from cellwall.client.http import refusal
+from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
+from cellwall.config import paths_for
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.errors import CellwallError
+from cellwall.model.addresses import Address, Protocol
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+
+R = TypeVar("R")
+
+_LONGEST_PATH = 107  # linux/un.h UNIX_PATH_MAX, less the zero at the end
+_TIMES = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=ANSWER)
+
+
+class AsyncClient:
+    """`cellwall.client.Client`, each verb to be awaited. Tasks of one loop may share a client."""
+
+    def __init__(self, path: str, *, patience: float = PATIENCE) -> None:
+        self._path = path
+        self._patience = patience
+        self._session: aiohttp.ClientSession | None = None
+        self._directory: int | None = None
+
+    @classmethod
+    def open(cls, *, root: str | os.PathLike[str] | None = None, patience: float = PATIENCE) -> "AsyncClient":
+        """The client of the node whose files are under `root`, as for `Wall.open`. Connects to nothing yet."""
+        return cls(paths_for(root).socket, patience=patience)
+
+    async def close(self) -> None:
+        """Release the connections. Idempotent; a client that is asked again opens others."""
+        session, self._session = self._session, None
+        directory, self._directory = self._directory, None
+        if session is not None:
+            await session.close()
+        if directory is not None:
+            os.close(directory)
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ the node
+
+    async def up(self) -> UpReport:
+        """Rules, bridge and kernel settings as configured where the daemon runs. Idempotent."""
+        return await self._ask(asks.up())
+
+    async def down(self, *, force: bool = False) -> None:
+        """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
+        await self._ask(asks.down(force=force))
+
+    async def status(self) -> Status:
+        """Live compared with desired; changes nothing."""
+        return await self._ask(asks.status())
+
+    async def reconcile(self) -> Reconciled:
+        """Repair exactly the difference between live and desired, as configured where the daemon runs."""
+        return await self._ask(asks.reconcile())
+
+    async def dns(self) -> tuple[Address, ...]:
+        """The resolvers that sandboxes are told."""
+        return await self._ask(asks.dns())
+
+    # ------------------------------------------------------------------ endpoints
+
+    async def attach(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+    ) -> Endpoint:
+        """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments."""
+        request = asks.attach_request(
+            container_id,
+            netns=netns,
+            ifname=ifname,
+            tenant=tenant,
+            expose=expose,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+        )
+        return await self._ask(asks.attach(request))
+
+    async def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """Attach all of these, in one transaction, or none."""
+        return await self._ask(asks.attach_many(requests)) if requests else ()
+
+    async def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
+        """Close the endpoint; False where there was none, or where a daemon died before it said that there was."""
+        return await self._ask(asks.detach(container_id, ifname))
+
+    async def detach_many(self, keys: Sequence[EndpointKey]) -> int:
+        """Close all of these; returns how many there were."""
+        return await self._ask(asks.detach_many(keys)) if keys else 0
+
+    async def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Publish a port of an attached endpoint. Idempotent."""
+        return await self._ask(asks.expose(container_id, ifname, binding))
+
+    async def expose_port(
+        self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
+    ) -> Endpoint:
+        """Publish one host port."""
+        return await self.expose(container_id, PortBinding(protocol, host_port, port), ifname=ifname)
+
+    async def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Withdraw a port. Tolerates one that is not published."""
+        return await self._ask(asks.unexpose(container_id, ifname, binding))
+
+    async def endpoints(self) -> tuple[Endpoint, ...]:
+        """All attached endpoints that this caller may see."""
+        return await self._ask(asks.endpoints())
+
+    async def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
+        """One attached endpoint; NotFound."""
+        return await self._ask(asks.endpoint(container_id, ifname))
+
+    async def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
+        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
+        return await self._ask(asks.verify(container_id, ifname))
+
+    # ------------------------------------------------------------------ the way there
+
+    async def _ask(self, ask: Ask[R]) -> R:
+        """Ask until somebody has answered."""
+        patience = Patience(self._patience)
+        while True:
+            last: CellwallError
+            try:
+                status, body = await self._exchange(ask)
+            except (aiohttp.ClientError, OSError) as error:
+                cause = _cause(error)
+                last = unreachable(self._path, cause, self._patience)
+                if isinstance(cause, PermissionError | TimeoutError):
+                    raise last from error
+            else:
+                if status < 300:
+                    return ask.read(body)
+                last = refusal(status, body)
+                if status != LATER:
+                    raise last
+            pause = patience.pause()
+            if pause is None:
+                raise last
+            await asyncio.sleep(pause)
+
+    async def _exchange(self, ask: Ask[R]) -> tuple[int, bytes]:
+        session = self._opened()
+        headers = {"Content-Type": "application/json"} if ask.body else {}
+        target = URL("http://cellwall" + ask.target, encoded=True)
+        async with session.request(ask.method, target, data=ask.body or None, headers=headers) as response:
+            return response.status, await response.read()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.UnixConnector(self._reachable(), keepalive_timeout=30)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMES, auto_decompress=False)
+        return self._session
+
+    def _reachable(self) -> str:
+        """The path in a form that an address has room for."""
+        if len(os.fsencode(self._path)) <= _LONGEST_PATH:
+            return self._path
+        self._directory = os.open(os.path.dirname(self._path), os.O_PATH | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._directory}/{os.path.basename(self._path)}"
+
+
+def _cause(error: Exception) -> OSError | None:
+    """What the operating system said; None where a connection just ended."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
+        return TimeoutError()
+    return error if isinstance(error, OSError) and error.errno is not None else None

@@ -1,0 +1,217 @@
+"""The client for programs that wait for an answer."""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+from threading import Lock
+from typing import TypeVar
+
+from cellwall.client import asks
+from cellwall.client.asks import Ask
+from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
+from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
+from cellwall.config import paths_for
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.errors import CellwallError
+from cellwall.model.addresses import Address, Protocol
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+
+R = TypeVar("R")
+
+_LONGEST_PATH = 107  # linux/un.h UNIX_PATH_MAX, less the zero at the end
+
+
+class Client:
+    """One node's daemon, at a socket. Threads may share a client: each call has a connection to itself.
+
+    Every method raises what that of `cellwall.api.Wall` raises, Forbidden where the daemon does not do it for this
+    caller, NoPrivilege where the socket may not be used, and Unavailable where nobody answers for `patience` seconds.
+    """
+
+    def __init__(self, path: str, *, patience: float = PATIENCE) -> None:
+        self._path = path
+        self._patience = patience
+        self._idle: list[socket.socket] = []
+        self._state = Lock()
+        self._process = os.getpid()
+
+    @classmethod
+    def open(cls, *, root: str | os.PathLike[str] | None = None, patience: float = PATIENCE) -> "Client":
+        """The client of the node whose files are under `root`, as for `Wall.open`. Connects to nothing yet."""
+        return cls(paths_for(root).socket, patience=patience)
+
+    def close(self) -> None:
+        """Release the connections. Idempotent; a client that is asked again opens others."""
+        with self._state:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the node
+
+    def up(self) -> UpReport:
+        """Rules, bridge and kernel settings as configured where the daemon runs. Idempotent."""
+        return self._ask(asks.up())
+
+    def down(self, *, force: bool = False) -> None:
+        """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
+        self._ask(asks.down(force=force))
+
+    def status(self) -> Status:
+        """Live compared with desired; changes nothing."""
+        return self._ask(asks.status())
+
+    def reconcile(self) -> Reconciled:
+        """Repair exactly the difference between live and desired, as configured where the daemon runs."""
+        return self._ask(asks.reconcile())
+
+    def dns(self) -> tuple[Address, ...]:
+        """The resolvers that sandboxes are told."""
+        return self._ask(asks.dns())
+
+    # ------------------------------------------------------------------ endpoints
+
+    def attach(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+    ) -> Endpoint:
+        """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments. `netns` is a path as this
+        process sees it; the daemon opens it, by its own view of the file system."""
+        request = asks.attach_request(
+            container_id,
+            netns=netns,
+            ifname=ifname,
+            tenant=tenant,
+            expose=expose,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+        )
+        return self._ask(asks.attach(request))
+
+    def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """Attach all of these, in one transaction, or none."""
+        return self._ask(asks.attach_many(requests)) if requests else ()
+
+    def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
+        """Close the endpoint; False where there was none, or where a daemon died before it said that there was."""
+        return self._ask(asks.detach(container_id, ifname))
+
+    def detach_many(self, keys: Sequence[EndpointKey]) -> int:
+        """Close all of these; returns how many there were."""
+        return self._ask(asks.detach_many(keys)) if keys else 0
+
+    def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Publish a port of an attached endpoint. Idempotent."""
+        return self._ask(asks.expose(container_id, ifname, binding))
+
+    def expose_port(
+        self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
+    ) -> Endpoint:
+        """Publish one host port."""
+        return self.expose(container_id, PortBinding(protocol, host_port, port), ifname=ifname)
+
+    def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Withdraw a port. Tolerates one that is not published."""
+        return self._ask(asks.unexpose(container_id, ifname, binding))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All attached endpoints that this caller may see."""
+        return self._ask(asks.endpoints())
+
+    def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
+        """One attached endpoint; NotFound."""
+        return self._ask(asks.endpoint(container_id, ifname))
+
+    def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
+        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
+        return self._ask(asks.verify(container_id, ifname))
+
+    # ------------------------------------------------------------------ the way there
+
+    def _ask(self, ask: Ask[R]) -> R:
+        """Ask until somebody has answered."""
+        text = request_text(ask.method, ask.target, ask.body)
+        patience = Patience(self._patience)
+        while True:
+            last: CellwallError
+            try:
+                answer = self._exchange(text)
+            except Broken:
+                last = unreachable(self._path, None, self._patience)
+            except OSError as error:
+                last = unreachable(self._path, error, self._patience)
+                if isinstance(error, PermissionError | TimeoutError):
+                    raise last from error
+            else:
+                if answer.status < 300:
+                    return ask.read(answer.body)
+                last = refusal(answer.status, answer.body)
+                if answer.status != LATER:
+                    raise last
+            pause = patience.pause()
+            if pause is None:
+                raise last
+            time.sleep(pause)
+
+    def _exchange(self, text: bytes) -> Answer:
+        connection = self._taken() or self._connected()
+        try:
+            connection.sendall(text)
+            answer = read_answer(lambda: connection.recv(1 << 16))
+        except BaseException:
+            connection.close()
+            raise
+        if answer.lasting:
+            with self._state:
+                self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    def _taken(self) -> socket.socket | None:
+        with self._state:
+            if self._process != os.getpid():  # forked: these are the parent's
+                self._process = os.getpid()
+                self._idle.clear()
+            return self._idle.pop() if self._idle else None
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(ANSWER)
+            connect(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def connect(connection: socket.socket, path: str) -> None:
+    """Connect to a path of any length: an address has room for 107 octets."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        connection.connect(path)
+        return
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        with suppress(OSError):
+            os.close(directory)
