@@ -45,6 +45,10 @@ class Authority:
     def __init__(self, granted: Iterable[Granted] = ()) -> None:
         self._granted = tuple(granted)
 
+    def regrant(self, granted: Iterable[Granted]) -> None:
+        """These, and no others, from now on: also for who is connected already."""
+        self._granted = tuple(granted)
+
     def permit(self, peer: Peer, verb: Verb, tenant: str | None = None) -> None:
         """Raise Forbidden unless the caller may do this for that tenant; None: for any tenant at all."""
         if not self.allows(peer, verb, tenant):

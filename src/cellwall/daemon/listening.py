@@ -27,7 +27,8 @@ class Listener:
         """Answer at these unix sockets, which listen already or do from now on."""
         await self._runner.setup()
         for sock in listening:
-            server = await asyncio.get_running_loop().create_unix_server(self._connection, sock=sock, backlog=1024)
+            # not create_unix_server, which from Python 3.13 on removes the path of a socket that may not be ours
+            server = await asyncio.get_running_loop().create_server(self._connection, sock=sock, backlog=1024)
             self._servers.append(server)
 
     async def close(self) -> None:

@@ -25,9 +25,11 @@ _SHOWN = 6
 _ALL_TABLES, _BETWEEN = 0.05, 0.005
 
 
-def watch(wall: Wall, stop: int) -> None:
-    """Watch the node of the calling thread until the descriptor `stop` is readable. Raises Unavailable where cellwall
-    was uninstalled meanwhile; any other failure of a repair is said, and tried again."""
+def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
+    """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
+    to compare with, where others write by the first. Raises Unavailable where cellwall was uninstalled meanwhile; any
+    other failure of a repair is said, and tried again."""
+    looking = beside or wall
     with ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
         silent = Silence(opened)
@@ -46,7 +48,7 @@ def watch(wall: Wall, stop: int) -> None:
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
-                own = _look(wall, pace, unseen=pace.damaged and alone and not own)
+                own = _look(wall, looking, pace, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
                 if not alone and _close(wall):  # since the look began: what makes no event is not noticed as a change
@@ -84,14 +86,14 @@ def _close(wall: Wall) -> bool:
     return closed
 
 
-def _look(wall: Wall, pace: Pace, *, unseen: bool) -> bool:
+def _look(wall: Wall, looking: Wall, pace: Pace, *, unseen: bool) -> bool:
     """Look and repair; whether there was anything to repair."""
     began, patient = time.monotonic(), not pace.damaged
     pace.look()
     repaired: Sequence[str] = ()
     failed = False
     try:
-        if not (patient and wall.holds()):
+        if not (patient and looking.holds()):
             repaired = wall.repair(unseen=unseen)
     except Unavailable:
         raise

@@ -1,0 +1,219 @@
+"""The daemon's life: from the writer lock to an orderly end.
+
+It answers first, and takes over what another run left behind that: the socket is there before the node is looked at,
+and whoever calls meanwhile waits in the writer's queue behind the look. The lock and the record of the mode come before
+the socket, so that there is never a second writer, also where this one is killed.
+
+Owns: that order, signals, and what a service manager is told. What is done about a call is the application's; what is
+repaired, and when, is the watch's, which runs in a thread of its own by the same wall.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from threading import Thread
+
+import msgspec
+
+from cellwall.adapters.service_manager import ServiceManager
+from cellwall.api import Wall
+from cellwall.config import Loaded, Paths, Serving, drop_mode_record
+from cellwall.daemon.application import CniAnswer, application
+from cellwall.daemon.authority import Authority, Granted
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.listening import Listener
+from cellwall.daemon.node import Node
+from cellwall.daemon.peers import granted, group_number
+from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
+from cellwall.errors import CellwallError, InvalidSpec, Unavailable
+from cellwall.watch.loop import watch
+
+_log = logging.getLogger("cellwall.daemon")
+StartWatch = Callable[[Callable[[Exception], None]], None]
+"""Has the node watched; its argument is told what ended that, if anything did."""
+
+_AGAIN = 1.0
+"""Seconds before a node that could not be taken over is tried again."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """Who may connect, and what groups may ask for: `Serving` in numbers."""
+
+    group: int | None
+    granted: tuple[Granted, ...]
+
+
+def terms_of(serving: Serving) -> Terms:
+    """What is configured, by the groups that there are now; InvalidSpec."""
+    return Terms(group_number(serving.group, "daemon.group") if serving.group else None, granted(serving.allow))
+
+
+def serve(
+    paths: Paths,
+    read: Callable[[], Loaded],
+    environ: MutableMapping[str, str],
+    *,
+    cni: Callable[[Wall], CniAnswer] | None = None,
+    bounds: Bounds | None = None,
+) -> None:
+    """Serve the node of the calling thread until SIGTERM or SIGINT. `read` reads the configuration; `cni` makes what
+    answers the plugin's calls by the daemon's wall.
+
+    Raises InvalidSpec where the configuration does not say that a daemon writes, Conflict where another one does or the
+    socket's place is taken, Unavailable where cellwall was uninstalled meanwhile.
+    """
+    serving = read().serving
+    if serving.mode != "daemon":
+        raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
+    terms, bounds = terms_of(serving), bounds or Bounds()
+    manager = ServiceManager(environ)
+    with ExitStack() as opened:
+        wall = opened.enter_context(_open(paths, read, serving=True))
+        opened.callback(_leave_record, paths, read)
+        sock = opened.enter_context(_socket(manager, paths, terms.group))
+        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(2)]
+        authority = Authority(terms.granted)
+        node = Node(wall, beside[0], bounds)
+        listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds)
+
+        def reread() -> None:
+            now = terms_of(read().serving)
+            let_in(paths.socket, now.group)
+            authority.regrant(now.granted)
+
+        life = Life(manager, node, wall, reread)
+        with _watched(wall, beside[1]) as start_watch:
+            asyncio.run(life.run(listener, sock, start_watch))
+
+
+class Life:
+    """What goes on beside the calls while the daemon runs."""
+
+    def __init__(self, manager: ServiceManager, node: Node, wall: Wall, reread: Callable[[], None]) -> None:
+        self._manager = manager
+        self._node = node
+        self._wall = wall
+        self._reread = reread
+        self._state = "takes the node over"
+
+    async def run(self, listener: Listener, sock: socket.socket, start_watch: StartWatch) -> None:
+        """Until a signal, or what ends the watch; raises the latter."""
+        loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[None] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._finish)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._node.start()
+        behind = [asyncio.create_task(self._take_over(start_watch)), asyncio.create_task(self._pet())]
+        await asyncio.sleep(0)  # the takeover is first in the writer's queue
+        try:
+            await listener.open(sock)
+            _log.info("listening")
+            await self._end
+        finally:
+            self._say("ends", STOPPING=1)
+            for task in behind:
+                task.cancel()
+            await listener.close()
+
+    async def _take_over(self, start_watch: StartWatch) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                repaired = await self._node.writer.do(self._wall.resume)
+                break
+            except Unavailable as error:
+                self._finish(error)
+                return
+            except (CellwallError, ExceptionGroup, OSError) as error:
+                _log.error("not taken over: %s", error)
+                self._say(f"not taken over: {error}", READY=1)
+                await asyncio.sleep(_AGAIN)
+        for line in repaired:
+            _log.warning("taken over: %s", line)
+
+        def failed(error: Exception) -> None:
+            loop.call_soon_threadsafe(self._finish, error)
+
+        start_watch(failed)
+        self._say("serves", READY=1)
+
+    async def _pet(self) -> None:
+        """The watchdog hears of a writer that gets on, and only of that one."""
+        patience = self._manager.watchdog
+        while patience:
+            if self._node.writer.alive and self._node.writer.busy_for() < patience:
+                self._manager.tell(WATCHDOG=1)
+            await asyncio.sleep(patience / 3)
+
+    def _finish(self, error: Exception | None = None) -> None:
+        if self._end.done():
+            return
+        if error is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(error)
+
+    def _reload(self) -> None:
+        self._manager.reloading()
+        try:
+            self._reread()
+            _log.info("who may connect, and ask for what, is read anew")
+        except CellwallError as error:
+            _log.error("who may connect, and ask for what, stays as it was: %s", error)
+        self._say(self._state, READY=1)
+
+    def _say(self, state: str, **said: object) -> None:
+        self._state = state
+        self._manager.tell(**said, STATUS=" ".join(state.split()))
+
+
+def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, reading: bool = False) -> Wall:
+    return Wall.open(root=paths.base, settings=lambda: read().settings, closing=True, serving=serving, reading=reading)
+
+
+def _leave_record(paths: Paths, read: Callable[[], Loaded]) -> None:
+    """Under the lock: where the configuration leaves the node to everybody by now, an orderly end does."""
+    try:
+        mode = read().serving.mode
+    except CellwallError:
+        return  # nobody can say: as it was
+    if mode == "inprocess":
+        drop_mode_record(paths)
+
+
+@contextmanager
+def _socket(manager: ServiceManager, paths: Paths, group: int | None) -> Iterator[socket.socket]:
+    given = next((each for each in manager.given if each.name == NAME), None)
+    with handed_over(given.fd, paths.socket, group) if given else listening(paths.socket, group) as sock:
+        yield sock
+
+
+@contextmanager
+def _watched(wall: Wall, beside: Wall) -> Iterator[StartWatch]:
+    """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. What
+    ends it before is told."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    threads: list[Thread] = []
+
+    def run(failed: Callable[[Exception], None]) -> None:
+        try:
+            watch(wall, reading, beside=beside)
+        except Exception as error:
+            failed(error)
+
+    def start(failed: Callable[[Exception], None]) -> None:
+        threads.append(Thread(target=run, args=(failed,), name="cellwall-watch"))
+        threads[-1].start()
+
+    try:
+        yield start
+    finally:
+        os.close(writing)  # which makes the other end readable
+        for thread in threads:
+            thread.join()
+        os.close(reading)

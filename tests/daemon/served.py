@@ -1,0 +1,173 @@
+"""`cellwall serve` as a process of a lab's node, what it tells a service manager, and what it answers."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cellwall.config import drop_mode_record, paths_for
+from cellwall.lab import Lab
+
+PATIENCE = 30.0
+PROGRAM = (
+    "import cellwall; cellwall.__version__ = {version!r}; import cellwall.cli.main as c; raise SystemExit(c.main())"
+)
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a call was answered with."""
+
+    status: int
+    document: Any
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float = PATIENCE) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Daemon:
+    """A running `cellwall serve`, or one that was; `start` starts it again."""
+
+    def __init__(self, lab: Lab, *, configuration: str = "", version: str = "") -> None:
+        self.lab = lab
+        self.paths = paths_for(lab.root)
+        self.version = version
+        self.said: list[str] = []
+        self.environ: dict[str, str] = {}
+        self.prefix: Sequence[str] = ()
+        self.pass_fds: Sequence[int] = ()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(f"\0cellwall-{os.getpid()}-{id(self)}")
+        self._notify.settimeout(PATIENCE)
+        self.configure(configuration)
+
+    def configure(self, more: str = "", mode: str = "daemon") -> None:
+        """Write the configuration file."""
+        self.paths.config_file.parent.mkdir(parents=True, exist_ok=True)
+        self.paths.config_file.write_text(f'[node]\nmode = "{mode}"\n{more}\n')
+
+    def start(self, *, ready: bool = True) -> "Daemon":
+        """Start it; with `ready` it has taken the node over."""
+        self._drain()
+        program = ["-c", PROGRAM.format(version=self.version)] if self.version else ["-m", "cellwall.cli.main"]
+        argv = [sys.executable, *program, "--root", str(self.lab.root), "-v", "serve"]
+        address = self._notify.getsockname()
+        name = address.decode().replace("\0", "@") if isinstance(address, bytes) else address
+        environ = {**os.environ, "PYTHONPATH": str(SOURCE), "NOTIFY_SOCKET": name, **self.environ}
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen([*self.prefix, *argv], env=environ, stderr=log, pass_fds=self.pass_fds)
+        if ready:
+            self.until("READY=1")
+        return self
+
+    @property
+    def log(self) -> Path:
+        return self.lab.root / "serve.log"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def until(self, word: str) -> str:
+        """The next message to the service manager with this word."""
+        while True:
+            try:
+                text = self._notify.recv(4096).decode()
+            except TimeoutError:
+                raise AssertionError(f"no {word}: {self.said}, {self.log.read_text()}") from None
+            self.said.append(text)
+            if word in text:
+                return text
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it in order; its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def ask(self, method: str, path: str, body: object = None, *, timeout: float = PATIENCE) -> Answer:
+        """One call over a connection of its own."""
+        connection = UnixConnection(self.paths.socket, timeout)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            raw = response.read()
+            return Answer(response.status, json.loads(raw) if raw else None)
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Any:
+        answer = self.ask("GET", path)
+        assert answer.status == 200, answer
+        return answer.document
+
+    def attach(self, container: str, **options: object) -> Any:
+        answer = self.ask("POST", "/v1/endpoints", {"container": container, **options})
+        assert answer.status in (200, 201), answer
+        return answer.document["endpoint"]
+
+    def attached(self) -> set[str]:
+        return {endpoint["container"] for endpoint in self.get("/v1/endpoints")["endpoints"]}
+
+    def close(self) -> None:
+        """Whatever runs is killed, and the node is anybody's again."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        if any("READY=1" in text for text in self.said):  # a second one leaves the first's
+            drop_mode_record(self.paths)
+        self._notify.close()
+
+    def _drain(self) -> None:
+        self._notify.setblocking(False)
+        try:
+            while True:
+                self._notify.recv(4096)
+        except BlockingIOError:
+            self._notify.settimeout(PATIENCE)
+
+
+def ask_as(daemon: Daemon, user: int, groups: Sequence[int], method: str, path: str, body: object = None) -> Answer:
+    """One call by a process of another user, over the real socket."""
+    program = (
+        "import sys, json; from daemon.served import UnixConnection as C; c = C(sys.argv[1]);"
+        "c.request(sys.argv[2], sys.argv[3], sys.argv[4] or None); r = c.getresponse();"
+        "print(r.status); print(r.read().decode())"
+    )
+    identity = [f"--reuid={user}", f"--regid={user}", f"--groups={','.join(map(str, groups))}"]
+    argv = [sys.executable, "-c", program, daemon.paths.socket, method, path, "" if body is None else json.dumps(body)]
+    environ = {**os.environ, "PYTHONPATH": f"{SOURCE}:{Path(__file__).parents[1]}"}
+    done = subprocess.run(["setpriv", *identity, "--", *argv], capture_output=True, text=True, check=True, env=environ)
+    status, _, document = done.stdout.partition("\n")
+    return Answer(int(status), json.loads(document) if document.strip() else None)
+
+
+@contextmanager
+def served(lab: Lab, **options: str) -> Iterator[Daemon]:
+    """A daemon on this node, which has taken it over; whatever becomes of it is over at the end."""
+    daemon = Daemon(lab, **options)
+    try:
+        yield daemon.start()
+    finally:
+        daemon.close()

@@ -1,0 +1,159 @@
+"""The daemon as a process: it answers first, is the only one, ends in order, and leaves what the next takes over."""
+
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.config import recorded_mode
+from cellwall.lab import Lab
+from daemon.served import Daemon, served
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab, lab.node.enter():
+        yield lab
+
+
+@pytest.fixture
+def daemon(lab: Lab) -> Iterator[Daemon]:
+    with served(lab) as daemon:
+        yield daemon
+
+
+def test_it_serves_until_it_is_asked_to_end(daemon: Daemon) -> None:
+    assert daemon.get("/v1/version")["api"] == 1
+    daemon.attach("web")
+    assert daemon.attached() == {"web"}
+    assert recorded_mode(daemon.paths) == "daemon"
+    assert daemon.stop() == 0
+    assert "STOPPING=1" in daemon.until("STOPPING=1")
+    assert not os.path.exists(daemon.paths.socket)
+    assert recorded_mode(daemon.paths) == "daemon", "it comes back"
+    daemon.start()
+    assert daemon.attached() == {"web"}
+    assert daemon.get("/v1/status")["drift"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_is_no_daemons_by_now_is_everybodys_after_an_orderly_end(daemon: Daemon, number: int) -> None:
+    daemon.configure(mode="inprocess")
+    assert daemon.stop(number) == 0
+    assert recorded_mode(daemon.paths) is None
+
+
+def test_a_node_whose_configuration_does_not_want_a_daemon_gets_none(lab: Lab) -> None:
+    daemon = Daemon(lab)
+    daemon.configure(mode="inprocess")
+    assert daemon.start(ready=False).process.wait(30) == 2
+    assert "node.mode" in daemon.log.read_text()
+    assert recorded_mode(daemon.paths) is None
+    daemon.close()
+
+
+def test_a_second_daemon_is_refused_and_the_first_goes_on(daemon: Daemon, lab: Lab) -> None:
+    second = Daemon(lab)
+    assert second.start(ready=False).process.wait(30) == 4
+    assert "another daemon holds it" in second.log.read_text()
+    assert daemon.get("/v1/version")["api"] == 1
+    second.close()
+
+
+def test_a_daemon_that_begins_while_another_ends_takes_its_place(daemon: Daemon, lab: Lab) -> None:
+    second = Daemon(lab).start(ready=False)
+    assert daemon.stop() == 0
+    second.until("READY=1")
+    assert second.get("/v1/version")["api"] == 1
+    second.close()
+
+
+def test_who_calls_before_the_node_is_taken_over_waits_and_is_answered(daemon: Daemon) -> None:
+    daemon.attach("web")
+    daemon.kill()
+    daemon.start(ready=False)
+    while not os.path.exists(daemon.paths.socket):
+        os.sched_yield()
+    answers = []
+    while not answers:
+        try:
+            answers = [daemon.get("/v1/version")["api"]]
+        except ConnectionRefusedError:  # the dead one's socket, until it is replaced
+            continue
+    daemon.attach("after")
+    assert daemon.attached() == {"web", "after"}
+
+
+def test_a_reload_reads_who_may_connect_and_keeps_what_it_had_where_that_is_wrong(daemon: Daemon) -> None:
+    daemon.configure('[daemon]\ngroup = "5000"\nallow = ["5000 list *"]')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("RELOADING=1")
+    daemon.until("READY=1")
+    assert stat.S_IMODE(os.stat(daemon.paths.socket).st_mode) == 0o660
+    assert os.stat(daemon.paths.socket).st_gid == 5000
+    daemon.configure('[daemon]\ngroup = "no-such-group"')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("RELOADING=1")
+    daemon.until("READY=1")
+    assert os.stat(daemon.paths.socket).st_gid == 5000
+    assert "no-such-group" in daemon.log.read_text()
+
+
+def test_the_watchdog_hears_of_a_writer_that_gets_on(lab: Lab) -> None:
+    daemon = Daemon(lab)
+    daemon.environ = {"WATCHDOG_USEC": "200000"}
+    daemon.start()
+    for _ in range(3):
+        daemon.until("WATCHDOG=1")
+    daemon.close()
+
+
+def test_a_socket_of_the_service_manager_outlives_the_daemon(lab: Lab) -> None:
+    daemon = Daemon(lab)
+    os.makedirs(daemon.paths.socket_directory, mode=0o750)
+    with socket.socket(socket.AF_UNIX) as unit:
+        unit.bind(daemon.paths.socket)
+        unit.listen()
+        inherit(daemon, unit)
+        daemon.start()
+        inode = os.stat(daemon.paths.socket).st_ino
+        assert daemon.get("/v1/version")["api"] == 1
+        daemon.kill()
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.connect(daemon.paths.socket)  # nobody is there, and nobody is refused
+        waiting.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n")
+        daemon.start()
+        with waiting:
+            assert waiting.recv(100).startswith(b"HTTP/1.1 200")
+        assert daemon.stop() == 0
+        assert os.stat(daemon.paths.socket).st_ino == inode
+    daemon.close()
+
+
+BECOME = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def inherit(daemon: Daemon, unit: socket.socket) -> None:
+    """Have the daemon begin with this socket as descriptor 3, as a service manager does."""
+    daemon.prefix = [sys.executable, "-c", BECOME, str(unit.fileno())]
+    daemon.pass_fds = [unit.fileno()]
+    daemon.environ = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "api"}
+
+
+def test_when_the_record_of_the_node_is_removed_the_daemon_ends(daemon: Daemon) -> None:
+    for name in os.listdir(daemon.paths.run):
+        if name.startswith(("state.db", "writer.lock")):
+            os.unlink(daemon.paths.in_run(name))
+    answer = daemon.ask("POST", "/v1/endpoints", {"container": "web"})
+    assert answer.status == 503
