@@ -114,7 +114,7 @@ def test_adding_again_replaces_the_version(sets: IpSets) -> None:
     later = msgspec.structs.replace(OTHER, generation=77777)
     sets.apply(holdings([OTHER], WALL.pins).entries, ())
     change = changes(holdings([OTHER], WALL.pins), holdings([later], WALL.pins))
-    sets.apply(change.added, change.removed)
+    sets.apply(change.renewed, ())
     assert {entry.mark for entry in sets.entries("b9version6")} == {77777}
     assert sets.entries("b9pin4") == {Entry(int(OTHER.address4), mac=OTHER.mac)}
 

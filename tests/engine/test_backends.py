@@ -7,10 +7,11 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from cellwall.compile.usage import Usage, usage_of
+from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine.backend import Backend, Laid, Wanted
 from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Settings
 from world import World, open_world
 
@@ -46,7 +47,17 @@ def endpoint(number: int, *, ipv6: bool = True, exposed: bool = False, generatio
 
 
 ONE, TWO, FOUR_ONLY, PUBLISHED = endpoint(1), endpoint(2), endpoint(3, ipv6=False), endpoint(4, exposed=True)
-ALL = (ONE, TWO, FOUR_ONLY, PUBLISHED)
+EVERYWHERE = Tiers(
+    Policy(
+        rules=(
+            Rule("deny", ip_network("0.0.0.0/0"), "tcp", (25, 25)),
+            Rule("deny", ip_network("2000::/3"), "any", (25, 26)),
+        )
+    ),
+    Policy(mode="block", monitor=True, sources=(ip_network("198.51.100.0/25"), ip_network("2001:db8::/32"))),
+)
+POLICED = msgspec.structs.replace(endpoint(5, exposed=True), bindings=(parse_binding("8090:80"),), tiers=EVERYWHERE)
+ALL = (ONE, TWO, FOUR_ONLY, PUBLISHED, POLICED)
 
 
 @pytest.fixture(scope="module", params=list(MECHANISMS))
@@ -58,7 +69,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[World]:
 @pytest.fixture
 def wanted(node: World) -> Wanted:
     site = node.wall._site
-    usage = usage_of(binding for one in ALL for binding in one.bindings)
+    usage = usage_of_endpoints(ALL)
     return Wanted(site.settings, site.node.observe(), usage, "eth0")
 
 
@@ -90,9 +101,9 @@ def test_what_comes_is_there_and_what_goes_is_not(backend: Backend) -> None:
     assert backend.drift(ALL) == ()
     assert backend.missing([endpoint(9)])
     backend.change([ONE, PUBLISHED], ())
-    assert backend.drift([TWO, FOUR_ONLY]) == ()
+    assert backend.drift([TWO, FOUR_ONLY, POLICED]) == ()
     assert backend.missing([ONE])
-    backend.change([TWO, FOUR_ONLY], ())
+    backend.change([TWO, FOUR_ONLY, POLICED], ())
     assert backend.drift(()) == ()
 
 
@@ -105,6 +116,16 @@ def test_a_change_leaves_what_is_in_both_states(backend: Backend) -> None:
     assert backend.drift([renewed]) == ()
     backend.change([renewed], [PUBLISHED])
     assert backend.drift([PUBLISHED]) == ()
+
+
+def test_a_changed_policy_is_live_as_a_whole(backend: Backend) -> None:
+    backend.change((), [POLICED])
+    for tiers in (Tiers(EVERYWHERE.tenant), Tiers(endpoint=Policy(mode="block")), Tiers(), EVERYWHERE):
+        before, after = POLICED, msgspec.structs.replace(POLICED, tiers=tiers, generation=999)
+        backend.change([before], [after])
+        assert backend.drift([after]) == ()
+        backend.change([after], [before])
+        assert backend.drift([before]) == ()
 
 
 def test_what_is_missing_already_is_said_and_what_closes_stays_closed(backend: Backend) -> None:
@@ -172,7 +193,7 @@ def test_without_a_wall_there_is_no_shape_and_nothing_to_repair(node: World, wan
 
 def test_a_record_that_nobody_can_read_keeps_nobody_from_closing(backend: Backend, node: World) -> None:
     backend.change((), [ONE])
-    usage = usage_of(binding for one in ALL for binding in one.bindings)
+    usage = usage_of_endpoints(ALL)
     backend.take(node.wall.settings, Laid("other", "other", "other", usage, "{"))
     backend.change([ONE], ())
     assert backend.drift(()) == ()

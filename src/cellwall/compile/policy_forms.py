@@ -6,6 +6,7 @@ is.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
@@ -14,10 +15,12 @@ from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix
 from cellwall.model.policy import Policy, Rule, TierName, Tiers
 
 PORT_BITS = 16
+State = Literal["limits", "blocks", "lists", "guards", "watches"]
+"""See `compile.wall.Under`."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """What an entry of that form is, beside the endpoint: a network, a protocol (0: no part of the form), and the first
+class Listing(msgspec.Struct, frozen=True):
+    """What an entry of a list is, beside the endpoint: a network, a protocol (0: no part of the form), and the first
     port of a block (likewise)."""
 
     form: PolicyForm
@@ -31,14 +34,28 @@ def limits(policy: Policy) -> bool:
     return policy.mode != "open" or any(rule.action == "deny" for rule in policy.rules)
 
 
-def policy_entries(tier: TierName, policy: Policy) -> Iterator[Entry]:
-    """The entries of all lists of a policy, each once."""
-    found: dict[Entry, None] = {}
+def states(policy: Policy) -> Iterator[State]:
+    """What holds of an endpoint under it."""
+    if limits(policy):
+        yield "limits"
+    if policy.mode == "block":
+        yield "blocks"
+    if policy.mode == "allow":
+        yield "lists"
+    if policy.sources is not None:
+        yield "guards"
+    if policy.monitor and (limits(policy) or policy.sources is not None):
+        yield "watches"
+
+
+def policy_listings(tier: TierName, policy: Policy) -> Iterator[Listing]:
+    """What all lists of a policy hold, each once."""
+    found: dict[Listing, None] = {}
     for rule in policy.rules:
         if policy.mode == "allow" or (policy.mode == "open" and rule.action == "deny"):
             found.update(dict.fromkeys(_of_rule(tier, rule)))
     for source in policy.sources or ():
-        found[Entry(PolicyForm(tier, "clients", *_network(source)), int(source.network_address))] = None
+        found[Listing(PolicyForm(tier, "clients", *_network(source)), int(source.network_address))] = None
     return iter(found)
 
 
@@ -51,7 +68,7 @@ def policy_usage(several: Iterable[Tiers]) -> PolicyUsage:
             PolicyUsage(
                 tuple(tier for tier, policy in named if limits(policy)),
                 tuple(tier for tier, policy in named if policy.sources is not None),
-                tuple({entry.form for tier, policy in named for entry in policy_entries(tier, policy)}),
+                tuple({listing.form for tier, policy in named for listing in policy_listings(tier, policy)}),
             )
         )
     return usage
@@ -67,18 +84,18 @@ def port_blocks(first: int, last: int) -> Iterator[tuple[int, int]]:
         first += size
 
 
-def _of_rule(tier: TierName, rule: Rule) -> Iterator[Entry]:
+def _of_rule(tier: TierName, rule: Rule) -> Iterator[Listing]:
     family, length = _network(rule.prefix)
     network = int(rule.prefix.network_address)
     if rule.ports is None and rule.protocol == "any":
-        yield Entry(PolicyForm(tier, rule.action, family, length), network)
+        yield Listing(PolicyForm(tier, rule.action, family, length), network)
         return
     for protocol in _protocols(rule):
         if rule.ports is None:
-            yield Entry(PolicyForm(tier, rule.action, family, length, "protocol"), network, protocol)
+            yield Listing(PolicyForm(tier, rule.action, family, length, "protocol"), network, protocol)
             continue
         for port, bits in port_blocks(*rule.ports):
-            yield Entry(PolicyForm(tier, rule.action, family, length, "ports", bits), network, protocol, port)
+            yield Listing(PolicyForm(tier, rule.action, family, length, "ports", bits), network, protocol, port)
 
 
 def _protocols(rule: Rule) -> tuple[int, ...]:

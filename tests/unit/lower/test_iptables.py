@@ -246,7 +246,7 @@ def test_a_change_adds_and_removes_what_differs_and_replaces_marks_in_place() ->
         WEB, generation=5000, past_generations=(1002,), bindings=(WEB.bindings[0], *WEB.bindings[2:])
     )
     change = changes(holdings([WEB, OTHER], WALL.pins), holdings([later, OTHER], WALL.pins))
-    assert [(owned.set, owned.entry.mark) for owned in change.added] == [("b9version4", 5000), ("b9version6", 5000)]
+    assert [(owned.set, owned.entry.mark) for owned in change.renewed] == [("b9version4", 5000), ("b9version6", 5000)]
     assert sorted(owned.set for owned in change.removed) == ["b9exposed4", "b9exposed6"]
     assert [owned.version for owned in change.rules_removed] == [4, 6]
     assert change.rules_added == ()

@@ -64,7 +64,7 @@ class IptablesBackend:
             from cellwall.engine.iptables.form import choose_form
 
             form = choose_form(self._host.tables, settings, None)
-        self._host.take(settings.network.subnet4, form)
+        self._host.take(settings.network.subnet4, form, laid.usage.policies)
 
     def take_remains(self) -> None:
         """See `Backend.take_remains`: a laying leaves nothing beside the wall."""
@@ -100,7 +100,7 @@ class IptablesBackend:
         """See `Backend.change`."""
         was, will = self._held(before), self._held(after)
         change = changes(was, will)
-        if change.added and not stands(self._host):
+        if (change.added or change.renewed) and not stands(self._host):
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         try:
             self._host.sets.apply(change.added, ())
@@ -115,6 +115,7 @@ class IptablesBackend:
             raise
         try:
             self._host.sets.apply((), change.removed)
+            self._host.sets.apply(change.renewed, ())
         finally:  # what is closed already leads nobody any more
             withdraw(self._host, change.rules_removed)
 

@@ -4,6 +4,7 @@ from ipaddress import IPv4Network
 
 import msgspec
 
+from cellwall.compile.usage import PolicyUsage
 from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Sets, Tables, Variant
 from cellwall.engine.iptables.remnants import Glance
@@ -52,8 +53,9 @@ class Host:
         """Those that the wall in force has tables of."""
         return ("ipv4", "ipv6") if self.in_force.features.ipv6 else ("ipv4",)
 
-    def take(self, subnet4: IPv4Network, form: Form) -> None:
-        """Endpoints are in the sets of this form from now on."""
+    def take(self, subnet4: IPv4Network, form: Form, policies: PolicyUsage) -> None:
+        """Endpoints are in the sets of this form from now on, and in those of these policies."""
         self._form = form
         self.pins = {version: pin_form(version, subnet4, form.features) for version in (4, 6)}
-        self.sets.schema = {one.name: one for one in (*endpoint_sets(subnet4, form.features), *node_sets())}
+        sets = (*endpoint_sets(subnet4, form.features, policies), *node_sets())
+        self.sets.schema = {one.name: one for one in sets}

@@ -83,7 +83,7 @@ class XtLaying(msgspec.Struct, frozen=True):
 def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> XtLaying | None:
     """None where the live wall is what was recorded and what is wanted, in the same form."""
     form, former = choose_form(host.tables, wanted.settings, before), recorded_form(before)
-    host.take(wanted.settings.network.subnet4, form)
+    host.take(wanted.settings.network.subnet4, form, wanted.usage.policies)
     wall = lowered(wanted, form)
     intact = before is not None and former == form and before.shape == shape(host) != ""
     rules, sets = digests(wall)

@@ -53,7 +53,10 @@ def repair(host: Host, held: Holdings, *, rules: bool = True, opens: bool = True
         host.sets.apply((), gone)
         return _lines(host, ((), gone))
     order = {owned: place for place, owned in enumerate(held.entries)}
-    host.sets.apply(sorted(lacking, key=lambda owned: order[owned]), gone)
+    added = sorted(lacking, key=lambda owned: order[owned])
+    live = set(map(_unmarked, surplus))
+    host.sets.apply([owned for owned in added if _unmarked(owned) not in live], gone)
+    host.sets.apply([owned for owned in added if _unmarked(owned) in live], ())  # versions, see `Change.renewed`
     lines = _lines(host, (lacking, surplus))
     if not rules:
         return lines

@@ -3,37 +3,23 @@
 from collections.abc import Iterator
 
 from cellwall.compile import wall as w
-from cellwall.compile.policy_forms import PORT_BITS, limits, policy_entries
+from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
 from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
-from cellwall.model.policy import Policy, Tiers
+from cellwall.model.policy import Tiers
 from cellwall.ruleset.types import Element, Field, FieldName, Lookup
 
 
 def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, Element]]:
     """(set, element) of the policies of the endpoint whose address of this family is `own`."""
     for tier, policy in tiers.named():
-        for what in _states(policy):
+        for what in states(policy):
             yield under_set(tier, what, family), Element((own,))
-        for entry in policy_entries(tier, policy):
-            if entry.form.family == family.version:
-                rest = {"any": (), "protocol": (entry.protocol,), "ports": (entry.protocol, entry.port)}
-                yield listed_set(entry.form, family), Element((own, entry.network, *rest[entry.form.kind]))
-
-
-def _states(policy: Policy) -> Iterator[str]:
-    """In which sets an endpoint under it is."""
-    if limits(policy):
-        yield "limits"
-    if policy.mode == "block":
-        yield "blocks"
-    if policy.mode == "allow":
-        yield "lists"
-    if policy.sources is not None:
-        yield "guards"
-    if policy.monitor and (limits(policy) or policy.sources is not None):
-        yield "watches"
+        for listing in policy_listings(tier, policy):
+            if listing.form.family == family.version:
+                rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
+                yield listed_set(listing.form, family), Element((own, listing.network, *rest[listing.form.kind]))
 
 
 def _under(p: w.Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:

@@ -48,9 +48,21 @@ CHAINS = {
     "translate": "B9-POSTROUTING",
     "translate-source": "B9-MASQUERADE",
 }
-"""The chain of each stage; `egress` and `ingress` have one for each direction."""
+"""The chain of each stage; those of flows, from `egress` and `ingress` on, have one for each direction."""
 
-_DIRECTED = {"egress": "B9-EGRESS", "ingress": "B9-INGRESS"}
+_DIRECTED = {
+    "egress": "B9-EGRESS",
+    "tenant-policy": "B9-TENANT-POLICY",
+    "tenant-denied": "B9-TENANT-DENIED",
+    "endpoint-policy": "B9-OWN-POLICY",
+    "endpoint-denied": "B9-OWN-DENIED",
+    "admit": "B9-ADMIT",
+    "ingress": "B9-INGRESS",
+    "admit-client": "B9-CLIENT",
+}
+_SKIPPED = {"tenant-clients": "admit-client", "endpoint-clients": "admit-client"}
+"""Stages of which nothing is left, and where they lead: the clients that a policy names are in the sets and rules of
+published ports."""
 _PROTOCOLS, _LED, _FLOORED, _DENY = "B9-PROTOCOL", "B9-LED", "B9-FLOORED", "B9-DENY"
 PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
 _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
@@ -59,11 +71,17 @@ _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
 
 def chain_of(stage: str, direction: Direction = "original") -> str:
     """The chain's name."""
+    stage = _SKIPPED.get(stage, stage)
     if stage in _DIRECTED:
         return f"{_DIRECTED[stage]}-{'O' if direction == 'original' else 'R'}"
     if stage not in CHAINS:
         raise Unsupported(f"stage {stage!r} has no chain", backend="iptables")
     return CHAINS[stage]
+
+
+def flow_stages(wall: w.Wall) -> tuple[w.Stage, ...]:
+    """The stages that have a chain for each direction."""
+    return tuple(stage for stage in wall.stages if stage.name in _DIRECTED)
 
 
 def stage_chain(stage: w.Stage, view: View, *, name: str = "") -> XtChain:
@@ -84,7 +102,7 @@ def stage_rules(clauses: tuple[w.Clause, ...], view: View, stage: str) -> Iterat
 def _clause(clause: w.Clause, view: View, stage: str) -> Iterator[XtRule]:
     if any(type(part) in SUBSTITUTES for part in (*clause.when, clause.then)) or _opens_in_reply(clause, view):
         return
-    if isinstance(clause.then, w.Continue) and clause.then.stage in _DIRECTED:
+    if isinstance(clause.then, w.Continue) and _is_directed(clause.then.stage) and not _is_directed(stage):
         yield from _by_direction(clause, view)
         return
     if any(isinstance(p, w.Transport) and p.negate and len(p.protocols) > 1 for p in clause.when):
@@ -95,6 +113,10 @@ def _clause(clause: w.Clause, view: View, stage: str) -> Iterator[XtRule]:
         matches = tuple(word for part in conjunction for word in part)
         for extra, target in _outcomes(clause, view, stage):
             yield XtRule((*matches, *extra), target, clause.why)
+
+
+def _is_directed(stage: str) -> bool:
+    return stage in _DIRECTED or stage in _SKIPPED
 
 
 def _opens_in_reply(clause: w.Clause, view: View) -> bool:
@@ -128,7 +150,7 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
         case w.Drop():
             return (((), ("-j", "DROP")),)
         case w.Continue():
-            return (((), ("-g", chain_of(then.stage))),)
+            return (((), ("-g", chain_of(then.stage, view.direction))),)
         case w.Vouch():
             return (((), ("-g", VOUCH)),)
         case w.Distrust():

@@ -20,6 +20,7 @@ from cellwall.lower.xt.tables import XtRule
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.network import default_mac
+from cellwall.model.policy import NO_TIERS, Tiers
 
 DNAT_CHAIN = "B9-DNAT"
 
@@ -52,10 +53,12 @@ class Holdings(msgspec.Struct, frozen=True):
 
 class Change(msgspec.Struct, frozen=True):
     """What leads from one holding to another. ipset has no transaction over several sets: `added` comes first, then
-    rules, then `removed`. An entry whose mark alone changes is in `added` only: adding it again replaces the mark."""
+    rules, then `removed`. `renewed` are entries whose mark alone changes, policy versions: adding one again replaces
+    the mark, and last, so that no flow is stamped with a version while what judges is in part that of another."""
 
     added: tuple[OwnedEntry, ...]
     removed: tuple[OwnedEntry, ...]
+    renewed: tuple[OwnedEntry, ...]
     rules_added: tuple[OwnedRule, ...]
     rules_removed: tuple[OwnedRule, ...]
 
@@ -66,10 +69,16 @@ def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
     rules: list[OwnedRule] = []
     for endpoint in endpoints:
         for version, address in _addresses(endpoint, pins):
+            if endpoint.tiers != NO_TIERS:
+                # here and not above: most endpoints have no policy
+                from cellwall.lower.xt.policies import policy_entries
+
+                entries += policy_entries(version, int(address), endpoint.tiers)
             for binding in endpoint.bindings:
                 if _applies(binding, version):
-                    entries += _exposure(version, int(address), binding)
-                    rules += _publish(version, address, binding)
+                    clients = _clients(binding, version, endpoint.tiers)
+                    entries += _exposure(version, int(address), binding, clients)
+                    rules += _publish(version, address, binding, clients)
             entries += _identity(version, int(address), endpoint, pins[version])
     return Holdings(tuple(dict.fromkeys(entries)), tuple(dict.fromkeys(rules)))
 
@@ -77,11 +86,12 @@ def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
 def changes(before: Holdings, after: Holdings) -> Change:
     """The difference of two holdings."""
     was, will = set(before.entries), set(after.entries)
-    kept = {_key(owned) for owned in after.entries}
+    had, kept = {_key(owned) for owned in before.entries}, {_key(owned) for owned in after.entries}
     old, new = set(before.rules), set(after.rules)
     return Change(
-        added=tuple(owned for owned in after.entries if owned not in was),
+        added=tuple(owned for owned in after.entries if owned not in was and _key(owned) not in had),
         removed=tuple(o for o in reversed(before.entries) if o not in will and _key(o) not in kept),
+        renewed=tuple(owned for owned in after.entries if owned not in was and _key(owned) in had),
         rules_added=tuple(rule for rule in after.rules if rule not in old),
         rules_removed=tuple(rule for rule in before.rules if rule not in new),
     )
@@ -120,19 +130,39 @@ def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) 
     yield current
 
 
-def _clients(binding: PortBinding, version: int) -> tuple[Prefix | None, ...]:
-    """The client networks of a family; None: anyone."""
-    sources = tuple(dict.fromkeys(source for source in binding.sources if source.version == version))
-    if not sources or any(source.prefixlen == 0 for source in sources):
-        return (None,)
-    return sources
+Clients = tuple[Prefix | None, ...]
+"""Client networks of a family; None: anyone. Empty: nobody."""
 
 
-def _exposure(version: int, own: int, binding: PortBinding) -> Iterator[OwnedEntry]:
+def _clients(binding: PortBinding, version: int, tiers: Tiers) -> Clients:
+    """Those that a binding and all policies admit."""
+    clients = _networks(binding.sources, version) if binding.sources else (None,)
+    for _, policy in tiers.named() if tiers != NO_TIERS else ():
+        if policy.sources is not None and not policy.monitor:
+            admitted = _networks(policy.sources, version)
+            both = (_common(one, other) for one in clients for other in admitted)
+            clients = tuple(dict.fromkeys(prefix for met, prefix in both if met))
+    return clients
+
+
+def _networks(prefixes: Iterable[Prefix], version: int) -> Clients:
+    own = tuple(dict.fromkeys(prefix for prefix in prefixes if prefix.version == version))
+    return (None,) if any(prefix.prefixlen == 0 for prefix in own) else own
+
+
+def _common(one: Prefix | None, other: Prefix | None) -> tuple[bool, Prefix | None]:
+    """Whether two networks meet, and where: the one is inside the other, or they have nothing in common."""
+    if one is None or other is None:
+        return True, one or other
+    narrow, wide = (one, other) if one.prefixlen >= other.prefixlen else (other, one)
+    return narrow.network_address in wide, narrow
+
+
+def _exposure(version: int, own: int, binding: PortBinding, clients: Clients) -> Iterator[OwnedEntry]:
     protocol, last = PROTOCOL_NUMBERS[binding.protocol], binding.port + binding.last - binding.host_port
     # A range is an entry for each port: entries come and go one by one, and another binding may have a part of it.
     for port in range(binding.port, last + 1):
-        for client in _clients(binding, version):
+        for client in clients:
             entry = Entry(own, protocol=protocol, port=port, last=port)
             if client is None:
                 yield OwnedEntry(set_name("exposed", version), entry)
@@ -142,10 +172,10 @@ def _exposure(version: int, own: int, binding: PortBinding) -> Iterator[OwnedEnt
                 yield OwnedEntry(set_name("exposedto", version), narrowed)
 
 
-def _publish(version: Literal[4, 6], address: Address, binding: PortBinding) -> Iterator[OwnedRule]:
+def _publish(version: Literal[4, 6], address: Address, binding: PortBinding, clients: Clients) -> Iterator[OwnedRule]:
     host = f"{binding.host_port}:{binding.last}" if binding.last != binding.host_port else str(binding.host_port)
     bits = 32 if version == 4 else 128
-    for client in _clients(binding, version):
+    for client in clients:
         matches: tuple[str, ...] = () if client is None else ("-s", str(client))
         matches += () if binding.bind is None else ("-d", f"{binding.bind}/{bits}")
         matches += ("-p", binding.protocol, "-m", binding.protocol, "--dport", host)

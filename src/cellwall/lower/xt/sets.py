@@ -10,6 +10,8 @@
 | `b9born4` `b9born6` | hash:ip, the first of its versions as its mark | endpoint and family |
 | `b9exposed4` … | hash:ip,port | binding open to anyone; a range is its ports |
 | `b9exposedto4` … | hash:ip,port,net | binding and client network |
+| `b9tlimits4` … `b9ewatches4` … | hash:ip | endpoint under such a policy of its tenant, or its own |
+| `b9tallow4` `b9tdeny4` … | hash:ip,port,net | listed port and network; a range is its ports |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
@@ -21,15 +23,20 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import OpenedService, Wall
 from cellwall.lower.xt.features import PinForm, XtFeatures, pin_form
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix, mac_text
+from cellwall.model.policy import TierName
 
 SetType = Literal["hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net", "hash:ip,mac", "bitmap:ip,mac"]
 
 SET_PREFIX = "b9"
 LARGEST_VERSION = (1 << 31) - 1
 """Bit 31 of a packet's mark says that its flow is live, so no policy version has it."""
+
+SMALLEST_PORT_BITS = 6
+"""Of a block of ports that a policy lists: each of its at most 1,024 ports is an entry of its own."""
 
 _ENTRIES = 1 << 20  # a range of ports is that many entries; the kernel allocates as they come
 _NUMBERS = {number: name for name, number in PROTOCOL_NUMBERS.items() if name in ("tcp", "udp")}
@@ -65,6 +72,15 @@ class IpSet(msgspec.Struct, frozen=True):
 
 
 _OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto")
+_OF_POLICIES: tuple[tuple[str, SetType], ...] = (
+    ("limits", "hash:ip"),
+    ("blocks", "hash:ip"),
+    ("lists", "hash:ip"),
+    ("watches", "hash:ip"),
+    ("allow", "hash:ip,port,net"),
+    ("deny", "hash:ip,port,net"),
+)
+_TIERS: dict[TierName, str] = {"tenant": "t", "endpoint": "e"}
 _OF_NODE: tuple[tuple[str, SetType], ...] = (
     ("floor", "hash:net"),
     ("noclients", "hash:net"),
@@ -73,7 +89,8 @@ _OF_NODE: tuple[tuple[str, SetType], ...] = (
 )
 _SPARE = "n"  # ends the name of the set by which one of the node's is replaced
 _OWN = re.compile(
-    rf"{SET_PREFIX}(?:({'|'.join(_OF_ENDPOINTS)})[46]|({'|'.join(name for name, _ in _OF_NODE)})[46]{_SPARE}?)",
+    rf"{SET_PREFIX}(?:({'|'.join(_OF_ENDPOINTS)})[46]|[te]({'|'.join(name for name, _ in _OF_POLICIES)})[46]"
+    rf"|({'|'.join(name for name, _ in _OF_NODE)})[46]{_SPARE}?)",
     re.ASCII,
 )
 
@@ -88,6 +105,11 @@ def set_name(name: str, version: int) -> str:
     return f"{SET_PREFIX}{name}{version}"
 
 
+def policy_set(tier: TierName, name: str, version: int) -> str:
+    """The full name of a set about policies of one tier."""
+    return set_name(_TIERS[tier] + name, version)
+
+
 def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
     """Every set of a wall, with what the wall itself puts into it."""
     content = {}
@@ -98,7 +120,7 @@ def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
         content[set_name("opened", version)] = _services(version, wall.exceptions)
         content[set_name("services", version)] = _services(version, wall.services)
     own = (msgspec.structs.replace(one, entries=content[one.name]) for one in node_sets())
-    return (*endpoint_sets(wall.scene.subnet4, features), *own)
+    return (*endpoint_sets(wall.scene.subnet4, features, wall.policies), *own)
 
 
 def node_sets() -> tuple[IpSet, ...]:
@@ -109,7 +131,7 @@ def node_sets() -> tuple[IpSet, ...]:
     )
 
 
-def endpoint_sets(subnet4: IPv4Network, features: XtFeatures) -> tuple[IpSet, ...]:
+def endpoint_sets(subnet4: IPv4Network, features: XtFeatures, policies: PolicyUsage) -> tuple[IpSet, ...]:
     """The sets that endpoints have entries in."""
     sets: list[IpSet] = []
     for version in (4, 6):
@@ -120,6 +142,11 @@ def endpoint_sets(subnet4: IPv4Network, features: XtFeatures) -> tuple[IpSet, ..
             IpSet(set_name("born", version), "hash:ip", family, marks=True),
             IpSet(set_name("exposed", version), "hash:ip,port", family),
             IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
+            *(
+                IpSet(policy_set(tier, name, version), kind, family)
+                for tier in policies.tiers
+                for name, kind in _OF_POLICIES
+            ),
         ]
     return tuple(sets)
 

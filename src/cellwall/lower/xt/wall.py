@@ -27,6 +27,7 @@ from cellwall.lower.xt import marks
 from cellwall.lower.xt.clauses import (
     chain_of,
     floor_chains,
+    flow_stages,
     forward_chains,
     judged_already,
     pinned_still,
@@ -157,7 +158,7 @@ def _judging(wall: w.Wall, view: View) -> XtTable:
         guarded,
         stage_chain(wall.stage("input-guard"), view),
         *forward_chains(wall, view),
-        *(stage_chain(wall.stage(name), one) for name in ("egress", "ingress") for one in (view, reply)),
+        *(stage_chain(stage, one) for stage in flow_stages(wall) for one in (view, reply)),
         stage_chain(wall.stage("related"), view),
         stage_chain(wall.stage("output"), view),
         _outbound(wall, view),

@@ -17,7 +17,7 @@ from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.programs import is_usual_source
-from cellwall.lower.xt.sets import set_name
+from cellwall.lower.xt.sets import SMALLEST_PORT_BITS, policy_set, set_name
 from cellwall.lower.xt.tables import TableName
 from cellwall.model.floor import GLOBAL6
 
@@ -201,6 +201,10 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
             return (_rate(predicate, view),)
         case w.Exposed():
             return _exposed(predicate, view)
+        case w.Under():
+            return _under(predicate, view)
+        case w.Listed():
+            return (_listed(predicate, view),)
     return None
 
 
@@ -291,6 +295,24 @@ def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
     source, destination = view.towards
     anyone = member(set_name("exposed", view.version), destination, destination)
     return anyone, member(set_name("exposedto", view.version), destination, destination, source)
+
+
+def _under(predicate: w.Under, view: View) -> tuple[Words, ...]:
+    """Of a flow that another table translated no set is asked for its original destination: it is as if blocked."""
+    words = member(policy_set(predicate.tier, predicate.what, view.version), view.towards[0], negate=predicate.negate)
+    translated: tuple[Words, ...] = (("-m", "conntrack", "--ctstate", "DNAT"),) if predicate.what == "blocks" else ()
+    return (words, *translated)
+
+
+def _listed(predicate: w.Listed, view: View) -> Words:
+    """One set is all forms with ports. There is no set of (address, network) where there is no port to it, as long as
+    kernels without hash:net,net are to be had a wall."""
+    form = predicate.form
+    if form.kind != "ports" or form.port_bits < SMALLEST_PORT_BITS:
+        what = "a network of all ports" if form.kind != "ports" else "a range of more than 1,024 ports"
+        raise Unsupported(f"{what} in a policy has no iptables form", predicate="Listed", backend="iptables")
+    source, destination = view.towards
+    return member(policy_set(form.tier, form.list, view.version), source, destination, destination)
 
 
 def _not(negate: bool) -> Words:
