@@ -121,6 +121,13 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def force_close(self) -> None:
+        """aiohttp's, at once: a connection is otherwise kept until the caller has taken what was said to it."""
+        transport = self.transport
+        super().force_close()
+        if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+            transport.abort()
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
