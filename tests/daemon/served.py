@@ -164,6 +164,20 @@ def ask_as(daemon: Daemon, user: int, groups: Sequence[int], method: str, path: 
 
 
 @contextmanager
+def namespace_of(user: int) -> Iterator[str]:
+    """A network namespace that this user made, as rootless runtimes do: in a user namespace of its own."""
+    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+    inside = ["unshare", "--user", "--map-root-user", "--net", "--", "sh", "-c", "echo; exec sleep 600"]
+    with subprocess.Popen([*argv, *inside], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield f"/proc/{process.pid}/ns/net"
+        finally:
+            process.kill()
+
+
+@contextmanager
 def served(lab: Lab, **options: str) -> Iterator[Daemon]:
     """A daemon on this node, which has taken it over; whatever becomes of it is over at the end."""
     daemon = Daemon(lab, **options)

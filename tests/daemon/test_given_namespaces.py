@@ -3,7 +3,6 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,11 @@ from cellwall.adapters import netns
 from cellwall.adapters.namespaces import ProcNamespaces
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import AlreadyExists, CellwallError, Forbidden, InvalidSpec, NotFound
+from daemon.served import namespace_of
 from world import World, rewired
 
 pytestmark = pytest.mark.root
 USER, OTHER = 1000, 1001
-
-
-@contextmanager
-def namespace_of(user: int) -> Iterator[str]:
-    """A network namespace that this user made, as rootless runtimes do: in a user namespace of its own."""
-    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
-    inside = ["unshare", "--user", "--map-root-user", "--net", "--", "sh", "-c", "echo; exec sleep 600"]
-    with subprocess.Popen([*argv, *inside], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            yield f"/proc/{process.pid}/ns/net"
-        finally:
-            process.kill()
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""Who may do what, by processes of other users over the real socket: a group has its verbs, its tenants and no more."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.lab import Lab
+from daemon.served import Answer, Daemon, ask_as, namespace_of, served
+
+pytestmark = pytest.mark.root
+CI, WEB, SOCKET = 5000, 5001, 5002
+MEMBER, OTHER = 1000, 1001
+CONFIGURATION = f"""
+[daemon]
+group = "{SOCKET}"
+allow = ["{CI} attach,detach,list,check ci-*", "{WEB} attach,detach,list,expose web"]
+"""
+NODE = [
+    ("POST", "/v1/up", None),
+    ("POST", "/v1/down", {"force": True}),
+    ("POST", "/v1/reconcile", None),
+    ("GET", "/v1/status", None),
+    ("POST", "/v1/cni?CNI_COMMAND=VERSION", None),
+]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with Lab() as lab, lab.node.enter():
+        os.chmod(lab.root, 0o755)
+        with served(lab, configuration=CONFIGURATION) as daemon:
+            daemon.attach("secret", tenant="web", expose=["8080:80"])
+            yield daemon
+
+
+def as_ci(daemon: Daemon, method: str, path: str, body: object = None) -> Answer:
+    return ask_as(daemon, MEMBER, [CI, SOCKET], method, path, body)
+
+
+def test_a_member_attaches_shows_checks_and_detaches_for_its_tenants(daemon: Daemon) -> None:
+    with namespace_of(MEMBER) as netns:
+        made = as_ci(daemon, "POST", "/v1/endpoints", {"container": "job", "tenant": "ci-1", "netns": netns})
+        assert made.status == 201, made
+        listed = as_ci(daemon, "GET", "/v1/endpoints").document["endpoints"]
+        assert [endpoint["container"] for endpoint in listed] == ["job"]
+        assert as_ci(daemon, "GET", "/v1/endpoints/job/eth0").status == 200
+        assert as_ci(daemon, "GET", "/v1/endpoints/job/eth0/findings").document == {"findings": []}
+        assert as_ci(daemon, "DELETE", "/v1/endpoints/job/eth0").document == {"detached": True}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), NODE, ids=[path for _, path, _ in NODE])
+def test_nothing_of_the_node_is_a_members(daemon: Daemon, method: str, path: str, body: object) -> None:
+    assert as_ci(daemon, method, path, body).status == 403
+    assert "secret" in daemon.attached()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/endpoints/{}/eth0", None),
+        ("GET", "/v1/endpoints/{}/eth0/findings", None),
+        ("DELETE", "/v1/endpoints/{}/eth0", None),
+        ("POST", "/v1/endpoints/detach", {"endpoints": [{"container": "{}"}]}),
+    ],
+)
+def test_another_tenants_endpoint_is_as_one_that_is_not_there(
+    daemon: Daemon, method: str, path: str, body: dict[str, list[dict[str, str]]] | None
+) -> None:
+    def answer(container: str) -> Answer:
+        asked = {"endpoints": [{"container": container}]} if body else None
+        found = as_ci(daemon, method, path.format(container), asked)
+        return Answer(found.status, str(found.document).replace(container, "X"))
+
+    assert answer("secret") == answer("absent")
+    assert "secret" in daemon.attached()
+
+
+@pytest.mark.parametrize("tenant", ["web", "ci", "other", None])
+def test_a_member_attaches_for_no_other_tenant(daemon: Daemon, tenant: str | None) -> None:
+    body = {"container": "job", "tenant": tenant} if tenant else {"container": "ci-1"}
+    assert as_ci(daemon, "POST", "/v1/endpoints", body).status == 403
+    both = {"endpoints": [{"container": "good", "tenant": "ci-1"}, body]}
+    assert as_ci(daemon, "POST", "/v1/endpoints/batch", both).status == 403
+    assert daemon.attached() == {"secret"}
+
+
+def test_a_member_takes_no_container_over_by_its_name(daemon: Daemon) -> None:
+    answer = as_ci(daemon, "POST", "/v1/endpoints", {"container": "secret", "tenant": "ci-1"})
+    assert (answer.status, answer.document["detail"]) == (409, "container id: secret/eth0: is taken")
+
+
+def test_a_member_without_the_verb_publishes_no_port(daemon: Daemon) -> None:
+    body = {"container": "job", "tenant": "ci-1", "expose": ["8081:80"]}
+    assert as_ci(daemon, "POST", "/v1/endpoints", body).status == 403
+    assert as_ci(daemon, "POST", "/v1/endpoints/secret/eth0/ports", {"binding": "8081:80"}).status == 403
+
+
+def test_whose_a_taken_port_is_a_member_is_not_told(daemon: Daemon) -> None:
+    daemon.attach("hidden", tenant="other", expose=["8099:80"])
+    try:
+        body = {"container": "shop", "tenant": "web", "expose": ["8099:80"]}
+        answer = ask_as(daemon, OTHER, [WEB, SOCKET], "POST", "/v1/endpoints", body)
+        assert answer.status == 409
+        assert "hidden" not in str(answer.document)
+        assert "hidden" in str(daemon.ask("POST", "/v1/endpoints", body).document)
+    finally:
+        daemon.ask("DELETE", "/v1/endpoints/hidden/eth0")
+
+
+def test_a_member_joins_no_namespace_of_somebody_else(daemon: Daemon) -> None:
+    with namespace_of(OTHER) as theirs:
+        for netns in (theirs, "/proc/self/ns/net", f"/proc/{daemon.process.pid}/ns/net", "/dev/null"):
+            body = {"container": "job", "tenant": "ci-1", "netns": netns}
+            assert as_ci(daemon, "POST", "/v1/endpoints", body).status in (403, 422), netns
+    assert daemon.attached() == {"secret"}
+
+
+def test_who_is_in_the_sockets_group_alone_learns_the_version(daemon: Daemon) -> None:
+    assert ask_as(daemon, OTHER, [SOCKET], "GET", "/v1/version").status == 200
+    assert ask_as(daemon, OTHER, [SOCKET], "GET", "/v1/endpoints").status == 403
+
+
+def test_who_is_not_in_the_sockets_group_does_not_connect(daemon: Daemon) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        ask_as(daemon, OTHER, [CI, WEB], "GET", "/v1/version")

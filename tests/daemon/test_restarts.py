@@ -1,0 +1,189 @@
+"""The daemon is killed, ended and replaced by another version while packets flow: what is allowed loses none, what is
+denied passes none, and what was asked for at that moment is done whole or not at all."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from cellwall.attack.flood import Flood
+from cellwall.client import Client
+from cellwall.errors import CellwallError
+from cellwall.lab import Lab
+from cellwall.model.addresses import mac_text
+from cellwall.model.network import Network
+from daemon.served import Daemon, served
+from packet.test_blink import blinking, to_the_floor
+from packet.test_half_replaced import to_the_node
+from world import Stream, World, public
+
+pytestmark = pytest.mark.root
+PATIENCE = 2.5
+"""Seconds for a new connection: programs start meanwhile, and a processor that is busy is no lost packet."""
+GATEWAY = mac_text(Network().bridge_mac)
+
+
+class Served:
+    """A node that a daemon keeps, and a client of it in place of the wall."""
+
+    def __init__(self, daemon: Daemon, world: World) -> None:
+        self.daemon = daemon
+        self.world = world
+
+    def killed(self) -> None:
+        self.daemon.kill()
+        self.daemon.start()
+
+    def ended(self) -> None:
+        assert self.daemon.stop() == 0
+        self.daemon.start()
+
+    def upgraded(self) -> None:
+        self.daemon.version = f"9.{random.randrange(1000)}"
+        assert self.daemon.stop() == 0
+        self.daemon.start()
+
+
+@pytest.fixture
+def node() -> Iterator[Served]:
+    with Lab() as lab, lab.node.enter(), served(lab) as daemon, Client.open(root=lab.root, patience=60) as client:
+        client.up()
+        yield Served(daemon, World(lab, client))
+
+
+HOW = pytest.mark.parametrize("again", [Served.killed, Served.ended, Served.upgraded], ids=lambda how: how.__name__)
+
+
+@HOW
+def test_open_flows_lose_nothing_and_denied_ones_pass_nothing(node: Served, again: Callable[[Served], None]) -> None:
+    with blinking(node.world, patience=PATIENCE):
+        for _ in range(3):
+            again(node)
+
+
+@HOW
+def test_a_flood_passes_nothing(node: Served, again: Callable[[Served], None]) -> None:
+    world = node.world
+    attacker = world.attach("attacker")
+    everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
+    with Flood(
+        attacker.host, "eth0", [*to_the_floor(attacker, GATEWAY), *to_the_node(attacker, GATEWAY)], every=0
+    ) as flood:
+        for _ in range(4):
+            flood.wait()
+            again(node)
+        flood.wait()
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+        assert not everywhere.saw(b"<flood")
+        assert not at_node.saw(b"<flood")
+        node.daemon.kill()  # or it would repair
+        unlatch_named(world)
+        world.lab.node.run(["nft", "flush", "ruleset"])
+        assert everywhere.wait_for(b"<flood"), "it is the rules that hold"
+        assert at_node.wait_for(b"<flood")
+
+
+def unlatch_named(world: World) -> None:
+    for side in ("ingress", "egress"):
+        world.lab.node.run(["tc", "filter", "del", "dev", Network().bridge, side, "pref", "2"])
+
+
+class Customer:
+    """One who attaches, publishes and detaches the same container again and again, and notes what it was told."""
+
+    def __init__(self, client: Client, name: str, netns: str, port: int) -> None:
+        self._client = client
+        self._netns = netns
+        self._port = port
+        self.name = name
+        self.known: bool | None = False
+        """Whether it is attached; None where nobody was told."""
+        self.done = 0
+
+    def go(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self._step()
+            self.done += 1
+
+    def _step(self) -> None:
+        before, self.known = self.known, None
+        with suppress(CellwallError):
+            if before:
+                self._client.unexpose(self.name, f"{self._port}:80")
+                self._client.expose(self.name, f"{self._port}:81/udp")
+                self._client.detach(self.name)
+                self.known = False
+            else:
+                self._client.attach(self.name, netns=self._netns, expose=[f"{self._port}:80"])
+                self.known = True
+
+
+def busy(node: Served, deaths: int, seed: int, *, operations: int = 0) -> int:
+    """Customers at work while the daemon is killed at random moments; how many operations there were."""
+    chance, stop = random.Random(seed), threading.Event()
+    customers = []
+    for number in range(4):
+        client = Client.open(root=node.world.lab.root, patience=60)
+        customers.append(Customer(client, f"c{number}", node.world.host().netns, 8000 + number))
+    threads = [threading.Thread(target=customer.go, args=(stop,)) for customer in customers]
+    for thread in threads:
+        thread.start()
+    while deaths > 0 or sum(customer.done for customer in customers) < operations:
+        deaths -= 1
+        time.sleep(chance.uniform(0, 0.3))  # at a random moment
+        node.daemon.process.send_signal(signal.SIGKILL)
+        node.daemon.process.wait()
+        node.daemon.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert_whole(node, customers)
+    for customer in customers:
+        customer._client.close()
+    return sum(customer.done for customer in customers)
+
+
+def assert_whole(node: Served, customers: list[Customer]) -> None:
+    """What is there is what was asked for, and nothing is left of what was not."""
+    client = node.world.wall
+    attached = {endpoint.key.container_id for endpoint in client.endpoints()}
+    for customer in customers:
+        if customer.known is not None:
+            assert (customer.name in attached) == customer.known, customer.name
+    assert client.status().drift == ()
+    assert client.reconcile().repaired == ()
+    for name in attached:
+        if name.startswith("c"):
+            assert client.verify(name) == ()
+    for customer in customers:
+        client.detach(customer.name)
+    left = {endpoint.key.container_id for endpoint in client.endpoints()}
+    client.reconcile()
+    links = [line.split(": ")[1] for line in node.world.lab.node.run(["ip", "-o", "link"]).text.splitlines()]
+    assert sum(name.startswith("b9h") for name in links) == len(left)
+    assert client.status().pending == 0
+
+
+def test_killed_at_random_moments_it_leaves_nothing_half_done_and_nothing_open(node: Served) -> None:
+    world = node.world
+    attacker = world.attach("attacker")
+    everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
+    frames = [*to_the_floor(attacker, GATEWAY), *to_the_node(attacker, GATEWAY)]
+    with Flood(attacker.host, "eth0", frames, every=0.001) as flood:
+        assert busy(node, 8, 1) > 0
+        flood.wait()
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+    assert not everywhere.saw(b"<flood")
+    assert not at_node.saw(b"<flood")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_during_ten_thousand_operations_it_leaves_nothing_half_done(node: Served) -> None:
+    assert busy(node, 1, 2, operations=10_000) >= 10_000
