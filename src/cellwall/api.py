@@ -258,6 +258,23 @@ class Wall:
             found = self._site.foundation()
             return found is not None and close_unjudged(self._site, found)
 
+    def own(self, descriptor: int | None = None) -> str:
+        """Nobody but this process writes our tables in nftables from now on: a flush of all rules passes them over, and
+        who means them is refused. "" where it is so, else why it cannot be. What nft laid is drift then, for `repair`.
+
+        `descriptor`: the `owning_descriptor` of a process before this one, to go on with. Idempotent.
+        """
+        from cellwall.engine.owning import own_rules
+
+        with self._caller.turn():
+            self._caller.take_those_in_force(self._site.foundation())
+            return own_rules(self._site, descriptor)
+
+    @property
+    def owning_descriptor(self) -> int:
+        """For whose life our tables are owned: a duplicate of it keeps them so beyond this process."""
+        return self._site.rules.descriptor()
+
     def dns(self) -> tuple[Address, ...]:
         """The resolvers that sandboxes are told."""
         with self._caller.turn():

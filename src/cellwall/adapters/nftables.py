@@ -42,6 +42,7 @@ class NftRules(Closing):
         self._netfilter = open_netfilter_socket()
         self._works = False
         self._owning = False
+        self.unowned = ""
 
     def close(self) -> None:
         self._netfilter.close()
@@ -76,9 +77,9 @@ class NftRules(Closing):
             kept = open_netfilter_socket(descriptor)
             self._netfilter.close()
             self._netfilter = kept
-        refused = take(self._netfilter, ruleset)
-        self._owning = not refused
-        return refused
+        self.unowned = take(self._netfilter, ruleset)
+        self._owning = not self.unowned
+        return self.unowned
 
     def descriptor(self) -> int:
         """See `Rules.descriptor`."""
@@ -112,11 +113,10 @@ class NftRules(Closing):
         """See `Rules.shape`."""
         from cellwall.adapters.shape import digest
 
-        shape = digest(self._netfilter)
-        return shape if not shape or self._keeps() else f"{shape} for anybody to write"
+        return digest(self._netfilter)
 
-    def _keeps(self) -> bool:
-        """Our tables have the owner that they should have: this one, where it is to own them."""
+    def is_kept(self) -> bool:
+        """See `Rules.is_kept`."""
         if not self._owning:
             return True
         from cellwall.adapters.ownership import owns

@@ -104,6 +104,9 @@ class Backend(Protocol):
     def shape(self) -> str:
         """A digest of the live wall without endpoints, "" where it is missing: equal digests, equal rules."""
 
+    def is_kept(self) -> bool:
+        """Where the wall is to be this process's alone to write: whether it is. Laying it makes it so."""
+
     def stands(self) -> bool:
         """Whether what others flush at once is there: what judges packets, and the floor that it asks. Microseconds,
         and no comparison: what else differs, `shape` tells."""

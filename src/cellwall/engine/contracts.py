@@ -203,9 +203,11 @@ class Flows(Protocol):
 
 
 class Rules(Flows, Protocol):
-    """nftables. `schema` gives the definition of every set that elements go to: what is in force, set by the engine."""
+    """nftables. `schema` gives the definition of every set that elements go to: what is in force, set by the engine.
+    `unowned`: why our tables have no owner, where they were to have one."""
 
     schema: Mapping[tuple[TableFamily, str, str], NamedSet]
+    unowned: str
 
     def refusal(self) -> str:
         """What is missing of nftables on this host, "" where nothing is."""
@@ -216,9 +218,13 @@ class Rules(Flows, Protocol):
 
     def own(self, ruleset: Ruleset, descriptor: int | None = None) -> str:
         """From now on nobody else writes our tables, as long as the socket lives that this one has: those that a former
-        owner left are adopted, others have another `shape` until they are laid anew. "" where it is so, else why it
-        cannot be; nothing has changed then. `ruleset`: what would be laid, to try it. `descriptor`: the socket of an
-        owner before, which becomes this one's; KernelError where it is none. Idempotent."""
+        owner left are adopted, others are not `is_kept` until they are laid anew. "" where it is so, else why it cannot
+        be, which `unowned` tells from then on; nothing has changed then. `ruleset`: what would be laid, to try it.
+        `descriptor`: the socket of an owner before, which becomes this one's; KernelError where it is none.
+        Idempotent."""
+
+    def is_kept(self) -> bool:
+        """Whether all tables of ours that stand are this one's alone to write, where it is to own them."""
 
     def descriptor(self) -> int:
         """The socket's, for who keeps it alive beyond this process: the tables' owner is the socket."""

@@ -73,4 +73,6 @@ def _rules_drift(site: Site, found: Foundation) -> list[str]:
     shape = site.backend.shape()
     if not shape:
         return ["our tables are missing"]
-    return [] if shape == found.shape else ["our rules were changed"]
+    if shape != found.shape:
+        return ["our rules were changed"]
+    return [] if site.backend.is_kept() else ["our tables are anybody's to write"]

@@ -16,6 +16,7 @@ from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.left_closed import closed_warnings
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
+from cellwall.engine.owning import unowned_notes
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.recover import recover
 from cellwall.engine.requests import Reconciled, Status
@@ -123,7 +124,7 @@ def status(site: Site) -> Status:
         drift=tuple(drift),
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
-        notes=shared_users(site, site.journal.endpoints("attached")),
+        notes=(*shared_users(site, site.journal.endpoints("attached")), *unowned_notes(site, found)),
         mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
 

@@ -75,6 +75,10 @@ class IptablesBackend:
 
         return shape(self._host)
 
+    def is_kept(self) -> bool:
+        """See `Backend.is_kept`: nothing of iptables can be anybody's alone."""
+        return True
+
     def stands(self) -> bool:
         """See `Backend.stands`."""
         return stands(self._host)

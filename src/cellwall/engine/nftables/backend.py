@@ -64,6 +64,10 @@ class NftablesBackend:
         """See `Backend.shape`."""
         return self._rules.shape()
 
+    def is_kept(self) -> bool:
+        """See `Backend.is_kept`."""
+        return self._rules.is_kept()
+
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
         return self._rules.is_floored(dict.fromkeys(table for _, table, _ in self._rules.schema))

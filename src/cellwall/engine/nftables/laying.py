@@ -47,7 +47,7 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
     the new rules, but for such as differ in the forms of exposure alone."""
     ruleset = _ruleset(wanted)
     own_rules, own_sets = digests(ruleset)
-    intact = before is not None and before.shape == rules.shape() != ""
+    intact = before is not None and before.shape == rules.shape() != "" and rules.is_kept()
     if before is not None and intact and before.rules == own_rules:
         return None
     former = ("", "")

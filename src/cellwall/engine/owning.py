@@ -1,0 +1,31 @@
+"""Our tables as one process's alone, for who lives long: what flushes all rules then passes them over.
+
+Where it cannot be (an old kernel, a wall in iptables), the wall is as it is without a daemon: repaired when somebody
+takes it away, and latched until then.
+"""
+
+from cellwall.compile.assemble import uplink_of
+from cellwall.compile.usage import Usage
+from cellwall.engine.kernel_settings import original_facts
+from cellwall.engine.nftables.desired import desired_ruleset
+from cellwall.engine.site import Foundation, Site
+
+
+def own_rules(site: Site, descriptor: int | None = None) -> str:
+    """From now on our tables are this process's alone to write, for as long as a descriptor of its socket is open.
+    "" where it is so, else why not. Tables that were laid by nft are drift from now on, which laying them repairs.
+    `descriptor`: the socket of an owner before, to go on with. Idempotent."""
+    lacks = site.mechanism("nftables").refusal(site.settings)
+    if lacks:
+        return lacks
+    found = site.foundation()
+    facts = original_facts(site, site.node.observe())
+    usage, uplink = (found.usage, found.uplink) if found else (Usage(), uplink_of(site.settings, facts) or "lo")
+    return site.rules.own(desired_ruleset(site.settings, facts, usage, uplink), descriptor)
+
+
+def unowned_notes(site: Site, found: Foundation | None) -> tuple[str, ...]:
+    """That our tables have no owner although they were to have one, a line."""
+    if found is None or found.backend != "nftables" or not site.rules.unowned:
+        return ()
+    return (f"no flush of rules passes our tables over: {site.rules.unowned}",)
