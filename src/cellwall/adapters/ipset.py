@@ -20,6 +20,7 @@ from cellwall.adapters.netlink import (
     NLM_F_EXCL,
     Closing,
     Message,
+    Netlink,
     attribute,
     attribute_text,
     attribute_u8,
@@ -119,15 +120,8 @@ class IpSets(Closing):
 
     def definitions(self) -> Mapping[str, str]:
         """See `Sets.definitions`."""
-        flags = attribute(_FLAGS | _NET_BYTEORDER, _LIST_HEADER.to_bytes(4, "big"))
-        request = ipset_message(_LIST, 0, attribute_u8(_PROTOCOL, _VERSION) + flags, what="sets")
-        found: dict[str, str] = {}
-        for reply in self._netfilter.dump(request, "read all sets"):
-            header = attributes(reply.body, HEADER_SIZE)
-            name = text_of(header[_SETNAME])
-            if is_own_set(name):
-                found[name] = _definition(name, header)
-        return found
+        headers = all_headers(self._netfilter)
+        return {name: _definition(name, header) for name, header in headers if is_own_set(name)}
 
     def keep_timeouts(self, rows: Sequence[FlowTimeouts]) -> None:
         """See `Sets.keep_timeouts`."""
@@ -235,6 +229,15 @@ def _read(data: Mapping[int, bytes], one: IpSet) -> Entry:
         mac=_number(data.get(_ETHER)),
         mark=_number(data.get(_SKBMARK)) >> 32,
     )
+
+
+def all_headers(netfilter: Netlink) -> Iterator[tuple[str, Mapping[int, bytes]]]:
+    """Every set, whoever's, by name, with the attributes of its header."""
+    flags = attribute(_FLAGS | _NET_BYTEORDER, _LIST_HEADER.to_bytes(4, "big"))
+    request = ipset_message(_LIST, 0, attribute_u8(_PROTOCOL, _VERSION) + flags, what="sets")
+    for reply in netfilter.dump(request, "read all sets"):
+        header = attributes(reply.body, HEADER_SIZE)
+        yield text_of(header[_SETNAME]), header
 
 
 def _inner(value: bytes) -> int:
