@@ -21,6 +21,7 @@ from cellwall.adapters.lock import KEPT
 from cellwall.composition import compose, configured
 from cellwall.config import (
     Paths,
+    drop_mode_record,
     load_settings,
     paths_for,
     record_daemon,
@@ -44,7 +45,17 @@ from cellwall.model.settings import Settings
 if TYPE_CHECKING:
     from cellwall.engine.policy_calls import Document
 
-__all__ = ["AttachRequest", "Endpoint", "EndpointKey", "PortBinding", "Reconciled", "Status", "UpReport", "Wall"]
+__all__ = [
+    "AttachRequest",
+    "Endpoint",
+    "EndpointKey",
+    "PortBinding",
+    "Reconciled",
+    "Status",
+    "UpReport",
+    "Wall",
+    "take_back",
+]
 
 HANDOVER = 5.0
 """For how many seconds a daemon waits for the writer lock when it begins: longer than one operation takes, and than a
@@ -162,7 +173,7 @@ class Wall:
         aside = self.paths.run.with_name(f"{self.paths.run.name}-{os.getpid()}")
         with suppress(OSError):  # in one step: who waits for the lock, as a watch does, would make it anew in there
             os.rename(self.paths.run, aside)
-        for place in (aside, self.paths.run):
+        for place in (aside, self.paths.run, self.paths.socket_directory):
             shutil.rmtree(place, ignore_errors=True)
         if os.path.realpath(self.paths.base) != "/":  # the system's /run is not ours, however empty
             with suppress(OSError):
@@ -485,6 +496,21 @@ class Wall:
     @property
     def _site(self) -> Site:
         return self._caller.site
+
+
+def take_back(paths: Paths) -> bool:
+    """Leave a node to whom the configuration names, where a daemon is on record and none lives. False where one does.
+
+    For who was told by the configuration that no daemon is wanted any more: one that died could not say so itself.
+    """
+    from cellwall.adapters.lock import WriterLock
+
+    try:
+        with WriterLock(paths.in_run("writer.lock"), timeout=0):  # what a daemon takes before it goes on record
+            drop_mode_record(paths)
+    except Unavailable:
+        return False
+    return True
 
 
 def _key(container_id: str, ifname: str) -> EndpointKey:

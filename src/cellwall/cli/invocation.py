@@ -2,21 +2,25 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, paths_for
+from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, mode_of, paths_for
+from cellwall.config.keys import SERVING_KEYS
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import parse_address
 
 if TYPE_CHECKING:
     from cellwall.api import Wall
+    from cellwall.client import Client
 
 Text = str | Callable[[], str]
 _log = logging.getLogger("cellwall")
+_SERVING = frozenset(key.name for key in SERVING_KEYS)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,38 +51,83 @@ class Invocation:
         """The settings and where they came from."""
         return load_settings(self.paths, overrides=self._overrides())
 
-    def wall(self) -> "Wall":
-        """The opened wall of the node, to bring what is configured into force; the caller closes it."""
-        self.loaded()  # what is wrong with it is said before the engine is loaded
-        return self._opened()
+    def served(self) -> bool:
+        """A daemon writes on the node: it is asked, and nothing is done in process."""
+        return mode_of(self.paths, overrides=self._overrides()) == "daemon"
 
-    def wall_in_force(self) -> "Wall":
-        """The opened wall, for what goes by the settings in force; a warning where others are configured."""
+    def wall(self) -> "Wall | Client":
+        """The node, to bring what is configured into force; the caller closes it."""
+        self.loaded()  # what is wrong with it is said before the engine is loaded
+        return self._client() if self.served() else self._opened()
+
+    def wall_to_bring_up(self) -> "Wall | Client":
+        """The same for `up`, which takes a node back that a daemon has left without an orderly end, where no daemon is
+        configured any more."""
+        if self.loaded().serving.mode == "inprocess" and self.served() and os.geteuid() == 0:
+            from cellwall.api import take_back
+
+            take_back(self.paths)
+        return self.wall()
+
+    def wall_in_force(self) -> "Wall | Client":
+        """The node, for what goes by the settings in force; a warning where others are configured."""
         configured = self.loaded().settings
+        if self.served():
+            return self._client()
         wall = self._opened()
         if wall.settings != configured:
             _log.warning(OTHERS_IN_FORCE)
         return wall
 
-    def wall_to_close(self) -> "Wall":
-        """The opened wall, for what closes or lists; a wrong configuration is a warning, a wrong flag is refused."""
-        wall = self.wall_to_look()
+    def wall_to_close(self) -> "Wall | Client":
+        """The node, for what closes or lists; a wrong configuration is a warning, a wrong flag is refused."""
+        node = self.wall_to_look()
+        self._warn_of_configuration()
+        return node
+
+    def wall_to_look(self) -> "Wall | Client":
+        """The node, for what itself says of a configuration that it is wrong."""
+        if not self.served():
+            return self.own_wall()
+        judge_flags(self._overrides())
+        return self._client()
+
+    def own_wall(self) -> "Wall":
+        """The opened wall of a node that no daemon writes on, as `wall_to_look`."""
+        judge_flags(self._overrides())
+        return self._opened(closing=True)
+
+    def own_wall_to_close(self) -> "Wall":
+        """The same as `wall_to_close`."""
+        wall = self.own_wall()
+        self._warn_of_configuration()
+        return wall
+
+    def wall_to_read(self) -> "Wall":
+        """The opened wall, beside whoever writes, for what only lists."""
+        from cellwall.api import Wall
+
+        return Wall.open(root=self.arguments.root, closing=True, reading=True)
+
+    def _warn_of_configuration(self) -> None:
         try:
             self.loaded()
         except InvalidSpec as error:
             _log.warning("%s", error)
-        return wall
-
-    def wall_to_look(self) -> "Wall":
-        """The opened wall, for what itself says of a configuration that it is wrong."""
-        judge_flags(self._overrides())
-        return self._opened(closing=True)
 
     def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
         from cellwall.api import Wall
 
         return Wall.open(root=self.arguments.root, settings=lambda: self.loaded().settings, closing=closing)
+
+    def _client(self) -> "Client":
+        for name, value in self._overrides().items():
+            if name not in _SERVING:
+                raise InvalidSpec(name, value, "does not reach the daemon, which goes by its own configuration (--set)")
+        from cellwall.client import Client
+
+        return Client.open(root=self.arguments.root)
 
     def _overrides(self) -> Mapping[str, str]:
         values = {}

@@ -64,7 +64,9 @@ def load_settings(
     return Loaded(settings, origins, msgspec.structs.replace(Serving(), **serving))
 
 
-def mode_of(paths: Paths, *, environ: Mapping[str, str] = os.environ) -> Mode:
+def mode_of(
+    paths: Paths, *, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, str] | None = None
+) -> Mode:
     """Who writes on a node by now: whoever is on record, and where nobody is, whoever is configured. Where that is
     wrong nobody is: who opens something is told of it, and who closes needs no configuration."""
     recorded = recorded_mode(paths)
@@ -72,9 +74,9 @@ def mode_of(paths: Paths, *, environ: Mapping[str, str] = os.environ) -> Mode:
         return recorded
     try:
         # A configuration that names no daemon is not parsed for it: an ADD reads it again anyhow, a DEL never.
-        if not _names_a_daemon(paths, environ):
+        if not (overrides or _names_a_daemon(paths, environ)):
             return "inprocess"
-        return load_settings(paths, environ=environ).serving.mode
+        return load_settings(paths, environ=environ, overrides=overrides).serving.mode
     except (InvalidSpec, NoPrivilege):
         return "inprocess"
 

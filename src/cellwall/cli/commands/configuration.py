@@ -42,5 +42,5 @@ def _held_by(invocation: Invocation) -> str:
     """What `node.backend` came to on a node that is up; "" for who may not ask the node."""
     if os.geteuid() != 0 or not os.path.exists(invocation.paths.in_run("state.db")):
         return ""
-    with invocation.wall_to_look() as wall:
+    with invocation.wall_to_read() as wall:
         return wall.mechanism

@@ -3,6 +3,7 @@
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import facts
+from cellwall.errors import Conflict
 
 
 def register(commands: "Commands[Parser]") -> None:
@@ -24,7 +25,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _up(invocation: Invocation) -> Outcome:
-    with invocation.wall() as wall:
+    with invocation.wall_to_bring_up() as wall:
         report = wall.up()
     resolvers = [str(address) for address in report.dns]
     rows = [
@@ -52,6 +53,11 @@ def _down(invocation: Invocation) -> Outcome:
 
 
 def _uninstall(invocation: Invocation) -> Outcome:
-    with invocation.wall_to_close() as wall:
+    if invocation.served():
+        from cellwall.api import take_back
+
+        if not take_back(invocation.paths):
+            raise Conflict("a daemon serves this node; end it before cellwall is uninstalled")
+    with invocation.own_wall_to_close() as wall:
         wall.uninstall(force=invocation.arguments.force)
     return Outcome({"installed": False}, "uninstalled")

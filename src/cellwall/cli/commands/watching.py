@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
+from cellwall.errors import Conflict
 
 _DESCRIPTION = """\
 Listen to the kernel and put back, at once, what others take away from the wall or change of it: a flush of all rules,
@@ -27,7 +28,9 @@ def register(commands: "Commands[Parser]") -> None:
 def _watch(invocation: Invocation) -> Outcome:
     from cellwall.watch.loop import watch  # the engine and its adapters
 
-    with _ended_by_signals() as stop, invocation.wall_to_look() as wall:
+    if invocation.served():
+        raise Conflict("a daemon writes on this node (node.mode), and watches it itself")
+    with _ended_by_signals() as stop, invocation.own_wall() as wall:
         watch(wall, stop)
     return Outcome()
 
