@@ -55,7 +55,8 @@ class Stepped:
 def stepped(wall: Wall, step: Callable[[], None], **changes: object) -> Wall:
     """The same node through adapters that call `step` before each call of theirs."""
     site = msgspec.structs.replace(wall._site, **changes)
-    return rewired(wall, **changes, **{name: Stepped(getattr(site, name), step) for name in ADAPTERS})
+    adapters: dict[str, object] = {name: Stepped(getattr(site, name), step) for name in ADAPTERS}
+    return rewired(wall, **changes, kept=lambda: Stepped(site.kept(), step), **adapters)
 
 
 class _Doom:

@@ -74,9 +74,12 @@ def keep_policies(site: Site) -> None:
         site.journal.drop(_UNKEPT)
 
 
-def try_to_keep_policies(site: Site) -> None:
-    """The same, for who has something else to do; what fails is said and tried again."""
+def try_to_keep_policies(site: Site) -> tuple[str, ...]:
+    """The same, for who has something else to do; whose were kept. What fails is said, and tried again by the next."""
+    tenants = unkept_policies(site)
     try:
         keep_policies(site)
     except CellwallError as error:
-        _log.warning("policies of %s are not kept for the next boot: %s", ", ".join(unkept_policies(site)), error)
+        _log.warning("policies of %s are not kept for the next boot: %s", ", ".join(tenants), error)
+        return ()
+    return tenants

@@ -7,6 +7,7 @@ whoever comes next brings into force.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -21,7 +22,7 @@ from cellwall.engine.kept_policies import (
 )
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints
-from cellwall.errors import CellwallError, InvalidSpec, KernelError
+from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
 from cellwall.model.policy_check import Ground, ground_of, validate_policy
@@ -121,7 +122,7 @@ def _change(
     except CellwallError:
         _take_back(site, before, restore)
         raise
-    with site.journal.transaction():
+    with suppress(CellwallError), site.journal.transaction():  # it is in force; the next operation looks once more
         site.journal.drop("pending")
     return after
 
@@ -132,10 +133,7 @@ def _take_back(site: Site, before: Sequence[Endpoint], restore: Callable[[], Non
         restore()
         site.journal.write_endpoints(before, "attached")
     try_to_keep_policies(site)
-    if before:
-        try:
-            repair_endpoints(site)
-        except KernelError:
-            return
-    with site.journal.transaction():
-        site.journal.drop("pending")
+    with suppress(CellwallError):
+        repair_endpoints(site)
+        with site.journal.transaction():
+            site.journal.drop("pending")

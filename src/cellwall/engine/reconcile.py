@@ -13,6 +13,7 @@ from cellwall.engine.detach import port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.kept_policies import try_to_keep_policies, unkept_policies
 from cellwall.engine.left_closed import closed_warnings
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.orphans import delete_orphans, foreign_ports, orphaned_links, orphaned_namespaces
@@ -37,6 +38,7 @@ def reconcile(site: Site) -> Reconciled:
     if report.changed and not repaired and before is not None:
         repaired.append("the foundation was not as configured")
     repaired += recover(site)
+    repaired += [_unkept(tenant) for tenant in try_to_keep_policies(site)]
     repaired += repair_endpoints(site)
     repaired += evict_abandoned(site)
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
@@ -75,6 +77,10 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
     are not ours to judge."""
     return _is_ours(site, found) and site.mechanism(found.backend).close_unjudged(found.laid)
+
+
+def _unkept(tenant: str) -> str:
+    return f"the policy of {tenant} would be another after a boot"
 
 
 def _is_ours(site: Site, found: Foundation) -> bool:
@@ -117,6 +123,7 @@ def status(site: Site) -> Status:
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:
         drift.append("an operation was interrupted")
+    drift += [_unkept(tenant) for tenant in unkept_policies(site)]
     return Status(
         up=found is not None,
         endpoints=site.journal.count(),

@@ -1,0 +1,143 @@
+"""How long policies last, and what happens where they cannot be read or kept."""
+
+import sqlite3
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from cellwall.api import Wall
+from cellwall.errors import Conflict, KernelError
+from cellwall.lab.addresses import PUBLIC4
+from cellwall.model.policy import OPEN, Policy, PolicyRecord, Rule
+from world import World, Wrapped, assert_connection, assert_no_connection, open_world, rewired
+
+pytestmark = pytest.mark.root
+BLOCK = Policy("block")
+
+
+@pytest.fixture
+def bare() -> Iterator[World]:
+    """A node that is not up."""
+    with open_world(up=False) as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        yield world
+
+
+def kept_file(world: World) -> Path:
+    return Path(world.wall.paths.in_state("policies.db"))
+
+
+def after_a_boot(world: World) -> Wall:
+    """The node as the first process of another boot finds it."""
+    world.wall.down(force=True)
+    world.wall.close()
+    with sqlite3.connect(world.wall.paths.in_run("state.db")) as journal:
+        journal.execute("UPDATE meta SET value = CAST('another' AS BLOB) WHERE key = 'boot_id'")
+    journal.close()
+    return Wall.open(root=world.lab.root, settings=world.wall.settings)
+
+
+def test_a_policy_of_a_tenant_outlives_a_boot_and_an_endpoints_does_not(bare: World) -> None:
+    known = bare.wall.set_policy(BLOCK, tenant="acme")
+    bare.attach("one", tenant="else", policy=BLOCK)
+    with after_a_boot(bare) as wall:
+        assert wall.policies() == {"acme": known}
+        host = bare.host("two")
+        wall.attach("one", netns=host.netns, tenant="acme")
+        assert_no_connection(host, PUBLIC4[0], 80)
+        other = bare.host("three")
+        wall.attach("other", netns=other.netns, tenant="else")
+        assert_connection(other, PUBLIC4[0], 80)
+        wall.remove_policy(tenant="acme")
+        assert wall.set_policy(BLOCK, tenant="acme").generation > known.generation
+        assert wall.status().drift == ()
+        wall.down(force=True)
+
+
+def test_a_node_that_is_not_up_takes_policies_and_stays_down(bare: World) -> None:
+    bare.wall.set_policy(BLOCK, tenant="acme")
+    bare.wall.patch_policy({"mode": None, "monitor": True}, tenant="acme")
+    assert not bare.wall.status().up
+    assert bare.wall.policy(tenant="acme").policy == Policy(monitor=True)  # type: ignore[union-attr]
+    assert bare.wall.remove_policy(tenant="acme")
+    assert bare.wall.policies() == {}
+    assert not bare.wall.status().up
+
+
+def test_a_node_whose_policies_cannot_be_read_comes_not_up(bare: World) -> None:
+    bare.wall.set_policy(BLOCK, tenant="acme")
+    with after_a_boot(bare) as wall:
+        kept_file(bare).write_bytes(b"damaged" * 1000)
+        for opens in (wall.up, lambda: wall.attach("one", netns=bare.host("one").netns)):
+            with pytest.raises(Conflict, match=r"policies\.db"):
+                opens()
+        assert not wall.status().up
+        kept_file(bare).unlink()
+        wall.up()
+        wall.down()
+
+
+def test_a_policy_that_cannot_be_kept_is_refused_and_the_one_before_stays(bare: World) -> None:
+    tenant = bare.attach("one", tenant="acme")
+    known = bare.wall.set_policy(Policy("open", (Rule("deny", ip_network("9.9.9.9")),)), tenant="acme")
+    kept = bare.wall._site.kept()
+    full = True
+
+    def write(policies: object, latest: int) -> None:
+        if full:
+            raise KernelError(28, "policies.db")
+        kept.write(policies, latest)  # type: ignore[arg-type]
+
+    wall = rewired(bare.wall, kept=lambda: Wrapped(kept, write=write))
+    with pytest.raises(KernelError, match="No space left"):
+        wall.set_policy(BLOCK, tenant="acme")
+    assert wall.policies() == {"acme": known}
+    assert_connection(tenant.host, PUBLIC4[0], 80)
+    assert wall.detach(tenant.name)  # which only closes
+    full = False
+    assert wall.set_policy(BLOCK, tenant="acme").policy == BLOCK
+    assert kept.read()[0]["acme"].policy == BLOCK
+
+
+def test_what_a_failed_change_left_otherwise_on_the_disk_is_made_good(bare: World) -> None:
+    bare.attach("one", tenant="acme")
+    known = bare.wall.set_policy(Policy("open", (Rule("deny", ip_network("9.9.9.9")),)), tenant="acme")
+    kept = bare.wall._site.kept()
+    times = iter([True, False])
+
+    def write(policies: object, latest: int) -> None:
+        if not next(times):
+            raise KernelError(28, "policies.db")
+        kept.write(policies, latest)  # type: ignore[arg-type]
+
+    def refuse(*_: object) -> None:
+        raise KernelError(12, "transaction")
+
+    site = bare.wall._site
+    failing = rewired(bare.wall, kept=lambda: Wrapped(kept, write=write), rules=Wrapped(site.rules, apply=refuse))
+    with pytest.raises(KernelError, match="transaction"):
+        failing.set_policy(BLOCK, tenant="acme")
+    assert kept.read()[0]["acme"].policy == BLOCK
+    assert "acme" in " ".join(bare.wall.status().drift)
+    bare.wall.reconcile()
+    assert bare.wall.status().drift == ()
+    assert kept.read()[0] == bare.wall.policies() == {"acme": known}
+
+
+def test_an_uninstall_leaves_policies_as_it_leaves_the_configuration(bare: World) -> None:
+    bare.wall.set_policy(BLOCK, tenant="acme")
+    bare.wall.up()
+    bare.wall.uninstall()
+    with Wall.open(root=bare.lab.root, settings=bare.wall.settings) as wall:
+        assert {name: known.policy for name, known in wall.policies().items()} == {"acme": BLOCK}
+
+
+def test_a_default_value_is_a_policy_like_any_other(bare: World) -> None:
+    tenant = bare.attach("one", tenant="acme")
+    before = bare.wall.endpoint(tenant.name)
+    known = bare.wall.set_policy({}, tenant="acme")
+    assert known == PolicyRecord(OPEN, known.generation)
+    assert bare.wall.endpoint(tenant.name) == before
+    assert bare.wall.remove_policy(tenant="acme")
