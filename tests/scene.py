@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.assemble import uplink_of
-from cellwall.compile.usage import usage_of_endpoints
+from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
@@ -126,10 +126,11 @@ class Scene:
         settings: Settings | None = None,
         facts: NodeFacts = FACTS,
         uplink: str | None = None,
+        usage: Usage | None = None,
     ) -> None:
         self.settings, self.facts = settings or Settings(), facts
         self.uplink = uplink_of(self.settings, facts) if uplink is None else uplink
-        usage = usage_of_endpoints(endpoints)
+        usage = usage_of_endpoints(endpoints).union(usage or Usage())
         self.rules = desired_ruleset(self.settings, facts, usage, self.uplink)
         self.endpoints = endpoints
         self.ruleset: Ruleset = with_endpoints(self.rules, endpoints)

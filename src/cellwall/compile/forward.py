@@ -8,7 +8,15 @@ original tuple, so that both directions decide alike.
 
 from typing import Literal
 
-from cellwall.compile.policies import ADMIT, ADMIT_CLIENT, first_egress, first_ingress, policy_stages
+from cellwall.compile.policies import (
+    ADMIT,
+    ADMIT_CLIENT,
+    LINKS,
+    first_egress,
+    first_ingress,
+    link_stages,
+    policy_stages,
+)
 from cellwall.compile.usage import ExposureForm, PolicyUsage, Usage
 from cellwall.compile.wall import (
     Accept,
@@ -53,7 +61,8 @@ def forward_stages(connections: int, usage: Usage, *, no_router: tuple[Literal[4
     before cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
     return (
         _forward(no_router),
-        _security_chain(),
+        _security_chain(usage.policies),
+        *(link_stages(connections) if usage.policies.links else ()),
         *_egress(connections, usage.policies),
         *_ingress(connections, usage.exposed, usage.policies),
         *policy_stages(usage.policies),
@@ -81,11 +90,12 @@ def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
     return Stage("forward", clauses)
 
 
-def _security_chain() -> Stage:
+def _security_chain(policies: PolicyUsage) -> Stage:
+    between = Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue("deny"), "container to container", "FWD")
     return Stage(
         SECURITY_CHAIN,
         (
-            Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue("deny"), "container to container", "FWD"),
+            Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue(LINKS)) if policies.links else between,
             Clause(
                 (_FROM_BRIDGE, Via("out", "uplink", negate=True)),
                 Continue("deny"),

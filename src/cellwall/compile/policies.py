@@ -9,11 +9,29 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from cellwall.compile.usage import PolicyUsage
-from cellwall.compile.wall import Clause, Continue, Drop, Listed, Observe, Stage, Under
+from cellwall.compile.wall import (
+    Accept,
+    Clause,
+    Continue,
+    Drop,
+    Flow,
+    ForgetSoon,
+    Linked,
+    Listed,
+    Observe,
+    OpensBackwards,
+    OverConnections,
+    Stage,
+    Translated,
+    Transport,
+    Under,
+)
 from cellwall.model.policy import TierName
 
 ADMIT, ADMIT_CLIENT = "admit", "admit-client"
 """What a flow goes on with that no policy denies."""
+LINKS = "links"
+"""Where sandboxes are judged that send to each other, where any may."""
 
 
 def first_egress(policies: PolicyUsage) -> str:
@@ -41,6 +59,33 @@ def policy_stages(policies: PolicyUsage) -> Iterator[Stage]:
     for tier, following in _with_next(policies.clients):
         onward = ADMIT_CLIENT if following is None else _clients_name(following)
         yield _clients(tier, policies, onward)
+
+
+def link_stages(connections: int) -> tuple[Stage, ...]:
+    """From one sandbox to another: routed, never bridged, and asked for every packet, so that a link ends with the
+    policy that made it. A flow is linked by the tenant of both ends, as they are by now; what it was stamped with does
+    not count, nor where another table led it."""
+    return (
+        Stage(
+            LINKS,
+            (
+                Clause((Flow(("invalid", "untracked")),), Drop(), "no valid flow", "FWD"),
+                Clause((OpensBackwards(),), Drop(), "connection opened backwards", "FWD"),
+                Clause((Translated(negate=True), Flow(("new", "established")), Linked()), Continue("linked")),
+                Clause((), Continue("deny"), "container to container", "FWD"),
+            ),
+        ),
+        Stage(
+            "linked",
+            (
+                Clause((Flow(("established",)),), Accept()),
+                Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
+                Clause((Transport(("tcp",)),), ForgetSoon()),
+                Clause((OverConnections(connections, "source"),), Continue("deny"), "too many connections", "FWD"),
+                Clause((), Accept()),
+            ),
+        ),
+    )
 
 
 def _egress(tier: TierName, policies: PolicyUsage, onward: str) -> Stage:

@@ -69,6 +69,7 @@ def policy_usage(several: Iterable[Tiers]) -> PolicyUsage:
                 tuple(tier for tier, policy in named if limits(policy)),
                 tuple(tier for tier, policy in named if policy.sources is not None),
                 tuple({listing.form for tier, policy in named for listing in policy_listings(tier, policy)}),
+                tiers.tenant.links,
             )
         )
     return usage

@@ -39,11 +39,13 @@ class PolicyForm(msgspec.Struct, frozen=True, order=True):
 
 class PolicyUsage(msgspec.Struct, frozen=True):
     """What policies are about. `tiers`: those of which some policy limits what is opened; `clients`: those of which
-    some policy names the clients of published ports; `forms`: of all their lists."""
+    some policy names the clients of published ports; `forms`: of all their lists. `links`: some tenant's sandboxes
+    reach each other."""
 
     tiers: tuple[TierName, ...] = ()
     clients: tuple[TierName, ...] = ()
     forms: tuple[PolicyForm, ...] = ()
+    links: bool = False
 
     def union(self, other: "PolicyUsage") -> "PolicyUsage":
         """What either uses."""
@@ -51,6 +53,7 @@ class PolicyUsage(msgspec.Struct, frozen=True):
             _in_order({*self.tiers, *other.tiers}),
             _in_order({*self.clients, *other.clients}),
             tuple(sorted({*self.forms, *other.forms})),
+            self.links or other.links,
         )
 
 

@@ -227,6 +227,10 @@ class Listed(Predicate, frozen=True):
     form: PolicyForm
 
 
+class Linked(Predicate, frozen=True):
+    """Both ends of the flow are sandboxes of one tenant that lets them reach each other. Notes which on the flow."""
+
+
 class NotUnicastSource(Predicate, frozen=True):
     """The packet claims to come from an address that the routing table has as anything but unicast: the node's own,
     a broadcast or anycast address of its networks."""

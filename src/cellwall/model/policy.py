@@ -72,10 +72,12 @@ OPEN = Policy()
 
 
 class Tiers(msgspec.Struct, frozen=True):
-    """The policies that an endpoint is under, in the order in which a packet meets them."""
+    """The policies that an endpoint is under, in the order in which a packet meets them. `number` is that of the
+    tenant's (`PolicyRecord`), by which sandboxes that are linked know each other; 0: no policy of a tenant's own."""
 
     tenant: Policy = OPEN
     endpoint: Policy = OPEN
+    number: int = 0
 
     def named(self) -> Iterator[tuple[TierName, Policy]]:
         """Each tier with its name."""

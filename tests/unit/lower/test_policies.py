@@ -18,7 +18,7 @@ from cellwall.model.policy import Policy, Rule, RuleProtocol, Tiers, admits, dec
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context, Flow
-from scene import GATEWAY4, OTHER, PUBLIC4, Scene, endpoint, flow_of, judged
+from scene import GATEWAY4, GATEWAY_MAC, OTHER, PUBLIC4, Scene, endpoint, flow_of, judged
 
 # Everything near enough to meet: addresses beside each other, ports beside each other.
 DESTINATIONS = ["151.101.1.69", "151.101.1.70", "151.101.2.1", "8.8.8.8", "2a04:4e42::1", "2a04:4e42::2", "2a05::1"]
@@ -195,3 +195,72 @@ def test_forms_in_use_add_up(some: list[Tiers], others: list[Tiers]) -> None:
     one, other = (usage_of_endpoints([under(tiers) for tiers in group]) for group in (some, others))
     assert one.union(other) == other.union(one) == usage_of_endpoints([under(tiers) for tiers in (*some, *others)])
     assert one.union(one) == one
+
+
+# ---------------------------------------------------------------- sandboxes that reach each other
+
+
+LINKS = Policy(links=True)
+
+
+def tenants(*several: tuple[Tiers, int]) -> list[Endpoint]:
+    """Endpoints under these policies, each with the number of its tenant's."""
+    return [
+        under(msgspec.structs.replace(tiers, number=number), number=2 + at)
+        for at, (tiers, number) in enumerate(several)
+    ]
+
+
+BOTH_WAYS = [("192.168.0.{}", "tcp"), ("192.168.0.{}", "udp"), ("192.168.0.{}", "icmp"), ("fd00:abcd::{}", "tcp"),
+             ("fd00:abcd::{}", "icmp")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("address", "protocol"), BOTH_WAYS)
+def test_sandboxes_of_a_tenant_that_links_them_reach_each_other_and_nobody_else(address: str, protocol: str) -> None:
+    one, two, other, alone, blocked, watched_one = tenants(
+        (Tiers(LINKS), 7),
+        (Tiers(LINKS, Policy(mode="allow")), 7),
+        (Tiers(LINKS), 8),
+        (Tiers(), 0),
+        (Tiers(LINKS, Policy(mode="block")), 7),
+        (Tiers(LINKS, Policy(mode="block", monitor=True)), 7),
+    )
+    crowd = [one, two, other, alone, blocked, watched_one]
+    scene = Scene(*crowd)
+    linked = [one, two, watched_one]
+    for sender in crowd:
+        for receiver in crowd:
+            fate = scene.egress(sender, address.format(receiver.host_index - 100), protocol)
+            if sender is receiver:
+                continue
+            if sender in linked and receiver in linked:
+                assert judged(fate) == ("accept", "linked", "")
+            else:
+                assert judged(fate) == ("reject", "container to container", "FWD")
+
+
+@pytest.mark.parametrize("ends", [(7, 7), (7, 0), (0, 7), (7, 8)])
+def test_a_link_ends_with_either_end_and_whatever_its_flow_was_stamped_with(ends: tuple[int, int]) -> None:
+    one, two = tenants(*((Tiers(LINKS) if number else Tiers(), number) for number in ends))
+    scene = Scene(one, two, usage=usage_of_endpoints([under(Tiers(LINKS))]))
+    for mark in (0, 0x80000007, one.generation, two.generation):
+        fate = scene.egress(one, str(two.address4), state="established", mark=mark)
+        assert fate.verdict == ("accept" if ends == (7, 7) else "reject")
+
+
+def test_a_link_takes_part_in_the_connections_of_its_sender_and_is_of_three_protocols() -> None:
+    one, two = tenants((Tiers(LINKS), 7), (Tiers(LINKS), 7))
+    scene = Scene(one, two)
+    assert judged(scene.egress(one, str(two.address4), over=("flows4",)))[1] == "too many connections"
+    assert judged(scene.egress(one, str(two.address4), "47"))[1] == "protocol"
+
+
+def test_a_link_that_another_table_leads_elsewhere_is_none() -> None:
+    one, two = tenants((Tiers(LINKS), 7), (Tiers(LINKS), 7))
+    scene = Scene(one, two, OTHER)
+    going = flow_of(str(one.address4), str(two.address4))
+    led = msgspec.structs.replace(going.reversed(), source=int(OTHER.address4))
+    entry = Flow(going, led, "new", "original", frozenset(("dnat",)))
+    packet = flow_packet(msgspec.structs.replace(going, destination=int(OTHER.address4)), source_mac=one.mac,
+                         destination_mac=GATEWAY_MAC)  # fmt: skip
+    assert judged(scene.from_sandbox(one, packet, entry)) == ("reject", "container to container", "FWD")

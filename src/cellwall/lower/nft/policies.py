@@ -8,7 +8,10 @@ from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
 from cellwall.model.policy import Tiers
-from cellwall.ruleset.types import Element, Field, FieldName, Lookup
+from cellwall.ruleset.types import Element, Field, FieldName, Lookup, StampFlow
+
+_OF_LINKS = 1 << 31
+"""Tells what linked flows carry from every policy version (`policy_version`)."""
 
 
 def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, Element]]:
@@ -20,6 +23,17 @@ def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[st
             if listing.form.family == family.version:
                 rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
                 yield listed_set(listing.form, family), Element((own, listing.network, *rest[listing.form.kind]))
+    if tiers.linked and tiers.number:
+        number = _OF_LINKS | tiers.number
+        yield "group" + family.suffix, Element((own,), (number,))
+        yield "linked" + family.suffix, Element((number, own))
+
+
+def _linked(p: w.Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """No key can say that two addresses map to the same: so the flow's mark is set by the one, and looked up with the
+    other."""
+    number = StampFlow(fields(family.original_source), "group" + family.suffix)
+    return ((number, Lookup(fields("ct mark", family.original_destination), "linked" + family.suffix)),)
 
 
 def _under(p: w.Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -50,6 +64,7 @@ def _family_of(p: w.Listed) -> frozenset[int]:
 
 
 POLICIES: Forms = {
+    w.Linked: per_family(_linked),
     w.Under: per_family(_under),
     w.Listed: per_family(_listed, _family_of),
 }

@@ -23,6 +23,8 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `tenantallow4p24proto` … | address, network, protocol | destination of a protocol |
 | `tenantallow4p24port12` … | address, network, protocol, port | block of ports that share their first 12 bits |
 | `tenantclients4p24` … | address, network | client network of all published ports |
+| `group4` `group6` | address → number of the tenant's policy | linked endpoint |
+| `linked4` `linked6` | number, address | linked endpoint |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
@@ -112,7 +114,12 @@ def _policy_sets(policies: PolicyUsage, family: Family) -> list[NamedSet]:
         "protocol": ("inet_proto",),
         "ports": ("inet_proto", "inet_service"),
     }
+    links = [
+        NamedSet("group" + family.suffix, (address,), ("mark",)),
+        NamedSet("linked" + family.suffix, ("mark", address)),
+    ]
     return [
+        *(links if policies.links else ()),
         *(NamedSet(under_set(tier, what, family), (address,)) for tier, what in of_tiers),
         *(
             NamedSet(listed_set(form, family), (address, address, *rest[form.kind]))

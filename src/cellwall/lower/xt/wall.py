@@ -62,6 +62,10 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
     node's mark where it cannot be told from what the rules mean by others."""
     if not wall.scene.mark & NODE_MARKS:
         raise Unsupported(f"node.mark: {wall.scene.mark:#x}: is one of iptables' own", backend="iptables")
+    if wall.policies.links:  # no set holds an address and a mark wherever there are sets
+        raise Unsupported(
+            "sandboxes that reach each other have no iptables form", predicate="Linked", backend="iptables"
+        )
     return XtWall(
         sets=wall_sets(wall, features),
         tables4=_tables(wall, features, 4),
