@@ -39,7 +39,7 @@ def test_a_descriptor_is_handed_over_to_be_kept(heard: tuple[str, socket.socket]
     os.close(writing)
     assert listening.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=rules"
     text, (kept,), _, _ = socket.recv_fds(listening, 4096, 4)
-    assert text == b"FDSTORE=1\nFDNAME=rules"
+    assert text == b"FDSTORE=1\nFDNAME=rules\nFDPOLL=0"
     os.write(kept, b"still open")
     os.close(kept)
     assert os.read(reading, 64) == b"still open"

@@ -21,6 +21,14 @@ PATIENCE = 30.0
 PROGRAM = (
     "import cellwall; cellwall.__version__ = {version!r}; import cellwall.cli.main as c; raise SystemExit(c.main())"
 )
+BECOME = """
+import os, sys
+end = sys.argv.index("--")
+for number, fd in enumerate(map(int, sys.argv[1:end])):
+    os.dup2(fd, 3 + number) if fd != 3 + number else os.set_inheritable(fd, True)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+"""
 SOURCE = Path(__file__).parents[2] / "src"
 
 
@@ -52,6 +60,8 @@ class Daemon:
         self.said: list[str] = []
         self.environ: dict[str, str] = {}
         self.prefix: Sequence[str] = ()
+        self.keeps = False
+        self.store: dict[str, int] = {}
         self.pass_fds: Sequence[int] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -91,12 +101,31 @@ class Daemon:
         """The next message to the service manager with this word."""
         while True:
             try:
-                text = self._notify.recv(4096).decode()
+                raw, fds, _, _ = socket.recv_fds(self._notify, 4096, 4)
             except TimeoutError:
                 raise AssertionError(f"no {word}: {self.said}, {self.log.read_text()}") from None
+            text = raw.decode()
             self.said.append(text)
+            for fd in fds:
+                self._store(text, fd)
             if word in text:
                 return text
+
+    def _store(self, text: str, fd: int) -> None:
+        """Keep a descriptor, as a service manager does; without one, nobody does."""
+        if not self.keeps:
+            os.close(fd)
+            return
+        name = next(line.partition("=")[2] for line in text.splitlines() if line.startswith("FDNAME="))
+        if name in self.store:
+            os.close(self.store.pop(name))
+        self.store[name] = fd
+
+    def give_back(self) -> None:
+        """Have the next start be given what was kept."""
+        self.prefix = [sys.executable, "-c", BECOME, *map(str, self.store.values()), "--"]
+        self.pass_fds = [*self.store.values()]
+        self.environ = {"LISTEN_FDS": str(len(self.store)), "LISTEN_FDNAMES": ":".join(self.store)}
 
     def kill(self) -> None:
         self.process.kill()
@@ -138,6 +167,8 @@ class Daemon:
         if any("READY=1" in text for text in self.said):  # a second one leaves the first's
             drop_mode_record(self.paths)
         self._notify.close()
+        for fd in self.store.values():
+            os.close(fd)
 
     def _drain(self) -> None:
         self._notify.setblocking(False)
@@ -178,9 +209,11 @@ def namespace_of(user: int) -> Iterator[str]:
 
 
 @contextmanager
-def served(lab: Lab, **options: str) -> Iterator[Daemon]:
-    """A daemon on this node, which has taken it over; whatever becomes of it is over at the end."""
+def served(lab: Lab, *, keeps: bool = False, **options: str) -> Iterator[Daemon]:
+    """A daemon on this node, which has taken it over; whatever becomes of it is over at the end. `keeps`: its service
+    manager has a store for descriptors."""
     daemon = Daemon(lab, **options)
+    daemon.keeps = keeps
     try:
         yield daemon.start()
     finally:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -120,7 +119,8 @@ def test_a_socket_of_the_service_manager_outlives_the_daemon(lab: Lab) -> None:
     with socket.socket(socket.AF_UNIX) as unit:
         unit.bind(daemon.paths.socket)
         unit.listen()
-        inherit(daemon, unit)
+        daemon.store["api"] = os.dup(unit.fileno())
+        daemon.give_back()
         daemon.start()
         inode = os.stat(daemon.paths.socket).st_ino
         assert daemon.get("/v1/version")["api"] == 1
@@ -134,21 +134,6 @@ def test_a_socket_of_the_service_manager_outlives_the_daemon(lab: Lab) -> None:
         assert daemon.stop() == 0
         assert os.stat(daemon.paths.socket).st_ino == inode
     daemon.close()
-
-
-BECOME = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def inherit(daemon: Daemon, unit: socket.socket) -> None:
-    """Have the daemon begin with this socket as descriptor 3, as a service manager does."""
-    daemon.prefix = [sys.executable, "-c", BECOME, str(unit.fileno())]
-    daemon.pass_fds = [unit.fileno()]
-    daemon.environ = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "api"}
 
 
 def test_when_the_record_of_the_node_is_removed_the_daemon_ends(daemon: Daemon) -> None:

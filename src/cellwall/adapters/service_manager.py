@@ -44,7 +44,7 @@ class ServiceManager:
     def keep(self, name: str, fd: int) -> None:
         """Have a duplicate kept for the next run, through a kill too. One of that name is replaced."""
         self._send({"FDSTOREREMOVE": 1, "FDNAME": name})
-        self._send({"FDSTORE": 1, "FDNAME": name}, fd)
+        self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, fd)  # an error that waits at it is no end of it
 
     def _send(self, said: dict[str, object], *fds: int) -> None:
         if not self._address:

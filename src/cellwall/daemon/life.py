@@ -25,6 +25,7 @@ from cellwall.config import Loaded, Paths, Serving, drop_mode_record
 from cellwall.daemon.application import CniAnswer, application
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.keeping import Keeping
 from cellwall.daemon.listening import Listener
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
@@ -85,7 +86,13 @@ def serve(
             let_in(paths.socket, now.group)
             authority.regrant(now.granted)
 
-        life = Life(manager, node, wall, reread)
+        keeping = Keeping(manager)
+
+        def take_over() -> tuple[str, ...]:
+            keeping.own(wall)
+            return wall.resume()
+
+        life = Life(manager, node, take_over, reread)
         with _watched(wall, beside[1]) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 
@@ -93,10 +100,16 @@ def serve(
 class Life:
     """What goes on beside the calls while the daemon runs."""
 
-    def __init__(self, manager: ServiceManager, node: Node, wall: Wall, reread: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        manager: ServiceManager,
+        node: Node,
+        take_over: Callable[[], tuple[str, ...]],
+        reread: Callable[[], None],
+    ) -> None:
         self._manager = manager
         self._node = node
-        self._wall = wall
+        self._act = take_over
         self._reread = reread
         self._state = "takes the node over"
 
@@ -124,7 +137,7 @@ class Life:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                repaired = await self._node.writer.do(self._wall.resume)
+                repaired = await self._node.writer.do(self._act)
                 break
             except Unavailable as error:
                 self._finish(error)

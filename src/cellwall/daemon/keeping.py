@@ -1,0 +1,44 @@
+"""The socket that owns our tables, through the daemon's death: a duplicate of it stays with the service manager.
+
+While any descriptor of it is open the kernel takes no change of our tables from anybody else. The next daemon is given
+the duplicate, and goes on as the same owner.
+"""
+
+import logging
+import os
+
+from cellwall.adapters.service_manager import ServiceManager
+from cellwall.api import Wall
+from cellwall.errors import CellwallError
+
+_log = logging.getLogger("cellwall.daemon")
+NAME = "rules"
+
+
+class Keeping:
+    """What of the service manager's store is this daemon's."""
+
+    def __init__(self, manager: ServiceManager) -> None:
+        self._manager = manager
+        self._left = [given.fd for given in manager.given if given.name == NAME]
+
+    def own(self, wall: Wall) -> None:
+        """Have the wall own its tables, by the socket of the run before where that was kept. Where they cannot be
+        owned, the wall's status says why."""
+        taken = self._left and self._own_by(wall, self._left.pop())
+        while self._left:
+            os.close(self._left.pop())
+        if taken:
+            return
+        if refusal := wall.own():
+            _log.warning("no flush of rules passes our tables over: %s", refusal)
+        else:
+            self._manager.keep(NAME, wall.owning_descriptor)
+
+    def _own_by(self, wall: Wall, descriptor: int) -> bool:
+        """Go on with a socket that was kept; one that is of no use is let go."""
+        try:
+            return not wall.own(descriptor)
+        except CellwallError as error:
+            _log.warning("the socket that was kept owns nothing: %s", error)
+            return False
