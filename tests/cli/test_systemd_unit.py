@@ -8,33 +8,71 @@ from pathlib import Path
 
 import pytest
 
+from cellwall.config import paths_for
+from cellwall.daemon import sockets
+
 UNITS = Path(__file__).parents[2] / "packaging/systemd"
-UNIT, WATCH = UNITS / "cellwall.service", UNITS / "cellwall-watch.service"
+UNIT, WATCH, DAEMON = (UNITS / f"cellwall{name}.service" for name in ("", "-watch", "-daemon"))
+SOCKET = UNITS / "cellwall-daemon.socket"
+ALL = (UNIT, WATCH, DAEMON, SOCKET)
+ANALYZED = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-@pytest.mark.parametrize("unit", [UNIT, WATCH], ids=lambda unit: unit.stem)
-def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
+def words(unit: Path, key: str) -> list[str]:
+    """All that the unit says behind a key, the words of each line."""
+    lines = [line.partition("=") for line in unit.read_text().splitlines()]
+    return [word for name, _, value in lines if name == key for word in value.split()]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
     # Only the program's place differs: systemd-analyze wants to see it, and a checkout does not install it.
     program = shutil.which("true") or sys.executable
-    for each in (UNIT, WATCH):
+    for each in ALL:
         (tmp_path / each.name).write_text(each.read_text().replace("=cellwall ", f"={program} "))
-    argv = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+    return tmp_path
+
+
+@ANALYZED
+@pytest.mark.parametrize("unit", ALL, ids=lambda unit: unit.name)
+def test_systemd_accepts_the_unit(installed: Path, unit: Path) -> None:
+    argv = ["systemd-analyze", "verify", str(installed / unit.name)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_unit_comes_after_what_flushes_and_before_what_starts_containers() -> None:
-    lines = UNIT.read_text().splitlines()
+@ANALYZED
+@pytest.mark.parametrize("unit", [UNIT, WATCH, DAEMON], ids=lambda unit: unit.name)
+def test_the_service_is_as_bounded_as_its_work_allows(installed: Path, unit: Path) -> None:
+    """What systemd counts against it is what networks are made with; 10 is a service with nothing taken away."""
+    argv = ["systemd-analyze", "security", "--offline=yes", "--threshold=75", str(installed / unit.name)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("unit", [WATCH, DAEMON], ids=lambda unit: unit.name)
+def test_every_service_is_bounded_as_the_first_one_is(unit: Path) -> None:
+    """The daemon gives its socket to a group, and more it may not either."""
+    more = {"CAP_CHOWN"} if unit is DAEMON else set()
+    assert set(words(unit, "CapabilityBoundingSet")) == set(words(UNIT, "CapabilityBoundingSet")) | more
+    for key in ("NoNewPrivileges", "RestrictAddressFamilies", "RestrictNamespaces", "LockPersonality", "UMask"):
+        assert words(unit, key) == words(UNIT, key) != [], key
+
+
+@pytest.mark.parametrize("unit", [UNIT, DAEMON], ids=lambda unit: unit.name)
+def test_unit_comes_after_what_flushes_and_before_what_starts_containers(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
     after = {word for line in lines if line.startswith("After=") for word in line[6:].split()}
     before = {word for line in lines if line.startswith("Before=") for word in line[7:].split()}
-    assert {"network-online.target", "nftables.service"} <= after
+    assert {"nftables.service"} <= after
+    assert unit is DAEMON or "network-online.target" in after
     assert {"containerd.service", "docker.service"} <= before
     assert not after & before
 
 
-def test_stopping_the_unit_does_not_take_the_wall_down() -> None:
-    lines = UNIT.read_text().splitlines()
+@pytest.mark.parametrize("unit", [UNIT, DAEMON], ids=lambda unit: unit.name)
+def test_stopping_the_unit_does_not_take_the_wall_down(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
     assert not any(line.startswith("ExecStop") for line in lines)
     assert "RuntimeDirectoryPreserve=yes" in lines
 
@@ -44,6 +82,27 @@ def test_the_watch_is_not_restarted_with_what_flushes_and_comes_back_when_it_end
     assert not any(line.startswith(("PartOf=", "BindsTo=", "Requires=")) for line in lines)
     assert "Restart=always" in lines
     assert "After=cellwall.service" in lines
+
+
+def test_the_daemon_is_ready_when_it_says_so_watched_and_always_there() -> None:
+    assert words(DAEMON, "Type") == ["notify"]
+    assert words(DAEMON, "NotifyAccess") == ["main"]
+    assert words(DAEMON, "WatchdogSec") != []
+    assert (words(DAEMON, "Restart"), words(DAEMON, "StartLimitIntervalSec")) == (["always"], ["0"])
+    assert "cellwall.service" in words(DAEMON, "Before"), "`cellwall up` asks it"
+    assert "cellwall-watch.service" in words(DAEMON, "Conflicts")
+
+
+def test_the_daemons_socket_is_where_it_is_asked_and_called_as_it_expects() -> None:
+    assert words(SOCKET, "ListenStream") == [paths_for("/").socket]
+    assert words(SOCKET, "FileDescriptorName") == [sockets.NAME]
+    assert (words(SOCKET, "SocketMode"), words(SOCKET, "DirectoryMode")) == (["0600"], ["0700"])
+    assert SOCKET.name in words(DAEMON, "Requires")
+
+
+def test_the_daemons_store_has_room_for_the_socket_that_owns_the_rules_and_the_next_one() -> None:
+    assert int(words(DAEMON, "FileDescriptorStoreMax")[0]) >= 2
+    assert "PartOf" not in DAEMON.read_text().replace("# Not PartOf=", ""), "a flush must not restart it"
 
 
 def test_the_wheel_brings_every_unit() -> None:
