@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import msgspec
 import pytest
 
 import cellwall
+
+SOURCE = Path(cellwall.__file__ or "").parent
 
 # each of these costs 1 to 15 ms and none is needed to attach a container
 FORBIDDEN = {
@@ -23,6 +26,7 @@ NEWER_THAN_3_12 = {"enum", "re"}  # typing does without them
 
 PLUGIN_BUDGET = 85
 ADD_BUDGET = 149
+THIN_BYTES = 12_000
 BEFORE_3_13 = 15  # more: what typing and re import, and ctypes
 
 
@@ -46,6 +50,15 @@ def test_an_add_imports_nothing_that_it_does_not_need(statement: str, budget: in
     assert not modules & (FORBIDDEN - allowed)
     assert "cellwall.cni.commands" in modules
     assert len(modules) <= budget + (BEFORE_3_13 if sys.version_info < (3, 13) else 0), sorted(modules)
+
+
+def test_a_call_through_the_daemon_imports_a_socket_and_one_file() -> None:
+    """Of ours, three: two of these are a line each."""
+    more = imported("import cellwall.cni.thin") - imported("pass")
+    assert more - {"_socket", "time"} == {"cellwall", "cellwall.cni", "cellwall.cni.thin"}
+    code = [Path(cache_from_source(str(SOURCE / name))).stat().st_size
+            for name in ("__init__.py", "cni/__init__.py", "cni/thin.py")]  # fmt: skip
+    assert sum(code) < THIN_BYTES, code
 
 
 def test_the_plugin_alone_loads_no_engine() -> None:

@@ -87,7 +87,7 @@ def ask(base: bytes, environ: "Mapping[bytes, bytes]", raw: bytes) -> tuple[int,
 
     A connection that ends before the answer is whole is tried again: the call may have been carried out, and the same
     call once more finds that (an ADD by the ledger)."""
-    message = _message(environ, raw)
+    message = message_of(environ, raw)
     deadline = time.monotonic() + PATIENCE
     while True:
         status, body = _once(base + b"/run/cellwall-api/cellwall.sock", message)
@@ -125,19 +125,20 @@ def _connect(connection: _socket.socket, path: bytes) -> None:
 
 def parse_answer(said: bytes) -> tuple[int, bytes]:
     """Status and body of a whole answer; MISSING for a part of one."""
-    head, _, body = said.partition(b"\r\n\r\n")
+    head, end, body = said.partition(b"\r\n\r\n")
     first, *fields = head.split(b"\r\n")
-    length = -1
+    length = b""
     for field in fields:
         name, _, value = field.partition(b":")
         if name.lower() == b"content-length":
-            length = int(value)
-    if length < 0 or len(body) != length:
+            length = value.strip()
+    if not (end and first.startswith(b"HTTP/1.1 ") and length.isdigit() and int(length) == len(body)):
         return MISSING, b""
-    return int(first.split(b" ", 2)[1]), body
+    status = first[9:12]
+    return int(status) if status.isdigit() else MISSING, body
 
 
-def _message(environ: "Mapping[bytes, bytes]", raw: bytes) -> bytes:
+def message_of(environ: "Mapping[bytes, bytes]", raw: bytes) -> bytes:
     """The call as a request that has the connection to itself."""
     pairs = [
         name + b"=" + _encoded(_absolute(value) if name == b"CNI_NETNS" and value else value)
