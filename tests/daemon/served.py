@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ class Daemon:
         self.environ: dict[str, str] = {}
         self.prefix: Sequence[str] = ()
         self.keeps = False
+        self._read = 0
         self.store: dict[str, int] = {}
         self.pass_fds: Sequence[int] = ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,6 +112,21 @@ class Daemon:
                 self._store(text, fd)
             if word in text:
                 return text
+
+    def logged(self, words: str) -> str:
+        """The next line of the log with these words."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with open(self.log) as log:
+                log.seek(self._read)
+                for line in iter(log.readline, ""):
+                    if not line.endswith("\n"):
+                        break
+                    self._read = log.tell()
+                    if words in line:
+                        return line
+            assert time.monotonic() < deadline, f"not a word of {words!r}: {self.log.read_text()}"
+            time.sleep(0.01)
 
     def _store(self, text: str, fd: int) -> None:
         """Keep a descriptor, as a service manager does; without one, nobody does."""

@@ -142,3 +142,12 @@ def test_when_the_record_of_the_node_is_removed_the_daemon_ends(daemon: Daemon) 
             os.unlink(daemon.paths.in_run(name))
     answer = daemon.ask("POST", "/v1/endpoints", {"container": "web"})
     assert answer.status == 503
+
+
+def test_what_others_change_is_put_back_while_it_serves(daemon: Daemon, lab: Lab) -> None:
+    daemon.attach("web")
+    (link,) = [name for _, name in socket.if_nameindex() if name.startswith("b9h")]
+    for _ in range(3):
+        lab.node.run(["bridge", "link", "set", "dev", link, "isolated", "off", "learning", "on"])
+        daemon.logged("repaired in")
+        assert daemon.get("/v1/status")["drift"] == []
