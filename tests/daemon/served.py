@@ -108,6 +108,8 @@ class Daemon:
                 raise AssertionError(f"no {word}: {self.said}, {self.log.read_text()}") from None
             text = raw.decode()
             self.said.append(text)
+            if "FDSTOREREMOVE=1" in text:
+                self._forget(text)
             for fd in fds:
                 self._store(text, fd)
             if word in text:
@@ -133,10 +135,11 @@ class Daemon:
         if not self.keeps:
             os.close(fd)
             return
-        name = next(line.partition("=")[2] for line in text.splitlines() if line.startswith("FDNAME="))
-        if name in self.store:
-            os.close(self.store.pop(name))
-        self.store[name] = fd
+        self.store[_named(text)] = fd
+
+    def _forget(self, text: str) -> None:
+        if _named(text) in self.store:
+            os.close(self.store.pop(_named(text)))
 
     def give_back(self) -> None:
         """Have the next start be given what was kept."""
@@ -194,6 +197,11 @@ class Daemon:
                 self._notify.recv(4096)
         except BlockingIOError:
             self._notify.settimeout(PATIENCE)
+
+
+def _named(text: str) -> str:
+    """Which descriptor a message is about."""
+    return next(line.partition("=")[2] for line in text.splitlines() if line.startswith("FDNAME="))
 
 
 def ask_as(daemon: Daemon, user: int, groups: Sequence[int], method: str, path: str, body: object = None) -> Answer:

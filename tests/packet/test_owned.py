@@ -1,5 +1,5 @@
-"""A wall whose tables have an owner: no flush, deletion or addition of others changes it, under packets; it outlives its
-owner, with the owner's socket or without."""
+"""A wall whose tables have an owner: no flush, deletion or addition of others changes it, under packets, and it
+outlives its owner."""
 
 import os
 import signal
@@ -124,8 +124,8 @@ def test_without_an_owner_the_same_flush_lets_the_flood_through(world: World) ->
 def flushing(world: World) -> Iterator[Callable[[], int]]:
     """Another process that flushes all rules over and over; how often it has by now."""
     code = (
-        "import subprocess, sys\n"
-        "while sys.stdin.readable():\n"
+        "import subprocess\n"
+        "while True:\n"
         "    subprocess.run(['nft', 'flush', 'ruleset'], check=True)\n"
         "    print(flush=True)\n"
     )

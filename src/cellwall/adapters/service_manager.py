@@ -43,8 +43,12 @@ class ServiceManager:
 
     def keep(self, name: str, fd: int) -> None:
         """Have a duplicate kept for the next run, through a kill too. One of that name is replaced."""
-        self._send({"FDSTOREREMOVE": 1, "FDNAME": name})
+        self.forget(name)
         self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, fd)  # an error that waits at it is no end of it
+
+    def forget(self, name: str) -> None:
+        """Have none of that name kept."""
+        self._send({"FDSTOREREMOVE": 1, "FDNAME": name})
 
     def _send(self, said: dict[str, object], *fds: int) -> None:
         if not self._address:

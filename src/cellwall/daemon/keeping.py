@@ -35,6 +35,10 @@ class Keeping:
         else:
             self._manager.keep(NAME, wall.owning_descriptor)
 
+    def leave(self) -> None:
+        """From the end of this process on the tables are everybody's to write."""
+        self._manager.forget(NAME)
+
     def _own_by(self, wall: Wall, descriptor: int) -> bool:
         """Go on with a socket that was kept; one that is of no use is let go."""
         try:

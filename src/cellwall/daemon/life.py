@@ -74,7 +74,8 @@ def serve(
     manager = ServiceManager(environ)
     with ExitStack() as opened:
         wall = opened.enter_context(_open(paths, read, serving=True))
-        opened.callback(_leave_record, paths, read)
+        keeping = Keeping(manager)
+        opened.callback(_leave_record, paths, read, keeping)
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(2)]
         authority = Authority(terms.granted)
@@ -85,8 +86,6 @@ def serve(
             now = terms_of(read().serving)
             let_in(paths.socket, now.group)
             authority.regrant(now.granted)
-
-        keeping = Keeping(manager)
 
         def take_over() -> tuple[str, ...]:
             keeping.own(wall)
@@ -189,7 +188,7 @@ def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, re
     return Wall.open(root=paths.base, settings=lambda: read().settings, closing=True, serving=serving, reading=reading)
 
 
-def _leave_record(paths: Paths, read: Callable[[], Loaded]) -> None:
+def _leave_record(paths: Paths, read: Callable[[], Loaded], keeping: Keeping) -> None:
     """Under the lock: where the configuration leaves the node to everybody by now, an orderly end does."""
     try:
         mode = read().serving.mode
@@ -197,6 +196,7 @@ def _leave_record(paths: Paths, read: Callable[[], Loaded]) -> None:
         return  # nobody can say: as it was
     if mode == "inprocess":
         drop_mode_record(paths)
+        keeping.leave()
 
 
 @contextmanager
