@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import NO_TIERS, OPEN, Policy, Tiers
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Tiers
 
 
 class _Binding(msgspec.Struct, frozen=True, array_like=True):
@@ -72,10 +72,11 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
     return msgspec.json.encode(record)
 
 
-def decode_endpoint(body: bytes, policy_of: Callable[[str], Policy] = lambda tenant: OPEN) -> Endpoint:
+def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None] = lambda tenant: None) -> Endpoint:
     """The endpoint that `encode_endpoint` wrote, under the policy that its tenant has by now."""
     record = _ENDPOINT.decode(body)
     tenants, own = policy_of(record.tenant), decode_policy(record.policy.encode()) if record.policy else OPEN
+    alone = NO_TIERS if own is OPEN else Tiers(endpoint=own)
     return Endpoint(
         key=EndpointKey(record.container_id, record.ifname),
         tenant=record.tenant,
@@ -101,7 +102,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], Policy] = lambda ten
             )
             for b in record.bindings
         ),
-        tiers=NO_TIERS if tenants is own is OPEN else Tiers(tenants, own),
+        tiers=alone if tenants is None else tenants.over(own),
     )
 
 

@@ -21,7 +21,7 @@ from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import OPEN, Policy, PolicyRecord
+from cellwall.model.policy import PolicyRecord
 
 SCHEMA_VERSION = 3
 
@@ -159,7 +159,7 @@ class Store:
         row = self._db.row(
             "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
         )
-        return None if row is None else (decode_endpoint(row[0], self._policy_of), row[1])
+        return None if row is None else (decode_endpoint(row[0], self.policy), row[1])
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
         """All endpoints, or those of one phase, by key."""
@@ -171,8 +171,8 @@ class Store:
 
     def _endpoints(self, where: str, arguments: Sequence[object]) -> tuple[Endpoint, ...]:
         rows = self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
-        policies = {tenant: known.policy for tenant, known in self.policies().items()} if rows else {}
-        return tuple(decode_endpoint(row[0], lambda tenant: policies.get(tenant, OPEN)) for row in rows)
+        policies = self.policies() if rows else {}
+        return tuple(decode_endpoint(row[0], policies.get) for row in rows)
 
     def unfinished(self) -> bool:
         """Some operation was begun and neither finished nor taken back."""
@@ -286,10 +286,6 @@ class Store:
         else:
             row = (tenant, known.generation, encode_policy(known.policy))
             self._db.run("INSERT OR REPLACE INTO policies VALUES (?, ?, ?)", row)
-
-    def _policy_of(self, tenant: str) -> Policy:
-        known = self.policy(tenant)
-        return OPEN if known is None else known.policy
 
     # -------------------------------------------------------------- leases
 

@@ -22,6 +22,7 @@ from cellwall.compile.wall import (
     ForgetSoon,
     FromSubnet,
     GatewayPing,
+    Icmp6Type,
     Layer,
     LiveFlow,
     NeighbourSolicitation,
@@ -56,7 +57,7 @@ def guard_stages(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
         _input(),
         Stage("input-guard", _guard("IN", _services(connections, policies))),
         _output(),
-        _output_tenant(),
+        _output_tenant(policies),
     )
 
 
@@ -160,13 +161,18 @@ def _output() -> Stage:
     )
 
 
-def _output_tenant() -> Stage:
+def _output_tenant(policies: PolicyUsage) -> Stage:
     """The node's own flows to sandboxes carry the endpoint's policy version too: an address that was handed on must
     not inherit them. Only a new flow is stamped: the reset or ICMP error by which a flow is refused belongs, to
-    conntrack, to that very flow, and stamping it would make the refused flow a live one."""
+    conntrack, to that very flow, and stamping it would make the refused flow a live one.
+
+    Who forwards IPv6 back by the interface it came from tells the sender to go there by itself, which no setting keeps
+    it from (net/ipv6/ip6_output.c, ip6_forward): linked sandboxes would look for each other where the pins drop."""
+    redirects = Clause((Icmp6Type(("nd-redirect",)),), Drop(), "redirected past the wall", "OUT")
     return Stage(
         "output-tenant",
         (
+            *((redirects,) if policies.links else ()),
             Clause((), Attest()),
             Clause((LiveFlow(),), Accept()),
             Clause((OrphanFlow("node-side"),), Drop(), "flow of a former endpoint", "OUT"),

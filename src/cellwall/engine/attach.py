@@ -278,7 +278,8 @@ def _tiers(site: Site, request: AttachRequest) -> Tiers:
     known = site.journal.policy(request.tenant or request.container_id)
     if known is None and request.policy is None:
         return NO_TIERS
-    return Tiers(known.policy if known else OPEN, request.policy or OPEN)
+    own = request.policy or OPEN
+    return Tiers(endpoint=own) if known is None else known.over(own)
 
 
 def _wire(

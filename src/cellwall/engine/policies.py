@@ -74,18 +74,19 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
         ensure_policy_forms(site, [Tiers(tenant=latter)])
     known: list[PolicyRecord | None] = []
 
-    def record() -> None:
+    def record() -> Sequence[Endpoint]:
         number = next_policy_generation(site)
         known.append(None if policy is None else PolicyRecord(policy, number))
         site.journal.write_policy(tenant, known[0])
         note_unkept(site, tenant)
+        over = PolicyRecord(latter, number).over
+        return [msgspec.structs.replace(one, tiers=over(one.tiers.endpoint)) for one in attached]
 
     def restore() -> None:
         site.journal.write_policy(tenant, before)
         note_unkept(site, tenant)
 
-    under = [msgspec.structs.replace(one, tiers=Tiers(latter, one.tiers.endpoint)) for one in attached]
-    _change(site, attached, under, record, restore)
+    _change(site, attached, record, restore)
     return known[0]
 
 
@@ -95,24 +96,22 @@ def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoin
     before = attached_endpoint(site, key)
     if policy == before.tiers.endpoint:
         return before
-    after = msgspec.structs.replace(before, tiers=Tiers(before.tiers.tenant, policy))
+    after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=policy))
     ensure_policy_forms(site, [after.tiers])
-    return _change(site, [before], [after], lambda: None, lambda: None)[0]
+    return _change(site, [before], lambda: [after], lambda: None)[0]
 
 
 def _change(
     site: Site,
     before: Sequence[Endpoint],
-    under: Sequence[Endpoint],
-    record: Callable[[], None],
+    record: Callable[[], Sequence[Endpoint]],
     restore: Callable[[], None],
 ) -> Sequence[Endpoint]:
-    """`under`: the endpoints as they are to be, but for their versions. A crash leaves `pending`, by which the next
-    operation goes on."""
+    """`record` gives the endpoints as they are to be, but for their versions. A crash leaves `pending`, by which the
+    next operation goes on."""
     with site.journal.transaction():
-        versions = site.next_versions(len(under))
-        after = [renewed(one, version) for one, version in zip(under, versions, strict=True)]
-        record()
+        versions = site.next_versions(len(before))
+        after = [renewed(one, version) for one, version in zip(record(), versions, strict=True)]
         site.journal.write_endpoints(after, "attached")
         site.journal.put("pending", b"elements")
     try:

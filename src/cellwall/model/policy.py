@@ -72,8 +72,8 @@ OPEN = Policy()
 
 
 class Tiers(msgspec.Struct, frozen=True):
-    """The policies that an endpoint is under, in the order in which a packet meets them. `number` is that of the
-    tenant's (`PolicyRecord`), by which sandboxes that are linked know each other; 0: no policy of a tenant's own."""
+    """The policies that an endpoint is under, in the order in which a packet meets them. `number`: by which sandboxes
+    that are linked know each other, that of their tenant's policy; 0 where it links none."""
 
     tenant: Policy = OPEN
     endpoint: Policy = OPEN
@@ -100,6 +100,10 @@ class PolicyRecord(msgspec.Struct, frozen=True):
 
     policy: Policy
     generation: int
+
+    def over(self, own: Policy) -> Tiers:
+        """What an endpoint of the tenant is under that has a policy of its own."""
+        return Tiers(self.policy, own, self.generation if self.policy.links else 0)
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ ICMP6_TYPES = {
     "echo-request": 128,
     "echo-reply": 129,
     "nd-neighbor-solicit": 135,
+    "nd-redirect": 137,
 }
 BOTH = frozenset({IPV4.version, IPV6.version})
 NEITHER: frozenset[int] = frozenset()
