@@ -1,7 +1,7 @@
 """Turns among the threads of a daemon: first come, first served.
 
-A lock of Python's own goes to whoever asks first after a release, and that is nearly always the thread that released
-it: while many attach, one after the other, a repair would wait until the last of them is through.
+A lock of Python's own goes to whoever is quickest after a release, and that is often the thread that released it: beside
+one that writes without a pause, a repair waited for up to 8 writes that were asked for after it, and for no known number.
 """
 
 from collections import deque
