@@ -1,7 +1,7 @@
 """Turns among the threads of a daemon: first come, first served.
 
-A lock of Python's own goes to whoever is quickest after a release, and that is often the thread that released it: beside
-one that writes without a pause, a repair waited for up to 8 writes that were asked for after it, and for no known number.
+A lock of Python's own goes to whoever is quickest after a release, often to the thread that released it: beside one
+that writes without a pause, a repair waited for up to 8 writes that were asked for after it.
 """
 
 from collections import deque
