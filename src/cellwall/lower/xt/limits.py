@@ -42,8 +42,8 @@ WITHOUT: dict[str, str] = {
     "where nobody takes them, and forged ARP makes entries of the node's neighbour table; what sandboxes send is not "
     "latched; while bridge-nf-call-iptables and -ip6tables are off, announcements reach the node's end as well, and a "
     "port that a stranger put on the bridge and the sandboxes each other. Without br_netfilter the backend is refused",
-    "security": "what is denied to the node is dropped before routing and not refused at once, a flush of `filter` "
-    "takes away the forward path, and one of `raw` lets sandboxes send as each other",
+    "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
+    "takes away the forward path",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",

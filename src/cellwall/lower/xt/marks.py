@@ -10,13 +10,13 @@ the address. No match compares two numbers: halves of both are brought into one 
 
 from typing import Literal
 
-from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH
+from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH, chain_of
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import FIRST_IS_GREATER, FIRST_IS_LESS, LOAD_HALF, LOAD_WORD, is_source_mac
 from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View, member
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, PINNED, View, member
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
@@ -44,7 +44,12 @@ def pin_chains(view: View) -> tuple[XtChain, ...]:
         part = (_set_mark(NOBODY), _map(set_name(name, view.version), "src"))
         same = XtRule(is_source_mac(load, offset), ("-g", _PIN_CHAINS[at + 1]))
         chains.append(XtChain(_PIN_CHAINS[at], (*part, same, drop)))
-    return (*chains, XtChain(_PIN_CHAINS[-1], (_set_mark(view.scene.mark),)))
+    return (*chains, XtChain(_PIN_CHAINS[-1], (_set_mark(PINNED | view.scene.mark),)))
+
+
+def unpinned_rule(view: View) -> XtRule:
+    """Lead what comes from the bridge and `raw` has not judged, as after a flush of that, to the same pins."""
+    return XtRule(("-m", "mark", "!", "--mark", f"{PINNED:#x}/{PINNED:#x}"), ("-j", chain_of("early-tenant")))
 
 
 def pin_rules(view: View) -> tuple[XtRule, ...]:
@@ -137,13 +142,16 @@ def closing_chains(view: View) -> tuple[XtChain, XtChain]:
     nobody = XtRule(("-m", "mark", "--mark", f"{LIVE:#x}/{LIVE:#x}"), ("-j", "DROP"), "no endpoint")
     save = XtRule((), ("-j", "CONNMARK", "--save-mark", "--nfmask", view.bits, "--ctmask", "0xffffffff"))
     passed = (_set_mark(PASSED | view.scene.mark), final)
-    return XtChain(PASS, passed), XtChain(STAMP, (nobody, save, *passed))
+    # Without `mangle`, as while the wall is laid: a stamp that no endpoint has would end the flow.
+    unknown = XtRule(("-m", "mark", "--mark", f"{PINNED | view.scene.mark:#x}"), ("-g", PASS))
+    return XtChain(PASS, passed), XtChain(STAMP, (unknown, nobody, save, *passed))
 
 
 def vouch_chain(view: View) -> XtChain:
     """Where the pins accept. A TCP flow that begins with this packet is forgotten soon after its end; one that goes on
     has what it began with."""
-    mark = f"{view.scene.mark:#x}"
-    vouched = XtRule((), ("-j", "MARK", "--set-xmark", f"{mark}/{mark}"))
+    mark = f"{PINNED | view.scene.mark:#x}"
+    vouched = XtRule((), ("-j", "MARK", "--set-xmark", f"{mark}/0xffffffff"))
     forgotten = XtRule(("-p", "tcp"), ("-j", "CT", "--timeout", ended(view.version).name))
-    return XtChain(VOUCH, (vouched, forgotten) if view.features.timeouts else (vouched,))
+    before = view.features.timeouts and view.table == "raw"  # the one table of that target
+    return XtChain(VOUCH, (vouched, forgotten) if before else (vouched,))

@@ -4,7 +4,7 @@
 |---|---|---|
 | bridge `nat` | −300 | frames of sandboxes, before the bridge learns (`frames`) |
 | `raw` | −300 | before conntrack: pins, direct routing, loopback |
-| `mangle` | −150 | flows without a valid state; versions of endpoints (`marks`) |
+| `mangle` | −150 | what `raw` has not judged; flows without a valid state; versions of endpoints (`marks`) |
 | `nat` | −100, 100 | published ports, masquerade |
 | `filter` | 0 | the node's guard and `B9-FORWARD` |
 | `security` | 50 | both once more, for whatever `filter` has not accepted: a flush of `filter` opens nothing |
@@ -16,7 +16,7 @@ sends to sandboxes only what `filter` has judged; without it `filter` takes no f
 the policy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -110,16 +110,17 @@ def _table(view: View, chains: Iterable[XtChain], *jumps: XtJump) -> XtTable:
 
 
 def _raw(wall: w.Wall, view: View) -> XtTable:
+    early = stage_chain(wall.stage("early"), view)
+    return _table(view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
+
+
+def _pins(wall: w.Wall, view: View) -> tuple[XtChain, ...]:
     """The stage `port` stands for `early-tenant`: what no frame may be ends here, so all that is left was vouched for.
     A family that cannot be pinned ends here as well."""
-    inside = ("port-ipv4",) if view.version == 4 else ("port-ipv6", "port-icmp6", "port-group6", "port-solicitation")
-    names = ("early", "port", *inside)
     if pin_form(view.version, wall.scene.subnet4, view.features) is None:
-        closed = XtChain(chain_of("early-tenant"), (XtRule((), ("-j", "DROP"), "no pins in this family"),))
-        chains = [stage_chain(wall.stage("early"), view), closed]
-    else:
-        chains = [*(stage_chain(wall.stage(name), view) for name in names), marks.vouch_chain(view)]
-    return _table(view, chains, XtJump("PREROUTING", "B9-PREROUTING"))
+        return (XtChain(chain_of("early-tenant"), (XtRule((), ("-j", "DROP"), "no pins in this family"),)),)
+    inside = ("port-ipv4",) if view.version == 4 else ("port-ipv6", "port-icmp6", "port-group6", "port-solicitation")
+    return (*(stage_chain(wall.stage(name), view) for name in ("port", *inside)), marks.vouch_chain(view))
 
 
 def _mangle(wall: w.Wall, view: View) -> XtTable:
@@ -131,11 +132,12 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
     else:
         guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
     pins = marks.pin_chains(view)
-    tracked = (*marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
+    tracked = (marks.unpinned_rule(view), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
     chains = (
-        stage_chain(wall.stage("tracked"), view),
+        XtChain(chain_of("tracked"), (*stage_chain(wall.stage("tracked"), view).rules, *_from_outside(wall, view))),
         XtChain(chain_of(tenant.name), tracked),
         *guard,
+        *_pins(wall, view),
         *pins,
         XtChain("B9-INPUT", (marks.version_rules(view, "in"),)),
         XtChain("B9-FORWARD", (marks.version_rules(view, "in"), marks.version_rules(view, "out"))),
@@ -150,6 +152,13 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
         XtJump("FORWARD", "B9-FORWARD"),
         XtJump("POSTROUTING", "B9-POSTROUTING"),
     )
+
+
+def _from_outside(wall: w.Wall, view: View) -> Iterator[XtRule]:
+    """What `raw` drops of packets that do not come from sandboxes, once more: a flush of that opens nothing."""
+    denied = tuple(one for one in wall.stage("early").clauses if one.layer == "RAW" and one.then == w.Drop())
+    for rule in stage_rules(denied, view, "tracked"):
+        yield msgspec.structs.replace(rule, matches=("!", "-i", "lo", *rule.matches))
 
 
 def _judging(wall: w.Wall, view: View) -> XtTable:

@@ -29,6 +29,8 @@ LIVE, NOBODY = 0x80000000, 0x80000001
 PASSED, OWN = 0xC0000000, 0xA0000000
 """With the node's mark: accepted in `filter`; sent by the node itself. The node's mark alone is left when the packet
 goes out."""
+PINNED = 0x20000000
+"""A bit beside the node's mark: `raw` judged this packet of a sandbox. Until `mangle` gives it a version."""
 NODE_MARKS = 0x1FFFFFFE
 """The bits that may be the node's mark: the others tell these values apart."""
 
