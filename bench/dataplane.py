@@ -25,7 +25,7 @@ from bench.firstpacket import Echo
 from bench.load import CONNECTIONS, DATAGRAMS, Load
 from cellwall.lab import Lab
 
-_FAMILIES = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+FAMILIES = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 # The base comes first; what a node enforces does not depend on who called it, so the plugin is not among them.
 _MEASURED: Sequence[type[NoFirewall | InProcess | ReferenceChain | Netavark]] = (
     NoFirewall,
@@ -113,7 +113,7 @@ def _loads(contestant: Contestant, population: int, cleanup: ExitStack) -> list[
     with contestant.lab.node.enter():
         contestant.attach("sender", sandbox)
     asked: list[tuple[Key, Callable[[], float]]] = []
-    for name, family in _FAMILIES.items():
+    for name, family in FAMILIES.items():
         with Echo(sandbox, family) as echo:
             echo.await_reply(10)
         load = Load(contestant.lab, sandbox, family)
