@@ -6,6 +6,7 @@ is.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -48,7 +49,8 @@ def states(policy: Policy) -> Iterator[State]:
         yield "watches"
 
 
-def policy_listings(tier: TierName, policy: Policy) -> Iterator[Listing]:
+@lru_cache(maxsize=64)  # the same policy is asked for by each of its endpoints, before and after
+def policy_listings(tier: TierName, policy: Policy) -> tuple[Listing, ...]:
     """What all lists of a policy hold, each once."""
     found: dict[Listing, None] = {}
     for rule in policy.rules:
@@ -56,7 +58,7 @@ def policy_listings(tier: TierName, policy: Policy) -> Iterator[Listing]:
             found.update(dict.fromkeys(_of_rule(tier, rule)))
     for source in policy.sources or ():
         found[Listing(PolicyForm(tier, "clients", *_network(source)), int(source.network_address))] = None
-    return iter(found)
+    return tuple(found)
 
 
 def policy_usage(several: Iterable[Tiers]) -> PolicyUsage:

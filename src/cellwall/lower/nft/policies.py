@@ -1,13 +1,14 @@
 """Policies in nftables: the lookups of their predicates, and the elements of an endpoint's."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
-from cellwall.lower.nft.families import Family
+from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
-from cellwall.model.policy import Tiers
+from cellwall.model.policy import Policy, TierName, Tiers
 from cellwall.ruleset.types import Element, Field, FieldName, Lookup, StampFlow
 
 _OF_LINKS = 1 << 31
@@ -19,14 +20,24 @@ def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[st
     for tier, policy in tiers.named():
         for what in states(policy):
             yield under_set(tier, what, family), Element((own,))
-        for listing in policy_listings(tier, policy):
-            if listing.form.family == family.version:
-                rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
-                yield listed_set(listing.form, family), Element((own, listing.network, *rest[listing.form.kind]))
+        for name, key in _keys(tier, policy, family.version):
+            yield name, Element((own, *key))
     if tiers.linked and tiers.number:
         number = _OF_LINKS | tiers.number
         yield "group" + family.suffix, Element((own,), (number,))
         yield "linked" + family.suffix, Element((number, own))
+
+
+@lru_cache(maxsize=128)  # see `policy_listings`
+def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """(set, key without the endpoint) of what a policy lists of a family."""
+    family = next(one for one in FAMILIES if one.version == version)
+    keys = []
+    for listing in policy_listings(tier, policy):
+        if listing.form.family == version:
+            rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
+            keys.append((listed_set(listing.form, family), (listing.network, *rest[listing.form.kind])))
+    return tuple(keys)
 
 
 def _linked(p: w.Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
