@@ -3,8 +3,8 @@
     python -m bench.policies [--rules N] [--endpoints N] [--rounds N] [--quick] [--json]
 
 Lists are of networks of one prefix length each, so a list with 32 of them is 32 lookups in each family; the server is
-on the last. An established flow asks no list. Rates are taken as `bench.dataplane` takes them: everybody in turn within a
-round, and ratios against the wall without policies.
+on the last. An established flow asks no list. Rates are taken as `bench.dataplane` takes them: everybody in turn within
+a round, and ratios against the wall without policies.
 """
 
 import argparse
