@@ -121,7 +121,9 @@ def test_a_daemon_that_is_missing_is_a_reason_to_try_again_later(plugin: Plugin,
 
 
 @EITHER
-def test_a_call_for_another_node_is_not_carried_out_on_this_one(plugin: Plugin, wall: Client, lab: Lab) -> None:
+def test_a_call_for_another_node_is_not_carried_out_on_this_one(
+    plugin: Plugin, wall: Client, lab: Lab, tmp_path: Path
+) -> None:
     """By the process itself, as for a node without a daemon: a conflist may name any."""
     with Lab() as other:
         box = other.sandbox("web")
@@ -129,7 +131,7 @@ def test_a_call_for_another_node_is_not_carried_out_on_this_one(plugin: Plugin, 
         away.add("web", box)
         assert wall.endpoints() == ()
         away.delete("web")
-    reply = plugin.call("ADD", "web", "/run/netns/none", conf=plugin.conf(root="/nonexistent"))
+    reply = plugin.call("ADD", "web", "/run/netns/none", conf=plugin.conf(root=str(tmp_path)))
     assert reply.status == 1 and wall.endpoints() == ()
 
 
