@@ -69,3 +69,9 @@ def test_only_root_is_told_whose_a_port_is() -> None:
     assert (type(told), str(told)) == (Conflict, "expose.host_port: 80:80: is taken by another container")
     other = Conflict("something else")
     assert GRANTS.told(MEMBER, other) is other
+
+
+def test_other_grants_hold_from_then_on() -> None:
+    asked = authority("50 list a")
+    asked.regrant([])
+    assert not asked.allows(MEMBER, "list", "a")

@@ -3,9 +3,11 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from cellwall.client import Client
 from cellwall.lab import Lab
 from daemon.served import Answer, Daemon, ask_as, namespace_of, served
 
@@ -125,3 +127,11 @@ def test_who_is_in_the_sockets_group_alone_learns_the_version(daemon: Daemon) ->
 def test_who_is_not_in_the_sockets_group_does_not_connect(daemon: Daemon) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         ask_as(daemon, OTHER, [CI, WEB], "GET", "/v1/version")
+
+
+def test_a_client_follows_links_itself(daemon: Daemon, tmp_path: Path) -> None:
+    with namespace_of(MEMBER) as netns, Client.open(root=daemon.lab.root) as client:
+        (tmp_path / "one").symlink_to(netns)
+        (tmp_path / "two").symlink_to("one")
+        assert client.attach("linked", netns=tmp_path / "two").netns == netns
+        assert client.detach("linked")

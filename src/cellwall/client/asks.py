@@ -160,11 +160,21 @@ def _elsewhere(request: AttachRequest) -> AttachRequest:
     another self."""
     if request.netns is None:
         return request
-    path = os.path.abspath(request.netns)
+    path = _without_links(os.path.abspath(request.netns))
     for own, name in (("/proc/self/", ""), ("/proc/thread-self/", f"task/{get_native_id()}/")):
         if path.startswith(own):
             path = f"/proc/{os.getpid()}/{name}{path.removeprefix(own)}"
     return msgspec.structs.replace(request, netns=path)
+
+
+def _without_links(path: str) -> str:
+    """What symbolic links lead to, followed with the rights of this process: the daemon follows none. Those of /proc
+    are the namespaces themselves."""
+    for _ in range(40):  # MAXSYMLINKS of the kernel
+        if path.startswith("/proc/") or not os.path.islink(path):
+            break
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    return path
 
 
 def _spec(binding: PortBinding) -> str:

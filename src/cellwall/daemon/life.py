@@ -30,6 +30,7 @@ from cellwall.daemon.listening import Listener
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
 from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
+from cellwall.daemon.writer import Writer
 from cellwall.errors import CellwallError, InvalidSpec, Unavailable
 from cellwall.watch.loop import watch
 
@@ -120,7 +121,10 @@ class Life:
             loop.add_signal_handler(number, self._finish)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._node.start()
-        behind = [asyncio.create_task(self._take_over(start_watch)), asyncio.create_task(self._pet())]
+        behind = [
+            asyncio.create_task(self._take_over(start_watch)),
+            asyncio.create_task(pet(self._manager, self._node.writer)),
+        ]
         await asyncio.sleep(0)  # the takeover is first in the writer's queue
         try:
             await listener.open(sock)
@@ -154,14 +158,6 @@ class Life:
         start_watch(failed)
         self._say("serves", READY=1)
 
-    async def _pet(self) -> None:
-        """The watchdog hears of a writer that gets on, and only of that one."""
-        patience = self._manager.watchdog
-        while patience:
-            if self._node.writer.alive and self._node.writer.busy_for() < patience:
-                self._manager.tell(WATCHDOG=1)
-            await asyncio.sleep(patience / 3)
-
     def _finish(self, error: Exception | None = None) -> None:
         if self._end.done():
             return
@@ -182,6 +178,16 @@ class Life:
     def _say(self, state: str, **said: object) -> None:
         self._state = state
         self._manager.tell(**said, STATUS=" ".join(state.split()))
+
+
+async def pet(manager: ServiceManager, writer: Writer) -> None:
+    """Tell the watchdog of a writer that gets on, for as long as it does: one that hangs is for the service manager to
+    start anew. Over at once where there is no watchdog."""
+    patience = manager.watchdog
+    while patience:
+        if writer.alive and writer.busy_for() < patience:
+            manager.tell(WATCHDOG=1)
+        await asyncio.sleep(patience / 3)
 
 
 def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, reading: bool = False) -> Wall:
