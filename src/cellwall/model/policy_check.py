@@ -26,7 +26,8 @@ _NOBODY = tuple(ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """What a policy stands on: the ranges that the floor denies, and what the operator opened of them."""
+    """What a policy stands on: the ranges that the floor denies, and what the operator opened of them, services of the
+    node among that: policies decide over them as over anything else."""
 
     ranges: tuple[FloorRange, ...]
     openings: tuple[Opening, ...] = ()
@@ -39,7 +40,7 @@ def ground_of(settings: Settings, node: Iterable[Prefix]) -> Ground:
     rows.append(FloorRange(network.subnet6, "the sandboxes' own network", "network.subnet6"))
     rows += [FloorRange(prefix, "protected by the operator", "node.protect") for prefix in settings.denied]
     rows += [FloorRange(prefix, "the node's own network", "the node") for prefix in node]
-    return Ground(tuple(rows), settings.exceptions)
+    return Ground(tuple(rows), (*settings.exceptions, *settings.services))
 
 
 def validate_policy(policy: Policy, ground: Ground, tier: TierName) -> None:

@@ -102,3 +102,12 @@ def test_the_number_of_rules_and_of_clients_is_bounded() -> None:
     sources = tuple(rule.prefix for rule in rules[: MAX_SOURCES + 1])
     accepted(Policy(sources=sources[:MAX_SOURCES]))
     assert refused(Policy(sources=sources))[0] == "sources"
+
+
+def test_a_service_of_the_node_can_be_listed() -> None:
+    """Policies decide over services of the node, too: one that allows nothing else allows the resolver there."""
+    settings = Settings(services=parse_openings("dns 192.168.0.1 udp,tcp/53", "x"))
+    ground = ground_of(settings, ())
+    validate_policy(of("allow", allow("192.168.0.1/32", "udp", (53, 53))), ground, "tenant")
+    with pytest.raises(InvalidSpec):
+        validate_policy(of("allow", allow("192.168.0.1/32", "udp", (54, 54))), ground, "tenant")
