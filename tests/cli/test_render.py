@@ -53,6 +53,7 @@ def test_document_of_an_endpoint_keeps_its_fields() -> None:
         "owns_netns": False,
         "generation": 1,
         "past_generations": (),
+        "policies": None,
     }
     assert endpoint_document(LONE).address6 is None
 

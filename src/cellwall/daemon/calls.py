@@ -13,7 +13,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.wire import calls, documents
-from cellwall.wire.bodies import attach_request, binding_of, key_of
+from cellwall.wire.bodies import Places, binding_of, key_of
 
 
 class Misnamed(Exception):
@@ -78,13 +78,13 @@ async def _show(node: Node, ask: Ask) -> web.Response:
 
 
 async def _attach(node: Node, ask: Ask) -> web.Response:
-    attached = await node.attach(ask.asker, attach_request(ask.body))
+    attached = await node.attach(ask.asker, Places([ask.body], [""]))
     return _one(attached.endpoint, 200 if attached.before else 201)
 
 
 async def _attach_many(node: Node, ask: Ask) -> web.Response:
-    requests = [attach_request(body, f"/endpoints/{number}") for number, body in enumerate(ask.body.endpoints)]
-    return json_response(_encoded(await node.attach_many(ask.asker, requests)))
+    places = [f"/endpoints/{number}" for number in range(len(ask.body.endpoints))]
+    return json_response(_encoded(await node.attach_many(ask.asker, Places(ask.body.endpoints, places))))
 
 
 async def _detach(node: Node, ask: Ask) -> web.Response:

@@ -19,7 +19,7 @@ from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import Incomplete, InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.wire.bodies import located
+from cellwall.wire.bodies import Places
 from cellwall.wire.calls import Verb
 
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class Attached(msgspec.Struct, frozen=True):
 
 class _Attach(msgspec.Struct, frozen=True):
     request: AttachRequest
-    asker: Asker
+    places: Places
 
 
 class _Detach(msgspec.Struct, frozen=True):
@@ -136,24 +136,26 @@ class Node:
         endpoint, outside = await self._look(look)
         return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint)))
 
-    async def attach(self, asker: Asker, request: AttachRequest) -> Attached:
+    async def attach(self, asker: Asker, places: Places) -> Attached:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
-        (request,) = asker.authority.admit(asker.peer, [request])
-        return await self.writer.add(self._attaching, _Attach(request, asker))
+        (request,) = asker.authority.admit(asker.peer, places.requests)
+        return await self.writer.add(self._attaching, _Attach(request, places))
 
-    async def attach_many(self, asker: Asker, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+    async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""
-        admitted = asker.authority.admit(asker.peer, requests)
-        places = [f"/endpoints/{number}" for number in range(len(requests))]
+        admitted = asker.authority.admit(asker.peer, places.requests)
 
         def act() -> tuple[Endpoint, ...]:
+            for number, request in enumerate(admitted):
+                try:
+                    validate_request(request, self._wall.settings)
+                except InvalidSpec as error:  # whatever the others say, it is this very entry
+                    raise places.of(error, number) from error
             try:
-                for request, place in zip(admitted, places, strict=True):
-                    self._validate(request, place)
                 return self._wall.attach_many(admitted)
             except InvalidSpec as error:
-                raise located(error, admitted, places) from error
+                raise places.of(error) from error
 
         return await self.writer.do(act)
 
@@ -191,23 +193,16 @@ class Node:
                 return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
             except Exception:  # of one of them, and nothing was done
                 before = [_found(self._wall, item.request.key) for item in items]
-        return [self._attach_one(item.request, known) for item, known in zip(items, before, strict=True)]
+        return [self._attach_one(item, known) for item, known in zip(items, before, strict=True)]
 
-    def _attach_one(self, request: AttachRequest, known: Endpoint | None) -> Attached | Exception:
+    def _attach_one(self, item: _Attach, known: Endpoint | None) -> Attached | Exception:
         try:
-            endpoint = self._wall.attach_many([request])[0]
+            endpoint = self._wall.attach_many([item.request])[0]
         except InvalidSpec as error:
-            return located(error, [request], [""])
+            return item.places.of(error)
         except Exception as error:
             return error
         return Attached(endpoint, endpoint == known)
-
-    def _validate(self, request: AttachRequest, place: str) -> None:
-        """What the settings of now refuse is refused with the place of this very entry, whatever others say."""
-        try:
-            validate_request(request, self._wall.settings)
-        except InvalidSpec as error:
-            raise located(error, [request], [place]) from error
 
     def _detach_waiting(self, items: Sequence[_Detach]) -> list[bool | Exception]:
         there = [_found(self._wall, item.key) is not None for item in items]

@@ -16,7 +16,9 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Protocol, mac_text, parse_address, parse_mac, parse_prefix
 from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.policy_document import Written, parse_policy, policy_document
 from cellwall.wire.pointers import Refused, placed, pointer
+from cellwall.wire.policies import PolicyBody, body_of, pointed, written
 
 MAX_BATCH = 1024
 """Entries of one batch; a bridge has room for one less."""
@@ -62,7 +64,8 @@ class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One sandbox to attach. `netns` null: cellwall makes a namespace. `tenant` null: the container is its own."""
+    """One sandbox to attach. `netns` null: cellwall makes a namespace. `tenant` null: the container is its own.
+    `policy`: the endpoint's own, or `block_network` and `allow_list` in its place."""
 
     container: ContainerId
     interface: LinkName = "eth0"
@@ -72,6 +75,9 @@ class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     address6: Text6 | None = None
     mac: Mac | None = None
     expose: tuple[Spec | BindingBody, ...] = ()
+    policy: PolicyBody | None = None
+    block_network: bool | None = None
+    allow_list: tuple[str, ...] | None = None
 
 
 class AttachManyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +122,7 @@ def attach_body(request: AttachRequest) -> AttachBody:
         address6=None if request.address6 is None else str(request.address6),
         mac=None if request.mac is None else _mac_text(request.mac),
         expose=tuple(binding_body(binding) for binding in request.bindings),
+        policy=None if request.policy is None else body_of(policy_document(request.policy)),
     )
 
 
@@ -141,7 +148,23 @@ def attach_request(body: AttachBody, at: str = "") -> AttachRequest:
         address6=_address(body.address6, IPv6Address, at + "/address6"),
         mac=mac,
         bindings=tuple(binding_of(entry, f"{at}/expose/{number}") for number, entry in enumerate(body.expose)),
+        policy=None if (own := own_policy(body, at)) is None else own.policy,
     )
+
+
+def own_policy(body: AttachBody, at: str = "") -> Written | None:
+    """The policy that an attach names, in one way or the other, and where; Refused."""
+    named = {"block_network": body.block_network, "allow_list": body.allow_list}
+    given = {name: value for name, value in named.items() if value is not None}
+    if body.policy is None and not given:
+        return None
+    if body.policy is not None and given:
+        name = next(iter(given))
+        raise Refused(f"{at}/{name}", name, str(given[name]), "contradicts policy, which says all of it")
+    try:
+        return parse_policy(given if body.policy is None else written(body.policy))
+    except InvalidSpec as error:
+        raise pointed(error, at if body.policy is None else at + "/policy") from error
 
 
 def binding_body(binding: PortBinding) -> BindingBody:
@@ -193,25 +216,44 @@ def key_of(body: KeyBody, at: str = "") -> EndpointKey:
     return EndpointKey(body.container, body.interface)
 
 
-def located(error: InvalidSpec, requests: Sequence[AttachRequest], places: Sequence[str]) -> InvalidSpec:
-    """A refusal of the engine's, which names field and value, with the pointer of the entry that it means; `places` are
-    those of the requests. One whose value is in none of them keeps no place."""
-    if isinstance(error, Refused):
-        return error
-    found = [each for request, place in zip(requests, places, strict=True) for each in _meant(error, request, place)]
-    if not found:
-        return error
-    values = [value for _, value in found]  # of one that is asked for again, the second is the wrong one
-    again = [at for number, (at, value) in enumerate(found) if value in values[:number]]
-    return Refused(again[0] if again else found[-1][0], error.field, error.value, error.reason)
+class Places:
+    """Where what a call asked for stands in its body, for refusals of the engine's, which name field and value."""
+
+    def __init__(self, bodies: Sequence[AttachBody], places: Sequence[str]) -> None:
+        self._entries = [(body, attach_request(body, place), place) for body, place in zip(bodies, places, strict=True)]
+
+    @property
+    def requests(self) -> tuple[AttachRequest, ...]:
+        """What is asked for."""
+        return tuple(request for _, request, _ in self._entries)
+
+    def of(self, error: InvalidSpec, entry: int | None = None) -> InvalidSpec:
+        """The refusal with the pointer of what it means, in one entry or in any. One whose value is in none of them
+        keeps no place."""
+        if isinstance(error, Refused):
+            return error
+        entries = self._entries if entry is None else self._entries[entry : entry + 1]
+        found = [each for body, request, place in entries for each in _meant(error, body, request, place)]
+        if not found:
+            return error
+        values = [value for _, value in found]  # of one that is asked for again, the second is the wrong one
+        again = [at for number, (at, value) in enumerate(found) if value in values[:number]]
+        return Refused(again[0] if again else found[-1][0], error.field, error.value, error.reason)
 
 
-def _meant(error: InvalidSpec, request: AttachRequest, place: str) -> list[tuple[str, str]]:
+def _meant(error: InvalidSpec, body: AttachBody, request: AttachRequest, place: str) -> list[tuple[str, str]]:
     """Where in a request a refusal's field has a refusal's value, and that value."""
     shown = str(error.value)
-    if error.field.partition(".")[0] == "expose":
+    head, _, rest = error.field.partition(".")
+    if head == "expose":
         texts = [str(binding) for binding in request.bindings]
         return [(place + pointer("expose", number), text) for number, text in enumerate(texts) if text == shown]
+    if head == "policy":
+        own = own_policy(body, place)
+        if own is None:
+            return []
+        within = own.located(InvalidSpec(rest, error.value, error.reason)).field
+        return [(place + ("" if body.policy is None else "/policy") + within, place)]
     fields: dict[str, tuple[tuple[str, object], ...]] = {
         "container id": (("container", request.container_id), ("container", request.key)),
         "ifname": (("interface", request.ifname),),

@@ -6,7 +6,8 @@ The documents are a promise: a field keeps its name and meaning, new ones may be
      "address6": "fd00:abcd::2" or null, "mac": "0a:58:c0:a8:00:02", "host_interface": "b9h…",
      "netns": "/run/…", "exposed": [{"protocol": "tcp", "host_port": 8080, "host_port_last": 8080, "port": 80,
      "bind": null or an address, "sources": ["203.0.113.0/24", …]}], "host_index": 7, "netns_device": 4,
-     "netns_inode": 4026532300, "owns_netns": false, "generation": 1, "past_generations": []}
+     "netns_inode": 4026532300, "owns_netns": false, "generation": 1, "past_generations": [],
+     "policies": null or {"tenant": {…}, "endpoint": {…}, "number": 0}}
 
 Pure: values in, values out. Reading one tolerates fields that it does not know: a newer daemon's.
 """
@@ -18,6 +19,7 @@ import msgspec
 from cellwall.engine.requests import Reconciled, Status, UpReport
 from cellwall.model.addresses import Address, Protocol, mac_text, parse_mac
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.wire.policies import TiersDocument, tiers_document, tiers_of
 
 
 class ExposureDocument(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ class EndpointDocument(msgspec.Struct, frozen=True):
     owns_netns: bool
     generation: int
     past_generations: tuple[int, ...]
+    policies: TiersDocument | None = None
 
 
 class StatusDocument(msgspec.Struct, frozen=True):
@@ -99,6 +102,7 @@ def endpoint_document(endpoint: Endpoint) -> EndpointDocument:
         owns_netns=endpoint.owns_netns,
         generation=endpoint.generation,
         past_generations=endpoint.past_generations,
+        policies=tiers_document(endpoint.tiers),
     )
 
 
@@ -119,6 +123,7 @@ def endpoint_of(document: EndpointDocument) -> Endpoint:
         owns_netns=document.owns_netns,
         past_generations=document.past_generations,
         bindings=tuple(_binding_of(exposure) for exposure in document.exposed),
+        tiers=tiers_of(document.policies),
     )
 
 

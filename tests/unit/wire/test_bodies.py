@@ -9,7 +9,7 @@ import pytest
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import PortBinding
-from cellwall.wire.bodies import AttachBody, AttachManyBody, attach_request, located
+from cellwall.wire.bodies import AttachBody, AttachManyBody, Places, attach_body, attach_request
 from cellwall.wire.pointers import Refused, decoder_pointer, pointer
 from cellwall.wire.problems import invalid_body
 
@@ -68,6 +68,12 @@ def test_what_the_decoder_refuses_has_its_place(body: object, at: str) -> None:
         ({"expose": [{"host_port": 9, "port": 9, "bind": "x"}]}, "/expose/0/bind"),
         ({"expose": [{"host_port": 9, "port": 9, "sources": ["10.0.0.0/8", "10.0.0.1/8"]}]}, "/expose/0/sources/1"),
         ({"expose": [{"host_port": 9, "port": 9, "bind": "10.0.0.1", "sources": ["::/0"]}]}, "/expose/0/sources"),
+        ({"policy": {"rules": [{"action": "allow", "prefix": "1.1.1.1/8"}]}}, "/policy/rules/0/prefix"),
+        ({"policy": {"rules": [{"action": "allow", "prefix": "1.0.0.0/8", "ports": "x"}]}}, "/policy/rules/0/ports"),
+        ({"policy": {"version": 9}}, "/policy/version"),
+        ({"policy": {"mode": "open", "block_network": True}}, "/policy/block_network"),
+        ({"allow_list": ["1.1.1.1/8"]}, "/allow_list/0"),
+        ({"policy": {}, "block_network": True}, "/block_network"),
     ],
 )
 def test_what_a_parser_refuses_has_its_place(entry: dict[str, Any], at: str) -> None:
@@ -77,11 +83,16 @@ def test_what_a_parser_refuses_has_its_place(entry: dict[str, Any], at: str) -> 
     assert refusal.value.pointer == "/endpoints/3" + at
 
 
+RULE = {"action": "allow", "prefix": "1.1.1.0/24"}
 PORT = PortBinding("tcp", 80, 80)
 OTHER = PortBinding("udp", 53, 53)
 FIRST = AttachRequest("a", "/n/a", address4=IPv4Address("10.0.0.1"), mac=2, bindings=(OTHER,))
 SECOND = AttachRequest("b", "/n/b", tenant="t", address6=IPv6Address("fd00::2"), mac=2 << 8, bindings=(OTHER, PORT))
 TWIN = AttachRequest("a", "/n/c", address4=IPv4Address("10.0.0.1"), mac=2)
+
+
+def places(*requests: AttachRequest) -> Places:
+    return Places([attach_body(request) for request in requests], [f"/{number}" for number in range(len(requests))])
 
 
 @pytest.mark.parametrize(
@@ -98,19 +109,40 @@ TWIN = AttachRequest("a", "/n/c", address4=IPv4Address("10.0.0.1"), mac=2)
     ],
 )
 def test_what_the_engine_refuses_has_its_place(field: str, value: object, at: str) -> None:
-    refusal = located(InvalidSpec(field, value, "no"), [FIRST, SECOND, TWIN], ["/0", "/1", "/2"])
+    refusal = places(FIRST, SECOND, TWIN).of(InvalidSpec(field, value, "no"))
     assert isinstance(refusal, Refused)
     assert (refusal.pointer, str(refusal)) == (at, str(InvalidSpec(field, value, "no")))
 
 
+def test_of_one_entry_only_that_is_meant() -> None:
+    refusal = places(FIRST, TWIN).of(InvalidSpec("container id", "a/eth0", "no"), 0)
+    assert isinstance(refusal, Refused)
+    assert refusal.pointer == "/0/container"
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "at"),
+    [
+        ({"policy": {"rules": [RULE, RULE]}}, "policy.rules[1].prefix", "/policy/rules/1/prefix"),
+        ({"policy": {"allow_list": ["1.1.1.0/24"]}}, "policy.rules[0].prefix", "/policy/allow_list/0"),
+        ({"allow_list": ["1.1.1.0/24", "1.1.2.0/24"]}, "policy.rules[1].prefix", "/allow_list/1"),
+    ],
+)
+def test_a_rule_that_the_engine_refuses_has_its_place(entry: dict[str, Any], field: str, at: str) -> None:
+    body = msgspec.convert({"container": "web", **entry}, AttachBody)
+    refusal = Places([body], ["/endpoints/0"]).of(InvalidSpec(field, "1.1.1.0/24", "no"))
+    assert isinstance(refusal, Refused)
+    assert refusal.pointer == "/endpoints/0" + at
+
+
 def test_what_no_entry_says_has_no_place() -> None:
     refusal = InvalidSpec("node.interface", "eth9", "does not exist")
-    assert located(refusal, [FIRST], ["/0"]) is refusal
+    assert places(FIRST).of(refusal) is refusal
 
 
 def test_a_place_is_kept() -> None:
     refusal = Refused("/x", "mac", 2, "no")
-    assert located(refusal, [FIRST], ["/0"]) is refusal
+    assert places(FIRST).of(refusal) is refusal
 
 
 def test_pointers_escape_what_divides_them() -> None:

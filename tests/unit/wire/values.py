@@ -1,11 +1,13 @@
 """Values of the model as hypothesis makes them: whatever an engine may hold, or a caller ask for."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import Any
 
 from hypothesis import strategies as st
 
 from cellwall.engine.requests import AttachRequest, Status, UpReport
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import NO_TIERS, Policy, Rule, Tiers
 
 container_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 link_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", fullmatch=True)
@@ -38,6 +40,31 @@ def bindings(draw: st.DrawFn) -> PortBinding:
     )
 
 
+def _rules(action: str, prefix: Any, protocol: str, first: int, span: int | None) -> Rule:
+    ports = None if span is None or protocol not in ("tcp", "udp") else (first, min(first + span, 65535))
+    return Rule(action, prefix, protocol, ports)  # type: ignore[arg-type]
+
+
+prefixes = usable4.map(IPv4Network) | usable6.map(IPv6Network)
+policies = st.builds(
+    Policy,
+    mode=st.sampled_from(("open", "block", "allow")),
+    rules=st.lists(
+        st.builds(
+            _rules,
+            st.sampled_from(("allow", "deny")),
+            prefixes,
+            st.sampled_from(("any", "tcp", "udp", "icmp")),
+            st.integers(1, 65535),
+            st.none() | st.integers(0, 1000),
+        ),
+        max_size=3,
+    ).map(tuple),
+    sources=st.none() | st.lists(prefixes, max_size=2).map(tuple),
+    links=st.booleans(),
+    monitor=st.booleans(),
+)
+tiers = st.builds(Tiers, policies, policies, st.integers(0, 65535)) | st.just(NO_TIERS)
 keys = st.builds(EndpointKey, container_ids, link_names)
 numbers = st.integers(0, (1 << 32) - 1)
 endpoints = st.builds(
@@ -56,6 +83,7 @@ endpoints = st.builds(
     owns_netns=st.booleans(),
     past_generations=st.lists(numbers, max_size=3).map(tuple),
     bindings=st.lists(bindings(), max_size=3).map(tuple),
+    tiers=tiers,
 )
 requests = st.builds(
     AttachRequest,
@@ -67,6 +95,7 @@ requests = st.builds(
     address6=st.none() | usable6,
     mac=st.none() | macs,
     bindings=st.lists(bindings(), max_size=3).map(tuple),
+    policy=st.none() | policies,
 )
 statuses = st.builds(
     Status,

@@ -1,0 +1,122 @@
+"""Policies over the socket: as they are asked for, and as they are in force.
+
+What a policy may say is judged by `cellwall.model.policy_document`; here are the shapes, for who reads the OpenAPI
+document, and the way between. Pure.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from cellwall.errors import InvalidSpec
+from cellwall.model.policy import NO_TIERS, Action, Mode, Policy, PolicyRecord, RuleProtocol, Tiers
+from cellwall.model.policy_document import VERSION, parse_policy, policy_document
+from cellwall.wire.pointers import Refused, decoder_pointer
+
+
+class RuleDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Destinations of a sandbox. `ports`: a port, a range such as "8000-8100", null: all."""
+
+    action: Action
+    prefix: str
+    protocol: RuleProtocol = "any"
+    ports: int | str | None = None
+
+
+class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy as it is asked for. Everything may be left out. The last four are other platforms' names for `mode`,
+    `rules` and `sources`, and stand in their place. In a merge patch null takes a member away."""
+
+    version: int | UnsetType | None = UNSET
+    mode: Mode | UnsetType | None = UNSET
+    rules: tuple[RuleDocument, ...] | UnsetType | None = UNSET
+    sources: tuple[str, ...] | UnsetType | None = UNSET
+    links: bool | UnsetType | None = UNSET
+    monitor: bool | UnsetType | None = UNSET
+    block_network: bool | UnsetType | None = UNSET
+    allow_list: tuple[str, ...] | UnsetType | None = UNSET
+    outbound_cidr_allowlist: tuple[str, ...] | UnsetType | None = UNSET
+    inbound_cidr_allowlist: tuple[str, ...] | UnsetType | None = UNSET
+
+
+class PolicyDocument(msgspec.Struct, frozen=True):
+    """A policy in force: what a sandbox may open, and who may come in by what it publishes."""
+
+    mode: Mode
+    rules: tuple[RuleDocument, ...]
+    sources: tuple[str, ...] | None
+    links: bool
+    monitor: bool
+    version: int = VERSION
+
+
+class PolicyAnswer(msgspec.Struct, frozen=True):
+    """A policy, and the number of the change that made it so."""
+
+    policy: PolicyDocument
+    generation: int
+
+
+class TiersDocument(msgspec.Struct, frozen=True):
+    """The policies that an endpoint is under: a packet needs both. `number`: of a tenant that links its sandboxes."""
+
+    tenant: PolicyDocument
+    endpoint: PolicyDocument
+    number: int
+
+
+def written(body: PolicyBody) -> dict[str, Any]:
+    """The document that a body is, as its caller wrote it."""
+    document: dict[str, Any] = msgspec.to_builtins(body)
+    return document
+
+
+def body_of(document: object) -> PolicyBody:
+    """The body of a document; Refused where it has another shape, as the daemon would refuse it."""
+    try:
+        return msgspec.convert(document, PolicyBody)
+    except msgspec.ValidationError as error:
+        place = decoder_pointer(str(error))
+        raise Refused(place, place or "/", "", str(error).partition(" - at `")[0]) from error
+
+
+def pointed(error: InvalidSpec, at: str = "") -> InvalidSpec:
+    """A refusal whose field is a pointer into a policy's document, with that as its place; the document is at `at`."""
+    if isinstance(error, Refused) or not error.field.startswith("/"):
+        return error
+    return Refused(at + error.field.rstrip("/"), error.field, error.value, error.reason)
+
+
+def document_of(policy: Policy) -> PolicyDocument:
+    """The document of a policy."""
+    return msgspec.convert(policy_document(policy), PolicyDocument)
+
+
+def policy_of(document: PolicyDocument) -> Policy:
+    """The policy that a document tells of."""
+    return parse_policy(msgspec.to_builtins(document)).policy
+
+
+def record_answer(record: PolicyRecord) -> PolicyAnswer:
+    """The answer that tells of a policy."""
+    return PolicyAnswer(document_of(record.policy), record.generation)
+
+
+def record_of(answer: PolicyAnswer) -> PolicyRecord:
+    """What an answer tells."""
+    return PolicyRecord(policy_of(answer.policy), answer.generation)
+
+
+def tiers_document(tiers: Tiers) -> TiersDocument | None:
+    """The document of what an endpoint is under; None where that is the floor alone."""
+    if tiers == NO_TIERS:
+        return None
+    return TiersDocument(document_of(tiers.tenant), document_of(tiers.endpoint), tiers.number)
+
+
+def tiers_of(document: TiersDocument | None) -> Tiers:
+    """What a document tells that an endpoint is under."""
+    if document is None:
+        return NO_TIERS
+    return Tiers(policy_of(document.tenant), policy_of(document.endpoint), document.number)
