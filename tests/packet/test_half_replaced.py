@@ -38,8 +38,9 @@ def world() -> Iterator[World]:
         yield world
 
 
-def up_killed_after(world: World, loads: int) -> bool:
-    """Killed after its n-th load; False where it needed fewer and got through."""
+def up_killed_after(world: World, loads: int, *, owning: bool = False) -> bool:
+    """Killed after its n-th load; False where it needed fewer and got through. `owning`: it is a process that owns our
+    tables, as long as it lives."""
 
     def up(doom: Callable[[], None]) -> None:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
@@ -49,6 +50,8 @@ def up_killed_after(world: World, loads: int) -> bool:
             real.lay(edits)
             doom()
 
+        if owning:
+            assert wall.own() == ""
         rewired(wall, rules=Wrapped(real, lay=lay)).up()
 
     return child_killed_at(loads, up)
@@ -66,7 +69,17 @@ def to_the_node(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
     return [bytes(ether / head / UDP(sport=6, dport=80) / Raw(b"<flood>")) for head in heads]
 
 
-def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
+@pytest.mark.parametrize(
+    "owners",
+    [
+        (False, False),
+        (True, True),
+        pytest.param((True, False), marks=pytest.mark.slow),
+        pytest.param((False, True), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_no_order_of_two_deaths_opens_the_node(world: World, owners: tuple[bool, bool]) -> None:
     attacker = world.attach("attacker")
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     gateway = mac_text(world.wall.settings.network.bridge_mac)
@@ -74,9 +87,9 @@ def test_no_order_of_two_deaths_opens_the_node(world: World) -> None:
     with Flood(attacker.host, "eth0", frames, every=0) as flood:
         for first, second in product(LOADS, LOADS):
             change_rules(world)
-            assert up_killed_after(world, first)
+            assert up_killed_after(world, first, owning=owners[0])
             flood.wait()
-            up_killed_after(world, second)
+            up_killed_after(world, second, owning=owners[1])
             flood.wait()
             world.wall.up()
             assert SPARE_TABLE not in ruleset(world)

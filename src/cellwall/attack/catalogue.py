@@ -68,7 +68,12 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "D06",
         "iptables -F, nft flush ruleset, reloads of firewalld or Docker",
-        also=("tests/watch/test_flushes.py", "tests/neighbours/test_firewalld.py", "tests/neighbours/test_docker.py"),
+        also=(
+            "tests/packet/test_owned.py",
+            "tests/watch/test_flushes.py",
+            "tests/neighbours/test_firewalld.py",
+            "tests/neighbours/test_docker.py",
+        ),
     ),
     Row(
         "D07",

@@ -1,4 +1,4 @@
-"""D06: somebody takes away all rules at once, and the tenant goes on sending."""
+"""D06: somebody takes away all rules at once, or some of them, and the tenant goes on sending."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,29 @@ from functools import partial
 
 import msgspec
 
+from cellwall.api import Wall
+from cellwall.attack.flood import Flood
 from cellwall.attack.frames import frame, packet
 from cellwall.attack.probe import Place, Probe, layers
 from cellwall.attack.rows.routed import METADATA, OUTSIDE, PUBLIC, Choose, attackers, fixed, gateways, uplinks, victims
 from cellwall.attack.rows.shapes import FAMILIES, episode, wall_of
+from cellwall.attack.rows.windows import through_meanwhile
 from cellwall.attack.world import World
 from cellwall.engine.backend import Holder
+from cellwall.errors import LabError
+
+_EDITS = (
+    "flush ruleset",
+    "flush ruleset inet",
+    "delete table inet cellwall",
+    "delete table bridge cellwall",
+    "flush table inet cellwall",
+    "flush chain bridge cellwall port",
+    "insert rule inet cellwall forward accept",
+    "add table inet cellwall { flags dormant; }",
+    "flush set inet cellwall floor4",
+    "flush set inet cellwall floor6",
+)
 
 
 class _Way(msgspec.Struct, frozen=True):
@@ -76,4 +93,37 @@ def _without_rules(w: World) -> Iterator[None]:
             wall.reconcile()
 
 
-PROBES: tuple[Probe, ...] = (*_flushes(),)
+def _owners() -> Iterator[Probe]:
+    for family in FAMILIES:
+        yield episode(
+            f"D06-owner-v{family}",
+            f"others flush, delete and change rules of a daemon's wall under a flood, IPv{family}",
+            layers("CTL"),
+            partial(through_meanwhile, family=family, change=_change_owned),
+            family=family,
+            wall_only=True,
+        )
+
+
+def _change_owned(w: World, flood: Flood) -> None:
+    """What others try with tables that a living process owns, the latch away. A wall that can have no owner has the
+    latch, and is repaired."""
+    wall = wall_of(w)
+    with w.node.enter(), Wall.open(root=w.lab.root, settings=wall.settings) as owner:
+        if wall.holder != Holder("nftables") or owner.own():
+            w.node.run(["nft", "flush", "ruleset"])
+            flood.wait(3)
+            wall.reconcile()
+            return
+        owner.repair()
+        for side in ("ingress", "egress"):
+            w.node.run(["tc", "filter", "del", "dev", w.gateway.bridge, side, "pref", "2"])
+        for command in _EDITS:
+            w.node.run(["nft", command], check=False)
+            flood.wait(3)
+        if drift := [line for line in owner.status().drift if "latch" not in line]:
+            raise LabError(f"others changed what has an owner: {drift}")
+    wall.up()
+
+
+PROBES: tuple[Probe, ...] = (*_flushes(), *_owners())

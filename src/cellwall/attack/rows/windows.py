@@ -89,13 +89,15 @@ def _updates() -> Iterator[Probe]:
             f"D07-{name}-v{family}",
             f"{title}, and a flood to neighbour, node, metadata and Internet finds the gap, IPv{family}",
             layers("CTL"),
-            partial(_through_meanwhile, family=family, change=change),
+            partial(through_meanwhile, family=family, change=change),
             family=family,
             wall_only=True,
         )
 
 
-def _through_meanwhile(w: World, token: bytes, *, family: int, change: Callable[[World, Flood], None]) -> bool:
+def through_meanwhile(w: World, token: bytes, *, family: int, change: Callable[[World, Flood], None]) -> bool:
+    """Whether anything of a flood to what is denied came through while something changed; LabError where it would not
+    come through a gap either."""
     me = Identity(w.attacker.mac, w.attacker.ip4, w.attacker.ip6)
     aims = {token + aim.name.encode(): aim for aim in _aims(family) if not aim.direct}
     frames = [data for name, aim in aims.items() for data in aim.frames(w, family, me, name)]
