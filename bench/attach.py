@@ -21,10 +21,20 @@ from contextlib import ExitStack
 import msgspec
 
 from bench.bulk import Bulk, measure_bulk
-from bench.contestants import ALL, Contestant, missing
+from bench.contestants import (
+    Contestant,
+    InIptables,
+    InLegacyIptables,
+    InProcess,
+    Netavark,
+    Plugin,
+    ReferenceChain,
+    missing,
+)
 from bench.figures import Machine, Place, Row, headline, machine, place_state, summarise, table
 from bench.firstpacket import Echo
 from bench.goals import CYCLE, DETACH, FIRST_IPV6_PACKET, FIRST_PACKET, RETURNS, Goal, judge
+from bench.served import ByClient, PluginByDaemon
 from bench.transactions import RuleCount, count_rules
 from cellwall.lab import Lab
 
@@ -32,6 +42,16 @@ _ROUNDS_WITH_IPV6 = 3  # duplicate address detection takes a peer more than a se
 _PATIENCE = {socket.AF_INET: 5.0, socket.AF_INET6: 10.0}
 _SETTLING = 0.05
 _CYCLE_SAMPLES = 5
+ALL: tuple[type[InProcess | ByClient | Plugin | ReferenceChain | Netavark], ...] = (
+    InProcess,
+    ByClient,
+    InIptables,
+    InLegacyIptables,
+    Plugin,
+    PluginByDaemon,
+    ReferenceChain,
+    Netavark,
+)
 Samples = dict[tuple[str, str, int], list[float]]
 
 

@@ -5,7 +5,7 @@ contestant makes at its first call are part of that call, and the first call is 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from cellwall.api import AttachRequest, Wall
 from cellwall.cni.install import PLUGIN, install
 from cellwall.lab import Host, Lab
 from cellwall.model.settings import Settings
+from cellwall.wire.bodies import MAX_BATCH
 
 CNI_PLUGINS = "/usr/lib/cni"
 NETAVARK = "/usr/lib/podman/netavark"
@@ -214,26 +215,24 @@ class Netavark:
         self.lab.node.run(argv, input=request, env={"NETAVARK_FW": "nftables"}, timeout=30)
 
 
-ALL: Sequence[type[InProcess | Plugin | ReferenceChain | Netavark]] = (
-    InProcess,
-    InIptables,
-    InLegacyIptables,
-    Plugin,
-    ReferenceChain,
-    Netavark,
-)
-
-
 def missing(contestant: type[Contestant]) -> str:
     """What this machine lacks to measure it; empty: nothing."""
     needed = {ReferenceChain.name: f"{CNI_PLUGINS}/bridge", Netavark.name: NETAVARK}.get(contestant.name)
     return needed if needed is not None and not os.access(needed, os.X_OK) else ""
 
 
-def _attach_crowd(lab: Lab, wall: Wall, count: int) -> None:
+def batches(lab: Lab, count: int) -> Iterator[list[AttachRequest]]:
+    """Requests for so many new sandboxes, in lists of what one call takes."""
     sandboxes = lab.sandboxes([f"crowd{number}" for number in range(count)])
-    with lab.node.enter():
-        wall.attach_many([AttachRequest(host.name, netns=str(host.netns)) for host in sandboxes])
+    requests = [AttachRequest(host.name, netns=str(host.netns)) for host in sandboxes]
+    for first in range(0, count, MAX_BATCH):
+        yield requests[first : first + MAX_BATCH]
+
+
+def _attach_crowd(lab: Lab, wall: Wall, count: int) -> None:
+    for batch in batches(lab, count):
+        with lab.node.enter():
+            wall.attach_many(batch)
 
 
 def _call_plugin(lab: Lab, directory: str, conf: Mapping[str, Any], command: str, name: str, sandbox: Host) -> Any:

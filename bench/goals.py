@@ -6,6 +6,7 @@ import msgspec
 
 from bench.contestants import InIptables, InLegacyIptables, InProcess, Netavark, Plugin, ReferenceChain
 from bench.figures import Row
+from bench.served import PluginByDaemon
 
 FIRST_PACKET, FIRST_IPV6_PACKET = "attach, first packet", "attach, first IPv6 packet"
 RETURNS, DETACH, CYCLE = "attach, call returns", "detach", "attach and detach, over many"
@@ -31,12 +32,15 @@ def _shares(p50: dict[tuple[str, str, int], float], population: int) -> Iterator
     """A peer's first packet with a full node waits for lost broadcasts as well, which says nothing of its speed: there
     ours, with the packet, is held against its call alone."""
     ours, plugin, chain, peer = InProcess.name, Plugin.name, ReferenceChain.name, Netavark.name
+    thin = PluginByDaemon.name
     for text, one, other, operation, theirs, attached, share in (
         ("in-process attach ≤ 1/10 of netavark's", ours, peer, FIRST_PACKET, FIRST_PACKET, 0, 10),
         ("in-process detach ≤ 1/50 of netavark's", ours, peer, DETACH, DETACH, 0, 50),
         ("in-process attach ≤ 1/10 of netavark's", ours, peer, FIRST_PACKET, RETURNS, population, 10),
-        ("executable ADD ≤ 1/3 of the reference chain's", plugin, chain, FIRST_PACKET, FIRST_PACKET, 0, 3),
-        ("executable ADD ≤ 1/10 of the reference chain's", plugin, chain, FIRST_PACKET, RETURNS, population, 10),
+        ("executable ADD ≤ 1/3 of the reference chain's", thin, chain, FIRST_PACKET, FIRST_PACKET, 0, 3),
+        ("executable ADD ≤ 1/10 of the reference chain's", thin, chain, FIRST_PACKET, RETURNS, population, 10),
+        ("executable ADD without a daemon ≤ 1/3 of the chain's", plugin, chain, FIRST_PACKET, FIRST_PACKET, 0, 3),
+        ("executable ADD without a daemon ≤ 1/10", plugin, chain, FIRST_PACKET, RETURNS, population, 10),
     ):
         value, base = p50.get((one, operation, attached)), p50.get((other, theirs, attached))
         if value is not None and base is not None:

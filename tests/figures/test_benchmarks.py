@@ -12,8 +12,11 @@ from bench.figures import quantile, summarise, table
 from bench.firstpacket import Echo
 from bench.goals import DETACH, FIRST_PACKET, judge
 from bench.load import Load
+from bench.served import ByClient, PluginByDaemon
 
-from cellwall.errors import LabError
+from cellwall.api import Wall
+from cellwall.client import Client
+from cellwall.errors import LabError, Unavailable
 from cellwall.lab import Lab
 
 
@@ -83,6 +86,27 @@ def test_many_at_once_are_one_transaction() -> None:
         "attachments with a published port each": 1,
         "exposures of one container": 1,
     }
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", [ByClient, PluginByDaemon])
+def test_what_goes_through_the_daemon_is_done_by_it(kind: type[ByClient | PluginByDaemon]) -> None:
+    with Lab() as lab:
+        contestant = kind(lab)
+        contestant.prepare()
+        contestant.populate(3)
+        sandbox = lab.sandbox("measured")
+        with lab.node.enter():
+            contestant.attach("measured", sandbox)
+        with Echo(sandbox, socket.AF_INET) as echo:
+            echo.await_reply(10)
+        with Client.open(root=lab.root) as client:
+            assert len(client.endpoints()) == 4
+        with lab.node.enter(), pytest.raises(Unavailable, match="daemon"):
+            Wall.open(root=lab.root)
+        with lab.node.enter():
+            contestant.detach("measured", sandbox)
+        contestant.close()
 
 
 @pytest.mark.root
