@@ -5,12 +5,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from cellwall.adapters import netns, process
+from cellwall.adapters.facts import NodeObserver
 from cellwall.adapters.links import LinkLayer
 
 if TYPE_CHECKING:
@@ -95,3 +97,26 @@ def attach(links: LinkLayer, make_namespace: Callable[[], Namespace]) -> "Callab
         return Attached(links, make_namespace(), number, ipv6=ipv6)
 
     return make
+
+
+HOST = """\
+ip link set lo up
+ip link add eth0 mtu 1400 type bridge
+ip link set eth0 up
+ip address add 93.184.216.10/24 dev eth0
+ip address add 2606:2800:220:1::10/64 dev eth0 nodad
+ip route add default via 93.184.216.1 metric 50
+ip -6 route add default via 2606:2800:220:1::1"""
+
+
+@pytest.fixture(params=[0, 1], ids=["asked first", "asked before"])
+def observer(node: Namespace, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NodeObserver]:
+    """One that was just made, and one that goes by what the kernel tells it."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("search example.org\nnameserver 9.9.9.9\nnameserver 2620:fe::fe # quad9\nnameserver fe80::1%eth0\n")
+    for line in HOST.splitlines():
+        node.run(line)
+    with NodeObserver(resolv_conf=str(conf)) as observer:
+        for _ in range(request.param):
+            observer.fingerprint()
+        yield observer
