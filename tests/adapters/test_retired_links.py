@@ -116,3 +116,20 @@ def test_inspection_sees_what_root_inside_changed(links: LinkLayer, attach: Call
     assert changed is not None
     assert (changed.mac, changed.up, changed.default_routes) == (0x020000000066, False, ())
     assert links.inspect_sandbox("eth1", made.sandbox.fd) is None
+
+
+def test_a_default_route_by_a_next_hop_object_is_seen(attach: Callable[..., Attached], links: LinkLayer) -> None:
+    made = attach(7).open(links)
+    for line in (
+        "sysctl -qw net.ipv4.nexthop_compat_mode=0",
+        "ip nexthop add id 7 via 192.168.0.1 dev eth0",
+        "ip nexthop add id 8 via fd00:abcd::1 dev eth0",
+        "ip nexthop add id 9 group 8",
+        "ip route replace default nhid 7",
+        "ip -6 route del default",
+        "ip -6 route add default nhid 9",
+    ):
+        made.sandbox.run(line)
+    seen = links.inspect_sandbox("eth0", made.sandbox.fd)
+    assert seen is not None
+    assert seen.default_routes == (4, 6)

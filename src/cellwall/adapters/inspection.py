@@ -12,10 +12,11 @@ from ipaddress import IPv6Address
 
 from cellwall.adapters.netlink import Message, Reply
 from cellwall.adapters.netns import entered
-from cellwall.adapters.routes import default_interface, read_routes
+from cellwall.adapters.routes import default_interface, led_by_objects, read_next_hops, read_routes
 from cellwall.adapters.rtnetlink import (
     get_addresses,
     get_link,
+    get_next_hops,
     get_routes,
     match_route,
     open_route_socket,
@@ -32,13 +33,18 @@ _NOWHERE = IPv6Address("4000::1")  # no unicast address is assigned there (RFC 4
 
 def _default(family: int) -> int:
     replies = _beginning(get_routes(family), "read the sandbox's routes")
-    found = default_interface(read_routes(replies, family))
+    found = _led_to(replies, family)
     if found or len(replies) < _MOST or family != socket.AF_INET6:
         return found
     with open_route_socket() as route:
-        return default_interface(
-            read_routes(route.transact([match_route(_NOWHERE)], "ask for a default route"), family)
-        )
+        return _led_to(route.transact([match_route(_NOWHERE)], "ask for a default route"), family)
+
+
+def _led_to(replies: list[Reply], family: int) -> int:
+    """The interface of the default route; next-hop objects are asked about where a route names one."""
+    named = led_by_objects(replies)
+    objects = read_next_hops(_beginning(get_next_hops(), "read the sandbox's next hops")) if named else {}
+    return default_interface(read_routes(replies, family, objects))
 
 
 def _beginning(message: Message, operation: str) -> list[Reply]:
