@@ -54,6 +54,24 @@ def node() -> Iterator[Served]:
         yield Served(daemon, World(lab, client))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_in_iptables_open_flows_lose_nothing_and_denied_ones_pass_nothing(variant: str) -> None:
+    configuration = f'backend = "iptables"\niptables = "{variant}"'
+    with (
+        Lab() as lab,
+        lab.node.enter(),
+        served(lab, configuration=configuration) as daemon,
+        Client.open(root=lab.root, patience=60) as client,
+    ):
+        assert client.up().mechanism == f"iptables ({variant})"
+        node = Served(daemon, World(lab, client))
+        with blinking(node.world, patience=PATIENCE):
+            node.killed()
+            node.ended()
+            node.upgraded()
+
+
 HOW = pytest.mark.parametrize("again", [Served.killed, Served.ended, Served.upgraded], ids=lambda how: how.__name__)
 
 
