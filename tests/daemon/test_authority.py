@@ -7,6 +7,7 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, Forbidden, Taken
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.grants import parse_grant
+from cellwall.model.policy import Policy
 from cellwall.wire.calls import CALLS
 
 ROOT, MEMBER, BOTH, STRANGER = Peer(0), Peer(1000, frozenset({50})), Peer(1001, frozenset({50, 60})), Peer(1002)
@@ -55,6 +56,13 @@ def test_a_port_in_an_attach_asks_for_what_publishing_one_does() -> None:
     with pytest.raises(Forbidden, match="expose"):
         GRANTS.admit(MEMBER, [AttachRequest("a", tenant="ci-1", bindings=(BINDING,))])
     GRANTS.admit(BOTH, [AttachRequest("a", tenant="web", bindings=(BINDING,))])
+
+
+def test_a_policy_in_an_attach_asks_for_the_right_to_write_one() -> None:
+    asked = [AttachRequest("a", tenant="ci-1", policy=Policy(mode="block"))]
+    with pytest.raises(Forbidden, match="policy"):
+        GRANTS.admit(MEMBER, asked)
+    authority("50 attach,policy ci-*").admit(MEMBER, asked)
 
 
 def test_what_root_asks_for_is_left_as_it_is() -> None:

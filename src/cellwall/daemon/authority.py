@@ -80,6 +80,8 @@ class Authority:
             self.permit(peer, "attach", request.tenant)
             if request.bindings:
                 self.permit(peer, "expose", request.tenant)
+            if request.policy is not None:
+                self.permit(peer, "policy", request.tenant)
         return tuple(msgspec.structs.replace(request, user=peer.uid) for request in requests)
 
     def told(self, peer: Peer, error: Exception) -> Exception:
