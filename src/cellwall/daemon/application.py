@@ -79,7 +79,7 @@ class Gate:
             raw = await self.body(request)
             body = None
             if decode is not None:
-                _refuse_other_bodies(request)
+                _refuse_other_bodies(request, call.media)
                 body = _decoded(decode, raw or (b"{}" if call.body_optional else b""))
             elif raw and call.method != "GET":
                 raise Refused("", "body", f"{len(raw)} bytes", "is not taken by this call")
@@ -219,9 +219,9 @@ def _refuse_other_media(request: web.Request) -> None:
         raise _Refusal(call_problem("not-acceptable"))
 
 
-def _refuse_other_bodies(request: web.Request) -> None:
+def _refuse_other_bodies(request: web.Request, media: tuple[str, ...]) -> None:
     """JSON is all that is read. Who says nothing about a body means JSON."""
     if request.headers.get("Content-Type") is None:
         return
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
-        raise _Refusal(call_problem("unsupported-media-type", "application/json in UTF-8"))
+    if request.content_type not in media or (request.charset or "utf-8").lower() != "utf-8":
+        raise _Refusal(call_problem("unsupported-media-type", f"{media[0]} in UTF-8"))

@@ -8,12 +8,13 @@ from aiohttp import web
 
 from cellwall import __version__
 from cellwall.daemon.answers import document_response, json_response
-from cellwall.daemon.node import Asker, Node
+from cellwall.daemon.node import Asker, Node, Subject
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
-from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.wire import calls, documents
 from cellwall.wire.bodies import Places, binding_of, key_of
+from cellwall.wire.policies import record_answer
 
 
 class Misnamed(Exception):
@@ -37,6 +38,13 @@ class Ask(msgspec.Struct, frozen=True):
         """The endpoint that the path names; Misnamed."""
         container = _parsed("container", lambda: parse_container_id(self.path["container"]))
         return EndpointKey(container, _parsed("ifname", lambda: parse_link_name(self.path["ifname"], "ifname")))
+
+    def subject(self) -> Subject:
+        """Whose policy the path names: a tenant's, or an endpoint's own; Misnamed."""
+        if "tenant" not in self.path:
+            return self.key()
+        tenant: str = _parsed("tenant", lambda: parse_tenant(self.path["tenant"]))
+        return tenant
 
 
 Act = Callable[[Node, Ask], Awaitable[web.Response]]
@@ -109,6 +117,27 @@ async def _unexpose(node: Node, ask: Ask) -> web.Response:
     return _one(await node.unexpose(ask.asker, key, binding))
 
 
+async def _policies(node: Node, ask: Ask) -> web.Response:
+    known = await node.policies(ask.asker)
+    return document_response(calls.PoliciesAnswer({tenant: record_answer(record) for tenant, record in known.items()}))
+
+
+async def _show_policy(node: Node, ask: Ask) -> web.Response:
+    return document_response(record_answer(await node.policy(ask.asker, ask.subject())))
+
+
+async def _set_policy(node: Node, ask: Ask) -> web.Response:
+    return document_response(record_answer(await node.set_policy(ask.asker, ask.subject(), ask.body, patch=False)))
+
+
+async def _patch_policy(node: Node, ask: Ask) -> web.Response:
+    return document_response(record_answer(await node.set_policy(ask.asker, ask.subject(), ask.body, patch=True)))
+
+
+async def _remove_policy(node: Node, ask: Ask) -> web.Response:
+    return document_response(calls.RemovedAnswer(await node.remove_policy(ask.asker, ask.subject())))
+
+
 ACTS: dict[str, Act] = {
     calls.VERSION.name: _version,
     calls.STATUS.name: _status,
@@ -125,6 +154,15 @@ ACTS: dict[str, Act] = {
     calls.FINDINGS.name: _findings,
     calls.EXPOSE.name: _expose,
     calls.UNEXPOSE.name: _unexpose,
+    calls.POLICIES.name: _policies,
+    calls.SHOW_POLICY.name: _show_policy,
+    calls.SET_POLICY.name: _set_policy,
+    calls.PATCH_POLICY.name: _patch_policy,
+    calls.REMOVE_POLICY.name: _remove_policy,
+    calls.SHOW_OWN_POLICY.name: _show_policy,
+    calls.SET_OWN_POLICY.name: _set_policy,
+    calls.PATCH_OWN_POLICY.name: _patch_policy,
+    calls.REMOVE_OWN_POLICY.name: _remove_policy,
 }
 """By the name of the call; `cni` is not one of them, for its texts are another specification's."""
 

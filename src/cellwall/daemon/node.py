@@ -19,10 +19,15 @@ from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import Incomplete, InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import PolicyRecord
 from cellwall.wire.bodies import Places
 from cellwall.wire.calls import Verb
+from cellwall.wire.policies import PolicyBody, pointed, written
 
 R = TypeVar("R")
+
+Subject = EndpointKey | str
+"""Whose policy: an endpoint's own, or that of the tenant of that name."""
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -183,6 +188,53 @@ class Node:
 
         return await self.writer.do(act)
 
+    # ------------------------------------------------------------------ policies
+
+    async def policies(self, asker: Asker) -> dict[str, PolicyRecord]:
+        """Those of tenants, of which who asks may be told."""
+        known = await self._reader.do(self._beside.policies)
+        return {
+            tenant: record for tenant, record in known.items() if asker.authority.allows(asker.peer, "policy", tenant)
+        }
+
+    async def policy(self, asker: Asker, subject: Subject) -> PolicyRecord:
+        """A tenant's, or an endpoint's own; NotFound."""
+
+        def read() -> PolicyRecord:
+            self._may_rule(self._beside, asker, subject)
+            record = self._beside.policy(**_named(subject))
+            if record is None:
+                raise NotFound(f"tenant: {subject}: has no policy")
+            return record
+
+        return await self._reader.do(read)
+
+    async def set_policy(self, asker: Asker, subject: Subject, body: PolicyBody, *, patch: bool) -> PolicyRecord:
+        """Replaced whole, or changed by a merge patch. A refusal points into the body."""
+
+        def act() -> PolicyRecord:
+            self._may_rule(self._wall, asker, subject)
+            change = self._wall.patch_policy if patch else self._wall.set_policy
+            try:
+                return change(written(body), **_named(subject))
+            except InvalidSpec as error:
+                raise pointed(error) from error
+
+        return await self.writer.do(act)
+
+    async def remove_policy(self, asker: Asker, subject: Subject) -> bool:
+        def act() -> bool:
+            self._may_rule(self._wall, asker, subject)
+            return self._wall.remove_policy(**_named(subject))
+
+        return await self.writer.do(act)
+
+    def _may_rule(self, wall: Wall, asker: Asker, subject: Subject) -> None:
+        if isinstance(subject, EndpointKey):
+            _seen(wall, asker, "policy", subject)
+        else:
+            asker.authority.permit(asker.peer, "policy", subject)
+
     # ------------------------------------------------------------------ on the writer's thread
 
     def _attach_waiting(self, items: Sequence[_Attach]) -> list[Attached | Exception]:
@@ -244,6 +296,12 @@ def _seen(wall: Wall, asker: Asker, verb: Verb, key: EndpointKey) -> Endpoint:
     if not asker.sees(verb, endpoint):
         _not_there(key)
     return endpoint
+
+
+def _named(subject: Subject) -> dict[str, str]:
+    if isinstance(subject, EndpointKey):
+        return {"container": subject.container_id, "ifname": subject.ifname}
+    return {"tenant": subject}
 
 
 def _not_there(key: EndpointKey) -> NoReturn:

@@ -11,6 +11,7 @@ import msgspec
 
 from cellwall.wire.bodies import AttachBody, AttachManyBody, DetachManyBody, DownBody, ExposeBody
 from cellwall.wire.documents import EndpointDocument, ReconciledDocument, StatusDocument, UpDocument
+from cellwall.wire.policies import PolicyAnswer, PolicyBody
 
 API_VERSION = 1
 
@@ -71,6 +72,18 @@ class FindingsAnswer(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]
 
 
+class PoliciesAnswer(msgspec.Struct, frozen=True):
+    """The policies of tenants, by tenant."""
+
+    policies: dict[str, PolicyAnswer]
+
+
+class RemovedAnswer(msgspec.Struct, frozen=True):
+    """Whether there was one."""
+
+    removed: bool
+
+
 class Parameter(msgspec.Struct, frozen=True):
     """A part of a query, which must be there."""
 
@@ -80,10 +93,11 @@ class Parameter(msgspec.Struct, frozen=True):
 
 class Call(msgspec.Struct, frozen=True):
     """One call. `path` has its parameters in braces. `body` None: none is read. `statuses`: those of success; a call
-    that has two answers the same with both. `answer` None: what is answered is not a document of ours."""
+    that has two answers the same with both. `answer` None: what is answered is not a document of ours. `media`: what a
+    body may say that it is, the first is usual."""
 
     name: str
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     verb: Verb
     access: Access
@@ -92,6 +106,7 @@ class Call(msgspec.Struct, frozen=True):
     body: type[msgspec.Struct] | None = None
     query: tuple[Parameter, ...] = ()
     statuses: tuple[int, ...] = (200,)
+    media: tuple[str, ...] = ("application/json",)
 
     @property
     def body_optional(self) -> bool:
@@ -172,6 +187,67 @@ UNEXPOSE = Call(
     "Withdraw a port. One that is not published is no error.",
     query=(Parameter("binding", "[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]"),),
 )
+_TENANTS = "/v1/policies/{tenant}"
+_OWN = _ENDPOINT + "/policy"
+_MERGE = ("application/merge-patch+json", "application/json")
+
+POLICIES = Call("policies", "GET", "/v1/policies", "policy", "reads", PoliciesAnswer, "Those of tenants that have one.")
+SHOW_POLICY = Call("show-policy", "GET", _TENANTS, "policy", "reads", PolicyAnswer, "The policy of a tenant.")
+SET_POLICY = Call(
+    "set-policy",
+    "PUT",
+    _TENANTS,
+    "policy",
+    "writes",
+    PolicyAnswer,
+    "Replace the policy of a tenant, with endpoints or without. In force when it is answered, for open flows, too.",
+    body=PolicyBody,
+)
+PATCH_POLICY = Call(
+    "patch-policy",
+    "PATCH",
+    _TENANTS,
+    "policy",
+    "writes",
+    PolicyAnswer,
+    "Change what a JSON merge patch (RFC 7396) names.",
+    body=PolicyBody,
+    media=_MERGE,
+)
+REMOVE_POLICY = Call(
+    "remove-policy",
+    "DELETE",
+    _TENANTS,
+    "policy",
+    "writes",
+    RemovedAnswer,
+    "The floor alone holds, and what endpoints have of their own.",
+)
+SHOW_OWN_POLICY = Call("show-own-policy", "GET", _OWN, "policy", "reads", PolicyAnswer, "An endpoint's own policy.")
+SET_OWN_POLICY = Call(
+    "set-own-policy",
+    "PUT",
+    _OWN,
+    "policy",
+    "writes",
+    PolicyAnswer,
+    "Replace an endpoint's own policy, under its tenant's. In force when it is answered, for open flows, too.",
+    body=PolicyBody,
+)
+PATCH_OWN_POLICY = Call(
+    "patch-own-policy",
+    "PATCH",
+    _OWN,
+    "policy",
+    "writes",
+    PolicyAnswer,
+    "Change what a JSON merge patch (RFC 7396) names.",
+    body=PolicyBody,
+    media=_MERGE,
+)
+REMOVE_OWN_POLICY = Call(
+    "remove-own-policy", "DELETE", _OWN, "policy", "writes", RemovedAnswer, "The policy of its tenant alone holds."
+)
 CNI = Call(
     "cni",
     "POST",
@@ -199,6 +275,15 @@ CALLS = (
     FINDINGS,
     EXPOSE,
     UNEXPOSE,
+    POLICIES,
+    SHOW_POLICY,
+    SET_POLICY,
+    PATCH_POLICY,
+    REMOVE_POLICY,
+    SHOW_OWN_POLICY,
+    SET_OWN_POLICY,
+    PATCH_OWN_POLICY,
+    REMOVE_OWN_POLICY,
     CNI,
 )
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from cellwall import __version__
-from cellwall.wire.bodies import ContainerId, LinkName, Spec
+from cellwall.wire.bodies import ContainerId, LinkName, Spec, Tenant
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.problems import MEDIA_TYPE, Problem
 
@@ -28,7 +28,7 @@ _REFUSALS = {
     "501": "The host cannot do it.",
     "503": "Not now; `Retry-After` says when to ask again.",
 }
-_PARAMETERS: dict[str, Any] = {"container": ContainerId, "ifname": LinkName, "binding": Spec}
+_PARAMETERS: dict[str, Any] = {"container": ContainerId, "ifname": LinkName, "binding": Spec, "tenant": Tenant}
 _REF = "#/components/schemas/{name}"
 
 
@@ -66,7 +66,7 @@ def _operation(call: Call, schema_of: dict[Any, Any]) -> dict[str, Any]:
     if call.body is not None:
         operation["requestBody"] = {
             "required": not call.body_optional,
-            "content": {"application/json": {"schema": schema_of[call.body]}},
+            "content": {media: {"schema": schema_of[call.body]} for media in call.media},
         }
     return operation
 
