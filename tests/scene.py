@@ -20,6 +20,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 from cellwall.model.network import Network, default_mac
 from cellwall.model.settings import Settings
+from cellwall.model.versions import first_version
 from cellwall.names import host_link
 from cellwall.ruleset.compose import SYN_ACK, flow_packet
 from cellwall.ruleset.context import Context, Direction, Flow, FlowTuple, HookName, State
@@ -28,6 +29,7 @@ from cellwall.ruleset.packet import Packet
 from cellwall.ruleset.types import Rule, Ruleset, TableFamily, Verdict
 
 NETWORK = Network()
+NODE_BIT = Settings().mark
 GATEWAY_MAC = NETWORK.bridge_mac
 FACTS = NodeFacts(
     addresses=(
@@ -73,7 +75,7 @@ def endpoint(
         mac=default_mac(address),
         address4=address,
         address6=NETWORK.address6(address) if ipv6 else None,
-        generation=generation or 1000 + number,
+        generation=generation or first_version(1000 + number, NODE_BIT),
         netns="",
         netns_device=0,
         netns_inode=0,

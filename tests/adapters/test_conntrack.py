@@ -10,6 +10,7 @@ from cellwall.adapters import process
 from cellwall.adapters.nftables import NftRules
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import InvalidSpec
+from cellwall.model.versions import BLOCK
 
 from .conftest import Namespace
 
@@ -23,8 +24,9 @@ PORTS = (1001, 1002, 1003)
 
 @pytest.fixture
 def rules(node: Namespace) -> Iterator[NftRules]:
-    """One flow of each family to each port, marked with the port's number, and an unmarked one."""
-    lines = "\n".join(f"  udp dport {port} ct mark set {port}" for port in PORTS)
+    """One flow of each family to each port, marked with a version of the block of the port's number, and an unmarked
+    one."""
+    lines = "\n".join(f"  udp dport {port} ct mark set {port * BLOCK + port % BLOCK}" for port in PORTS)
     with NftRules() as rules:
         rules.load(f"table inet x {{\n chain o {{\n  type filter hook output priority 0\n{lines}\n }}\n}}\n")
         node.run("ip link set lo up")
@@ -37,32 +39,38 @@ def rules(node: Namespace) -> Iterator[NftRules]:
 
 def _marks(node: Namespace) -> list[int]:
     listed = node.run("conntrack -L -f ipv4") + node.run("conntrack -L -f ipv6")
-    return sorted(int(word.removeprefix("mark=")) for word in listed.split() if word.startswith("mark="))
+    marks = [int(word.removeprefix("mark=")) for word in listed.split() if word.startswith("mark=")]
+    return sorted(mark // BLOCK for mark in marks)
 
 
-def test_only_the_named_generations_go(rules: NftRules, node: Namespace) -> None:
+def versions(*blocks: int) -> list[int]:
+    """A version of each, whichever."""
+    return [block * BLOCK + block % 7 for block in blocks]
+
+
+def test_only_flows_of_the_named_blocks_go(rules: NftRules, node: Namespace) -> None:
     assert _marks(node) == [0, 0, 1001, 1001, 1002, 1002, 1003, 1003]
-    rules.purge_flows([1001, 1003])
+    rules.purge_flows(versions(1001, 1003))
     assert _marks(node) == [0, 0, 1002, 1002]
 
 
-def test_a_block_of_generations_takes_no_flow_beside_it(rules: NftRules, node: Namespace) -> None:
-    rules.purge_flows(range(900, 1003))
+def test_blocks_that_lie_together_take_no_flow_beside_them(rules: NftRules, node: Namespace) -> None:
+    rules.purge_flows(versions(*range(900, 1003)))
     assert _marks(node) == [0, 0, 1003, 1003]
-    rules.purge_flows([*range(1, 1003), *range(1004, 2000)])
+    rules.purge_flows(versions(*range(1, 1003), *range(1004, 2000)))
     assert _marks(node) == [0, 0, 1003, 1003]
 
 
-def test_absent_generations_are_no_error(rules: NftRules, node: Namespace) -> None:
-    rules.purge_flows([4711])
+def test_absent_blocks_are_no_error(rules: NftRules, node: Namespace) -> None:
+    rules.purge_flows(versions(4711))
     rules.purge_flows([])
     assert len(_marks(node)) == 8
 
 
-@pytest.mark.parametrize("generation", [0, -1, 1 << 32])
-def test_a_mark_that_cannot_be_ours_is_refused(rules: NftRules, node: Namespace, generation: int) -> None:
+@pytest.mark.parametrize("version", [0, 255, -1, 1 << 32])
+def test_a_mark_that_cannot_be_ours_is_refused(rules: NftRules, node: Namespace, version: int) -> None:
     with pytest.raises(InvalidSpec):
-        rules.purge_flows([1001, generation])
+        rules.purge_flows([*versions(1001), version])
     assert len(_marks(node)) == 8
 
 

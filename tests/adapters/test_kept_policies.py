@@ -15,9 +15,10 @@ from cellwall.adapters.store import SCHEMA_VERSION, Store
 from cellwall.errors import Conflict, KernelError
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule, Tiers
+from cellwall.model.versions import BLOCK, FIRST_BLOCK, Blocks
 
 ALLOWED = Policy("allow", (Rule("allow", ip_network("151.101.0.0/16"), "tcp", (80, 443)),), (ip_network("::/0"),))
-BLOCK = Policy("block", links=True, monitor=True)
+BLOCKED = Policy("block", links=True, monitor=True)
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def test_endpoints_read_back_are_under_the_policies_on_record(store: Store) -> N
     other = _endpoint("other", 3, tenant="else")
     with store.transaction():
         store.write_endpoints([own, other], "attached")
-        store.write_policy("acme", PolicyRecord(BLOCK, 7))
-    under = msgspec.structs.replace(own, tiers=Tiers(BLOCK, ALLOWED))
+        store.write_policy("acme", PolicyRecord(BLOCKED, 7))
+    under = msgspec.structs.replace(own, tiers=Tiers(BLOCKED, ALLOWED, 7))
     assert store.endpoint(EndpointKey("web")) == (under, "attached")
     assert store.endpoints() == (other, under)
     assert store.endpoints_of("acme") == (under,)
     assert store.endpoint(EndpointKey("other")) == (other, "attached")
-    assert (store.policy("acme"), store.policy("else")) == (PolicyRecord(BLOCK, 7), None)
+    assert (store.policy("acme"), store.policy("else")) == (PolicyRecord(BLOCKED, 7), None)
     with store.transaction():
         store.write_policy("acme", None)
         store.write_endpoints([_endpoint()], "attached")
@@ -66,6 +67,8 @@ def test_a_journal_that_knew_no_policies_is_taken_over_under_its_endpoints(tmp_p
     raw.execute(
         "UPDATE endpoints SET body = ?", (_without_policy(raw.execute("SELECT body FROM endpoints").fetchone()[0]),)
     )
+    raw.execute("DELETE FROM meta WHERE key = 'versions'")
+    raw.execute("INSERT INTO meta VALUES ('generation', ?)", (str(FIRST_BLOCK * BLOCK + 1000).encode(),))
     raw.execute("PRAGMA user_version = 2")
     raw.commit()
     raw.close()
@@ -73,10 +76,12 @@ def test_a_journal_that_knew_no_policies_is_taken_over_under_its_endpoints(tmp_p
         store = Store(tmp_path, "boot-1")
         assert store.endpoints_of("acme") == store.endpoints() == (_endpoint(),)
         assert store._db.row("PRAGMA user_version")[0] == SCHEMA_VERSION
+        left = msgspec.json.decode(store.get("versions") or b"", type=Blocks)
+        assert (left.next, left.shared) == (FIRST_BLOCK + 4, (_endpoint().generation,))
         with store.transaction():
-            store.write_policy("acme", PolicyRecord(BLOCK, 1))
+            store.write_policy("acme", PolicyRecord(BLOCKED, 1))
             store.write_endpoints([_endpoint("other", 3, tenant="else")], "attached")
-        assert store.endpoints_of("acme")[0].tiers.tenant == BLOCK
+        assert store.endpoints_of("acme")[0].tiers.tenant == BLOCKED
         with store.transaction():
             store.write_policy("acme", None)
             store.delete_endpoints([EndpointKey("other")])
@@ -119,7 +124,7 @@ def test_what_a_newer_program_kept_is_refused_and_left_alone(tmp_path: Path) -> 
 
 def test_what_is_damaged_is_refused(tmp_path: Path) -> None:
     kept = KeptPolicies(str(tmp_path))
-    kept.write({"acme": PolicyRecord(BLOCK, 1)}, 1)
+    kept.write({"acme": PolicyRecord(BLOCKED, 1)}, 1)
     kept.close()
     for body in (b"{", b'{"mode": "closed"}', b'{"version": 2}', b"\xff"):
         with sqlite3.connect(tmp_path / "policies.db") as raw:

@@ -160,12 +160,12 @@ class NftRules(Closing):
 
         return drop_all(self._netfilter, family, table, chain)
 
-    def purge_flows(self, generations: Iterable[int]) -> None:
+    def purge_flows(self, versions: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""
         # Imported here: one operation in many has flows to purge.
         from cellwall.adapters.conntrack import purge_flows
 
-        purge_flows(self._netfilter, generations)
+        purge_flows(self._netfilter, versions)
 
     def end_flows(self, flows: Sequence[PortFlows]) -> None:
         """See `Rules.end_flows`."""

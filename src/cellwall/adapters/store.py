@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
 
+import msgspec
+
 from cellwall.adapters.database import Database
 from cellwall.adapters.records import decode_endpoint, decode_policy, encode_endpoint, encode_policy
 from cellwall.engine.contracts import Phase
@@ -22,6 +24,7 @@ from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import PolicyRecord
+from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
 SCHEMA_VERSION = 3
 
@@ -49,10 +52,9 @@ CREATE TABLE policies (tenant TEXT PRIMARY KEY, generation INTEGER NOT NULL, bod
 """
 
 
-def _first_generation() -> int:
-    """At random, and high: multi-homing and service meshes mark flows with small numbers of their own, and a journal
-    that was lost gave out numbers that open flows still carry."""
-    return (1 << 29) + int.from_bytes(os.urandom(4)) % (1 << 29)
+def _first_block() -> int:
+    """At random: a journal that was lost gave out versions that open flows still carry."""
+    return FIRST_BLOCK + int.from_bytes(os.urandom(4)) % (END_BLOCK - FIRST_BLOCK)
 
 
 class Store:
@@ -88,6 +90,7 @@ class Store:
                     self._db.run(statement)
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self.put("boot_id", boot_id.encode())
+            self._put_versions(_first_block())
 
     def _upgrade(self) -> None:
         """Schema 1 did not know which links of closed endpoints are retired, the first of it; to retire one again does
@@ -105,7 +108,13 @@ class Store:
                     [(row.tenant, row.key.container_id, row.key.ifname) for row in rows],
                 )
                 self._db.run(next(text for text in _SCHEMA.split(";\n") if "TABLE policies" in text))
+                former = int(self.get("generation") or 0) // BLOCK
+                first = former + 1 if FIRST_BLOCK <= former < END_BLOCK - 1 else _first_block()
+                self._put_versions(first, tuple(row.generation for row in rows))
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _put_versions(self, first: int, shared: tuple[int, ...] = ()) -> None:
+        self.put("versions", msgspec.json.encode(Blocks(first, END_BLOCK, 0, shared)))
 
     def _columns(self, table: str) -> set[str]:
         return {row[1] for row in self._db.rows(f"PRAGMA table_info({table})")}
@@ -145,12 +154,6 @@ class Store:
     def drop(self, key: str) -> None:
         """Remove a named record; tolerates absence."""
         self._db.run("DELETE FROM meta WHERE key = ?", (key,))
-
-    def next_generations(self, count: int) -> range:
-        """`count` policy-version numbers that no flow of this boot carries."""
-        first = int(self.get("generation") or _first_generation())
-        self.put("generation", str(first + count).encode())
-        return range(first, first + count)
 
     # -------------------------------------------------------------- endpoints
 

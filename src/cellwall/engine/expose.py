@@ -40,8 +40,8 @@ def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoin
         return endpoint
     left = tuple(other for other in endpoint.bindings if other != binding)
     with site.journal.transaction():
-        generation = site.next_versions(1)[0]
-    after = _change(site, endpoint, renewed(msgspec.structs.replace(endpoint, bindings=left), generation))
+        (renewed_one,) = renewed(site, [msgspec.structs.replace(endpoint, bindings=left)])
+    after = _change(site, endpoint, renewed_one)
     end_withdrawn_flows(site, binding)
     return after
 

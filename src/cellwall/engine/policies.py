@@ -110,8 +110,7 @@ def _change(
     """`record` gives the endpoints as they are to be, but for their versions. A crash leaves `pending`, by which the
     next operation goes on."""
     with site.journal.transaction():
-        versions = site.next_versions(len(before))
-        after = [renewed(one, version) for one, version in zip(record(), versions, strict=True)]
+        after = renewed(site, record())
         site.journal.write_endpoints(after, "attached")
         site.journal.put("pending", b"elements")
     try:

@@ -25,8 +25,8 @@ from cellwall.engine.contracts import (
 )
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
-from cellwall.model.endpoint import policy_version
 from cellwall.model.settings import Settings
+from cellwall.model.versions import Blocks, first_version
 
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Host
@@ -136,8 +136,19 @@ class Site(msgspec.Struct, frozen=True):
         return self.rules
 
     def next_versions(self, count: int) -> list[int]:
-        """Policy versions that nobody had before, in the caller's transaction."""
-        return [policy_version(number, self.settings.mark) for number in self.journal.next_generations(count)]
+        """The first versions of blocks that nobody has, in the caller's transaction."""
+        body = self.journal.get("versions")
+        assert body is not None
+        blocks, given = msgspec.json.decode(body, type=Blocks), list[int]()
+        while len(given) < count:
+            if blocks.next == blocks.end or blocks.mark != self.settings.mark:
+                from cellwall.engine.versions import free_blocks  # once in many thousand attaches
+
+                blocks = free_blocks(self, blocks)
+            given.append(first_version(blocks.next, self.settings.mark))
+            blocks = msgspec.structs.replace(blocks, next=blocks.next + 1)
+        self.journal.put("versions", msgspec.json.encode(blocks))
+        return given
 
     def mechanism(self, name: BackendName) -> Backend:
         """One of the mechanisms."""

@@ -1,29 +1,46 @@
 """New policy versions for attached endpoints: whatever flows the old ones decided walks the policy again at its next
-packet, and is stamped anew or ends there."""
+packet, and is stamped anew or ends there.
+
+Blocks of versions are given out over and over: one is free again when no endpoint has it, nor one whose address still
+drains, for draining ends with the flows that carry it.
+"""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
 from cellwall.engine.site import Site
+from cellwall.errors import Exhausted
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.versions import END_BLOCK, FIRST_BLOCK, Blocks, block_of, first_version, following, stems
 
-_KEPT_GENERATIONS = 64
-"""How many former policy versions a flow may be idle through and still be judged anew instead of dropped."""
+_KEPT_BLOCKS = 16
+"""How many former blocks of versions a flow may be idle through and still be judged anew: thousands of changes."""
 
 
-def renewed(endpoint: Endpoint, generation: int) -> Endpoint:
-    """The endpoint under another policy version; flows of its former ones are still its own."""
-    past = (*endpoint.past_generations, endpoint.generation)[-_KEPT_GENERATIONS:]
-    return msgspec.structs.replace(endpoint, generation=generation, past_generations=past)
+def renewed(site: Site, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints under other versions, in the caller's transaction; flows of their former ones are still their own.
+    Those of a block that is forgotten end here: it may be another endpoint's one day."""
+    shared = msgspec.json.decode(site.journal.get("versions") or b"null", type=Blocks).shared
+    after, forgotten = [], list[int]()
+    for endpoint in endpoints:
+        version = None if endpoint.generation in shared else following(endpoint.generation, site.settings.mark)
+        past = endpoint.past_generations
+        if version is None:
+            (version,) = site.next_versions(1)
+            past = (*past, endpoint.generation)
+            forgotten += past[:-_KEPT_BLOCKS]
+        after.append(msgspec.structs.replace(endpoint, generation=version, past_generations=past[-_KEPT_BLOCKS:]))
+    if forgotten:
+        site.flows.purge_flows(forgotten)
+    return after
 
 
 def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Put new versions on record, in the caller's transaction. Live elements differ from then on; a crash leaves
     `pending`, by which the next operation compares them."""
-    generations = site.next_versions(len(endpoints))
-    pairs = zip(endpoints, generations, strict=True)
-    site.journal.write_endpoints([renewed(endpoint, generation) for endpoint, generation in pairs], "attached")
+    site.journal.write_endpoints(renewed(site, endpoints), "attached")
     site.journal.put("pending", b"elements")
 
 
@@ -37,3 +54,16 @@ def enforce_new_versions(site: Site) -> None:
 def repair_endpoints(site: Site) -> tuple[str, ...]:
     """Make live what the journal says of endpoints; what was repaired, a line each."""
     return site.backend.repair(site.journal.endpoints("attached"))
+
+
+def free_blocks(site: Site, blocks: Blocks) -> Blocks:
+    """The next blocks that are nobody's, from the lowest again where the highest was given out; Exhausted."""
+    mark = site.settings.mark
+    holders = (*site.journal.endpoints(), *site.journal.draining())
+    taken = set(stems(tuple(version for one in holders for version in (*one.past_generations, one.generation))))
+    order = chain(range(blocks.next, END_BLOCK), range(FIRST_BLOCK, min(blocks.next, END_BLOCK)))
+    start = next((block for block in order if first_version(block, mark) not in taken), None)
+    if start is None:
+        raise Exhausted("policy versions: every block of them is some endpoint's")
+    end = min((block for stem in taken if (block := block_of(stem, mark)) > start), default=END_BLOCK)
+    return Blocks(start, min(end, END_BLOCK), mark, blocks.shared)

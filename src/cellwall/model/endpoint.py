@@ -64,10 +64,10 @@ class PortBinding(msgspec.Struct, frozen=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """One interface of a sandbox with its addresses.
 
-    `generation` is the number of the policy version in force, unique on this node for all time and never 0;
-    `past_generations` are those of this endpoint that flows may still carry. `netns_device` and `netns_inode`
-    identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and removes it.
-    `tiers` are the policies that its flows are judged by, from that version on.
+    `generation` is the policy version in force (`cellwall.model.versions`), of a block that no other endpoint has;
+    `past_generations` are of its former blocks, one of each that flows may still carry. `netns_device` and
+    `netns_inode` identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and
+    removes it. `tiers` are the policies that its flows are judged by, from that version on.
     """
 
     key: EndpointKey
@@ -157,9 +157,3 @@ def _split(ports: str, text: str, field: str) -> tuple[str | None, str, str]:
     if len(parts) == 3:
         return parts[0], parts[1], parts[2]
     raise InvalidSpec(field, text, "must be [BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCES]")
-
-
-def policy_version(number: int, mark: int) -> int:
-    """The policy version of that number: strictly increasing, and without the bit of the packet mark that is the node's
-    (`mark`), so that a packet's mark can carry both."""
-    return (number & ~(mark - 1)) << 1 | number & (mark - 1)

@@ -5,12 +5,14 @@ import pytest
 
 from cellwall.lab import addresses as at
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.versions import first_version
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Flow
 from scene import (
     GATEWAY4,
     GATEWAY6,
     GATEWAY_MAC,
+    NODE_BIT,
     OTHER,
     PUBLIC4,
     PUBLIC6,
@@ -34,10 +36,13 @@ def test_established_passes_only_while_the_version_that_decided_it_is_live(to: s
     assert judged(former) == ("drop", "flow of a former endpoint", "FWD")
 
 
-def test_a_flow_of_an_earlier_version_of_the_same_endpoint_is_judged_again() -> None:
-    changed = endpoint("web", 2, generation=2000, past=(1002,))
-    fate = Scene(changed).egress(changed, PUBLIC4, state="established", mark=1002)
-    assert (fate.verdict, fate.reason, fate.mark) == ("accept", "egress", 2000)
+@pytest.mark.parametrize(
+    "version", [WEB.generation + 1, first_version(2000, NODE_BIT)], ids=["of its block", "another"]
+)
+def test_a_flow_of_an_earlier_version_of_the_same_endpoint_is_judged_again(version: int) -> None:
+    changed = endpoint("web", 2, generation=version, past=(WEB.generation,))
+    fate = Scene(changed).egress(changed, PUBLIC4, state="established", mark=WEB.generation)
+    assert (fate.verdict, fate.reason, fate.mark) == ("accept", "egress", changed.generation)
 
 
 @pytest.mark.parametrize("to", ["10.0.0.5", "169.254.169.254", "fc00:9::9"])

@@ -5,7 +5,17 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.model.endpoint import policy_version
+from cellwall.model.versions import (
+    BLOCK,
+    END_BLOCK,
+    FIRST_BLOCK,
+    STEM,
+    block_of,
+    first_version,
+    following,
+    policy_version,
+    stems,
+)
 
 MARKS = st.integers(0, 30).map(lambda bit: 1 << bit)
 
@@ -26,3 +36,29 @@ def test_a_later_number_is_a_greater_version(mark: int, start: int) -> None:
 @given(st.integers(1, 1 << 20), st.integers(0, 1 << 20), MARKS)
 def test_versions_that_were_numbers_alone_do_not_come_back(former: int, further: int, mark: int) -> None:
     assert policy_version(former + 1 + further, mark) > former
+
+
+BLOCKS = st.integers(FIRST_BLOCK, END_BLOCK - 1)
+
+
+@given(BLOCKS, MARKS)
+def test_an_endpoint_counts_through_its_block_and_no_further(block: int, mark: int) -> None:
+    versions = [first_version(block, mark)]
+    while (after := following(versions[-1], mark)) is not None:
+        versions.append(after)
+    assert len(versions) == (BLOCK // 2 if mark < BLOCK else BLOCK)
+    assert versions == sorted(set(versions))
+    assert stems(tuple(versions)) == (versions[0],)
+    assert {block_of(version, mark) for version in versions} == {block}
+    assert not any(version & mark or version >> 31 for version in versions)
+
+
+@given(BLOCKS, BLOCKS, MARKS)
+def test_no_two_blocks_share_a_version(one: int, other: int, mark: int) -> None:
+    assert (one == other) is (first_version(one, mark) & STEM == first_version(other, mark) & STEM)
+
+
+@given(BLOCKS, MARKS, MARKS)
+def test_what_follows_never_has_the_nodes_bit_though_it_was_another_before(block: int, mark: int, later: int) -> None:
+    after = following(first_version(block, mark), later)
+    assert after is None or not after & later

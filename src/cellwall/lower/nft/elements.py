@@ -13,6 +13,7 @@ from cellwall.lower.nft.sets import by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.policy import NO_TIERS
+from cellwall.model.versions import stems
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
@@ -31,8 +32,8 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
         own = int(address)
         yield "bridge", "pin" + family.suffix, Element((endpoint.host_index, endpoint.mac, own))
         yield "inet", "version" + family.suffix, Element((own,), (endpoint.generation,))
-        for generation in (*endpoint.past_generations, endpoint.generation):
-            yield "inet", "kin" + family.suffix, Element((generation, own))
+        for stem in stems((*endpoint.past_generations, endpoint.generation)):
+            yield "inet", "kin" + family.suffix, Element((stem, own))
     for binding in endpoint.bindings:
         yield from binding_elements(endpoint, binding)
     if endpoint.tiers != NO_TIERS:

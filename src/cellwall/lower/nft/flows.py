@@ -6,7 +6,11 @@ from cellwall.lower.nft.forms import BOTH, Forms, Lowered, either, fields, in_su
 from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.floor import GLOBAL6
+from cellwall.model.versions import STEM
 from cellwall.ruleset.types import ConnectionsOver, Field, FieldName, Lookup, Meter
+
+_STEM = Field("ct mark", STEM)
+"""Whose a flow is, by whichever policy it was judged."""
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 
@@ -29,12 +33,12 @@ def _orphan(p: w.OrphanFlow, scene: w.Scene, family: Family) -> tuple[Lowered, .
         "destination": family.reply_source,
         "node-side": family.destination,
     }
-    kin = Lookup(fields("ct mark", holders[p.holder]), "kin" + family.suffix, negate=True)
+    kin = Lookup((_STEM, Field(holders[p.holder])), "kin" + family.suffix, negate=True)
     return ((match("meta nfproto", family.nfproto), match("ct mark", 0, negate=True), kin),)
 
 
 def _own_error(p: w.OwnError, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
-    return ((Lookup(fields("ct mark", family.source), "kin" + family.suffix),),)
+    return ((Lookup((_STEM, Field(family.source)), "kin" + family.suffix),),)
 
 
 def _floor(p: w.FloorHit, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:

@@ -8,7 +8,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `pin4` `pin6` (bridge) | interface index, MAC, address | endpoint and family |
 | `live` | policy version | endpoint |
 | `version4` `version6` | address → policy version | endpoint and family |
-| `kin4` `kin6` | policy version, address | endpoint, family and version still carried by flows |
+| `kin4` `kin6` | stem of policy versions, address | endpoint, family and block that flows still carry |
 | `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |

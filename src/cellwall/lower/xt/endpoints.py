@@ -21,6 +21,7 @@ from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.network import default_mac
 from cellwall.model.policy import NO_TIERS, Tiers
+from cellwall.model.versions import stems
 
 DNAT_CHAIN = "B9-DNAT"
 
@@ -117,7 +118,7 @@ def _applies(binding: PortBinding, version: int) -> bool:
 def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) -> Iterator[OwnedEntry]:
     if not 0 < endpoint.generation <= LARGEST_VERSION:
         raise InvalidSpec("policy version", endpoint.generation, "does not fit into 31 bits of a packet mark")
-    first = min((*endpoint.past_generations, endpoint.generation))
+    first = min(stems((*endpoint.past_generations, endpoint.generation)))
     yield OwnedEntry(set_name("born", version), Entry(own, mark=first))
     current = OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
     if form != "program":
