@@ -1,30 +1,50 @@
-"""Real containers: containerd, runc and `ctr run --cni` with the installed plugin, in a lab node."""
+"""Real containers: containerd, runc and `ctr run --cni` with the installed plugin, in a lab node, whose wall the plugin
+changes itself or has its daemon change."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from containerd_node import ContainerdNode
 
 from cellwall.api import Wall
+from cellwall.client import Client
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import METADATA4, NODE4, NODE6, PUBLIC4, PUBLIC6
+from client.serving import served
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
+OpenNode = Callable[[], AbstractContextManager[Wall | Client]]
+
+
+@pytest.fixture(scope="module", params=["in process", "daemon"])
+def opened(request: pytest.FixtureRequest, lab: Lab) -> Iterator[OpenNode]:
+    """Opens the node's own view."""
+
+    @contextmanager
+    def itself() -> Iterator[Wall]:
+        with lab.node.enter(), Wall.open(root=lab.root) as wall:
+            yield wall
+
+    if request.param == "in process":
+        yield itself
+        return
+    with served(lab):
+        yield lambda: Client.open(root=lab.root)
 
 
 @pytest.fixture(scope="module")
-def runtime(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerdNode]:
+def runtime(opened: OpenNode, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerdNode]:
     for program in ("containerd", "ctr", "runc", "busybox"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     # containerd's socket paths must fit into sockaddr_un
     base: Path = tmp_path_factory.mktemp("cd")
     node = ContainerdNode(lab, base)
-    lab.internet.serve(tcp=[80, 443], udp=[53000])
-    lab.node.serve(tcp=[22, 10250])
-    yield node
+    with lab.internet.serve(tcp=[80, 443], udp=[53000]), lab.node.serve(tcp=[22, 10250]):
+        yield node
     for name in ("web", "rogue"):
         node.remove(name)
     node.close()
@@ -35,12 +55,12 @@ def asked(runtime: ContainerdNode, name: str, address: str, port: int) -> str:
     return runtime.exec(name, f"echo hello | nc -w 1 {address} {port}").text
 
 
-def test_containers_run_behind_the_wall(runtime: ContainerdNode, lab: Lab) -> None:
+def test_containers_run_behind_the_wall(runtime: ContainerdNode, opened: OpenNode, lab: Lab) -> None:
     runtime.publish([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}])
     runtime.run("web", "/bin/nc", "-ll", "-p", "80", "-e", "/bin/echo", "published")
     runtime.publish([])
     runtime.run("rogue", "/bin/sleep", "300")
-    with lab.node.enter(), Wall.open(root=lab.root) as wall:
+    with opened() as wall:
         by_id = {endpoint.key.container_id: endpoint for endpoint in wall.endpoints()}
     assert sorted(by_id) == ["lab-rogue", "lab-web"]
     web = by_id["lab-web"]
@@ -70,16 +90,16 @@ def test_containers_run_behind_the_wall(runtime: ContainerdNode, lab: Lab) -> No
         assert asked(runtime, "rogue", address, port) == "", (address, port)
 
 
-def test_a_removed_container_leaves_nothing(runtime: ContainerdNode, lab: Lab) -> None:
+def test_a_removed_container_leaves_nothing(runtime: ContainerdNode, opened: OpenNode) -> None:
     done = runtime.run("brief", "/bin/sh", "-c", "echo hello | nc -w 1 1.1.1.1 80", detach=False)
     assert done.text == "internet hello\n"
-    with lab.node.enter(), Wall.open(root=lab.root) as wall:
+    with opened() as wall:
         assert "lab-brief" not in {endpoint.key.container_id for endpoint in wall.endpoints()}
         wall.reconcile()
         assert wall.status().drift == ()
 
 
-def test_tuning_and_bandwidth_follow_in_the_list(runtime: ContainerdNode, lab: Lab) -> None:
+def test_tuning_and_bandwidth_follow_in_the_list(runtime: ContainerdNode, opened: OpenNode, lab: Lab) -> None:
     for name in ("tuning", "bandwidth"):
         if not Path("/usr/lib/cni", name).exists():
             pytest.skip(f"the {name} plugin is not installed")
@@ -89,7 +109,7 @@ def test_tuning_and_bandwidth_follow_in_the_list(runtime: ContainerdNode, lab: L
     )
     try:
         runtime.run("tuned", "/bin/sleep", "300")
-        with lab.node.enter(), Wall.open(root=lab.root) as wall:
+        with opened() as wall:
             link = wall.endpoint("lab-tuned").host_link
         tuned = runtime.exec("tuned", "read value < /proc/sys/net/ipv4/conf/eth0/arp_filter; echo $value")
         assert tuned.text == "1\n"
