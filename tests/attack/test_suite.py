@@ -132,6 +132,25 @@ def test_a_control_plane_that_forgets_no_flow_is_found_out(stage: WalledStage) -
 
 
 @pytest.mark.root
+def test_a_control_plane_that_leaves_open_flows_alone_is_found_out(stage: WalledStage) -> None:
+    """What new policies list is in force at once, and for flows that are under way with the next operation only."""
+    rules, late = stage.wall._site.rules, []
+
+    def apply(changes: Sequence[ElementChange]) -> None:
+        if {change.op for change in changes if change.set == "live"} == {"add", "delete"}:
+            late.append(changes)
+            return
+        while late:
+            rules.apply(late.pop())
+        rules.apply(changes)
+
+    with careless(stage, apply=apply):
+        found = assault(stage.world, chosen("D10-(out|answer|client)-.*"))
+    assert len(found) == 20
+    assert [name for name, seen in found.items() if not seen] == []
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_control_plane_that_leaves_a_port_published_is_found_out(stage: WalledStage, family: int) -> None:
     rules = stage.wall._site.rules

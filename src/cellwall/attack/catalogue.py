@@ -89,8 +89,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "D10",
         "flows that survive a tightened policy",
-        missing="no probe: what tightens it is the operator's call, which tests make while the flows are open",
-        also=("tests/packet/test_tightened.py", "tests/packet/test_exposure.py"),
+        also=("tests/packet/test_policies.py", "tests/packet/test_tightened.py", "tests/packet/test_exposure.py"),
     ),
     Row("D11", "IPv6 in the container where no IPv6 filter can be installed", also=("tests/packet/test_hosts.py",)),
     Row("D12", "names that collide because container ids are cut short"),

@@ -8,7 +8,19 @@ _MODULES = (
     *("layer2", "ethertypes", "neighbours", "tables"),
     *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "unfinished"),
     "floor",
-    *("node", "outside", "steered", "flushed", "windows", "reuse", "without6", "inputs", "clients", "beyond"),
+    *(
+        "node",
+        "outside",
+        "steered",
+        "flushed",
+        "windows",
+        "reuse",
+        "policies",
+        "without6",
+        "inputs",
+        "clients",
+        "beyond",
+    ),
 )
 
 
