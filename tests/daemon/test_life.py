@@ -1,5 +1,6 @@
 """The daemon as a process: it answers first, is the only one, ends in order, and leaves what the next takes over."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,7 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from cellwall.adapters.service_manager import ServiceManager
 from cellwall.config import recorded_mode
+from cellwall.daemon.life import Life
+from cellwall.daemon.writer import Writer
+from cellwall.errors import Unavailable
 from cellwall.lab import Lab
 from daemon.served import Daemon, served
 
@@ -151,3 +156,30 @@ def test_what_others_change_is_put_back_while_it_serves(daemon: Daemon, lab: Lab
         lab.node.run(["bridge", "link", "set", "dev", link, "isolated", "off", "learning", "on"])
         daemon.logged("repaired in")
         assert daemon.get("/v1/status")["drift"] == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), Unavailable("uninstalled")])
+def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Exception) -> None:
+    """Nobody else would notice that the node is not taken over."""
+
+    def take_over() -> tuple[str, ...]:
+        raise error
+
+    class Idle:
+        """A node without a wall, and nobody who asks."""
+
+        def __init__(self) -> None:
+            self.writer = Writer(limit=1, together=1, afterwards=lambda: None)
+
+        def start(self) -> None:
+            self.writer.start()
+
+    class Silent:
+        async def open(self, _: object) -> None: ...
+        async def close(self) -> None: ...
+
+    idle = Idle()
+    life = Life(ServiceManager({}), idle, take_over, lambda: None)  # type: ignore[arg-type]
+    with pytest.raises(type(error), match=str(error)), socket.socket() as unused:
+        asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
+    idle.writer.end()

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 
@@ -38,6 +38,7 @@ _log = logging.getLogger("cellwall.daemon")
 StartWatch = Callable[[Callable[[Exception], None]], None]
 """Has the node watched; its argument is told what ended that, if anything did."""
 
+_SHOWN = 20
 _AGAIN = 1.0
 """Seconds before a node that could not be taken over is tried again."""
 
@@ -121,10 +122,7 @@ class Life:
             loop.add_signal_handler(number, self._finish)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._node.start()
-        behind = [
-            asyncio.create_task(self._take_over(start_watch)),
-            asyncio.create_task(pet(self._manager, self._node.writer)),
-        ]
+        behind = [self._behind(self._take_over(start_watch)), self._behind(pet(self._manager, self._node.writer))]
         await asyncio.sleep(0)  # the takeover is first in the writer's queue
         try:
             await listener.open(sock)
@@ -149,14 +147,28 @@ class Life:
                 _log.error("not taken over: %s", error)
                 self._say(f"not taken over: {error}", READY=1)
                 await asyncio.sleep(_AGAIN)
-        for line in repaired:
+        for line in repaired[:_SHOWN]:
             _log.warning("taken over: %s", line)
+        if len(repaired) > _SHOWN:
+            _log.warning("taken over: and %d more", len(repaired) - _SHOWN)
 
         def failed(error: Exception) -> None:
             loop.call_soon_threadsafe(self._finish, error)
 
         start_watch(failed)
         self._say("serves", READY=1)
+
+    def _behind(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Work beside the calls. A defect in it is the end: nobody else would notice that it is not done."""
+        task = asyncio.get_running_loop().create_task(work)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
+                self._finish(error)
+
+        task.add_done_callback(ended)
+        return task
 
     def _finish(self, error: Exception | None = None) -> None:
         if self._end.done():
