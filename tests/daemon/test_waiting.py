@@ -1,12 +1,14 @@
 """Many callers at once, on a real node: none is lost, none is done twice, and each has its own answer."""
 
 import asyncio
+import resource
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
+import msgspec
 import pytest
 
 from cellwall.api import AttachRequest, Wall
@@ -165,6 +167,56 @@ def test_however_many_look_a_write_waits_for_one() -> None:
         wall.go.set()
         assert attach.result(30).status == 201
         assert {look.result(30).status for look in looks} == {200}
+
+
+def test_writes_get_through_a_flood_of_reads(served: Served) -> None:
+    served.world.wall.attach_many([AttachRequest(f"r{number}") for number in range(40)])
+    flooding = Event()
+    with ThreadPoolExecutor(6) as readers:
+        try:
+            counts = [readers.submit(_read_on, served, flooding) for _ in range(6)]
+            with served.connect() as plain:
+                for number in range(20):
+                    assert plain.ask("POST", "/v1/endpoints", {"container": f"w{number}"}).status == 201
+                    assert plain.ask("DELETE", f"/v1/endpoints/w{number}/eth0").document == {"detached": True}
+        finally:
+            flooding.set()
+    assert sum(count.result() for count in counts) > 6
+    served.world.wall.detach_many([one.key for one in served.world.wall.endpoints()])
+
+
+def _read_on(served: Served, until: Event) -> int:
+    """Read until told not to; how often."""
+    count = 0
+    with served.connect() as plain:
+        while not until.is_set():
+            assert plain.ask("GET", "/v1/endpoints").status == 200
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+def test_of_many_that_attach_at_once_none_is_lost(served: Served, count: int) -> None:
+    async def one(method: str, target: str, body: bytes = b"") -> tuple[int, Any]:
+        reader, writer = await asyncio.open_unix_connection(served.path)
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        head_of, _, document = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head_of.split()[1]), msgspec.json.decode(document)
+
+    async def all_at_once() -> None:
+        bodies = [msgspec.json.encode({"container": f"m{number}"}) for number in range(count)]
+        got = await asyncio.gather(*(one("POST", "/v1/endpoints", body) for body in bodies))
+        assert {status for status, _ in got} == {201}
+        assert len({document["endpoint"]["address4"] for _, document in got}) == count
+        gone = await asyncio.gather(*(one("DELETE", f"/v1/endpoints/m{number}/eth0") for number in range(count)))
+        assert all(document == {"detached": True} for _, document in gone)
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # both ends of every connection are in this process
+    asyncio.run(all_at_once())
+    assert served.world.wall.status().drift == ()
 
 
 def test_who_goes_before_its_write_began_is_forgotten() -> None:

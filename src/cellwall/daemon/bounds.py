@@ -24,4 +24,4 @@ class Bounds(msgspec.Struct, frozen=True):
     connections_per_uid: int = 64
     writes: int = 2048
     reads: int = 256
-    together: int = 32
+    together: int = 64
