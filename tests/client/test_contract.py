@@ -15,6 +15,7 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
 from cellwall.lab import Lab
 from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding
+from cellwall.model.policy import Policy
 from client.serving import served
 
 pytestmark = pytest.mark.root
@@ -135,6 +136,34 @@ def test_what_is_wrong_with_an_endpoint_is_found(node: Any, lab: Lab) -> None:
     assert any("down" in line for line in node.verify("web"))
     assert node.reconcile().repaired
     assert node.verify("web") == ()
+
+
+def test_policies_are_set_changed_and_taken_away(node: Any) -> None:
+    node.attach("web", tenant="acme", policy={"mode": "allow", "rules": [{"action": "allow", "prefix": "1.1.1.1/32"}]})
+    node.attach("shut", tenant="acme", block_network=True)
+    assert node.endpoint("web").tiers.endpoint.mode == "allow"
+    assert node.endpoint("shut").tiers.endpoint.mode == "block"
+    assert node.policies() == {} and node.policy(tenant="acme") is None
+    record = node.set_policy(Policy(mode="block"), tenant="acme")
+    assert node.policy(tenant="acme") == record and node.policies() == {"acme": record}
+    assert node.endpoint("web").tiers.tenant == Policy(mode="block")
+    assert node.patch_policy({"mode": "open"}, tenant="acme").policy.mode == "open"
+    permitted = node.update_network_permissions("web", allow_list=["9.9.9.9/32"])
+    assert [str(rule.prefix) for rule in permitted.policy.rules] == ["9.9.9.9/32"]
+    assert node.policy(container="web") == permitted
+    assert (node.remove_policy(container="web"), node.remove_policy(container="web")) == (True, False)
+    assert (node.remove_policy(tenant="acme"), node.remove_policy(tenant="acme")) == (True, False)
+    for refused in (
+        lambda: node.set_policy({"mode": "ajar"}, tenant="acme"),
+        lambda: node.set_policy({"misspelt": 1}, tenant="acme"),
+        lambda: node.set_policy({}, tenant="acme", container="web"),
+        lambda: node.patch_policy({"rules": [{"action": "allow", "prefix": "10.0.0.0/8"}]}, tenant="acme"),
+        lambda: node.attach("third", policy={"mode": "block"}, block_network=True),
+    ):
+        with pytest.raises(InvalidSpec):
+            refused()
+    with pytest.raises(NotFound):
+        node.policy(container="nobody")
 
 
 WRONG: list[tuple[str, Callable[[Any], object], type[CellwallError], str, str]] = [

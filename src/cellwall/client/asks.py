@@ -6,7 +6,7 @@ tells of a change is then what the second one found; `detach` gives False where 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from threading import get_native_id
 from typing import Generic, TypeVar
@@ -14,10 +14,18 @@ from typing import Generic, TypeVar
 import msgspec
 
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding, validate_binding
-from cellwall.model.identifiers import parse_container_id, parse_link_name
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.policy import Policy, PolicyRecord
+from cellwall.model.policy_document import parse_policy, policy_document
 from cellwall.wire import bodies, calls, documents
+from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
+
+Document = Mapping[str, object]
+Subject = EndpointKey | str
+"""Whose policy it is: an endpoint's, or that of the tenant of that name."""
 
 R = TypeVar("R")
 D = TypeVar("D", bound=msgspec.Struct)
@@ -52,8 +60,19 @@ def dns() -> Ask[tuple[Address, ...]]:
     return _ask(calls.DNS, calls.DnsAnswer, lambda answer: documents.addresses_of(answer.dns))
 
 
-def attach(request: AttachRequest) -> Ask[Endpoint]:
-    return _ask(calls.ATTACH, calls.EndpointAnswer, _endpoint, bodies.attach_body(_elsewhere(request)))
+def attach(
+    request: AttachRequest,
+    policy: Policy | Document | None = None,
+    block_network: bool | None = None,
+    allow_list: Sequence[str] | None = None,
+) -> Ask[Endpoint]:
+    body = msgspec.structs.replace(
+        bodies.attach_body(_elsewhere(request)),
+        policy=None if policy is None else _policy_body(policy),
+        block_network=block_network,
+        allow_list=None if allow_list is None else tuple(allow_list),
+    )
+    return _ask(calls.ATTACH, calls.EndpointAnswer, _endpoint, body)
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
@@ -91,6 +110,46 @@ def endpoint(container_id: str, ifname: str) -> Ask[Endpoint]:
 
 def verify(container_id: str, ifname: str) -> Ask[tuple[str, ...]]:
     return _ask(calls.FINDINGS, calls.FindingsAnswer, lambda answer: answer.findings, key=key(container_id, ifname))
+
+
+def policies() -> Ask[dict[str, PolicyRecord]]:
+    def read(answer: calls.PoliciesAnswer) -> dict[str, PolicyRecord]:
+        return {tenant: record_of(record) for tenant, record in answer.policies.items()}
+
+    return _ask(calls.POLICIES, calls.PoliciesAnswer, read)
+
+
+def policy(subject: Subject) -> Ask[PolicyRecord]:
+    return _about(subject, calls.SHOW_POLICY, calls.SHOW_OWN_POLICY, PolicyAnswer, record_of)
+
+
+def set_policy(subject: Subject, policy: Policy | Document) -> Ask[PolicyRecord]:
+    body = _policy_body(policy)
+    return _about(subject, calls.SET_POLICY, calls.SET_OWN_POLICY, PolicyAnswer, record_of, body)
+
+
+def patch_policy(subject: Subject, patch: Document) -> Ask[PolicyRecord]:
+    body = body_of(patch)
+    return _about(subject, calls.PATCH_POLICY, calls.PATCH_OWN_POLICY, PolicyAnswer, record_of, body)
+
+
+def remove_policy(subject: Subject) -> Ask[bool]:
+    def read(answer: calls.RemovedAnswer) -> bool:
+        return answer.removed
+
+    return _about(subject, calls.REMOVE_POLICY, calls.REMOVE_OWN_POLICY, calls.RemovedAnswer, read)
+
+
+def permissions(block_network: bool, allow_list: Sequence[str] | None) -> Document:
+    """The merge patch of `update_network_permissions`."""
+    return {"block_network": block_network, **({} if allow_list is None else {"allow_list": list(allow_list)})}
+
+
+def subject(tenant: str, container: str, ifname: str) -> Subject:
+    """Whose policy; InvalidSpec unless one of the two is named."""
+    if bool(tenant) == bool(container):
+        raise InvalidSpec("policy", tenant or container, "is of a tenant or of a container: name one of them")
+    return parse_tenant(tenant) if tenant else key(container, ifname)
 
 
 def attach_request(
@@ -145,6 +204,28 @@ def _ask(
         read=lambda raw: value(msgspec.json.decode(raw, type=answer)),
         body=b"" if body is None else msgspec.json.encode(body),
     )
+
+
+def _about(
+    subject: Subject,
+    of_tenant: calls.Call,
+    of_endpoint: calls.Call,
+    answer: type[D],
+    value: Callable[[D], R],
+    body: msgspec.Struct | None = None,
+) -> Ask[R]:
+    if isinstance(subject, EndpointKey):
+        return _ask(of_endpoint, answer, value, body, key=subject)
+    asked = _ask(of_tenant, answer, value, body)
+    return msgspec.structs.replace(asked, target=calls.path_of(of_tenant, tenant=subject))
+
+
+def _policy_body(policy: Policy | Document) -> PolicyBody:
+    """What to send of a policy; what no policy could say is refused as by the wall itself."""
+    if isinstance(policy, Policy):
+        return body_of(policy_document(policy))
+    parse_policy(policy)
+    return body_of(policy)
 
 
 def _endpoint(answer: calls.EndpointAnswer) -> Endpoint:

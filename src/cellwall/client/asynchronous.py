@@ -10,14 +10,15 @@ import aiohttp
 from yarl import URL
 
 from cellwall.client import asks
-from cellwall.client.asks import Ask
+from cellwall.client.asks import Ask, Document
 from cellwall.client.http import refusal
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.config import paths_for
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.errors import CellwallError
+from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import Policy, PolicyRecord
 
 R = TypeVar("R")
 
@@ -89,6 +90,9 @@ class AsyncClient:
         address4: IPv4Address | None = None,
         address6: IPv6Address | None = None,
         mac: int | None = None,
+        policy: Policy | Document | None = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
     ) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments."""
         request = asks.attach_request(
@@ -101,7 +105,7 @@ class AsyncClient:
             address6=address6,
             mac=mac,
         )
-        return await self._ask(asks.attach(request))
+        return await self._ask(asks.attach(request, policy, block_network, allow_list))
 
     async def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
@@ -140,6 +144,50 @@ class AsyncClient:
     async def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
         """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
         return await self._ask(asks.verify(container_id, ifname))
+
+    # ------------------------------------------------------------------ policies
+
+    async def set_policy(
+        self, policy: Policy | Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """Replace the policy of a tenant, or of an attached endpoint; in force when this returns. Idempotent."""
+        return await self._ask(asks.set_policy(asks.subject(tenant, container, ifname), policy))
+
+    async def patch_policy(
+        self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """Change what a JSON merge patch (RFC 7396) names."""
+        return await self._ask(asks.patch_policy(asks.subject(tenant, container, ifname), patch))
+
+    async def update_network_permissions(
+        self,
+        container: str,
+        *,
+        block_network: bool = False,
+        allow_list: Sequence[str] | None = None,
+        ifname: str = "eth0",
+    ) -> PolicyRecord:
+        """Replace what an endpoint may open by nothing, by these networks or, with neither, by all that its tenant
+        may."""
+        patch = asks.permissions(block_network, allow_list)
+        return await self.patch_policy(patch, container=container, ifname=ifname)
+
+    async def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
+        """Nothing but the floor and the other tier holds when this returns; False where there was none."""
+        return await self._ask(asks.remove_policy(asks.subject(tenant, container, ifname)))
+
+    async def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
+        """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
+        try:
+            return await self._ask(asks.policy(asks.subject(tenant, container, ifname)))
+        except NotFound:
+            if container:
+                raise
+            return None
+
+    async def policies(self) -> dict[str, PolicyRecord]:
+        """The policies of all tenants that have one and that this caller may see, by tenant."""
+        return await self._ask(asks.policies())
 
     # ------------------------------------------------------------------ the way there
 

@@ -10,14 +10,15 @@ from threading import Lock
 from typing import TypeVar
 
 from cellwall.client import asks
-from cellwall.client.asks import Ask
+from cellwall.client.asks import Ask, Document
 from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.config import paths_for
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.errors import CellwallError
+from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import Policy, PolicyRecord
 
 R = TypeVar("R")
 
@@ -91,6 +92,9 @@ class Client:
         address4: IPv4Address | None = None,
         address6: IPv6Address | None = None,
         mac: int | None = None,
+        policy: Policy | Document | None = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
     ) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments. `netns` is a path as this
         process sees it; the daemon opens it, by its own view of the file system."""
@@ -104,7 +108,7 @@ class Client:
             address6=address6,
             mac=mac,
         )
-        return self._ask(asks.attach(request))
+        return self._ask(asks.attach(request, policy, block_network, allow_list))
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
@@ -143,6 +147,50 @@ class Client:
     def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
         """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
         return self._ask(asks.verify(container_id, ifname))
+
+    # ------------------------------------------------------------------ policies
+
+    def set_policy(
+        self, policy: Policy | Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """Replace the policy of a tenant, or of an attached endpoint; in force when this returns. Idempotent."""
+        return self._ask(asks.set_policy(asks.subject(tenant, container, ifname), policy))
+
+    def patch_policy(
+        self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+    ) -> PolicyRecord:
+        """Change what a JSON merge patch (RFC 7396) names."""
+        return self._ask(asks.patch_policy(asks.subject(tenant, container, ifname), patch))
+
+    def update_network_permissions(
+        self,
+        container: str,
+        *,
+        block_network: bool = False,
+        allow_list: Sequence[str] | None = None,
+        ifname: str = "eth0",
+    ) -> PolicyRecord:
+        """Replace what an endpoint may open by nothing, by these networks or, with neither, by all that its tenant
+        may."""
+        patch = asks.permissions(block_network, allow_list)
+        return self.patch_policy(patch, container=container, ifname=ifname)
+
+    def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
+        """Nothing but the floor and the other tier holds when this returns; False where there was none."""
+        return self._ask(asks.remove_policy(asks.subject(tenant, container, ifname)))
+
+    def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
+        """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
+        try:
+            return self._ask(asks.policy(asks.subject(tenant, container, ifname)))
+        except NotFound:
+            if container:
+                raise
+            return None
+
+    def policies(self) -> dict[str, PolicyRecord]:
+        """The policies of all tenants that have one and that this caller may see, by tenant."""
+        return self._ask(asks.policies())
 
     # ------------------------------------------------------------------ the way there
 

@@ -29,7 +29,7 @@ class Broken(Exception):
 def request_text(method: str, target: str, body: bytes) -> bytes:
     """A request that keeps the connection."""
     head = f"{method} {target} HTTP/1.1\r\nHost: cellwall\r\nAccept: application/json\r\n"
-    if body or method == "POST":
+    if body or method in ("POST", "PUT", "PATCH"):
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body
 
