@@ -37,6 +37,13 @@ class Served:
         self.daemon.kill()
         self.daemon.start()
 
+    def killed_twice(self) -> None:
+        """The second time while it begins."""
+        self.daemon.kill()
+        self.daemon.start(ready=False)
+        time.sleep(random.uniform(0, 1.5))  # at a random moment
+        self.killed()
+
     def ended(self) -> None:
         assert self.daemon.stop() == 0
         self.daemon.start()
@@ -151,7 +158,7 @@ def busy(node: Served, ends: int, seed: int, *, longest: float = 0.3, operations
     threads = [threading.Thread(target=customer.go, args=(stop,)) for customer in customers]
     for thread in threads:
         thread.start()
-    ways = (node.killed, node.killed, node.ended, node.upgraded)
+    ways = (node.killed, node.killed, node.killed_twice, node.ended, node.upgraded)
     while ends > 0 or sum(customer.done for customer in customers) < operations:
         ends -= 1
         time.sleep(chance.uniform(0, longest))  # at a random moment

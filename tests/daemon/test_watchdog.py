@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.service_manager import ServiceManager
-from cellwall.daemon.life import pet
+from cellwall.daemon.watchdog import pet
 from cellwall.daemon.writer import Writer
 
 PATIENCE = 0.3

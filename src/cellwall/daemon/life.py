@@ -10,12 +10,10 @@ repaired, and when, is the watch's, which runs in a thread of its own by the sam
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
-from threading import Thread
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 
@@ -30,14 +28,11 @@ from cellwall.daemon.listening import Listener
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
 from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
-from cellwall.daemon.writer import Writer
+from cellwall.daemon.watchdog import pet
+from cellwall.daemon.watched import StartWatch, watched
 from cellwall.errors import CellwallError, InvalidSpec, Unavailable
-from cellwall.watch.loop import watch
 
 _log = logging.getLogger("cellwall.daemon")
-StartWatch = Callable[[Callable[[Exception], None]], None]
-"""Has the node watched; its argument is told what ended that, if anything did."""
-
 _SHOWN = 20
 _AGAIN = 1.0
 """Seconds before a node that could not be taken over is tried again."""
@@ -94,7 +89,7 @@ def serve(
             return wall.resume()
 
         life = Life(manager, node, take_over, reread)
-        with _watched(wall, beside[1]) as start_watch:
+        with watched(wall, beside[1]) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 
 
@@ -153,7 +148,8 @@ class Life:
             _log.warning("taken over: and %d more", len(repaired) - _SHOWN)
 
         def failed(error: Exception) -> None:
-            loop.call_soon_threadsafe(self._finish, error)
+            with suppress(RuntimeError):  # the daemon has ended meanwhile
+                loop.call_soon_threadsafe(self._finish, error)
 
         start_watch(failed)
         self._say("serves", READY=1)
@@ -192,16 +188,6 @@ class Life:
         self._manager.tell(**said, STATUS=" ".join(state.split()))
 
 
-async def pet(manager: ServiceManager, writer: Writer) -> None:
-    """Tell the watchdog of a writer that gets on, for as long as it does: one that hangs is for the service manager to
-    start anew. Over at once where there is no watchdog."""
-    patience = manager.watchdog
-    while patience:
-        if writer.alive and writer.busy_for() < patience:
-            manager.tell(WATCHDOG=1)
-        await asyncio.sleep(patience / 3)
-
-
 def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, reading: bool = False) -> Wall:
     return Wall.open(root=paths.base, settings=lambda: read().settings, closing=True, serving=serving, reading=reading)
 
@@ -222,29 +208,3 @@ def _socket(manager: ServiceManager, paths: Paths, group: int | None) -> Iterato
     given = next((each for each in manager.given if each.name == NAME), None)
     with handed_over(given.fd, paths.socket, group) if given else listening(paths.socket, group) as sock:
         yield sock
-
-
-@contextmanager
-def _watched(wall: Wall, beside: Wall) -> Iterator[StartWatch]:
-    """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. What
-    ends it before is told."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    threads: list[Thread] = []
-
-    def run(failed: Callable[[Exception], None]) -> None:
-        try:
-            watch(wall, reading, beside=beside)
-        except Exception as error:
-            failed(error)
-
-    def start(failed: Callable[[Exception], None]) -> None:
-        threads.append(Thread(target=run, args=(failed,), name="cellwall-watch"))
-        threads[-1].start()
-
-    try:
-        yield start
-    finally:
-        os.close(writing)  # which makes the other end readable
-        for thread in threads:
-            thread.join()
-        os.close(reading)
