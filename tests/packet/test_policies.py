@@ -7,18 +7,36 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
-from cellwall.errors import AlreadyExists, InvalidSpec, NotFound
+from cellwall.errors import AlreadyExists, InvalidSpec, NotFound, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
-from cellwall.model.policy import OPEN, Policy, Rule, Tiers
-from world import Sandbox, Stream, World, assert_connection, assert_no_connection, open_world
+from cellwall.model.policy import OPEN, Action, Policy, Rule, RuleProtocol, Tiers
+from world import (
+    Sandbox,
+    Stream,
+    World,
+    about_nftables,
+    assert_connection,
+    assert_no_connection,
+    in_iptables,
+    open_world,
+)
 
 pytestmark = pytest.mark.root
 TRANSPORTS = (False, True)
 CLOSING, STAYING = (PUBLIC4[0], PUBLIC6[0]), (PUBLIC4[1], PUBLIC6[1])
-ONLY_STAYING = Policy("allow", tuple(Rule("allow", ip_network(address)) for address in STAYING))
-NOT_CLOSING = Policy("open", tuple(Rule("deny", ip_network(address)) for address in CLOSING))
 BLOCK = Policy("block")
+
+
+def rules(action: Action, *addresses: str) -> tuple[Rule, ...]:
+    """With ports, as every mechanism has a form for."""
+    protocols: tuple[RuleProtocol, ...] = ("tcp", "udp")
+    return tuple(
+        Rule(action, ip_network(address), protocol, (80, 81)) for address in addresses for protocol in protocols
+    )
+
+
+ONLY_STAYING, NOT_CLOSING = Policy("allow", rules("allow", *STAYING)), Policy("open", rules("deny", *CLOSING))
 
 
 @contextmanager
@@ -92,18 +110,48 @@ def test_an_endpoint_is_up_under_the_policy_that_its_tenant_had_before(world: Wo
     {"allow_list": ["9.9.9.0/24"]},
 ])  # fmt: skip
 def test_an_endpoint_is_up_under_the_policy_that_its_attach_names(world: World, options: dict[str, object]) -> None:
+    if "allow_list" in options:
+        about_nftables("destinations without ports")
     tenant = world.attach("one", **options)
     for address in (*CLOSING, *STAYING):
         assert_no_connection(tenant.host, address, 80)
+
+
+def test_the_permissions_of_an_endpoint_are_replaced_and_the_rest_of_its_policy_stays(world: World) -> None:
+    about_nftables("destinations without ports")
+    tenant = world.attach("one", policy={"sources": ["0.0.0.0/0"]})
+    world.wall.update_network_permissions(tenant.name, block_network=True)
+    assert_no_connection(tenant.host, STAYING[0], 80)
     world.wall.update_network_permissions(tenant.name, allow_list=list(STAYING))
     assert_no_connection(tenant.host, CLOSING[0], 80)
     assert_connection(tenant.host, STAYING[0], 80)
     world.wall.update_network_permissions(tenant.name)
     assert_connection(tenant.host, CLOSING[0], 80)
+    assert world.wall.policy(container=tenant.name).policy == Policy(sources=(ip_network("0.0.0.0/0"),))
+
+
+def test_what_iptables_has_no_words_for_is_refused_by_name_and_changes_nothing(world: World) -> None:
+    if not in_iptables():
+        pytest.skip("iptables only")
+    tenant = world.attach("one", tenant="acme")
+    world.wall.set_policy(ONLY_STAYING, tenant="acme")
+    before = world.wall.policies(), world.wall.endpoints()
+    for act in (
+        lambda: world.wall.set_policy({"allow_list": ["9.9.9.0/24"]}, tenant="acme"),
+        lambda: world.wall.update_network_permissions(tenant.name, allow_list=["9.9.9.0/24"]),
+        lambda: world.attach("two", allow_list=["9.9.9.0/24"]),
+    ):
+        with pytest.raises(Unsupported) as caught:
+            act()
+        assert (caught.value.predicate, caught.value.backend) == ("Listed", "iptables")
+        assert (world.wall.policies(), world.wall.endpoints()) == before
+    assert_no_connection(tenant.host, CLOSING[0], 80)
+    assert_connection(tenant.host, STAYING[0], 80)
 
 
 def test_a_packet_needs_both_tiers(world: World) -> None:
-    tenant = world.attach("one", tenant="acme", allow_list=[CLOSING[0], STAYING[0]])
+    own = Policy("allow", rules("allow", CLOSING[0], STAYING[0]))
+    tenant = world.attach("one", tenant="acme", policy=own)
     world.wall.set_policy(NOT_CLOSING, tenant="acme")
     assert_no_connection(tenant.host, CLOSING[0], 80)
     assert_connection(tenant.host, STAYING[0], 80)
@@ -111,8 +159,8 @@ def test_a_packet_needs_both_tiers(world: World) -> None:
 
 
 def test_a_rule_of_ports_speaks_of_its_protocol_and_ports_alone(world: World) -> None:
-    rules = tuple(Rule("deny", ip_network(address), "tcp", (81, 90)) for address in CLOSING)
-    tenant = world.attach("one", policy=Policy("open", rules))
+    denials = tuple(Rule("deny", ip_network(address), "tcp", (81, 90)) for address in CLOSING)
+    tenant = world.attach("one", policy=Policy("open", denials))
     for address in CLOSING:
         assert_no_connection(tenant.host, address, 81)
         assert_connection(tenant.host, address, 81, udp=True)
