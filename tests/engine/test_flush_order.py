@@ -12,8 +12,7 @@ from world import World, open_world
 BEFORE = (
     ("bridge nat", "ip security"),
     ("bridge nat", "ip6 security"),
-    ("ip raw", "ip security"),
-    ("ip6 raw", "ip6 security"),
+    *((f"{family} {table}", f"{family} security") for family in ("ip", "ip6") for table in ("raw", "mangle")),
 )
 
 
@@ -45,8 +44,8 @@ def test_they_are_after_a_flush_and_beside_tables_of_others(world: World) -> Non
 
 
 def test_a_table_that_is_there_is_not_made_again() -> None:
-    made = vouching_first("nft", "ipv4", "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    made = vouching_first("nft", "ipv4", "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n*mangle\nCOMMIT\n")
     assert made == "*raw\n:PREROUTING - [0:0]\nCOMMIT\n"
     assert vouching_first("nft", "bridge", "") == "*nat\n:PREROUTING ACCEPT\nCOMMIT\n"
-    assert vouching_first("nft", "ipv6", "*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n") == ""
+    assert vouching_first("nft", "ipv6", "*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n*mangle\nCOMMIT\n") == ""
     assert vouching_first("legacy", "ipv4", "") == ""

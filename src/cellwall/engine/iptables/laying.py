@@ -35,8 +35,12 @@ from cellwall.model.endpoint import Endpoint
 
 _log = logging.getLogger("cellwall")
 _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
-_VOUCHING: dict[Family, TableName] = {"bridge": "nat", "ipv4": "raw", "ipv6": "raw"}
-"""The table of each family that marks what passes the latch of the bridge."""
+_VOUCHING: dict[Family, tuple[TableName, ...]] = {
+    "bridge": ("nat",),
+    "ipv4": ("raw", "mangle"),
+    "ipv6": ("raw", "mangle"),
+}
+"""The tables of each family that mark what passes the latch of the bridge."""
 
 
 class XtLaying(msgspec.Struct, frozen=True):
@@ -143,14 +147,16 @@ def _make_room(host: Host, wall: XtWall) -> None:
 
 
 def vouching_first(variant: Variant, family: Family, saved: str) -> str:
-    """The text that makes the family's vouching table, empty, where it is missing: before those that judge.
+    """The text that makes the family's vouching tables, empty, where they are missing: before those that judge.
 
     In iptables-nft, `nft flush ruleset` ends one hook after the other, tables in the order in which they were made; the
     rules of a chain that goes hold until its hook ends (linux/net/netfilter/nf_tables_api.c, nf_tables_commit). With
     the judging tables first, what was vouched for meanwhile passed the latch: 126 of 145,041 packets in ten flushes. Of
     tables that others made `filter` may come first, as `security` judges too.
     """
-    return render_made(family, _VOUCHING[family], "PREROUTING", saved) if variant == "nft" else ""
+    if variant != "nft":
+        return ""
+    return "".join(render_made(family, name, "PREROUTING", saved) for name in _VOUCHING[family])
 
 
 def _make_vouching(host: Host, variant: Variant) -> None:
