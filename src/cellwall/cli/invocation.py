@@ -56,14 +56,17 @@ class Invocation:
         return mode_of(self.paths, overrides=self._overrides()) == "daemon"
 
     def wall(self) -> "Wall | Client":
-        """The node, to bring what is configured into force; the caller closes it."""
+        """The node, to bring what is configured into force; the caller closes it. What is configured is the daemon's to
+        read where one writes, here and below: who asks it may not be let to."""
+        if self.served():
+            return self._client()
         self.loaded()  # what is wrong with it is said before the engine is loaded
-        return self._client() if self.served() else self._opened()
+        return self._opened()
 
     def wall_to_bring_up(self) -> "Wall | Client":
         """The same for `up`, which takes a node back that a daemon has left without an orderly end, where no daemon is
         configured any more."""
-        if self.loaded().serving.mode == "inprocess" and self.served() and os.geteuid() == 0:
+        if self.served() and os.geteuid() == 0 and self.loaded().serving.mode == "inprocess":
             from cellwall.api import take_back
 
             take_back(self.paths)
@@ -71,9 +74,9 @@ class Invocation:
 
     def wall_in_force(self) -> "Wall | Client":
         """The node, for what goes by the settings in force; a warning where others are configured."""
-        configured = self.loaded().settings
         if self.served():
             return self._client()
+        configured = self.loaded().settings
         wall = self._opened()
         if wall.settings != configured:
             _log.warning(OTHERS_IN_FORCE)
@@ -81,16 +84,11 @@ class Invocation:
 
     def wall_to_close(self) -> "Wall | Client":
         """The node, for what closes or lists; a wrong configuration is a warning, a wrong flag is refused."""
-        node = self.wall_to_look()
-        self._warn_of_configuration()
-        return node
+        return self._client() if self.served() else self.own_wall_to_close()
 
     def wall_to_look(self) -> "Wall | Client":
         """The node, for what itself says of a configuration that it is wrong."""
-        if not self.served():
-            return self.own_wall()
-        judge_flags(self._overrides())
-        return self._client()
+        return self._client() if self.served() else self.own_wall()
 
     def own_wall(self) -> "Wall":
         """The opened wall of a node that no daemon writes on, as `wall_to_look`."""
@@ -100,7 +98,10 @@ class Invocation:
     def own_wall_to_close(self) -> "Wall":
         """The same as `wall_to_close`."""
         wall = self.own_wall()
-        self._warn_of_configuration()
+        try:
+            self.loaded()
+        except InvalidSpec as error:
+            _log.warning("%s", error)
         return wall
 
     def wall_to_read(self) -> "Wall":
@@ -109,12 +110,6 @@ class Invocation:
 
         return Wall.open(root=self.arguments.root, closing=True, reading=True)
 
-    def _warn_of_configuration(self) -> None:
-        try:
-            self.loaded()
-        except InvalidSpec as error:
-            _log.warning("%s", error)
-
     def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
         from cellwall.api import Wall
@@ -122,6 +117,7 @@ class Invocation:
         return Wall.open(root=self.arguments.root, settings=lambda: self.loaded().settings, closing=closing)
 
     def _client(self) -> "Client":
+        judge_flags(self._overrides())
         for name, value in self._overrides().items():
             if name not in _SERVING:
                 raise InvalidSpec(name, value, "does not reach the daemon, which goes by its own configuration (--set)")
