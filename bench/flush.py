@@ -4,7 +4,8 @@
 
 Each command on a node with sandboxes, watched (`cellwall watch` as a process) and not, while denied packets are sent
 without a pause; where nobody watches, until the sample is over. Where the wall is gone then, without the latch as well,
-which shows that what is counted would be seen, and what the latch is worth.
+which shows that what is counted would be seen, and what the latch is worth. `nftables-owned`: the tables have an owner,
+as a daemon's have; the latch is away throughout, as it has no part in that.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
-Backend = Literal["nftables", "iptables-nft", "iptables-legacy"]
+Backend = Literal["nftables", "nftables-owned", "iptables-nft", "iptables-legacy"]
 _EMPTY = b"*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\n*raw\nCOMMIT\n"
 _ALL, _ALL_EMPTY = " of all five", _EMPTY + b"*security\nCOMMIT\n"
 COMMANDS = (
@@ -54,6 +55,7 @@ PARTS = ("nft flush ruleset inet", "nft flush table inet cellwall", "nft delete 
 
 _UNJUDGED = (*PARTS, f"iptables-nft-restore{_ALL}", f"iptables-legacy-restore{_ALL}")
 
+_OWNED: Backend = "nftables-owned"
 _CLOSED = "nothing until the watch closes"
 _OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
 HOLDS: dict[tuple[str, Backend], str] = {
@@ -84,11 +86,15 @@ HOLDS: dict[tuple[str, Backend], str] = {
         (command, "nftables"): "nothing until the watch closes; the latch for what leads to sandboxes"
         for command in PARTS
     },
+    ("nft flush ruleset", _OWNED): "the owner: a flush passes its tables over",
+    ("nft flush ruleset inet", _OWNED): "the owner: a flush passes its tables over",
+    **{(command, _OWNED): "the owner: refused, EPERM" for command in PARTS if "table" in command},
 }
 """What is left of the wall then."""
 _UNWATCHED, _PATIENCE = 0.5, 10.0
 _SETTINGS: dict[Backend, Settings] = {
     "nftables": Settings(backend="nftables"),
+    _OWNED: Settings(backend="nftables"),
     "iptables-nft": Settings(backend="iptables", iptables="nft"),
     "iptables-legacy": Settings(backend="iptables", iptables="legacy"),
 }
@@ -122,6 +128,12 @@ class Stage:
     def _attach(self, name: str, *expose: str) -> tuple[Host, Endpoint]:
         host = self.lab.sandbox(name)
         return host, self.wall.attach(name, netns=host.netns, expose=expose)
+
+    def own(self) -> None:
+        """The tables have an owner from now on, as a daemon's have."""
+        if refused := self.wall.own():
+            raise SystemExit(f"no owner: {refused}")
+        self.wall.repair()
 
     def sample(self, command: str, *, watched: bool, latched: bool) -> tuple[int, int, float, float]:
         """(sent, through, seconds open, seconds until both families pass again or -1)."""
@@ -164,15 +176,22 @@ def carry_out(command: str, node: Host) -> None:
     program, *rest = command.removesuffix(_ALL).split()
     waiting = ["-w", "10"] if "legacy" in program else []
     empty = _ALL_EMPTY if command.endswith(_ALL) else _EMPTY
-    node.run([program, *waiting, *rest], input=empty if program.endswith("restore") else None)
+    given = empty if program.endswith("restore") else None
+    node.run([program, *waiting, *rest], input=given, check=command not in PARTS)  # an owner has it refused
 
 
 def measure(backend: Backend, commands: Sequence[str], samples: int) -> Iterator[Row]:
     """Each command unwatched and watched; without the latch as well where it takes the wall away. Those that name our
-    tables where there are some."""
-    commands = [command for command in commands if backend == "nftables" or command not in PARTS]
+    tables where there are some. Where the tables have an owner, once each, without the latch and unwatched."""
+    commands = [command for command in commands if backend in ("nftables", _OWNED) or command not in PARTS]
     with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root, settings=_SETTINGS[backend]) as wall:
         stage = Stage(lab, wall)
+        if backend == _OWNED:
+            stage.own()
+            for command in commands:
+                if (command, backend) in HOLDS:
+                    yield _row(stage, backend, command, samples, latched=False)
+            return
         for command in commands:
             row = _row(stage, backend, command, samples)
             if row.back_ms < 0:
@@ -218,16 +237,18 @@ def render(rows: Sequence[Row]) -> str:
 
 def matrix(rows: Sequence[Row]) -> str:
     """The table of the documentation: what holds by command and backend, how long it was open, when all was back."""
-    found = {(row.command, row.backend, row.watched): row for row in rows if row.latched}
+    found = {(row.command, row.backend, row.watched): row for row in rows if row.latched or row.backend == _OWNED}
     lines = [
         "| what somebody does | wall in | what holds | open, unwatched | open, watched | back, watched |",
         "|---|---|---|---|---|---|",
     ]
     for (command, backend), holds in HOLDS.items():
         alone, watched = found.get((command, backend, False)), found.get((command, backend, True))
-        if alone is not None and watched is not None:
-            cells = (_command(command), backend, holds, _opened(alone), _opened(watched), _back(watched))
-            lines.append(f"| {' | '.join(cells)} |")
+        if alone is None or (watched is None and backend != _OWNED):
+            continue
+        watch = ("", "never gone") if watched is None else (_opened(watched), _back(watched))
+        cells = (_command(command), backend, holds, _opened(alone), *watch)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -223,8 +223,10 @@ def test_a_wall_that_nft_laid_gets_an_owner_and_nothing_passes_or_blinks(world: 
     with blinking(world):
         assert world.wall.own() == ""
         assert world.wall.status().node_drift == ("our tables are anybody's to write",)
+        before = world.wall.endpoints()
         own(world.wall)
         assert not world.wall.up().changed
+        assert world.wall.endpoints() == before, "the same policy: nobody is judged anew"
 
 
 @contextmanager

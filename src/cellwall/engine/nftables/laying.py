@@ -47,8 +47,8 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
     the new rules, but for such as differ in the forms of exposure alone."""
     ruleset = _ruleset(wanted)
     own_rules, own_sets = digests(ruleset)
-    intact = before is not None and before.shape == rules.shape() != "" and rules.is_kept()
-    if before is not None and intact and before.rules == own_rules:
+    intact, kept = before is not None and before.shape == rules.shape() != "", rules.is_kept()
+    if before is not None and intact and kept and before.rules == own_rules:
         return None
     former = ("", "")
     if before is not None and intact:  # what is gone is compared with nothing
@@ -59,7 +59,7 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
         rules=own_rules,
         sets=own_sets,
         details="",
-        keeps=before is not None and intact and before.sets == former[1] and _has_sets_of(before, attached),
+        keeps=before is not None and intact and kept and before.sets == former[1] and _has_sets_of(before, attached),
         judges_anew=before is not None and not (intact and before.rules == former[0]),
         under_endpoints=bool(attached),
     )
