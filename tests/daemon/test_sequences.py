@@ -28,6 +28,19 @@ WRONG: list[dict[str, Any]] = [
     {"container": "c9", "unheard": 1},
 ]
 
+POLICIES: dict[str, dict[str, Any]] = {
+    "open": {},
+    "block": {"block_network": True},
+    "allow": {"allow_list": ["1.1.1.0/24"], "inbound_cidr_allowlist": ["203.0.113.0/24"]},
+}
+"""By the mode that they have."""
+modes = st.sampled_from(sorted(POLICIES))
+WRONG_POLICIES: list[dict[str, Any]] = [
+    {"mode": "x"},
+    {"allow_list": ["10.0.0.0/8"]},
+    {"block_network": True, "rules": []},
+]
+
 Entry = tuple[str, frozenset[str]]
 """What the model knows of an endpoint: its tenant and its ports."""
 
@@ -41,6 +54,8 @@ class Calls(RuleBasedStateMachine):
         super().__init__()
         self.plain = self.served.connect()
         self.model: dict[str, Entry] = {}
+        self.tenants: dict[str, str] = {}
+        self.own: dict[str, str] = {}
 
     def ask(self, method: str, path: str, body: object = None) -> Answer:
         answer = self.plain.ask(method, path, body)
@@ -91,12 +106,14 @@ class Calls(RuleBasedStateMachine):
     def detach(self, name: str) -> None:
         answer = self.ask("DELETE", f"/v1/endpoints/{name}/eth0")
         assert answer.document == {"detached": self.model.pop(name, None) is not None}
+        self.own.pop(name, None)
 
     @rule(names=st.lists(containers, max_size=4))
     def detach_many(self, names: list[str]) -> None:
         answer = self.ask("POST", "/v1/endpoints/detach", {"endpoints": [{"container": name} for name in names]})
         gone = [self.model.pop(name) for name in set(names) if name in self.model]
         assert answer.document == {"detached": len(gone)}
+        self.own = {name: mode for name, mode in self.own.items() if name in self.model}
 
     @rule(name=containers, port=ports)
     def expose(self, name: str, port: str) -> None:
@@ -120,6 +137,38 @@ class Calls(RuleBasedStateMachine):
             tenant, held = self.model[name]
             self.model[name] = (tenant, held - {port})
 
+    @rule(tenant=st.sampled_from("tu"), mode=modes, method=st.sampled_from(["PUT", "PATCH"]))
+    def rule_tenant(self, tenant: str, mode: str, method: str) -> None:
+        body = POLICIES[mode] if mode != "open" or method == "PUT" else {"mode": None, "rules": None}
+        assert self.ask(method, f"/v1/policies/{tenant}", body).document["policy"]["mode"] == mode
+        self.tenants[tenant] = mode
+
+    @rule(tenant=st.sampled_from("tu"))
+    def unrule_tenant(self, tenant: str) -> None:
+        answer = self.ask("DELETE", f"/v1/policies/{tenant}")
+        assert answer.document == {"removed": self.tenants.pop(tenant, None) is not None}
+
+    @rule(name=containers, mode=modes)
+    def rule_endpoint(self, name: str, mode: str) -> None:
+        answer = self.ask("PUT", f"/v1/endpoints/{name}/eth0/policy", POLICIES[mode])
+        assert answer.status == (200 if name in self.model else 404)
+        if name in self.model:
+            self.own[name] = mode
+
+    @rule(place=st.sampled_from(["policies/t", "endpoints/c0/eth0/policy"]), wrong=st.sampled_from(WRONG_POLICIES))
+    def rule_wrongly(self, place: str, wrong: dict[str, Any]) -> None:
+        assert self.ask("PUT", f"/v1/{place}", wrong).status in (404, 422)
+
+    @invariant()
+    def who_is_attached_is_under_the_policies_that_were_answered(self) -> None:
+        listed = self.ask("GET", "/v1/endpoints").document["endpoints"]
+        known = self.ask("GET", "/v1/policies").document["policies"]
+        assert {tenant: answer["policy"]["mode"] for tenant, answer in known.items()} == self.tenants
+        for one in listed:
+            tiers = one["policies"] or {"tenant": {"mode": "open"}, "endpoint": {"mode": "open"}}
+            assert tiers["tenant"]["mode"] == self.tenants.get(one["tenant"], "open")
+            assert tiers["endpoint"]["mode"] == self.own.get(one["container"], "open")
+
     @invariant()
     def what_is_listed_is_what_was_answered(self) -> None:
         listed = self.ask("GET", "/v1/endpoints").document["endpoints"]
@@ -130,6 +179,8 @@ class Calls(RuleBasedStateMachine):
         assert (status["drift"], status["endpoints"]) == ([], len(self.model))
         keys = [{"container": name} for name in self.model]
         assert self.ask("POST", "/v1/endpoints/detach", {"endpoints": keys}).document == {"detached": len(keys)}
+        for tenant in self.tenants:
+            assert self.ask("DELETE", f"/v1/policies/{tenant}").document == {"removed": True}
         assert self.ask("POST", "/v1/reconcile").document == {"repaired": []}
         self.plain.close()
         assert left_on(self.served.world.lab.node, self.served) == []
