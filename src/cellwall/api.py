@@ -417,15 +417,17 @@ class Wall:
         endpoint, outside = self.verify_outside(container_id, ifname=ifname)
         return (*outside, *self.verify_inside(endpoint))
 
-    def verify_outside(self, container_id: str, *, ifname: str = "eth0") -> tuple[Endpoint, tuple[str, ...]]:
-        """One attached endpoint, and what is wrong with it on the node; NotFound."""
+    def verify_outside(
+        self, container_id: str, *, ifname: str = "eth0", alone: bool = False
+    ) -> tuple[Endpoint, tuple[str, ...]]:
+        """One attached endpoint, and what is wrong with it on the node, or with it `alone`; NotFound."""
         from cellwall.engine.expose import attached_endpoint
         from cellwall.engine.verify import verify_outside
 
         with self._caller.turn():
             found = self._caller.be_ready()
             endpoint = attached_endpoint(self._site, _key(container_id, ifname))
-            return endpoint, verify_outside(self._site, found, endpoint)
+            return endpoint, verify_outside(self._site, found, endpoint, alone=alone)
 
     def verify_inside(self, endpoint: Endpoint) -> tuple[str, ...]:
         """What is wrong with it inside its sandbox. It takes no turn, for whoever is root in there has a say in how

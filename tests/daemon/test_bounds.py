@@ -177,6 +177,17 @@ def connected_as(path: str, uid: int) -> socket.socket:
     return made
 
 
+def test_who_is_refused_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    census = Census(Bounds(connections_per_uid=1))
+    census.enter(1000)
+    assert not any(census.enter(1000) for _ in range(20))
+    assert len(caplog.records) == 1
+    census.leave(1000)
+    census.enter(1000)
+    assert not census.enter(1000)
+    assert len(caplog.records) == 2
+
+
 def test_some_connections_are_left_for_root() -> None:
     census = Census(Bounds(connections=8, connections_per_uid=100))
     assert [census.enter(1000) for _ in range(7)] == [True] * 6 + [False]

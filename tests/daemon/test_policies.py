@@ -132,3 +132,18 @@ def test_a_group_rules_its_own_tenants_and_hears_of_no_other(served: Served, pla
         with pytest.raises(NotFound):
             served.run(act)
     assert served.run(lambda: node.remove_policy(asker, "other"))
+
+
+def test_who_is_not_root_is_told_of_its_endpoint_and_not_of_the_node(served: Served, plain: Plain, web: Any) -> None:
+    authority = Authority([Granted(7, parse_grant("7 check acme", "daemon.allow"))])
+    asker = Asker(Peer(uid=1000, groups=frozenset({7})), authority)
+    bridge = served.world.wall.settings.network.bridge
+    served.world.lab.node.run(["ip", "link", "set", bridge, "mtu", "1400"])
+    web.run(["ip", "link", "set", "eth0", "down"])
+    told = plain.ask("GET", "/v1/endpoints/web/eth0/findings").document["findings"]
+    assert any(bridge in line for line in told)
+    findings = served.run(lambda: served.node.findings(asker, EndpointKey("web")))
+    assert findings and not any(bridge in line for line in findings)
+    with pytest.raises(NotFound):
+        served.run(lambda: served.node.findings(asker, EndpointKey("nobody")))
+    plain.ask("POST", "/v1/reconcile")

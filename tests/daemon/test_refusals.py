@@ -99,6 +99,8 @@ def test_a_wrong_parameter_is_named(plain: Plain, method: str, path: str, parame
         ("POST", "/v1/endpoints/a/eth0", None, {}, 405, "method-not-allowed"),
         (*ATTACH, b"{", {"Content_Type": "application/json"}, 400, "malformed"),
         (*ATTACH, b"", {}, 400, "malformed"),
+        ("PUT", "/v1/policies/acme", b"", {}, 400, "malformed"),
+        ("PATCH", "/v1/policies/acme", None, {}, 400, "malformed"),
         (*ATTACH, b'{"container": "\xff"}', {}, 400, "malformed"),
         (*ATTACH, b'{"container": "\\ud800"}', {}, 400, "malformed"),
         (*ATTACH, b"[" * 100_000, {}, 422, "invalid"),

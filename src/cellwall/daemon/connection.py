@@ -28,6 +28,7 @@ class Census:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._of: Counter[int] = Counter()
+        self._refused: set[int] = set()
 
     def enter(self, uid: int) -> bool:
         """Count one more; False, and it is not counted, where there are enough. Of all connections some are left for
@@ -35,6 +36,9 @@ class Census:
         bounds, everybody = self._bounds, self._of.total()
         most = bounds.connections if uid == 0 else bounds.connections * 3 // 4
         if everybody >= most or (uid and self._of[uid] >= bounds.connections_per_uid):
+            if uid not in self._refused:  # once, however often it tries
+                self._refused.add(uid)
+                _log.warning("uid %d is refused more than its %d connections", uid, self._of[uid])
             return False
         self._of[uid] += 1
         return True
@@ -42,6 +46,7 @@ class Census:
     def leave(self, uid: int) -> None:
         """Count one less."""
         self._of[uid] -= 1
+        self._refused.discard(uid)
         if not self._of[uid]:
             del self._of[uid]
 
@@ -66,7 +71,6 @@ class Connection(web.RequestHandler):
         self.peer = peer_of(transport.get_extra_info("socket"))
         self._counted = self._census.enter(self.peer.uid)
         if not self._counted:
-            _log.warning("%s is connected as often as it may be", self.peer)
             transport.write(rendered(problem_of(Unavailable("there are too many connections; ask again"))))
             transport.close()
             return

@@ -58,6 +58,11 @@ class _Detach(msgspec.Struct, frozen=True):
     asker: Asker
 
 
+CniReply = tuple[int, bytes, bool]
+"""The status and the body of a CNI call, and whether it waits until the links that were left behind are gone, which are
+deleted together."""
+
+
 class Node:
     """`writing` is the wall of who holds the writer lock for its life; `reading` one beside it that only lists. Both
     are the caller's to close, after `end`."""
@@ -70,6 +75,7 @@ class Node:
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
         self._attaching: Kind[_Attach, Attached] = Kind(self._attach_waiting, lambda item: item.request.key)
         self._detaching: Kind[_Detach, bool] = Kind(self._detach_waiting, lambda item: item.key)
+        self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
         self._one_look = asyncio.Semaphore(1)
         self._status: asyncio.Task[Status] | None = None
 
@@ -116,8 +122,15 @@ class Node:
         self._status = None  # who asks from now on is told what is so from now on
         return self._wall.status()
 
-    async def cni(self, answer: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
-        return await self.writer.do(answer)
+    async def cni(self, answer: Callable[[], CniReply]) -> tuple[int, bytes]:
+        status, body, waits = await self.writer.do(answer)
+        if waits:
+            await self.writer.add(self._clearing, object())
+        return status, body
+
+    def _clear_waiting(self, waiting: Sequence[object]) -> Sequence[None]:
+        self._wall.clear_up()
+        return [None] * len(waiting)
 
     # ------------------------------------------------------------------ endpoints
 
@@ -132,11 +145,11 @@ class Node:
 
     async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
         """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how
-        long that takes."""
+        long that takes. How the node is, is root's to know."""
 
         def look() -> tuple[Endpoint, tuple[str, ...]]:
             _seen(self._wall, asker, "check", key)
-            return self._wall.verify_outside(key.container_id, ifname=key.ifname)
+            return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
         endpoint, outside = await self._look(look)
         return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint)))

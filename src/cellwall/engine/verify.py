@@ -8,10 +8,11 @@ from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint
 
 
-def verify_outside(site: Site, found: Foundation, endpoint: Endpoint) -> tuple[str, ...]:
-    """Findings on the node, one line each, field first; empty: as desired. The caller holds the writer lock."""
+def verify_outside(site: Site, found: Foundation, endpoint: Endpoint, *, alone: bool = False) -> tuple[str, ...]:
+    """Findings on the node, one line each, field first; empty: as desired. `alone`: of the endpoint's own, without
+    those about the node. The caller holds the writer lock."""
     link = site.links.find(endpoint.host_link)
-    findings = node_drift(site, found)
+    findings = [] if alone else node_drift(site, found)
     findings += endpoint_drift(site, found, [endpoint], [] if link is None else [link]).get(endpoint.key, [])
     return (*findings, *site.backend.missing([endpoint]))
 

@@ -110,8 +110,13 @@ class Call(msgspec.Struct, frozen=True):
 
     @property
     def body_optional(self) -> bool:
-        """No body is as good as an empty one."""
-        return self.body is not None and all(not field.required for field in msgspec.structs.fields(self.body))
+        """No body is as good as an empty one. Never where a body replaces something: one that was lost would, too."""
+        replaces = self.method in ("PUT", "PATCH")
+        return (
+            self.body is not None
+            and not replaces
+            and not any(one.required for one in msgspec.structs.fields(self.body))
+        )
 
 
 _ENDPOINT = "/v1/endpoints/{container}/{ifname}"
