@@ -45,6 +45,8 @@ def found(settings: Settings | None = None, **changes: Any) -> list[tuple[str, s
 
 def test_healthy_host_has_no_findings() -> None:
     assert found() == []
+    assert found(owners={"inet cellwall": 4711, "bridge cellwall": 4711}, daemon=True) == []
+    assert found(owners={"inet cellwall": 0}) == []
     assert render_findings(()) == "this host can carry the wall"
 
 
@@ -58,6 +60,9 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"missing_capabilities": ("CAP_NET_ADMIN",), "features": {}}, ("error", "privileges")),
         ({"kernel": (5, 15)}, ("error", "kernel")),
         ({"watched": False, "links": (BRIDGE,), "sysctls": HEALTHY.sysctls | CONNTRACK}, ("note", "watch")),
+        ({"owners": {"inet cellwall": 4711}}, ("error", "owner")),
+        ({"owners": {"inet cellwall": 0, "arp cellwall": 4711}}, ("error", "owner")),
+        ({"owners": {"inet cellwall": 0}, "daemon": True}, ("note", "owner")),
         ({"kernel": (6, 0)}, ("error", "kernel")),
         ({"nft": None, "features": {}}, ("error", "nft")),
         ({"nft": (1, 0, 5)}, ("error", "nft")),

@@ -8,7 +8,7 @@ from nodecommand import Command
 
 from cellwall.doctor import Finding, diagnose, observe
 from cellwall.model.settings import Settings
-from world import World, open_world
+from world import World, about_nftables, open_world
 
 pytestmark = pytest.mark.root
 
@@ -173,3 +173,18 @@ def test_what_matters_is_an_exit_status_and_a_document(cellwall: Command) -> Non
     assert (wrong.status, wrong.json["ok"]) == (10, False)
     matters = [one for one in fine.json["findings"] if one["severity"] != "note"]
     assert (fine.status, fine.json["ok"]) == ((10, False) if matters else (0, True))
+
+
+def test_tables_that_another_program_owns_are_found_and_a_daemons_are_not() -> None:
+    about_nftables("owners of tables")
+    with open_world() as world:
+        world.attach("tenant")
+        assert world.wall.own() == ""
+        world.wall.repair()
+        told = [finding for finding in findings() if finding.subject == "owner"]
+        assert [finding.severity for finding in told] == ["error"]
+        assert "inet cellwall (netlink port" in told[0].observed
+        assert "owner" not in {finding.subject for finding in diagnose(observe(Settings(), daemon=True), Settings())}
+    with open_world() as world:
+        assert "owner" in {finding.subject for finding in diagnose(observe(Settings(), daemon=True), Settings())}
+        assert "owner" not in {finding.subject for finding in findings()}

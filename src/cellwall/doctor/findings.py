@@ -12,6 +12,7 @@ from cellwall.doctor.features import FEATURES
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.mechanisms import mechanisms, would_hold
 from cellwall.doctor.observation import Observation
+from cellwall.doctor.owners import owners
 from cellwall.doctor.resources import bridge_ports, conntrack, widths
 from cellwall.model.settings import Settings
 
@@ -159,6 +160,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _checksums,
     _latch,
     _watch,
+    owners,
     uplink,
     ipv6,
     subnets,

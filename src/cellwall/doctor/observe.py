@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,9 @@ from cellwall.adapters.iptables import XtTables
 from cellwall.adapters.latch_trial import try_latch
 from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.ownership import standing
 from cellwall.adapters.predecessor import Beta9Traces
 from cellwall.doctor.features import try_features
 from cellwall.doctor.neighbours import read_foreign, read_mark_routes
@@ -42,8 +45,9 @@ _MODULES = ("bridge", "veth", "br_netfilter")
 _NATIVE: Literal["little", "big"] = sys.byteorder
 
 
-def observe(settings: Settings) -> Observation:
-    """One look at the host that the calling thread's network namespace belongs to."""
+def observe(settings: Settings, *, daemon: bool = False) -> Observation:
+    """One look at the host that the calling thread's network namespace belongs to. `daemon`: one is on record as the
+    node's only writer."""
     missing = _missing_capabilities()
     version = _nft_version()
     routes = (*_routes4(), *_routes6())
@@ -71,11 +75,19 @@ def observe(settings: Settings) -> Observation:
         mark_routes=read_mark_routes(),
         legacy_tables=legacy,
         watched=somebody_listens(),
+        owners={} if missing else _owners(),
+        daemon=daemon,
         beta9=None if adoption is None else len(adoption.endpoints),
         beta9_closed=() if adoption is None else tuple(f"{port.name}: {port.reason}" for port in adoption.closed),
         refusals={} if missing else _refusals(settings),
         iptables=None if missing else _iptables(settings),
     )
+
+
+def _owners() -> dict[str, int]:
+    with suppress(CellwallError), open_netfilter_socket() as netfilter:
+        return {f"{family} {name}": table.owner for (family, name), table in standing(netfilter).items()}
+    return {}
 
 
 def _text(path: Path) -> str:

@@ -19,10 +19,12 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _doctor(invocation: Invocation) -> Outcome:
+    from cellwall.config import recorded_mode
     from cellwall.doctor import diagnose, observe, render_findings
 
     settings = invocation.loaded().settings
-    findings = diagnose(observe(settings), settings)
+    daemon = recorded_mode(invocation.paths) == "daemon"
+    findings = diagnose(observe(settings, daemon=daemon), settings)
     matters = any(finding.severity != "note" for finding in findings)
     document = {"ok": not matters, "findings": findings}
     return Outcome(document, render_findings(findings), status=exits.FINDING if matters else exits.DONE)
