@@ -12,12 +12,12 @@ from cellwall.lab import Lab
 from daemon.served import Answer, Daemon, ask_as, namespace_of, served
 
 pytestmark = pytest.mark.root
-CI, WEB, SOCKET = 5000, 5001, 5002
+CI, WEB, SOCKET, RULERS = 5000, 5001, 5002, 5003
 MEMBER, OTHER = 1000, 1001
 CONFIGURATION = f"""
 [daemon]
 group = "{SOCKET}"
-allow = ["{CI} attach,detach,list,check ci-*", "{WEB} attach,detach,list,expose web"]
+allow = ["{CI} attach,detach,list,check ci-*", "{WEB} attach,detach,list,expose web", "{RULERS} attach,policy ci-*"]
 """
 NODE = [
     ("POST", "/v1/up", None),
@@ -135,3 +135,39 @@ def test_a_client_follows_links_itself(daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "two").symlink_to("one")
         assert client.attach("linked", netns=tmp_path / "two").netns == netns
         assert client.detach("linked")
+
+
+def as_ruler(daemon: Daemon, method: str, path: str, body: object = None) -> Answer:
+    return ask_as(daemon, MEMBER, [RULERS, SOCKET], method, path, body)
+
+
+def test_a_member_writes_the_policies_of_its_tenants_and_sees_no_others(daemon: Daemon) -> None:
+    assert daemon.ask("PUT", "/v1/policies/web", {"mode": "block"}).status == 200
+    try:
+        assert as_ruler(daemon, "PUT", "/v1/policies/ci-1", {"mode": "block"}).status == 200
+        assert list(as_ruler(daemon, "GET", "/v1/policies").document["policies"]) == ["ci-1"]
+        for method, body in (("GET", None), ("PUT", {"mode": "open"}), ("PATCH", {"mode": "open"}), ("DELETE", None)):
+            there, absent = (as_ruler(daemon, method, f"/v1/policies/{tenant}", body) for tenant in ("web", "wob"))
+            assert there.status == absent.status == 403
+            assert str(there.document).replace("web", "wob")[:60] == str(absent.document)[:60]
+        assert daemon.get("/v1/policies/web")["policy"]["mode"] == "block"
+    finally:
+        for tenant in ("web", "ci-1"):
+            daemon.ask("DELETE", f"/v1/policies/{tenant}")
+
+
+def test_the_policy_of_another_tenants_endpoint_is_as_one_that_is_not_there(daemon: Daemon) -> None:
+    for method, body in (("GET", None), ("PUT", {"mode": "block"}), ("DELETE", None)):
+        there, absent = (
+            as_ruler(daemon, method, f"/v1/endpoints/{name}/eth0/policy", body) for name in ("secret", "absent")
+        )
+        assert there.status == absent.status == 404
+        assert str(there.document).replace("secret", "absent") == str(absent.document)
+
+
+def test_a_member_without_the_verb_writes_no_policy_by_an_attach_either(daemon: Daemon) -> None:
+    body = {"container": "job", "tenant": "ci-1", "policy": {"mode": "block"}}
+    assert as_ci(daemon, "POST", "/v1/endpoints", body).status == 403
+    assert as_ci(daemon, "PUT", "/v1/policies/ci-1", {"mode": "block"}).status == 403
+    assert as_ruler(daemon, "POST", "/v1/endpoints", body).status == 201
+    assert daemon.ask("DELETE", "/v1/endpoints/job/eth0").status == 200
