@@ -1,12 +1,23 @@
-"""The watch in a thread of the daemon: by the wall that writes, and a second one beside it to compare with."""
+"""The watch in a thread of the daemon: by the wall that writes, and a second one beside it to compare with.
 
+What the watch cannot do anything about, another version's wall or one that was removed, is the end of the daemon. Any
+other failure is a defect, logged, and the watch begins anew: a daemon that ended for it would not serve either.
+"""
+
+import logging
 import os
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
 
 from cellwall.api import Wall
+from cellwall.errors import Unavailable
 from cellwall.watch.loop import watch
+
+_log = logging.getLogger("cellwall.daemon")
+_AGAIN = 1.0
+"""Seconds until the watch begins anew after a failure."""
 
 StartWatch = Callable[[Callable[[Exception], None]], None]
 """Has the node watched; its argument is told what ended that, if anything did."""
@@ -14,16 +25,21 @@ StartWatch = Callable[[Callable[[Exception], None]], None]
 
 @contextmanager
 def watched(wall: Wall, beside: Wall) -> Iterator[StartWatch]:
-    """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. What
-    ends it before is told."""
+    """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. That
+    there is nothing to watch any more is told."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     threads: list[Thread] = []
 
     def run(failed: Callable[[Exception], None]) -> None:
-        try:
-            watch(wall, reading, beside=beside)
-        except Exception as error:
-            failed(error)
+        while True:
+            try:
+                return watch(wall, reading, beside=beside)
+            except Unavailable as error:
+                return failed(error)
+            except Exception:
+                _log.exception("the watch failed, and begins anew")
+            if select.select([reading], [], [], _AGAIN)[0]:
+                return None
 
     def start(failed: Callable[[Exception], None]) -> None:
         threads.append(Thread(target=run, args=(failed,), name="cellwall-watch"))
