@@ -110,6 +110,41 @@ def test_what_is_no_http_is_refused(tight: Served) -> None:
     assert well(tight)
 
 
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        (b"OPTIONS *", b"", 404),
+        (b"CONNECT example.org:443", b"", 404),
+        (b"TRACE /v1/version", b"", 405),
+        (b"GET /v1/version", b"Expect: the unexpected\r\n", 417),
+        (b"GET http://elsewhere/v1/nothing", b"", 404),
+        (b"GET //v1/version", b"", 404),
+        (b"GET /v1/../v1/version", b"", 404),
+    ],
+)
+def test_what_no_call_is_asked_with_is_a_problem_and_the_connection_goes_on(
+    tight: Served, request_line: bytes, header: bytes, status: int
+) -> None:
+    with connected(tight.path) as sock:
+        sock.sendall(request_line + b" HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
+        assert problem(sock.recv(65536))["status"] == status
+        sock.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"HTTP/1.1 200" in rest(sock)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /v1/version HTTP/1.0\r\n\r\n",
+        b"GET http://elsewhere/v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /v1/version HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n",
+        b"GET /v1/version HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_other_ways_to_ask_the_same(tight: Served, raw: bytes) -> None:
+    assert b" 200 OK\r\n" in talk(tight, raw)
+
+
 def test_a_connection_that_is_not_used_is_closed(tight: Served) -> None:
     with connected(tight.path) as sock:
         sock.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n")

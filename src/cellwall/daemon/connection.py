@@ -17,7 +17,7 @@ from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.peers import peer_of
 from cellwall.errors import Unavailable
-from cellwall.wire.problems import Problem, call_problem, problem_of
+from cellwall.wire.problems import Problem, call_problem, problem_of, status_problem
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -98,7 +98,10 @@ class Connection(web.RequestHandler):
         self._arriving, self._busy = False, True
 
     async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
-        """aiohttp's, within the time that a caller has to take an answer."""
+        """aiohttp's, within the time that a caller has to take an answer. What it refuses by itself, before any call,
+        is told as a problem, too."""
+        if isinstance(resp, web.HTTPException):
+            resp = problem_response(status_problem(resp.status, resp.text or ""))
         try:
             async with asyncio.timeout(self._bounds.answer_seconds):
                 return await super().finish_response(request, resp, *rest)
@@ -107,7 +110,8 @@ class Connection(web.RequestHandler):
             self.force_close()
             return resp, True
         finally:
-            self._busy = False
+            self._stop_timer()
+            self._arriving = self._busy = False
 
     def handle_error(
         self,

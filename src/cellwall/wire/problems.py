@@ -10,7 +10,7 @@ Pure.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -91,6 +91,7 @@ _CALLS = {
     "too-slow": (408, "the request took too long to arrive"),
     "too-large": (413, "the body is larger than the daemon takes"),
     "unsupported-media-type": (415, "only JSON is read"),
+    "expectation-failed": (417, "what is expected is unknown here"),
     "header-too-large": (431, "the header is larger than the daemon takes"),
     "internal": (500, "a defect of cellwall's"),
 }
@@ -102,6 +103,7 @@ CallProblem = Literal[
     "too-slow",
     "too-large",
     "unsupported-media-type",
+    "expectation-failed",
     "header-too-large",
     "internal",
 ]
@@ -137,6 +139,12 @@ def call_problem(name: CallProblem, detail: str = "", *, incident: str | None = 
     """A problem with the call itself."""
     status, title = _CALLS[name]
     return Problem(TYPE + name, title, status, detail=detail, incident=incident)
+
+
+def status_problem(status: int, detail: str) -> Problem:
+    """What a status of HTTP alone says; one that is not listed is a request that is wrong in some way."""
+    name = next((name for name, (number, _) in _CALLS.items() if number == status), "malformed")
+    return call_problem(cast(CallProblem, name), detail)
 
 
 def error_of(problem: Problem) -> CellwallError:
