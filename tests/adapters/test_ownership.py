@@ -7,11 +7,13 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from random import Random
+from typing import Any
 
 import pytest
 from generate import FLOW, INET, Generator
 from rulesets import WALL
 
+from cellwall.adapters.netlink import Message, Refusal, Reply
 from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.process import run
 from cellwall.adapters.sysctls import ProcSysctls
@@ -20,11 +22,14 @@ from cellwall.engine.nftables.desired import with_endpoints
 from cellwall.errors import Conflict, KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
+from cellwall.model.settings import Settings
 from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Chain, Element, Hook, Interval, NamedSet, Rule, Ruleset, Table, Verdict
-from scene import OTHER, SCENE, WEB
+from scene import OTHER, SCENE, WEB, Scene
+from unit.lower.test_nft_text import OPERATOR, POLICED, ROUTER
+from world import Wrapped
 
 from .conftest import Namespace
 
@@ -33,6 +38,9 @@ pytestmark = pytest.mark.root
 BARE = SCENE.rules
 SCHEMA = schema_of(usage_of_endpoints(SCENE.endpoints))
 HELD = with_endpoints(BARE, [WEB])
+OPERATORS = Scene(OTHER, settings=OPERATOR).ruleset
+POLICIES = Scene(POLICED, OTHER, settings=Settings(services=OPERATOR.services)).ruleset
+ROUTERS = Scene(OTHER, facts=ROUTER).ruleset
 FOREIGN = (
     "flush ruleset",
     "delete table inet cellwall",
@@ -110,8 +118,8 @@ def generated(seed: int) -> Ruleset:
 
 @pytest.mark.parametrize(
     "ruleset",
-    [HELD, renamed(WALL, TABLE), *map(generated, range(12))],
-    ids=["wall", "every statement", *(f"random {seed}" for seed in range(12))],
+    [HELD, OPERATORS, POLICIES, ROUTERS, renamed(WALL, TABLE), *map(generated, range(12))],
+    ids=["wall", "operator", "policies", "router", "every statement", *(f"random {seed}" for seed in range(12))],
 )
 def test_an_owner_lays_what_nft_would(node: Namespace, ruleset: Ruleset) -> None:
     edits = [[Replace(ruleset)]]
@@ -301,6 +309,38 @@ def test_a_table_that_sleeps_has_no_rules_also_where_it_outlived_an_owner(
     node.run("nft add table inet cellwall { flags dormant,persist; }")
     assert rules.rule_counts("inet", TABLE) == {}
     assert rules.shape() != shape
+
+
+# ---------------------------------------------------------------- kernels that cannot
+
+
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        (lambda message: b"\x08\0\x02\0\0\0\0\x06" in message.body, "no owners that tables outlive"),
+        (lambda message: "egress (a rule)" in message.what, "refuses inet cellwall-probe egress"),
+    ],
+    ids=["no such flag", "a rule"],
+)
+def test_a_kernel_that_takes_no_owner_or_no_rule_of_its_own_has_the_wall_without_one(
+    node: Namespace, rules: NftRules, refused: Callable[[Message], bool], why: str
+) -> None:
+    real = rules._netfilter
+
+    def exchange(messages: Sequence[Message], *rest: Any) -> tuple[list[Reply], list[Refusal]]:
+        bad = [position for position, message in enumerate(messages) if refused(message)]
+        if bad:
+            return [], [Refusal(position, errno.EOPNOTSUPP, "", 0) for position in bad]
+        return real.exchange(messages, *rest)
+
+    rules.lay([Replace(HELD)])
+    rules._netfilter = Wrapped(real, exchange=exchange)  # type: ignore[assignment]
+    assert why in rules.own(BARE)
+    assert why in rules.unowned
+    assert rules.is_kept()
+    rules.lay([Refresh(other_rules(BARE))])
+    assert "more" in listed()
+    assert "persist" not in node.run("nft list ruleset")
 
 
 # ---------------------------------------------------------------- the socket beyond its process
