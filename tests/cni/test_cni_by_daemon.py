@@ -84,6 +84,7 @@ def test_many_containers_start_at_once(plugin: Plugin, wall: Client, lab: Lab) -
         assert len({result["ips"][row]["address"] for result in results}) == 12
     assert connect(boxes[11], PUBLIC4[0], 80)
     at_once(plugin, "DEL", boxes, confs)
+    assert not [box for box in boxes if "eth0" in box.run(["ip", "-br", "link"]).text], "a runtime looks"
     assert wall.endpoints() == ()
     assert wall.status().drift == ()
 

@@ -69,6 +69,3 @@ class WallPort(Protocol):
 
     def settings_to_open_by(self) -> Settings:
         """Those that an attach would go by now; `settings` are these then."""
-
-    def clear_up(self) -> None:
-        """Delete the links that detaches left behind."""

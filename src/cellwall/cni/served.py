@@ -16,11 +16,14 @@ from cellwall.cni.main import Answer, Call, answered, carry_out
 from cellwall.cni.thin import ELSEWHERE, FAILED, OURS
 from cellwall.config import paths_for
 
+_CLOSING = ("DEL", "GC")
 
-def answer_over(wall: WallPort, environ: Mapping[str, str], raw: bytes) -> tuple[int, bytes]:
-    """Answer one call over an open wall: a status of HTTP, and its body. `environ` has the CNI_ variables of the
-    plugin's process, and CELLWALL_ROOT where that has one; `raw` is its standard input. Never raises. That a result was
-    delivered is for the plugin to note."""
+
+def answer_over(wall: WallPort, environ: Mapping[str, str], raw: bytes) -> tuple[int, bytes, bool]:
+    """Answer one call over an open wall: a status of HTTP, its body, and whether it is to wait until links that were
+    left behind are gone (`clear_up`): one at a time they cost more than all together. `environ` has the CNI_ variables
+    of the plugin's process, and CELLWALL_ROOT where that has one; `raw` is its standard input. Never raises. That a
+    result was delivered is for the plugin to note."""
     elsewhere = False
 
     def over(call: Call) -> Answer:
@@ -30,7 +33,7 @@ def answer_over(wall: WallPort, environ: Mapping[str, str], raw: bytes) -> tuple
 
     answer = answered(environ, raw, over)
     status = ELSEWHERE if elsewhere else FAILED if answer.failed else OURS
-    return status, answer.body
+    return status, answer.body, not elsewhere and environ.get("CNI_COMMAND") in _CLOSING
 
 
 class _LentWalls:
@@ -45,17 +48,11 @@ class _LentWalls:
 
         settings_for(conf)  # refused where it is wrong, as by a process of its own
         self._wall.settings_to_open_by()
-        try:
-            yield self._wall
-        finally:
-            self._wall.clear_up()
+        yield self._wall
 
     @contextmanager
     def to_close(self, conf: NetworkConf) -> Iterator[WallPort]:
-        try:
-            yield self._wall
-        finally:
-            self._wall.clear_up()
+        yield self._wall
 
 
 def _of_this_node(call: Call, wall: WallPort) -> Call:

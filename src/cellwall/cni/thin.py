@@ -25,7 +25,7 @@ PATIENCE = 5.0
 """For how many seconds nobody may be at the socket, or no room in the queue: a restart takes a fraction of one."""
 
 _ANSWER = 60.0  # seconds; runtimes give up earlier or not at all
-_PAUSE = 0.01
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _LONGEST = 108  # linux/un.h UNIX_PATH_MAX, with the zero at the end
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
@@ -88,12 +88,15 @@ def ask(base: bytes, environ: "Mapping[bytes, bytes]", raw: bytes) -> tuple[int,
     A connection that ends before the answer is whole is tried again: the call may have been carried out, and the same
     call once more finds that (an ADD by the ledger)."""
     message = message_of(environ, raw)
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = 0.0, _FIRST_PAUSE
     while True:
         status, body = _once(base + b"/run/cellwall-api/cellwall.sock", message)
-        if status not in (LATER, MISSING) or time.monotonic() > deadline:
+        now = time.monotonic()
+        deadline = deadline or now + PATIENCE  # from the first failure on: an answer may take longer than that
+        if status not in (LATER, MISSING) or now > deadline:
             return status, body
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _once(socket: bytes, message: bytes) -> tuple[int, bytes]:

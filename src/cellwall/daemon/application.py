@@ -19,7 +19,7 @@ from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.calls import ACTS, Ask, Misnamed
 from cellwall.daemon.connection import Connection
-from cellwall.daemon.node import Asker, Node
+from cellwall.daemon.node import Asker, CniReply, Node
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.openapi import openapi_document
@@ -28,9 +28,8 @@ from cellwall.wire.problems import Problem, call_problem, invalid_body, problem_
 
 _log = logging.getLogger("cellwall.daemon")
 
-CniAnswer = Callable[[Mapping[str, str], bytes], tuple[int, bytes]]
-"""From the variables of a plugin's process and its standard input to a status and a body, over the daemon's own
-wall."""
+CniAnswer = Callable[[Mapping[str, str], bytes], CniReply]
+"""From the variables of a plugin's process and its standard input to its answer, over the daemon's own wall."""
 
 Respond = Callable[[web.Request, Asker], Awaitable[web.StreamResponse]]
 
