@@ -489,15 +489,23 @@ class Wall:
 
         return policies_of_tenants(self._caller)
 
-    def check_policy(self, policy: "Policy | Document", *, endpoint: bool = False) -> Policy:
-        """The policy, if `set_policy` would take it on this node for a tenant, or for an `endpoint`; InvalidSpec."""
-        from cellwall.engine.policy_calls import check_policy
-
-        return check_policy(self._caller, policy, endpoint=endpoint)
-
     @property
     def _site(self) -> Site:
         return self._caller.site
+
+
+def check_policy(policy: "Policy | Document", settings: Settings, *, endpoint: bool = False) -> Policy:
+    """The policy, if `Wall.set_policy` would take it for a tenant, or for an `endpoint`, under these settings on the
+    node of the calling thread; InvalidSpec. Needs no privilege and changes nothing."""
+    from cellwall.adapters.facts import NodeObserver
+    from cellwall.engine.policy_calls import check_policy
+
+    observer = NodeObserver()
+    try:
+        node = observer.observe().own_prefixes(settings.network.bridge)
+    finally:
+        observer.close()
+    return check_policy(policy, settings, node, endpoint=endpoint)
 
 
 def take_back(paths: Paths) -> bool:

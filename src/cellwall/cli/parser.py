@@ -12,7 +12,18 @@ from importlib import import_module
 from cellwall.arguments import Parser as Parser
 from cellwall.cli.invocation import Invocation
 
-COMMANDS = ("node", "watching", "serving", "attachments", "state", "sandboxed", "configuration", "diagnosis", "others")
+COMMANDS = (
+    "node",
+    "watching",
+    "serving",
+    "attachments",
+    "state",
+    "policies",
+    "sandboxed",
+    "configuration",
+    "diagnosis",
+    "others",
+)
 """The modules of `cellwall.cli.commands`, in the order of the help text; each has `register`."""
 
 _EPILOG = """\

@@ -4,7 +4,7 @@ A change of elements needs neither what is configured nor that the node is as it
 way of what closes: to tighten a policy must work where nothing can be opened.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -21,9 +21,12 @@ from cellwall.engine.policies import (
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord
+from cellwall.model.policy_check import ground_of, validate_policy
 from cellwall.model.policy_document import Written, parse_policy, patched
+from cellwall.model.settings import Settings
 
 T = TypeVar("T")
 Document = Mapping[str, object]
@@ -73,12 +76,11 @@ def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
         return tenant_policies(caller.site)
 
 
-def check_policy(caller: Caller, policy: Policy | Document, *, endpoint: bool) -> Policy:
-    """Raise InvalidSpec for what would be refused; changes nothing."""
+def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[Prefix], *, endpoint: bool) -> Policy:
+    """Raise InvalidSpec for what would be refused on a node with these networks. Pure."""
     written = written_policy(policy)
-    with caller.mutex:
-        caller.take_those_to_open_by()
-        _judge(caller.site, written, endpoint=endpoint)
+    with written.locating():
+        validate_policy(written.policy, ground_of(settings, node), "endpoint" if endpoint else "tenant")
     return written.policy
 
 
@@ -136,10 +138,8 @@ def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
 
 
 def _judge(site: Site, written: Written, *, endpoint: bool) -> None:
-    try:
+    with written.locating():
         judge_policy(site, written.policy, "endpoint" if endpoint else "tenant")
-    except InvalidSpec as error:
-        raise written.located(error) from error
 
 
 def _known(site: Site, subject: Subject) -> PolicyRecord | None:

@@ -8,7 +8,8 @@ of these: `block_network`, `allow_list`, `outbound_cidr_allowlist`, `inbound_cid
 a JSON pointer (RFC 6901) into the document as it was written. Pure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, cast, get_args
 
 import msgspec
@@ -42,6 +43,14 @@ class Written(msgspec.Struct, frozen=True):
         if place is None:
             return InvalidSpec(f"/{head}{entry}{part.replace('.', '/')}", error.value, error.reason)
         return InvalidSpec(f"{place}{entry}", error.value, error.reason)
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Refusals of the block with their places in what was written."""
+        try:
+            yield
+        except InvalidSpec as error:
+            raise self.located(error) from error
 
 
 def parse_policy(document: object) -> Written:

@@ -1,7 +1,12 @@
 """attach, detach, expose, unexpose, list: what single sandboxes get."""
 
+import argparse
+from collections.abc import Mapping
+from typing import TypedDict
+
 from cellwall.cli.invocation import Invocation, Outcome, parse_requested
 from cellwall.cli.parser import Commands, Parser, add_command
+from cellwall.cli.policy_files import read_policy
 from cellwall.cli.render import endpoint_table, endpoint_text
 from cellwall.model.addresses import parse_mac
 from cellwall.model.endpoint import Endpoint, parse_binding
@@ -9,6 +14,14 @@ from cellwall.wire.documents import endpoint_document
 
 _SPEC = "[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]"
 SPEC_HELP = f"publish a port: {_SPEC}; may be repeated"
+
+
+class PolicyOptions(TypedDict):
+    """The arguments of `Wall.attach` that say what policy an endpoint has of its own."""
+
+    policy: Mapping[str, object] | None
+    block_network: bool | None
+    allow_list: list[str] | None
 
 
 def register(commands: "Commands[Parser]") -> None:
@@ -38,6 +51,18 @@ def add_endpoint_options(parser: Parser) -> None:
     parser.add_argument("--tenant", metavar="NAME", help="whose sandbox it is; default: its own")
     parser.add_argument("--ip", metavar="ADDRESS", action="append", default=[], help="requested address, once a family")
     parser.add_argument("--expose", metavar="SPEC", action="append", default=[], help=SPEC_HELP)
+    parser.add_argument("--policy", metavar="FILE", help="its own policy, YAML or JSON, under its tenant's; - reads it")
+    parser.add_argument("--block-network", action="store_true", default=None, help="instead: it may open nothing")
+    parser.add_argument("--allow-list", metavar="CIDR", action="append", help="instead: only this network; repeatable")
+
+
+def policy_options(given: argparse.Namespace) -> PolicyOptions:
+    """What `attach` is told of these options."""
+    return {
+        "policy": None if given.policy is None else read_policy(given.policy),
+        "block_network": given.block_network,
+        "allow_list": given.allow_list,
+    }
 
 
 def _add_id(parser: Parser) -> None:
@@ -60,6 +85,7 @@ def _attach(invocation: Invocation) -> Outcome:
             address4=address4,
             address6=address6,
             mac=mac,
+            **policy_options(given),
         )
     return _one(endpoint)
 

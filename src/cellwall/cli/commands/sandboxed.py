@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cellwall.cli import exits
-from cellwall.cli.commands.attachments import add_endpoint_options
+from cellwall.cli.commands.attachments import add_endpoint_options, policy_options
 from cellwall.cli.invocation import Invocation, Outcome, parse_requested
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.errors import Conflict, InvalidSpec, NotFound
@@ -84,7 +84,12 @@ def _attach(invocation: Invocation, owner: "Owner") -> Endpoint:
             wall.endpoint(owner.container_id)
         except NotFound:
             return wall.attach(
-                owner.container_id, tenant=given.tenant, expose=bindings, address4=address4, address6=address6
+                owner.container_id,
+                tenant=given.tenant,
+                expose=bindings,
+                address4=address4,
+                address6=address6,
+                **policy_options(given),
             )
         # `attach` would hand out the other's sandbox, and the end of this command would close it.
         raise Conflict(f"container {owner.container_id}: is attached already")
