@@ -1,5 +1,6 @@
 """No caller takes more of the daemon than its bounds, each tried over a real socket; others are answered meanwhile."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -44,9 +45,22 @@ def talk(served: Served, *said: bytes) -> bytes:
 
 def rest(sock: socket.socket) -> bytes:
     got = b""
-    while part := sock.recv(65536):
-        got += part
+    with contextlib.suppress(ConnectionResetError):  # where it did not read all that was sent
+        while part := sock.recv(65536):
+            got += part
     return got
+
+
+def response(sock: socket.socket) -> bytes:
+    """One response, of a connection that is kept."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += sock.recv(65536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    (length,) = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    while len(body) < length:
+        body += sock.recv(65536)
+    return head + b"\r\n\r\n" + body
 
 
 def problem(raw: bytes) -> Any:
@@ -98,8 +112,14 @@ def test_headers_that_are_too_large_are_refused(tight: Served) -> None:
         b"GET /v1/version HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 2000 + b"\r\n\r\n",
     ):
         assert problem(talk(tight, raw))["type"].endswith("header-too-large")
-    raw = b"GET /v1/version HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: x\r\n" % n for n in range(1000)) + b"\r\n"
-    assert problem(talk(tight, raw))["status"] in (400, 431)
+
+
+def test_many_headers_are_refused(tight: Served) -> None:
+    headers = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 900) for number in range(1000))
+    with connected(tight.path) as sock:
+        with contextlib.suppress(OSError):  # it need not take all of them
+            sock.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n" + headers)
+        assert problem(rest(sock))["status"] in (400, 431)
 
 
 def test_what_is_no_http_is_refused(tight: Served) -> None:
@@ -127,7 +147,7 @@ def test_what_no_call_is_asked_with_is_a_problem_and_the_connection_goes_on(
 ) -> None:
     with connected(tight.path) as sock:
         sock.sendall(request_line + b" HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
-        assert problem(sock.recv(65536))["status"] == status
+        assert problem(response(sock))["status"] == status
         sock.sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"HTTP/1.1 200" in rest(sock)
 

@@ -17,9 +17,13 @@ from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.peers import peer_of
 from cellwall.errors import Unavailable
-from cellwall.wire.problems import Problem, call_problem, problem_of, status_problem
+from cellwall.wire.problems import CallProblem, Problem, call_problem, problem_of, status_problem
 
 _log = logging.getLogger("cellwall.daemon")
+
+_MOST_UNREAD = 1 << 19
+"""Octets that may arrive before the headers of a request are whole. What is read at once is 256 KiB, and may have a body
+in it, too."""
 
 
 class Census:
@@ -54,7 +58,7 @@ class Census:
 class Connection(web.RequestHandler):
     """A connection within bounds."""
 
-    __slots__ = ("_arriving", "_bounds", "_busy", "_census", "_counted", "_timer", "peer")
+    __slots__ = ("_arriving", "_bounds", "_busy", "_census", "_counted", "_timer", "_unread", "peer")
 
     def __init__(self, server: web.Server, *, bounds: Bounds, census: Census, **options: Any) -> None:
         super().__init__(server, **options)
@@ -64,6 +68,7 @@ class Connection(web.RequestHandler):
         self._counted = False
         self._arriving = True
         self._busy = False
+        self._unread = 0
         self.peer = Peer(uid=-1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,6 +88,10 @@ class Connection(web.RequestHandler):
         if not (self._busy or self._arriving):
             self._arriving = True
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
+        self._unread += len(data)
+        if self._unread > _MOST_UNREAD and not self._busy:  # aiohttp bounds each header, older ones not their number
+            self._refuse("header-too-large")
+            return
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -96,6 +105,7 @@ class Connection(web.RequestHandler):
         """The headers of a request are here."""
         self._stop_timer()
         self._arriving, self._busy = False, True
+        self._unread = 0
 
     async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
         """aiohttp's, within the time that a caller has to take an answer. What it refuses by itself, before any call,
@@ -112,6 +122,7 @@ class Connection(web.RequestHandler):
         finally:
             self._stop_timer()
             self._arriving = self._busy = False
+            self._unread = 0
 
     def handle_error(
         self,
@@ -143,8 +154,11 @@ class Connection(web.RequestHandler):
 
     def _late(self) -> None:
         self._timer = None
+        self._refuse("too-slow", "the headers did not arrive in time")
+
+    def _refuse(self, name: CallProblem, detail: str = "") -> None:
         if self.transport is not None:
-            self.transport.write(rendered(call_problem("too-slow", "the headers did not arrive in time")))
+            self.transport.write(rendered(call_problem(name, detail)))
         self.force_close()
 
 
