@@ -22,8 +22,8 @@ from cellwall.wire.problems import CallProblem, Problem, call_problem, problem_o
 _log = logging.getLogger("cellwall.daemon")
 
 _MOST_UNREAD = 1 << 19
-"""Octets that may arrive before the headers of a request are whole. What is read at once is 256 KiB, and may have a body
-in it, too."""
+"""Octets that may arrive before the headers of a request are whole. What is read at once, 256 KiB, may have a body in
+it, too."""
 
 
 class Census:
