@@ -109,6 +109,14 @@ def test_a_reload_reads_who_may_connect_and_keeps_what_it_had_where_that_is_wron
     assert "no-such-group" in daemon.log.read_text()
 
 
+def test_grants_that_nobody_can_use_are_told(daemon: Daemon) -> None:
+    daemon.configure('[daemon]\nallow = ["5000 list *"]')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until("RELOADING=1")
+    daemon.until("READY=1")
+    assert "daemon.group says who may connect" in daemon.log.read_text()
+
+
 def test_the_watchdog_hears_of_a_writer_that_gets_on(lab: Lab) -> None:
     daemon = Daemon(lab)
     daemon.environ = {"WATCHDOG_USEC": "200000"}

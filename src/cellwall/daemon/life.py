@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import msgspec
 
@@ -47,6 +48,8 @@ class Terms(msgspec.Struct, frozen=True):
 
 def terms_of(serving: Serving) -> Terms:
     """What is configured, by the groups that there are now; InvalidSpec."""
+    if serving.allow and not serving.group:
+        _log.warning("daemon.allow grants what nobody can ask for: daemon.group says who may connect")
     return Terms(group_number(serving.group, "daemon.group") if serving.group else None, granted(serving.allow))
 
 
@@ -78,19 +81,20 @@ def serve(
         authority = Authority(terms.granted)
         node = Node(wall, beside[0], bounds)
         listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds)
-
-        def reread() -> None:
-            now = terms_of(read().serving)
-            let_in(paths.socket, now.group)
-            authority.regrant(now.granted)
-
-        def take_over() -> tuple[str, ...]:
-            keeping.own(wall)
-            return wall.resume()
-
-        life = Life(manager, node, take_over, reread)
+        life = Life(manager, node, partial(_take_over, keeping, wall), partial(_reread, paths, read, authority))
         with watched(wall, beside[1]) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
+
+
+def _take_over(keeping: Keeping, wall: Wall) -> tuple[str, ...]:
+    keeping.own(wall)
+    return wall.resume()
+
+
+def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority) -> None:
+    now = terms_of(read().serving)
+    let_in(paths.socket, now.group)
+    authority.regrant(now.granted)
 
 
 class Life:
