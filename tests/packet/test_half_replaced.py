@@ -23,7 +23,19 @@ from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit
 from engine.steps import child_killed_at
 from packet.test_blink import to_the_floor
-from world import Sandbox, Stream, World, Wrapped, assert_no_connection, open_world, public, rewired, ruleset, unlatch
+from world import (
+    Sandbox,
+    Stream,
+    World,
+    Wrapped,
+    about_nftables,
+    assert_no_connection,
+    open_world,
+    public,
+    rewired,
+    ruleset,
+    unlatch,
+)
 
 pytestmark = [
     pytest.mark.root,
@@ -34,6 +46,7 @@ LOADS = range(1, 6)
 
 @pytest.fixture
 def world() -> Iterator[World]:
+    about_nftables("the copy of our tables")
     with open_world() as world:
         yield world
 

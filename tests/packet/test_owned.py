@@ -207,6 +207,7 @@ def test_an_owned_wall_goes_with_down_and_comes_with_up(world: World) -> None:
 
 
 def test_a_node_that_is_not_up_is_owned_from_its_first_rule_on() -> None:
+    about_nftables("owners of tables")
     with open_world(settings=NFTABLES, up=False) as world:
         assert world.wall.own() == ""
         assert "cellwall" not in ruleset(world)
