@@ -33,8 +33,9 @@ def place(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
     (site,) = place.glob("lib/python*/site-packages")
-    for source in Path(sysconfig.get_path("platlib")).glob("msgspec*"):
-        shutil.copytree(source, site / source.name)
+    for required in ("msgspec*", "yaml", "_yaml", "[Pp]y[Yy][Aa][Mm][Ll]*"):
+        for source in Path(sysconfig.get_path("platlib")).glob(required):
+            shutil.copytree(source, site / source.name)
     _pip("--python", str(place / "bin/python"), "install", "--no-index", str(wheel))
     return place
 
@@ -69,9 +70,15 @@ def test_both_commands_work_from_their_own_environment(place: Path) -> None:
     assert document["supportedVersions"] == ["0.4.0", "1.0.0", "1.1.0"]
 
 
-def test_the_boot_unit_is_installed_with_it(place: Path) -> None:
-    unit = place / "lib/systemd/system/cellwall.service"
-    assert unit.read_text() == (CHECKOUT / "packaging/systemd/cellwall.service").read_text()
+def test_the_units_are_installed_with_it(place: Path) -> None:
+    units = {unit.name: unit.read_text() for unit in (CHECKOUT / "packaging/systemd").iterdir()}
+    assert {unit.name: unit.read_text() for unit in (place / "lib/systemd/system").iterdir()} == units
+
+
+def test_without_what_the_daemon_needs_everything_else_works_and_serve_says_what(place: Path, tmp_path: Path) -> None:
+    argv = [str(place / "bin/cellwall"), "--root", str(tmp_path), "serve"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=CLEAN, cwd="/", timeout=60)
+    assert (done.returncode, "aiohttp: install cellwall[daemon]" in done.stderr) == (5, True), done.stderr
 
 
 @pytest.mark.root
