@@ -102,6 +102,24 @@ def test_a_restart_opens_nothing_and_breaks_nothing(shared: tuple[World, Firewal
         assert_nothing_to_do(world)
 
 
+def test_a_wall_with_an_owner_is_as_it_was_after_reloads_restarts_and_a_flush(tmp_path: Path) -> None:
+    """firewalld's own table may have an owner as well: a flush takes neither, or theirs alone."""
+    with held_by("nftables") as world:
+        assert world.wall.own() == ""
+        firewalld = Firewalld(world.lab, tmp_path)
+        firewalld.carry_out(next(line for line in world.wall.up().warnings if "firewalld" in line))
+        before = world.wall._site.rules.shape()
+        with tenants(world) as ours:
+            with ours.besieged():
+                firewalld.ask("--complete-reload")
+                world.lab.node.run(["nft", "flush", "ruleset"])
+                firewalld.restart()
+            ours.assert_work()
+            assert world.wall._site.rules.shape() == before
+            assert_nothing_to_do(world)
+        firewalld.annex.close()
+
+
 def test_its_panic_is_everybodys_and_ends(shared: tuple[World, Firewalld]) -> None:
     """An operator that stops all traffic stops sandboxes too."""
     world, firewalld = shared
