@@ -14,8 +14,9 @@ from cellwall.errors import KernelError, NotFound, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lower.xt.tables import Family
+from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
-from engine.steps import Stepped, assert_converged, child_killed_at, stepped
+from engine.steps import Stepped, assert_converged, child_killed_at, killed_at, reopened, stepped
 from world import PUBLIC4, PUBLIC6, Stream, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = [
@@ -112,6 +113,32 @@ def test_a_withdrawn_port_ends_its_open_flow_and_no_other(node: World) -> None:
         assert not gone.ask(node.token(), timeout=0.3)
         assert kept.ask(node.token())
     node.detach(sandbox)
+
+
+def test_a_port_whose_withdrawal_was_killed_leads_nobody_to_what_another_port_still_publishes(node: World) -> None:
+    tenant = node.attach(expose=["8080:80/udp"])
+
+    def withdraw(wall: Wall) -> Endpoint:
+        return wall.unexpose(tenant.name, "9090:80/udp")
+
+    with tenant.host.serve(udp=[80]), Stream(node.lab.lan, NODE4, 8080, udp=True) as other:
+        for step in range(1, 100):
+            if len(node.wall.endpoint(tenant.name).bindings) == 1:
+                node.wall.expose(tenant.name, "9090:80/udp")
+            with Stream(node.lab.lan, NODE4, 9090, udp=True) as client:
+                assert client.ask(node.token())
+                killed = killed_at(node, withdraw, step)
+                with reopened(node) as wall:
+                    wall.reconcile()
+                    published = len(wall.endpoint(tenant.name).bindings) == 2
+                assert client.ask(node.token(), 1.0 if published else 0.1) == published, step
+                assert other.ask(node.token())
+            if not killed:
+                assert not published
+                break
+        else:
+            raise AssertionError("the operation has no end")
+    node.detach(tenant)
 
 
 def test_a_closed_sandbox_passes_nothing_by_an_open_flow(node: World) -> None:

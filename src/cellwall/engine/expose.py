@@ -11,7 +11,7 @@ import msgspec
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.engine.attach import refuse_bound
 from cellwall.engine.captures import refuse_captures
-from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows
+from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal, note_withdrawal
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints
@@ -41,9 +41,7 @@ def unexpose_port(site: Site, key: EndpointKey, binding: PortBinding) -> Endpoin
     left = tuple(other for other in endpoint.bindings if other != binding)
     with site.journal.transaction():
         (renewed_one,) = renewed(site, [msgspec.structs.replace(endpoint, bindings=left)])
-    after = _change(site, endpoint, renewed_one)
-    end_withdrawn_flows(site, binding)
-    return after
+    return _change(site, endpoint, renewed_one, withdrawn=binding)
 
 
 def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding]) -> None:
@@ -81,23 +79,35 @@ def attached_endpoint(site: Site, key: EndpointKey) -> Endpoint:
     return row[0]
 
 
-def _change(site: Site, before: Endpoint, after: Endpoint, *, published: Sequence[PortBinding] = ()) -> Endpoint:
+def _change(
+    site: Site,
+    before: Endpoint,
+    after: Endpoint,
+    *,
+    published: Sequence[PortBinding] = (),
+    withdrawn: PortBinding | None = None,
+) -> Endpoint:
     """From one state of an endpoint to another: journal, then one transaction of the difference, then the end of former
-    flows to what is published. A crash between these leaves live elements that differ from the journal, or flows;
-    `pending` makes the next operation see to both."""
+    flows to what is published, or by what is withdrawn. A crash between these leaves live elements that differ from the
+    journal, or flows; `pending` makes the next operation see to both."""
     with site.journal.transaction():
         site.journal.write_endpoints([after], "attached")
         site.journal.put("pending", b"elements")
+        if withdrawn is not None:
+            note_withdrawal(site, withdrawn)
     try:
         site.backend.change([before], [after])
         end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():
             site.journal.write_endpoints([before], "attached")
+            forget_withdrawal(site)
         repair_endpoints(site)
         raise
+    end_withdrawn_flows(site)  # where that fails the port stays closed, and the next operation ends them
     with site.journal.transaction():
         site.journal.drop("pending")
+        forget_withdrawal(site)
     return after
 
 

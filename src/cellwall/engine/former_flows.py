@@ -2,14 +2,17 @@
 
 An entry is made once, with the first packet of a flow, and every packet keeps it alive, also one that is dropped: a
 client that keeps its source port would be led to the former holder for ever. So whoever publishes a port ends them,
-with its own elements in place, and they begin anew.
+with its own elements in place, and they begin anew. Whoever withdraws one ends those by it: where another port leads to
+the same one of the endpoint, no rule of iptables tells them apart.
 """
 
 from collections.abc import Sequence
 
+import msgspec
+
 from cellwall.engine.contracts import PortFlows
 from cellwall.engine.site import Site
-from cellwall.model.addresses import Address
+from cellwall.model.addresses import Address, Protocol, parse_address
 from cellwall.model.endpoint import Endpoint, PortBinding
 
 
@@ -28,9 +31,25 @@ def end_former_flows(site: Site, published: Sequence[tuple[Endpoint, PortBinding
         site.flows.end_flows([_flows(own, binding, endpoint) for endpoint, binding in ended])
 
 
-def end_withdrawn_flows(site: Site, binding: PortBinding) -> None:
-    """End the flows by a port that nobody has any more."""
-    site.flows.end_flows([_flows(site.node.addresses(), binding, None)])
+def note_withdrawal(site: Site, binding: PortBinding) -> None:
+    """Put on record, in the caller's transaction, that flows by this port have to end; it is nobody's from then on."""
+    port = (binding.protocol, binding.host_port, binding.last, str(binding.bind or ""))
+    site.journal.put("withdrawn", msgspec.json.encode(port))
+
+
+def end_withdrawn_flows(site: Site) -> None:
+    """End the flows by the port that is on record as withdrawn; nothing where none is. It stays on record."""
+    body = site.journal.get("withdrawn")
+    if body is not None:
+        protocol, first, last, bind = msgspec.json.decode(body, type=tuple[Protocol, int, int, str])
+        address = parse_address(bind, "bind") if bind else None
+        gone = PortBinding(protocol, first, first, last, address)
+        site.flows.end_flows([_flows(site.node.addresses(), gone, None)])
+
+
+def forget_withdrawal(site: Site) -> None:
+    """In the caller's transaction: they have ended, or the port is its holder's again."""
+    site.journal.drop("withdrawn")
 
 
 def _flows(own: frozenset[Address], binding: PortBinding, holder: Endpoint | None) -> PortFlows:

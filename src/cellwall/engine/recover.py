@@ -2,13 +2,14 @@
 
 A row in phase `attaching` is taken back (its process never told anybody that it was attached), one in phase
 `detaching` is finished (closing is always right), and live elements are compared with the journal as a whole, because
-a dead process cannot say which of its elements it had added, nor which flows to a port that it published it had ended.
+a dead process cannot say which of its elements it had added, nor which flows to a port that it published or
+withdrew it had ended.
 """
 
 import msgspec
 
 from cellwall.engine.detach import finish_detach, port_plan
-from cellwall.engine.former_flows import end_former_flows
+from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal
 from cellwall.engine.kept_policies import try_to_keep_policies
 from cellwall.engine.site import Site
 from cellwall.engine.versions import repair_endpoints
@@ -26,10 +27,12 @@ def recover(site: Site) -> tuple[str, ...]:
     closing = site.journal.endpoints("detaching")
     if closing:
         finish_detach(site, closing)
+    end_withdrawn_flows(site)
     end_former_flows(site, [(row, binding) for row in site.journal.endpoints("attached") for binding in row.bindings])
     try_to_keep_policies(site)
     with site.journal.transaction():
         site.journal.drop("pending")
+        forget_withdrawal(site)
     return (
         *repaired,
         *(f"took back the half-made attachment of {endpoint.key}" for endpoint in half_made),
