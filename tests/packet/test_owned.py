@@ -230,6 +230,23 @@ def test_a_wall_that_nft_laid_gets_an_owner_and_nothing_passes_or_blinks(world: 
         assert world.wall.endpoints() == before, "the same policy: nobody is judged anew"
 
 
+def test_a_wall_that_nft_laid_gets_an_owner_amid_flushes(world: World) -> None:
+    world.attach("tenant")
+    with flushing(world) as flushes:
+        for _ in range(10):
+            seen = flushes()
+            with Wall.open(root=world.lab.root, settings=world.wall.settings) as owner:
+                assert owner.own() == ""
+                owner.repair()
+                while flushes() < seen + 3:
+                    assert live(world)
+                    assert owner.status().drift == ()
+            while world.wall._site.rules.shape():  # nobody owns it then, and it is flushed
+                pass
+            with suppress(CellwallError):  # nft lays it, if it may
+                world.wall.up()
+
+
 @contextmanager
 def daemon(world: World) -> Iterator[tuple[int, int]]:
     """Another process that owns the tables: its id, and a duplicate of its socket that it hands over."""

@@ -1,12 +1,11 @@
 """Edits of our tables as messages of one transaction, for tables that nft cannot write: those with an owner, and those
 that outlived one.
 
-Owns: the order inside the transaction, and which tables are there to be deleted. What the messages say is nft's
-(`compiler`).
+Owns: the order inside the transaction. What the messages say is nft's (`compiler`).
 """
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import msgspec
@@ -24,7 +23,7 @@ from cellwall.adapters.nfnetlink import (
     NFPROTO,
     NFT_MSG_DELRULE,
     NFT_MSG_DELSETELEM,
-    NFT_MSG_DELTABLE,
+    NFT_MSG_DESTROYTABLE,
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWOBJ,
     NFT_MSG_NEWRULE,
@@ -34,10 +33,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
 )
 from cellwall.ruleset.edits import Edit, Refresh, Remove
-from cellwall.ruleset.types import NamedSet, Ruleset, Table, TableFamily, Timeouts
-
-TableKey = tuple[TableFamily, str]
-"""Family and name."""
+from cellwall.ruleset.types import NamedSet, Ruleset, Table, Timeouts
 
 _U32 = struct.Struct(">I")
 _NLM_F_APPEND = 0x800
@@ -48,29 +44,26 @@ _CT_TIMEOUT, _L4PROTO, _STATES = 7, 2, 3  # NFT_OBJECT_CT_TIMEOUT; NFTA_CT_TIMEO
 _TCP, _TCP_STATES = 6, {"time_wait": 7, "close": 8}  # CTA_TIMEOUT_TCP_*
 
 
-def compile_edits(edits: Sequence[Edit], stand: Collection[TableKey], flags: int) -> list[Message]:
-    """The messages of one transaction. `stand`: the tables that are there; `flags`: those that tables get which are
+def compile_edits(edits: Sequence[Edit], flags: int) -> list[Message]:
+    """The messages of one transaction, whether or not the tables are there. `flags`: those that tables get which are
     made, and which those have that are refreshed."""
-    standing, numbers = set(stand), count(1)
+    numbers = count(1)
     messages: list[Message] = []
     for edit in edits:
-        keys = [(table.family, table.name) for table in edit.ruleset.tables]
-        if not isinstance(edit, Refresh):
-            messages += [_delete(key) for key in keys if key in standing]
-            standing -= set(keys)
+        keeps = isinstance(edit, Refresh)
+        if not keeps:
+            messages += [_destroy(table) for table in edit.ruleset.tables]
         if isinstance(edit, Remove):
             continue
-        compiled = compile_tables(_without_kept(edit.ruleset) if isinstance(edit, Refresh) else edit.ruleset)
+        compiled = compile_tables(_without_kept(edit.ruleset) if keeps else edit.ruleset)
         for table, content in zip(edit.ruleset.tables, compiled, strict=True):
-            kept = isinstance(edit, Refresh) and (table.family, table.name) in standing
-            messages += _table(table, content, numbers, flags, kept=kept)
-        standing |= set(keys)
+            messages += _table(table, content, numbers, flags, kept=keeps)
     return messages
 
 
-def _delete(key: TableKey) -> Message:
-    family, name = key
-    return nft_message(NFT_MSG_DELTABLE, NFPROTO[family], attribute_text(_NAME, name), what=f"{family} {name}")
+def _destroy(table: Table) -> Message:
+    body, what = attribute_text(_NAME, table.name), f"{table.family} {table.name}"
+    return nft_message(NFT_MSG_DESTROYTABLE, NFPROTO[table.family], body, what=what)
 
 
 def _is_refilled(named: NamedSet) -> bool:
@@ -95,7 +88,7 @@ def _without_kept(ruleset: Ruleset) -> Ruleset:
 
 
 def _table(table: Table, content: Compiled, numbers: "count[int]", flags: int, *, kept: bool) -> Iterator[Message]:
-    """Everything of a table. `kept`: it is there, with sets and what is in them.
+    """Everything of a table. `kept`: it may be there, with sets and what is in them.
 
     Chains come before elements and rules, which lead to them; sets are full before rules use them; and rules go before
     new anonymous sets come, whose names the former ones have.

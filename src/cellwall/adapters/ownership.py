@@ -16,12 +16,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.adapters.batches import TableKey, compile_edits
+from cellwall.adapters.batches import compile_edits
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     Message,
     Netlink,
-    Refusal,
     attribute,
     attribute_text,
     attributes,
@@ -42,11 +41,15 @@ from cellwall.ruleset.edits import Edit, Replace
 from cellwall.ruleset.select import renamed
 from cellwall.ruleset.types import Ruleset, TableFamily
 
+TableKey = tuple[TableFamily, str]
+"""Family and name."""
+
 OWNED = 0x2 | 0x4
 """NFT_TABLE_F_OWNER and _PERSIST: of tables that a living process holds."""
 ORPHANED = 0x4
 
 _NAME, _FLAGS, _OWNER = 1, 2, 7  # NFTA_TABLE_*
+_PROBE = "cellwall-probe"
 _FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
 
 
@@ -82,9 +85,7 @@ def owns(netfilter: Netlink) -> bool:
 
 def lay(netfilter: Netlink, edits: Sequence[Edit], flags: int) -> None:
     """One transaction over this socket. KernelError with what was refused, Conflict where another socket owns it."""
-    messages = compile_edits(edits, standing(netfilter), flags)
-    if not messages:
-        return
+    messages = compile_edits(edits, flags)
     refusal = run_batch(netfilter, messages, "lay the rules")
     if refusal is None:
         return
@@ -101,9 +102,8 @@ def take(netfilter: Netlink, ruleset: Ruleset) -> str:
     for (family, name), table in found.items():
         if table.owner not in (0, netfilter.port):
             return f"another program owns the table {family} {name} (netlink port {table.owner})"
-    probe = compile_edits([Replace(renamed(ruleset, "cellwall-probe"))], (), OWNED)
-    if (refusal := refusal_of(netfilter, probe, "ask for owners")) is not None:
-        return _unable(probe, refusal)
+    if refused := _untakeable(netfilter, ruleset):
+        return refused
     orphans = [key for key, table in found.items() if table.flags & OWNED == ORPHANED]
     if orphans and (refusal := run_batch(netfilter, [_adopt(key) for key in orphans], "adopt our tables")) is not None:
         family, name = orphans[refusal.position]
@@ -111,10 +111,15 @@ def take(netfilter: Netlink, ruleset: Ruleset) -> str:
     return ""
 
 
-def _unable(probe: Sequence[Message], refusal: Refusal) -> str:
-    if refusal.position <= 0:
+def _untakeable(netfilter: Netlink, ruleset: Ruleset) -> str:
+    """Why the kernel does not take the rules this way, "" where it does. Leaves nothing behind."""
+    if refusal_of(netfilter, [_adopt(("inet", _PROBE))], "ask for owners") is not None:
         return "the kernel has no owners that tables outlive (Linux 6.9)"
-    what = probe[refusal.position].what if refusal.position < len(probe) else "the rules"
+    messages = compile_edits([Replace(renamed(ruleset, _PROBE))], OWNED)
+    refusal = refusal_of(netfilter, messages, "try the rules")
+    if refusal is None:
+        return ""
+    what = messages[refusal.position].what if 0 <= refusal.position < len(messages) else "the rules"
     return f"the kernel refuses {what} as it tells it itself: {os.strerror(refusal.errno)}"
 
 

@@ -8,6 +8,7 @@ Anonymous sets are part of a rule (`tcp dport { 22, 80 }`): their constant eleme
 kernel numbers as they come, do not. The elements of the node's own sets go in: an emptied floor is a changed rule.
 """
 
+import errno
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
@@ -22,6 +23,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_GETTABLE,
     nft_message,
 )
+from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, TABLE
 from cellwall.ruleset.types import TableFamily
 
@@ -45,7 +47,16 @@ _COUNTING = (b"counter\0", b"quota\0", b"last\0")
 
 
 def digest(netfilter: Netlink) -> str:
-    """The digest over the families' tables of our name, "" where one of them is missing."""
+    """The digest over the families' tables of our name, "" where one of them is missing, or goes while it is read."""
+    try:
+        return _digest(netfilter)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return ""
+
+
+def _digest(netfilter: Netlink) -> str:
     summary = sha256()
     for family in _FAMILIES:
         tables = list(_records(netfilter, NFT_MSG_GETTABLE, family))
