@@ -27,7 +27,11 @@ FAMILIES = ("iptables", "ip6tables")
 OTHERS = """*filter
 :FORWARD ACCEPT [0:0]
 :OTHER - [0:0]
+:B9-USER - [0:0]
 -A FORWARD -j OTHER
+-A FORWARD -p tcp -j B9-USER
+-A INPUT -j B9-USER
+-A B9-USER -p tcp -m tcp --dport 83 -j DROP
 -A OTHER -i br-other -j DROP
 -A OTHER -j RETURN
 -A INPUT -p tcp -m tcp --dport 81 -m comment --comment "see -j B9-INPUT" -j ACCEPT
@@ -289,7 +293,10 @@ def test_removal_leaves_the_rules_of_others_as_they_were() -> None:
             world.lab.node.run([f"iptables-{name}", "-w", "-A", *blocked])
             before = saved(world)
             world.attach(expose=["8087:80"])
-            assert saved(world) != before
+            standing = saved(world)
+            assert standing != before
+            for place, lines in before.items():
+                assert [line for line in lines if line not in standing[place]] == []
             world.wall.uninstall(force=True)
             after = saved(world)
             assert {table: after[table] for table in before} == before

@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Chain, Observation, Rule
 from cellwall.engine.neighbours import remedy
+from cellwall.lower.xt.chains import is_own_chain
 from cellwall.model.addresses import Prefix
 from cellwall.model.settings import Settings
 
@@ -21,7 +22,6 @@ _PATH = ("ingress", "prerouting", "forward", "postrouting", "egress")
 _GUARD = -150
 """Where the wall has judged what comes from a sandbox (`lower/nft/wall.py`); before it others can take packets away."""
 _SHOWN = 3
-_OWN_CHAINS = "B9-"
 _PUBLISHED = re.compile(r"ct status dnat (counter )?accept")
 
 
@@ -97,7 +97,7 @@ def _base_chains(host: Observation, path: _Path) -> Iterator[Chain]:
 def _leads_to(chain: Chain, rule: Rule, host: Observation) -> Iterator[Chain]:
     home = (chain.program, chain.family, chain.table)
     for name in rule.leads_to:
-        if not name.startswith(_OWN_CHAINS):
+        if not is_own_chain(name):
             yield from (one for one in host.chains if (one.program, one.family, one.table, one.name) == (*home, name))
 
 
@@ -130,7 +130,7 @@ def _default(base: Chain, host: Observation, path: _Path) -> Iterator[Finding]:
     refuses = base.drops or (base.rules and base.rules[-1].verdict == "drop" and base.rules[-1].always)
     if base.kind == "nat" or base.family == "netdev" or not refuses:
         return
-    if any(name.startswith(_OWN_CHAINS) for rule in base.rules for name in rule.leads_to):
+    if any(is_own_chain(name) for rule in base.rules for name in rule.leads_to):
         return  # the wall is in it, and what it accepts there is accepted
     ways = {"comes from": "enters", "goes to": "leaves"}
     if base.hook in ("prerouting", "ingress"):

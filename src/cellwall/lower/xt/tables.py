@@ -5,8 +5,9 @@ ours is replaced as a whole: its chains are declared and filled, and the jumps a
 what stands already (the text of a save) is an argument, so that a jump is never there twice and a chain that no longer
 exists goes in the same commit.
 
-A jump is ours where it has exactly the form that we lay: in a built-in chain, without a match. Rules of others that
-lead to a chain of ours stay, and keep that chain, until everything of ours goes and they cannot stay without it.
+A chain is ours by its name (`chains`), a jump where it is exactly what we lay: from a built-in chain to that of its
+name, without a match. Rules of others that lead to a chain of ours stay, and keep that chain, until everything of ours
+goes and they cannot stay without it.
 """
 
 import re
@@ -17,19 +18,16 @@ from typing import Literal
 import msgspec
 
 from cellwall.errors import InvalidSpec
+from cellwall.lower.xt.chains import PREFIX, is_own_chain
 
 Family = Literal["ipv4", "ipv6", "bridge"]
 TableName = Literal["raw", "mangle", "nat", "filter", "security"]
 
-PREFIX = "B9-"
-"""Every chain of ours begins so, and no other program's does."""
-
 # What u32 and conntrack are asked stands unquoted; no shell reads it.
 _WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\[\]&>@\-]+", re.ASCII)
-_OWN_JUMP = re.compile(rf"-A (?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) -j {PREFIX}\S+", re.ASCII)
+_OWN_JUMP = re.compile(rf"-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) -j {PREFIX}\1", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PROGRAM = re.compile(r"[0-9]+(,[0-9]+ [0-9]+ [0-9]+ [0-9]+)+", re.ASCII)
-_MAX_CHAIN_NAME = 28  # XT_EXTENSION_MAXNAMELEN less its zero
 _MAX_COMMENT = 255
 
 
@@ -42,14 +40,14 @@ class XtRule(msgspec.Struct, frozen=True):
 
 
 class XtChain(msgspec.Struct, frozen=True):
-    """A chain of ours; `name` begins with PREFIX."""
+    """A chain of ours, by its `name` (`chains.is_own_chain`)."""
 
     name: str
     rules: tuple[XtRule, ...]
 
 
 class XtJump(msgspec.Struct, frozen=True):
-    """The one rule of ours in a built-in chain, before all others there."""
+    """The one rule of ours in a built-in chain, before all others there; `chain` is that of its name."""
 
     hook: Literal["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
     chain: str
@@ -125,7 +123,7 @@ def own_lines(saved: str) -> tuple[str, ...]:
         for line in _section(saved, name):
             hook = line.split()[1] if line.startswith("-A ") else ""
             places[hook] = places.get(hook, 0) + 1
-            if line.startswith(f"-A {PREFIX}"):
+            if _is_in_own_chain(line):
                 found.append(f"{name} {line}")
             elif _OWN_JUMP.fullmatch(line):
                 found.append(f"{name} {line} at {places[hook]}")
@@ -140,7 +138,7 @@ def foreign_jumps(saved: str) -> tuple[str, ...]:
 def others(saved: str) -> int:
     """How many rules of a save program's text are neither in a chain of ours nor a jump of ours."""
     lines = [line.strip() for line in saved.splitlines() if line.startswith("-A ")]
-    return sum(not line.startswith(f"-A {PREFIX}") and not _OWN_JUMP.fullmatch(line) for line in lines)
+    return sum(not _is_in_own_chain(line) and not _OWN_JUMP.fullmatch(line) for line in lines)
 
 
 def render_rule(flag: Literal["-A", "-D"], chain: str, rule: XtRule, family: Family = "ipv4") -> str:
@@ -173,7 +171,7 @@ def _own_jumps(standing: Sequence[str]) -> list[str]:
 
 
 def _foreign_jumps(standing: Sequence[str]) -> list[str]:
-    rules = [line for line in standing if line.startswith("-A ") and not line.startswith(f"-A {PREFIX}")]
+    rules = [line for line in standing if line.startswith("-A ") and not _is_in_own_chain(line)]
     return [line for line in rules if _led_to(line) and not _OWN_JUMP.fullmatch(line)]
 
 
@@ -181,11 +179,16 @@ def _led_to(line: str) -> str:
     """The chain of ours that a rule leads to, "" for none. What stands in quotes is a comment or a pattern."""
     words = _QUOTED.sub('""', line).split()
     targets = (name for flag, name in pairwise(words) if flag in ("-j", "-g"))
-    return next((name for name in targets if name.startswith(PREFIX)), "")
+    return next((name for name in targets if is_own_chain(name)), "")
 
 
 def _own_chains(standing: Sequence[str]) -> list[str]:
-    return [line[1:].split()[0] for line in standing if line.startswith(f":{PREFIX}")]
+    names = [line[1:].split()[0] for line in standing if line.startswith(":")]
+    return [name for name in names if is_own_chain(name)]
+
+
+def _is_in_own_chain(line: str) -> bool:
+    return line.startswith(f"-A {PREFIX}") and is_own_chain(line.split()[1])
 
 
 def _table_names(saved: str) -> list[str]:
@@ -219,6 +222,6 @@ def _comment(text: str) -> str:
 
 
 def _chain_name(name: str) -> str:
-    if len(name) > _MAX_CHAIN_NAME or not name.startswith(PREFIX):
-        raise InvalidSpec("iptables chain", name, f"must begin with {PREFIX} and have {_MAX_CHAIN_NAME} characters")
-    return _word(name)
+    if not is_own_chain(name):
+        raise InvalidSpec("iptables chain", name, "is not one of ours")
+    return name

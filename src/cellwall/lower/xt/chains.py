@@ -1,0 +1,35 @@
+"""The names of our chains in iptables and ebtables.
+
+A chain is ours by its whole name: who has one that only begins like ours keeps it. So every name that any version of
+the program laid stands here, also those that no wall has any more: what an older one left goes with the next `up`.
+"""
+
+_OF_BOTH_DIRECTIONS = (
+    "ADMIT",
+    "CLIENT",
+    "EGRESS",
+    "INGRESS",
+    "OWN-DENIED",
+    "OWN-POLICY",
+    "TENANT-DENIED",
+    "TENANT-POLICY",
+)
+_OTHERS = (
+    *("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    *("ARP", "ARP-TO", "PORT"),
+    *("TENANT", "PIN", "PIN-GROUP", "PIN-ICMP", "PIN-MAC", "PIN-MAC-REST", "PIN-ND", "PINNED", "VOUCH"),
+    *("TRACKED", "LIVE", "OF-SRC", "OF-DST", "KIN-SRC", "KIN-DST", "OWN", "JUDGED"),
+    *("GUARD", "OUTBOUND", "RELATED", "STAMP", "PASS", "DENY", "OTHERS", "PROTOCOL", "LED", "FLOORED"),
+    *("DNAT", "MASQUERADE"),
+)
+_FORMER = ("RELATED-O", "RELATED-R", "STAMP-DST", "STAMP-HERE", "STAMP-O", "STAMP-R")
+
+PREFIX = "B9-"
+_NAMES = frozenset(
+    PREFIX + name for name in (*(f"{name}-{way}" for name in _OF_BOTH_DIRECTIONS for way in "OR"), *_OTHERS, *_FORMER)
+)
+
+
+def is_own_chain(name: str) -> bool:
+    """Whether a chain of that name is ours, or was."""
+    return name in _NAMES
