@@ -1,5 +1,7 @@
 """Names of links, tables and chains. No I/O, no state."""
 
+from typing import Literal
+
 from cellwall.digests import blake2s
 from cellwall.model.endpoint import EndpointKey
 
@@ -11,6 +13,22 @@ SPARE_TABLE = "cellwall-spare"
 
 SECURITY_CHAIN = "B9-FORWARD"
 """The chain that all forwarded container traffic traverses (the reference model's name)."""
+
+VOUCHING = "port"
+"""The chain of the bridge family through which every frame of a sandbox goes (`compile/pins.py`)."""
+
+MET: dict[tuple[Literal["inet", "bridge"], str], int] = {
+    ("inet", "early"): 0,
+    ("inet", "tracked"): 0,
+    ("inet", "input"): 0,
+    ("inet", "output"): 0,
+    ("inet", "forward"): 0,
+    ("inet", SECURITY_CHAIN): 2,
+    ("bridge", "frame"): 0,
+    ("bridge", VOUCHING): 1,
+}
+"""What every packet and every frame meets, which a flush takes away, whatever it is of: base chains, and those to which
+this many rules lead. The kernel counts a chain's rules and these together: one with no more uses is empty."""
 
 NODE_SETS = frozenset(f"{name}{version}" for name in ("floor", "opened", "services") for version in (4, 6))
 """Sets whose content is the node's and not endpoints': it is part of the rules."""

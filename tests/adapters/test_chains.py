@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.adapters.nftables import NftRules
+from cellwall.engine.contracts import LiveChain, Met
+from cellwall.ruleset.types import Hook
 
 from .conftest import Namespace
 
@@ -14,9 +16,16 @@ TEXT = b"""\
 table bridge one {
  chain port { counter accept; counter drop; }
  chain empty { }
+ chain frame { type filter hook prerouting priority -500; counter accept; }
 }
 table bridge two { chain port { counter accept; }; }
-table inet one { chain port { counter accept; }; }
+table inet one {
+ set floor4 { type ipv4_addr; flags interval; elements = { 0.0.0.0/8 }; }
+ set floor6 { type ipv6_addr; flags interval; elements = { 2001:db8::/32 }; }
+ chain through { counter accept; }
+ chain forward { type filter hook forward priority -10; goto through; }
+ chain out { type nat hook postrouting priority 90; counter accept; }
+}
 """
 
 
@@ -27,21 +36,63 @@ def rules(node: Namespace) -> Iterator[NftRules]:
         yield rules
 
 
-def test_the_rules_of_each_chain_are_counted(rules: NftRules) -> None:
-    assert rules.rule_counts("bridge", "one") == {"port": 2, "empty": 0}
-    assert rules.rule_counts("bridge", "two") == {"port": 1}
-    assert rules.rule_counts("bridge", "three") == {}
+def test_the_rules_of_each_chain_are_counted_and_where_it_is_met(rules: NftRules) -> None:
+    assert rules.chains("bridge", "one") == {
+        "port": LiveChain(2),
+        "empty": LiveChain(0),
+        "frame": LiveChain(1, Hook("filter", "prerouting", -500)),
+    }
+    assert rules.chains("bridge", "two") == {"port": LiveChain(1)}
+    assert rules.chains("bridge", "three") == {}
+    assert rules.chains("inet", "one") == {
+        "through": LiveChain(1),
+        "forward": LiveChain(1, Hook("filter", "forward", -10)),
+        "out": LiveChain(1, Hook("nat", "postrouting", 90)),
+    }
 
 
 def test_a_table_that_sleeps_has_no_chain(rules: NftRules, node: Namespace) -> None:
     node.run("nft add table bridge one { flags dormant; }")
-    assert rules.rule_counts("bridge", "one") == {}
+    assert rules.chains("bridge", "one") == {}
+
+
+MET: Met = {("inet", "forward"): 0, ("inet", "through"): 1, ("bridge", "frame"): 0}
+
+
+@pytest.mark.parametrize(
+    ("command", "met"),
+    [
+        ("nft list ruleset", True),
+        ("nft flush chain inet one out", True),
+        ("nft add element inet one floor4 { 10.0.0.0/8 }", True),
+        ("nft flush table inet one", False),
+        ("nft flush chain inet one through", False),
+        ("nft flush chain inet one forward", False),
+        ("nft flush chain inet one forward and nft delete chain inet one forward", False),
+        ("nft flush chain inet one forward and nft delete chain inet one forward and "
+         "nft add chain inet one forward and nft add rule inet one forward goto through", False),
+        ("nft add table inet one { flags dormant; }", False),
+        ("nft flush table bridge one", False),
+        ("nft delete table bridge one", False),
+        ("nft add table bridge one { flags dormant; }", False),
+        ("nft flush set inet one floor4", False),
+        ("nft flush set inet one floor6", False),
+        ("nft flush ruleset", False),
+    ],
+)  # fmt: skip
+def test_whether_packets_meet_what_judges_them(rules: NftRules, node: Namespace, command: str, met: bool) -> None:
+    assert rules.is_met(["one"], MET)
+    for each in command.split(" and "):
+        node.run(each)
+    assert rules.is_met(["one"], MET) == met
+    assert rules.is_met(["two", "one"], MET) == met
+    assert not rules.is_met(["two"], MET)
 
 
 def test_a_chain_drops_everything_instead_of_what_it_has(rules: NftRules, node: Namespace) -> None:
     for _ in range(2):
         assert rules.drop_all("bridge", "one", "port")
         assert node.run("nft list chain bridge one port").split()[-4:] == ["{", "drop", "}", "}"]
-    assert rules.rule_counts("bridge", "two") == {"port": 1}
+    assert rules.chains("bridge", "two") == {"port": LiveChain(1)}
     assert not rules.drop_all("bridge", "one", "gone")
     assert not rules.drop_all("bridge", "three", "port")

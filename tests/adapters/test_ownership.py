@@ -305,9 +305,9 @@ def test_a_table_that_sleeps_has_no_rules_also_where_it_outlived_an_owner(
         first.lay([Replace(HELD)])
     rules = open_rules()
     shape = rules.shape()
-    assert rules.rule_counts("inet", TABLE)
+    assert rules.chains("inet", TABLE)
     node.run("nft add table inet cellwall { flags dormant,persist; }")
-    assert rules.rule_counts("inet", TABLE) == {}
+    assert rules.chains("inet", TABLE) == {}
     assert rules.shape() != shape
 
 

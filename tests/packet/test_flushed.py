@@ -25,6 +25,13 @@ SETTINGS = {
 }
 FLUSHES = (
     ("nftables", "nft flush ruleset"),
+    ("nftables", "nft flush table inet cellwall"),
+    ("nftables", "nft flush table bridge cellwall"),
+    ("nftables", "nft delete table bridge cellwall"),
+    ("nftables", "nft flush chain inet cellwall B9-FORWARD"),
+    ("nftables", "nft add table inet cellwall { flags dormant; }"),
+    ("nftables", "chain forward"),
+    ("nftables", "chain input"),
     ("nftables", "nft flush set inet cellwall floor4"),
     ("nftables", "nft flush set inet cellwall floor6"),
     ("iptables-nft", "ipset flush"),
@@ -73,7 +80,12 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 
 def flush(node: Node, command: str) -> None:
-    """Of "every table" the rules and chains go, as `-F` and `-X` of each do."""
+    """Of "every table" the rules and chains go, as `-F` and `-X` of each do; "chain" and a name is a base
+    chain of ours, which is deleted."""
+    if command.startswith("chain "):
+        for verb in ("flush", "delete"):
+            node.world.lab.node.run(["nft", verb, "chain", "inet", "cellwall", command.removeprefix("chain ")])
+        return
     program, _, families = command.partition(" of ")
     if program != "every table":
         node.world.lab.node.run(command.split())

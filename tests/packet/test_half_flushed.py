@@ -20,6 +20,7 @@ FLUSHES = (
     "nft flush ruleset inet",
     "nft flush chain inet cellwall B9-FORWARD",
     "nft add table inet cellwall { flags dormant; }",
+    "nft flush chain inet cellwall forward; delete chain inet cellwall forward",
 )
 DENIED = {"lan": (LAN4, LAN6), "node": (NODE4, NODE6), "infra": (INFRA4, INFRA6)}
 

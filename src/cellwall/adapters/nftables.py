@@ -9,8 +9,8 @@ Where this socket owns our tables, or they outlived an owner, nft only compiles:
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
-import errno
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cellwall.adapters.elements import (
@@ -23,9 +23,9 @@ from cellwall.adapters.elements import (
     pack_changes,
     read_elements,
 )
-from cellwall.adapters.netlink import Closing
+from cellwall.adapters.netlink import Closing, Message
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
-from cellwall.engine.contracts import PortFlows
+from cellwall.engine.contracts import LiveChain, Met, PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import ElementChange, Ruleset, TableFamily
@@ -136,23 +136,17 @@ class NftRules(Closing):
 
         return stands(self._netfilter, table)
 
-    def is_floored(self, tables: Iterable[str]) -> bool:
-        """See `Rules.is_floored`."""
-        return any(self._denies_always(table) for table in tables)
+    def is_met(self, tables: Iterable[str], met: Met) -> bool:
+        """See `Rules.is_met`."""
+        from cellwall.adapters.chains import is_met
 
-    def _denies_always(self, table: str) -> bool:
-        asked = [ask_for_address(("inet", table, f"floor{version}"), ALWAYS_DENIED[version]) for version in (4, 6)]
-        _, refusals = self._netfilter.exchange(asked, len(asked) - 1, "look into the floor")
-        for refusal in refusals:
-            if refusal.errno != errno.ENOENT:
-                raise KernelError(refusal.errno, "look into the floor", refusal.text)
-        return not refusals
+        return any(is_met(self._netfilter, table, met, _floor_of(table)) for table in tables)
 
-    def rule_counts(self, family: TableFamily, table: str) -> Mapping[str, int]:
-        """See `Rules.rule_counts`."""
-        from cellwall.adapters.chains import rule_counts
+    def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
+        """See `Rules.chains`."""
+        from cellwall.adapters.chains import chains
 
-        return rule_counts(self._netfilter, family, table)
+        return chains(self._netfilter, family, table)
 
     def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
         """See `Rules.drop_all`."""
@@ -173,3 +167,8 @@ class NftRules(Closing):
         from cellwall.adapters.port_flows import end_flows
 
         end_flows(self._netfilter, flows)
+
+
+@lru_cache(maxsize=2)
+def _floor_of(table: str) -> tuple[Message, ...]:
+    return tuple(ask_for_address(("inet", table, f"floor{version}"), ALWAYS_DENIED[version]) for version in (4, 6))

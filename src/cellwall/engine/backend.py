@@ -108,13 +108,13 @@ class Backend(Protocol):
         """Where the wall is to be this process's alone to write: whether it is. Laying it makes it so."""
 
     def stands(self) -> bool:
-        """Whether what others flush at once is there: what judges packets, and the floor that it asks. Microseconds,
-        and no comparison: what else differs, `shape` tells."""
+        """Whether what others flush at once is there, and met: what judges packets, the floor that it asks, and what
+        lets frames get as far as that. Microseconds, and no comparison: what else differs, `shape` tells."""
 
-    def close_unjudged(self, laid: Laid) -> bool:
+    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
         """Where somebody took away what judges and left what vouches: have it vouch for nobody, so that nothing passes
         until the wall is laid. Fast, and before anything slow. True where it did; does nothing to a wall that stands.
-        """
+        Of one that is not `ours`, but another version's, less is known of what it is when it stands."""
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:

@@ -17,7 +17,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
 from cellwall.model.policy import PolicyRecord
-from cellwall.ruleset.types import ElementChange, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
+from cellwall.ruleset.types import ElementChange, Hook, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
@@ -103,6 +103,17 @@ class PortFlows(msgspec.Struct, frozen=True):
     last: int
     destinations: frozenset[IPv4Address | IPv6Address]
     keep: frozenset[IPv4Address | IPv6Address] = frozenset()
+
+
+Met = Mapping[tuple[Literal["inet", "bridge"], str], int]
+"""`names.MET`."""
+
+
+class LiveChain(msgspec.Struct, frozen=True):
+    """A chain as the kernel has it: how many rules, and where a base chain is met."""
+
+    rules: int
+    hook: Hook | None = None
 
 
 class Links(Protocol):
@@ -249,11 +260,12 @@ class Rules(Flows, Protocol):
         """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
         their rules."""
 
-    def is_floored(self, tables: Iterable[str]) -> bool:
-        """Whether the floor of one of these tables is there and filled, in both families. Microseconds."""
+    def is_met(self, tables: Iterable[str], met: Met) -> bool:
+        """Whether one of these tables is awake and has a floor that is filled, in both families, rules in each of
+        these chains, and a hook for those of them that no rule leads to; for the others, how many do. Microseconds."""
 
-    def rule_counts(self, family: TableFamily, table: str) -> Mapping[str, int]:
-        """How many rules each chain of a table has; nothing where the table is missing or asleep. Milliseconds."""
+    def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
+        """The chains of a table by name; nothing where the table is missing or asleep. Milliseconds."""
 
     def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
         """Instead of what it has, the chain drops everything: one small transaction. False where it is gone."""

@@ -40,7 +40,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     """
     before = site.foundation()
     if before is not None:
-        site.mechanism(before.backend).close_unjudged(before.laid)
+        site.mechanism(before.backend).close_unjudged(before.laid, ours=before.is_of(site.program))
     facts = kernel.original_facts(site, site.node.observe())
     uplink = judge_node(site, facts, before)
     if before is not None and not site.has_network_of(before):

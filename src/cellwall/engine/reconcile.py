@@ -52,7 +52,7 @@ def reconcile(site: Site) -> Reconciled:
 def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
-    if not _is_ours(site, found):
+    if not found.is_of(site.program):
         raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
@@ -76,16 +76,11 @@ def resume(site: Site) -> tuple[str, ...]:
 def close_unjudged(site: Site, found: Foundation) -> bool:
     """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
     are not ours to judge."""
-    return _is_ours(site, found) and site.mechanism(found.backend).close_unjudged(found.laid)
+    return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
 
 
 def _unkept(tenant: str) -> str:
     return f"the policy of {tenant} would be another after a boot"
-
-
-def _is_ours(site: Site, found: Foundation) -> bool:
-    """This version laid the wall, or somebody died at it."""
-    return found.program in ("", site.program)
 
 
 def _stranger_warnings(

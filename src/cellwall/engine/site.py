@@ -84,6 +84,10 @@ class Foundation(msgspec.Struct, frozen=True):
         unfiltered = (_UNFILTERED.format(why=self.unfiltered),) if self.unfiltered else ()
         return (*_LATCHES[self.latched], *unfiltered)
 
+    def is_of(self, program: str) -> bool:
+        """That version laid it, or somebody died at it."""
+        return self.program in ("", program)
+
     @property
     def laid(self) -> Laid:
         """What a backend has to know of it."""

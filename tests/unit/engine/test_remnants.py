@@ -2,31 +2,39 @@
 
 import pytest
 
+from cellwall.engine.contracts import LiveChain
 from cellwall.engine.nftables.remnants import close_unjudged, judges, vouches
+from cellwall.lower.nft.hooks import HOOKS
 from cellwall.names import SPARE_TABLE, TABLE
 
-WHOLE, EMPTIED = {"B9-FORWARD": 7, "deny": 2}, {"B9-FORWARD": 0, "deny": 2}
-PINS, CLOSED = {"prerouting": 3, "port": 9}, {"prerouting": 3, "port": 1}
+Chains = dict[str, LiveChain]
+BASES = {name: LiveChain(3, hook) for name, (family, hook) in HOOKS.items() if family == "inet"}
+WHOLE: Chains = {**BASES, "B9-FORWARD": LiveChain(7), "deny": LiveChain(2)}
+EMPTIED: Chains = {**WHOLE, "B9-FORWARD": LiveChain(0)}
+UNHOOKED = [{**WHOLE, name: LiveChain(3)} for name in BASES]
+DELETED = [{key: chain for key, chain in WHOLE.items() if key != name} for name in BASES]
+PINS: Chains = {"frame": LiveChain(3), "port": LiveChain(9)}
+CLOSED: Chains = {"frame": LiveChain(3), "port": LiveChain(1)}
 
 
 class Tables:
     """Chains by family and table, as the kernel would count them."""
 
-    def __init__(self, chains: dict[tuple[str, str], dict[str, int]]) -> None:
-        self.chains = {place: dict(counts) for place, counts in chains.items()}
+    def __init__(self, held: dict[tuple[str, str], Chains]) -> None:
+        self.held = {place: dict(counts) for place, counts in held.items()}
 
-    def rule_counts(self, family: str, table: str) -> dict[str, int]:
-        return self.chains.get((family, table), {})
+    def chains(self, family: str, table: str) -> Chains:
+        return self.held.get((family, table), {})
 
     def drop_all(self, family: str, table: str, chain: str) -> bool:
-        if chain not in self.rule_counts(family, table):
+        if chain not in self.chains(family, table):
             return False
-        self.chains[family, table][chain] = 1
+        self.held[family, table][chain] = LiveChain(1)
         return True
 
 
 @pytest.mark.parametrize(
-    ("chains", "closed"),
+    ("held", "closed"),
     [
         ({("inet", TABLE): WHOLE, ("bridge", TABLE): PINS}, False),
         ({("bridge", TABLE): PINS}, True),
@@ -35,11 +43,26 @@ class Tables:
         ({("inet", TABLE): EMPTIED, ("bridge", SPARE_TABLE): PINS}, True),
         ({("bridge", TABLE): CLOSED}, False),
         ({}, False),
+        *(({("inet", TABLE): less, ("bridge", TABLE): PINS}, True) for less in (*UNHOOKED, *DELETED)),
     ],
 )
-def test_what_nobody_judges_is_closed_once(chains: dict[tuple[str, str], dict[str, int]], closed: bool) -> None:
-    tables = Tables(chains)
-    assert close_unjudged(tables) == closed  # type: ignore[arg-type]
-    judged = any(judges(tables.rule_counts("inet", table)) for table in (TABLE, SPARE_TABLE))
-    assert judged or not any(vouches(tables.rule_counts("bridge", table)) for table in (TABLE, SPARE_TABLE))
-    assert not close_unjudged(tables)  # type: ignore[arg-type]
+def test_what_nobody_judges_is_closed_once(held: dict[tuple[str, str], Chains], closed: bool) -> None:
+    tables = Tables(held)
+    assert close_unjudged(tables, ours=True) == closed  # type: ignore[arg-type]
+    judged = any(judges(tables.chains("inet", table)) for table in (TABLE, SPARE_TABLE))
+    assert judged or not any(vouches(tables.chains("bridge", table)) for table in (TABLE, SPARE_TABLE))
+    assert not close_unjudged(tables, ours=True)  # type: ignore[arg-type]
+
+
+def test_the_copy_is_closed_with_the_table_beside_it() -> None:
+    tables = Tables({("bridge", TABLE): PINS, ("bridge", SPARE_TABLE): PINS})
+    assert close_unjudged(tables, ours=True)  # type: ignore[arg-type]
+    assert not any(vouches(tables.chains("bridge", table)) for table in (TABLE, SPARE_TABLE))
+
+
+def test_what_another_version_laid_is_not_taken_for_flushed_because_its_chains_are_others() -> None:
+    theirs: Chains = {"guard": LiveChain(3, HOOKS["input"][1]), "B9-FORWARD": LiveChain(7)}
+    assert judges(theirs, ours=False)
+    assert not judges({**theirs, "guard": LiveChain(0, HOOKS["input"][1])}, ours=False)
+    assert not judges({"B9-FORWARD": LiveChain(7)}, ours=False)
+    assert not judges({}, ours=False)

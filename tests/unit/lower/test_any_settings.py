@@ -1,5 +1,6 @@
 """Whatever settings and facts are valid, there is a ruleset of them that can be written, compared and evaluated."""
 
+from collections import Counter
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import product
 
@@ -8,12 +9,15 @@ from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from cellwall.errors import InvalidSpec
+from cellwall.lower.nft.hooks import HOOKS
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 from cellwall.model.floor import floor_denies, metadata_address
 from cellwall.model.network import Network
 from cellwall.model.settings import Opening, Settings
+from cellwall.names import MET
 from cellwall.ruleset.diff import diff
 from cellwall.ruleset.render import render_refresh, render_replacement
+from cellwall.ruleset.types import Verdict
 from scene import OTHER, WEB, Scene
 
 ADDRESSES = st.ip_addresses(v=4) | st.ip_addresses(v=6)
@@ -112,3 +116,22 @@ def test_wherever_the_gateway_is_the_pins_are_about_it(number: int, other: int) 
     assert f"arp daddr ip {network.gateway4}" in text
     assert str(network.gateway6) in text
     assert f"ip daddr {network.subnet4} counter drop" in text
+
+
+@few(max_examples=30)
+@given(settings=SETTINGS.filter(valid), facts=FACTS)
+def test_every_wall_has_the_chains_that_are_asked_for_and_as_many_rules_lead_to_them(
+    settings: Settings, facts: NodeFacts
+) -> None:
+    tables = Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0").ruleset.tables
+    chains = {(table.family, chain.name): chain for table in tables for chain in table.chains}
+    leading = Counter(
+        (home, statement.chain)
+        for (home, _), chain in chains.items()
+        for rule in chain.rules
+        for statement in rule.statements
+        if isinstance(statement, Verdict)
+    )
+    assert all(chains[place].rules and leading[place] == jumps for place, jumps in MET.items())
+    assert all((chains[place].hook is None) == bool(jumps) for place, jumps in MET.items())
+    assert {name: (home, chain.hook) for (home, name), chain in chains.items() if chain.hook} == HOOKS

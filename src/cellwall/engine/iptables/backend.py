@@ -83,7 +83,7 @@ class IptablesBackend:
         """See `Backend.stands`."""
         return stands(self._host)
 
-    def close_unjudged(self, laid: Laid) -> bool:
+    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
         """See `Backend.close_unjudged`: ebtables vouches for all frames, whatever becomes of the other tables."""
         form = recorded_form(laid)
         return form is not None and close_unjudged(self._host, form)

@@ -7,31 +7,36 @@ wall takes some hundred.
 
 from collections.abc import Mapping
 
-from cellwall.engine.contracts import Rules
-from cellwall.names import SPARE_TABLE, TABLE
+from cellwall.engine.contracts import LiveChain, Rules
+from cellwall.lower.nft.hooks import HOOKS
+from cellwall.names import SPARE_TABLE, TABLE, VOUCHING
 
-_VOUCHING = "port"  # the chain of the bridge family through which every frame of a sandbox goes (`compile/pins.py`)
 _CLOSED = 1
 """How many rules a chain has that drops everything."""
+_JUDGING = {name: hook for name, (family, hook) in HOOKS.items() if family == "inet"}
 
 
-def close_unjudged(rules: Rules) -> bool:
+def close_unjudged(rules: Rules, *, ours: bool) -> bool:
     """See `Backend.close_unjudged`. Idempotent."""
-    if any(judges(rules.rule_counts("inet", table)) for table in (TABLE, SPARE_TABLE)):
+    if any(judges(rules.chains("inet", table), ours=ours) for table in (TABLE, SPARE_TABLE)):
         return False
     closed = [
-        rules.drop_all("bridge", table, _VOUCHING)
+        rules.drop_all("bridge", table, VOUCHING)
         for table in (TABLE, SPARE_TABLE)
-        if vouches(rules.rule_counts("bridge", table))
+        if vouches(rules.chains("bridge", table))
     ]
     return any(closed)
 
 
-def judges(chains: Mapping[str, int]) -> bool:
-    """Whether a table of packets is whole, by its chains: none of ours is without a rule."""
-    return bool(chains) and all(chains.values())
+def judges(chains: Mapping[str, LiveChain], *, ours: bool = True) -> bool:
+    """Whether a table of packets is whole, by its chains: none is without a rule, and packets meet those that we know.
+    What another version laid may have others."""
+    if not all(chain.rules for chain in chains.values()):
+        return False
+    hooks = {name: chain.hook for name, chain in chains.items() if chain.hook is not None}
+    return all(hooks.get(name) == hook for name, hook in _JUDGING.items()) if ours else bool(hooks)
 
 
-def vouches(chains: Mapping[str, int]) -> bool:
+def vouches(chains: Mapping[str, LiveChain]) -> bool:
     """Whether a table of frames lets anything past the latch, by its chains."""
-    return chains.get(_VOUCHING, 0) > _CLOSED
+    return VOUCHING in chains and chains[VOUCHING].rules > _CLOSED
