@@ -66,10 +66,15 @@ def forward_stages(connections: int, usage: Usage, *, no_router: tuple[Literal[4
         *_egress(connections, usage.policies),
         *_ingress(connections, usage.exposed, usage.policies),
         *policy_stages(usage.policies),
-        Stage("stamp-ingress", (Clause((), Stamp("destination")), _nobody())),
+        _stamp_ingress(usage.policies),
         _related(),
         _deny(),
     )
+
+
+def _stamp_ingress(policies: PolicyUsage) -> Stage:
+    judged = first_ingress(policies, "still") if policies.clients else ""
+    return Stage("stamp-ingress", (Clause((), Stamp("destination", judged)), _nobody()))
 
 
 def _nobody() -> Clause:
@@ -132,7 +137,7 @@ def _egress(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
             "too many connections",
             "FWD",
         ),
-        Clause((), Stamp("source")),
+        Clause((), Stamp("source", first_egress(policies, "still") if policies.tiers else "")),
         _nobody(),
     )
     if not policies.tiers:

@@ -324,9 +324,15 @@ class FitSegments(Outcome, frozen=True):
 
 
 class Stamp(Outcome, frozen=True):
-    """Note the policy version of the endpoint on the flow and accept; no endpoint, no acceptance."""
+    """Note the policy version of the endpoint on the flow and accept; no endpoint, no acceptance. `judged`: not before
+    that stage has judged once more what may have changed until it was noted, where packets meet changes half-way."""
 
     endpoint: Literal["source", "destination", "node-side"]
+    judged: str = ""
+
+
+class Unstamp(Outcome, frozen=True):
+    """Take the note off the flow; the next clause goes on."""
 
 
 class Publish(Outcome, frozen=True):

@@ -29,6 +29,7 @@ from cellwall.ruleset.types import (
     SetTimeouts,
     StampFlow,
     UnmarkPacket,
+    UnstampFlow,
     Verdict,
 )
 
@@ -144,6 +145,11 @@ def _(statement: UnmarkPacket) -> str:
 @spell_statement.register
 def _(statement: StampFlow) -> str:
     return f"ct mark set {_key(statement.fields)} map @{check_name('map', statement.map)}"
+
+
+@spell_statement.register
+def _(statement: UnstampFlow) -> str:
+    return f"ct mark set {spell('mark', 0)}"
 
 
 @spell_statement.register

@@ -29,6 +29,7 @@ from cellwall.ruleset.types import (
     Statement,
     TableFamily,
     UnmarkPacket,
+    UnstampFlow,
     Verdict,
 )
 
@@ -119,6 +120,9 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             if found is not None:
                 run.set_flow_mark(_number(found[0]))
             return found is not None
+        case UnstampFlow():
+            run.set_flow_mark(0)
+            return True
         case Meter():
             return run.read(statement.fields) is not None and run.context.over.get(statement.set, False)
         case Verdict() | Reject():

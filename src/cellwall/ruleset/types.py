@@ -162,6 +162,10 @@ class StampFlow(msgspec.Struct, frozen=True, tag=True):
     map: str
 
 
+class UnstampFlow(msgspec.Struct, frozen=True, tag=True):
+    """Sets the conntrack mark to 0."""
+
+
 class ClampSegments(msgspec.Struct, frozen=True, tag=True):
     """Lowers the maximum segment size of a TCP handshake to what the routes to both of its ends take; a segment that
     names none, or less, stays as it is."""
@@ -224,6 +228,7 @@ Statement = (
     | MarkPacket
     | UnmarkPacket
     | StampFlow
+    | UnstampFlow
     | SetTimeouts
     | ClampSegments
     | Dnat

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.compile.usage import usage_of
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements, steps
+from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint, PortBinding, parse_binding
 from cellwall.ruleset.types import ElementChange, Interval
@@ -145,18 +145,3 @@ def _moved(text: str, number: int) -> str:
     last = binding.last + 100 * number if binding.host_port_last else 0
     same = port if not binding.shifted else binding.port
     return str(msgspec.structs.replace(binding, host_port=port, host_port_last=last, port=same)).replace(" from ", "@")
-
-
-@given(before=endpoints(), after=endpoints())
-def test_at_no_step_does_a_version_stand_with_what_another_one_judges_by(
-    before: list[Endpoint], after: list[Endpoint]
-) -> None:
-    """What a packet may see of a change: each state between two transactions."""
-    was, will = ({owned for one in side for owned in endpoint_elements(one)} for side in (before, after))
-    held, versions = set(was), {"version4", "version6"}
-    for step in steps(was - will, will - was):
-        held -= {(change.family, change.set, change.element) for change in step if change.op == "delete"}
-        held |= {(change.family, change.set, change.element) for change in step if change.op == "add"}
-        if {owned for owned in held if owned[1] in versions} - was:
-            assert held == will
-    assert held == will

@@ -18,6 +18,7 @@ from cellwall.model.policy import Policy, Rule, RuleProtocol, Tiers, admits, dec
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context, Flow
+from cellwall.ruleset.types import Rule as Rewritten
 from scene import GATEWAY4, GATEWAY_MAC, OTHER, PUBLIC4, Scene, endpoint, flow_of, judged
 
 # Everything near enough to meet: addresses beside each other, ports beside each other.
@@ -264,3 +265,49 @@ def test_a_link_that_another_table_leads_elsewhere_is_none() -> None:
     packet = flow_packet(msgspec.structs.replace(going, destination=int(OTHER.address4)), source_mac=one.mac,
                          destination_mac=GATEWAY_MAC)  # fmt: skip
     assert judged(scene.from_sandbox(one, packet, entry)) == ("reject", "container to container", "FWD")
+
+
+# ---------------------------------------------------------------- a packet that meets a change half-way
+
+
+def torn(scene: Scene, *stages: str) -> Scene:
+    """As a packet sees it that found nothing at these stages, and only then a change came into force."""
+    led = {name: next(row for row in chain.rules if not row.comment) for table in scene.ruleset.tables
+           for chain in table.chains for name in [chain.name] if name in stages}  # fmt: skip
+    tables = tuple(
+        msgspec.structs.replace(
+            table,
+            chains=tuple(
+                msgspec.structs.replace(chain, rules=(Rewritten(led[chain.name].statements[-1:]),))
+                if chain.name in led
+                else chain
+                for chain in table.chains
+            ),
+        )
+        for table in scene.ruleset.tables
+    )
+    return scene.under(msgspec.structs.replace(scene.ruleset, tables=tables))
+
+
+@pytest.mark.parametrize("mark", [0, 7], ids=["a new flow", "one of an earlier version"])
+def test_what_was_stamped_by_a_version_is_judged_by_what_that_one_judges_by(mark: int) -> None:
+    one = msgspec.structs.replace(under(Tiers(DENY_MAIL.tenant, Policy(mode="block"))), past_generations=(7,))
+    half_way = torn(Scene(one), "tenant-policy", "endpoint-policy")
+    for port, tier in ((25, "tenant"), (26, "endpoint")):
+        fate = half_way.egress(one, PUBLIC4, "tcp", port, mark=mark, state="established" if mark else "new")
+        assert (*judged(fate), fate.mark) == ("reject", f"the policy of the {tier}", "FWD", 0)
+
+
+def test_a_client_that_was_stamped_by_a_version_is_judged_by_what_that_one_judges_by() -> None:
+    one = under(Tiers(Policy(sources=(ip_network("203.0.113.0/24"),))), "8080:80")
+    half_way = torn(Scene(one), "tenant-clients")
+    fate = half_way.ingress("8.8.8.8", at.NODE4)
+    assert (*judged(fate), fate.mark) == ("drop", "no client by the policy of the tenant", "FWD", 0)
+    assert half_way.ingress("203.0.113.9", at.NODE4).mark == one.generation
+
+
+def test_a_policy_that_only_watches_counts_a_flow_once() -> None:
+    one = under(Tiers(Policy(mode="block", monitor=True)))
+    scene = Scene(one)
+    fate = scene.egress(one, PUBLIC4)
+    assert (fate.verdict, fate.mark, watched(scene, fate)) == ("accept", one.generation, ("tenant",))

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import endpoint_elements, steps
+from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
-from cellwall.names import MET, SPARE_TABLE
+from cellwall.names import SPARE_TABLE
 
 
 class NftablesBackend:
@@ -70,13 +70,13 @@ class NftablesBackend:
 
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
-        return self._rules.is_met(dict.fromkeys(table for _, table, _ in self._rules.schema), MET)
+        return self._rules.is_floored(dict.fromkeys(table for _, table, _ in self._rules.schema))
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
+    def close_unjudged(self, laid: Laid) -> bool:
         """See `Backend.close_unjudged`."""
         from cellwall.engine.nftables.remnants import close_unjudged
 
-        return close_unjudged(self._rules, ours=ours)
+        return close_unjudged(self._rules)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
@@ -99,12 +99,12 @@ class NftablesBackend:
             gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
         if come and not self.stands():
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
-        for step in steps(gone, come):
-            if ("inet", SPARE_TABLE, "live") in self._rules.schema:  # the copy is included
-                from cellwall.engine.nftables.copies import in_every_table
+        difference = (*changes("delete", gone), *changes("add", come))
+        if ("inet", SPARE_TABLE, "live") in self._rules.schema:  # the copy is included
+            from cellwall.engine.nftables.copies import in_every_table
 
-                step = in_every_table(self._rules, step)
-            self._rules.apply(step)
+            difference = in_every_table(self._rules, difference)
+        self._rules.apply(difference)
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """See `Backend.drift`."""

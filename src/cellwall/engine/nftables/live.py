@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import Owned, endpoint_elements, steps
+from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
 from cellwall.model.endpoint import Endpoint
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element
@@ -37,8 +37,7 @@ def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str, *, ope
         return ()
     desired = _desired(attached)
     missing, surplus = desired - live if opens else set(), live - desired
-    for step in steps(surplus, missing, table):
-        rules.apply(step)
+    rules.apply((*changes("delete", surplus, table), *changes("add", missing, table)))
     return _lines(missing, surplus)
 
 

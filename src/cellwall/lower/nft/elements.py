@@ -3,7 +3,7 @@
 Hot path: plain ints, no text, no look at any other endpoint.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import collapse_addresses
 from typing import Literal
 
@@ -19,9 +19,6 @@ from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
 Owned = tuple[TableFamily, str, Element]
 """An element with the table family and the set it belongs to."""
-
-_VERSIONS = frozenset({"live", "version4", "version6", "kin4", "kin6"})
-"""Sets that say which flows were decided by what is in force."""
 
 
 def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
@@ -63,18 +60,6 @@ def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned
 def changes(op: Literal["add", "delete"], elements: Iterable[Owned], table: str = TABLE) -> tuple[ElementChange, ...]:
     """Elements as changes of our table."""
     return tuple(ElementChange(op, family, table, name, element) for family, name, element in elements)
-
-
-def steps(gone: Collection[Owned], come: Collection[Owned], table: str = TABLE) -> Iterator[tuple[ElementChange, ...]]:
-    """Transactions, one as a rule: two where endpoints get other versions and other lists, versions last. A packet may
-    meet the end of a transaction between two lookups; one that was judged by what is gone must not be stamped with what
-    comes, as it would never be judged again."""
-    versions, others = ([[owned for owned in side if (owned[1] in _VERSIONS) == own] for side in (gone, come)]
-                        for own in (True, False))  # fmt: skip
-    if all(versions) and any(others):
-        yield (*changes("delete", others[0], table), *changes("add", others[1], table))
-        gone, come = versions
-    yield (*changes("delete", gone, table), *changes("add", come, table))
 
 
 def _addresses(endpoint: Endpoint) -> Iterator[tuple[Family, Address]]:
