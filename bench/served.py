@@ -19,6 +19,11 @@ class Daemon:
             self._process = subprocess.Popen(argv, env=environ, stderr=subprocess.DEVNULL)
         self.client = Client.open(root=lab.root, patience=30)
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        return self._process.pid
+
     def close(self) -> None:
         """End it in order."""
         self.client.close()

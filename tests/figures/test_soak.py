@@ -1,0 +1,32 @@
+"""What a soak calls growth."""
+
+import msgspec
+import pytest
+from bench.soak import Sample, grown
+
+STILL = Sample(operations=0, memory=50_000, descriptors=40, threads=3, links=0, elements=46, rules=190, namespaces=0)
+
+
+def run(**last: int) -> list[str]:
+    filling = msgspec.structs.replace(STILL, memory=30_000, descriptors=20)
+    return grown([filling, *[STILL] * 9, msgspec.structs.replace(STILL, **last)])
+
+
+def test_what_stays_as_it_is_once_caches_have_filled_has_not_grown() -> None:
+    assert run() == []
+    assert run(memory=51_000, operations=10**6) == []
+    assert run(descriptors=39) == []
+
+
+@pytest.mark.parametrize("name", ["descriptors", "threads", "links", "elements", "rules", "namespaces"])
+def test_one_more_of_what_is_counted_is_growth(name: str) -> None:
+    (line,) = run(**{name: getattr(STILL, name) + 1})
+    assert line.startswith(name)
+
+
+def test_memory_beyond_the_allocators_slack_is_growth() -> None:
+    assert run(memory=54_000) == ["memory: 50000 kB, then 54000 kB"]
+
+
+def test_too_few_samples_tell_nothing() -> None:
+    assert grown([STILL]) == ["too few samples to tell"]
