@@ -15,7 +15,7 @@ from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
-from cellwall.names import SPARE_TABLE
+from cellwall.names import MET, SPARE_TABLE
 
 
 class NftablesBackend:
@@ -70,13 +70,13 @@ class NftablesBackend:
 
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
-        return self._rules.is_floored(dict.fromkeys(table for _, table, _ in self._rules.schema))
+        return self._rules.is_met(dict.fromkeys(table for _, table, _ in self._rules.schema), MET)
 
-    def close_unjudged(self, laid: Laid) -> bool:
+    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
         """See `Backend.close_unjudged`."""
         from cellwall.engine.nftables.remnants import close_unjudged
 
-        return close_unjudged(self._rules)
+        return close_unjudged(self._rules, ours=ours)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""

@@ -12,6 +12,7 @@ from cellwall.errors import Unsupported
 from cellwall.lower.nft.content import inet_sets
 from cellwall.lower.nft.families import FAMILIES, IPV4, Family
 from cellwall.lower.nft.forms import fields, match
+from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.sets import bridge_sets
 from cellwall.names import TABLE
@@ -21,7 +22,6 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     FieldName,
-    Hook,
     MarkPacket,
     Masquerade,
     Reject,
@@ -38,27 +38,6 @@ from cellwall.ruleset.types import (
     Verdict,
 )
 
-_PIN = -500  # before everything that bridges: ebtables' nat is at -300, the bridge learns after all prerouting hooks
-_HOOKS: dict[str, tuple[TableFamily, Hook]] = {
-    "frame": ("bridge", Hook("filter", "prerouting", _PIN)),
-    "frame-input": ("bridge", Hook("filter", "input", _PIN)),
-    "frame-forward": ("bridge", Hook("filter", "forward", _PIN)),
-    "frame-output": ("bridge", Hook("filter", "output", _PIN)),
-    "loose-arp-in": ("arp", Hook("filter", "input", _PIN)),
-    "loose-arp-out": ("arp", Hook("filter", "output", _PIN)),
-    "early": ("inet", Hook("filter", "prerouting", -300)),  # raw: before conntrack (-200)
-    "tracked": (
-        "inet",
-        Hook("filter", "prerouting", -150),
-    ),  # mangle: after conntrack, before every dstnat (-100)
-    "input": ("inet", Hook("filter", "input", -10)),
-    "output": ("inet", Hook("filter", "output", -10)),
-    "forward": ("inet", Hook("filter", "forward", -10)),
-    "publish-uplink": ("inet", Hook("nat", "prerouting", -110)),
-    "publish-node": ("inet", Hook("nat", "output", -110)),
-    "translate": ("inet", Hook("nat", "postrouting", 90)),
-}
-
 _ENDED = Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", (("time_wait", w.TIME_WAIT), ("close", w.CLOSE)))
 """Named by its policy: the kernel keeps an object that exists as it is, whatever a refresh says of it."""
 
@@ -68,7 +47,7 @@ def lower_wall(wall: w.Wall) -> Ruleset:
     homes = _homes(wall)
     chains: dict[TableFamily, list[Chain]] = {"bridge": [], "arp": [], "inet": []}
     for stage in wall.stages:
-        hook = _HOOKS[stage.name][1] if stage.name in _HOOKS else None
+        hook = HOOKS[stage.name][1] if stage.name in HOOKS else None
         rules = tuple(rule for clause in stage.clauses for rule in _lower_clause(clause, wall))
         chains[homes[stage.name]].append(Chain(stage.name, rules, hook))
     return Ruleset(
@@ -82,7 +61,7 @@ def lower_wall(wall: w.Wall) -> Ruleset:
 
 def _homes(wall: w.Wall) -> dict[str, TableFamily]:
     """The table of each stage: a base chain's is given, another's is that of whoever goes there."""
-    homes: dict[str, TableFamily] = {name: home for name, (home, _) in _HOOKS.items()}
+    homes: dict[str, TableFamily] = {name: home for name, (home, _) in HOOKS.items()}
     pending = list(wall.stages)
     while pending:
         known = [stage for stage in pending if stage.name in homes]
