@@ -112,6 +112,9 @@ class Connection(web.RequestHandler):
         is told as a problem, too."""
         if isinstance(resp, web.HTTPException):
             resp = problem_response(status_problem(resp.status, resp.text or ""))
+        whole = request.content.is_eof()
+        if not whole:  # what goes on arriving is the rest of a body that was refused
+            resp.force_close()
         try:
             async with asyncio.timeout(self._bounds.answer_seconds):
                 return await super().finish_response(request, resp, *rest)
@@ -121,7 +124,7 @@ class Connection(web.RequestHandler):
             return resp, True
         finally:
             self._stop_timer()
-            self._arriving = self._busy = False
+            self._arriving, self._busy = False, not whole
             self._unread = 0
 
     def handle_error(
