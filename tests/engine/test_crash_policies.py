@@ -5,7 +5,7 @@ what is kept for the next say the same.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 import pytest
@@ -38,10 +38,8 @@ BEFORE = denying(CLOSED)
 
 @contextmanager
 def flows(sandboxes: tuple[Sandbox, ...], address: str) -> Iterator[list[Stream]]:
-    streams = [Stream(one.host, address, 80, udp=True) for one in sandboxes]
-    yield streams
-    for stream in streams:
-        stream.close()
+    with ExitStack() as stack:
+        yield [stack.enter_context(Stream(one.host, address, 80, udp=True)) for one in sandboxes]
 
 
 def asked(world: World, streams: list[Stream], timeout: float = 0.1) -> set[bool]:
