@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
+from cellwall.compile.policy_words import Linked, Listed, Under
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
     Accept,
@@ -17,15 +18,12 @@ from cellwall.compile.wall import (
     Drop,
     Flow,
     ForgetSoon,
-    Linked,
-    Listed,
     Observe,
     OpensBackwards,
     OverConnections,
     Stage,
     Translated,
     Transport,
-    Under,
     Unstamp,
 )
 from cellwall.model.policy import TierName

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
+from cellwall.compile.policy_words import Linked, Listed, Under
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
@@ -40,19 +41,19 @@ def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tupl
     return tuple(keys)
 
 
-def _linked(p: w.Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _linked(p: Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     """No key can say that two addresses map to the same: so the flow's mark is set by the one, and looked up with the
     other."""
     number = StampFlow(fields(family.original_source), "group" + family.suffix)
     return ((number, Lookup(fields("ct mark", family.original_destination), "linked" + family.suffix)),)
 
 
-def _under(p: w.Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _under(p: Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     end = family.original_source if p.end == "source" else family.reply_source
     return ((Lookup(fields(end), under_set(p.tier, p.what, family), p.negate),),)
 
 
-def _listed(p: w.Listed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def _listed(p: Listed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     form = p.form
     if form.list == "clients":
         own, other = family.reply_source, family.original_source
@@ -70,12 +71,12 @@ def _first_bits(name: FieldName, length: int, bits: int) -> Field:
     return Field(name) if length == bits else Field(name, ((1 << length) - 1) << (bits - length))
 
 
-def _family_of(p: w.Listed) -> frozenset[int]:
+def _family_of(p: Listed) -> frozenset[int]:
     return frozenset({p.form.family})
 
 
 POLICIES: Forms = {
-    w.Linked: per_family(_linked),
-    w.Under: per_family(_under),
-    w.Listed: per_family(_listed, _family_of),
+    Linked: per_family(_linked),
+    Under: per_family(_under),
+    Listed: per_family(_listed, _family_of),
 }

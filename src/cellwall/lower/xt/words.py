@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile import wall as w
+from cellwall.compile.policy_words import Listed, Under
 from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
@@ -203,9 +204,9 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
             return (_rate(predicate, view),)
         case w.Exposed():
             return _exposed(predicate, view)
-        case w.Under():
+        case Under():
             return _under(predicate, view)
-        case w.Listed():
+        case Listed():
             return (_listed(predicate, view),)
     return None
 
@@ -299,14 +300,14 @@ def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
     return anyone, member(set_name("exposedto", view.version), destination, destination, source)
 
 
-def _under(predicate: w.Under, view: View) -> tuple[Words, ...]:
+def _under(predicate: Under, view: View) -> tuple[Words, ...]:
     """Of a flow that another table translated no set is asked for its original destination: it is as if blocked."""
     words = member(policy_set(predicate.tier, predicate.what, view.version), view.towards[0], negate=predicate.negate)
     translated: tuple[Words, ...] = (("-m", "conntrack", "--ctstate", "DNAT"),) if predicate.what == "blocks" else ()
     return (words, *translated)
 
 
-def _listed(predicate: w.Listed, view: View) -> Words:
+def _listed(predicate: Listed, view: View) -> Words:
     """One set is all forms with ports. There is no set of (address, network) where there is no port to it, as long as
     kernels without hash:net,net are to be had a wall."""
     form = predicate.form
