@@ -51,7 +51,7 @@ def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding])
         # here and not above: it needs the whole compiler, and it is rare that rules change
         from cellwall.engine.foundation import lay_foundation
 
-        lay_foundation(site, found.usage.union(needed))
+        lay_foundation(site, needed)
 
 
 def ensure_policy_forms(site: Site, tiers: Iterable[Tiers]) -> Foundation:
@@ -65,7 +65,7 @@ def ensure_policy_forms(site: Site, tiers: Iterable[Tiers]) -> Foundation:
     if found.usage.union(needed) != found.usage:
         from cellwall.engine.foundation import lay_foundation
 
-        lay_foundation(site, found.usage.union(needed))
+        lay_foundation(site, needed)
         found = site.foundation()
         assert found is not None
     return found

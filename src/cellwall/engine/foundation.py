@@ -17,6 +17,7 @@ from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
+from cellwall.engine.forms import forms_to_lay
 from cellwall.engine.kept_policies import take_over_policies, usage_of_tenants
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
@@ -36,7 +37,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     """Bring the node to what the configuration says; the caller holds the writer lock. Idempotent. Where it fails on a
     node that was not up, it leaves the node as it was.
 
-    `extra`: forms of exposure that rules must exist for although no binding uses them yet.
+    `extra`: forms that rules must exist for although no binding and no policy on record uses them yet.
     """
     before = site.foundation()
     if before is not None:
@@ -49,8 +50,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
         remove_foundation(site)
         before, facts = None, kernel.original_facts(site, site.node.observe())
     take_over_policies(site)
-    usage = usage_of_endpoints(site.journal.endpoints("attached")).union(usage_of_tenants(site))
-    usage = usage.union(extra or Usage()).union(before.usage if before else Usage())
+    needed = usage_of_endpoints(site.journal.endpoints("attached")).union(usage_of_tenants(site))
+    usage = forms_to_lay(needed.union(extra or Usage()), before, site.settings)
     try:
         return _lay(site, facts, usage, uplink, before)
     except (CellwallError, OSError):

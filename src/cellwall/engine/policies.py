@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import msgspec
 
+from cellwall.compile.policy_forms import policy_usage
 from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
+from cellwall.engine.forms import refuse_too_many
 from cellwall.engine.kept_policies import (
     keep_policies,
     next_policy_generation,
@@ -19,6 +21,7 @@ from cellwall.engine.kept_policies import (
     take_over_policies,
     taken_over,
     try_to_keep_policies,
+    usage_of_tenants,
 )
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints
@@ -72,6 +75,8 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
     attached = site.journal.endpoints_of(tenant) if latter != former else ()
     if site.foundation() is not None:
         ensure_policy_forms(site, [Tiers(tenant=latter)])
+    else:
+        refuse_too_many({*usage_of_tenants(site).policies.forms, *policy_usage([Tiers(tenant=latter)]).forms})
     known: list[PolicyRecord | None] = []
 
     def record() -> Sequence[Endpoint]:
