@@ -1,7 +1,7 @@
-"""Whether the built-in chains lead to ours, those of frames too, and the floor is filled, in both variants and
-families."""
+"""Whether the built-in chains lead to ours, which have rules, those of frames too, and the floor is filled, in both
+variants and families."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from cellwall.adapters.glance import Glances
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING
+from cellwall.errors import KernelError
 from cellwall.model.settings import Settings
 from world import World, open_world
 
@@ -62,14 +63,81 @@ def test_frames_that_nobody_vouches_for_are_seen(node: Node) -> None:
     assert node.glances.vouches()
 
 
-def test_rules_of_others_around_our_jump_hide_nothing(node: Node) -> None:
+def theirs(node: Node, flag: str, hook: str, *words: str) -> None:
     for version in FAMILIES:
-        for flag in ("-I", "-A"):
-            node.run(version, flag, "FORWARD", "-i", "lo", "-m", "comment", "--comment", "theirs", "-j", "ACCEPT")
+        node.run(version, flag, hook, "-i", "lo", "-m", "comment", "--comment", "theirs", *words)
+
+
+def test_rules_of_others_behind_our_jump_hide_nothing(node: Node) -> None:
+    theirs(node, "-A", "FORWARD", "-j", "ACCEPT")
     assert node.leads() == EVERYWHERE
+    theirs(node, "-D", "FORWARD", "-j", "ACCEPT")
+
+
+@pytest.mark.parametrize("hook", ["INPUT", "FORWARD"])
+def test_a_table_judges_nothing_for_certain_where_others_are_asked_before_it(node: Node, hook: str) -> None:
+    theirs(node, "-I", hook, "-j", "ACCEPT")
+    assert node.leads() == {(version, "security") for version in FAMILIES}
+    theirs(node, "-D", hook, "-j", "ACCEPT")
+    assert node.leads() == EVERYWHERE
+
+
+@pytest.mark.parametrize("words", [("-j", "ACCEPT"), ("-j", "B9-GUARD"), ("-i", "eth1", "-j", "{chain}")])
+def test_what_only_speaks_of_our_chain_or_leads_few_there_is_no_jump(node: Node, words: tuple[str, ...]) -> None:
+    for hook in ("INPUT", "FORWARD"):
+        said = ["-m", "comment", "--comment", f"B9-{hook}"] if "B9-" not in words[-1] else []
+        for version in FAMILIES:
+            node.run(version, "-F", hook)
+        assert node.leads() == {(version, "security") for version in FAMILIES}
+        for version in FAMILIES:
+            node.run(version, "-A", hook, *said, *(word.format(chain=f"B9-{hook}") for word in words))
+    assert node.leads() == {(version, "security") for version in FAMILIES}
     for version in FAMILIES:
-        for _ in range(2):
-            node.run(version, "-D", "FORWARD", "-i", "lo", "-m", "comment", "--comment", "theirs", "-j", "ACCEPT")
+        node.run(version, "-F", "INPUT")
+        node.run(version, "-F", "FORWARD")
+    node.world.wall.reconcile()
+    assert node.leads() == EVERYWHERE
+
+
+@pytest.mark.parametrize("chain", ["B9-INPUT", "B9-FORWARD", "B9-GUARD", "B9-DENY"])
+@pytest.mark.parametrize("table", JUDGING)
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_chain_of_ours_without_a_rule_judges_nothing(node: Node, version: int, table: str, chain: str) -> None:
+    assert node.leads() == EVERYWHERE
+    node.run(version, "-t", table, "-F", chain)
+    assert node.leads() == EVERYWHERE - {(version, table)}
+    node.world.wall.reconcile()
+    assert node.leads() == EVERYWHERE
+
+
+class Disturbed(Glances):
+    """Somebody adds a rule between the first questions and what follows them."""
+
+    def __init__(self, times: int, add: Callable[[], None]) -> None:
+        super().__init__()
+        self._times, self._add = times, add
+
+    def _ask(self, version: int, what: int, question: bytes) -> bytes:
+        answer = super()._ask(version, what, question)
+        if self._times:
+            self._times -= 1
+            self._add()
+        return answer
+
+
+@pytest.mark.parametrize("node", ["legacy"], indirect=True)
+def test_a_legacy_table_that_others_change_amid_it_is_read_again(node: Node) -> None:
+    def add() -> None:
+        node.run(4, "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+
+    for times, led in ((3, True), (100, False)):
+        with Disturbed(times, add) as glances:
+            if led:
+                assert glances.leads("legacy", 4, "filter")
+            else:
+                with pytest.raises(KernelError, match="EAGAIN"):
+                    glances.leads("legacy", 4, "filter")
+    node.run(4, "-F", "INPUT")
     node.world.wall.reconcile()
 
 

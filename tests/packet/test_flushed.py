@@ -39,11 +39,15 @@ FLUSHES = (
     ("iptables-nft", "nft flush ruleset"),
     ("iptables-nft", "every table"),
     ("iptables-nft", "every table of ip6tables"),
+    ("iptables-nft", "every table, chains of ours"),
+    ("iptables-nft", "every table, an accept first"),
     ("iptables-nft", "ebtables-nft -t nat -F"),
     ("iptables-legacy", "nft flush ruleset"),
     ("iptables-legacy", "ipset flush"),
     ("iptables-legacy", "every table"),
     ("iptables-legacy", "every table of ip6tables"),
+    ("iptables-legacy", "every table, chains of ours"),
+    ("iptables-legacy", "every table, an accept first"),
 )
 
 
@@ -80,20 +84,24 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 
 def flush(node: Node, command: str) -> None:
-    """Of "every table" the rules and chains go, as `-F` and `-X` of each do; "chain" and a name is a base
-    chain of ours, which is deleted."""
+    """Of "every table" the rules and chains go, as `-F` and `-X` of each do, or the rules in chains of ours alone, or
+    before all of them comes one that accepts; "chain" and a name is a base chain of ours, which is deleted."""
     if command.startswith("chain "):
         for verb in ("flush", "delete"):
             node.world.lab.node.run(["nft", verb, "chain", "inet", "cellwall", command.removeprefix("chain ")])
         return
-    program, _, families = command.partition(" of ")
-    if program != "every table":
+    if not command.startswith("every table"):
         node.world.lab.node.run(command.split())
         return
-    empty = "".join(f"*{table}\nCOMMIT\n" for table in TABLES).encode()
+    lines = {"chains of ours": [":B9-INPUT -", ":B9-FORWARD -", ":B9-GUARD -"]}
+    lines["an accept first"] = ["-I INPUT -j ACCEPT", "-I FORWARD -j ACCEPT"]
+    within = lines.get(command.partition(", ")[2])
+    tables = TABLES if within is None else ("filter", "security")
+    text = "".join("\n".join([f"*{table}", *(within or ()), "COMMIT", ""]) for table in tables).encode()
     variant = node.holder.partition("-")[2]
-    for name in [families] if families else ["iptables", "ip6tables"]:
-        node.world.lab.node.run([f"{name}-{variant}-restore", "-w", "10"], input=empty)
+    kept = [] if within is None else ["--noflush"]
+    for name in ["ip6tables"] if command.endswith("ip6tables") else ["iptables", "ip6tables"]:
+        node.world.lab.node.run([f"{name}-{variant}-restore", *kept, "-w", "10"], input=text)
 
 
 on_each = pytest.mark.parametrize(("node", "command"), FLUSHES, indirect=["node"])

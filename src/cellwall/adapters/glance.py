@@ -1,37 +1,58 @@
-"""Whether the built-in chains of iptables and ebtables lead to ours, and whether the floor is filled:
-`remnants.Glance`.
+"""Whether the built-in chains of iptables and ebtables lead to ours before all else, whether these have rules, and
+whether the floor is filled: `remnants.Glance`.
 
-Owns: the read of one built-in chain, of iptables-nft as nf_tables dumps it and of iptables-legacy as the kernel hands
-its tables out (linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_ENTRIES), and the one question to an ipset. It finds the
-jump to our chain and nothing else: what stands there is for whoever compares. To read a legacy table takes as long as
-all the rest, so one that leads there is read again when its size or its hooks change, as `legacy_tables` has it.
+Owns: the read of a few chains, of iptables-nft as nf_tables dumps them and of iptables-legacy as the kernel hands its
+tables out (linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_ENTRIES), and the one question to an ipset. What else stands
+there is for whoever compares. A table that was found whole is read again when the number of nf_tables' last transaction
+is another; of a legacy one when its size or its hooks change, as `legacy_tables` has it.
 """
 
 import ctypes
 import errno
 import socket
 import struct
-import sys
-from collections.abc import Iterator
 from typing import Literal
 
-from cellwall.adapters.netlink import Closing, Message, attribute, attribute_text, attribute_u8, nested
-from cellwall.adapters.nfnetlink import NFPROTO, NFT_MSG_GETRULE, ipset_message, nft_message, open_netfilter_socket
+from cellwall.adapters.legacy_entries import have_rules, leads_first
+from cellwall.adapters.netlink import (
+    Closing,
+    Message,
+    attribute,
+    attribute_of,
+    attribute_text,
+    attribute_u8,
+    each_attribute,
+    nested,
+)
+from cellwall.adapters.nfnetlink import (
+    HEADER_SIZE,
+    NFPROTO,
+    NFT_MSG_GETGEN,
+    NFT_MSG_GETRULE,
+    ipset_message,
+    nft_message,
+    open_netfilter_socket,
+)
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError
 from cellwall.lower.xt.sets import set_name
 from cellwall.model.floor import ALWAYS_DENIED
 
-_TABLE, _CHAIN = 1, 2  # NFTA_RULE_*
+_TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4  # NFTA_RULE_*
+_NAME, _DATA = 1, 2  # NFTA_EXPR_*
+_TO_CHAIN = (_DATA, 2, 2, 2)  # into a jump: NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN
+_NUMBER = 1  # NFTA_GEN_ID
 _FAMILIES = {4: 2, 6: 10}  # NFPROTO_*
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, and IP6T_SO_*
 _LEVELS = {4: socket.SOL_IP, 6: 41}  # 41: SOL_IPV6
 _PLACES = {"INPUT": 1, "FORWARD": 2}  # NF_INET_*
 _INFO = struct.Struct("=32sI5I5III")  # struct ipt_getinfo
 _ENTRIES = struct.Struct("=32sI4x")  # struct ipt_get_entries, before the entries
-_OFFSETS = {4: 88, 6: 140}  # of target_offset and next_offset in struct ipt_entry and ip6t_entry
-_TARGET = 32  # sizeof(struct xt_entry_target), and before a chain's first rule the room of its name
+_OWN = ("B9-INPUT", "B9-FORWARD", "B9-GUARD", "B9-DENY")
+"""The chains that each packet which ends meets: without a rule of theirs it goes on to whatever accepts."""
+_READS = 8
+"""How often a table may change size between two questions about it."""
 _TEST, _NOT_IN_SET = 11, 4103  # IPSET_CMD_TEST, IPSET_ERR_EXIST
 _NET_BYTEORDER = 0x4000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +77,12 @@ class Glances(Closing):
         there."""
         if variant == "legacy":
             return self._leads_in_legacy(version, table)
-        return all(self._leads_in_nft(version, table, hook) for hook in _PLACES)
+        generation = self._generation()
+        if self._led.get((version, table)) != generation:
+            leads = all(self._leads_in_nft(version, table, hook) for hook in _PLACES)
+            whole = leads and all(self._rules(version, table, chain) for chain in _OWN)
+            self._led[version, table] = generation if whole else b""
+        return self._led[version, table] == generation
 
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
@@ -70,29 +96,41 @@ class Glances(Closing):
             raise KernelError(refusals[0].errno, "look into the floor", refusals[0].text)
         return not refusals
 
-    def _leads_in_nft(self, version: int, table: Judging, hook: str) -> bool:
-        replies = self._netfilter.dump(_ASKED[version, table, hook], "read a chain of iptables")
-        ours = f"B9-{hook}\0".encode()
-        return any(ours in reply.body for reply in replies)
+    def _generation(self) -> bytes:
+        """The number of nf_tables' last transaction."""
+        replies, _ = self._netfilter.exchange([_GENERATION], 0, "look at nf_tables")
+        return attribute_of(replies[0].body, _NUMBER, HEADER_SIZE) or b""
 
-    def _leads_in_legacy(self, version: int, table: str) -> bool:
-        try:
-            info = self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13))
-            if self._led.get((version, table)) == info:
-                return True
-            _, _, *places, _, size = _INFO.unpack(info)
-            held = self._ask(version, _GET_ENTRIES, _ENTRIES.pack(table.encode(), size) + bytes(size))
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOPROTOOPT):
-                return False  # no such table, or no legacy tables at all
-            raise KernelError(error.errno or errno.EIO, "read a legacy table") from error
+    def _rules(self, version: int, table: Judging, chain: str) -> list[bytes]:
+        return [reply.body for reply in self._netfilter.dump(_ASKED[version, table, chain], "read a chain of iptables")]
+
+    def _leads_in_nft(self, version: int, table: Judging, hook: str) -> bool:
+        rules = self._rules(version, table, hook)
+        return bool(rules) and _always_to(rules[0]) == f"B9-{hook}\0".encode()
+
+    def _leads_in_legacy(self, version: Literal[4, 6], table: str) -> bool:
+        for reads in range(1, _READS + 1):
+            try:
+                return self._read_legacy(version, table)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOPROTOOPT):
+                    return False  # no such table, or no legacy tables at all
+                if error.errno != errno.EAGAIN or reads == _READS:
+                    raise KernelError(error.errno or errno.EIO, "read a legacy table") from error
+        raise AssertionError
+
+    def _read_legacy(self, version: Literal[4, 6], table: str) -> bool:
+        """OSError, EAGAIN where somebody changed the table amid it."""
+        info = self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13))
+        if self._led.get((version, table)) == info:
+            return True
+        _, _, *places, _, size = _INFO.unpack(info)
+        held = self._ask(version, _GET_ENTRIES, _ENTRIES.pack(table.encode(), size) + bytes(size))
         entries = held[_ENTRIES.size :]
-        leads = all(
-            f"B9-{hook}".encode() in _led_to(entries, places[place], places[5 + place], _OFFSETS[version])
-            for hook, place in _PLACES.items()
-        )
-        self._led[version, table] = info if leads else b""
-        return leads
+        leads = all(leads_first(entries, version, places[place], f"B9-{hook}") for hook, place in _PLACES.items())
+        whole = leads and have_rules(entries, version, _OWN)
+        self._led[version, table] = info if whole else b""
+        return whole
 
     def _ask(self, version: int, what: int, question: bytes) -> bytes:
         if version not in self._raw:
@@ -106,15 +144,20 @@ class Glances(Closing):
         return answer.raw
 
 
-def _led_to(entries: bytes, at: int, end: int, offsets: int) -> Iterator[bytes]:
-    """The chains that the rules between two places jump to. A standard target has no name, and a verdict that is the
-    place of a chain's first rule, right before which its own name stands."""
-    while at < end:
-        target, following = struct.unpack_from("=HH", entries, at + offsets)
-        verdict = int.from_bytes(entries[at + target + _TARGET : at + target + _TARGET + 4], sys.byteorder, signed=True)
-        if not entries[at + target + 2] and verdict >= _TARGET:
-            yield entries[verdict - _TARGET : verdict].partition(b"\0")[0]
-        at += following
+def _always_to(rule: bytes) -> bytes:
+    """The chain that a rule of nf_tables leads every packet to, with its zero; b"" for another rule. A counter is all
+    that may stand before the jump."""
+    expressions = attribute_of(rule, _EXPRESSIONS, HEADER_SIZE) or b""
+    for _, expression in each_attribute(expressions):
+        name = attribute_of(expression, _NAME, 0)
+        if name == b"immediate\0":
+            value = expression
+            for kind in _TO_CHAIN:
+                value = attribute_of(value, kind, 0) or b""
+            return value
+        if name != b"counter\0":
+            break
+    return b""
 
 
 def _request(family: int, table: str, hook: str) -> Message:
@@ -125,8 +168,9 @@ _ASKED = {
     (version, table, hook): _request(family, table, hook)
     for version, family in _FAMILIES.items()
     for table in JUDGING
-    for hook in _PLACES
+    for hook in (*_PLACES, *_OWN)
 }
+_GENERATION = nft_message(NFT_MSG_GETGEN, 0, b"")
 _FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
 
 

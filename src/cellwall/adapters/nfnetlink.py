@@ -8,13 +8,13 @@ import errno
 import struct
 from collections.abc import Sequence
 
-from cellwall.adapters.netlink import Message, Netlink, Refusal
+from cellwall.adapters.netlink import Message, Netlink, Refusal, attribute, attributes
 from cellwall.errors import KernelError, NoPrivilege
 
 NFPROTO: dict[str, int] = {"inet": 1, "arp": 3, "bridge": 7, "ip6": 10}
 NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 0, 1, 3, 4
 NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE, NFT_MSG_NEWSET, NFT_MSG_GETSET = 6, 7, 8, 9, 10
-NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_NEWOBJ = 12, 13, 14, 18
+NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_GETGEN, NFT_MSG_NEWOBJ = 12, 13, 14, 16, 18
 NFT_MSG_DESTROYTABLE = 26  # Linux 6.3: deletes what is there, if it is
 
 _NETLINK_NETFILTER = 12
@@ -24,6 +24,7 @@ _HEADER = struct.Struct(">BBH")
 HEADER_SIZE = _HEADER.size
 
 _BEGIN = Message(_BATCH_BEGIN, 0, _HEADER.pack(0, 0, _SUBSYS_NFTABLES), "begin")
+_GENERATION = 1  # NFTA_GEN_ID, and NFNL_BATCH_GENID
 _END = Message(_BATCH_END, 0, _HEADER.pack(0, 0, _SUBSYS_NFTABLES), "end")
 
 # A bulk attach of 1,000 endpoints is about 0.5 MiB; more grows the buffer when it comes to it.
@@ -57,14 +58,24 @@ def timeout_message(kind: int, flags: int, body: bytes, *, what: str = "", toler
     return Message(_SUBSYS_TIMEOUTS << 8 | kind, flags, _HEADER.pack(2, 0, 0) + body, what, tolerate)
 
 
-def run_batch(netfilter: Netlink, messages: Sequence[Message], operation: str) -> Refusal | None:
+def generation(netfilter: Netlink) -> int:
+    """Which state of all tables it is: every transaction of anybody gives another number."""
+    (reply,) = netfilter.transact([nft_message(NFT_MSG_GETGEN, 0, b"")], "ask for the generation")
+    return int.from_bytes(attributes(reply.body, HEADER_SIZE)[_GENERATION], "big")
+
+
+def run_batch(
+    netfilter: Netlink, messages: Sequence[Message], operation: str, *, only_at: int | None = None
+) -> Refusal | None:
     """One transaction; None when it was committed, else the refusal of one of `messages` (`position` is its index in
     them), with nothing changed.
 
     The acknowledgement is asked of the last message and not of END, which only Linux 6.10 and later answer. Answers
     are delivered after the commit (net/netfilter/nfnetlink.c, nfnl_err_deliver), so it speaks for the whole batch.
+    `only_at`: of no other `generation`; KernelError (ERESTART) where somebody was faster.
     """
-    _, refusals = netfilter.exchange([_BEGIN, *messages, _END], len(messages), operation)
+    begin = _BEGIN if only_at is None else _begin_at(only_at)
+    _, refusals = netfilter.exchange([begin, *messages, _END], len(messages), operation)
     if not refusals:
         return None
     first = min(refusals, key=lambda refusal: refusal.position)
@@ -73,6 +84,10 @@ def run_batch(netfilter: Netlink, messages: Sequence[Message], operation: str) -
     if first.errno == errno.EPERM:
         raise NoPrivilege(f"{operation}: changing the rules needs CAP_NET_ADMIN")
     raise KernelError(first.errno, operation, first.text)
+
+
+def _begin_at(number: int) -> Message:
+    return Message(_BEGIN.type, 0, _BEGIN.body + attribute(_GENERATION, number.to_bytes(4, "big")), "begin")
 
 
 def batch_is_valid(netfilter: Netlink, messages: Sequence[Message], operation: str) -> bool:

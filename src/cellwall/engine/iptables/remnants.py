@@ -25,7 +25,8 @@ class Glance(Protocol):
     """Questions about what is live that take microseconds: no program runs, and nothing is listed."""
 
     def leads(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
-        """Whether INPUT and FORWARD of the table lead to our chains of it."""
+        """Whether INPUT and FORWARD of the table lead to our chains of it before anything else is asked, and those have
+        rules."""
 
     def vouches(self) -> bool:
         """Whether ebtables leads frames to our chains, which let them past the latch of the bridge."""
