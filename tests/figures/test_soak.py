@@ -9,7 +9,7 @@ STILL = Sample(operations=0, memory=50_000, descriptors=40, threads=3, links=0, 
 
 def run(**last: int) -> list[str]:
     filling = msgspec.structs.replace(STILL, memory=30_000, descriptors=20)
-    return grown([filling, *[STILL] * 9, msgspec.structs.replace(STILL, **last)])
+    return grown([filling, *[STILL] * 9, *[msgspec.structs.replace(STILL, **last)] * 3])
 
 
 def test_what_stays_as_it_is_once_caches_have_filled_has_not_grown() -> None:
@@ -25,8 +25,12 @@ def test_one_more_of_what_is_counted_is_growth(name: str) -> None:
 
 
 def test_memory_beyond_the_allocators_slack_is_growth() -> None:
-    assert run(memory=54_000) == ["memory: 50000 kB, then 54000 kB"]
+    assert run(memory=54_000) == ["memory: 50000, then 54000"]
+
+
+def test_what_is_more_for_a_moment_has_not_grown() -> None:
+    assert grown([*[STILL] * 20, msgspec.structs.replace(STILL, descriptors=41)]) == []
 
 
 def test_too_few_samples_tell_nothing() -> None:
-    assert grown([STILL]) == ["too few samples to tell"]
+    assert grown([STILL] * 4) == ["too few samples to tell"]
