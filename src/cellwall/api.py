@@ -246,13 +246,14 @@ class Wall:
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
                 return False
 
-    def repair(self, *, unseen: bool = False) -> tuple[str, ...]:
+    def repair(self, *, unseen: bool = False, patience: float | None = None) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.
-        Unavailable where another version of the program laid the wall, or cellwall was uninstalled."""
+        `patience`: for how many seconds to wait for another writer, which is then Unavailable (`adapters.lock.Held`).
+        Dismissed where another version of the program laid the wall, or cellwall was uninstalled."""
         from cellwall.engine.reconcile import repair
 
-        with self._caller.turn():
+        with self._caller.turn(patience):
             found = self._site.foundation()
             if found is None:
                 return ()
@@ -260,12 +261,20 @@ class Wall:
             take_backend(self._site, found)
             return repair(self._site, found, unseen=unseen)
 
-    def close_unjudged(self) -> bool:
+    def close_unjudged(self, *, patience: float | None = None) -> bool:
         """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
-        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done."""
-        from cellwall.engine.reconcile import close_unjudged
+        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done. In
+        nftables without the writer lock, but while rules are being laid: what another process does meanwhile, for
+        however long, keeps nothing open. `patience`: as of `repair`."""
+        from cellwall.engine.reconcile import close_beside_writers, close_unjudged, closes_beside_writers
 
-        with self._caller.turn():
+        with self._caller.mutex:
+            found = self._site.foundation()
+            if found is None or not self._site.journal.in_place():
+                return False
+            if closes_beside_writers(self._site, found):
+                return close_beside_writers(self._site, found)
+        with self._caller.turn(patience):
             found = self._site.foundation()
             return found is not None and close_unjudged(self._site, found)
 

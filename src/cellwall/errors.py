@@ -12,6 +12,7 @@
     │   └── Forbidden      the daemon does not do that for this caller
     ├── KernelError        the kernel refused an operation: errno, operation, the text it refused
     ├── Unavailable        the other side (lock holder, daemon) did not answer in time
+    │   └── Dismissed      nor will it: the node is not this process' any more
     ├── Incomplete         done, but not everything could be cleaned up behind it: a group of what failed
     └── LabError           a throw-away world could not be built, or refused for safety
 
@@ -96,6 +97,11 @@ class KernelError(CellwallError):
 
 class Unavailable(CellwallError):
     """A lock holder or a daemon did not answer within the time given."""
+
+
+class Dismissed(Unavailable):
+    """This process has nothing to do on the node any more: cellwall was uninstalled, another version laid the wall, or
+    a daemon writes now."""
 
 
 class Incomplete(ExceptionGroup[Exception], CellwallError):

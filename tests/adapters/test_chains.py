@@ -6,6 +6,7 @@ import pytest
 
 from cellwall.adapters.nftables import NftRules
 from cellwall.engine.contracts import LiveChain, Met
+from cellwall.errors import KernelError
 from cellwall.ruleset.types import Hook
 
 from .conftest import Namespace
@@ -89,10 +90,23 @@ def test_whether_packets_meet_what_judges_them(rules: NftRules, node: Namespace,
     assert not rules.is_met(["two"], MET)
 
 
-def test_a_chain_drops_everything_instead_of_what_it_has(rules: NftRules, node: Namespace) -> None:
+def test_chains_drop_everything_instead_of_what_they_have(rules: NftRules, node: Namespace) -> None:
     for _ in range(2):
-        assert rules.drop_all("bridge", "one", "port")
+        assert rules.drop_all([("bridge", "one", "port"), ("bridge", "one", "frame")], rules.generation())
         assert node.run("nft list chain bridge one port").split()[-4:] == ["{", "drop", "}", "}"]
+        assert rules.chains("bridge", "one")["frame"].rules == 1
     assert rules.chains("bridge", "two") == {"port": LiveChain(1)}
-    assert not rules.drop_all("bridge", "one", "gone")
-    assert not rules.drop_all("bridge", "three", "port")
+
+
+def test_nothing_is_dropped_where_anything_changed_since_it_was_seen(rules: NftRules, node: Namespace) -> None:
+    seen = rules.generation()
+    node.run("nft add table ip others")
+    assert rules.generation() != seen
+    assert not rules.drop_all([("bridge", "one", "port")], seen)
+    assert rules.chains("bridge", "one")["port"] == LiveChain(2)
+
+
+def test_a_chain_that_is_not_there_is_an_error(rules: NftRules) -> None:
+    with pytest.raises(KernelError, match="ENOENT"):
+        rules.drop_all([("bridge", "one", "port"), ("bridge", "one", "gone")], rules.generation())
+    assert rules.chains("bridge", "one")["port"] == LiveChain(2)

@@ -13,7 +13,7 @@ from cellwall.adapters.service_manager import ServiceManager
 from cellwall.config import recorded_mode
 from cellwall.daemon.life import Life
 from cellwall.daemon.writer import Writer
-from cellwall.errors import Unavailable
+from cellwall.errors import Dismissed
 from cellwall.lab import Lab
 from daemon.served import Daemon, served
 
@@ -166,7 +166,7 @@ def test_what_others_change_is_put_back_while_it_serves(daemon: Daemon, lab: Lab
         assert daemon.get("/v1/status")["drift"] == []
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), Unavailable("uninstalled")])
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), Dismissed("uninstalled")])
 def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Exception) -> None:
     """Nobody else would notice that the node is not taken over."""
 

@@ -8,7 +8,7 @@ import pytest
 from cellwall.api import Wall
 from cellwall.daemon import watched as module
 from cellwall.daemon.watched import watched
-from cellwall.errors import Unavailable
+from cellwall.errors import Dismissed
 from world import World
 
 pytestmark = pytest.mark.root
@@ -43,7 +43,7 @@ def test_the_watch_begins_anew_after_a_defect(node_lab: World, monkeypatch: pyte
 
 def test_that_there_is_no_wall_any_more_is_told(node_lab: World) -> None:
     told, ended = list[Exception](), threading.Event()
-    gone = Unavailable("cellwall was uninstalled meanwhile")
+    gone = Dismissed("cellwall was uninstalled meanwhile")
     with watched(Once(node_lab.wall, gone), node_lab.wall) as start:  # type: ignore[arg-type]
         start(lambda error: (told.append(error), ended.set())[0])
         assert ended.wait(30)

@@ -7,6 +7,7 @@ import pytest
 
 from cellwall.doctor import diagnose, observe
 from cellwall.lab import connect
+from cellwall.lab.addresses import LAN4
 from cellwall.names import SPARE_TABLE
 from watch.watchman import Watchman, watched
 from world import Stream, World, assert_connection, open_world, public, rewired, ruleset
@@ -132,6 +133,30 @@ def test_what_is_open_is_closed_while_its_repair_has_to_wait() -> None:
             pytest.fail("never closed")
         assert world.wall.status().drift == ()
         assert man.stop()[0] == 0
+
+
+def test_what_is_open_is_closed_while_another_writer_has_the_lock_and_repaired_after_it() -> None:
+    with open_world() as world, watched(world) as man:
+        tenant, lan = world.attach("tenant"), world.lab.lan.serve(udp=[80])
+        man.heard("nothing to repair")
+        with world.wall._site.lock:
+            for _ in range(3):  # until the lock is given back nothing is repaired
+                world.lab.node.run(["nft", "flush", "table", "inet", "cellwall"])
+                man.heard("closed: what judges")
+                token = world.token()
+                connect(tenant.host, LAN4, 80, udp=True, payload=token, timeout=0.1)
+                assert not lan.saw(token)
+                pins = tenant_pins(world)
+                world.lab.node.run(["nft", "insert", "rule", "bridge", "cellwall", "port", "accept"])
+            assert pins == 1
+        man.heard("repaired in")
+        assert world.wall.status().drift == ()
+        assert man.stop()[0] == 0
+
+
+def tenant_pins(world: World) -> int:
+    """How many rules judge the frames of sandboxes."""
+    return world.wall._site.rules.chains("bridge", "cellwall")["port"].rules
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

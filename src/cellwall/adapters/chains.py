@@ -106,18 +106,26 @@ def _hook(chain: Mapping[int, bytes]) -> Hook | None:
     return Hook(kind, _PLACES[place], int.from_bytes(hook[_HOOK_PRIORITY], "big", signed=True))  # type: ignore[arg-type]
 
 
-def drop_all(netfilter: Netlink, family: TableFamily, table: str, chain: str) -> bool:
+def drop_all(netfilter: Netlink, places: Sequence[tuple[TableFamily, str, str]], seen: int) -> bool:
     """See `Rules.drop_all`."""
+    what = "have chains drop everything"
+    try:
+        refusal = run_batch(netfilter, [one for place in places for one in _dropping(*place)], what, only_at=seen)
+    except KernelError as error:
+        if error.errno != errno.ERESTART:
+            raise
+        return False
+    if refusal is not None:
+        raise KernelError(refusal.errno, what, refusal.text)
+    return True
+
+
+def _dropping(family: TableFamily, table: str, chain: str) -> tuple[Message, Message]:
     place = attribute_text(_RULE_TABLE, table) + attribute_text(_RULE_CHAIN, chain)
-    messages = [
+    return (
         nft_message(NFT_MSG_DELRULE, NFPROTO[family], place),
         nft_message(NFT_MSG_NEWRULE, NFPROTO[family], place + _DROP, flags=NLM_F_CREATE),
-    ]
-    what = f"have {family} {table} {chain} drop everything"
-    refusal = run_batch(netfilter, messages, what)
-    if refusal is not None and refusal.errno != errno.ENOENT:
-        raise KernelError(refusal.errno, what, refusal.text)
-    return refusal is None
+    )
 
 
 def _records(netfilter: Netlink, kind: int, family: TableFamily, only: bytes) -> Iterator[dict[int, bytes]]:

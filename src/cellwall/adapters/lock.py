@@ -10,9 +10,13 @@ import os
 import time
 from collections.abc import Callable
 
-from cellwall.errors import Conflict, KernelError, Unavailable
+from cellwall.errors import Conflict, Dismissed, KernelError, Unavailable
 
 KEPT = "its daemon writes on this node (node.mode): ask it with cellwall.client, or the command line"
+
+
+class Held(Unavailable):
+    """Another writer did not let go in time."""
 
 
 class WriterLock:
@@ -33,13 +37,13 @@ class WriterLock:
     def __enter__(self) -> "WriterLock":
         if self._held is not None:
             if not self._in_place(self._held):
-                raise Unavailable(f"{self._path}: was removed: cellwall was uninstalled meanwhile")
+                raise Dismissed(f"{self._path}: was removed: cellwall was uninstalled meanwhile")
             self._fds.append(None)
             return self
         fd = self._taken(self._timeout, self._kept)
         if self._kept():
             os.close(fd)
-            raise Unavailable(KEPT)
+            raise Dismissed(KEPT)
         self._fds.append(fd)
         return self
 
@@ -47,6 +51,10 @@ class WriterLock:
         fd = self._fds.pop()
         if fd is not None:
             os.close(fd)
+
+    def within(self, patience: float) -> "WriterLock":
+        """The same lock, for who would rather come back than wait for longer; Held then."""
+        return self if self._held is not None else WriterLock(self._path, patience, daemon=self._daemon)
 
     def hold(self, patience: float) -> None:
         """Take it until `release`: entries of this object, whose callers keep apart from each other, only look whether
@@ -83,7 +91,7 @@ class WriterLock:
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError as error:
-            raise Unavailable(f"{self._path}: its directory was removed; open the wall again") from error
+            raise Dismissed(f"{self._path}: its directory was removed; open the wall again") from error
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, os.fspath(self._path)) from error
 
@@ -104,8 +112,8 @@ class WriterLock:
                 return self._in_place(fd)
             except BlockingIOError:
                 if hopeless():
-                    raise Unavailable(KEPT) from None
+                    raise Dismissed(KEPT) from None
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"{self._path}: another writer held the lock for {patience:g} s") from None
+                    raise Held(f"{self._path}: another writer held the lock for {patience:g} s") from None
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)

@@ -148,11 +148,17 @@ class NftRules(Closing):
 
         return chains(self._netfilter, family, table)
 
-    def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
+    def generation(self) -> int:
+        """See `Rules.generation`."""
+        from cellwall.adapters.nfnetlink import generation
+
+        return generation(self._netfilter)
+
+    def drop_all(self, places: Sequence[tuple[TableFamily, str, str]], seen: int) -> bool:
         """See `Rules.drop_all`."""
         from cellwall.adapters.chains import drop_all
 
-        return drop_all(self._netfilter, family, table, chain)
+        return drop_all(self._netfilter, places, seen)
 
     def purge_flows(self, versions: Iterable[int]) -> None:
         """See `Rules.purge_flows`."""

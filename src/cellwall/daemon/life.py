@@ -31,7 +31,7 @@ from cellwall.daemon.peers import granted, group_number
 from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.watchdog import pet
 from cellwall.daemon.watched import StartWatch, watched
-from cellwall.errors import CellwallError, InvalidSpec, Unavailable
+from cellwall.errors import CellwallError, Dismissed, InvalidSpec
 
 _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
@@ -65,7 +65,7 @@ def serve(
     answers the plugin's calls by the daemon's wall.
 
     Raises InvalidSpec where the configuration does not say that a daemon writes, Conflict where another one does or the
-    socket's place is taken, Unavailable where cellwall was uninstalled meanwhile.
+    socket's place is taken, Dismissed where cellwall was uninstalled meanwhile.
     """
     serving = read().serving
     if serving.mode != "daemon":
@@ -139,7 +139,7 @@ class Life:
             try:
                 repaired = await self._node.writer.do(self._act)
                 break
-            except Unavailable as error:
+            except Dismissed as error:
                 self._finish(error)
                 return
             except (CellwallError, ExceptionGroup, OSError) as error:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from threading import Thread
 
 from cellwall.api import Wall
-from cellwall.errors import Unavailable
+from cellwall.errors import Dismissed
 from cellwall.watch.loop import watch
 
 _log = logging.getLogger("cellwall.daemon")
@@ -34,7 +34,7 @@ def watched(wall: Wall, beside: Wall) -> Iterator[StartWatch]:
         while True:
             try:
                 return watch(wall, reading, beside=beside)
-            except Unavailable as error:
+            except Dismissed as error:
                 return failed(error)
             except Exception:
                 _log.exception("the watch failed, and begins anew")

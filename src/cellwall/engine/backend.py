@@ -4,7 +4,7 @@ A backend knows its rules, its sets and how to bring them from one state to anot
 neither the journal nor links: what is on record, and when, is the engine's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -71,6 +71,10 @@ class Laying(Protocol):
         at any point leaves one of the two whole."""
 
 
+Settled = Callable[[], bool]
+"""Whether what is on record of the wall is what it was."""
+
+
 class Backend(Protocol):
     """One mechanism. Errors of the kernel are KernelError: ENOENT where something is missing that should be there,
     EEXIST where something is there already, EINVAL where what stands is another program's; then nothing has changed.
@@ -111,10 +115,12 @@ class Backend(Protocol):
         """Whether what others flush at once is there, and met: what judges packets, the floor that it asks, and what
         lets frames get as far as that. Microseconds, and no comparison: what else differs, `shape` tells."""
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
+    def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
         """Where somebody took away what judges and left what vouches: have it vouch for nobody, so that nothing passes
         until the wall is laid. Fast, and before anything slow. True where it did; does nothing to a wall that stands.
-        Of one that is not `ours`, but another version's, less is known of what it is when it stands."""
+        Of one that is not `ours`, but another version's, less is known of what it is when it stands. `settled`:
+        for who does not hold the writer lock; asked once it would be noticed that anybody lays another wall.
+        """
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:

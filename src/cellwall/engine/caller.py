@@ -15,7 +15,7 @@ import msgspec
 from cellwall.engine.drain import retire_closed
 from cellwall.engine.readiness import leave_bare, make_closable, make_ready, over_lost_tables, over_other_sets
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict, InvalidSpec, Unavailable
+from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.settings import Settings
 
@@ -56,12 +56,12 @@ class Caller:
         self._left_links = False
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """The writer lock, for one operation. One that is refused leaves a node bare that it found bare. Unavailable
-        where the node's record was removed meanwhile."""
-        with self.mutex, self.site.lock:
+    def turn(self, patience: float | None = None) -> Iterator[None]:
+        """The writer lock, for one operation; `patience`: wait for no longer than so many seconds. One that is
+        refused leaves a node bare that it found bare. Dismissed where the node's record was removed meanwhile."""
+        with self.mutex, self.site.lock if patience is None else self.site.lock.within(patience):
             if not self.site.journal.in_place():
-                raise Unavailable(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
+                raise Dismissed(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
             bare = self.site.journal.get("foundation") is None
             try:
                 yield

@@ -267,8 +267,12 @@ class Rules(Flows, Protocol):
     def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
         """The chains of a table by name; nothing where the table is missing or asleep. Milliseconds."""
 
-    def drop_all(self, family: TableFamily, table: str, chain: str) -> bool:
-        """Instead of what it has, the chain drops everything: one small transaction. False where it is gone."""
+    def generation(self) -> int:
+        """Which state of all tables of nftables it is: every change by anybody gives another number."""
+
+    def drop_all(self, places: Sequence[tuple[TableFamily, str, str]], seen: int) -> bool:
+        """Instead of what they have, these chains (family, table, chain) drop everything: one small transaction, of the
+        generation that was `seen` or not at all. False where it is another by now."""
 
 
 class Sysctls(Protocol):
@@ -366,6 +370,9 @@ class Lock(Protocol):
     def __enter__(self) -> object: ...
 
     def __exit__(self, *exception: object) -> None: ...
+
+    def within(self, patience: float) -> AbstractContextManager[object]:
+        """One turn, waited for no longer than so many seconds."""
 
     def hold(self, patience: float) -> None:
         """Have it from now on, through every turn. Conflict where a daemon has it, Unavailable where another writer

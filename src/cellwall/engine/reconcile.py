@@ -25,7 +25,7 @@ from cellwall.engine.shared_users import shared_users
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.strangers import open_strangers, shut_strangers
 from cellwall.engine.versions import repair_endpoints
-from cellwall.errors import KernelError, Unavailable, printable
+from cellwall.errors import Dismissed, KernelError, printable
 
 
 def reconcile(site: Site) -> Reconciled:
@@ -53,7 +53,7 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
     `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
     if not found.is_of(site.program):
-        raise Unavailable(f"version {found.program} of the program laid the wall: this one has had its day")
+        raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     if not unseen and site.current() is not None and not status(site).drift:
         return ()
@@ -77,6 +77,17 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
     are not ours to judge."""
     return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
+
+
+def closes_beside_writers(site: Site, found: Foundation) -> bool:
+    """Whether `close_beside_writers` is safe: of a wall in doubt somebody is about to lay another, of any version."""
+    return found.backend == "nftables" and found.program == site.program
+
+
+def close_beside_writers(site: Site, found: Foundation) -> bool:
+    """`close_unjudged` without the writer lock. A laying has the wall on record as in doubt before its first change, so
+    what is closed is of the foundation that was `found`, or nothing is."""
+    return site.mechanism(found.backend).close_unjudged(found.laid, settled=lambda: site.foundation() == found)
 
 
 def _unkept(tenant: str) -> str:

@@ -1,8 +1,8 @@
 """The loop of a process that watches: wait for the kernel, look, repair, say so.
 
-Owns: the order. It listens before it looks, so that no change falls between the two; it looks under the writer lock,
-so that a transaction of another process of ours is over before it is judged; and what its own repair set off is looked
-at as well, once, and found to be right.
+Owns: the order. It listens before it looks, so that no change falls between the two; it closes what is open at once,
+whoever has the writer lock, and repairs under it, so that a transaction of another process of ours is over before it is
+judged; and what its own repair set off is looked at as well, once, and found to be right.
 
 Refuses: to bring up what is down. A node that somebody took down stays down.
 """
@@ -15,20 +15,23 @@ from contextlib import ExitStack, suppress
 from socket import if_nametoindex
 
 from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
+from cellwall.adapters.lock import Held
 from cellwall.api import Wall
-from cellwall.errors import CellwallError, Unavailable
+from cellwall.errors import CellwallError, Dismissed
 from cellwall.watch.pace import Pace
 from cellwall.watch.silence import Silence
 
 _log = logging.getLogger("cellwall.watch")
 _SHOWN = 6
 _ALL_TABLES, _BETWEEN = 0.05, 0.005
+_PATIENCE = 0.1
+"""Seconds that anything waits for another writer before it is put off."""
 
 
 def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
     """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
-    to compare with, where others write by the first. Raises Unavailable where cellwall was uninstalled meanwhile; any
-    other failure of a repair is said, and tried again."""
+    to compare with, where others write by the first. Raises Dismissed where cellwall was uninstalled meanwhile,
+    or another version laid the wall; any other failure is said, and tried again."""
     looking = beside or wall
     with ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
@@ -43,7 +46,7 @@ def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
             if alarm is Alarm.DAMAGED:
-                _close_behind(wall, told, alarms)
+                _close_behind(wall, looking, told, alarms)
             if pace.due() <= time.monotonic():
                 began = time.monotonic()
                 holder = wall.holder
@@ -61,13 +64,13 @@ def _await(told: select.poll, stop: int, due: float) -> bool:
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
-def _close_behind(wall: Wall, told: select.poll, alarms: Alarms) -> None:
+def _close_behind(wall: Wall, looking: Wall, told: select.poll, alarms: Alarms) -> None:
     """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
     judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest."""
     holder = wall.holder
     shared = holder is not None and holder.backend == "iptables"
     until = time.monotonic() + (_ALL_TABLES if shared else 0)
-    while not _close(wall) and time.monotonic() < until:
+    while not _close(wall if shared else looking) and time.monotonic() < until:
         told.poll(_BETWEEN * 1000)
         alarms.read()  # the look comes after all of it
 
@@ -75,9 +78,11 @@ def _close_behind(wall: Wall, told: select.poll, alarms: Alarms) -> None:
 def _close(wall: Wall) -> bool:
     """Whether there was anything to close."""
     try:
-        closed = wall.close_unjudged()
-    except Unavailable:
+        closed = wall.close_unjudged(patience=_PATIENCE)
+    except Dismissed:
         raise
+    except Held:  # a repair is next, and closes first
+        return False
     except (CellwallError, OSError) as error:
         _log.error("not closed: %s", error)
         return False
@@ -94,12 +99,17 @@ def _look(wall: Wall, looking: Wall, pace: Pace, *, unseen: bool) -> bool:
     failed = False
     try:
         if not (patient and looking.holds()):
-            repaired = wall.repair(unseen=unseen)
-    except Unavailable:
+            repaired = wall.repair(unseen=unseen, patience=_PATIENCE)
+    except Dismissed:
         raise
+    except Held:  # nobody waits for it: what is open would not be closed meanwhile
+        pace.put_off(time.monotonic())
+        return True
     except (CellwallError, ExceptionGroup, OSError) as error:
         failed = True
         _log.error("not repaired: %s", error)
+        if not patient:
+            pace.tell(Alarm.DAMAGED, time.monotonic())
     ended = time.monotonic()
     hold = pace.looked(began, ended, repaired=failed or bool(repaired))
     if repaired:

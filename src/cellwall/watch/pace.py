@@ -60,6 +60,11 @@ class Pace:
         self._about_damage = self._damaged
         self._changed, self._damaged = None, False
 
+    def put_off(self, now: float) -> None:
+        """The look that began could not be: it is due again in a moment."""
+        self._damaged = self._damaged or self._about_damage
+        self._changed, self._held = now, now + SETTLE
+
     def looked(self, began: float, ended: float, *, repaired: bool) -> float:
         """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
         took = ended - began

@@ -18,19 +18,41 @@ CLOSED: Chains = {"frame": LiveChain(3), "port": LiveChain(1)}
 
 
 class Tables:
-    """Chains by family and table, as the kernel would count them."""
+    """Chains by family and table, as the kernel would count them, and their generation."""
 
     def __init__(self, held: dict[tuple[str, str], Chains]) -> None:
         self.held = {place: dict(counts) for place, counts in held.items()}
+        self.number = 7
+
+    def generation(self) -> int:
+        return self.number
 
     def chains(self, family: str, table: str) -> Chains:
         return self.held.get((family, table), {})
 
-    def drop_all(self, family: str, table: str, chain: str) -> bool:
-        if chain not in self.chains(family, table):
+    def drop_all(self, places: list[tuple[str, str, str]], seen: int) -> bool:
+        if seen != self.number:
             return False
-        self.held[family, table][chain] = LiveChain(1)
+        for family, table, chain in places:
+            self.held[family, table][chain] = LiveChain(1)
+        self.number += 1
         return True
+
+
+class Busy(Tables):
+    """Tables that somebody changes while they are looked at, so often: each look is at what was there before."""
+
+    def __init__(self, held: dict[tuple[str, str], Chains], then: dict[tuple[str, str], Chains], times: int) -> None:
+        super().__init__(held)
+        self.then, self.times = then, times
+
+    def chains(self, family: str, table: str) -> Chains:
+        found = super().chains(family, table)
+        if family == "bridge" and self.times:
+            self.number, self.times = self.number + 1, self.times - 1
+            if not self.times:
+                self.held = {place: dict(counts) for place, counts in self.then.items()}
+        return found
 
 
 @pytest.mark.parametrize(
@@ -66,3 +88,40 @@ def test_what_another_version_laid_is_not_taken_for_flushed_because_its_chains_a
     assert not judges({**theirs, "guard": LiveChain(0, HOOKS["input"][1])}, ours=False)
     assert not judges({"B9-FORWARD": LiveChain(7)}, ours=False)
     assert not judges({}, ours=False)
+
+
+def test_what_somebody_lays_meanwhile_is_not_closed() -> None:
+    whole = {("inet", TABLE): WHOLE, ("bridge", TABLE): PINS}
+    tables = Busy({("bridge", TABLE): PINS}, whole, 1)
+    assert not close_unjudged(tables, ours=True)  # type: ignore[arg-type]
+    assert tables.held == whole
+
+
+def test_what_is_open_is_closed_however_often_something_else_changes_meanwhile() -> None:
+    opened = {("bridge", TABLE): PINS}
+    tables = Busy(opened, opened, 20)
+    assert close_unjudged(tables, ours=True)  # type: ignore[arg-type]
+    assert tables.held == {("bridge", TABLE): CLOSED}
+
+
+def test_rules_that_never_stand_still_are_left_to_who_lays_them() -> None:
+    opened = {("bridge", TABLE): PINS}
+    assert not close_unjudged(Busy(opened, opened, 1 << 20), ours=True)  # type: ignore[arg-type]
+
+
+def test_a_wall_that_somebody_began_to_lay_is_left_to_them() -> None:
+    tables = Tables({("bridge", TABLE): PINS})
+    assert not close_unjudged(tables, ours=True, settled=lambda: False)  # type: ignore[arg-type]
+    assert vouches(tables.chains("bridge", TABLE))
+    assert close_unjudged(tables, ours=True, settled=lambda: True)  # type: ignore[arg-type]
+
+
+def test_whether_somebody_lays_is_asked_after_the_generation_was() -> None:
+    """A laying that begins before the question is told, and one that begins after it gives another generation."""
+    tables = Tables({("bridge", TABLE): PINS})
+
+    def lays() -> bool:
+        tables.number += 1
+        return tables.number == 8
+
+    assert not close_unjudged(tables, ours=True, settled=lays)  # type: ignore[arg-type]

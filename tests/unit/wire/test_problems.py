@@ -25,6 +25,7 @@ ERRORS = (
     errors.KernelError(errno.EPERM, "add a link", "the text"),
     errors.KernelError(errno.ENOSPC, "add a link"),
     errors.Unavailable("not in time"),
+    errors.Dismissed("uninstalled"),
     errors.LabError("no lab"),
     errors.CellwallError("something"),
     errors.Incomplete("detached, but", [errors.KernelError(errno.EBUSY, "remove"), errors.NotFound("gone")]),
@@ -39,6 +40,7 @@ STATUSES = {
     errors.Taken: 409,
     errors.Forbidden: 403,
     errors.Unavailable: 503,
+    errors.Dismissed: 503,
     errors.Unsupported: 501,
 }
 
@@ -56,7 +58,11 @@ def test_an_error_survives_the_socket(error: errors.CellwallError) -> None:
     assert problem.status == STATUSES.get(type(error), 500)
     for name in ("field", "reason", "pointer", "errno", "operation", "predicate", "backend"):
         assert getattr(back, name, None) == getattr(error, name, None), name
-    told = {errors.LabError: errors.CellwallError, errors.Taken: errors.Conflict}  # no caller does anything else
+    told = {
+        errors.LabError: errors.CellwallError,
+        errors.Taken: errors.Conflict,
+        errors.Dismissed: errors.Unavailable,
+    }  # no caller does anything else
     assert type(back) is told.get(type(error), type(error))
     if isinstance(error, errors.Incomplete):
         assert isinstance(back, errors.Incomplete)

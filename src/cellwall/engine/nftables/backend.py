@@ -7,7 +7,7 @@ where that happens: a container runtime starts a process for each attach.
 import errno
 from collections.abc import Sequence
 
-from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Wanted
+from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
@@ -72,11 +72,11 @@ class NftablesBackend:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
         return self._rules.is_met(dict.fromkeys(table for _, table, _ in self._rules.schema), MET)
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True) -> bool:
+    def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
         """See `Backend.close_unjudged`."""
         from cellwall.engine.nftables.remnants import close_unjudged
 
-        return close_unjudged(self._rules, ours=ours)
+        return close_unjudged(self._rules, ours=ours, settled=settled)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""

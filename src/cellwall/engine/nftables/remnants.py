@@ -7,25 +7,37 @@ wall takes some hundred.
 
 from collections.abc import Mapping
 
+from cellwall.engine.backend import Settled
 from cellwall.engine.contracts import LiveChain, Rules
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.names import SPARE_TABLE, TABLE, VOUCHING
+from cellwall.ruleset.types import TableFamily
 
+_TABLES = (TABLE, SPARE_TABLE)
+_VOUCHING: tuple[tuple[TableFamily, str, str], ...] = tuple(("bridge", table, VOUCHING) for table in _TABLES)
+_ATTEMPTS = 100
 _CLOSED = 1
 """How many rules a chain has that drops everything."""
 _JUDGING = {name: hook for name, (family, hook) in HOOKS.items() if family == "inet"}
 
 
-def close_unjudged(rules: Rules, *, ours: bool) -> bool:
-    """See `Backend.close_unjudged`. Idempotent."""
-    if any(judges(rules.chains("inet", table), ours=ours) for table in (TABLE, SPARE_TABLE)):
-        return False
-    closed = [
-        rules.drop_all("bridge", table, VOUCHING)
-        for table in (TABLE, SPARE_TABLE)
-        if vouches(rules.chains("bridge", table))
-    ]
-    return any(closed)
+def close_unjudged(rules: Rules, *, ours: bool, settled: Settled | None = None) -> bool:
+    """See `Backend.close_unjudged`. Idempotent; False, too, where others' changes never let it be.
+
+    What is closed is what was seen, or nothing: the kernel refuses it where anybody changed anything since, and then it
+    is looked at again. With `settled` nobody needs the writer lock for it."""
+    for _ in range(_ATTEMPTS):
+        seen = rules.generation()
+        if settled is not None and not settled():
+            return False
+        if any(judges(rules.chains("inet", table), ours=ours) for table in _TABLES):
+            return False
+        vouching = [place for place in _VOUCHING if vouches(rules.chains(*place[:2]))]
+        if not vouching:
+            return False
+        if rules.drop_all(vouching, seen):
+            return True
+    return False
 
 
 def judges(chains: Mapping[str, LiveChain], *, ours: bool = True) -> bool:
