@@ -11,6 +11,7 @@ from beta9 import LEGACY, NEW, OLD, Container, Shape, leave_beta9, publish, rule
 from cellwall.adapters.predecessor import Beta9Traces
 from cellwall.doctor import diagnose, observe
 from cellwall.engine.adopt import bring_up
+from cellwall.engine.backend import BackendName
 from cellwall.errors import Conflict
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
@@ -111,6 +112,45 @@ def test_permissive_rules_go_and_those_of_others_stay(found: Site) -> None:
     assert [line for line in left if "B9-FORWARD" in line] == []
     assert [line for line in left if "b9_" in line or "b9h" in line or "MASQUERADE" in line] == []
     assert THEIRS in left
+
+
+OPERATORS = (
+    "-A FORWARD ! -i b9_br0 -o eth1 -j ACCEPT",
+    "-A FORWARD -i wg0 ! -o b9_br0 -j ACCEPT",
+    "-A FORWARD -i b9_br0 -o wg0 -j ACCEPT",
+    "-A INPUT -i b9_br0 -j B9-FORWARD",
+    "-A POSTROUTING -s 192.168.0.0/20 -o wg0 -m comment --comment vpn -j MASQUERADE",
+    "-A POSTROUTING -s 10.0.0.0/255.0.255.0 -o eth0 -j MASQUERADE",
+)
+
+
+def test_what_an_operator_wrote_about_the_bridge_stays(found: Site) -> None:
+    world = found.world
+    rule(world.lab, found.shape, 4, "-N B9-FORWARD")
+    for line in OPERATORS:
+        rule(world.lab, found.shape, 4, ("-t nat " if "POSTROUTING" in line else "") + line)
+    world.wall.up()
+    left = rules_of(world.lab, found.shape)
+    assert [line for line in OPERATORS if line not in left] == []
+    assert_connection(found.web.host, public(4), 80)
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_a_port_that_two_containers_have_is_the_first_rules(backend: BackendName) -> None:
+    """Both would be two elements of one key, which no set takes: the node was claimed by then, and had no wall."""
+    with open_world(settings=Settings(backend=backend), up=False) as world:
+        web, job = leave_beta9(world.lab, NEW)
+        for container in (web, job):  # each before the one before it
+            publish(world.lab, NEW, container, 30080, 80)
+        publish(world.lab, NEW, web, 30081, 81)
+        with job.host.serve(tcp=[80]), web.host.serve(tcp=[81]):
+            world.wall.up()
+            has = {endpoint.key.container_id: endpoint.bindings for endpoint in world.wall.endpoints()}
+            assert has == {web.name: (PortBinding("tcp", 30081, 81),), job.name: (PortBinding("tcp", 30080, 80),)}
+            assert world.wall.status().drift == ()
+            for host_port in (30080, 30081):
+                assert_connection(world.lab.lan, NODE4, host_port)
+            assert_no_connection(job.host, web.address4, 81)
 
 
 def test_open_flows_go_on(found: Site) -> None:

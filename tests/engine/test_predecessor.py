@@ -148,6 +148,42 @@ def test_a_port_that_the_wall_cannot_publish_is_told() -> None:
     assert adoption.warnings == ("web/eth0: 10300:80/tcp is not taken over",)
 
 
+def test_a_port_of_the_node_that_rules_lead_to_two_places_is_the_first_ones() -> None:
+    """As it was: the kernel never met the second rule."""
+    rules = (
+        dnat(30000, "192.168.0.3:80", "b9h00003:job"),
+        dnat(30000, "192.168.0.2:80", "b9h00002:web"),
+        dnat(30000, "192.168.0.3:81", "b9h00003:job"),
+        dnat(30001, "192.168.0.2:81", "b9h00002:web"),
+    )
+    adoption = decided(port(2, "192.168.0.2"), port(3, "192.168.0.3"), rules=rules)
+    web, job = adoption.endpoints
+    assert (web.bindings, job.bindings) == ((PortBinding("tcp", 30001, 81),), (PortBinding("tcp", 30000, 80),))
+    assert adoption.warnings == (
+        "web/eth0: 30000:80/tcp is not taken over",
+        "job/eth0: 30000:81/tcp is not taken over",
+    )
+
+
+def test_a_rule_that_leads_to_nobody_keeps_a_port_from_nobody() -> None:
+    rules = (dnat(30000, "192.168.0.9:80", "b9h00009:gone"), dnat(30000, "192.168.0.2:80", "b9h00002:web"))
+    (web,) = decided(port(2, "192.168.0.2"), rules=rules).endpoints
+    assert web.bindings == (PortBinding("tcp", 30000, 80),)
+
+
+def test_of_two_ports_that_would_be_one_endpoint_the_other_stays_closed() -> None:
+    rules = (dnat(30000, "192.168.0.2:80", "b9h00002:web"), dnat(30001, "192.168.0.3:80", "b9h00003:web"))
+    adoption = decided(port(2, "192.168.0.2"), port(3, "192.168.0.3"), rules=rules)
+    assert [str(endpoint.address4) for endpoint in adoption.endpoints] == ["192.168.0.2"]
+    assert [port.name for port in adoption.closed] == ["b9h00003"]
+
+
+def test_a_rule_that_only_speaks_of_the_bridge_is_no_evidence() -> None:
+    foreign = (port(2, "192.168.0.2", name="tap0"),)
+    for text in ("! -i b9_br0 -j ACCEPT", "-i b9_br0 -p tcp -j ACCEPT", "-i b9_br0 -o b9_br0 -j ACCEPT"):
+        assert decide(Remains((GATEWAY,), foreign, (forward(text),)), Settings()) is None
+
+
 def test_a_bridge_of_somebody_elses_is_left_alone() -> None:
     ports, rules = (port(2, "192.168.0.2"),), (forward("-i b9_br0 -o eth0 -j ACCEPT"),)
     foreign = msgspec.structs.replace(ports[0], name="tap0")
@@ -158,36 +194,80 @@ def test_a_bridge_of_somebody_elses_is_left_alone() -> None:
     assert decide(Remains((GATEWAY,), ports, ()), Settings()) is not None
 
 
-MASQUERADE = "-s 192.168.1.0/24 -o eth0 -j MASQUERADE"
+SIGNED = '-m comment --comment "b9h00002:web:web"'
 REPLACED = (
     forward("-i b9_br0 -o eth0 -j ACCEPT"),
     forward("-i eth0 -o b9_br0 -j ACCEPT"),
     forward("-d 192.168.0.2/32 -p tcp -m tcp --dport 80 -m comment --comment b9_veth_h_1:web -j ACCEPT"),
+    forward(f"-s 192.168.0.2/32 -d 10.1.0.0/16 -o eth0 {SIGNED} -j ACCEPT"),
+    forward(f"-s 192.168.0.2/32 -o eth0 {SIGNED} -j ACCEPT"),
     dnat(30000, "192.168.0.2:80", "b9h00002:web"),
     dnat(30000, "[fd00:abcd::2]:80", "b9h00002:web", program="ip6tables-nft"),
-    OldRule("iptables-nft", "nat", "POSTROUTING", MASQUERADE),
+    OldRule("iptables-nft", "nat", "POSTROUTING", "-s 192.168.1.0/24 -o eth0 -j MASQUERADE"),
+    OldRule("iptables-nft", "nat", "POSTROUTING", "-s 192.168.0.0/20 -o eth0 -j MASQUERADE"),
     OldRule("ip6tables-nft", "nat", "POSTROUTING", "-s fd00:abcd::/64 -o eth0 -j MASQUERADE"),
 )
 KEPT = (
-    forward("-i docker0 -o eth0 -j ACCEPT"),
-    forward("-i b9_br0 -m connmark ! --mark 0x0 -m comment --comment cellwall -j ACCEPT"),
-    forward("-s 192.168.0.2/32 -o eth0 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"),
-    OldRule("iptables-nft", "nat", "POSTROUTING", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"),
+    *map(
+        forward,
+        (
+            "-i docker0 -o eth0 -j ACCEPT",
+            "! -i b9_br0 -o eth0 -j ACCEPT",
+            "-i eth0 ! -o b9_br0 -j ACCEPT",
+            "-i b9_br0 -o wg0 -j ACCEPT",
+            "-i b9_br0 -j ACCEPT",
+            "-i b9_br0 -m connmark ! --mark 0x0 -m comment --comment cellwall -j ACCEPT",
+            "-s 10.9.0.0/16 -i eth0 -o b9_br0 -p tcp -m tcp --dport 22 -j ACCEPT",
+            "-i b9_br0 -o eth0 -m comment --comment b9host:mine -j ACCEPT",
+            "-s 192.168.0.2/32 -o eth0 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP",
+            f"-s 192.168.0.2/32 -o eth0 -m conntrack ! --ctstate RELATED,ESTABLISHED {SIGNED} -j DROP",
+        ),
+    ),
+    *(
+        OldRule("iptables-nft", "nat", "POSTROUTING", text)
+        for text in (
+            "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+            "-s 192.168.0.0/20 -o wg0 -j MASQUERADE",
+            "-s 192.168.0.0/20 -o eth0 -m comment --comment vpn -j MASQUERADE",
+            "-s 192.168.0.7/32 -o eth0 -j MASQUERADE",
+            "-s 192.168.0.0/20 ! -o eth0 -j MASQUERADE",
+            "-s 10.0.0.1/255.0.255.0 -o eth0 -j MASQUERADE",
+        )
+    ),
     OldRule("iptables-nft", "nat", "PREROUTING", "-p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80"),
+    dnat(30000, "fd00:abcd::2", "b9h00002:web", program="ip6tables-nft"),
+    dnat(30000, "192.168.0.2:80-90", "b9h00002:web"),
     OldRule("iptables-nft", "filter", "INPUT", "-i b9_br0 -j ACCEPT"),
 )
 
 
+def removed(*rules: OldRule, chain: bool = True) -> list[str]:
+    return [removal.line for removal in removals(rules, "b9_br0", "eth0", chain=chain)]
+
+
 def test_only_what_the_wall_replaces_is_removed() -> None:
-    network = Settings().network
-    lines = removals((*REPLACED, *KEPT), network, chain=True)
+    lines = removals((*REPLACED, *KEPT), "b9_br0", "eth0", chain=True)
     assert [line.line for line in lines] == [f"-D {rule.chain} {rule.text}" for rule in REPLACED]
     assert {line.program for line in lines} == {"iptables-nft", "ip6tables-nft"}
 
 
+def test_what_publishes_no_single_port_publishes_none() -> None:
+    assert decided(port(2, "192.168.0.2"), rules=KEPT).endpoints[0].bindings == ()
+
+
+CHAIN = (forward("-j B9-FORWARD"), OldRule("iptables-nft", "filter", "B9-FORWARD", "-i b9_br0 -j DROP"))
+
+
 def test_a_security_chain_of_beta9s_goes_but_not_one_of_ours() -> None:
-    network = Settings().network
-    rules = (forward("-j B9-FORWARD"), OldRule("iptables-nft", "filter", "B9-FORWARD", "-i b9_br0 -j DROP"))
-    lines = [removal.line for removal in removals(rules, network, chain=True)]
-    assert lines == ["-D FORWARD -j B9-FORWARD", "-F B9-FORWARD", "-X B9-FORWARD"]
-    assert removals(rules, network, chain=False) == ()
+    assert removed(*CHAIN) == ["-D FORWARD -j B9-FORWARD", "-F B9-FORWARD", "-X B9-FORWARD"]
+    assert removed(*CHAIN, chain=False) == []
+
+
+def test_a_chain_that_somebody_elses_rule_leads_to_stays() -> None:
+    """It could not be deleted, and every `up` would fail at it."""
+    for rule in (
+        OldRule("iptables-nft", "filter", "INPUT", "-i b9_br0 -j B9-FORWARD"),
+        forward("-p tcp -g B9-FORWARD"),
+    ):
+        assert removed(*CHAIN, rule) == []
+    assert len(removed(*CHAIN, OldRule("ip6tables-nft", "filter", "INPUT", "-j B9-FORWARD"))) == 3

@@ -68,7 +68,7 @@ def _finish(site: Site, predecessor: Predecessor) -> None:
     if bridge is not None:
         rules = predecessor.observe(bridge).rules
         # Under iptables the chain of that name is ours by now.
-        predecessor.remove(removals(rules, site.settings.network, chain=site.backend.name == "nftables"))
+        predecessor.remove(removals(rules, found.bridge, found.uplink, chain=site.backend.name == "nftables"))
     with site.journal.transaction():
         site.journal.drop(_RECORD)
 

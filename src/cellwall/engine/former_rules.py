@@ -1,26 +1,34 @@
 """The iptables rules of beta9's own networking: which they are, and which go once the wall stands. Pure.
 
 Those that let something pass go. One that keeps a container from the network stays: nothing of the wall stands in for
-it.
+it. A rule is beta9's that has one of the forms in which its worker writes them, whole, as iptables tells it: whatever
+asks for more, or for less, is somebody else's and stays.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address, ip_network
-from itertools import pairwise
+from ipaddress import ip_address
 
 import msgspec
 
 from cellwall.engine.remains import OldRule, Removal
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import PortBinding
-from cellwall.model.network import Network
 from cellwall.names import SECURITY_CHAIN
 
-_COMMENT = re.compile(r"--comment \"?((?:b9h|b9_veth_h_)[^\s:\"]*):([^\s:\"]+)(?::([^\s:\"]+))?\"?(?: |$)")
-_PUBLISHED = re.compile(r"^-p (tcp|udp) -m \1 --dport (\d+) ")
-_LED_TO = re.compile(r"-j DNAT --to-destination \[?([0-9a-f.:]+?)\]?:(\d+)$")
-_SOURCE = re.compile(r"^-s (\S+) ")
+_NOTE = r'-m comment --comment "?((?:b9h|b9_veth_h_)[^\s:"]*):([^\s:"]+)(?::[^\s:"]+)?"?'
+_PUBLISHES = re.compile(
+    rf"-p (tcp|udp) -m \1 --dport (\d+) {_NOTE} -j DNAT --to-destination (?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d+)"
+)
+_SIGNED_ACCEPTS = (
+    re.compile(rf"-d \S+ -p (tcp|udp) -m \1 --dport \d+ {_NOTE} -j ACCEPT"),
+    re.compile(rf"-s \S+ (-d \S+ )?-o \S+ {_NOTE} -j ACCEPT"),
+)
+"""To a published port, and to what the list of a container allows."""
+_LINKS = re.compile(r"-i (\S+) -o (\S+) -j ACCEPT")
+_MASQUERADE = re.compile(r"-s (\S+) -o (\S+) -j MASQUERADE")
+_SOURCES = ("192.168.0.0/20", "192.168.1.0/24", "fd00:abcd::/64")
+"""Whatever the network is called here: these are constants of beta9's versions."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -33,50 +41,61 @@ class Published(msgspec.Struct, frozen=True):
 
 
 def published(rules: Iterable[OldRule]) -> Iterator[Published]:
-    """The ports that rules of beta9's publish."""
+    """The ports that rules of beta9's publish, in the order in which the kernel asks them."""
     for rule in rules:
-        comment, port, target = (pattern.search(rule.text) for pattern in (_COMMENT, _PUBLISHED, _LED_TO))
-        if (rule.table, rule.chain) != ("nat", "PREROUTING") or not (comment and port and target):
-            continue
-        binding = PortBinding("udp" if port[1] == "udp" else "tcp", int(port[2]), int(target[2]))
-        yield Published(comment[1], comment[2], ip_address(target[1]), binding)
+        if (rule.table, rule.chain) == ("nat", "PREROUTING") and (found := _PUBLISHES.fullmatch(rule.text)):
+            protocol, port, veth, container, address6, address4, target = found.groups()
+            binding = PortBinding("udp" if protocol == "udp" else "tcp", int(port), int(target))
+            yield Published(veth, container, ip_address(address6 or address4), binding)
 
 
-def removals(rules: Sequence[OldRule], network: Network, *, chain: bool) -> tuple[Removal, ...]:
+def removals(rules: Sequence[OldRule], bridge: str, uplink: str, *, chain: bool) -> tuple[Removal, ...]:
     """How the rules go that the wall replaces. `chain`: beta9's own security chain, too."""
-    gone = [rule for rule in rules if _is_replaced(rule, network, chain=chain)]
+    chains = _security_chains(rules) if chain else frozenset()
+    gone = [rule for rule in rules if _is_replaced(rule, bridge, uplink, chains)]
     lines = [Removal(rule.program, rule.table, f"-D {rule.chain} {rule.text}") for rule in gone]
-    for program in sorted({rule.program for rule in rules if chain and rule.chain == SECURITY_CHAIN}):
+    for program in sorted({rule.program for rule in rules if rule.chain == SECURITY_CHAIN} & chains):
         lines += [Removal(program, "filter", f"-{flag} {SECURITY_CHAIN}") for flag in "FX"]
     return tuple(lines)
 
 
-def _is_replaced(rule: OldRule, network: Network, *, chain: bool) -> bool:
+def accepts(rule: OldRule, bridge: str) -> bool:
+    """A FORWARD rule by which beta9 lets traffic of the bridge's pass."""
+    if (rule.table, rule.chain) != ("filter", "FORWARD"):
+        return False
+    signed = any(form.fullmatch(rule.text) for form in _SIGNED_ACCEPTS)
+    return signed or _other_link(rule, bridge) is not None
+
+
+def _is_replaced(rule: OldRule, bridge: str, uplink: str, chains: frozenset[str]) -> bool:
     match rule.table, rule.chain:
         case "filter", "FORWARD":
-            return accepts(rule, network) or (chain and rule.text.endswith(f"-j {SECURITY_CHAIN}"))
+            if rule.text == f"-j {SECURITY_CHAIN}":
+                return rule.program in chains
+            return accepts(rule, bridge) and _other_link(rule, bridge) in (None, uplink)
         case "nat", "PREROUTING":
-            return _COMMENT.search(rule.text) is not None and "-j DNAT" in rule.text
+            return _PUBLISHES.fullmatch(rule.text) is not None
         case "nat", "POSTROUTING":
-            return _masquerades(rule, network)
+            found = _MASQUERADE.fullmatch(rule.text)
+            return found is not None and found[1] in _SOURCES and found[2] == uplink
         case _:
             return False
 
 
-def accepts(rule: OldRule, network: Network) -> bool:
-    """A FORWARD rule that lets the bridge's traffic pass, and that nobody else signed."""
-    if (rule.table, rule.chain) != ("filter", "FORWARD") or not rule.text.endswith("-j ACCEPT"):
-        return False
-    words = rule.text.split()
-    named = any(pair in (("-i", network.bridge), ("-o", network.bridge)) for pair in pairwise(words))
-    return _COMMENT.search(rule.text) is not None or (named and "--comment" not in words)
+def _other_link(rule: OldRule, bridge: str) -> str | None:
+    """Of a rule between the bridge and another link that one; beta9 writes them for the node's way out."""
+    found = _LINKS.fullmatch(rule.text)
+    if found is None or found.groups().count(bridge) != 1:
+        return None
+    return found[2] if found[1] == bridge else found[1]
 
 
-def _masquerades(rule: OldRule, network: Network) -> bool:
-    source = _SOURCE.match(rule.text)
-    if source is None or not rule.text.endswith("-j MASQUERADE"):
-        return False
-    inside = ip_network(source[1], strict=False)
-    if inside.version == 4:
-        return inside.subnet_of(network.subnet4)
-    return inside.subnet_of(network.subnet6)
+def _security_chains(rules: Iterable[OldRule]) -> frozenset[str]:
+    """The programs whose security chain only beta9's own jump leads to: with another one it is not ours to delete."""
+    filters = [rule for rule in rules if rule.table == "filter"]
+    led = {rule.program for rule in filters if re.search(rf"-[jg] {SECURITY_CHAIN}$", rule.text) and not _leads(rule)}
+    return frozenset(rule.program for rule in filters) - led
+
+
+def _leads(rule: OldRule) -> bool:
+    return (rule.chain, rule.text) == ("FORWARD", f"-j {SECURITY_CHAIN}")

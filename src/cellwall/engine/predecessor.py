@@ -21,7 +21,7 @@ from cellwall.engine.left_closed import ClosedPort
 from cellwall.engine.remains import OldPort, OldRule, Remains
 from cellwall.engine.requests import validate_host_ports, validate_mac
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import Address
+from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.network import Network, default_mac
@@ -66,11 +66,31 @@ def decide(remains: Remains, settings: Settings) -> Adoption | None:
     closed: list[ClosedPort] = []
     for port, claim in sorted(zip(remains.ports, claims, strict=True), key=lambda pair: pair[0].name):
         try:
-            endpoints.append(_endpoint(port, _undisputed(claim, claims, network), rows, settings, shared))
+            endpoint = _endpoint(port, _undisputed(claim, claims, network), rows, settings, shared)
+            if any(endpoint.key == other.key for other in endpoints):
+                raise InvalidSpec("container", str(endpoint.key), "is another port's, too")
+            endpoints.append(endpoint)
         except InvalidSpec as error:
             closed.append(ClosedPort(port.index, port.name, str(error)))
-    lost = chain.from_iterable(_lost(endpoint, rows, remains.rules) for endpoint in endpoints)
-    return Adoption(tuple(endpoints), tuple(closed), tuple(lost))
+    served = _served(endpoints, rows)
+    lost = chain.from_iterable(_lost(endpoint, rows, remains.rules) for endpoint in served)
+    return Adoption(served, tuple(closed), tuple(lost))
+
+
+def _served(endpoints: Iterable[Endpoint], rows: Iterable[Published]) -> tuple[Endpoint, ...]:
+    """Where rules lead one port of the node to several places it is the first one's, as it was in the kernel."""
+    led = {(endpoint.address4, binding) for endpoint in endpoints for binding in endpoint.bindings}
+    first: dict[tuple[Protocol, int], tuple[Address, PortBinding]] = {}
+    for row in rows:
+        if (row.address, row.binding) in led:
+            first.setdefault((row.binding.protocol, row.binding.host_port), (row.address, row.binding))
+    kept = set(first.values())
+    return tuple(
+        msgspec.structs.replace(
+            endpoint, bindings=tuple(one for one in endpoint.bindings if (endpoint.address4, one) in kept)
+        )
+        for endpoint in endpoints
+    )
 
 
 def _lost(endpoint: Endpoint, rows: Sequence[Published], rules: Sequence[OldRule]) -> Iterator[str]:
@@ -88,7 +108,7 @@ def _is_beta9s(remains: Remains, network: Network) -> bool:
     ours = (network.subnet4, network.subnet6)
     addressed = any(address.version == net.version and address in net for address in remains.addresses for net in ours)
     by_port = any(port.name.startswith(_PORT_NAMES) for port in remains.ports)
-    return addressed and (by_port or any(accepts(rule, network) for rule in remains.rules))
+    return addressed and (by_port or any(accepts(rule, network.bridge) for rule in remains.rules))
 
 
 def _name_of(port: OldPort) -> str:
@@ -164,12 +184,9 @@ def _of(endpoint: Endpoint, rows: Iterable[Published]) -> set[PortBinding]:
 
 
 def _bindings(wanted: Iterable[PortBinding], settings: Settings) -> Iterator[PortBinding]:
-    kept: list[PortBinding] = []
     for binding in sorted(wanted, key=str):
         try:
             validate_host_ports(binding, settings)
         except InvalidSpec:
             continue
-        if not any(binding.overlaps(other) for other in kept):
-            kept.append(binding)
-            yield binding
+        yield binding
