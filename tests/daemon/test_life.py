@@ -191,3 +191,21 @@ def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Except
     with pytest.raises(type(error), match=str(error)), socket.socket() as unused:
         asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
     idle.writer.end()
+
+
+def test_one_that_is_asked_to_end_while_it_takes_over_says_nothing_of_readiness(lab: Lab) -> None:
+    with served(lab) as daemon:
+        daemon.ask("POST", "/v1/up")
+        daemon.logged("listening")
+        for _ in range(3):
+            daemon.kill()
+            daemon.start(ready=False)
+            daemon.logged("listening")
+            daemon.said.clear()
+            assert daemon.stop() == 0
+            daemon.until("STOPPING=1")
+            assert not any("not taken over" in text for text in daemon.said)
+            daemon.start()
+            daemon.logged("listening")
+        assert "not taken over" not in daemon.log.read_text()
+        assert daemon.get("/v1/status")["drift"] == []

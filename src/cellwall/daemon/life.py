@@ -143,6 +143,8 @@ class Life:
                 self._finish(error)
                 return
             except (CellwallError, ExceptionGroup, OSError) as error:
+                if self._end.done():
+                    return
                 _log.error("not taken over: %s", error)
                 self._say(f"not taken over: {error}", READY=1)
                 await asyncio.sleep(_AGAIN)
