@@ -263,20 +263,24 @@ class Wall:
 
     def close_unjudged(self, *, patience: float | None = None) -> bool:
         """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
-        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done. In
-        nftables without the writer lock, but while rules are being laid: what another process does meanwhile, for
-        however long, keeps nothing open. `patience`: as of `repair`."""
-        from cellwall.engine.reconcile import close_beside_writers, close_unjudged, closes_beside_writers
+        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done.
+        `patience`: as of `repair`."""
+        from cellwall.engine.reconcile import close_unjudged
+
+        with self._caller.turn(patience):
+            found = self._site.foundation()
+            return found is not None and close_unjudged(self._site, found)
+
+    def close_beside_writers(self) -> bool | None:
+        """`close_unjudged` without the writer lock, so that whatever another process does meanwhile, for however long,
+        keeps nothing open. None where it takes the lock: in iptables, and while rules are being laid."""
+        from cellwall.engine.reconcile import close_beside_writers
 
         with self._caller.mutex:
             found = self._site.foundation()
             if found is None or not self._site.journal.in_place():
                 return False
-            if closes_beside_writers(self._site, found):
-                return close_beside_writers(self._site, found)
-        with self._caller.turn(patience):
-            found = self._site.foundation()
-            return found is not None and close_unjudged(self._site, found)
+            return close_beside_writers(self._site, found)
 
     def own(self, descriptor: int | None = None) -> str:
         """Nobody but this process writes our tables in nftables from now on: a flush of all rules passes them over, and

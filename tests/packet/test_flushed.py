@@ -142,6 +142,20 @@ def test_what_is_left_of_a_dead_process_opens_nothing_that_was_flushed(node: Nod
     node.assert_whole(node.tenant)
 
 
+@pytest.mark.parametrize("node", ["nftables"], indirect=True)
+def test_nothing_that_is_missing_is_added_to_a_wall_that_does_not_stand(node: Node) -> None:
+    wall, rules = node.world.wall, node.world.wall._site.rules
+    with wall._site.journal.transaction():
+        wall._site.journal.put("pending", b"elements")
+    for command in ("nft flush set inet cellwall live", "nft flush set inet cellwall floor4"):
+        flush(node, command)
+    wall.detach("nobody")  # which recovers, and lays nothing
+    assert rules.elements("inet", "cellwall", "live") == frozenset()
+    wall.reconcile()
+    assert rules.elements("inet", "cellwall", "live")
+    node.assert_whole(node.tenant)
+
+
 @unjudged
 def test_a_repair_closes_before_it_begins(node: Node, command: str) -> None:
     def die(*_: object) -> None:

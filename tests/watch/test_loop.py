@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
+from cellwall.adapters.alarms import Alarm
 from cellwall.api import Wall
+from cellwall.engine.backend import Holder
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.model.settings import Settings
-from cellwall.watch.loop import watch
+from cellwall.watch.loop import _close_behind, watch
 from world import World, open_world
 
 pytestmark = pytest.mark.root
@@ -44,8 +47,13 @@ class Eventful:
             self.repaired.set()
         return done
 
-    def close_unjudged(self, **how: Any) -> bool:
-        closed = self._wall.close_unjudged(**how)
+    def close_unjudged(self, **how: Any) -> bool | None:
+        return self._told(self._wall.close_unjudged(**how))
+
+    def close_beside_writers(self) -> bool | None:
+        return self._told(self._wall.close_beside_writers())
+
+    def _told(self, closed: bool | None) -> bool | None:
         if closed:
             self.asked.append("closed")
             self.closed.set()
@@ -102,6 +110,55 @@ def test_it_ends_where_there_is_nothing_to_watch_any_more(world: World) -> None:
         while not ended:
             assert not wall.repaired.wait(0.01)
     assert ended == [gone]
+
+
+def test_what_is_being_laid_is_not_closed_without_the_lock_and_once_it_is_on_record_it_is(world: World) -> None:
+    site = world.wall._site
+    found = site.foundation()
+    assert found is not None
+    for program, closed in (("", None), (found.program, True), (found.program, False)):
+        with site.journal.transaction():
+            site.journal.put("foundation", msgspec.json.encode(msgspec.structs.replace(found, program=program)))
+        world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", "B9-FORWARD"])
+        assert world.wall.close_beside_writers() is closed
+    world.wall.repair()
+    assert world.wall.close_beside_writers() is False
+    assert world.wall.status().drift == ()
+
+
+def test_a_wall_beside_a_daemons_closes_although_it_may_take_no_turn(world: World) -> None:
+    with Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True) as beside:
+        world.lab.node.run(["nft", "flush", "table", "inet", "cellwall"])
+        assert beside.close_beside_writers()
+    assert "closed" not in "".join(world.wall.repair())  # it was, already
+
+
+class Emptied:
+    """Two tables that judge, of which somebody empties one at each wait, and the wall that they hold."""
+
+    holder = Holder("iptables", "legacy")
+
+    def __init__(self) -> None:
+        self.left, self.closed = 2, False
+
+    def poll(self, _: float) -> None:
+        self.left -= 1
+
+    def read(self) -> Alarm:
+        return Alarm.NOTHING
+
+    def close_beside_writers(self) -> None:
+        return None
+
+    def close_unjudged(self, **_: object) -> bool:
+        self.closed = not self.left
+        return self.closed
+
+
+def test_the_second_of_two_tables_that_are_emptied_is_waited_for_before_the_look() -> None:
+    all_of_it = Emptied()
+    _close_behind(all_of_it, all_of_it, all_of_it, all_of_it)  # type: ignore[arg-type]
+    assert all_of_it.closed
 
 
 @pytest.fixture(scope="module")

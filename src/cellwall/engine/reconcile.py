@@ -79,14 +79,12 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
 
 
-def closes_beside_writers(site: Site, found: Foundation) -> bool:
-    """Whether `close_beside_writers` is safe: of a wall in doubt somebody is about to lay another, of any version."""
-    return found.backend == "nftables" and found.program == site.program
-
-
-def close_beside_writers(site: Site, found: Foundation) -> bool:
-    """`close_unjudged` without the writer lock. A laying has the wall on record as in doubt before its first change, so
-    what is closed is of the foundation that was `found`, or nothing is."""
+def close_beside_writers(site: Site, found: Foundation) -> bool | None:
+    """`close_unjudged` without the writer lock; None where that is not safe. A laying, of whatever version, has the
+    wall on record as in doubt before its first change: what is closed is of the foundation that was `found`, or nothing
+    is."""
+    if found.backend != "nftables" or found.program != site.program:
+        return None
     return site.mechanism(found.backend).close_unjudged(found.laid, settled=lambda: site.foundation() == found)
 
 

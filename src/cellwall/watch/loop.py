@@ -54,7 +54,8 @@ def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
                 own = _look(wall, looking, pace, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
-                if not alone and _close(wall):  # since the look began: what makes no event is not noticed as a change
+                # since the look began: what makes no event is not noticed as a change
+                if not alone and _close(wall, looking):
                     pace.tell(Alarm.DAMAGED, time.monotonic())
 
 
@@ -70,15 +71,17 @@ def _close_behind(wall: Wall, looking: Wall, told: select.poll, alarms: Alarms) 
     holder = wall.holder
     shared = holder is not None and holder.backend == "iptables"
     until = time.monotonic() + (_ALL_TABLES if shared else 0)
-    while not _close(wall if shared else looking) and time.monotonic() < until:
+    while not _close(wall, looking) and time.monotonic() < until:
         told.poll(_BETWEEN * 1000)
         alarms.read()  # the look comes after all of it
 
 
-def _close(wall: Wall) -> bool:
+def _close(wall: Wall, looking: Wall) -> bool:
     """Whether there was anything to close."""
     try:
-        closed = wall.close_unjudged(patience=_PATIENCE)
+        closed = looking.close_beside_writers()
+        if closed is None:
+            closed = wall.close_unjudged(patience=_PATIENCE)
     except Dismissed:
         raise
     except Held:  # a repair is next, and closes first
