@@ -381,6 +381,56 @@ def test_a_first_up_that_fails_leaves_nothing_in_iptables(name: Literal["nft", "
         assert world.wall.up().changed
 
 
+def without(world: World, *programs: str) -> Host:
+    """The node's adapters as they are where these are not installed, and no new wall could be laid."""
+    real = world.wall._site.iptables()
+
+    def save(variant: Variant, family: Family) -> str:
+        if f"{family} {variant}" in programs:
+            raise Unsupported("not installed")
+        return "" if family in programs else real.tables.save(variant, family)
+
+    def installed() -> tuple[Variant, ...]:
+        return tuple(one for one in real.tables.installed() if one not in programs)
+
+    lacking: dict[str, Callable[..., object]] = {"lacking": lambda _: ("something",), "variants": tuple}
+    tables = Wrapped(real.tables, save=save, installed=installed, **lacking)
+    if any(one.startswith("ipv6") for one in programs):
+        features = msgspec.structs.replace(real.in_force.features, ipv6=False, nat6=False)
+        tables = Wrapped(tables, features=lambda _: features)
+    return Host(tables, real.sets, real.glance)
+
+
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_a_wall_goes_where_nothing_would_do_for_a_new_one(name: Literal["nft", "legacy"]) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name)) as world:
+        world.attach(expose=["8090:80"])
+        rewired(world.wall, iptables=lambda: without(world)).down(force=True)
+        assert rules(world) == 0
+        assert "B9-" not in world.lab.node.run(["ebtables-nft-save"]).text
+        assert world.lab.node.run(["ipset", "list", "-n"]).text == ""
+        assert not world.wall.status().up
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [("{name}", "iptables-{name} is not installed"), ("ipv6 {name}", "ip6tables-{name} is"), ("bridge", "ebtables is")],
+)
+@pytest.mark.parametrize("name", ["nft", "legacy"])
+def test_what_no_program_can_take_out_is_told_and_stays_on_record(
+    name: Literal["nft", "legacy"], program: str, said: str
+) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables=name)) as world:
+        poor = without(world, program.format(name=name))
+        for _ in range(2):
+            with pytest.raises(Unsupported, match=said.format(name=name)):
+                rewired(world.wall, iptables=lambda: poor).down()
+        world.wall.down()  # it was installed again
+        assert rules(world) == 0
+        assert "B9-" not in world.lab.node.run(["ebtables-nft-save"]).text
+        assert world.lab.node.run(["ipset", "list", "-n"]).text == ""
+
+
 @pytest.mark.parametrize("name", ["nft", "legacy"])
 def test_a_host_without_ip6tables_has_a_whole_wall_of_ipv4(name: Literal["nft", "legacy"]) -> None:
     with open_world(settings=Settings(backend="iptables", iptables=name), up=False) as world:

@@ -36,6 +36,12 @@ class XtTables:
         known = [variant for variant in both if not self.lacking(variant)]
         return tuple(sorted(known, key=lambda variant: (-self._others(variant), both.index(variant))))
 
+    def installed(self) -> tuple[Variant, ...]:
+        """See `Tables.installed`."""
+        both: tuple[Variant, ...] = ("nft", "legacy")
+        verbs = ("save", "restore")
+        return tuple(one for one in both if all(find_program(_program(one, "ipv4", verb)) for verb in verbs))
+
     def lacking(self, variant: Variant) -> tuple[str, ...]:
         """See `Tables.lacking`."""
         program = _program(variant, "ipv4", "restore")

@@ -19,6 +19,9 @@ class Tables(Protocol):
     def variants(self) -> tuple[Variant, ...]:
         """Those that lack nothing; the one with more of the host's own rules comes first, nft where neither has."""
 
+    def installed(self) -> tuple[Variant, ...]:
+        """Those whose programs there are, whatever else is missing: enough to take a wall out."""
+
     def lacking(self, variant: Variant) -> tuple[str, ...]:
         """What of programs, matches, targets and types of sets is missing that no wall can do without, a few words
         each. Leaves nothing behind."""

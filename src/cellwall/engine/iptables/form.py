@@ -20,12 +20,12 @@ def refusal(tables: Tables, settings: Settings) -> str:
 
 def choose_form(tables: Tables, settings: Settings, before: Laid | None) -> Form:
     """The variant that is configured; where it is left open that of the wall in force while it works, else where the
-    host's own rules are."""
+    host's own rules are. Where none has all that a wall needs, as for who closes, one that is installed."""
     former = recorded_form(before)
     if settings.iptables != "auto":
         variant: Variant = settings.iptables
     elif former is not None and not tables.lacking(former.variant):
         variant = former.variant
     else:
-        variant = tables.variants()[0]
+        variant = next(iter((*tables.variants(), *tables.installed())), "nft")
     return Form(variant, tables.features(variant))

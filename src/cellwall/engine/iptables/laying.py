@@ -18,7 +18,8 @@ from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import repair, shape
-from cellwall.errors import KernelError
+from cellwall.engine.iptables.remnants import out_of_reach
+from cellwall.errors import CellwallError, Incomplete, KernelError, Unsupported
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_sets
 from cellwall.lower.xt.tables import (
@@ -78,7 +79,7 @@ class XtLaying(msgspec.Struct, frozen=True):
                 text = vouching_first(self.variant, family, saved) + render_tables(own, saved)
                 tables.restore(self.variant, family, text)
         if self.elsewhere:
-            for other in tables.variants():
+            for other in tables.installed():
                 if other != self.variant:  # ebtables is the same for both
                     _remove_tables(self.host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self.host, self.wall)
@@ -111,13 +112,27 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
 
 
 def remove(host: Host) -> None:
-    """Chains, jumps, sets and timeouts of ours, in whatever variant; what is not ours stays as it is, and so does a set
-    that a rule of others refers to, which is told. Idempotent."""
-    for variant in host.tables.variants():
-        _remove_tables(host, variant)
-    _destroy(host, host.sets.definitions())
+    """Chains, jumps, sets and timeouts of ours, in whatever variant there are programs of, whether or not a new wall
+    could be laid there; what is not ours stays as it is, and so does a set that a rule of others refers to, which is
+    told. What failed does not keep the rest; it is raised, and so is Unsupported where rules of ours are out of reach.
+    Idempotent."""
+    failed: dict[Variant, Exception] = {}
+    installed = host.tables.installed()
+    for variant in installed:
+        try:
+            _remove_tables(host, variant)
+        except CellwallError as error:
+            failed[variant] = error
+    left = _destroy(host, host.sets.definitions())
     for name in host.sets.drop_timeouts():
         _log.warning("the timeouts %s stay: another program's rule refers to them", name)
+    # A variant that the kernel has not got cannot be read either, and where no set is left nothing of ours is there.
+    failures = [error for variant, error in failed.items() if left or not host.tables.lacking(variant)]
+    failures += map(Unsupported, out_of_reach(host, installed, sets=left))
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise Incomplete("not all rules could be taken out", failures)
 
 
 def digests(wall: XtWall) -> tuple[str, str]:
@@ -171,16 +186,18 @@ def _drop_other_sets(host: Host, wall: XtWall) -> None:
     _destroy(host, [name for name in host.sets.definitions() if name not in wanted])
 
 
-def _destroy(host: Host, names: Iterable[str]) -> None:
-    for name in host.sets.destroy(sorted(names)):
+def _destroy(host: Host, names: Iterable[str]) -> tuple[str, ...]:
+    left = host.sets.destroy(sorted(names))
+    for name in left:
         _log.warning("the set %s stays: another program's rule refers to it", name)
+    return left
 
 
 def _remove_tables(host: Host, variant: Variant, families: tuple[Family, ...] = _FAMILIES) -> None:
     for family in families:
         try:
             saved = host.tables.save(variant, family)
-        except KernelError:
+        except (KernelError, Unsupported):
             if family == "ipv6" and not host.tables.features(variant).ipv6:
                 continue  # nothing can be there
             raise

@@ -4,6 +4,7 @@ ebtables' pins vouch for frames towards the latch of the bridge, whatever become
 floor is a set, which whoever flushes all sets empties, while the rules that ask it go on.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cellwall.engine.iptables.contracts import Variant
@@ -62,6 +63,20 @@ def close_unjudged(host: "Host", form: "Form") -> bool:
         return False
     host.tables.restore(form.variant, "bridge", render_table(_CLOSED))
     return True
+
+
+def out_of_reach(host: "Host", installed: Sequence[Variant], *, sets: Sequence[str]) -> Iterator[str]:
+    """What stands after a removal because its programs are gone, a line each. A rule of ours that is left keeps `sets`;
+    where none is, no legacy table is asked, which would make it."""
+    if host.glance.vouches():
+        yield "ebtables is not installed, and rules of ours are in its tables"
+    both: tuple[Variant, ...] = ("nft", "legacy")
+    versions: tuple[Literal[4, 6], ...] = (4, 6)
+    for variant in both if sets else ():
+        led = [one for one in versions if any(host.glance.leads(variant, one, table) for table in JUDGING)]
+        if led and (variant not in installed or 4 not in led):
+            program = f"iptables-{variant}" if variant not in installed else f"ip6tables-{variant}"
+            yield f"{program} is not installed, and rules of ours are in its tables"
 
 
 def _versions(form: "Form") -> tuple[Literal[4, 6], ...]:
