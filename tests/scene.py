@@ -161,7 +161,8 @@ class Scene:
     ) -> Fate:
         """A packet of a flow that `sender` opens (or claims to: `source`, `mac`)."""
         going = flow_of(source or _own(sender, destination), destination, protocol, port)
-        entry = Flow(going, going.reversed(), state=state, mark=mark)
+        status = frozenset[str]() if state == "new" else frozenset({"confirmed"})
+        entry = Flow(going, going.reversed(), state=state, status=status, mark=mark)
         packet = flow_packet(going, source_mac=sender.mac if mac is None else mac, destination_mac=gateway)
         return self.from_sandbox(sender, packet, entry, over=over)
 

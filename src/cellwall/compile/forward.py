@@ -9,13 +9,13 @@ original tuple, so that both directions decide alike.
 from typing import Literal
 
 from cellwall.compile.policies import (
-    ADMIT,
     ADMIT_CLIENT,
     LINKS,
-    first_egress,
+    OPENED,
     first_ingress,
     link_stages,
     policy_stages,
+    stamp_opened,
 )
 from cellwall.compile.usage import ExposureForm, PolicyUsage, Usage
 from cellwall.compile.wall import (
@@ -63,9 +63,9 @@ def forward_stages(connections: int, usage: Usage, *, no_router: tuple[Literal[4
         _forward(no_router),
         _security_chain(usage.policies),
         *(link_stages(connections) if usage.policies.links else ()),
-        *_egress(connections, usage.policies),
+        _egress(connections, usage.policies),
         *_ingress(connections, usage.exposed, usage.policies),
-        *policy_stages(usage.policies),
+        *policy_stages(usage.policies, _admitted(connections, usage.policies), connections),
         _stamp_ingress(usage.policies),
         _related(),
         _deny(),
@@ -120,7 +120,7 @@ def _security_chain(policies: PolicyUsage) -> Stage:
     )
 
 
-def _egress(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
+def _egress(connections: int, policies: PolicyUsage) -> Stage:
     """A flow that a sandbox opened, either direction of it. What policies deny takes no part in its connections."""
     judged = (
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
@@ -129,7 +129,13 @@ def _egress(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
         Clause((Flow(("related",)),), Continue("related")),
         Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
     )
-    admitted = (
+    if policies.tiers:
+        return Stage("egress", (*judged, Clause((), Continue(OPENED))))
+    return Stage("egress", (*judged, *_admitted(connections, policies)))
+
+
+def _admitted(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+    return (
         _FORGET_SOON,
         Clause(
             (Flow(("new",)), OverConnections(connections, "source")),
@@ -137,14 +143,8 @@ def _egress(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
             "too many connections",
             "FWD",
         ),
-        Clause((), Stamp("source", first_egress(policies, "still") if policies.tiers else "")),
+        Clause((), stamp_opened(policies)),
         _nobody(),
-    )
-    if not policies.tiers:
-        return (Stage("egress", (*judged, *admitted)),)
-    return (
-        Stage("egress", (*judged, Clause((), Continue(first_egress(policies))))),
-        Stage(ADMIT, admitted),
     )
 
 

@@ -6,7 +6,7 @@ path; both read the same clauses. Denied is told at once, spoofed and unpinned i
 
 import msgspec
 
-from cellwall.compile.policies import first_egress
+from cellwall.compile.policies import OPENED
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
     Accept,
@@ -122,7 +122,7 @@ def _services(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
     if policies.tiers:
         return (
             Clause((NodeService(), LiveFlow()), Accept()),
-            Clause((NodeService(),), Continue(first_egress(policies))),
+            Clause((NodeService(),), Continue(OPENED)),
         )
     return (
         Clause(

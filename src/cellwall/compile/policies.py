@@ -2,14 +2,14 @@
 
 A stage a tier, constant: who is under which policy, and what it lists, is asked of sets by the endpoint's address. Both
 directions of a flow are decided over its original tuple. A flow that was accepted carries the policy version, so only
-new flows, and those that an earlier version decided, come here; twice, before they are stamped and after.
+new flows, and those that an earlier version decided, come here.
 """
 
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
-from cellwall.compile.policy_words import Linked, Listed, Under
+from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
     Accept,
@@ -22,38 +22,50 @@ from cellwall.compile.wall import (
     OpensBackwards,
     OverConnections,
     Stage,
+    Stamp,
     Translated,
     Transport,
     Unstamp,
 )
 from cellwall.model.policy import TierName
 
-ADMIT, ADMIT_CLIENT = "admit", "admit-client"
-"""What a flow goes on with that no policy denies."""
-ADMITTED = "admitted"
+OPENED, ADMIT, ADMIT_CLIENT = "opened", "admit", "admit-client"
+"""Where what a sandbox opens is judged by policies, and what a flow goes on with that none denies."""
+_ADMITTED, _ADMITTED_CLIENT, _CROWDED = "admitted", "admitted-client", "crowded"
 LINKS = "links"
 """Where sandboxes are judged that send to each other, where any may."""
 
 
 Pass = Literal["policy", "still"]
-"""The decision, and the same once more after the flow was stamped. A packet may meet a change half-way, be judged by
-what goes and stamped with the version of what comes, and nobody would judge its flow again: what was stamped with a
-version is judged by what that one judges by, for versions and lists change at once."""
-
-
-def first_egress(policies: PolicyUsage, when: Pass = "policy") -> str:
-    """Where what a sandbox opens is judged by policies."""
-    return _name(policies.tiers[0], when) if policies.tiers else ADMIT
+"""Before a flow is stamped, and after. A packet may meet a change half-way, be judged by what goes and stamped with the
+version of what comes, and nobody would judge its flow again. What is stamped first is judged by what its version judges
+by, for versions and lists change at once. A flow that begins is stamped first. Of one that goes on other packets would
+meet the stamp meanwhile: it is judged before as well, so that what is denied has none."""
 
 
 def first_ingress(policies: PolicyUsage, when: Pass = "policy") -> str:
-    """Where clients of published ports are."""
+    """Where clients of published ports are judged by policies."""
     return _clients_name(policies.clients[0], when) if policies.clients else ADMIT_CLIENT
 
 
-def policy_stages(policies: PolicyUsage) -> Iterator[Stage]:
-    """The stages of every tier in use, in the order in which a packet meets them."""
-    passes: tuple[tuple[Pass, str, str], ...] = (("policy", ADMIT, ADMIT_CLIENT), ("still", ADMITTED, ADMITTED))
+def stamp_opened(policies: PolicyUsage) -> Stamp:
+    """Of a flow that a sandbox opened, and that is judged once more if policies are in use."""
+    return Stamp("source", _name(policies.tiers[0], "still") if policies.tiers else "")
+
+
+def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connections: int) -> Iterator[Stage]:
+    """The stages of every tier in use, in the order in which a packet meets them. `admitted`: what a flow that was
+    opened goes on with before it is stamped; and the same bound, `connections`, holds for one that is stamped first."""
+    if policies.tiers:
+        first = Continue(_name(policies.tiers[0], "policy"))
+        yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies)), Clause((), first)))
+        yield Stage(ADMIT, admitted)
+        yield Stage(_ADMITTED, (*_bounded(connections), Clause((), Accept())))
+        yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
+    passes: tuple[tuple[Pass, str, str], ...] = (
+        ("policy", ADMIT, ADMIT_CLIENT),
+        ("still", _ADMITTED, _ADMITTED_CLIENT),
+    )
     for when, admit, admit_client in passes:
         for tier, following in zip_longest(policies.tiers, policies.tiers[1:]):
             onward = admit if following is None else _name(following, when)
@@ -62,8 +74,16 @@ def policy_stages(policies: PolicyUsage) -> Iterator[Stage]:
         for tier, following in zip_longest(policies.clients, policies.clients[1:]):
             onward = admit_client if following is None else _clients_name(following, when)
             yield _clients(tier, policies, onward, when)
-    if policies.tiers or policies.clients:
-        yield Stage(ADMITTED, (Clause((), Accept()),))
+    if policies.clients:
+        yield Stage(_ADMITTED_CLIENT, (Clause((), Accept()),))
+
+
+def _bounded(connections: int) -> tuple[Clause, ...]:
+    new = Flow(("new",))
+    return (
+        Clause((new, Transport(("tcp",))), ForgetSoon()),
+        Clause((new, OverConnections(connections, "source")), Continue(_CROWDED)),
+    )
 
 
 def link_stages(connections: int) -> tuple[Stage, ...]:
@@ -114,7 +134,7 @@ def _denied(tier: TierName, onward: str, when: Pass) -> Stage:
     return Stage(
         _denied_name(tier, when),
         (
-            _watching(Under(tier, "watches"), onward, f"{why}, which only watches", when),
+            _watching(Under(tier, "watches"), onward, f"{why}, which only watches", counted=when == "still"),
             *_withdrawn(when),
             Clause((), Continue("deny"), why, "FWD"),
         ),
@@ -130,18 +150,16 @@ def _clients(tier: TierName, policies: PolicyUsage, onward: str, when: Pass) -> 
         (
             Clause((Under(tier, "guards", "destination", negate=True),), Continue(onward)),
             *(Clause((Listed(form),), Continue(onward)) for form in forms),
-            _watching(watches, onward, f"{why}, which only watches", when),
+            _watching(watches, onward, f"{why}, which only watches", counted=when == "policy"),
             *_withdrawn(when),
             Clause((), Drop(), why, "FWD"),
         ),
     )
 
 
-def _watching(watches: Under, onward: str, why: str, when: Pass) -> Clause:
-    """Counted once."""
-    if when == "still":
-        return Clause((watches,), Continue(onward))
-    return Clause((watches,), Observe(onward), why, "FWD")
+def _watching(watches: Under, onward: str, why: str, *, counted: bool) -> Clause:
+    """Counted once: where a flow that begins comes by."""
+    return Clause((watches,), Observe(onward) if counted else Continue(onward), why, "FWD")
 
 
 def _withdrawn(when: Pass) -> tuple[Clause, ...]:

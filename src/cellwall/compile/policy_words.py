@@ -25,5 +25,9 @@ class Listed(Predicate, frozen=True):
     form: PolicyForm
 
 
+class Fresh(Predicate, frozen=True):
+    """The flow begins with this packet, and no other packet meets its note before this one has passed."""
+
+
 class Linked(Predicate, frozen=True):
     """Both ends of the flow are sandboxes of one tenant that lets them reach each other. Notes which on the flow."""

@@ -18,6 +18,7 @@ from cellwall.model.policy import Policy, Rule, RuleProtocol, Tiers, admits, dec
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context, Flow
+from cellwall.ruleset.types import Counter
 from cellwall.ruleset.types import Rule as Rewritten
 from scene import GATEWAY4, GATEWAY_MAC, OTHER, PUBLIC4, Scene, endpoint, flow_of, judged
 
@@ -98,11 +99,8 @@ def test_who_asks_of_a_published_port_is_decided_as_the_policies_say(tiers: Tier
 
 def watched(scene: Scene, fate: object) -> tuple[str, ...]:
     """The tiers that counted the packet and let it pass."""
-    said = [
-        scene._rule(step.family, step.chain, step.index).comment
-        for step in fate.evaluation.path  # type: ignore[attr-defined]
-        if step.family == "inet"
-    ]
+    rules = [scene._rule(step.family, step.chain, step.index) for step in fate.evaluation.path]  # type: ignore[attr-defined]
+    said = [rule.comment for rule in rules if Counter() in rule.statements]
     return tuple(text.split()[-4].rstrip(",") for text in said if text.endswith("which only watches"))
 
 

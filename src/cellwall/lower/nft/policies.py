@@ -5,9 +5,9 @@ from functools import lru_cache
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
-from cellwall.compile.policy_words import Linked, Listed, Under
+from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
 from cellwall.lower.nft.families import FAMILIES, Family
-from cellwall.lower.nft.forms import Forms, Lowered, fields, per_family
+from cellwall.lower.nft.forms import Forms, Lowered, either, fields, match, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
 from cellwall.model.policy import Policy, TierName, Tiers
 from cellwall.ruleset.types import Element, Field, FieldName, Lookup, StampFlow
@@ -39,6 +39,10 @@ def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tupl
             rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
             keys.append((listed_set(listing.form, family), (listing.network, *rest[listing.form.kind])))
     return tuple(keys)
+
+
+def _fresh(p: Fresh, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ct status", "confirmed", negate=True),),)
 
 
 def _linked(p: Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -76,6 +80,7 @@ def _family_of(p: Listed) -> frozenset[int]:
 
 
 POLICIES: Forms = {
+    Fresh: either(_fresh),
     Linked: per_family(_linked),
     Under: per_family(_under),
     Listed: per_family(_listed, _family_of),

@@ -9,6 +9,7 @@ _OF_BOTH_DIRECTIONS = (
     "CLIENT",
     "EGRESS",
     "INGRESS",
+    "OPENED",
     "OWN-DENIED",
     "OWN-POLICY",
     "TENANT-DENIED",

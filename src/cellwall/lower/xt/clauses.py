@@ -52,6 +52,7 @@ CHAINS = {
 
 _DIRECTED = {
     "egress": "B9-EGRESS",
+    "opened": "B9-OPENED",
     "tenant-policy": "B9-TENANT-POLICY",
     "tenant-denied": "B9-TENANT-DENIED",
     "endpoint-policy": "B9-OWN-POLICY",

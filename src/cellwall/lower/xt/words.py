@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile import wall as w
-from cellwall.compile.policy_words import Listed, Under
+from cellwall.compile.policy_words import Fresh, Listed, Under
 from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
@@ -204,6 +204,8 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
             return (_rate(predicate, view),)
         case w.Exposed():
             return _exposed(predicate, view)
+        case Fresh():
+            return _NEVER  # its version is read before the first list, in `mangle`, and lists change before versions
         case Under():
             return _under(predicate, view)
         case Listed():
