@@ -166,16 +166,18 @@ class Store:
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
         """All endpoints, or those of one phase, by key."""
-        return self._endpoints("WHERE phase = ?" if phase else "", (phase,) if phase else ())
+        rows = self._bodies("WHERE phase = ?" if phase else "", (phase,) if phase else ())
+        policies = self.policies() if rows else {}
+        return tuple(decode_endpoint(row[0], policies.get) for row in rows)
 
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
         """The attached endpoints of a tenant, by key."""
-        return self._endpoints("WHERE tenant = ? AND phase = 'attached'", (tenant,))
+        rows = self._bodies("WHERE tenant = ? AND phase = 'attached'", (tenant,))
+        known = self.policy(tenant)
+        return tuple(decode_endpoint(row[0], lambda tenant: known) for row in rows)
 
-    def _endpoints(self, where: str, arguments: Sequence[object]) -> tuple[Endpoint, ...]:
-        rows = self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
-        policies = self.policies() if rows else {}
-        return tuple(decode_endpoint(row[0], policies.get) for row in rows)
+    def _bodies(self, where: str, arguments: Sequence[object]) -> list[tuple[bytes]]:
+        return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
 
     def unfinished(self) -> bool:
         """Some operation was begun and neither finished nor taken back."""
