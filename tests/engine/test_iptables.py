@@ -1,5 +1,6 @@
 """A node whose wall stands in iptables: the same operations, and what others have in the same tables stays theirs."""
 
+import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from typing import Literal, NoReturn
@@ -15,7 +16,9 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lower.xt.tables import Family
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
+from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, STEM, Blocks
 from engine.steps import Stepped, assert_converged, child_killed_at, killed_at, reopened, stepped
 from world import PUBLIC4, PUBLIC6, Stream, World, Wrapped, assert_connection, open_world, rewired
 
@@ -70,6 +73,81 @@ def saved(world: World, name: str = "") -> dict[tuple[str, str], list[str]]:
 
 def rules(world: World) -> int:
     return sum(line.startswith("-A B9-") for lines in saved(world).values() for line in lines)
+
+
+@pytest.mark.parametrize("order", ["grow", "come round again", "are the next"])
+def test_what_a_former_holder_has_open_is_nobodys_whichever_way_versions_go(node: World, order: str) -> None:
+    """Where conntrack was not purged, as after a race. `born` tells them apart by the first version of the holder."""
+    first, then = {
+        "grow": (FIRST_BLOCK + 5, FIRST_BLOCK + 70_000),
+        "come round again": (END_BLOCK - 5, FIRST_BLOCK + 5),
+        "are the next": (FIRST_BLOCK + 8, FIRST_BLOCK + 9),
+    }[order]
+    leave(node, first)
+    former = node.attach("former")
+    sockets = []
+    with node.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((PUBLIC4, 7777))
+        peer.settimeout(1)
+        for sandbox in (former, None):
+            if sandbox is None:
+                kept = Wrapped(node.wall._site.rules, purge_flows=lambda _: None)
+                wall = rewired(node.wall, rules=kept)
+                wall.detach(former.name)
+                wall.reconcile()
+                leave(node, then)
+                sandbox = node.attach("holder", address4=former.endpoint.address4)
+            sockets.append(sandbox.host.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sockets[-1].bind(("", 5555))
+            sockets[-1].settimeout(0.3)
+            if sandbox is former:
+                sockets[0].sendto(b"hello", (PUBLIC4, 7777))
+                _, client = peer.recvfrom(99)
+        assert sandbox.address(4) == former.address(4)
+        peer.sendto(b"for the former", client)
+        with pytest.raises(TimeoutError):
+            sockets[1].recv(99)
+        peer.settimeout(0.3)
+        sockets[1].sendto(b"as the former", (PUBLIC4, 7777))
+        with pytest.raises(TimeoutError):
+            peer.recvfrom(99)
+    for one in sockets:
+        one.close()
+    node.wall._site.rules.purge_flows([former.endpoint.generation])
+    node.detach(sandbox)
+
+
+def test_ones_own_open_flows_go_on_when_versions_come_round_again(node: World) -> None:
+    leave(node, END_BLOCK - 2)
+    tenant = node.attach()
+    policies = tuple(Policy("open", (Rule("deny", ip_network(f"9.9.9.{last}"), "tcp", (25, 25)),)) for last in (1, 2))
+    with Stream(tenant.host, PUBLIC4, 80, udp=True) as idle, Stream(tenant.host, PUBLIC4, 80) as busy:
+        assert idle.ask(node.token())
+        for number in range(4):
+            at_the_end_of_its_block(node, node.wall.endpoint(tenant.name))
+            node.wall.set_policy(policies[number % 2], container=tenant.name)
+            assert busy.ask(node.token())
+        blocks = {one >> 8 for one in node.wall.endpoint(tenant.name).past_generations}
+        assert len(blocks) == 4
+        assert node.wall.endpoint(tenant.name).generation < max(node.wall.endpoint(tenant.name).past_generations)
+        assert idle.ask(node.token())
+    node.detach(tenant)
+
+
+def leave(world: World, first: int) -> None:
+    """Have the blocks of versions from this one on given out next."""
+    journal = world.wall._site.journal
+    with journal.transaction():
+        journal.put("versions", msgspec.json.encode(Blocks(first, END_BLOCK, world.wall.settings.mark)))
+
+
+def at_the_end_of_its_block(world: World, endpoint: Endpoint) -> None:
+    """The endpoint as it is when it has counted through its block."""
+    site = world.wall._site
+    after = msgspec.structs.replace(endpoint, generation=(endpoint.generation & STEM) + BLOCK - 1)
+    with site.journal.transaction():
+        site.journal.write_endpoints([after], "attached")
+    site.backend.repair(site.journal.endpoints("attached"))
 
 
 def test_what_is_up_says_what_holds_it(node: World) -> None:

@@ -14,7 +14,7 @@ from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.lower.xt.endpoints import changes, holdings
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
-from cellwall.lower.xt.sets import LARGEST_VERSION, entry_text, render_sets
+from cellwall.lower.xt.sets import entry_text, render_sets
 from cellwall.lower.xt.tables import (
     XtChain,
     XtJump,
@@ -268,11 +268,10 @@ def test_two_bindings_of_one_port_are_one_entry() -> None:
     assert changes(holdings([twice], WALL.pins), holdings([once], WALL.pins)).removed == ()
 
 
-def test_a_version_that_a_mark_cannot_hold_is_refused() -> None:
-    held = holdings([msgspec.structs.replace(FOUR, generation=LARGEST_VERSION)], WALL.pins)
-    assert LARGEST_VERSION in [owned.entry.mark for owned in held.entries]
-    with pytest.raises(InvalidSpec, match="31 bits"):
-        holdings([msgspec.structs.replace(FOUR, generation=LARGEST_VERSION + 1)], WALL.pins)
+def test_an_endpoint_is_born_with_its_first_block_also_where_blocks_came_round_again() -> None:
+    aged = msgspec.structs.replace(FOUR, past_generations=(0x7FFFFF42,), generation=0x40000017)
+    born = [owned.entry.mark for owned in holdings([aged], WALL.pins).entries if owned.set == "b9born4"]
+    assert born == [0x7FFFFF00]
 
 
 def test_a_family_that_cannot_be_pinned_is_closed_and_has_no_endpoints() -> None:

@@ -13,9 +13,8 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.usage import interval_range
-from cellwall.errors import InvalidSpec
 from cellwall.lower.xt.features import PinForm
-from cellwall.lower.xt.sets import LARGEST_VERSION, Entry, set_name
+from cellwall.lower.xt.sets import Entry, set_name
 from cellwall.lower.xt.tables import XtRule
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
@@ -65,7 +64,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
-    """What these endpoints are in sets and rules. InvalidSpec where a policy version does not fit into a mark."""
+    """What these endpoints are in sets and rules."""
     entries: list[OwnedEntry] = []
     rules: list[OwnedRule] = []
     for endpoint in endpoints:
@@ -116,9 +115,7 @@ def _applies(binding: PortBinding, version: int) -> bool:
 
 
 def _identity(version: int, own: int, endpoint: Endpoint, form: PinForm | None) -> Iterator[OwnedEntry]:
-    if not 0 < endpoint.generation <= LARGEST_VERSION:
-        raise InvalidSpec("policy version", endpoint.generation, "does not fit into 31 bits of a packet mark")
-    first = min(stems((*endpoint.past_generations, endpoint.generation)))
+    first = stems((*endpoint.past_generations, endpoint.generation))[0]  # they come round again: not the smallest
     yield OwnedEntry(set_name("born", version), Entry(own, mark=first))
     current = OwnedEntry(set_name("version", version), Entry(own, mark=endpoint.generation))
     if form != "program":

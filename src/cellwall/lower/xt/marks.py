@@ -3,17 +3,25 @@
 All of them stand in the mangle table, the only one where a set maps to a mark, and leave one of three values for the
 tables after it: LIVE, NOBODY, or the version of the endpoint on the bridge's side.
 
-A flow whose stamp is another is a former endpoint's, or has an earlier version of this one. Versions only ever grow, on
-the whole node, so it is a former one's exactly if the stamp is smaller than the first version of the present holder of
-the address. No match compares two numbers: halves of both are brought into one mark, and a program compares those.
+A flow whose stamp is another is a former endpoint's, or has an earlier version of this one. Versions are given out in
+order, round and round, so it is a former one's exactly if the stamp comes before the first version of the present
+holder of the address, less than half way round. No match compares two numbers: halves of both are brought into one
+mark, and a program compares those.
 """
 
 from typing import Literal
 
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH, chain_of
 from cellwall.lower.xt.features import pin_form
-from cellwall.lower.xt.programs import FIRST_IS_GREATER, FIRST_IS_LESS, LOAD_HALF, LOAD_WORD, is_source_mac
-from cellwall.lower.xt.sets import LARGEST_VERSION, set_name
+from cellwall.lower.xt.programs import (
+    DIFFERENT,
+    FIRST_IS_LESS,
+    LOAD_HALF,
+    LOAD_WORD,
+    SECOND_IS_FORMER,
+    is_source_mac,
+)
+from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended
 from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, PINNED, View, member
@@ -80,10 +88,10 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
 
 
 def _kin_chain(name: str, born: str, side: Literal["src", "dst"]) -> XtChain:
-    """Drops a packet whose flow's stamp is smaller than the first version of the address's holder, and returns
-    otherwise. First the upper halves: the first version's stays where it is, the stamp's comes below it; where these
-    are equal the lower ones, in the opposite places."""
-    first = (_set_mark(LARGEST_VERSION), _map(born, side))  # without a holder: a former one's
+    """Drops a packet whose flow's stamp comes before the first version of the address's holder, or where nobody holds
+    it, and returns otherwise. First the upper halves: the first version's stays where it is, the stamp's comes below
+    it; where these are equal the lower ones, in the opposite places."""
+    first = (_set_mark(NOBODY), _map(born, side))
     upper = ("--nfmask", f"{_LOW:#x}", "--ctmask", f"{_HIGH:#x}", "--right-shift-mark", "16")
     lower = ("--nfmask", f"{_HIGH:#x}", "--ctmask", f"{_LOW:#x}", "--left-shift-mark", "16")
     former = ("-j", "DROP"), "flow of a former endpoint"
@@ -91,9 +99,10 @@ def _kin_chain(name: str, born: str, side: Literal["src", "dst"]) -> XtChain:
         name,
         (
             *first,
+            XtRule(("-m", "mark", "--mark", f"{NOBODY:#x}"), *former),
             XtRule((), ("-j", "CONNMARK", "--restore-mark", *upper)),
-            XtRule(FIRST_IS_GREATER, *former),
-            XtRule(FIRST_IS_LESS, ("-j", "RETURN")),
+            XtRule(SECOND_IS_FORMER, *former),
+            XtRule(DIFFERENT, ("-j", "RETURN")),
             *first,
             XtRule((), ("-j", "CONNMARK", "--restore-mark", *lower)),
             XtRule(FIRST_IS_LESS, *former),

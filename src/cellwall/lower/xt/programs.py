@@ -6,14 +6,15 @@ anything but 0.
 """
 
 from cellwall.compile.wall import Scene
+from cellwall.model.versions import BLOCK, END_BLOCK
 
 Step = tuple[int, int, int, int]
 """Code, how many steps a jump skips where its condition holds and where it does not, value."""
 Words = tuple[str, ...]
 
 LOAD_WORD, LOAD_HALF = 0x20, 0x28
-_TO_X, _RETURN, _ADD, _AND, _SHIFT_RIGHT = 0x07, 0x06, 0x04, 0x54, 0x74
-_JUMP_EQUAL, _JUMP_EQUAL_X, _JUMP_GREATER_X = 0x15, 0x1D, 0x2D
+_TO_X, _RETURN, _ADD, _SUBTRACT_X, _AND, _SHIFT_RIGHT = 0x07, 0x06, 0x04, 0x1C, 0x54, 0x74
+_JUMP_EQUAL, _JUMP_EQUAL_X, _JUMP_GREATER_X, _JUMP_FROM, _JUMP_BIT = 0x15, 0x1D, 0x2D, 0x35, 0x45
 _LINK_HEADER, _MARK = 0xFFE00000, 0xFFFFF000 + 20
 _SOURCE_MAC = _LINK_HEADER + 6
 _MATCH, _NO_MATCH = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
@@ -28,9 +29,25 @@ def _match(*steps: Step) -> Words:
     return ("-m", "bpf", "--bytecode", f"{len(steps)}," + ",".join(" ".join(map(str, step)) for step in steps))
 
 
-FIRST_IS_GREATER = _match(*_LOW_HALF, _KEEP, *_HIGH_HALF, (_JUMP_GREATER_X, 0, 1, 0), _MATCH, _NO_MATCH)
-"""The upper half of the mark is greater than the lower one."""
+_VERSION = END_BLOCK * BLOCK >> 16
+"""The bit of the upper half of a version that every one has; what is below it counts round and round."""
+SECOND_IS_FORMER = _match(
+    *_HIGH_HALF,
+    _KEEP,
+    *_LOW_HALF,
+    (_JUMP_BIT, 0, 3, _VERSION),
+    (_SUBTRACT_X, 0, 0, 0),
+    (_AND, 0, 0, _VERSION - 1),
+    (_JUMP_FROM, 0, 1, _VERSION // 2),
+    _MATCH,
+    _NO_MATCH,
+)
+"""Of two upper halves of versions the one in the mark's lower half was given out before the other, or is of none: less
+than half way round from it to the other."""
+DIFFERENT = _match(*_HIGH_HALF, _KEEP, *_LOW_HALF, (_JUMP_EQUAL_X, 1, 0, 0), _MATCH, _NO_MATCH)
+"""The halves of the mark are not the same."""
 FIRST_IS_LESS = _match(*_HIGH_HALF, _KEEP, *_LOW_HALF, (_JUMP_GREATER_X, 0, 1, 0), _MATCH, _NO_MATCH)
+"""The upper half of the mark is less than the lower one."""
 
 
 def is_source_mac(load: int, offset: int) -> Words:

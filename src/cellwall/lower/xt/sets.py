@@ -32,8 +32,6 @@ from cellwall.model.policy import TierName
 SetType = Literal["hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net", "hash:ip,mac", "bitmap:ip,mac"]
 
 SET_PREFIX = "b9"
-LARGEST_VERSION = (1 << 31) - 1
-"""Bit 31 of a packet's mark says that its flow is live, so no policy version has it."""
 
 SMALLEST_PORT_BITS = 6
 """Of a block of ports that a policy lists: each of its at most 1,024 ports is an entry of its own."""
