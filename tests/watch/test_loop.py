@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from cellwall.engine.backend import Holder
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.model.settings import Settings
 from cellwall.watch.loop import _close_behind, watch
-from world import World, open_world
+from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
 PATIENCE = 30
@@ -131,6 +132,34 @@ def test_a_wall_beside_a_daemons_closes_although_it_may_take_no_turn(world: Worl
         world.lab.node.run(["nft", "flush", "table", "inet", "cellwall"])
         assert beside.close_beside_writers()
     assert "closed" not in "".join(world.wall.repair())  # it was, already
+
+
+def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> None:
+    """Whole replacements, refreshes and changes of endpoints, under the eyes of who closes without the lock."""
+    over, seen = threading.Event(), list[bool | None]()
+    tenant = world.attach("tenant")
+
+    def look(beside: Wall) -> None:
+        while not over.is_set():
+            seen.append(beside.close_beside_writers())
+
+    with Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True) as beside:
+        looks = threading.Thread(target=look, args=(beside,))
+        looks.start()
+        try:
+            for number in range(8):
+                rewired(world.wall, settings=Settings(protect=(ip_network(f"203.0.113.{number}"),))).up()
+                world.lab.node.run(["nft", "insert", "rule", "inet", "cellwall", "input", "counter"])
+                world.wall.up()
+                world.detach(world.attach("next", expose=[f"{8080 + number}:80"]))
+        finally:
+            over.set()
+            looks.join()
+    assert True not in seen
+    assert False in seen
+    assert None in seen  # while rules were laid
+    world.detach(tenant)
+    world.wall.up()
 
 
 class Emptied:
