@@ -59,8 +59,8 @@ _OWNED: Backend = "nftables-owned"
 _CLOSED = "nothing until the watch closes"
 _OTHERS, _SECURITY = "the rules: they are in another table", "the same rules in `security`, and `raw`"
 HOLDS: dict[tuple[str, Backend], str] = {
-    ("nft flush ruleset", "nftables"): "the latch: nothing passes",
-    ("nft flush ruleset", "iptables-nft"): "the latch: nothing passes",
+    ("nft flush ruleset", "nftables"): "the latch: nothing passes the node",
+    ("nft flush ruleset", "iptables-nft"): "the latch: nothing passes the node",
     ("nft flush ruleset", "iptables-legacy"): _OTHERS,
     ("iptables-nft -F", "nftables"): _OTHERS,
     ("iptables-nft -F", "iptables-nft"): _SECURITY,

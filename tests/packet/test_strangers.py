@@ -82,6 +82,27 @@ def test_up_shuts_strangers(world: World) -> None:
     assert spoken(world, left, right, 2) == []
 
 
+def test_one_that_is_shut_hears_no_sandbox_where_all_rules_are_gone(world: World) -> None:
+    """Nor does a sandbox hear it: what shuts it is no rule. Before it is shut they hear each other."""
+    for name in ("iptables", "ip6tables"):
+        world.lab.node.run(["sysctl", "-qw", f"net.bridge.bridge-nf-call-{name}=0"])
+    victim, stranger = world.attach("victim"), put_on_bridge(world, 2)
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    assert "frame" in spoken(world, victim.host, stranger, 2)
+    world.wall.reconcile()
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    assert spoken(world, victim.host, stranger, 2) == []
+    stranger.inject(
+        "eth0", [b"\xff" * 6 + bytes.fromhex(stranger.mac("eth0").replace(":", "")) + b"\x88\xb5" + bytes(60)]
+    )
+    with victim.host.capture("eth0", outgoing=False) as wire:
+        token, sentinel = world.token("frame"), world.token("sentinel")
+        to_victim = bytes.fromhex(victim.host.mac("eth0").replace(":", ""))
+        stranger.inject("eth0", [to_victim + bytes(6) + b"\x88\xb5" + token + bytes(60)])
+        world.lab.node.inject(victim.endpoint.host_link, [to_victim + bytes(6) + b"\x88\xb5" + sentinel + bytes(60)])
+        assert not [data for data in wire.read_until(sentinel) if token in data]
+
+
 def test_a_stranger_is_shut_where_somebody_watches(world: World) -> None:
     with watched(world) as man:
         put_on_bridge(world, 1)
