@@ -102,9 +102,11 @@ def open_served(
     cni: CniAnswer | None = None,
     settings: Settings | None = None,
     wrap: Callable[[Wall], Any] = lambda wall: wall,
+    wrap_beside: Callable[[Wall, Wall], Any] = lambda beside, _: beside,
     up: bool = True,
 ) -> Iterator[Served]:
-    """A daemon on a lab's node. `wrap` puts something before its writing wall."""
+    """A daemon on a lab's node. `wrap` puts something before its writing wall, `wrap_beside` before the one beside it,
+    and is given the writing one, too."""
     given = settings or Settings()
     with (
         netns.entered(_MACHINE),
@@ -115,7 +117,7 @@ def open_served(
     ):
         report = wall.up() if up else None
         limits = bounds or Bounds()
-        node = Node(wrap(wall), beside, limits)
+        node = Node(wrap(wall), wrap_beside(beside, wall), limits)
         path = os.path.join(lab.root, "api.sock")
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)

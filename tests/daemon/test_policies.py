@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from cellwall.api import Wall
 from cellwall.daemon.authority import Authority, Granted, Peer
 from cellwall.daemon.node import Asker
 from cellwall.errors import Forbidden, NotFound
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.grants import parse_grant
 from cellwall.wire.policies import PolicyBody
-from served import Plain, Served
-from world import PUBLIC4, assert_connection, assert_no_connection
+from served import Plain, Served, open_served
+from world import PUBLIC4, Wrapped, assert_connection, assert_no_connection
 
 pytestmark = pytest.mark.root
 
@@ -132,6 +133,26 @@ def test_a_group_rules_its_own_tenants_and_hears_of_no_other(served: Served, pla
         with pytest.raises(NotFound):
             served.run(act)
     assert served.run(lambda: node.remove_policy(asker, "other"))
+
+
+def test_an_endpoint_that_changes_hands_amid_the_question_shows_nobody_anothers_policy() -> None:
+    authority = Authority([Granted(7, parse_grant("7 policy mine", "daemon.allow"))])
+    asker = Asker(Peer(uid=1000, groups=frozenset({7})), authority)
+
+    def handed_over(beside: Wall, wall: Wall) -> Any:
+        def endpoint(container: str, *, ifname: str) -> Any:
+            seen = beside.endpoint(container, ifname=ifname)
+            wall.detach(container)
+            wall.attach(container, tenant="other", block_network=True)
+            return seen
+
+        return Wrapped(beside, endpoint=endpoint)
+
+    with open_served(wrap_beside=handed_over) as served:
+        mine = served.world.wall.attach("web", tenant="mine", allow_list=[f"{PUBLIC4}/32"])
+        told = served.run(lambda: served.node.policy(asker, mine.key))
+        assert served.world.wall.endpoint("web").tenant == "other"
+    assert (told.policy, told.generation) == (mine.tiers.endpoint, mine.generation)
 
 
 def test_who_is_not_root_is_told_of_its_endpoint_and_not_of_the_node(served: Served, plain: Plain, web: Any) -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
-from cellwall.model.policy import NO_TIERS, Tiers
+from cellwall.model.policy import NO_TIERS, PolicyRecord, Tiers
 
 MAX_SHIFTED_RANGE = 1024
 """The longest port range whose host and container ports differ: the kernel has no map with an offset, so each
@@ -85,6 +85,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     past_generations: tuple[int, ...] = ()
     bindings: tuple[PortBinding, ...] = ()
     tiers: Tiers = NO_TIERS
+
+    @property
+    def own_policy(self) -> PolicyRecord:
+        """Its own policy, beside its tenant's."""
+        return PolicyRecord(self.tiers.endpoint, self.generation)
 
 
 def parse_binding(text: str, field: str = "expose") -> PortBinding:
