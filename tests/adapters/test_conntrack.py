@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -10,7 +10,7 @@ from cellwall.adapters import process
 from cellwall.adapters.nftables import NftRules
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import InvalidSpec
-from cellwall.model.versions import BLOCK
+from cellwall.model.versions import BLOCK, every_version
 
 from .conftest import Namespace
 
@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 PORTS = (1001, 1002, 1003)
+STAMP = (0x30000, 0xFFFF0000)
+"""What the marks of all of them begin with, and of no other."""
 
 
 @pytest.fixture
@@ -96,3 +98,26 @@ def test_flows_to_ports_end_and_no_others(
 ) -> None:
     rules.end_flows(ended)
     assert _marks(node) == left
+
+
+@pytest.mark.parametrize(
+    ("networks", "keep", "left"),
+    [
+        (("127.0.0.0/8", "::1/128"), (), [0, 0]),
+        (("127.0.0.0/8",), (), [0, 0, 1001, 1002, 1003]),
+        (("127.0.0.0/8", "::/64"), (1002,), [0, 0, 1002, 1002]),
+        (("10.0.0.0/8", "fd00::/8"), (), [0, 0, 1001, 1001, 1002, 1002, 1003, 1003]),
+        ((), (), [0, 0, 1001, 1001, 1002, 1002, 1003, 1003]),
+    ],
+)
+def test_stamped_flows_of_a_network_go_but_for_those_of_known_blocks(
+    rules: NftRules, node: Namespace, networks: tuple[str, ...], keep: tuple[int, ...], left: list[int]
+) -> None:
+    rules.end_stamped_flows(STAMP, [ip_network(one) for one in networks], frozenset(one * BLOCK for one in keep))
+    assert _marks(node) == left
+
+
+def test_marks_that_are_no_versions_stay(rules: NftRules, node: Namespace) -> None:
+    before = _marks(node)
+    rules.end_stamped_flows(every_version(1 << 12), [ip_network("127.0.0.0/8"), ip_network("::/0")], ())
+    assert _marks(node) == before

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal, NoReturn
 
 import msgspec
@@ -115,6 +116,36 @@ def test_what_a_former_holder_has_open_is_nobodys_whichever_way_versions_go(node
         one.close()
     node.wall._site.rules.purge_flows([former.endpoint.generation])
     node.detach(sandbox)
+
+
+@pytest.mark.parametrize("settings", [Settings(backend="iptables"), Settings(backend="nftables")])
+def test_what_is_open_of_who_was_on_a_lost_record_is_nobodys(settings: Settings) -> None:
+    with open_world(settings=settings) as world, world.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((PUBLIC4, 7777))
+        peer.settimeout(1)
+        leave(world, FIRST_BLOCK + 9)
+        former = world.attach("former")
+        with former.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind(("", 5555))
+            sender.sendto(b"hello", (PUBLIC4, 7777))
+            _, client = peer.recvfrom(99)
+        for path in Path(world.wall.paths.run).glob("state.db*"):
+            path.unlink()
+        with Wall.open(root=world.lab.root, settings=settings) as wall:
+            world.wall = wall
+            wall.up()
+            wall.reconcile()
+            leave(world, FIRST_BLOCK + 5)  # at random, as it is after a loss, it is that one as well
+            holder = world.attach("holder", address4=former.endpoint.address4)
+            with holder.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+                listener.bind(("", 5555))
+                listener.settimeout(0.3)
+                peer.sendto(b"for the former", client)
+                with pytest.raises(TimeoutError):
+                    listener.recv(99)
+                listener.sendto(b"afresh", (PUBLIC4, 7777))
+                assert peer.recv(99) == b"afresh"
+            world.detach(holder)
 
 
 def test_ones_own_open_flows_go_on_when_versions_come_round_again(node: World) -> None:

@@ -9,7 +9,7 @@ Where this socket owns our tables, or they outlived an owner, nft only compiles:
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from cellwall.adapters.netlink import Closing, Message
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
 from cellwall.engine.contracts import LiveChain, Met, PortFlows
 from cellwall.errors import KernelError
+from cellwall.model.addresses import Prefix
 from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import ElementChange, Ruleset, TableFamily
 
@@ -173,6 +174,13 @@ class NftRules(Closing):
         from cellwall.adapters.port_flows import end_flows
 
         end_flows(self._netfilter, flows)
+
+    def end_stamped_flows(self, stamp: tuple[int, int], networks: Sequence[Prefix], keep: Collection[int]) -> None:
+        """See `Rules.end_stamped_flows`."""
+        # here and not above: who lays a first wall needs it
+        from cellwall.adapters.stamped_flows import end_stamped_flows
+
+        end_stamped_flows(self._netfilter, stamp, networks, keep)
 
 
 @lru_cache(maxsize=2)

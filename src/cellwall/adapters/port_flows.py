@@ -6,7 +6,7 @@ flush by neither. Each entry is deleted by its tuple and its id, so that one tha
 
 import errno
 from _socket import AF_INET, AF_INET6
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from cellwall.adapters.netlink import Message, Netlink, attribute, attribute_u8, attribute_u32, attributes, nested
@@ -49,9 +49,14 @@ def _deletions(netfilter: Netlink, protocol: Protocol, family: int, rows: Sequen
         destination = _address(attributes(tuple_[_TUPLE_IP])[_DESTINATION[family]])
         holder = _address(attributes(back[_TUPLE_IP])[_SOURCE[family]])
         if any(destination in row.destinations and holder not in row.keep for row in by_port.get(port, ())):
-            body = nested(_TUPLE_ORIG, original) + attribute(_ID, entry[_ID])
-            body += attribute(_ZONE, entry[_ZONE]) if _ZONE in entry else b""
-            yield conntrack_message(_CT_DELETE, family, body, what=f"flow to port {port}", tolerate=(errno.ENOENT,))
+            yield deletion(family, entry, f"flow to port {port}")
+
+
+def deletion(family: int, entry: Mapping[int, bytes], what: str) -> Message:
+    """The deletion of an entry with these attributes, and of no later one of the same tuple."""
+    body = nested(_TUPLE_ORIG, entry[_TUPLE_ORIG]) + attribute(_ID, entry[_ID])
+    body += attribute(_ZONE, entry[_ZONE]) if _ZONE in entry else b""
+    return conntrack_message(_CT_DELETE, family, body, what=what, tolerate=(errno.ENOENT,))
 
 
 def _dump(protocol: Protocol, family: int, ports: dict[int, list[PortFlows]]) -> Message:

@@ -4,7 +4,7 @@ Few verbs, finished values: an adapter decides nothing. Every call is made in th
 thread that opened the adapter; a sandbox's namespace is given as a descriptor.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from cellwall.ipam import Taken
+from cellwall.model.addresses import Prefix
 from cellwall.model.addresses import Protocol as Transport
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
@@ -211,6 +212,10 @@ class Flows(Protocol):
     def end_flows(self, flows: Sequence[PortFlows]) -> None:
         """Delete their conntrack entries. A walk of the whole table for each protocol and family: 4 ms for 262,144
         buckets; more where many ports are asked for and the table is full."""
+
+    def end_stamped_flows(self, stamp: tuple[int, int], networks: Sequence[Prefix], keep: Collection[int]) -> None:
+        """Delete the conntrack entries with that (mark, mask) from or to an address in these networks, but for those
+        whose mark has one of the stems to keep (`model.versions`). A walk of the whole table for each family."""
 
 
 class Rules(Flows, Protocol):

@@ -14,6 +14,7 @@ from cellwall.engine.contracts import PortFlows
 from cellwall.engine.site import Site
 from cellwall.model.addresses import Address, Protocol, parse_address
 from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.versions import every_version, stems
 
 
 def end_former_flows(site: Site, published: Sequence[tuple[Endpoint, PortBinding]]) -> None:
@@ -45,6 +46,15 @@ def end_withdrawn_flows(site: Site) -> None:
         address = parse_address(bind, "bind") if bind else None
         gone = PortBinding(protocol, first, first, last, address)
         site.flows.end_flows([_flows(site.node.addresses(), gone, None)])
+
+
+def end_unknown_flows(site: Site) -> None:
+    """End the flows of endpoints that are not on record, as where it was lost: versions begin anew at random, and what
+    an old stamp says of whose a flow is means nothing beside new ones."""
+    known = stems(tuple(one for row in site.journal.endpoints() for one in (*row.past_generations, row.generation)))
+    network = site.settings.network
+    networks = (network.subnet4, network.subnet6)
+    site.flows.end_stamped_flows(every_version(site.settings.mark), networks, frozenset(known))
 
 
 def forget_withdrawal(site: Site) -> None:

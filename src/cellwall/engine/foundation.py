@@ -17,6 +17,7 @@ from cellwall.compile.usage import Usage, usage_of_endpoints
 from cellwall.engine import kernel_settings as kernel
 from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
+from cellwall.engine.former_flows import end_unknown_flows
 from cellwall.engine.forms import forms_to_lay
 from cellwall.engine.kept_policies import take_over_policies, usage_of_tenants
 from cellwall.engine.mtu import resize_endpoints
@@ -70,6 +71,8 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
     rules = setup_security_chain(site, Wanted(site.settings, again, usage, uplink))
+    if before is None:
+        end_unknown_flows(site)
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
     placed, denials = place_accepts(site, uplink, ipv6=ipv6)
     found = Foundation(

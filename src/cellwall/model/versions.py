@@ -40,6 +40,12 @@ def first_version(block: int, mark: int) -> int:
     return policy_version(block * BLOCK, mark)
 
 
+def every_version(mark: int) -> tuple[int, int]:
+    """What the mark of every flow has that carries a version, and the mask of it."""
+    lowest = first_version(FIRST_BLOCK, mark)
+    return lowest, 0xFFFFFFFF & ~(lowest - 1)
+
+
 def block_of(version: int, mark: int) -> int:
     """The block that a version is of."""
     return ((version >> 1) & ~(mark - 1) | version & (mark - 1)) // BLOCK

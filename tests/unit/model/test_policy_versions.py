@@ -11,6 +11,7 @@ from cellwall.model.versions import (
     FIRST_BLOCK,
     STEM,
     block_of,
+    every_version,
     first_version,
     following,
     policy_version,
@@ -62,3 +63,11 @@ def test_no_two_blocks_share_a_version(one: int, other: int, mark: int) -> None:
 def test_what_follows_never_has_the_nodes_bit_though_it_was_another_before(block: int, mark: int, later: int) -> None:
     after = following(first_version(block, mark), later)
     assert after is None or not after & later
+
+
+@given(BLOCKS, MARKS, st.integers(0, BLOCK - 1))
+def test_every_version_is_told_from_other_marks(block: int, mark: int, further: int) -> None:
+    value, mask = every_version(mark)
+    version = policy_version(block * BLOCK + further, mark)
+    assert version & mask == value
+    assert all(small & mask != value for small in (0, 1, 0x4000, 0xFFFF, 0x80000000))
