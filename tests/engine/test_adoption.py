@@ -12,7 +12,8 @@ from cellwall.adapters.predecessor import Beta9Traces
 from cellwall.doctor import diagnose, observe
 from cellwall.engine.adopt import bring_up
 from cellwall.engine.backend import BackendName
-from cellwall.errors import Conflict
+from cellwall.engine.requests import Status
+from cellwall.errors import Conflict, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
@@ -219,6 +220,74 @@ def test_an_up_that_died_half_way_is_finished_by_the_next(found: Site, step: str
     assert [line for line in rules_of(world.lab, found.shape) if "b9_" in line or "b9h" in line] == []
     assert_connection(world.lab.lan, NODE4, 30080)
     assert world.wall.status().drift == ()
+
+
+class Claiming(Beta9Traces):
+    """Ends the process right after the bridge was claimed: before any wall was laid."""
+
+    def claim(self, bridge_index: int) -> None:
+        super().claim(bridge_index)
+        raise Killed
+
+
+def without_a_way_out(world: World) -> None:
+    for family in ("-4", "-6"):
+        world.lab.node.run(["ip", family, "route", "flush", "default"], check=False)
+
+
+def links(world: World) -> str:
+    return world.lab.node.run(["ip", "link"]).text
+
+
+def test_an_up_that_is_refused_takes_nothing(found: Site) -> None:
+    before = found.world.lab.node.run(["ip", "route", "show", "default"]).text.split()
+    without_a_way_out(found.world)
+    there, rules = links(found.world), rules_of(found.world.lab, found.shape)
+    with pytest.raises(Unsupported, match="default route"):
+        found.world.wall.up()
+    assert (links(found.world), rules_of(found.world.lab, found.shape)) == (there, rules)
+    assert found.world.wall.endpoints() == ()
+    found.world.lab.node.run(["ip", "route", "add", *before])
+    found.world.wall.up()
+    assert_connection(found.job.host, public(4), 80)
+
+
+def test_a_network_of_the_nodes_that_overlaps_keeps_everything_as_it_is(found: Site) -> None:
+    found.world.lab.node.ip(["link add lan9 type veth peer name lan8", "address add 192.168.7.1/24 dev lan9", "link set lan9 up"])
+    with pytest.raises(Conflict, match="lan9"):
+        found.world.wall.up()
+    assert "alias cellwall" not in links(found.world)
+    assert found.world.wall.endpoints() == ()
+
+
+def test_what_was_claimed_and_not_walled_can_be_closed_and_taken_down(found: Site) -> None:
+    """Nothing is laid for it, which the node may be without the means for."""
+    world, wall = found.world, found.world.wall
+    with suppress(Killed):
+        bring_up(wall._site, Claiming())
+    without_a_way_out(world)
+    status = wall.status()
+    assert (status.up, status.endpoints, len(status.drift)) == (False, 2, 1)
+    assert_connection(found.job.host, found.web.address4, 80)
+    with pytest.raises(Conflict, match="not up"):
+        wall.unexpose(found.web.name, "30080:80", ifname=inner(found.web))
+    assert wall.detach(found.job.name, ifname=inner(found.job))
+    assert_no_connection(found.job.host, found.web.address4, 80)
+    with pytest.raises(Conflict, match="1 endpoint is attached"):
+        wall.down()
+    wall.down(force=True)
+    assert "b9_br0" not in links(world)
+    assert wall.status() == Status(up=False, endpoints=0, pending=0)
+
+
+def test_a_node_whose_bridge_is_gone_is_taken_down_without_it(found: Site) -> None:
+    with suppress(Killed):
+        bring_up(found.world.wall._site, Claiming())
+    without_a_way_out(found.world)
+    found.world.lab.node.run(["ip", "link", "delete", "b9_br0"])
+    found.world.wall.down(force=True)
+    assert found.web.veth not in links(found.world)
+    assert found.world.wall.status() == Status(up=False, endpoints=0, pending=0)
 
 
 def test_what_blocks_a_container_stays_and_is_told(found: Site, caplog: pytest.LogCaptureFixture) -> None:

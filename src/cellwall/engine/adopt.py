@@ -3,7 +3,8 @@
 Before the wall is laid: the links get names that the rules know, the endpoints go on record as attached, and the bridge
 is claimed; so the wall is laid with all of them in it, and their open flows go on. After it: ports locked, sandboxes
 told the gateway, and only then do the rules go that let everything pass. A death before the bridge is claimed leaves
-it as it was, and the next `up` begins again; one after it leaves a record, and the next `up` goes on.
+it as it was, and the next `up` begins again; one after it leaves a record, and the next `up` goes on. A node that cannot
+be walled is refused before anything of it is taken.
 """
 
 import logging
@@ -16,9 +17,11 @@ from cellwall.engine.detach import port_plan
 from cellwall.engine.former_rules import removals
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.left_closed import record_closed
+from cellwall.engine.mechanisms import choose
 from cellwall.engine.mtu import repair_mtu
 from cellwall.engine.predecessor import Adoption, decide
 from cellwall.engine.recover import recover
+from cellwall.engine.refusals import judge_place
 from cellwall.engine.remains import Predecessor
 from cellwall.engine.requests import UpReport
 from cellwall.engine.site import Foundation, Site
@@ -78,6 +81,8 @@ def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
     adoption = decide(remains, site.settings)
     if adoption is None:
         return
+    judge_place(site, site.node.observe(), None)
+    choose(site, None)
     names = {port.index: port.name for port in remains.ports}
     for endpoint in adoption.endpoints:
         if names[endpoint.host_index] != endpoint.host_link:

@@ -16,9 +16,14 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 
 def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
     """The bridge port of an endpoint."""
+    return port_on(found.bridge_index, endpoint)
+
+
+def port_on(bridge_index: int, endpoint: Endpoint) -> PortPlan:
+    """Its port on that bridge."""
     return PortPlan(
         host_index=endpoint.host_index,
-        bridge_index=found.bridge_index,
+        bridge_index=bridge_index,
         mac=endpoint.mac,
         address4=endpoint.address4,
         address6=endpoint.address6,
@@ -62,12 +67,18 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
 
 def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Nothing of them passes any more, from one transaction on. Where something of them is missing already (a flush, a
-    crash half way), all endpoints are compared instead: the journal no longer counts these as attached."""
+    crash half way), all endpoints are compared instead: the journal no longer counts these as attached. Where no wall
+    was laid that could tell them apart, their links are shut."""
     try:
         site.backend.change(endpoints, ())
-    except KernelError as error:
-        if error.errno != errno.ENOENT:
+    except CellwallError as error:
+        if site.foundation() is None:
+            from cellwall.engine.drain import shut_links  # here and not above, as below: hardly anybody needs it
+
+            shut_links(site, endpoints)
+            return
+        if not isinstance(error, KernelError) or error.errno != errno.ENOENT:
             raise
-        from cellwall.engine.versions import repair_endpoints  # here and not above: hardly anybody needs it
+        from cellwall.engine.versions import repair_endpoints
 
         repair_endpoints(site)

@@ -9,8 +9,11 @@ the kernel tens of milliseconds, and flows are purged, which walks the conntrack
 versions.
 """
 
-from cellwall.engine.detach import port_plan
+from collections.abc import Iterable
+
+from cellwall.engine.detach import port_on
 from cellwall.engine.site import Site
+from cellwall.model.endpoint import Endpoint
 
 _GATHERED = 128
 """Draining leases that are worth collecting; one operation in as many pays for it."""
@@ -27,13 +30,24 @@ def retire_closed(site: Site) -> None:
     """Shut the links of closed endpoints and put them into the reaper group. Nothing passes them since the detach,
     but that was the rules alone; from here on it holds without any rule."""
     closed = site.journal.unretired()
-    found = site.foundation() if closed else None
-    if found is None:
+    if not closed:
         return
-    for endpoint in closed:
-        site.links.retire(port_plan(found, endpoint), endpoint.host_link)
+    shut_links(site, closed)
     with site.journal.transaction():
         site.journal.mark_retired(endpoint.address4 for endpoint in closed)
+
+
+def shut_links(site: Site, endpoints: Iterable[Endpoint]) -> None:
+    """Shut the links of these and put them into the reaper group. Without a bridge there is nothing to retire them
+    from, and they are deleted. Idempotent."""
+    found = site.foundation()
+    bridge = None if found is not None else site.links.find(site.settings.network.bridge)
+    index = found.bridge_index if found is not None else (0 if bridge is None else bridge.index)
+    for endpoint in endpoints:
+        if index:
+            site.links.retire(port_on(index, endpoint), endpoint.host_link)
+        elif (link := site.links.find(endpoint.host_link)) is not None and link.index == endpoint.host_index:
+            site.links.delete(link)
 
 
 def collect_drained(site: Site) -> int:

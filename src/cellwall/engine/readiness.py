@@ -58,10 +58,12 @@ def make_closable(site: Site, *, in_force: bool) -> None:
     But one that a process left in doubt, or that another program laid, is laid first where the site's settings are
     those `in_force`: our tables may be without a rule, or have other sets. Where that cannot be done, elements are
     deleted in the copy too, which may be all that holds.
+
+    None is laid where there is none: a node that `up` refused, or where it died, must let go of what it has on record.
     """
     found = site.foundation()
     if found is None:
-        make_ready(site)
+        _finish_interrupted(site)
         return
     if found.program == site.program:
         take_backend(site, found)
@@ -78,6 +80,8 @@ def over_other_sets(site: Site, act: Callable[[], T], *, in_force: bool) -> T:
     try:
         return act()
     except KernelError as error:
+        if site.foundation() is None:
+            raise Conflict("the node is not up") from error
         lost = error.errno == errno.ENOENT and not site.backend.stands()
         if not (lost or error.errno == errno.EINVAL) or not in_force:
             raise

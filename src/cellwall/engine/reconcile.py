@@ -123,6 +123,8 @@ def status(site: Site) -> Status:
         speaking = open_strangers(site, found)
         drift += speaking.values()
         warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
+    elif site.journal.count():
+        drift.append("endpoints are on record, and no wall was laid that holds them")
     drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
     if site.journal.unfinished() or site.journal.get("pending") is not None:

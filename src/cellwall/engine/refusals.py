@@ -16,12 +16,18 @@ from cellwall.model.facts import NodeFacts, OnLinkRoute
 
 def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     """The uplink of a node that can be walled as configured; InvalidSpec, Conflict or Unsupported for another."""
-    uplink = _uplink(site, facts, before)
-    if before is None or not site.has_network_of(before):
-        _refuse_overlaps(site, facts, before)
+    uplink = judge_place(site, facts, before)
     site.links.find_bridge(site.settings.network.bridge)  # refuses one that is not ours
     if before is not None and not site.has_network_of(before) and site.journal.count():
         raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
+    return uplink
+
+
+def judge_place(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
+    """What `judge_node` asks, but for whose the bridge is."""
+    uplink = _uplink(site, facts, before)
+    if before is None or not site.has_network_of(before):
+        _refuse_overlaps(site, facts, before)
     return uplink
 
 

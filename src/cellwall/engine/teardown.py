@@ -1,6 +1,7 @@
 """`down`: nothing of cellwall is left on the node but its record."""
 
 import logging
+from collections.abc import Callable
 
 from cellwall.engine.detach import detach_endpoints, release_endpoints
 from cellwall.engine.drain import collect_drained
@@ -8,25 +9,37 @@ from cellwall.engine.foundation import remove_foundation
 from cellwall.engine.orphans import delete_orphans
 from cellwall.engine.readiness import make_closable
 from cellwall.engine.site import Site
-from cellwall.errors import Conflict, KernelError
+from cellwall.errors import CellwallError, Conflict, Incomplete, KernelError
 
 _log = logging.getLogger("cellwall")
 
 
 def take_down(site: Site, *, force: bool) -> None:
     """Rules, bridge, links and settings gone; the caller holds the writer lock. Conflict while endpoints are attached,
-    unless `force` detaches them."""
+    unless `force` detaches them. Goes on after a failure then, and raises everything that failed, as Incomplete."""
+    failures: list[Exception] = []
+
+    def try_to(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (CellwallError, OSError) as error:
+            if not force:
+                raise
+            failures.append(error)
+
     if site.journal.count():
-        _detach_all(site, force=force)
-    collect_drained(site)
-    delete_orphans(site)
+        try_to(lambda: _detach_all(site, force=force))
+    try_to(lambda: collect_drained(site))
+    try_to(lambda: delete_orphans(site))
     remove_foundation(site)
+    if failures:
+        raise Incomplete("the node is down, but not everything could be cleaned up", failures)
 
 
 def _detach_all(site: Site, *, force: bool) -> None:
     try:
         make_closable(site, in_force=False)  # no rules anew for those that go
-    except KernelError as error:
+    except (CellwallError, OSError) as error:
         if not force:
             raise
         _log.warning("%s", error)
