@@ -253,7 +253,8 @@ def test_an_up_that_is_refused_takes_nothing(found: Site) -> None:
 
 
 def test_a_network_of_the_nodes_that_overlaps_keeps_everything_as_it_is(found: Site) -> None:
-    found.world.lab.node.ip(["link add lan9 type veth peer name lan8", "address add 192.168.7.1/24 dev lan9", "link set lan9 up"])
+    pair = ["link add lan9 type veth peer name lan8", "link set lan9 up", "address add 192.168.7.1/24 dev lan9"]
+    found.world.lab.node.ip(pair)
     with pytest.raises(Conflict, match="lan9"):
         found.world.wall.up()
     assert "alias cellwall" not in links(found.world)

@@ -3,8 +3,8 @@
 Before the wall is laid: the links get names that the rules know, the endpoints go on record as attached, and the bridge
 is claimed; so the wall is laid with all of them in it, and their open flows go on. After it: ports locked, sandboxes
 told the gateway, and only then do the rules go that let everything pass. A death before the bridge is claimed leaves
-it as it was, and the next `up` begins again; one after it leaves a record, and the next `up` goes on. A node that cannot
-be walled is refused before anything of it is taken.
+it as it was, and the next `up` begins again; one after it leaves a record, and the next `up` goes on. A node that
+cannot be walled is refused before anything of it is taken.
 """
 
 import logging
