@@ -356,7 +356,7 @@ class Wall:
             return self.attach_many([request])[0]
         from cellwall.engine.policy_calls import attach_under, own_policy
 
-        written = own_policy(policy, block_network, allow_list)
+        written = own_policy(policy, block_network, allow_list, self.settings.openings)
         return attach_under(written, request, lambda request: self.attach_many([request])[0])
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:

@@ -11,6 +11,7 @@ from cellwall.errors import AlreadyExists, InvalidSpec, NotFound, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
 from cellwall.model.policy import OPEN, Action, Policy, Rule, RuleProtocol, Tiers
+from cellwall.model.settings import Settings, parse_openings
 from world import (
     Sandbox,
     Stream,
@@ -20,6 +21,7 @@ from world import (
     assert_no_connection,
     in_iptables,
     open_world,
+    rewired,
 )
 
 pytestmark = pytest.mark.root
@@ -165,6 +167,41 @@ def test_a_rule_of_ports_speaks_of_its_protocol_and_ports_alone(world: World) ->
         assert_no_connection(tenant.host, address, 81)
         assert_connection(tenant.host, address, 81, udp=True)
         assert_connection(tenant.host, address, 80)
+
+
+def test_an_opening_of_the_floor_is_allowed_by_its_name_and_nothing_else_of_the_floor(world: World) -> None:
+    address, other = "10.0.0.5", "10.0.0.6"
+    opened = Settings(exceptions=parse_openings(f"db {address} tcp,udp/80", "x"))
+    wall = rewired(world.wall, settings=opened)
+    wall.up()
+    host = world.host("one")
+    tenant = Sandbox(host, wall.attach("one", netns=host.netns, tenant="acme"))
+    assert_connection(tenant.host, address, 80)
+    wall.set_policy({"mode": "allow", "rules": documents("allow", STAYING[0])}, tenant="acme")
+    assert_no_connection(tenant.host, address, 80)
+    wall.patch_policy({"exceptions": ["db"]}, tenant="acme")
+    assert_connection(tenant.host, address, 80)
+    assert_connection(tenant.host, address, 80, udp=True)
+    assert_connection(tenant.host, STAYING[0], 80)
+    for denied in (other, CLOSING[0]):
+        assert_no_connection(tenant.host, denied, 80)
+    two = wall.attach("two", netns=world.host("two").netns, policy={"mode": "allow", "exceptions": ["db"]})
+    assert [str(rule) for rule in two.tiers.endpoint.rules] == [
+        f"allow {address}/32 tcp 80",
+        f"allow {address}/32 udp 80",
+    ]
+    with pytest.raises(InvalidSpec) as caught:
+        wall.set_policy({"mode": "allow", "exceptions": ["nosuch"]}, tenant="acme")
+    assert caught.value.field == "/exceptions/0"
+    world.wall.up()
+
+
+def documents(action: Action, *addresses: str) -> list[dict[str, object]]:
+    """The same rules as they are written."""
+    return [
+        {"action": action, "prefix": str(rule.prefix), "protocol": rule.protocol, "ports": "80-81"}
+        for rule in rules(action, *addresses)
+    ]
 
 
 def test_clients_of_published_ports_are_those_that_a_policy_names(world: World) -> None:

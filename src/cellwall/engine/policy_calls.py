@@ -26,7 +26,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord
 from cellwall.model.policy_check import ground_of, validate_policy
 from cellwall.model.policy_document import Written, parse_policy, patched
-from cellwall.model.settings import Settings
+from cellwall.model.settings import Opening, Settings
 
 T = TypeVar("T")
 Document = Mapping[str, object]
@@ -78,7 +78,7 @@ def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
 
 def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[Prefix], *, endpoint: bool) -> Policy:
     """Raise InvalidSpec for what would be refused on a node with these networks. Pure."""
-    written = written_policy(policy)
+    written = written_policy(policy).resolved(settings.openings)
     with written.locating():
         validate_policy(written.policy, ground_of(settings, node), "endpoint" if endpoint else "tenant")
     return written.policy
@@ -92,7 +92,10 @@ def written_policy(policy: Policy | Document) -> Written:
 
 
 def own_policy(
-    policy: Policy | Document | None, block_network: bool | None, allow_list: Sequence[str] | None
+    policy: Policy | Document | None,
+    block_network: bool | None,
+    allow_list: Sequence[str] | None,
+    openings: Iterable[Opening],
 ) -> Written:
     """The policy that an attach names, in one way or the other."""
     named: dict[str, object] = {}
@@ -104,7 +107,7 @@ def own_policy(
         return parse_policy(named)
     if named:
         raise InvalidSpec(next(iter(named)), next(iter(named.values())), "contradicts policy, which says all of it")
-    return written_policy(policy)
+    return written_policy(policy).resolved(openings)
 
 
 def attach_under(written: Written, request: AttachRequest, attach: Callable[[AttachRequest], T]) -> T:
@@ -129,6 +132,7 @@ def _turn(caller: Caller, act: Callable[[Site], T]) -> T:
 def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
     if isinstance(subject, EndpointKey):
         attached_endpoint(site, subject)
+    written = written.resolved(site.settings.openings)
     _judge(site, written, endpoint=isinstance(subject, EndpointKey))
     if isinstance(subject, EndpointKey):
         return _of_endpoint(set_endpoint_policy(site, subject, written.policy))

@@ -40,7 +40,7 @@ def ground_of(settings: Settings, node: Iterable[Prefix]) -> Ground:
     rows.append(FloorRange(network.subnet6, "the sandboxes' own network", "network.subnet6"))
     rows += [FloorRange(prefix, "protected by the operator", "node.protect") for prefix in settings.denied]
     rows += [FloorRange(prefix, "the node's own network", "the node") for prefix in node]
-    return Ground(tuple(rows), (*settings.exceptions, *settings.services))
+    return Ground(tuple(rows), settings.openings)
 
 
 def validate_policy(policy: Policy, ground: Ground, tier: TierName) -> None:

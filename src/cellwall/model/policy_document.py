@@ -1,44 +1,73 @@
 """A policy as a document: what a file, a request and a record say, whatever carries them.
 
     {"version": 1, "mode": "allow", "sources": ["203.0.113.0/24"] or null, "links": false, "monitor": false,
-     "rules": [{"action": "allow", "prefix": "93.184.216.0/24", "protocol": "tcp", "ports": 443 or "8000-8100"}]}
+     "rules": [{"action": "allow", "prefix": "93.184.216.0/24", "protocol": "tcp", "ports": 443 or "8000-8100"}],
+     "exceptions": ["resolver"]}
 
-Everything may be left out: an empty document is the open policy. Names that other platforms use are accepted in place
-of these: `block_network`, `allow_list`, `outbound_cidr_allowlist`, `inbound_cidr_allowlist`. Errors name their place as
-a JSON pointer (RFC 6901) into the document as it was written. Pure.
+Everything may be left out: an empty document is the open policy. `exceptions` name openings that the operator made in
+the floor, or services of the node: they are allowances, of whatever addresses these have when the policy is set. Names
+that other platforms use are accepted in place of these: `block_network`, `allow_list`, `outbound_cidr_allowlist`,
+`inbound_cidr_allowlist`. Errors name their place as a JSON pointer (RFC 6901) into what was written. Pure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_network
 from typing import Any, Literal, cast, get_args
 
 import msgspec
 
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix, parse_prefix
+from cellwall.model.identifiers import parse_label
 from cellwall.model.policy import Action, Mode, Policy, Rule, RuleProtocol
+from cellwall.model.settings import Opening
 
 VERSION = 1
 
-_FIELDS = ("version", "mode", "rules", "sources", "links", "monitor")
+_FIELDS = ("version", "mode", "rules", "exceptions", "sources", "links", "monitor")
 _ALIASES = ("block_network", "allow_list", "outbound_cidr_allowlist", "inbound_cidr_allowlist")
 _OF_RULE = ("action", "prefix", "protocol", "ports")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A policy, and where its parts were written under another platform's name, as (ours, pointer); None: it was no
-    document."""
+    """A policy, and where its parts were written under another name, as (ours, pointer); None: it was no document.
+    `exceptions`: openings of the node by their names, which are allowances once it is known what these are."""
 
     policy: Policy
     places: tuple[tuple[str, str], ...] | None = None
+    exceptions: tuple[str, ...] = ()
+
+    def resolved(self, openings: Iterable[Opening]) -> "Written":
+        """With an allowance for each opening of these names; InvalidSpec for a name that no opening has."""
+        known: dict[str, list[Rule]] = {}
+        for row in openings:
+            rule = Rule("allow", ip_network(row.address), row.protocol, (row.port, row.port))
+            known.setdefault(row.name, []).append(rule)
+        rules, places = list(self.policy.rules), list(self.places or ())
+        for number, name in enumerate(self.exceptions):
+            at = f"/exceptions/{number}"
+            if name not in known:
+                raise InvalidSpec(
+                    at, name, f"is no opening of this node, which has {', '.join(sorted(known)) or 'none'}"
+                )
+            for rule in known[name]:
+                if rule not in rules:
+                    places.append((f"rules[{len(rules)}]", at))
+                    rules.append(rule)
+        policy = msgspec.structs.replace(self.policy, rules=tuple(rules))
+        return Written(policy, None if self.places is None else tuple(places))
 
     def located(self, error: InvalidSpec) -> InvalidSpec:
         """The same refusal (`rules[3].prefix`), its field a JSON pointer into what was written."""
         if self.places is None:
             return error
         head, bracket, rest = error.field.partition("[")
-        place = dict(self.places).get(head)
         number, _, part = rest.partition("]")
+        places = dict(self.places)
+        if f"{head}[{number}]" in places:
+            return InvalidSpec(places[f"{head}[{number}]"], error.value, error.reason)
+        place = places.get(head)
         entry = f"/{number}" if bracket else ""
         if place is None:
             return InvalidSpec(f"/{head}{entry}{part.replace('.', '/')}", error.value, error.reason)
@@ -71,7 +100,7 @@ def parse_policy(document: object) -> Written:
         links=_boolean(fields, "links"),
         monitor=_boolean(fields, "monitor"),
     )
-    return Written(policy, tuple(places.items()))
+    return Written(policy, tuple(places.items()), _exceptions(fields.get("exceptions")))
 
 
 def policy_document(policy: Policy) -> dict[str, object]:
@@ -112,6 +141,11 @@ def patched(policy: Policy, patch: object) -> Written:
     if "inbound_cidr_allowlist" in changes and "sources" not in changes:
         document.pop("sources", None)
     return parse_policy(document)
+
+
+def _exceptions(value: object) -> tuple[str, ...]:
+    names = [] if value is None else _list(value, "/exceptions")
+    return tuple(parse_label(name, f"/exceptions/{number}") for number, name in enumerate(names))
 
 
 def _outbound(fields: Mapping[str, Any], places: dict[str, str]) -> tuple[Mode, tuple[Rule, ...]]:

@@ -15,6 +15,5 @@ def askable(settings: Settings, address: Address, node: Iterable[Prefix] = ()) -
     One without the other would lose every answer that is too long for a datagram. `node` are the node's own networks,
     for whoever knows the node: what is valid anywhere cannot depend on them.
     """
-    openings = (*settings.exceptions, *settings.services)
-    opened = {row.protocol for row in openings if row.address == address and row.port == _NAMES}
+    opened = {row.protocol for row in settings.openings if row.address == address and row.port == _NAMES}
     return opened == {"tcp", "udp"} or not floor_denies(address, (*settings.denied, *node))

@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True):
         """What the operator adds to the floor: addresses that lead to the node, and what is to be protected."""
         return (*(ip_network(address) for address in self.public_addresses), *self.protect)
 
+    @property
+    def openings(self) -> tuple[Opening, ...]:
+        """All that has a name: exceptions of the floor, and services of the node."""
+        return (*self.exceptions, *self.services)
+
     def validate(self) -> None:
         """Raise InvalidSpec for the first field that cannot work."""
         self.network.validate()

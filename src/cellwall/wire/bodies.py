@@ -162,7 +162,10 @@ def own_policy(body: AttachBody, at: str = "") -> Written | None:
         name = next(iter(given))
         raise Refused(f"{at}/{name}", name, str(given[name]), "contradicts policy, which says all of it")
     try:
-        return parse_policy(given if body.policy is None else written(body.policy))
+        own = parse_policy(given if body.policy is None else written(body.policy))
+        if own.exceptions:  # what they are is the node's to say, and a request carries a policy that says it all
+            raise InvalidSpec("/exceptions", ", ".join(own.exceptions), "are for `policy` calls: an attach names none")
+        return own
     except InvalidSpec as error:
         raise pointed(error, at if body.policy is None else at + "/policy") from error
 

@@ -25,7 +25,8 @@ class RuleDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A policy as it is asked for. Everything may be left out. The last four are other platforms' names for `mode`,
+    """A policy as it is asked for. Everything may be left out. `exceptions`: openings of the node by their names, which
+    are allowances of what these are when the policy is set. The last four are other platforms' names for `mode`,
     `rules` and `sources`, and stand in their place. In a merge patch null takes a member away."""
 
     version: int | UnsetType | None = UNSET
@@ -34,6 +35,7 @@ class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[str, ...] | UnsetType | None = UNSET
     links: bool | UnsetType | None = UNSET
     monitor: bool | UnsetType | None = UNSET
+    exceptions: tuple[str, ...] | UnsetType | None = UNSET
     block_network: bool | UnsetType | None = UNSET
     allow_list: tuple[str, ...] | UnsetType | None = UNSET
     outbound_cidr_allowlist: tuple[str, ...] | UnsetType | None = UNSET

@@ -11,7 +11,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.policy import OPEN, Policy, Rule
 from cellwall.model.policy_check import ground_of, validate_policy
 from cellwall.model.policy_document import merge_patch, parse_policy, patched, policy_document
-from cellwall.model.settings import Settings
+from cellwall.model.settings import Settings, parse_openings
 from unit.policy.test_decisions import allow, deny, of
 
 prefixes = st.one_of(
@@ -132,6 +132,42 @@ def test_a_refusal_points_to_what_was_written(document: object, pointer: str) ->
     with pytest.raises(InvalidSpec) as caught:
         validate_policy(written.policy, ground_of(Settings(), ()), "tenant")
     assert written.located(caught.value).field == pointer
+
+
+OPENINGS = parse_openings("resolver 10.0.0.2 udp,tcp/53", "x") + parse_openings("db fc00::5 tcp/5432", "x")
+
+
+def test_openings_of_the_node_are_allowed_by_their_names() -> None:
+    written = parse_policy({"allow_list": ["1.1.1.1"], "exceptions": ["db", "resolver", "db"]})
+    rules = (
+        allow("1.1.1.1/32"),
+        allow("fc00::5/128", "tcp", (5432, 5432)),
+        allow("10.0.0.2/32", "udp", (53, 53)),
+        allow("10.0.0.2/32", "tcp", (53, 53)),
+    )
+    resolved = written.resolved(OPENINGS)
+    assert resolved.policy == of("allow", *rules)
+    assert resolved.exceptions == ()
+    validate_policy(resolved.policy, ground_of(Settings(exceptions=OPENINGS), ()), "tenant")
+    again = patched(resolved.policy, {"exceptions": ["resolver"]}).resolved(OPENINGS)
+    assert again.policy == resolved.policy
+
+
+@pytest.mark.parametrize(("document", "pointer"), [
+    ({"mode": "allow", "exceptions": ["resolver", "none"]}, "/exceptions/1"),
+    ({"exceptions": ["resolver"]}, "/exceptions/0"),
+    ({"block_network": True, "exceptions": ["db"]}, "/exceptions/0"),
+    ({"allow_list": ["1.1.1.1", "10.0.0.0/8"], "exceptions": ["db"]}, "/allow_list/1"),
+    ({"mode": "allow", "exceptions": "db"}, "/exceptions"),
+    ({"mode": "allow", "exceptions": [1]}, "/exceptions/0"),
+    ({"mode": "allow", "exceptions": ["a b"]}, "/exceptions/0"),
+])  # fmt: skip
+def test_a_refusal_of_a_name_points_to_it(document: object, pointer: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        written = parse_policy(document).resolved(OPENINGS)
+        with written.locating():
+            validate_policy(written.policy, ground_of(Settings(), ()), "tenant")
+    assert caught.value.field == pointer
 
 
 @pytest.mark.parametrize(("target", "patch", "result"), [  # RFC 7396, appendix A

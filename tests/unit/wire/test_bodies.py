@@ -71,6 +71,7 @@ def test_what_the_decoder_refuses_has_its_place(body: object, at: str) -> None:
         ({"policy": {"rules": [{"action": "allow", "prefix": "1.1.1.1/8"}]}}, "/policy/rules/0/prefix"),
         ({"policy": {"rules": [{"action": "allow", "prefix": "1.0.0.0/8", "ports": "x"}]}}, "/policy/rules/0/ports"),
         ({"policy": {"version": 9}}, "/policy/version"),
+        ({"policy": {"mode": "allow", "exceptions": ["db"]}}, "/policy/exceptions"),
         ({"policy": {"mode": "open", "block_network": True}}, "/policy/block_network"),
         ({"allow_list": ["1.1.1.1/8"]}, "/allow_list/0"),
         ({"policy": {}, "block_network": True}, "/block_network"),
