@@ -73,6 +73,23 @@ def test_the_accept_stands_before_a_last_rule_that_turns_everything_away(node: W
     assert rules(node, variant) == [*OURS, f"{last} icmp-host-prohibited"]
 
 
+def test_what_somebody_turns_away_before_the_accept_is_drift(node: World, variant: str) -> None:
+    """A rule that is appended behind one that turns everything away is met by no packet."""
+    iptables(node, variant, "-P FORWARD DROP")
+    sandbox = node.attach("web", expose=["8080:80"])
+    iptables(node, variant, "-I FORWARD -j REJECT", "-A FORWARD -i virbr0 -j ACCEPT")
+    assert_no_connection(sandbox.host, public(4), 80)
+    drift = node.wall.status().drift
+    assert len(drift) == 2
+    assert node.wall.reconcile().repaired == drift
+    assert_works(node, sandbox)
+    for family in FAMILIES:
+        first, second, reject, last = rules(node, variant, family=family)
+        assert ([first, second], last) == (OURS, "-i virbr0 -j ACCEPT")
+        assert reject.startswith("-j REJECT")
+    assert not node.wall.up().changed
+
+
 def test_in_dockers_place_the_operators_own_rules_come_first(node: World, variant: str) -> None:
     iptables(node, variant, "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP")
     iptables(node, variant, "-A DOCKER-USER -p udp -m udp --dport 80 -j DROP", "-A DOCKER-USER -j RETURN")

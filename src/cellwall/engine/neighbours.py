@@ -1,15 +1,16 @@
 """What others drop although the wall accepts it: the one accept that they offer a place for, or a word to the operator.
 
 Owns: two rules in each filter table of iptables whose FORWARD chain is closed (Docker, ufw, or an administrator sets it
-to DROP, or ends it with a rule that turns everything away). They accept what comes from and goes to the bridge, but
+to DROP, or has a rule in it that turns everything away). They accept what comes from and goes to the bridge, but
 only flows that carry a policy version, so without the wall they open nothing. They stand where others have had their
-say: in DOCKER-USER, which Docker keeps for it, before its closing RETURN; else at the end of FORWARD; and nowhere in a
-table that holds the wall itself. Refuses: any change to a rule of others, and everything of firewalld, whose table
-nobody else may write to.
+say: in DOCKER-USER, which Docker keeps for it, before its closing RETURN; else at the end of FORWARD, which is before
+the first rule that turns everything away; and nowhere in a table that holds the wall itself. Refuses: any change to a
+rule of others, and everything of firewalld, whose table nobody else may write to.
 """
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Literal
 
 import msgspec
@@ -40,17 +41,20 @@ _FIREWALLD = (
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Rules that are missing, and where they go: before the rule that has this number now."""
+    """Rules that are missing, and where they go: before the rule that has this number now. `unmet`: those of ours that
+    stand behind the end of the chain, where no packet comes by."""
 
     program: Program
     chain: str
     position: int
     rules: tuple[str, ...]
+    unmet: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
         """What `iptables-restore` reads."""
-        return [f"-I {self.chain} {self.position + offset} {rule}" for offset, rule in enumerate(self.rules)]
+        gone = [f"-D {self.chain} {rule}" for rule in self.unmet]
+        return [*gone, *(f"-I {self.chain} {self.position + offset} {rule}" for offset, rule in enumerate(self.rules))]
 
 
 def accepts(bridge: str) -> tuple[str, ...]:
@@ -68,12 +72,18 @@ def missing_accepts(chains: Sequence[ForwardChain], bridge: str, *, ipv6: bool) 
         if _holds_the_wall(forward):
             continue  # what it accepts is accepted, and an accept before it would pass it by
         user = next((one for one in chains if (one.program, one.name) == (forward.program, _DOCKERS)), None)
-        place = user if user and f"-j {_DOCKERS}" in forward.rules else forward
-        absent = tuple(rule for rule in accepts(bridge) if rule not in place.rules)
+        place = user if user and f"-j {_DOCKERS}" in _met(forward) else forward
+        met = _met(place)
+        absent = tuple(rule for rule in accepts(bridge) if rule not in met)
         if absent:
-            ended = bool(place.rules) and _ENDS.fullmatch(place.rules[-1]) is not None
-            placements.append(Placement(place.program, place.name, len(place.rules) + (not ended), absent))
+            unmet = tuple(rule for rule in place.rules[len(met) :] if rule in absent)
+            placements.append(Placement(place.program, place.name, len(met) + 1, absent, unmet))
     return placements
+
+
+def _met(chain: ForwardChain) -> tuple[str, ...]:
+    """The rules that packets come by: those before the first one that lets none go on to the next."""
+    return tuple(takewhile(lambda rule: _ENDS.fullmatch(rule) is None, chain.rules))
 
 
 def stray_accepts(chains: Sequence[ForwardChain]) -> list[tuple[Program, list[str]]]:
