@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.engine.iptables.laying import vouching_first
+from cellwall.engine.iptables.flush_order import vouching_first
 from cellwall.model.settings import Settings
 from world import World, open_world
 
@@ -40,6 +40,37 @@ def test_they_are_after_a_flush_and_beside_tables_of_others(world: World) -> Non
     tables = order(world)
     assert tables[0] == "ip filter"
     assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flush ruleset bridge",
+        "flush ruleset ip",
+        "delete table bridge nat",
+        "delete table ip raw",
+        "delete table ip6 mangle",
+    ],
+)
+def test_they_are_after_some_were_taken_away_and_repaired(world: World, words: str) -> None:
+    tenant = world.attach("tenant")
+    world.lab.node.run(["nft", *words.split()])
+    assert world.wall.repair()
+    tables = order(world)
+    assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+    assert world.wall.verify(tenant.name) == ()
+
+
+@pytest.mark.root
+def test_a_table_that_others_use_as_well_stays_as_it_is(world: World) -> None:
+    theirs = ["-A", "INPUT", "-p", "tcp", "--dport", "7", "-j", "ACCEPT"]
+    world.lab.node.run(["iptables-nft", "-t", "security", *theirs])
+    world.lab.node.run(["nft", "delete", "table", "ip", "raw"])
+    assert world.wall.repair()
+    assert "--dport 7 " in world.lab.node.run(["iptables-nft-save", "-t", "security"]).text
     assert world.wall.status().drift == ()
 
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from cellwall.adapters import iptables_probes as probes
 from cellwall.adapters.cttimeouts import make_timeouts
+from cellwall.adapters.iptables_nft import delete_table, table_order
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import CellwallError, KernelError, NoPrivilege, printable
 from cellwall.lower.xt.features import XtFeatures
-from cellwall.lower.xt.tables import Family, others
+from cellwall.lower.xt.tables import Family, TableName, others
 from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _COMPLAINT = re.compile(r"line:? (\d+)")
@@ -78,6 +79,16 @@ class XtTables:
             return in_new_namespace(attempt) if text else ""
         except CellwallError:
             return ""
+
+    def order(self) -> tuple[tuple[Family, str], ...]:
+        """See `Tables.order`."""
+        with open_netfilter_socket() as netfilter:
+            return table_order(netfilter)
+
+    def delete(self, family: Family, name: TableName) -> None:
+        """See `Tables.delete`."""
+        with open_netfilter_socket() as netfilter:
+            delete_table(netfilter, family, name)
 
     def restore(self, variant: Variant, family: Family, text: str) -> None:
         """See `Tables.restore`."""

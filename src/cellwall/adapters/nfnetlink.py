@@ -12,7 +12,7 @@ from cellwall.adapters.netlink import Message, Netlink, Refusal, attribute, attr
 from cellwall.errors import KernelError, NoPrivilege
 
 NFPROTO: dict[str, int] = {"inet": 1, "arp": 3, "bridge": 7, "ip6": 10}
-NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 0, 1, 3, 4
+NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 0, 1, 2, 3, 4
 NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE, NFT_MSG_NEWSET, NFT_MSG_GETSET = 6, 7, 8, 9, 10
 NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_GETGEN, NFT_MSG_NEWOBJ = 12, 13, 14, 16, 18
 NFT_MSG_DESTROYTABLE = 26  # Linux 6.3: deletes what is there, if it is

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from cellwall.lower.xt.endpoints import OwnedEntry
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.sets import Entry, IpSet
-from cellwall.lower.xt.tables import Family
+from cellwall.lower.xt.tables import Family, TableName
 from cellwall.lower.xt.timeouts import FlowTimeouts
 
 Variant = Literal["nft", "legacy"]
@@ -35,6 +35,12 @@ class Tables(Protocol):
     def spelled(self, variant: Variant, family: Family, text: str, sets: str, timeouts: Sequence[FlowTimeouts]) -> str:
         """What the save program would print of a text, with the sets of another and these timeouts there; "" where it
         cannot be told. Leaves nothing behind."""
+
+    def order(self) -> tuple[tuple[Family, str], ...]:
+        """The tables of iptables-nft and ebtables, those made first at the beginning."""
+
+    def delete(self, family: Family, name: TableName) -> None:
+        """Delete a table of iptables-nft and what is in it. Tolerates absence."""
 
     def restore(self, variant: Variant, family: Family, text: str) -> None:
         """`--noflush --wait`: each COMMIT of the text is all of it or nothing. "" does nothing. KernelError with the

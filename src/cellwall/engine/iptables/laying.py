@@ -15,6 +15,7 @@ import msgspec
 from cellwall.compile.assemble import compile_wall
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.iptables.contracts import Variant
+from cellwall.engine.iptables.flush_order import make_vouching
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import repair, shape
@@ -24,10 +25,8 @@ from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_sets
 from cellwall.lower.xt.tables import (
     Family,
-    TableName,
     XtTable,
     foreign_jumps,
-    render_made,
     render_removal,
     render_tables,
 )
@@ -36,12 +35,6 @@ from cellwall.model.endpoint import Endpoint
 
 _log = logging.getLogger("cellwall")
 _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
-_VOUCHING: dict[Family, tuple[TableName, ...]] = {
-    "bridge": ("nat",),
-    "ipv4": ("raw", "mangle"),
-    "ipv6": ("raw", "mangle"),
-}
-"""The tables of each family that mark what passes the latch of the bridge."""
 
 
 class XtLaying(msgspec.Struct, frozen=True):
@@ -63,7 +56,7 @@ class XtLaying(msgspec.Struct, frozen=True):
         """See `Laying.lay`."""
         tables = self.host.tables
         _make_room(self.host, self.wall)
-        _make_vouching(self.host, self.variant)
+        make_vouching(self.host)
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
@@ -75,9 +68,7 @@ class XtLaying(msgspec.Struct, frozen=True):
         }
         for family, own in by_family.items():
             if own:
-                saved = tables.save(self.variant, family)
-                text = vouching_first(self.variant, family, saved) + render_tables(own, saved)
-                tables.restore(self.variant, family, text)
+                tables.restore(self.variant, family, render_tables(own, tables.save(self.variant, family)))
         if self.elsewhere:
             for other in tables.installed():
                 if other != self.variant:  # ebtables is the same for both
@@ -159,26 +150,6 @@ def _make_room(host: Host, wall: XtWall) -> None:
     live = host.sets.definitions()
     if any(live.get(one.name, definition(one)) != definition(one) for one in wall.sets):
         remove(host)
-
-
-def vouching_first(variant: Variant, family: Family, saved: str) -> str:
-    """The text that makes the family's vouching tables, empty, where they are missing: before those that judge.
-
-    In iptables-nft, `nft flush ruleset` ends one hook after the other, tables in the order in which they were made; the
-    rules of a chain that goes hold until its hook ends (linux/net/netfilter/nf_tables_api.c, nf_tables_commit). With
-    the judging tables first, what was vouched for meanwhile passed the latch: 126 of 145,041 packets in ten flushes. Of
-    tables that others made `filter` may come first, as `security` judges too.
-    """
-    if variant != "nft":
-        return ""
-    return "".join(render_made(family, name, "PREROUTING", saved) for name in _VOUCHING[family])
-
-
-def _make_vouching(host: Host, variant: Variant) -> None:
-    """Frames are vouched for before packets of either family are judged, and their rules are laid after all others."""
-    if host.in_force.features.frames:
-        text = vouching_first(variant, "bridge", host.tables.save(variant, "bridge"))
-        host.tables.restore(variant, "bridge", text)
 
 
 def _drop_other_sets(host: Host, wall: XtWall) -> None:

@@ -91,6 +91,16 @@ def render_made(family: Family, name: TableName, hook: str, saved: str) -> str:
     return f"*{name}\n:{hook} {policy}\nCOMMIT\n"
 
 
+def is_ours_alone(saved: str, name: TableName) -> bool:
+    """Whether a table that a save program printed has neither a rule nor a chain nor a policy of others."""
+    standing = _section(saved, name)
+    foreign = [line for line in standing if line.startswith("-A ") and not _is_in_own_chain(line)]
+    chains = [line[1:].split() for line in standing if line.startswith(":")]
+    return all(map(_OWN_JUMP.fullmatch, foreign)) and all(
+        chain[1] == "ACCEPT" or is_own_chain(chain[0]) for chain in chains
+    )
+
+
 def render_changes(family: Family, added: Sequence[XtRule], removed: Sequence[XtRule], chain: str) -> str:
     """Rules of one chain of the nat table that come and go, the rest of it untouched: one COMMIT, "" for no change."""
     if not added and not removed:

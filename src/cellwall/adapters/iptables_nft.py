@@ -1,0 +1,27 @@
+"""What the programs of iptables-nft neither say of their tables nor do to them: nf_tables' own words for both."""
+
+import errno
+
+from cellwall.adapters.netlink import Netlink, attribute_text, attributes, text_of
+from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_DELTABLE, NFT_MSG_GETTABLE, nft_message, run_batch
+from cellwall.errors import KernelError
+from cellwall.lower.xt.tables import Family
+
+_NAME = 1  # NFTA_TABLE_NAME
+_FAMILIES: dict[int, Family] = {2: "ipv4", 10: "ipv6", 7: "bridge"}
+_NUMBERS = {family: number for number, family in _FAMILIES.items()}
+
+
+def table_order(netfilter: Netlink) -> tuple[tuple[Family, str], ...]:
+    """The tables of these families, those made first at the beginning: the kernel appends to its list."""
+    replies = netfilter.dump(nft_message(NFT_MSG_GETTABLE, 0, b""), "read the tables")
+    named = ((reply.body[0], text_of(attributes(reply.body, HEADER_SIZE)[_NAME])) for reply in replies)
+    return tuple((_FAMILIES[number], name) for number, name in named if number in _FAMILIES)
+
+
+def delete_table(netfilter: Netlink, family: Family, name: str) -> None:
+    """Delete a table and what is in it, in one transaction. Tolerates absence."""
+    message = nft_message(NFT_MSG_DELTABLE, _NUMBERS[family], attribute_text(_NAME, name), what=f"table {name}")
+    refusal = run_batch(netfilter, [message], "delete a table")
+    if refusal is not None and refusal.errno != errno.ENOENT:
+        raise KernelError(refusal.errno, f"delete the table {family} {name}", refusal.text)
