@@ -36,11 +36,11 @@ LINKS = "links"
 """Where sandboxes are judged that send to each other, where any may."""
 
 
-Pass = Literal["policy", "still"]
-"""Before a flow is stamped, and after. A packet may meet a change half-way, be judged by what goes and stamped with the
-version of what comes, and nobody would judge its flow again. What is stamped first is judged by what its version judges
-by, for versions and lists change at once. A flow that begins is stamped first. Of one that goes on other packets would
-meet the stamp meanwhile: it is judged before as well, so that what is denied has none."""
+Pass = Literal["fresh", "policy", "still"]
+"""A packet may meet a change half-way, be judged by what goes and stamped with the version of what comes, and nobody
+would judge its flow again. What is stamped first is judged by what its version judges by, for versions and lists change
+at once. So a flow that begins is stamped first. Of one that goes on other packets would meet the stamp meanwhile: it is
+judged before it is stamped, so that what is denied has none, and still after."""
 
 
 def first_ingress(policies: PolicyUsage, when: Pass = "policy") -> str:
@@ -48,9 +48,9 @@ def first_ingress(policies: PolicyUsage, when: Pass = "policy") -> str:
     return _clients_name(policies.clients[0], when) if policies.clients else ADMIT_CLIENT
 
 
-def stamp_opened(policies: PolicyUsage) -> Stamp:
-    """Of a flow that a sandbox opened, and that is judged once more if policies are in use."""
-    return Stamp("source", _name(policies.tiers[0], "still") if policies.tiers else "")
+def stamp_opened(policies: PolicyUsage, when: Pass = "still") -> Stamp:
+    """Of a flow that a sandbox opened, and that is judged after that if policies are in use."""
+    return Stamp("source", _name(policies.tiers[0], when) if policies.tiers else "")
 
 
 def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connections: int) -> Iterator[Stage]:
@@ -58,21 +58,20 @@ def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connectio
     opened goes on with before it is stamped; and the same bound, `connections`, holds for one that is stamped first."""
     if policies.tiers:
         first = Continue(_name(policies.tiers[0], "policy"))
-        yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies)), Clause((), first)))
+        yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies, "fresh")), Clause((), first)))
         yield Stage(ADMIT, admitted)
         yield Stage(_ADMITTED, (*_bounded(connections), Clause((), Accept())))
         yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
-    passes: tuple[tuple[Pass, str, str], ...] = (
-        ("policy", ADMIT, ADMIT_CLIENT),
-        ("still", _ADMITTED, _ADMITTED_CLIENT),
-    )
-    for when, admit, admit_client in passes:
+    opened: tuple[tuple[Pass, str], ...] = (("fresh", _ADMITTED), ("policy", ADMIT), ("still", _ADMITTED))
+    for when, admit in opened:
         for tier, following in zip_longest(policies.tiers, policies.tiers[1:]):
             onward = admit if following is None else _name(following, when)
             yield _egress(tier, policies, onward, when)
             yield _denied(tier, onward, when)
+    asked: tuple[tuple[Pass, str], ...] = (("policy", ADMIT_CLIENT), ("still", _ADMITTED_CLIENT))
+    for when, admit in asked:
         for tier, following in zip_longest(policies.clients, policies.clients[1:]):
-            onward = admit_client if following is None else _clients_name(following, when)
+            onward = admit if following is None else _clients_name(following, when)
             yield _clients(tier, policies, onward, when)
     if policies.clients:
         yield Stage(_ADMITTED_CLIENT, (Clause((), Accept()),))
@@ -121,9 +120,9 @@ def _egress(tier: TierName, policies: PolicyUsage, onward: str, when: Pass) -> S
         (
             Clause((Under(tier, "limits", negate=True),), Continue(onward)),
             Clause((Under(tier, "blocks"),), denied),
-            *(Clause((Listed(form),), denied) for form in lists["deny"]),
+            *(Clause((Listed(form, when == "fresh"),), denied) for form in lists["deny"]),
             Clause((Under(tier, "lists", negate=True),), Continue(onward)),
-            *(Clause((Listed(form),), Continue(onward)) for form in lists["allow"]),
+            *(Clause((Listed(form, when == "fresh"),), Continue(onward)) for form in lists["allow"]),
             Clause((), denied),
         ),
     )
@@ -134,7 +133,7 @@ def _denied(tier: TierName, onward: str, when: Pass) -> Stage:
     return Stage(
         _denied_name(tier, when),
         (
-            _watching(Under(tier, "watches"), onward, f"{why}, which only watches", counted=when == "still"),
+            _watching(Under(tier, "watches"), onward, f"{why}, which only watches", counted=when != "policy"),
             *_withdrawn(when),
             Clause((), Continue("deny"), why, "FWD"),
         ),
@@ -163,7 +162,7 @@ def _watching(watches: Under, onward: str, why: str, *, counted: bool) -> Clause
 
 
 def _withdrawn(when: Pass) -> tuple[Clause, ...]:
-    return (Clause((), Unstamp()),) if when == "still" else ()
+    return () if when == "policy" else (Clause((), Unstamp()),)
 
 
 _EGRESS = ("deny", "allow")
@@ -174,7 +173,7 @@ def _name(tier: TierName, when: Pass) -> str:
 
 
 def _denied_name(tier: TierName, when: Pass) -> str:
-    return f"{tier}-denied" if when == "policy" else f"{tier}-withdrawn"
+    return f"{tier}-denied" if when == "policy" else f"{tier}-{when}-denied"
 
 
 def _clients_name(tier: TierName, when: Pass) -> str:

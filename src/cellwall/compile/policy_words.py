@@ -20,13 +20,16 @@ class Under(Predicate, frozen=True):
 
 class Listed(Predicate, frozen=True):
     """The flow's destination, as it was written, is on a list of the policy of the endpoint that opened it; or, of a
-    list of clients, its source on one of the endpoint that it was led to."""
+    list of clients, its source on one of the endpoint that it was led to. `fresh`: the packet is that of a fresh flow,
+    and says itself what its flow is."""
 
     form: PolicyForm
+    fresh: bool = False
 
 
 class Fresh(Predicate, frozen=True):
-    """The flow begins with this packet, and no other packet meets its note before this one has passed."""
+    """The flow begins with this packet, as it was written, and no other packet meets its note before this one has
+    passed."""
 
 
 class Linked(Predicate, frozen=True):

@@ -42,7 +42,7 @@ def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tupl
 
 
 def _fresh(p: Fresh, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((match("ct status", "confirmed", negate=True),),)
+    return ((match("ct status", "confirmed", "dnat", negate=True),),)
 
 
 def _linked(p: Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -58,16 +58,20 @@ def _under(p: Under, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
 
 
 def _listed(p: Listed, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """What a packet says itself costs less than half of what its flow is asked for."""
     form = p.form
+    protocol: FieldName = "meta l4proto" if p.fresh else "ct original protocol"
+    port: FieldName = "th dport" if p.fresh else "ct original proto-dst"
+    own, other = family.original_source, family.original_destination
     if form.list == "clients":
         own, other = family.reply_source, family.original_source
-    else:
-        own, other = family.original_source, family.original_destination
+    elif p.fresh:
+        own, other = family.source, family.destination
     key = [Field(own), _first_bits(other, form.prefixlen, family.bits)]
     if form.kind != "any":
-        key.append(Field("ct original protocol"))
+        key.append(Field(protocol))
     if form.kind == "ports":
-        key.append(_first_bits("ct original proto-dst", form.port_bits, PORT_BITS))
+        key.append(_first_bits(port, form.port_bits, PORT_BITS))
     return ((Lookup(tuple(key), listed_set(form, family)),),)
 
 
