@@ -1,6 +1,7 @@
 """What the engine asks of a mechanism, asked of each: the words mean the same whatever holds the wall."""
 
 import errno
+import json
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
@@ -13,7 +14,7 @@ from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Settings
-from world import World, open_world
+from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
 MECHANISMS = {
@@ -198,3 +199,13 @@ def test_a_record_that_nobody_can_read_keeps_nobody_from_closing(backend: Backen
     backend.change([ONE], ())
     assert backend.drift(()) == ()
     assert str(backend.holder(Laid("", "", "", Usage(), "{"))) == backend.name
+
+
+def test_the_record_names_no_mechanism_that_has_nothing_of_the_wall_any_more() -> None:
+    with open_world(settings=MECHANISMS["nftables"]) as world:
+        site = world.wall._site
+        for name in ("iptables-nft", "nftables"):
+            rewired(world.wall, settings=MECHANISMS[name]).up()
+            assert json.loads(site.journal.get("mechanisms") or b"") == [name.partition("-")[0]]
+        world.wall.down()
+        assert site.journal.get("mechanisms") is None

@@ -356,6 +356,16 @@ def test_a_removal_names_what_is_ours_and_nothing_else() -> None:
     assert render_removal("*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n", "ipv4") == ""
 
 
+def test_of_tables_that_go_mangle_is_the_first() -> None:
+    """It sends to sandboxes only what `filter` has judged: behind that, it would cut their flows while the wall goes."""
+    saved = "".join(
+        f"*{name}\n:PREROUTING ACCEPT [0:0]\n:B9-PREROUTING - [0:0]\n-A PREROUTING -j B9-PREROUTING\nCOMMIT\n"
+        for name in ("filter", "nat", "raw", "mangle", "security")
+    )
+    order = [line for line in render_removal(saved, "ipv4").splitlines() if line.startswith("*")]
+    assert order == ["*mangle", "*filter", "*nat", "*raw", "*security"]
+
+
 THEIRS = """*filter
 :INPUT ACCEPT [0:0]
 :B9-INPUT - [0:0]
