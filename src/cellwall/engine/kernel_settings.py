@@ -3,6 +3,10 @@
 The bridge is ours and goes with its settings; the uplink and the global ones are the node's. Forwarding is turned on
 per interface, so that no other network of the node is routed; where a kernel has that for IPv4 only (before 6.17),
 IPv6 forwarding is global and the forward hook drops what is not ours.
+
+Who writes a value that is there already leaves no trace. So where somebody turned forwarding on for every interface
+since, which sets them all, what he needs of ours stays: `_for_all`. Of IPv6 forwarding that is global there is no such
+sign, and it is put back.
 """
 
 import msgspec
@@ -79,14 +83,25 @@ def enable_bridge_netfilter(site: Site) -> bool:
 
 
 def restore_settings(site: Site) -> None:
-    """Put former values back, last change first; a value that somebody changed since stays."""
-    written = _record(site, "settings_written")
+    """Put former values back, last change first; a value that somebody changed since stays, and so does one that
+    somebody needs who made the node a router since."""
+    written, around = _record(site, "settings_written"), _record(site, "settings_around")
+    routing = {name for name, value in around.items() if value == "0" and site.sysctls.read(name) not in (None, "0")}
     for name, value in reversed(_before(site).items()):
-        if site.sysctls.read(name) == written.get(name):
+        if site.sysctls.read(name) == written.get(name) and _for_all(name) not in routing:
             site.sysctls.write(name, value)
     with site.journal.transaction():
-        site.journal.drop("settings_before")
-        site.journal.drop("settings_written")
+        for key in ("settings_before", "settings_written", "settings_around"):
+            site.journal.drop(key)
+
+
+def _for_all(name: str) -> str:
+    """The setting that others turn this one on by; "" where there is none. Docker and kubelet, which make a node a
+    router, have bridged frames pass iptables as well."""
+    *_, last = name.split("/")
+    if name in _BRIDGE_NETFILTER or (name.startswith("net/ipv4/conf/") and last == "forwarding"):
+        return "net/ipv4/conf/all/forwarding"
+    return "net/ipv6/conf/all/force_forwarding" if last == "force_forwarding" else ""
 
 
 def _forwarding6(site: Site, bridge: str) -> dict[str, str]:
@@ -121,11 +136,15 @@ def _set(site: Site, name: str, value: str) -> bool:
     own = f"/conf/{site.settings.network.bridge}/" in name
     if not own:
         before, written = _before(site), _record(site, "settings_written")
+        around, others = _record(site, "settings_around"), _for_all(name)
         before.setdefault(name, present)
         written[name] = value
+        if others:
+            around.setdefault(others, site.sysctls.read(others) or "")
         with site.journal.transaction():
             site.journal.put("settings_before", msgspec.json.encode(before))
             site.journal.put("settings_written", msgspec.json.encode(written))
+            site.journal.put("settings_around", msgspec.json.encode(around))
     return site.sysctls.write(name, value)
 
 
