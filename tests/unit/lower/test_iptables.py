@@ -357,7 +357,7 @@ def test_a_removal_names_what_is_ours_and_nothing_else() -> None:
 
 
 def test_of_tables_that_go_mangle_is_the_first() -> None:
-    """It sends to sandboxes only what `filter` has judged: behind that, it would cut their flows while the wall goes."""
+    """It sends to sandboxes only what `filter` has judged: behind that it would cut their flows."""
     saved = "".join(
         f"*{name}\n:PREROUTING ACCEPT [0:0]\n:B9-PREROUTING - [0:0]\n-A PREROUTING -j B9-PREROUTING\nCOMMIT\n"
         for name in ("filter", "nat", "raw", "mangle", "security")
