@@ -28,8 +28,8 @@ CLOSED, CLOSING, STAYING = PUBLIC4[0], PUBLIC4[1], PUBLIC4[2]
 
 def denying(*addresses: str, form: int = 0) -> Policy:
     """`form`: with a list that no other policy has the form of, so that the rules change."""
-    rules = tuple(Rule("deny", ip_network(address)) for address in addresses)
-    extra = (Rule("deny", ip_network((0x2C0F << 112, form))),) if form else ()
+    rules = tuple(Rule("deny", ip_network(address), "udp", (80, 80)) for address in addresses)
+    extra = (Rule("deny", ip_network((0x2C0F << 112, form)), "udp", (80, 80)),) if form else ()
     return Policy("open", rules + extra)
 
 
@@ -48,7 +48,6 @@ def asked(world: World, streams: list[Stream], timeout: float = 0.1) -> set[bool
 
 @pytest.fixture(scope="module")
 def pair(node: World) -> tuple[Sandbox, ...]:
-    about_nftables("destinations without ports")
     return node.attach("one", tenant="acme"), node.attach("two", tenant="acme")
 
 
@@ -68,6 +67,8 @@ def agreed(world: World, wall: Wall) -> Policy:
 def test_a_policy_that_is_set_when_the_process_is_killed_is_in_force_or_not(
     node: World, pair: tuple[Sandbox, ...], new_form: bool
 ) -> None:
+    if new_form:
+        about_nftables("a list whose form changes the rules")
     number = 20
     outcomes = []
 
@@ -137,7 +138,6 @@ def fails(wall: Wall, fault: Fault, operation: Callable[[Wall], object]) -> bool
 
 
 def test_an_attach_that_is_killed_never_leaves_an_endpoint_with_less_than_its_policy(node: World) -> None:
-    about_nftables("destinations without ports")
     host = node.host("three")
 
     def attach(wall: Wall) -> None:
