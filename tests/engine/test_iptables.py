@@ -12,7 +12,7 @@ import pytest
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host
-from cellwall.errors import KernelError, NotFound, Unsupported
+from cellwall.errors import CellwallError, Conflict, InvalidSpec, KernelError, NotFound, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lower.xt.tables import Family
@@ -538,6 +538,23 @@ def test_what_no_program_can_take_out_is_told_and_stays_on_record(
         assert rules(world) == 0
         assert "B9-" not in world.lab.node.run(["ebtables-nft-save"]).text
         assert world.lab.node.run(["ipset", "list", "-n"]).text == ""
+
+
+@pytest.mark.parametrize("error", [InvalidSpec("x", 1, "no"), NotFound("x"), KernelError(22, "x"), Conflict("x")])
+def test_a_forced_down_goes_on_whatever_keeps_endpoints_from_being_closed(error: CellwallError) -> None:
+    with open_world(settings=Settings(backend="iptables", iptables="nft")) as world:
+        world.attach(expose=["8091:80"])
+        real = world.wall._site.iptables()
+
+        def refuse(*_: object) -> NoReturn:
+            raise error
+
+        stubborn = Host(real.tables, Wrapped(real.sets, apply=refuse), real.glance)
+        rewired(world.wall, iptables=lambda: stubborn).down(force=True)
+        assert rules(world) == 0
+        assert world.wall.endpoints() == ()
+        assert world.wall.up().changed
+        assert_converged(world.wall)
 
 
 @pytest.mark.parametrize("name", ["nft", "legacy"])

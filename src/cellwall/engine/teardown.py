@@ -9,7 +9,7 @@ from cellwall.engine.foundation import remove_foundation
 from cellwall.engine.orphans import delete_orphans
 from cellwall.engine.readiness import make_closable
 from cellwall.engine.site import Site
-from cellwall.errors import CellwallError, Conflict, Incomplete, KernelError
+from cellwall.errors import CellwallError, Conflict, Incomplete
 
 _log = logging.getLogger("cellwall")
 
@@ -49,7 +49,9 @@ def _detach_all(site: Site, *, force: bool) -> None:
         raise Conflict(f"{many} attached; detach first, or force")
     try:
         detach_endpoints(site, [endpoint.key for endpoint in endpoints])
-    except KernelError as error:
+    except Incomplete:  # closed, and released but for what it says
+        raise
+    except CellwallError as error:
         # Sets that do not take it, another program's: they go as a whole, and every link goes before they do.
         _log.warning("%s", error)
         release_endpoints(site, endpoints)
