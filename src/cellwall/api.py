@@ -32,7 +32,7 @@ from cellwall.config import (
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.backend import Holder
 from cellwall.engine.caller import Caller, Configured
-from cellwall.engine.readiness import take_backend
+from cellwall.engine.readiness import standing, take_backend
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unavailable
@@ -184,9 +184,7 @@ class Wall:
         from cellwall.engine.reconcile import status
 
         with self._caller.turn():
-            found = self._site.foundation()
-            self._caller.take_those_in_force(found)
-            take_backend(self._site, found)
+            found = self._caller.take_as_laid()
             report = status(self._site)
         doubts = unlike_configured(self._caller.configured.now, found.settings if found else None)
         return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings))
@@ -238,9 +236,7 @@ class Wall:
 
         with self._caller.mutex:
             try:
-                found = self._site.foundation()
-                self._caller.take_those_in_force(found)
-                take_backend(self._site, found)
+                found = self._caller.take_as_laid()
                 right = found is None or (self._site.current() is not None and not status(self._site).drift)
                 return right and self._site.journal.in_place()
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
@@ -254,12 +250,8 @@ class Wall:
         from cellwall.engine.reconcile import repair
 
         with self._caller.turn(patience):
-            found = self._site.foundation()
-            if found is None:
-                return ()
-            self._caller.take_those_in_force(found)
-            take_backend(self._site, found)
-            return repair(self._site, found, unseen=unseen)
+            found = self._caller.take_as_laid()
+            return () if found is None else repair(self._site, found, unseen=unseen)
 
     def close_unjudged(self, *, patience: float | None = None) -> bool:
         """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
@@ -300,9 +292,9 @@ class Wall:
         return self._site.rules.descriptor()
 
     def dns(self) -> tuple[Address, ...]:
-        """The resolvers that sandboxes are told."""
-        with self._caller.turn():
-            self._caller.be_ready()
+        """The resolvers that sandboxes are told. Conflict on a node that is not up, which decides it."""
+        with self._caller.mutex:
+            standing(self._site)
             body = self._site.journal.get("dns") or b"[]"
         return tuple(ip_address(text) for text in msgspec.json.decode(body, type=list[str]))
 
@@ -426,7 +418,8 @@ class Wall:
             return attached_endpoint(self._site, _key(container_id, ifname))
 
     def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
-        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
+        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing. Changes nothing.
+        NotFound; Conflict where the node is not up."""
         endpoint, outside = self.verify_outside(container_id, ifname=ifname)
         return (*outside, *self.verify_inside(endpoint))
 
@@ -438,8 +431,9 @@ class Wall:
         from cellwall.engine.verify import verify_outside
 
         with self._caller.turn():
-            found = self._caller.be_ready()
             endpoint = attached_endpoint(self._site, _key(container_id, ifname))
+            self._caller.take_as_laid()
+            found = standing(self._site)
             return endpoint, verify_outside(self._site, found, endpoint, alone=alone)
 
     def verify_inside(self, endpoint: Endpoint) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def test_a_policy_that_is_set_when_the_process_is_killed_is_in_force_or_not(
                 assert asked(node, closed) == {False}
                 assert asked(node, kept, 1.0) == {True}
                 with reopened(node) as wall:
-                    wall.dns()  # an operation like any other ends what was begun
+                    wall.enable_bridge_netfilter()  # an operation like any other ends what was begun
                     tightened = agreed(node, wall) != BEFORE
                     outcomes.append(tightened)
                     assert asked(node, cut) == {not tightened}
@@ -113,7 +113,7 @@ def test_a_policy_that_cannot_be_set_leaves_the_one_before_in_force(
             assert asked(node, closed) == {False}
             assert asked(node, going, 1.0 if refused else 0.1) == {refused}
         with reopened(node) as wall:
-            wall.dns()  # what could not be put on record in the end is looked at once more
+            wall.enable_bridge_netfilter()  # what could not be put on record in the end is looked at once more
             assert_converged(wall)
             known = wall.policy(**of)
             assert known is not None
@@ -146,7 +146,7 @@ def test_an_attach_that_is_killed_never_leaves_an_endpoint_with_less_than_its_po
     node.wall.set_policy(denying(CLOSED), tenant="other")
     for _ in every_step(node, attach):
         with reopened(node) as wall:
-            wall.dns()
+            wall.enable_bridge_netfilter()
             found = [one for one in wall.endpoints() if one.key == EndpointKey("three")]
             for endpoint in found:
                 with (

@@ -42,7 +42,7 @@ def test_a_tightened_policy_ends_open_flows_wherever_its_up_was_killed(node: Wor
                 if step % 2:
                     tighter.reconcile()
                 else:
-                    tighter.dns()  # an operation like any other ends what was begun, and begins nothing
+                    tighter.enable_bridge_netfilter()  # as any operation ends what was begun, and begins nothing
                     assert cut.ask(node.token(), timeout=0.1) is (tighter.settings.protect == ())
                     tighter.up()
                 assert_converged(tighter)

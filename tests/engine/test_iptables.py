@@ -381,7 +381,7 @@ def test_a_death_at_any_step_is_repaired(node: World, verb: str) -> None:
             "detach": lambda wall: wall.detach("mortal"),
         }
         killed = died(node, step, act[verb])
-        node.wall.dns()  # the next operation of anybody
+        node.wall.enable_bridge_netfilter()  # the next operation of anybody
         assert node.wall.status().drift == ()
         node.wall.detach("mortal")
         node.wall.reconcile()

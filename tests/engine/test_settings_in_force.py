@@ -93,7 +93,7 @@ def test_a_process_with_former_settings_of_its_own_is_refused_until_it_calls_up(
         lambda wall: wall.attach(other.name, netns=other.netns),
         lambda wall: wall.expose(tenant.name, "8081:80"),
         lambda wall: wall.reconcile(),
-        lambda wall: wall.dns(),
+        lambda wall: wall.enable_bridge_netfilter(),
     )
     closing: tuple[Work, ...] = (
         lambda wall: wall.unexpose(tenant.name, "8080:80"),
@@ -165,7 +165,7 @@ _OPERATIONS: tuple[Callable[[Wall, World], object], ...] = (
     lambda wall, _: wall.attach("other", expose=["9000-9010:9000"]),  # a form of exposure that needs new rules
     lambda wall, _: wall.expose("other", "8080:80"),
     lambda wall, _: wall.unexpose("other", "8080:80"),
-    lambda wall, world: (world.lab.node.ip(["addr add 198.51.100.77/32 dev eth0"]), wall.dns()),
+    lambda wall, world: (world.lab.node.ip(["addr add 198.51.100.77/32 dev eth0"]), wall.enable_bridge_netfilter()),
     lambda wall, world: (world.lab.node.ip(["addr del 198.51.100.77/32 dev eth0"]), wall.verify("other")),
     lambda wall, _: wall.detach("other"),
 )

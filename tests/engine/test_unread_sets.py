@@ -41,8 +41,8 @@ def test_a_withdrawn_port_that_a_crash_left_open_is_closed_by_the_next_operation
             rewired(node.wall, rules=Wrapped(node.wall._site.rules, apply=die)).unexpose(sandbox.name, "8500:80")
         assert connect(node.lab.lan, NODE4, 8500).kind == "answer"
         with pytest.raises(KernelError, match="read set"):
-            unreading(node.wall).dns()
-        node.wall.dns()
+            unreading(node.wall).enable_bridge_netfilter()
+        node.wall.enable_bridge_netfilter()
         assert connect(node.lab.lan, NODE4, 8500, timeout=0.3).kind != "answer"
     assert_converged(node.wall)
     node.detach(sandbox)
@@ -55,7 +55,7 @@ def test_a_tightened_policy_ends_open_flows_once_the_sets_can_be_read(node: Worl
         assert flow.ask(node.token())
         with pytest.raises(KernelError, match="read set"):
             unreading(node.wall, **tighter).up()
-        rewired(node.wall, **tighter).dns()
+        rewired(node.wall, **tighter).enable_bridge_netfilter()
         assert not flow.ask(node.token(), timeout=0.2)
     node.wall.up()
     node.detach(tenant)
@@ -66,6 +66,6 @@ def test_an_endpoint_is_not_forgotten_while_its_elements_may_be_live(node: World
     node.lab.node.run(["nft", "delete", "element", "inet", "cellwall", "live", f"{{ {tenant.endpoint.generation} }}"])
     with pytest.raises(KernelError, match="read set"):
         unreading(node.wall).detach(tenant.name)
-    node.wall.dns()
+    node.wall.enable_bridge_netfilter()
     assert node.wall.endpoints() == ()
     assert node.wall.status().drift == ()

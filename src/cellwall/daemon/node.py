@@ -105,7 +105,7 @@ class Node:
         return await self.writer.do(self._wall.reconcile)
 
     async def dns(self) -> tuple[Address, ...]:
-        return await self._look(self._wall.dns)
+        return await self._reader.do(self._beside.dns)
 
     async def status(self) -> Status:
         """Live compared with desired. All who wait for it at once are told the same."""

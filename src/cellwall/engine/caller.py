@@ -13,7 +13,14 @@ from typing import TypeVar
 import msgspec
 
 from cellwall.engine.drain import retire_closed
-from cellwall.engine.readiness import leave_bare, make_closable, make_ready, over_lost_tables, over_other_sets
+from cellwall.engine.readiness import (
+    leave_bare,
+    make_closable,
+    make_ready,
+    over_lost_tables,
+    over_other_sets,
+    take_backend,
+)
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec
 from cellwall.model.endpoint import PortBinding
@@ -99,6 +106,14 @@ class Caller:
                 return False
             self._adopt(settings)
         return True
+
+    def take_as_laid(self) -> Foundation | None:
+        """Go by the foundation on record, whether or not it still holds: by the settings in force and with what holds
+        the wall. None on a node that is not up. For who looks, or repairs, and lays nothing unasked."""
+        found = self.site.foundation()
+        self.take_those_in_force(found)
+        take_backend(self.site, found)
+        return found
 
     def take_those_to_open_by(self) -> Settings:
         """Go by those in force; of a node that is not up, or whose record cannot be read, by what is configured.

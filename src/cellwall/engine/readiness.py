@@ -25,15 +25,23 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
         from cellwall.engine.foundation import lay_foundation
 
         lay_foundation(site)
-        found = _foundation(site)
+        found = standing(site)
     take_backend(site, found)
     if bindings:
         from cellwall.engine.expose import ensure_forms
 
         ensure_forms(site, found, bindings)
-        found = _foundation(site)
+        found = standing(site)
     _finish_interrupted(site)
     settle_closed(site)
+    return found
+
+
+def standing(site: Site) -> Foundation:
+    """The foundation on record, whether or not it still holds; Conflict on a node that is not up."""
+    found = site.foundation()
+    if found is None:
+        raise Conflict("the node is not up")
     return found
 
 
@@ -48,7 +56,7 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
     from cellwall.engine.foundation import lay_foundation
 
     lay_foundation(site)
-    return act(_foundation(site))
+    return act(standing(site))
 
 
 def make_closable(site: Site, *, in_force: bool) -> None:
@@ -114,13 +122,6 @@ def take_backend(site: Site, found: Foundation | None) -> None:
     if found is not None:
         site.in_force.name = found.backend
         site.backend.take(site.settings, found.laid)
-
-
-def _foundation(site: Site) -> Foundation:
-    found = site.foundation()
-    if found is None:
-        raise Conflict("the node is not up")
-    return found
 
 
 def _finish_interrupted(site: Site) -> None:

@@ -129,7 +129,7 @@ def _refresh(w: World, flood: Flood) -> None:
     """The node changes, and the next operation of anybody has the rules follow it."""
     for verb in ("add", "del") * 2:
         w.node.run(["ip", "address", verb, "198.51.100.77/32", "dev", "eth1"])
-        wall_of(w).dns()
+        wall_of(w).enable_bridge_netfilter()
         flood.wait(3)
 
 
