@@ -367,6 +367,25 @@ def test_what_stays_closed_is_told_and_never_deleted(found: Site) -> None:
     assert world.wall.reconcile().repaired == ()
 
 
+def test_what_one_take_over_left_closed_the_next_one_leaves_too(found: Site) -> None:
+    """beta9's worker may make its bridge again; what stayed closed before is no link of ours for it."""
+    world, shape = found.world, found.shape
+    loose = f"{shape.veth}zz"
+    world.lab.node.ip([f"link add {loose} type veth peer name loose", f"link set {loose} master b9_br0 up"])
+    world.wall.up()
+    world.wall.down(force=True)
+    again, other = leave_beta9(world.lab, shape._replace(first=shape.first + 20))
+    other.host.run(["ip", "address", "flush", "dev", inner(other), "scope", "global"])
+    world.wall.up()
+    told = [line.split()[0] for line in world.wall.status().warnings if "stays closed" in line]
+    assert told == [f'"{loose}"', f'"{other.veth}"']
+    assert world.wall.reconcile().repaired == ()
+    assert f" {loose}@" in links(world)
+    assert_connection(again.host, public(4), 80)
+    world.wall.down(force=True)
+    assert f" {loose}@" in links(world) and f" {other.veth}@" in links(world)
+
+
 def test_a_port_that_cannot_be_told_stays_closed(found: Site, caplog: pytest.LogCaptureFixture) -> None:
     """One that leads into no named namespace, and one whose sandbox claims the address of another."""
     world, shape = found.world, found.shape
