@@ -27,6 +27,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         *forward_stages(
             settings.connections,
             usage,
+            settings.smtp,
             no_router=tuple(version for version, was_router in routers if not was_router),
         ),
         *translate_stages(settings.nat_ports, ranges=usage.ranges),

@@ -8,6 +8,7 @@ original tuple, so that both directions decide alike.
 
 from typing import Literal
 
+from cellwall.compile.mail import refuse_mail
 from cellwall.compile.policies import (
     ADMIT_CLIENT,
     LINKS,
@@ -49,6 +50,7 @@ from cellwall.compile.wall import (
     Via,
     Vouched,
 )
+from cellwall.model.settings import Mail
 from cellwall.names import SECURITY_CHAIN
 
 _FROM_BRIDGE = Via("in", "bridge")
@@ -56,16 +58,19 @@ _TO_BRIDGE = Via("out", "bridge")
 _FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
 
 
-def forward_stages(connections: int, usage: Usage, *, no_router: tuple[Literal[4, 6], ...]) -> tuple[Stage, ...]:
+def forward_stages(
+    connections: int, usage: Usage, mail: Mail, *, no_router: tuple[Literal[4, 6], ...]
+) -> tuple[Stage, ...]:
     """`usage`: the forms of exposure and of policies in use. `no_router`: the families that the node did not forward
     before cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
+    admitted = (*refuse_mail(mail, usage.policies), *_admitted(connections, usage.policies))
     return (
         _forward(no_router),
         _security_chain(usage.policies),
         *(link_stages(connections) if usage.policies.links else ()),
-        _egress(connections, usage.policies),
+        _egress(usage.policies, admitted),
         *_ingress(connections, usage.exposed, usage.policies),
-        *policy_stages(usage.policies, _admitted(connections, usage.policies), connections),
+        *policy_stages(usage.policies, admitted, connections, mail),
         _stamp_ingress(usage.policies),
         _related(),
         _deny(),
@@ -120,7 +125,7 @@ def _security_chain(policies: PolicyUsage) -> Stage:
     )
 
 
-def _egress(connections: int, policies: PolicyUsage) -> Stage:
+def _egress(policies: PolicyUsage, admitted: tuple[Clause, ...]) -> Stage:
     """A flow that a sandbox opened, either direction of it. What policies deny takes no part in its connections."""
     judged = (
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", "FWD"),
@@ -131,7 +136,7 @@ def _egress(connections: int, policies: PolicyUsage) -> Stage:
     )
     if policies.tiers:
         return Stage("egress", (*judged, Clause((), Continue(OPENED))))
-    return Stage("egress", (*judged, *_admitted(connections, policies)))
+    return Stage("egress", (*judged, *admitted))
 
 
 def _admitted(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
+from cellwall.compile.mail import refuse_stamped_mail, unsent_stages
 from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
@@ -28,6 +29,7 @@ from cellwall.compile.wall import (
     Unstamp,
 )
 from cellwall.model.policy import TierName
+from cellwall.model.settings import Mail
 
 OPENED, ADMIT, ADMIT_CLIENT = "opened", "admit", "admit-client"
 """Where what a sandbox opens is judged by policies, and what a flow goes on with that none denies."""
@@ -53,14 +55,16 @@ def stamp_opened(policies: PolicyUsage, when: Pass = "still") -> Stamp:
     return Stamp("source", _name(policies.tiers[0], when) if policies.tiers else "")
 
 
-def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connections: int) -> Iterator[Stage]:
+def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connections: int, mail: Mail) -> Iterator[Stage]:
     """The stages of every tier in use, in the order in which a packet meets them. `admitted`: what a flow that was
-    opened goes on with before it is stamped; and the same bound, `connections`, holds for one that is stamped first."""
+    opened goes on with before it is stamped; and the same bound, `connections`, holds for one that is stamped first.
+    `mail`, which a policy may list, is refused after them, before and after it is stamped."""
     if policies.tiers:
         first = Continue(_name(policies.tiers[0], "policy"))
         yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies, "fresh")), Clause((), first)))
         yield Stage(ADMIT, admitted)
-        yield Stage(_ADMITTED, (*_bounded(connections), Clause((), Accept())))
+        yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(connections), Clause((), Accept())))
+        yield from unsent_stages(mail)
         yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
     opened: tuple[tuple[Pass, str], ...] = (("fresh", _ADMITTED), ("policy", ADMIT), ("still", _ADMITTED))
     for when, admit in opened:

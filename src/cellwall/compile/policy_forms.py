@@ -31,8 +31,8 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 def limits(policy: Policy) -> bool:
-    """Whether it denies anything that is opened."""
-    return policy.mode != "open" or any(rule.action == "deny" for rule in policy.rules)
+    """Whether it says anything of what is opened."""
+    return policy.mode != "open" or any(rule.action == "deny" or rule.lists_mail for rule in policy.rules)
 
 
 def states(policy: Policy) -> Iterator[State]:
@@ -72,6 +72,7 @@ def policy_usage(several: Iterable[Tiers]) -> PolicyUsage:
                 tuple(tier for tier, policy in named if policy.sources is not None),
                 tuple({listing.form for tier, policy in named for listing in policy_listings(tier, policy)}),
                 tiers.tenant.links,
+                any(tiers.lists_mail(version) for version in (4, 6)),
             )
         )
     return usage

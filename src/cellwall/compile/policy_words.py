@@ -27,6 +27,13 @@ class Listed(Predicate, frozen=True):
     fresh: bool = False
 
 
+class MailTransfer(Predicate, frozen=True):
+    """The flow is TCP to port 25, as it was written, and not to a service or an exception that the operator opened.
+    `listed`: nor of an endpoint with a policy that lists mail."""
+
+    listed: bool = False
+
+
 class Fresh(Predicate, frozen=True):
     """The flow begins with this packet, as it was written, and no other packet meets its note before this one has
     passed."""

@@ -40,12 +40,13 @@ class PolicyForm(msgspec.Struct, frozen=True, order=True):
 class PolicyUsage(msgspec.Struct, frozen=True):
     """What policies are about. `tiers`: those of which some policy limits what is opened; `clients`: those of which
     some policy names the clients of published ports; `forms`: of all their lists. `links`: some tenant's sandboxes
-    reach each other."""
+    reach each other. `mail`: some policy lists it."""
 
     tiers: tuple[TierName, ...] = ()
     clients: tuple[TierName, ...] = ()
     forms: tuple[PolicyForm, ...] = ()
     links: bool = False
+    mail: bool = False
 
     def union(self, other: "PolicyUsage") -> "PolicyUsage":
         """What either uses."""
@@ -54,6 +55,7 @@ class PolicyUsage(msgspec.Struct, frozen=True):
             _in_order({*self.clients, *other.clients}),
             tuple(sorted({*self.forms, *other.forms})),
             self.links or other.links,
+            self.mail or other.mail,
         )
 
 

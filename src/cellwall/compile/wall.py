@@ -275,6 +275,10 @@ class Observe(Continue, frozen=True):
     """The same, and count what a policy would deny that only watches."""
 
 
+class Count(Outcome, frozen=True):
+    """Count what is only watched; the next clause goes on."""
+
+
 class Distrust(Outcome, frozen=True):
     """Take away the note that the frame was judged, whoever left it there; the next clause goes on."""
 
@@ -337,7 +341,7 @@ class Clause(msgspec.Struct, frozen=True):
 
     @property
     def counted(self) -> bool:
-        return isinstance(self.then, Drop | Reject | Observe)
+        return isinstance(self.then, Drop | Reject | Observe | Count)
 
 
 class Stage(msgspec.Struct, frozen=True):

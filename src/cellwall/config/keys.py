@@ -136,6 +136,12 @@ def _backend(text: str, field: str) -> str:
     return text
 
 
+def _smtp(text: str, field: str) -> str:
+    if text not in ("closed", "watched", "open"):
+        raise InvalidSpec(field, text, "must be closed, watched or open")
+    return text
+
+
 def _iptables(text: str, field: str) -> str:
     if text not in ("auto", "nft", "legacy"):
         raise InvalidSpec(field, text, "must be auto, nft or legacy")
@@ -195,6 +201,7 @@ KEYS: tuple[Key, ...] = (
     Key("node.backend", "text", _backend, "what holds the wall: auto, nftables or iptables"),
     Key("node.iptables", "text", _iptables, "which iptables: auto (where the host's other rules are), nft or legacy"),
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
+    Key("limits.smtp", "text", _smtp, "TCP to port 25 that no policy lists: closed, watched (it passes) or open"),
 )
 
 SERVING_KEYS: tuple[Key, ...] = (

@@ -14,6 +14,9 @@ import msgspec
 
 from cellwall.model.addresses import Address, Prefix
 
+MAIL_PORT = 25
+"""Where servers take mail of anybody's: what an allowance of it has to name to open it (`limits.smtp`)."""
+
 Action = Literal["allow", "deny"]
 Mode = Literal["open", "block", "allow"]
 RuleProtocol = Literal["any", "tcp", "udp", "icmp"]
@@ -36,6 +39,12 @@ class Rule(msgspec.Struct, frozen=True):
         if self.ports is not None and not self.ports[0] <= port <= self.ports[1]:
             return False
         return destination.version == self.prefix.version and destination in self.prefix
+
+    @property
+    def lists_mail(self) -> bool:
+        """Whether it opens mail: an allowance of TCP that has ports, and that one among them."""
+        named = self.ports is not None and self.ports[0] <= MAIL_PORT <= self.ports[1]
+        return named and self.action == "allow" and self.protocol in ("any", "tcp")
 
     def holds(self, other: "Rule") -> bool:
         """Every destination of `other` is one of this rule too, whatever either does with it."""
@@ -83,6 +92,12 @@ class Tiers(msgspec.Struct, frozen=True):
         """Each tier with its name."""
         yield "tenant", self.tenant
         yield "endpoint", self.endpoint
+
+    def lists_mail(self, version: int) -> bool:
+        """Whether one of the policies lists mail to that family: it is open to the endpoint then, wherever none of the
+        policies denies it."""
+        rules = (rule for _, policy in self.named() if policy.mode != "block" for rule in policy.rules)
+        return any(rule.lists_mail and rule.prefix.version == version for rule in rules)
 
     @property
     def linked(self) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
 from cellwall.model.floor import GLOBAL6, METADATA, SPECIAL_PURPOSE, FloorRange
-from cellwall.model.policy import Policy, Rule, TierName, inside
+from cellwall.model.policy import MAIL_PORT, Policy, Rule, TierName, inside
 from cellwall.model.settings import Opening, Settings
 
 MAX_RULES = 1000
@@ -73,7 +73,8 @@ def _validate_match(rule: Rule, field: str) -> None:
 
 
 def _validate_mode(policy: Policy) -> None:
-    places = {rule.action: place for place, rule in reversed([*enumerate(policy.rules)])}
+    idle = [(place, rule) for place, rule in enumerate(policy.rules) if policy.mode != "open" or not _only_mail(rule)]
+    places = {rule.action: place for place, rule in reversed(idle)}
     if policy.mode == "block" and policy.rules:
         raise InvalidSpec("rules[0]", str(policy.rules[0]), "changes nothing: the mode is block")
     if policy.mode == "open" and "allow" in places:
@@ -82,6 +83,11 @@ def _validate_mode(policy: Policy) -> None:
         raise InvalidSpec(f"rules[{place}].action", str(policy.rules[place]), reason)
     if policy.mode == "allow" and "allow" not in places:
         raise InvalidSpec("rules", len(policy.rules), "allow nothing; the mode block says so")
+
+
+def _only_mail(rule: Rule) -> bool:
+    """It says something where all is allowed: mail is closed unless it is listed."""
+    return rule.lists_mail and rule.ports == (MAIL_PORT, MAIL_PORT)
 
 
 def _refuse_repetition(rules: tuple[Rule, ...]) -> None:

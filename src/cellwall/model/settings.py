@@ -17,6 +17,10 @@ DEFAULT_NAT_PORTS = (10240, 29999)
 expose: replies to a masqueraded flow must never share a port with a service of the host (CVE-2021-3773)."""
 
 
+Mail = Literal["closed", "watched", "open"]
+"""Mail straight to others' servers. `watched`: it passes, and is counted."""
+
+
 class Opening(msgspec.Struct, frozen=True):
     """One address, one transport protocol, one port: an exception of the floor, or a service of the node."""
 
@@ -30,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True):
     """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
+    `smtp`: what becomes of TCP to port 25 that no policy lists.
     `backend` auto: the one in force; of a node that is not up nftables where it works, else iptables. `iptables` auto:
     the variant that has more of the host's own rules."""
 
@@ -44,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
     mark: int = 0x1000
     connections: int = 1024
+    smtp: Mail = "closed"
     backend: Literal["auto", "nftables", "iptables"] = "auto"
     iptables: Literal["auto", "nft", "legacy"] = "auto"
 

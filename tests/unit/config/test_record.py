@@ -31,6 +31,7 @@ UNUSUAL = Settings(
     nat_ports=(20000, 24000),
     mark=0x80000000,
     connections=77,
+    smtp="watched",
     backend="iptables",
     iptables="legacy",
 )

@@ -14,7 +14,7 @@ from cellwall.lab import addresses as at
 from cellwall.lower.nft.elements import endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
-from cellwall.model.policy import Policy, Rule, RuleProtocol, Tiers, admits, decide
+from cellwall.model.policy import MAIL_PORT, Policy, Rule, RuleProtocol, Tiers, admits, decide
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context, Flow
@@ -69,9 +69,12 @@ def test_what_a_sandbox_opens_is_decided_as_the_policies_say(
         for destination in data.draw(st.lists(st.sampled_from(DESTINATIONS), min_size=1, max_size=4, unique=True)):
             protocol, port = data.draw(st.sampled_from(["tcp", "udp", "icmp"])), data.draw(st.sampled_from(PORTS))
             decision = decide(sender.tiers, ip_address(destination), protocol, 0 if protocol == "icmp" else port)
+            lists_mail = sender.tiers.lists_mail(6 if ":" in destination else 4)
             note(f"{sender.tiers} {destination} {protocol} {port}: {decision}")
             fate = scene.egress(sender, destination, protocol, port)
-            if decision.verdict == "allow":
+            if decision.verdict == "allow" and (protocol, port) == ("tcp", MAIL_PORT) and not lists_mail:
+                assert judged(fate) == ("reject", "mail to a server", "FWD")
+            elif decision.verdict == "allow":
                 assert (fate.verdict, fate.mark) == ("accept", sender.generation)
             else:
                 assert judged(fate) == ("reject", f"the policy of the {decision.tier}", "FWD")
@@ -290,7 +293,7 @@ def torn(scene: Scene, *stages: str) -> Scene:
 @pytest.mark.parametrize("mark", [0, 7], ids=["a new flow", "one of an earlier version"])
 def test_what_was_stamped_by_a_version_is_judged_by_what_that_one_judges_by(mark: int) -> None:
     one = msgspec.structs.replace(under(Tiers(DENY_MAIL.tenant, Policy(mode="block"))), past_generations=(7,))
-    half_way = torn(Scene(one), "tenant-policy", "endpoint-policy")
+    half_way = torn(Scene(one, settings=Settings(smtp="open")), "tenant-policy", "endpoint-policy")
     for port, tier in ((25, "tenant"), (26, "endpoint")):
         fate = half_way.egress(one, PUBLIC4, "tcp", port, mark=mark, state="established" if mark else "new")
         assert (*judged(fate), fate.mark) == ("reject", f"the policy of the {tier}", "FWD", 0)

@@ -5,11 +5,12 @@ from functools import lru_cache
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
-from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
+from cellwall.compile.policy_words import Fresh, Linked, Listed, MailTransfer, Under
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.forms import Forms, Lowered, either, fields, match, per_family
 from cellwall.lower.nft.sets import listed_set, under_set
-from cellwall.model.policy import Policy, TierName, Tiers
+from cellwall.model.addresses import PROTOCOL_NUMBERS
+from cellwall.model.policy import MAIL_PORT, Policy, TierName, Tiers
 from cellwall.ruleset.types import Element, Field, FieldName, Lookup, StampFlow
 
 _OF_LINKS = 1 << 31
@@ -23,6 +24,8 @@ def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[st
             yield under_set(tier, what, family), Element((own,))
         for name, key in _keys(tier, policy, family.version):
             yield name, Element((own, *key))
+    if tiers.lists_mail(family.version):
+        yield "mail" + family.suffix, Element((own,))
     if tiers.linked and tiers.number:
         number = _OF_LINKS | tiers.number
         yield "group" + family.suffix, Element((own,), (number,))
@@ -43,6 +46,15 @@ def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tupl
 
 def _fresh(p: Fresh, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ct status", "confirmed", "dnat", negate=True),),)
+
+
+def _mail(p: MailTransfer, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    """The port first: nothing else is asked of other flows."""
+    end = fields(family.original_destination, "ct original protocol", "ct original proto-dst")
+    opened = (Lookup(end, name + family.suffix, negate=True) for name in ("opened", "services"))
+    port = match("ct original proto-dst", MAIL_PORT)
+    listed = [Lookup(fields(family.original_source), "mail" + family.suffix, negate=True)] if p.listed else []
+    return ((match("meta l4proto", PROTOCOL_NUMBERS["tcp"]), port, *listed, *opened),)
 
 
 def _linked(p: Linked, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -85,6 +97,7 @@ def _family_of(p: Listed) -> frozenset[int]:
 
 POLICIES: Forms = {
     Fresh: either(_fresh),
+    MailTransfer: per_family(_mail),
     Linked: per_family(_linked),
     Under: per_family(_under),
     Listed: per_family(_listed, _family_of),

@@ -23,6 +23,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `tenantallow4p24proto` … | address, network, protocol | destination of a protocol |
 | `tenantallow4p24port12` … | address, network, protocol, port | block of ports that share their first 12 bits |
 | `tenantclients4p24` … | address, network | client network of all published ports |
+| `mail4` `mail6` | address | endpoint with a policy that lists mail |
 | `group4` `group6` | address → number of the tenant's policy | linked endpoint |
 | `linked4` `linked6` | number, address | linked endpoint |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
@@ -120,6 +121,7 @@ def _policy_sets(policies: PolicyUsage, family: Family) -> list[NamedSet]:
     ]
     return [
         *(links if policies.links else ()),
+        *([NamedSet("mail" + family.suffix, (address,))] if policies.mail else []),
         *(NamedSet(under_set(tier, what, family), (address,)) for tier, what in of_tiers),
         *(
             NamedSet(listed_set(form, family), (address, address, *rest[form.kind]))

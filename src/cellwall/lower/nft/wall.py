@@ -116,6 +116,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return ((UnmarkPacket(wall.scene.mark),),)
     if isinstance(then, w.Drop):
         return ((*counted, Verdict("drop")),)
+    if isinstance(then, w.Count):
+        return (counted,)
     if isinstance(then, w.Continue):
         return ((*counted, Verdict("goto", then.stage)),)
     if isinstance(then, w.Reject):

@@ -150,6 +150,8 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
             return (((), _accepted(clause, view, stage)),)
         case w.Drop():
             return (((), ("-j", "DROP")),)
+        case w.Count():  # every rule counts
+            return (((), ()),)
         case w.Continue():
             return (((), ("-g", chain_of(then.stage, view.direction))),)
         case w.Vouch():

@@ -31,6 +31,7 @@ NARROWER: dict[str, str] = {
     "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",
     "Under": "what another table translated is denied to an endpoint whose policy limits what it opens; the clients "
     "that a policy names are in the sets and rules of published ports, so that one that only watches counts none",
+    "MailTransfer": "services and exceptions are known by where another table led the flow, not by where it was sent",
     "Listed": "one set is all forms with ports",
     "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
     "loose-arp-out": "the same",

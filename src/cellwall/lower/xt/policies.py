@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cellwall.compile.policy_forms import PORT_BITS, Listing, limits, policy_listings, states
 from cellwall.lower.xt.endpoints import OwnedEntry
-from cellwall.lower.xt.sets import Entry, policy_set
+from cellwall.lower.xt.sets import Entry, policy_set, set_name
 from cellwall.model.policy import Tiers
 
 _BITS = {4: 32, 6: 128}
@@ -26,6 +26,8 @@ def policy_entries(version: int, own: int, tiers: Tiers) -> Iterator[OwnedEntry]
         yield from (
             OwnedEntry(policy_set(tier, what, version), Entry(own)) for what in states(policy) if what != "guards"
         )
+    if tiers.lists_mail(version):
+        yield OwnedEntry(set_name("mail", version), Entry(own))
 
 
 def _entries(own: int, listing: Listing, bits: int) -> Iterator[Entry]:

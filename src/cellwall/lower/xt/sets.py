@@ -12,6 +12,7 @@
 | `b9exposedto4` … | hash:ip,port,net | binding and client network |
 | `b9tlimits4` … `b9ewatches4` … | hash:ip | endpoint under such a policy of its tenant, or its own |
 | `b9tallow4` `b9tdeny4` … | hash:ip,port,net | listed port and network; a range is its ports |
+| `b9mail4` `b9mail6` | hash:ip | endpoint with a policy that lists mail |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
@@ -69,7 +70,7 @@ class IpSet(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
 
 
-_OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto")
+_OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto", "mail")
 _OF_POLICIES: tuple[tuple[str, SetType], ...] = (
     ("limits", "hash:ip"),
     ("blocks", "hash:ip"),
@@ -140,6 +141,7 @@ def endpoint_sets(subnet4: IPv4Network, features: XtFeatures, policies: PolicyUs
             IpSet(set_name("born", version), "hash:ip", family, marks=True),
             IpSet(set_name("exposed", version), "hash:ip,port", family),
             IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
+            *([IpSet(set_name("mail", version), "hash:ip", family)] if policies.mail else []),
             *(
                 IpSet(policy_set(tier, name, version), kind, family)
                 for tier in policies.tiers

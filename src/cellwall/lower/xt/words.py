@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile import wall as w
-from cellwall.compile.policy_words import Fresh, Listed, Under
+from cellwall.compile.policy_words import Fresh, Listed, MailTransfer, Under
 from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
@@ -21,6 +21,7 @@ from cellwall.lower.xt.programs import is_usual_source
 from cellwall.lower.xt.sets import SMALLEST_PORT_BITS, policy_set, set_name
 from cellwall.lower.xt.tables import TableName
 from cellwall.model.floor import GLOBAL6
+from cellwall.model.policy import MAIL_PORT
 
 Direction = Literal["original", "reply"]
 Words = tuple[str, ...]
@@ -206,6 +207,8 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
             return _exposed(predicate, view)
         case Fresh():
             return _NEVER  # its version is read before the first list, in `mangle`, and lists change before versions
+        case MailTransfer():
+            return (_mail(predicate, view),)
         case Under():
             return _under(predicate, view)
         case Listed():
@@ -300,6 +303,14 @@ def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
     source, destination = view.towards
     anyone = member(set_name("exposed", view.version), destination, destination)
     return anyone, member(set_name("exposedto", view.version), destination, destination, source)
+
+
+def _mail(predicate: MailTransfer, view: View) -> Words:
+    source, to = view.towards
+    opened = (member(set_name(name, view.version), to, to, negate=True) for name in ("opened", "services"))
+    flow = ("-p", "tcp", "-m", "conntrack", "--ctorigdstport", str(MAIL_PORT))
+    listed = member(set_name("mail", view.version), source, negate=True) if predicate.listed else ()
+    return (*flow, *listed, *(word for words in opened for word in words))
 
 
 def _under(predicate: Under, view: View) -> tuple[Words, ...]:
