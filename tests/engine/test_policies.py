@@ -11,10 +11,11 @@ from cellwall.api import Wall
 from cellwall.errors import Conflict, KernelError
 from cellwall.lab.addresses import PUBLIC4
 from cellwall.model.policy import OPEN, Policy, PolicyRecord, Rule
-from world import World, Wrapped, assert_connection, assert_no_connection, open_world, rewired
+from world import World, Wrapped, about_nftables, assert_connection, assert_no_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 BLOCK = Policy("block")
+MAIL = Policy("open", (Rule("deny", ip_network("9.9.9.9"), "tcp", (465, 465)),))
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_node_whose_policies_cannot_be_read_comes_not_up(bare: World) -> None:
 
 def test_a_policy_that_cannot_be_kept_is_refused_and_the_one_before_stays(bare: World) -> None:
     tenant = bare.attach("one", tenant="acme")
-    known = bare.wall.set_policy(Policy("open", (Rule("deny", ip_network("9.9.9.9")),)), tenant="acme")
+    known = bare.wall.set_policy(MAIL, tenant="acme")
     kept = bare.wall._site.kept()
     full = True
 
@@ -102,8 +103,9 @@ def test_a_policy_that_cannot_be_kept_is_refused_and_the_one_before_stays(bare: 
 
 
 def test_what_a_failed_change_left_otherwise_on_the_disk_is_made_good(bare: World) -> None:
+    about_nftables("a transaction that is refused")
     bare.attach("one", tenant="acme")
-    known = bare.wall.set_policy(Policy("open", (Rule("deny", ip_network("9.9.9.9")),)), tenant="acme")
+    known = bare.wall.set_policy(MAIL, tenant="acme")
     kept = bare.wall._site.kept()
     times = iter([True, False])
 
