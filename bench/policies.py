@@ -78,7 +78,7 @@ def _of_one(rules: int) -> Iterator[Change]:
     """One endpoint with many rules."""
     with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root) as wall:
         wall.attach("one", netns=lab.sandbox("one").netns)
-        long, other = _allow(rules), _allow(rules, last=1)
+        long, other = list_of_addresses(rules), list_of_addresses(rules, last=1)
         yield _timed(f"the first policy of a node, {rules} rules", [lambda: wall.set_policy(long, container="one")])
         one_rule = [lambda: wall.set_policy(other, container="one"), lambda: wall.set_policy(long, container="one")]
         yield _timed(f"one of {rules} rules changed", one_rule * _SEVERAL)
@@ -95,7 +95,7 @@ def _of_one(rules: int) -> Iterator[Change]:
 def _of_many(count: int) -> Iterator[Change]:
     """Many endpoints of one tenant."""
     with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root) as wall:
-        ten, others = _allow(10), _allow(10, last=1)
+        ten, others = list_of_addresses(10), list_of_addresses(10, last=1)
         wall.set_policy(others, tenant="acme")
         hosts = lab.sandboxes([f"c{number}" for number in range(count)])
         requests = [AttachRequest(host.name, netns=str(host.netns), tenant="acme") for host in hosts]
@@ -109,7 +109,7 @@ def _of_many(count: int) -> Iterator[Change]:
         yield _timed(f"the policy of one of {count} endpoints", single * _SEVERAL)
 
 
-def _allow(rules: int, last: int = 0) -> Policy:
+def list_of_addresses(rules: int, last: int = 0) -> Policy:
     """Addresses beside each other, half of either family; with another `last` one rule is another."""
     four, six = ip_address("151.0.0.0"), ip_address("2a04::")
     hosts = [(four if number % 2 else six) + number for number in (*range(rules - 1), rules + last)]
@@ -139,10 +139,10 @@ class _Listed(InProcess):
     def limit(self, name: str) -> None:
         """Put an attached container under the list. Called inside the node's namespace."""
         if self.lengths:
-            self._wall.set_policy(_of_lengths(self.lengths), container=name)
+            self._wall.set_policy(list_of_lengths(self.lengths), container=name)
 
 
-def _of_lengths(count: int) -> Policy:
+def list_of_lengths(count: int) -> Policy:
     """The server's address is the last that is looked for; what comes before is beside it."""
     rules = []
     for server in (ip_address(PUBLIC4[2]), ip_address(PUBLIC6[2])):
