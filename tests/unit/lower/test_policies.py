@@ -79,6 +79,9 @@ def test_what_a_sandbox_opens_is_decided_as_the_policies_say(
             else:
                 assert judged(fate) == ("reject", f"the policy of the {decision.tier}", "FWD")
             assert watched(scene, fate) == decision.monitored
+            # A flow that goes on is asked for what it was, and not its packet for what it says.
+            again = scene.egress(sender, destination, protocol, port, state="established")
+            assert (again.verdict, again.mark) == (fate.verdict, fate.mark)
             assert answered(scene, sender, destination, protocol, port) == fate.verdict.replace("reject", "drop")
 
 

@@ -30,6 +30,7 @@ from cellwall.ruleset.types import (
     Table,
     TableFamily,
     UnmarkPacket,
+    UnstampFlow,
     Verdict,
 )
 
@@ -138,7 +139,7 @@ class Generator:
         elif "ct mark" in fields:
             # The counter stands behind what can still end the rule.
             if choice < 0.95:
-                matches.insert(-1, self.stamp())
+                matches.insert(-1, self.random.choice((self.stamp(), self.stamp(), UnstampFlow())))
             else:
                 matches.append(self.reject())
         return Rule(tuple(matches))
