@@ -303,7 +303,7 @@ DOCUMENTED = Path(__file__).parents[2]
 def test_what_the_documentation_shows_works(
     node: World, page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, shown = (DOCUMENTED / page).read_text().split("```python\n")
+    shown = (DOCUMENTED / page).read_text().split("```python\n")[1]
     program = shown.partition("```")[0]
     for general, here in (
         ("Wall.open()", f"Wall.open(root={str(node.lab.root)!r})"),
@@ -319,7 +319,7 @@ def test_what_the_documentation_shows_works(
 
 def test_the_documentation_knows_every_method_and_property() -> None:
     text = (DOCUMENTED / "docs/api.md").read_text()
-    public = {name for name in vars(Wall) if not name.startswith("_")}
+    public = {name for name in dir(Wall) if not name.startswith("_")}
     assert {name for name in public if f"{name}(" not in text and f"`wall.{name}`" not in text} == set()
 
 

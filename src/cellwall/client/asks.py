@@ -6,26 +6,20 @@ tells of a change is then what the second one found; `detach` gives False where 
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Callable, Sequence
 from threading import get_native_id
 from typing import Generic, TypeVar
 
 import msgspec
 
+from cellwall.engine.arguments import Document, Subject, parse_key, read_binding
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
-from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding, validate_binding
-from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.policy_document import parse_policy, policy_document
 from cellwall.wire import bodies, calls, documents
 from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
-
-Document = Mapping[str, object]
-Subject = EndpointKey | str
-"""Whose policy it is: an endpoint's, or that of the tenant of that name."""
 
 R = TypeVar("R")
 D = TypeVar("D", bound=msgspec.Struct)
@@ -81,7 +75,7 @@ def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
 
 
 def detach(container_id: str, ifname: str) -> Ask[bool]:
-    return _ask(calls.DETACH, calls.DetachedAnswer, lambda answer: answer.detached, key=key(container_id, ifname))
+    return _ask(calls.DETACH, calls.DetachedAnswer, lambda answer: answer.detached, key=parse_key(container_id, ifname))
 
 
 def detach_many(keys: Sequence[EndpointKey]) -> Ask[int]:
@@ -90,13 +84,13 @@ def detach_many(keys: Sequence[EndpointKey]) -> Ask[int]:
 
 
 def expose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
-    body = bodies.ExposeBody(bodies.binding_body(parsed(binding)))
-    return _ask(calls.EXPOSE, calls.EndpointAnswer, _endpoint, body, key=key(container_id, ifname))
+    body = bodies.ExposeBody(bodies.binding_body(read_binding(binding)))
+    return _ask(calls.EXPOSE, calls.EndpointAnswer, _endpoint, body, key=parse_key(container_id, ifname))
 
 
 def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
-    asked = _ask(calls.UNEXPOSE, calls.EndpointAnswer, _endpoint, key=key(container_id, ifname))
-    query = f"?binding={calls.quoted(_spec(parsed(binding)))}"
+    asked = _ask(calls.UNEXPOSE, calls.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
+    query = f"?binding={calls.quoted(_spec(read_binding(binding)))}"
     return msgspec.structs.replace(asked, target=asked.target + query)
 
 
@@ -105,11 +99,13 @@ def endpoints() -> Ask[tuple[Endpoint, ...]]:
 
 
 def endpoint(container_id: str, ifname: str) -> Ask[Endpoint]:
-    return _ask(calls.SHOW, calls.EndpointAnswer, _endpoint, key=key(container_id, ifname))
+    return _ask(calls.SHOW, calls.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
 
 
 def verify(container_id: str, ifname: str) -> Ask[tuple[str, ...]]:
-    return _ask(calls.FINDINGS, calls.FindingsAnswer, lambda answer: answer.findings, key=key(container_id, ifname))
+    return _ask(
+        calls.FINDINGS, calls.FindingsAnswer, lambda answer: answer.findings, key=parse_key(container_id, ifname)
+    )
 
 
 def policies() -> Ask[dict[str, PolicyRecord]]:
@@ -138,55 +134,6 @@ def remove_policy(subject: Subject) -> Ask[bool]:
         return answer.removed
 
     return _about(subject, calls.REMOVE_POLICY, calls.REMOVE_OWN_POLICY, calls.RemovedAnswer, read)
-
-
-def permissions(block_network: bool, allow_list: Sequence[str] | None) -> Document:
-    """The merge patch of `update_network_permissions`."""
-    return {"block_network": block_network, **({} if allow_list is None else {"allow_list": list(allow_list)})}
-
-
-def subject(tenant: str, container: str, ifname: str) -> Subject:
-    """Whose policy; InvalidSpec unless one of the two is named."""
-    if bool(tenant) == bool(container):
-        raise InvalidSpec("policy", tenant or container, "is of a tenant or of a container: name one of them")
-    return parse_tenant(tenant) if tenant else key(container, ifname)
-
-
-def attach_request(
-    container_id: str,
-    *,
-    netns: str | os.PathLike[str] | None,
-    ifname: str,
-    tenant: str | None,
-    expose: Sequence[PortBinding | str],
-    address4: IPv4Address | None,
-    address6: IPv6Address | None,
-    mac: int | None,
-) -> AttachRequest:
-    """The arguments of an attach as a request; InvalidSpec for a binding that cannot be read."""
-    return AttachRequest(
-        container_id=container_id,
-        netns=None if netns is None else os.fspath(netns),
-        ifname=ifname,
-        tenant=tenant,
-        address4=address4,
-        address6=address6,
-        mac=mac,
-        bindings=tuple(parsed(entry) for entry in expose),
-    )
-
-
-def parsed(entry: PortBinding | str) -> PortBinding:
-    """A binding; InvalidSpec."""
-    if isinstance(entry, str):
-        return parse_binding(entry)
-    validate_binding(entry)
-    return entry
-
-
-def key(container_id: str, ifname: str) -> EndpointKey:
-    """The key of an endpoint; InvalidSpec."""
-    return EndpointKey(parse_container_id(container_id), parse_link_name(ifname, "ifname"))
 
 
 def _ask(

@@ -10,10 +10,11 @@ import aiohttp
 from yarl import URL
 
 from cellwall.client import asks
-from cellwall.client.asks import Ask, Document
+from cellwall.client.asks import Ask
 from cellwall.client.http import refusal
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.config import paths_for
+from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
@@ -95,7 +96,7 @@ class AsyncClient:
         allow_list: Sequence[str] | None = None,
     ) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments."""
-        request = asks.attach_request(
+        request = attach_request(
             container_id,
             netns=netns,
             ifname=ifname,
@@ -151,13 +152,13 @@ class AsyncClient:
         self, policy: Policy | Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
     ) -> PolicyRecord:
         """Replace the policy of a tenant, or of an attached endpoint; in force when this returns. Idempotent."""
-        return await self._ask(asks.set_policy(asks.subject(tenant, container, ifname), policy))
+        return await self._ask(asks.set_policy(parse_subject(tenant, container, ifname), policy))
 
     async def patch_policy(
         self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
     ) -> PolicyRecord:
         """Change what a JSON merge patch (RFC 7396) names."""
-        return await self._ask(asks.patch_policy(asks.subject(tenant, container, ifname), patch))
+        return await self._ask(asks.patch_policy(parse_subject(tenant, container, ifname), patch))
 
     async def update_network_permissions(
         self,
@@ -169,17 +170,17 @@ class AsyncClient:
     ) -> PolicyRecord:
         """Replace what an endpoint may open by nothing, by these networks or, with neither, by all that its tenant
         may."""
-        patch = asks.permissions(block_network, allow_list)
+        patch = permissions_patch(block_network=block_network, allow_list=allow_list)
         return await self.patch_policy(patch, container=container, ifname=ifname)
 
     async def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
         """Nothing but the floor and the other tier holds when this returns; False where there was none."""
-        return await self._ask(asks.remove_policy(asks.subject(tenant, container, ifname)))
+        return await self._ask(asks.remove_policy(parse_subject(tenant, container, ifname)))
 
     async def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
         """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
         try:
-            return await self._ask(asks.policy(asks.subject(tenant, container, ifname)))
+            return await self._ask(asks.policy(parse_subject(tenant, container, ifname)))
         except NotFound:
             if container:
                 raise

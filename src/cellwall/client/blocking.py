@@ -10,10 +10,11 @@ from threading import Lock
 from typing import TypeVar
 
 from cellwall.client import asks
-from cellwall.client.asks import Ask, Document
+from cellwall.client.asks import Ask
 from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.config import paths_for
+from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
@@ -98,7 +99,7 @@ class Client:
     ) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments. `netns` is a path as this
         process sees it; the daemon opens it, by its own view of the file system."""
-        request = asks.attach_request(
+        request = attach_request(
             container_id,
             netns=netns,
             ifname=ifname,
@@ -154,13 +155,13 @@ class Client:
         self, policy: Policy | Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
     ) -> PolicyRecord:
         """Replace the policy of a tenant, or of an attached endpoint; in force when this returns. Idempotent."""
-        return self._ask(asks.set_policy(asks.subject(tenant, container, ifname), policy))
+        return self._ask(asks.set_policy(parse_subject(tenant, container, ifname), policy))
 
     def patch_policy(
         self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
     ) -> PolicyRecord:
         """Change what a JSON merge patch (RFC 7396) names."""
-        return self._ask(asks.patch_policy(asks.subject(tenant, container, ifname), patch))
+        return self._ask(asks.patch_policy(parse_subject(tenant, container, ifname), patch))
 
     def update_network_permissions(
         self,
@@ -172,17 +173,17 @@ class Client:
     ) -> PolicyRecord:
         """Replace what an endpoint may open by nothing, by these networks or, with neither, by all that its tenant
         may."""
-        patch = asks.permissions(block_network, allow_list)
+        patch = permissions_patch(block_network=block_network, allow_list=allow_list)
         return self.patch_policy(patch, container=container, ifname=ifname)
 
     def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
         """Nothing but the floor and the other tier holds when this returns; False where there was none."""
-        return self._ask(asks.remove_policy(asks.subject(tenant, container, ifname)))
+        return self._ask(asks.remove_policy(parse_subject(tenant, container, ifname)))
 
     def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
         """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
         try:
-            return self._ask(asks.policy(asks.subject(tenant, container, ifname)))
+            return self._ask(asks.policy(parse_subject(tenant, container, ifname)))
         except NotFound:
             if container:
                 raise

@@ -15,6 +15,7 @@ from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.reader import Reader
 from cellwall.daemon.writer import Kind, Writer
+from cellwall.engine.arguments import Subject
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport, validate_request
 from cellwall.errors import Incomplete, InvalidSpec, NotFound
 from cellwall.model.addresses import Address
@@ -25,9 +26,6 @@ from cellwall.wire.calls import Verb
 from cellwall.wire.policies import PolicyBody, pointed, written
 
 R = TypeVar("R")
-
-Subject = EndpointKey | str
-"""Whose policy: an endpoint's own, or that of the tenant of that name."""
 
 
 class Asker(msgspec.Struct, frozen=True):

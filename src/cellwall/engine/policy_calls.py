@@ -4,11 +4,12 @@ A change of elements needs neither what is configured nor that the node is as it
 way of what closes: to tighten a policy must work where nothing can be opened.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from cellwall.engine.arguments import Document, Subject
 from cellwall.engine.caller import Caller
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.policies import (
@@ -22,16 +23,13 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
-from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.endpoint import EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord
 from cellwall.model.policy_check import ground_of, validate_policy
 from cellwall.model.policy_document import Written, parse_policy, patched
 from cellwall.model.settings import Opening, Settings
 
 T = TypeVar("T")
-Document = Mapping[str, object]
-Subject = EndpointKey | str
-"""Whose policy it is: an endpoint's, or that of the tenant of that name."""
 
 
 def set_policy(caller: Caller, subject: Subject, policy: Policy | Document) -> PolicyRecord:
@@ -135,7 +133,7 @@ def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
     written = written.resolved(site.settings.openings)
     _judge(site, written, endpoint=isinstance(subject, EndpointKey))
     if isinstance(subject, EndpointKey):
-        return _of_endpoint(set_endpoint_policy(site, subject, written.policy))
+        return set_endpoint_policy(site, subject, written.policy).own_policy
     known = set_tenant_policy(site, subject, written.policy)
     assert known is not None
     return known
@@ -148,9 +146,5 @@ def _judge(site: Site, written: Written, *, endpoint: bool) -> None:
 
 def _known(site: Site, subject: Subject) -> PolicyRecord | None:
     if isinstance(subject, EndpointKey):
-        return _of_endpoint(attached_endpoint(site, subject))
+        return attached_endpoint(site, subject).own_policy
     return tenant_policy(site, subject)
-
-
-def _of_endpoint(endpoint: Endpoint) -> PolicyRecord:
-    return PolicyRecord(endpoint.tiers.endpoint, endpoint.generation)

@@ -1,0 +1,149 @@
+"""The verbs of endpoints: sandboxes attached and detached, ports published and withdrawn."""
+
+import os
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from cellwall.api.opened import Opened
+from cellwall.engine.arguments import Document, attach_request, parse_key, read_binding
+from cellwall.engine.attach import attach_endpoints
+from cellwall.engine.readiness import standing
+from cellwall.engine.requests import AttachRequest
+from cellwall.model.addresses import Protocol
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import Policy
+
+
+class EndpointVerbs(Opened):
+    """What `Wall` does with endpoints."""
+
+    def attach(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+        policy: Policy | Document | None = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
+    ) -> Endpoint:
+        """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments.
+
+        `netns` is the path of its network namespace; None makes one, kept at the endpoint's `netns` until detach. It is
+        under the policy of its tenant and, if it has one, under its own from its first packet on: `policy`, a value or
+        a document, or `block_network` and `allow_list` in its place.
+        Raises InvalidSpec, NotFound (no such namespace), AlreadyExists, Conflict, Exhausted, Unsupported.
+        """
+        request = attach_request(
+            container_id,
+            netns=netns,
+            ifname=ifname,
+            tenant=tenant,
+            expose=expose,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+        )
+        if policy is None and block_network is None and allow_list is None:
+            return self.attach_many([request])[0]
+        from cellwall.engine.policy_calls import attach_under, own_policy
+
+        written = own_policy(policy, block_network, allow_list, self.settings.openings)
+        return attach_under(written, request, lambda request: self.attach_many([request])[0])
+
+    def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """Attach all of these, in one transaction, or none."""
+        from cellwall.engine.requests import validate_request
+
+        bindings = [binding for request in requests for binding in request.bindings]
+        with self._caller.turn():
+            settings = self._caller.take_those_to_open_by()
+            for request in requests:
+                validate_request(request, settings)
+            return self._caller.open(bindings, lambda site, found: attach_endpoints(site, found, requests))
+
+    def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
+        """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was
+        none. Its links and flows are cleaned up by later operations, or `close`."""
+        return self.detach_many([parse_key(container_id, ifname)]) == 1
+
+    def detach_many(self, keys: Sequence[EndpointKey]) -> int:
+        """Close all of these; returns how many there were."""
+        from cellwall.engine.detach import detach_endpoints
+
+        with self._caller.turn():
+            if not self._site.journal.count():
+                return 0
+            return self._caller.close(lambda site: detach_endpoints(site, keys), leaves_links=True)
+
+    def clear_up(self) -> None:
+        """Delete the links that detaches of this wall left behind, for who cannot wait for a later operation: a sandbox
+        that stays is without its interface then. `close` does the same."""
+        self._caller.leave()
+
+    def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
+        from cellwall.engine.expose import expose_port
+        from cellwall.engine.requests import validate_host_ports
+
+        key, wanted = parse_key(container_id, ifname), read_binding(binding)
+        with self._caller.turn():
+            validate_host_ports(wanted, self._caller.take_those_to_open_by())
+            return self._caller.open([wanted], lambda site, found: expose_port(site, found, key, wanted))
+
+    def expose_port(
+        self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
+    ) -> Endpoint:
+        """Publish one host port: from the node interface only, through B9-FORWARD."""
+        return self.expose(container_id, PortBinding(protocol, host_port, port), ifname=ifname)
+
+    def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+        """Withdraw a port; flows that came by it stop at their next packet. Tolerates a port that is not published."""
+        from cellwall.engine.expose import unexpose_port
+
+        key, wanted = parse_key(container_id, ifname), read_binding(binding)
+        with self._caller.turn():
+            return self._caller.close(lambda site: unexpose_port(site, key, wanted), leaves_links=False)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All attached endpoints, by container and interface."""
+        with self._caller.mutex:
+            return self._site.journal.endpoints("attached")
+
+    def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
+        """One attached endpoint; NotFound."""
+        from cellwall.engine.expose import attached_endpoint
+
+        with self._caller.mutex:
+            return attached_endpoint(self._site, parse_key(container_id, ifname))
+
+    def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
+        """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing. Changes nothing.
+        NotFound; Conflict where the node is not up."""
+        endpoint, outside = self.verify_outside(container_id, ifname=ifname)
+        return (*outside, *self.verify_inside(endpoint))
+
+    def verify_outside(
+        self, container_id: str, *, ifname: str = "eth0", alone: bool = False
+    ) -> tuple[Endpoint, tuple[str, ...]]:
+        """One attached endpoint, and what is wrong with it on the node, or with it `alone`; NotFound."""
+        from cellwall.engine.expose import attached_endpoint
+        from cellwall.engine.verify import verify_outside
+
+        with self._caller.turn():
+            endpoint = attached_endpoint(self._site, parse_key(container_id, ifname))
+            self._caller.take_as_laid()
+            found = standing(self._site)
+            return endpoint, verify_outside(self._site, found, endpoint, alone=alone)
+
+    def verify_inside(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """What is wrong with it inside its sandbox. It takes no turn, for whoever is root in there has a say in how
+        long it takes. NotFound where it was detached meanwhile."""
+        from cellwall.engine.verify import verify_inside
+
+        return verify_inside(self._site, endpoint)

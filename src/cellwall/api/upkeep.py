@@ -1,0 +1,82 @@
+"""The verbs of who keeps a node for long: a daemon, or a watch, which look, close, repair and own."""
+
+from cellwall.api.opened import Opened
+from cellwall.errors import CellwallError
+
+
+class UpkeepVerbs(Opened):
+    """What `Wall` does for whom it is open for long. All go by the settings in force, whatever is configured by now."""
+
+    def resume(self) -> tuple[str, ...]:
+        """Take over what an earlier daemon left: finish or undo what it had begun, lay the rules anew where another
+        version of the program laid them or the node changed, and repair what differs; what that was, a line each. By
+        the settings in force. Nothing on a node that is not up. Idempotent."""
+        from cellwall.engine.reconcile import resume
+
+        with self._caller.turn():
+            if self._site.foundation() is None:
+                return ()
+            self._caller.take_those_to_open_by()
+            return resume(self._site)
+
+    def holds(self) -> bool:
+        """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
+        What is changing meanwhile makes it False."""
+        from cellwall.engine.reconcile import status
+
+        with self._caller.mutex:
+            try:
+                found = self._caller.take_as_laid()
+                right = found is None or (self._site.current() is not None and not status(self._site).drift)
+                return right and self._site.journal.in_place()
+            except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
+                return False
+
+    def repair(self, *, unseen: bool = False, patience: float | None = None) -> tuple[str, ...]:
+        """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
+        it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.
+        `patience`: for how many seconds to wait for another writer, which is then Unavailable (`adapters.lock.Held`).
+        Dismissed where another version of the program laid the wall, or cellwall was uninstalled."""
+        from cellwall.engine.reconcile import repair
+
+        with self._caller.turn(patience):
+            found = self._caller.take_as_laid()
+            return () if found is None else repair(self._site, found, unseen=unseen)
+
+    def close_unjudged(self, *, patience: float | None = None) -> bool:
+        """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
+        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done.
+        `patience`: as of `repair`."""
+        from cellwall.engine.reconcile import close_unjudged
+
+        with self._caller.turn(patience):
+            found = self._site.foundation()
+            return found is not None and close_unjudged(self._site, found)
+
+    def close_beside_writers(self) -> bool | None:
+        """`close_unjudged` without the writer lock, so that whatever another process does meanwhile, for however long,
+        keeps nothing open. None where it takes the lock: in iptables, and while rules are being laid."""
+        from cellwall.engine.reconcile import close_beside_writers
+
+        with self._caller.mutex:
+            found = self._site.foundation()
+            if found is None or not self._site.journal.in_place():
+                return False
+            return close_beside_writers(self._site, found)
+
+    def own(self, descriptor: int | None = None) -> str:
+        """Nobody but this process writes our tables in nftables from now on: a flush of all rules passes them over, and
+        who means them is refused. "" where it is so, else why it cannot be. What nft laid is drift then, for `repair`.
+
+        `descriptor`: the `owning_descriptor` of a process before this one, to go on with. Idempotent.
+        """
+        from cellwall.engine.owning import own_rules
+
+        with self._caller.turn():
+            self._caller.take_those_in_force(self._site.foundation())
+            return own_rules(self._site, descriptor)
+
+    @property
+    def owning_descriptor(self) -> int:
+        """For whose life our tables are owned: a duplicate of it keeps them so beyond this process."""
+        return self._site.rules.descriptor()

@@ -1,0 +1,68 @@
+"""The arguments of the verbs, as callers write them: read the same by a wall and by the clients of a daemon.
+
+Pure. InvalidSpec for what cannot be read.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import InvalidSpec
+from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding, validate_binding
+from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+
+Document = Mapping[str, object]
+"""A policy, or a merge patch of one, as JSON and YAML have it."""
+
+Subject = EndpointKey | str
+"""Whose policy: an endpoint's own, or that of the tenant of that name."""
+
+
+def parse_key(container_id: str, ifname: str) -> EndpointKey:
+    """The key of an endpoint."""
+    return EndpointKey(parse_container_id(container_id), parse_link_name(ifname, "ifname"))
+
+
+def parse_subject(tenant: str, container: str, ifname: str) -> Subject:
+    """Whose policy it is: one of the two must be named."""
+    if bool(tenant) == bool(container):
+        raise InvalidSpec("policy", tenant or container, "is of a tenant or of a container: name one of them")
+    return parse_tenant(tenant) if tenant else parse_key(container, ifname)
+
+
+def read_binding(entry: PortBinding | str) -> PortBinding:
+    """A binding, from its text or as it is."""
+    if isinstance(entry, str):
+        return parse_binding(entry)
+    validate_binding(entry)
+    return entry
+
+
+def attach_request(
+    container_id: str,
+    *,
+    netns: str | os.PathLike[str] | None,
+    ifname: str,
+    tenant: str | None,
+    expose: Sequence[PortBinding | str],
+    address4: IPv4Address | None,
+    address6: IPv6Address | None,
+    mac: int | None,
+) -> AttachRequest:
+    """The arguments of an attach as a request."""
+    return AttachRequest(
+        container_id=container_id,
+        netns=None if netns is None else os.fspath(netns),
+        ifname=ifname,
+        tenant=tenant,
+        address4=address4,
+        address6=address6,
+        mac=mac,
+        bindings=tuple(read_binding(entry) for entry in expose),
+    )
+
+
+def permissions_patch(*, block_network: bool, allow_list: Sequence[str] | None) -> Document:
+    """The merge patch of `update_network_permissions`."""
+    return {"block_network": block_network, **({} if allow_list is None else {"allow_list": list(allow_list)})}
