@@ -19,6 +19,7 @@ from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import default_mac
+from cellwall.model.policy import Policy
 from cellwall.model.settings import Settings
 from world import Stream, World, assert_connection, assert_no_connection, open_world, public
 
@@ -291,9 +292,53 @@ def test_a_node_whose_bridge_is_gone_is_taken_down_without_it(found: Site) -> No
     assert found.world.wall.status() == Status(up=False, endpoints=0, pending=0)
 
 
-def test_what_blocks_a_container_stays_and_is_told(found: Site, caplog: pytest.LogCaptureFixture) -> None:
-    blocks = f"-s {found.job.address4} -o eth0 -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP"
-    rule(found.world.lab, found.shape, 4, f"-I FORWARD 1 {blocks}")
+def restrict(site: Site, container: Container, *allowed: str) -> None:
+    """As beta9's worker blocks a container's network, but for these networks."""
+    note = f'-m comment --comment "{container.veth}:{container.name}:{container.name}"'
+    states = "-m conntrack ! --ctstate ESTABLISHED,RELATED"
+    for version, address in ((4, container.address4), (6, container.address6)):
+        rule(site.world.lab, site.shape, version, f"-I FORWARD 1 -s {address} -o eth0 {states} -j DROP {note}")
+    for network in allowed:
+        allows = f"-I FORWARD 1 -s {container.address4} -d {network} -o eth0 -j ACCEPT {note}"
+        rule(site.world.lab, site.shape, 4, allows)
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize("shape", [NEW, LEGACY], ids=["nft", "legacy"])
+def test_what_a_container_was_kept_from_it_is_kept_from(
+    shape: Shape, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wall in iptables accepts ahead of beta9's rule, and let out whom it had blocked. It has no words for a list:
+    there its container opens nothing."""
+    with open_world(settings=Settings(backend=backend), up=False) as world:
+        web, job = leave_beta9(world.lab, shape)
+        publish(world.lab, shape, web, 30080, 80)
+        found = Site(world, shape, web, job)
+        restrict(found, web)
+        restrict(found, job, f"{public(4)}/32")
+        with world.lab.internet.serve(tcp=[80]), web.host.serve(tcp=[80]):
+            assert_no_connection(web.host, public(4), 80)
+            assert_connection(job.host, public(4), 80)
+            world.wall.up()
+            listed = assert_connection if backend == "nftables" else assert_no_connection
+            listed(job.host, public(4), 80)
+            for container, family in ((web, 4), (web, 6), (job, 6)):
+                assert_no_connection(container.host, public(family), 80)
+            assert_connection(world.lab.lan, NODE4, 30080)  # what others open is answered
+        assert ("no form in iptables" in caplog.text) == (backend == "iptables")
+        assert [line for line in rules_of(world.lab, shape) if web.veth in line or job.veth in line] == []
+        assert world.wall.status().drift == ()
+
+
+def test_a_container_is_under_what_its_tenants_policy_is(found: Site) -> None:
+    found.world.wall.set_policy(Policy(mode="block"), tenant=found.job.name)
+    found.world.wall.up()
+    assert_no_connection(found.job.host, public(4), 80)
+    assert_connection(found.web.host, public(4), 80)
+
+
+def test_what_an_operator_denies_a_container_stays_and_is_told(found: Site, caplog: pytest.LogCaptureFixture) -> None:
+    rule(found.world.lab, found.shape, 4, f"-I FORWARD 1 -s {found.job.address4} -o eth0 -j DROP")
     found.world.wall.up()
     assert any(f"-s {found.job.address4}/32" in line for line in rules_of(found.world.lab, found.shape))
     assert f"-s {found.job.address4}/32" in caplog.text

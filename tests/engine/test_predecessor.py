@@ -10,6 +10,7 @@ from cellwall.engine.predecessor import Adoption, decide
 from cellwall.engine.remains import InnerEnd, OldPort, OldRule, Remains
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import default_mac
+from cellwall.model.policy import OPEN, Policy
 from cellwall.model.settings import Settings
 
 GATEWAY = ip_address("192.168.0.1")
@@ -192,6 +193,52 @@ def test_a_bridge_of_somebody_elses_is_left_alone() -> None:
     assert decide(Remains((GATEWAY,), (foreign,), ()), Settings()) is None
     assert decide(Remains((GATEWAY,), (foreign,), rules), Settings()) is not None
     assert decide(Remains((GATEWAY,), ports, ()), Settings()) is not None
+
+
+STATES = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
+NOTE = '-m comment --comment "b9h00002:web:web"'
+
+
+def policy_by(*texts: str) -> Policy:
+    """Of the container at 192.168.0.2, by rules of FORWARD."""
+    (endpoint,) = decided(port(2, "192.168.0.2"), rules=tuple(map(forward, texts))).endpoints
+    return endpoint.tiers.endpoint
+
+
+@pytest.mark.parametrize("note", ["", f"{NOTE} "])
+def test_a_container_that_was_kept_from_the_network_opens_nothing(note: str) -> None:
+    assert policy_by(f"-s 192.168.0.2/32 -o eth0 {STATES} {note}-j DROP") == Policy(mode="block")
+    assert policy_by(f"-s fd00:abcd::2/128 -o eth0 {STATES} {note}-j DROP") == Policy(mode="block")
+    assert policy_by(f"-s 192.168.0.3/32 -o eth0 {STATES} {note}-j DROP") == OPEN
+
+
+def test_a_container_with_a_list_opens_what_is_on_it() -> None:
+    """Each network once, the widest first; what the floor denies whole is no allowance."""
+    blocked = f"-s 192.168.0.2/32 -o eth0 {STATES} {NOTE} -j DROP"
+    allowed = [f"-s 192.168.0.2/32 -d {net} -o eth0 {NOTE} -j ACCEPT" for net in ("1.1.1.1/32", "8.8.0.0/16")]
+    others = [f"-s 192.168.0.2/32 -d {net} -o eth0 {NOTE} -j ACCEPT" for net in ("8.8.8.8/32", "169.254.169.254/32")]
+    six = f"-s fd00:abcd::2/128 -d 2606:4700::/32 -o eth0 {NOTE} -j ACCEPT"
+    policy = policy_by(*others, *allowed, six, blocked)
+    assert (policy.mode, [str(rule) for rule in policy.rules]) == (
+        "allow",
+        ["allow 8.8.0.0/16", "allow 1.1.1.1/32", "allow 2606:4700::/32"],
+    )
+    assert policy_by(*allowed) == OPEN
+    assert policy_by(others[1], blocked) == Policy(mode="block")
+    assert [str(rule) for rule in policy_by(f"-s 192.168.0.2/32 -o eth0 {NOTE} -j ACCEPT", blocked).rules] == [
+        "allow 0.0.0.0/0"
+    ]
+
+
+def test_what_an_operator_denies_a_container_is_no_policy_and_is_told() -> None:
+    for text in (
+        "-s 192.168.0.2/32 -o eth0 -j DROP",
+        f"-s 192.168.0.2/32 -o eth0 -p tcp {STATES} -j DROP",
+        f"-s 192.168.0.0/24 -o eth0 {STATES} -j DROP",
+    ):
+        assert policy_by(text) == OPEN
+    adoption = decided(port(2, "192.168.0.2"), rules=(forward("-s 192.168.0.2/32 -o eth0 -j DROP"),))
+    assert "still has `-s 192.168.0.2/32 -o eth0 -j DROP`" in adoption.warnings[0]
 
 
 SIGNED = '-m comment --comment "b9h00002:web:web"'

@@ -8,18 +8,21 @@ cannot be walled is refused before anything of it is taken.
 """
 
 import logging
+from collections.abc import Container
 
 import msgspec
 
 from cellwall.engine.attach import sandbox_plan
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.detach import port_plan
-from cellwall.engine.former_rules import removals
+from cellwall.engine.former_policies import blocks
+from cellwall.engine.former_rules import removal, removals
 from cellwall.engine.foundation import lay_foundation
+from cellwall.engine.kept_policies import take_over_policies
 from cellwall.engine.left_closed import record_closed
 from cellwall.engine.mechanisms import choose
 from cellwall.engine.mtu import repair_mtu
-from cellwall.engine.predecessor import Adoption, decide
+from cellwall.engine.predecessor import Adoption, addresses_of, decide, without_lists
 from cellwall.engine.recover import recover
 from cellwall.engine.refusals import judge_place
 from cellwall.engine.remains import Predecessor
@@ -28,6 +31,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.engine.strangers import shut_strangers
 from cellwall.errors import CellwallError, Conflict
 from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.policy import OPEN, Tiers
 
 _log = logging.getLogger("cellwall")
 _RECORD = "adoption"
@@ -69,11 +73,19 @@ def _finish(site: Site, predecessor: Predecessor) -> None:
             _settle(site, found, endpoint)
     bridge = site.links.find(found.bridge)
     if bridge is not None:
-        rules = predecessor.observe(bridge).rules
+        rules, judged = predecessor.observe(bridge).rules, _judged_addresses(site, adopted)
+        stood_in = [rule for rule in rules if blocks(rule, judged)]
         # Under iptables the chain of that name is ours by now.
-        predecessor.remove(removals(rules, found.bridge, found.uplink, chain=site.backend.name == "nftables"))
+        replaced = removals(rules, found.bridge, found.uplink, chain=site.backend.name == "nftables")
+        predecessor.remove((*replaced, *map(removal, stood_in)))
     with site.journal.transaction():
         site.journal.drop(_RECORD)
+
+
+def _judged_addresses(site: Site, adopted: Container[EndpointKey]) -> set[str]:
+    """Of those that are under a policy in place of beta9's rules."""
+    under = [one for one in site.journal.endpoints("attached") if one.key in adopted and one.tiers.endpoint != OPEN]
+    return {address for endpoint in under for address in addresses_of(endpoint)}
 
 
 def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
@@ -82,7 +94,8 @@ def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
     if adoption is None:
         return
     judge_place(site, site.node.observe(), None)
-    choose(site, None)
+    if choose(site, None).name == "iptables":
+        adoption = without_lists(adoption)
     names = {port.index: port.name for port in remains.ports}
     for endpoint in adoption.endpoints:
         if names[endpoint.host_index] != endpoint.host_link:
@@ -99,16 +112,23 @@ def _take(site: Site, predecessor: Predecessor, bridge: ObservedLink) -> None:
 
 def _journal(site: Site, adoption: Adoption) -> None:
     """In one transaction, and over what an attempt that died has left."""
+    take_over_policies(site)
     with site.journal.transaction():
         site.journal.delete_endpoints(_recorded(site))
         generations = site.next_versions(len(adoption.endpoints))
         endpoints = [
-            msgspec.structs.replace(endpoint, generation=generation)
+            msgspec.structs.replace(endpoint, generation=generation, tiers=_tiers(site, endpoint))
             for endpoint, generation in zip(adoption.endpoints, generations, strict=True)
         ]
         site.journal.write_endpoints(endpoints, "attached")
         record_closed(site, adoption.closed, {endpoint.host_index for endpoint in endpoints})
         site.journal.put(_RECORD, msgspec.json.encode([endpoint.key for endpoint in endpoints]))
+
+
+def _tiers(site: Site, endpoint: Endpoint) -> Tiers:
+    """Its own policy, under what its tenant's already was."""
+    known = site.journal.policy(endpoint.tenant)
+    return endpoint.tiers if known is None else known.over(endpoint.tiers.endpoint)
 
 
 def _recorded(site: Site) -> set[EndpointKey]:

@@ -1,8 +1,8 @@
 """The iptables rules of beta9's own networking: which they are, and which go once the wall stands. Pure.
 
-Those that let something pass go. One that keeps a container from the network stays: nothing of the wall stands in for
-it. A rule is beta9's that has one of the forms in which its worker writes them, whole, as iptables tells it: whatever
-asks for more, or for less, is somebody else's and stays.
+Those that let something pass go; for those that keep a container from the network a policy stands in
+(`former_policies`). A rule is beta9's that has one of the forms in which its worker writes them, whole, as iptables
+tells it: whatever asks for more, or for less, is somebody else's and stays.
 """
 
 import re
@@ -16,13 +16,14 @@ from cellwall.model.addresses import Address
 from cellwall.model.endpoint import PortBinding
 from cellwall.names import SECURITY_CHAIN
 
-_NOTE = r'-m comment --comment "?((?:b9h|b9_veth_h_)[^\s:"]*):([^\s:"]+)(?::[^\s:"]+)?"?'
+NOTE = r'-m comment --comment "?((?:b9h|b9_veth_h_)[^\s:"]*):([^\s:"]+)(?::[^\s:"]+)?"?'
+"""By which beta9 signs rules: the host end and the container, its two groups."""
 _PUBLISHES = re.compile(
-    rf"-p (tcp|udp) -m \1 --dport (\d+) {_NOTE} -j DNAT --to-destination (?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d+)"
+    rf"-p (tcp|udp) -m \1 --dport (\d+) {NOTE} -j DNAT --to-destination (?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d+)"
 )
 _SIGNED_ACCEPTS = (
-    re.compile(rf"-d \S+ -p (tcp|udp) -m \1 --dport \d+ {_NOTE} -j ACCEPT"),
-    re.compile(rf"-s \S+ (-d \S+ )?-o \S+ {_NOTE} -j ACCEPT"),
+    re.compile(rf"-d \S+ -p (tcp|udp) -m \1 --dport \d+ {NOTE} -j ACCEPT"),
+    re.compile(rf"-s \S+ (-d \S+ )?-o \S+ {NOTE} -j ACCEPT"),
 )
 """To a published port, and to what the list of a container allows."""
 _LINKS = re.compile(r"-i (\S+) -o (\S+) -j ACCEPT")
@@ -53,10 +54,15 @@ def removals(rules: Sequence[OldRule], bridge: str, uplink: str, *, chain: bool)
     """How the rules go that the wall replaces. `chain`: beta9's own security chain, too."""
     chains = _security_chains(rules) if chain else frozenset()
     gone = [rule for rule in rules if _is_replaced(rule, bridge, uplink, chains)]
-    lines = [Removal(rule.program, rule.table, f"-D {rule.chain} {rule.text}") for rule in gone]
+    lines = [removal(rule) for rule in gone]
     for program in sorted({rule.program for rule in rules if rule.chain == SECURITY_CHAIN} & chains):
         lines += [Removal(program, "filter", f"-{flag} {SECURITY_CHAIN}") for flag in "FX"]
     return tuple(lines)
+
+
+def removal(rule: OldRule) -> Removal:
+    """How that one goes."""
+    return Removal(rule.program, rule.table, f"-D {rule.chain} {rule.text}")
 
 
 def accepts(rule: OldRule, bridge: str) -> bool:

@@ -16,6 +16,7 @@ from itertools import chain
 
 import msgspec
 
+from cellwall.engine.former_policies import blocks, former_policy
 from cellwall.engine.former_rules import Published, accepts, published
 from cellwall.engine.left_closed import ClosedPort
 from cellwall.engine.remains import OldPort, OldRule, Remains
@@ -25,6 +26,7 @@ from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_link_name
 from cellwall.model.network import Network, default_mac
+from cellwall.model.policy import OPEN, Policy, Tiers
 from cellwall.model.settings import Settings
 from cellwall.names import host_link
 
@@ -72,9 +74,22 @@ def decide(remains: Remains, settings: Settings) -> Adoption | None:
             endpoints.append(endpoint)
         except InvalidSpec as error:
             closed.append(ClosedPort(port.index, port.name, str(error)))
-    served = _served(endpoints, rows)
+    served = tuple(_judged(endpoint, remains.rules, settings) for endpoint in _served(endpoints, rows))
     lost = chain.from_iterable(_lost(endpoint, rows, remains.rules) for endpoint in served)
     return Adoption(served, tuple(closed), tuple(lost))
+
+
+def without_lists(adoption: Adoption) -> Adoption:
+    """As a wall in iptables can hold it, which has no words for networks that a policy allows: who had a list opens
+    nothing, and it is told."""
+    nothing = Tiers(endpoint=Policy(mode="block"))
+    listed = [endpoint.key for endpoint in adoption.endpoints if endpoint.tiers.endpoint.mode == "allow"]
+    endpoints = tuple(
+        msgspec.structs.replace(endpoint, tiers=nothing) if endpoint.key in listed else endpoint
+        for endpoint in adoption.endpoints
+    )
+    told = (f"{key}: its list of allowed networks has no form in iptables: it opens nothing" for key in listed)
+    return Adoption(endpoints, adoption.closed, (*adoption.warnings, *told))
 
 
 def _served(endpoints: Iterable[Endpoint], rows: Iterable[Published]) -> tuple[Endpoint, ...]:
@@ -97,10 +112,22 @@ def _lost(endpoint: Endpoint, rows: Sequence[Published], rules: Sequence[OldRule
     """What of a container is not as it was."""
     for binding in sorted(_of(endpoint, rows) - set(endpoint.bindings), key=str):
         yield f"{endpoint.key}: {binding} is not taken over"
+    own = addresses_of(endpoint)
     for rule in rules:
-        from_it = rule.text.startswith((f"-s {endpoint.address4}/32 ", f"-s {endpoint.address6}/128 "))
-        if from_it and rule.text.endswith("-j DROP"):
+        from_it = rule.text.startswith(tuple(f"-s {address}/" for address in own))
+        if from_it and rule.text.endswith("-j DROP") and not blocks(rule, own):
             yield f"{endpoint.key}: {rule.chain} of {rule.program} still has `{rule.text}`"
+
+
+def _judged(endpoint: Endpoint, rules: Sequence[OldRule], settings: Settings) -> Endpoint:
+    """Under the policy that the node's rules were for it."""
+    policy = former_policy(rules, addresses_of(endpoint), settings)
+    return endpoint if policy == OPEN else msgspec.structs.replace(endpoint, tiers=Tiers(endpoint=policy))
+
+
+def addresses_of(endpoint: Endpoint) -> tuple[str, ...]:
+    """As rules name them."""
+    return (str(endpoint.address4), str(endpoint.address6))
 
 
 def _is_beta9s(remains: Remains, network: Network) -> bool:
