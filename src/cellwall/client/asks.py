@@ -18,7 +18,7 @@ from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.policy_document import parse_policy, policy_document
-from cellwall.wire import bodies, calls, documents
+from cellwall.wire import answers, bodies, calls, documents
 from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
 
 R = TypeVar("R")
@@ -39,7 +39,7 @@ def up() -> Ask[UpReport]:
 
 
 def down(*, force: bool) -> Ask[None]:
-    return _ask(calls.DOWN, calls.DownAnswer, lambda _: None, bodies.DownBody(force))
+    return _ask(calls.DOWN, answers.DownAnswer, lambda _: None, bodies.DownBody(force))
 
 
 def status() -> Ask[Status]:
@@ -51,7 +51,7 @@ def reconcile() -> Ask[Reconciled]:
 
 
 def dns() -> Ask[tuple[Address, ...]]:
-    return _ask(calls.DNS, calls.DnsAnswer, lambda answer: documents.addresses_of(answer.dns))
+    return _ask(calls.DNS, answers.DnsAnswer, lambda answer: documents.addresses_of(answer.dns))
 
 
 def attach(
@@ -66,53 +66,55 @@ def attach(
         block_network=block_network,
         allow_list=None if allow_list is None else tuple(allow_list),
     )
-    return _ask(calls.ATTACH, calls.EndpointAnswer, _endpoint, body)
+    return _ask(calls.ATTACH, answers.EndpointAnswer, _endpoint, body)
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
     body = bodies.AttachManyBody(tuple(bodies.attach_body(_elsewhere(request)) for request in requests))
-    return _ask(calls.ATTACH_MANY, calls.EndpointsAnswer, _endpoints, body)
+    return _ask(calls.ATTACH_MANY, answers.EndpointsAnswer, _endpoints, body)
 
 
 def detach(container_id: str, ifname: str) -> Ask[bool]:
-    return _ask(calls.DETACH, calls.DetachedAnswer, lambda answer: answer.detached, key=parse_key(container_id, ifname))
+    return _ask(
+        calls.DETACH, answers.DetachedAnswer, lambda answer: answer.detached, key=parse_key(container_id, ifname)
+    )
 
 
 def detach_many(keys: Sequence[EndpointKey]) -> Ask[int]:
     body = bodies.DetachManyBody(tuple(bodies.KeyBody(key.container_id, key.ifname) for key in keys))
-    return _ask(calls.DETACH_MANY, calls.DetachedManyAnswer, lambda answer: answer.detached, body)
+    return _ask(calls.DETACH_MANY, answers.DetachedManyAnswer, lambda answer: answer.detached, body)
 
 
 def expose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
     body = bodies.ExposeBody(bodies.binding_body(read_binding(binding)))
-    return _ask(calls.EXPOSE, calls.EndpointAnswer, _endpoint, body, key=parse_key(container_id, ifname))
+    return _ask(calls.EXPOSE, answers.EndpointAnswer, _endpoint, body, key=parse_key(container_id, ifname))
 
 
 def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
-    asked = _ask(calls.UNEXPOSE, calls.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
+    asked = _ask(calls.UNEXPOSE, answers.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
     query = f"?binding={calls.quoted(_spec(read_binding(binding)))}"
     return msgspec.structs.replace(asked, target=asked.target + query)
 
 
 def endpoints() -> Ask[tuple[Endpoint, ...]]:
-    return _ask(calls.LIST, calls.EndpointsAnswer, _endpoints)
+    return _ask(calls.LIST, answers.EndpointsAnswer, _endpoints)
 
 
 def endpoint(container_id: str, ifname: str) -> Ask[Endpoint]:
-    return _ask(calls.SHOW, calls.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
+    return _ask(calls.SHOW, answers.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
 
 
 def verify(container_id: str, ifname: str) -> Ask[tuple[str, ...]]:
     return _ask(
-        calls.FINDINGS, calls.FindingsAnswer, lambda answer: answer.findings, key=parse_key(container_id, ifname)
+        calls.FINDINGS, answers.FindingsAnswer, lambda answer: answer.findings, key=parse_key(container_id, ifname)
     )
 
 
 def policies() -> Ask[dict[str, PolicyRecord]]:
-    def read(answer: calls.PoliciesAnswer) -> dict[str, PolicyRecord]:
+    def read(answer: answers.PoliciesAnswer) -> dict[str, PolicyRecord]:
         return {tenant: record_of(record) for tenant, record in answer.policies.items()}
 
-    return _ask(calls.POLICIES, calls.PoliciesAnswer, read)
+    return _ask(calls.POLICIES, answers.PoliciesAnswer, read)
 
 
 def policy(subject: Subject) -> Ask[PolicyRecord]:
@@ -130,10 +132,10 @@ def patch_policy(subject: Subject, patch: Document) -> Ask[PolicyRecord]:
 
 
 def remove_policy(subject: Subject) -> Ask[bool]:
-    def read(answer: calls.RemovedAnswer) -> bool:
+    def read(answer: answers.RemovedAnswer) -> bool:
         return answer.removed
 
-    return _about(subject, calls.REMOVE_POLICY, calls.REMOVE_OWN_POLICY, calls.RemovedAnswer, read)
+    return _about(subject, calls.REMOVE_POLICY, calls.REMOVE_OWN_POLICY, answers.RemovedAnswer, read)
 
 
 def _ask(
@@ -175,11 +177,11 @@ def _policy_body(policy: Policy | Document) -> PolicyBody:
     return body_of(policy)
 
 
-def _endpoint(answer: calls.EndpointAnswer) -> Endpoint:
+def _endpoint(answer: answers.EndpointAnswer) -> Endpoint:
     return documents.endpoint_of(answer.endpoint)
 
 
-def _endpoints(answer: calls.EndpointsAnswer) -> tuple[Endpoint, ...]:
+def _endpoints(answer: answers.EndpointsAnswer) -> tuple[Endpoint, ...]:
     return tuple(documents.endpoint_of(document) for document in answer.endpoints)
 
 

@@ -13,7 +13,7 @@ from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
-from cellwall.wire import calls, documents
+from cellwall.wire import answers, calls, documents
 from cellwall.wire.bodies import Places, binding_of, key_of
 from cellwall.wire.policies import record_answer
 
@@ -54,7 +54,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def _version(_: Node, __: Ask) -> web.Response:
-    return document_response(calls.VersionAnswer(__version__, calls.API_VERSION))
+    return document_response(answers.VersionAnswer(__version__, calls.API_VERSION))
 
 
 async def _status(node: Node, _: Ask) -> web.Response:
@@ -67,7 +67,7 @@ async def _up(node: Node, _: Ask) -> web.Response:
 
 async def _down(node: Node, ask: Ask) -> web.Response:
     await node.down(force=ask.body.force)
-    return document_response(calls.DownAnswer())
+    return document_response(answers.DownAnswer())
 
 
 async def _reconcile(node: Node, _: Ask) -> web.Response:
@@ -75,7 +75,7 @@ async def _reconcile(node: Node, _: Ask) -> web.Response:
 
 
 async def _dns(node: Node, _: Ask) -> web.Response:
-    return document_response(calls.DnsAnswer(documents.addresses_text(await node.dns())))
+    return document_response(answers.DnsAnswer(documents.addresses_text(await node.dns())))
 
 
 async def _list(node: Node, ask: Ask) -> web.Response:
@@ -97,16 +97,16 @@ async def _attach_many(node: Node, ask: Ask) -> web.Response:
 
 
 async def _detach(node: Node, ask: Ask) -> web.Response:
-    return document_response(calls.DetachedAnswer(await node.detach(ask.asker, ask.key())))
+    return document_response(answers.DetachedAnswer(await node.detach(ask.asker, ask.key())))
 
 
 async def _detach_many(node: Node, ask: Ask) -> web.Response:
     keys = [key_of(body, f"/endpoints/{number}") for number, body in enumerate(ask.body.endpoints)]
-    return document_response(calls.DetachedManyAnswer(await node.detach_many(ask.asker, keys)))
+    return document_response(answers.DetachedManyAnswer(await node.detach_many(ask.asker, keys)))
 
 
 async def _findings(node: Node, ask: Ask) -> web.Response:
-    return document_response(calls.FindingsAnswer(await node.findings(ask.asker, ask.key())))
+    return document_response(answers.FindingsAnswer(await node.findings(ask.asker, ask.key())))
 
 
 async def _expose(node: Node, ask: Ask) -> web.Response:
@@ -120,7 +120,9 @@ async def _unexpose(node: Node, ask: Ask) -> web.Response:
 
 async def _policies(node: Node, ask: Ask) -> web.Response:
     known = await node.policies(ask.asker)
-    return document_response(calls.PoliciesAnswer({tenant: record_answer(record) for tenant, record in known.items()}))
+    return document_response(
+        answers.PoliciesAnswer({tenant: record_answer(record) for tenant, record in known.items()})
+    )
 
 
 async def _show_policy(node: Node, ask: Ask) -> web.Response:
@@ -136,7 +138,7 @@ async def _patch_policy(node: Node, ask: Ask) -> web.Response:
 
 
 async def _remove_policy(node: Node, ask: Ask) -> web.Response:
-    return document_response(calls.RemovedAnswer(await node.remove_policy(ask.asker, ask.subject())))
+    return document_response(answers.RemovedAnswer(await node.remove_policy(ask.asker, ask.subject())))
 
 
 ACTS: dict[str, Act] = {
@@ -169,11 +171,11 @@ ACTS: dict[str, Act] = {
 
 
 def _one(endpoint: Endpoint, status: int = 200) -> web.Response:
-    return document_response(calls.EndpointAnswer(documents.endpoint_document(endpoint)), status)
+    return document_response(answers.EndpointAnswer(documents.endpoint_document(endpoint)), status)
 
 
 def _encoded(endpoints: Sequence[Endpoint]) -> bytes:
-    return _encode(calls.EndpointsAnswer(tuple(documents.endpoint_document(one) for one in endpoints)))
+    return _encode(answers.EndpointsAnswer(tuple(documents.endpoint_document(one) for one in endpoints)))
 
 
 def _parsed(parameter: str, parse: Callable[[], Any]) -> Any:

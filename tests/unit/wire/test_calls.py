@@ -14,10 +14,6 @@ def test_every_call_has_its_own_name_and_place() -> None:
     assert all(call.path.startswith("/v1/") for call in CALLS)
 
 
-def test_what_only_reads_is_asked_with_get() -> None:
-    assert all((call.access == "writes") == (call.method != "GET") for call in CALLS)
-
-
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_a_parameter_stays_one_segment_whatever_is_in_it(container: str, ifname: str) -> None:
     path = path_of(SHOW, container=container, ifname=ifname)

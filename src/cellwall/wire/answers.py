@@ -1,0 +1,67 @@
+"""What calls are answered with beside the documents: an object for each, so that a later version may say more. Pure."""
+
+import msgspec
+
+from cellwall.wire.documents import EndpointDocument
+from cellwall.wire.policies import PolicyAnswer
+
+
+class VersionAnswer(msgspec.Struct, frozen=True):
+    """`version` of the program, `api` the number in every path."""
+
+    version: str
+    api: int
+
+
+class EndpointAnswer(msgspec.Struct, frozen=True):
+    """One endpoint."""
+
+    endpoint: EndpointDocument
+
+
+class EndpointsAnswer(msgspec.Struct, frozen=True):
+    """Endpoints; of a batch in the order of its entries."""
+
+    endpoints: tuple[EndpointDocument, ...]
+
+
+class DetachedAnswer(msgspec.Struct, frozen=True):
+    """Whether there was one."""
+
+    detached: bool
+
+
+class DetachedManyAnswer(msgspec.Struct, frozen=True):
+    """How many there were."""
+
+    detached: int
+
+
+class DownAnswer(msgspec.Struct, frozen=True):
+    """The node has no wall any more."""
+
+    up: bool = False
+
+
+class DnsAnswer(msgspec.Struct, frozen=True):
+    """The resolvers that sandboxes are told."""
+
+    dns: tuple[str, ...]
+
+
+class FindingsAnswer(msgspec.Struct, frozen=True):
+    """What is wrong with an endpoint, a line each."""
+
+    findings: tuple[str, ...]
+
+
+class PoliciesAnswer(msgspec.Struct, frozen=True):
+    """The policies of tenants, by tenant."""
+
+    policies: dict[str, PolicyAnswer]
+
+
+class RemovedAnswer(msgspec.Struct, frozen=True):
+    """Whether there was one."""
+
+    removed: bool
