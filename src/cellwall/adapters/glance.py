@@ -27,8 +27,8 @@ from cellwall.adapters.netlink import (
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
-    NFT_MSG_GETGEN,
     NFT_MSG_GETRULE,
+    generation,
     ipset_message,
     nft_message,
     open_netfilter_socket,
@@ -42,7 +42,6 @@ from cellwall.model.floor import ALWAYS_DENIED
 _TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4  # NFTA_RULE_*
 _NAME, _DATA = 1, 2  # NFTA_EXPR_*
 _TO_CHAIN = (_DATA, 2, 2, 2)  # into a jump: NFTA_IMMEDIATE_DATA, NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN
-_NUMBER = 1  # NFTA_GEN_ID
 _FAMILIES = {4: 2, 6: 10}  # NFPROTO_*
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, and IP6T_SO_*
 _LEVELS = {4: socket.SOL_IP, 6: 41}  # 41: SOL_IPV6
@@ -64,7 +63,7 @@ class Glances(Closing):
     def __init__(self) -> None:
         self._netfilter = open_netfilter_socket()
         self._raw: dict[int, socket.socket] = {}
-        self._led: dict[tuple[int, str], bytes] = {}
+        self._led: dict[tuple[int, str], bytes | int] = {}
 
     def close(self) -> None:
         self._netfilter.close()
@@ -77,12 +76,12 @@ class Glances(Closing):
         there."""
         if variant == "legacy":
             return self._leads_in_legacy(version, table)
-        generation = self._generation()
-        if self._led.get((version, table)) != generation:
+        state = generation(self._netfilter)
+        if self._led.get((version, table)) != state:
             leads = all(self._leads_in_nft(version, table, hook) for hook in _PLACES)
             whole = leads and all(self._rules(version, table, chain) for chain in _OWN)
-            self._led[version, table] = generation if whole else b""
-        return self._led[version, table] == generation
+            self._led[version, table] = state if whole else b""
+        return self._led[version, table] == state
 
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
@@ -95,11 +94,6 @@ class Glances(Closing):
         if refusals and refusals[0].errno not in (errno.ENOENT, _NOT_IN_SET):
             raise KernelError(refusals[0].errno, "look into the floor", refusals[0].text)
         return not refusals
-
-    def _generation(self) -> bytes:
-        """The number of nf_tables' last transaction."""
-        replies, _ = self._netfilter.exchange([_GENERATION], 0, "look at nf_tables")
-        return attribute_of(replies[0].body, _NUMBER, HEADER_SIZE) or b""
 
     def _rules(self, version: int, table: Judging, chain: str) -> list[bytes]:
         return [reply.body for reply in self._netfilter.dump(_ASKED[version, table, chain], "read a chain of iptables")]
@@ -170,7 +164,6 @@ _ASKED = {
     for table in JUDGING
     for hook in (*_PLACES, *_OWN)
 }
-_GENERATION = nft_message(NFT_MSG_GETGEN, 0, b"")
 _FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
 
 
