@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from cellwall.adapters.cttimeouts import timeout_names
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.engine.iptables.backend import IptablesBackend
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host
@@ -145,8 +147,8 @@ def test_a_set_of_ours_that_no_rule_needs_any_more_goes_with_the_next_laying(nod
 
 
 def test_flows_are_forgotten_by_timeouts_of_ours_for_as_long_as_there_is_a_wall() -> None:
-    with open_world(settings=Settings(backend="iptables", iptables="nft")) as world:
-        drop = world.wall._site.iptables().sets.drop_timeouts
-        assert sorted(drop()) == ["b9e4", "b9e6"]  # rules refer to them
+    settings = Settings(backend="iptables", iptables="nft")
+    with open_world(settings=settings) as world, open_netfilter_socket() as netfilter:
+        assert sorted(timeout_names(netfilter)) == ["b9e4", "b9e6"]
         world.wall.down()
-        assert drop() == ()
+        assert timeout_names(netfilter) == ()
