@@ -59,6 +59,10 @@ def test_frames_that_nobody_vouches_for_are_seen(node: Node) -> None:
     assert node.glances.vouches()
     node.world.lab.node.run(["ebtables-nft", "-t", "nat", "-F", "PREROUTING"])
     assert not node.glances.vouches()
+    chain = ["bridge", "nat", "PREROUTING"]
+    node.world.lab.node.run(["nft", "add", "rule", *chain, "counter", "comment", "B9-PREROUTING"])
+    assert not node.glances.vouches()  # it only speaks of it
+    node.world.lab.node.run(["nft", "flush", "chain", *chain])
     node.world.wall.reconcile()
     assert node.glances.vouches()
 

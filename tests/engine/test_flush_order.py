@@ -5,9 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from cellwall.attack.flood import Flood
 from cellwall.engine.iptables.flush_order import vouching_first
+from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
-from world import World, open_world
+from packet.test_blink import to_the_floor
+from packet.test_half_replaced import to_the_node
+from world import Stream, World, open_world, public
 
 BEFORE = (
     ("bridge nat", "ip security"),
@@ -62,6 +66,25 @@ def test_they_are_after_some_were_taken_away_and_repaired(world: World, words: s
     assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
     assert world.wall.status().drift == ()
     assert world.wall.verify(tenant.name) == ()
+
+
+@pytest.mark.root
+def test_a_flood_passes_nothing_while_security_is_made_anew(world: World) -> None:
+    """mangle goes on vouching, and filter judges."""
+    attacker = world.attach("attacker")
+    everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
+    gateway = mac_text(world.wall.settings.network.bridge_mac)
+    frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
+    with Flood(attacker.host, "eth0", frames, every=0) as flood:
+        for _ in range(5):
+            flood.wait()
+            world.lab.node.run(["nft", "delete", "table", "ip", "raw"])
+            assert world.wall.repair()
+            assert order(world).index("ip raw") < order(world).index("ip security")
+        with Stream(attacker.host, public(4), 80, udp=True) as honest:
+            assert honest.ask(b"<after all of them>")
+    assert not everywhere.saw(b"<flood")
+    assert not at_node.saw(b"<flood")
 
 
 @pytest.mark.root

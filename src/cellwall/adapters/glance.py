@@ -86,7 +86,7 @@ class Glances(Closing):
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
         replies = self._netfilter.dump(_FRAMES, "read a chain of ebtables")
-        return any(b"B9-PREROUTING\0" in reply.body for reply in replies)
+        return any(_always_to(reply.body) == b"B9-PREROUTING\0" for reply in replies)
 
     def denies(self, version: Literal[4, 6]) -> bool:
         """See `Glance.denies`."""
