@@ -223,6 +223,25 @@ def test_an_up_that_died_half_way_is_finished_by_the_next(found: Site, step: str
     assert world.wall.status().drift == ()
 
 
+def test_what_an_attempt_that_died_had_on_record_is_read_anew(found: Site) -> None:
+    """A container that ended before the next `up` is no endpoint then."""
+    with suppress(Killed):
+        bring_up(found.world.wall._site, Dying("claim"))
+    assert len(found.world.wall.endpoints()) == 2
+    for link in (found.web.veth, found.world.wall.endpoints()[0].host_link):
+        found.world.lab.node.run(["ip", "link", "delete", link], check=False)
+    found.world.wall.up()
+    assert [endpoint.key.container_id for endpoint in found.world.wall.endpoints()] == [found.job.name]
+    assert found.world.wall.status().drift == ()
+
+
+def test_a_bridge_that_somebody_gave_an_alias_is_his(found: Site) -> None:
+    found.world.lab.node.run(["ip", "link", "set", "b9_br0", "alias", "lan"])
+    with pytest.raises(Conflict, match="b9_br0"):
+        found.world.wall.up()
+    assert found.world.wall.endpoints() == ()
+
+
 class Claiming(Beta9Traces):
     """Ends the process right after the bridge was claimed: before any wall was laid."""
 
