@@ -60,6 +60,16 @@ def test_who_made_the_node_a_router_since_is_not_cut_off(node: World) -> None:
     assert [read(node, name) for name in present(node, UPLINK6)] == ["0"] * len(present(node, UPLINK6))
 
 
+def test_what_counts_is_how_it_was_before_the_first_change(node: World) -> None:
+    node.wall.up()
+    write(node, "1", ALL4)
+    write(node, "0", *present(node, UPLINK4, *BRIDGED))  # drift, which a second `up` mends
+    node.wall.up()
+    node.wall.down()
+    kept = present(node, UPLINK4, *BRIDGED)
+    assert [read(node, name) for name in kept] == ["1"] * len(kept)
+
+
 def test_who_forwards_ipv6_by_force_since_is_not_cut_off(node: World) -> None:
     if not present(node, ALL6):
         pytest.skip("no force_forwarding before Linux 6.17")
@@ -78,11 +88,11 @@ def test_an_interface_that_a_router_does_not_forward_by_is_put_back(node: World)
     assert (read(node, UPLINK4), read(node, ALL4)) == ("0", "1")
 
 
-def test_what_was_left_to_others_is_theirs_for_the_next_wall(node: World) -> None:
+def test_how_it_was_before_the_wall_is_asked_anew_by_the_next_one(node: World) -> None:
     node.wall.up()
     write(node, "1", ALL4)
     node.wall.down()
-    write(node, "0", ALL4)
+    write(node, "0", UPLINK4)
     node.wall.up()
     node.wall.down()
     assert read(node, UPLINK4) == "0"
