@@ -39,7 +39,11 @@ CATALOGUE: tuple[Row, ...] = (
     ),
     Row("B07", "port shadowing (CVE-2021-3773): a container's source port takes over replies meant for the node"),
     Row("B08", "protocols other than TCP, UDP and ICMP"),
-    Row("B09", "abuse of egress: mail, SYN and UDP floods, scans", also=("tests/unit/lower/test_mail.py",)),
+    Row(
+        "B09",
+        "abuse of egress: mail, SYN and UDP floods, scans",
+        also=("tests/packet/test_mail.py", "tests/packet/test_new_connections.py"),
+    ),
     Row(
         "B10", "starvation of the neighbours' bandwidth or packet rate", missing="needs rate limits; there are none yet"
     ),
@@ -101,7 +105,8 @@ CATALOGUE: tuple[Row, ...] = (
 
 UNCOVERED_PARTS: dict[str, str] = {
     "B06": "a count per tenant, over all of its containers: there is one per container",
-    "B09": "floods and scans, which need rate limits: there are none yet",
+    "B09": "floods and scans where `limits.new_connections` is not set, as by default; probes would need a "
+    "wall of their own",
     "B13": "a kernel that does not describe its types (BTF), is older than 5.8, or is locked down against reading its "
     "memory: what judges the place cannot be loaded, and `up`, `status` and `doctor` say so",
     "D14": "the control socket: there is none yet",

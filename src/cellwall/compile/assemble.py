@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from typing import Literal
 
+from cellwall.compile.bounds import bounds_of
 from cellwall.compile.forward import forward_stages
 from cellwall.compile.guard import guard_stages
 from cellwall.compile.pins import frame_stages
@@ -23,9 +24,9 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
     strangers4, strangers6 = stranger_prefixes(map(ip_network, settings.public_addresses))
     stages = (
         *frame_stages(),
-        *guard_stages(settings.connections, usage.policies),
+        *guard_stages(bounds_of(settings), usage.policies),
         *forward_stages(
-            settings.connections,
+            bounds_of(settings),
             usage,
             settings.smtp,
             no_router=tuple(version for version, was_router in routers if not was_router),

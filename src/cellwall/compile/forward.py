@@ -8,6 +8,7 @@ original tuple, so that both directions decide alike.
 
 from typing import Literal
 
+from cellwall.compile.bounds import Bounds
 from cellwall.compile.mail import refuse_mail
 from cellwall.compile.policies import (
     ADMIT_CLIENT,
@@ -38,7 +39,6 @@ from cellwall.compile.wall import (
     NotUnicastSource,
     OpensBackwards,
     OrphanFlow,
-    OverConnections,
     OwnError,
     Reject,
     Stage,
@@ -59,18 +59,18 @@ _FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
 
 
 def forward_stages(
-    connections: int, usage: Usage, mail: Mail, *, no_router: tuple[Literal[4, 6], ...]
+    bounds: Bounds, usage: Usage, mail: Mail, *, no_router: tuple[Literal[4, 6], ...]
 ) -> tuple[Stage, ...]:
     """`usage`: the forms of exposure and of policies in use. `no_router`: the families that the node did not forward
     before cellwall turned forwarding on; whatever else would now be forwarded of them is dropped."""
-    admitted = (*refuse_mail(mail, usage.policies), *_admitted(connections, usage.policies))
+    admitted = (*refuse_mail(mail, usage.policies), *_admitted(bounds, usage.policies))
     return (
         _forward(no_router),
         _security_chain(usage.policies),
-        *(link_stages(connections) if usage.policies.links else ()),
+        *(link_stages(bounds) if usage.policies.links else ()),
         _egress(usage.policies, admitted),
-        *_ingress(connections, usage.exposed, usage.policies),
-        *policy_stages(usage.policies, admitted, connections, mail),
+        *_ingress(bounds, usage.exposed, usage.policies),
+        *policy_stages(usage.policies, admitted, bounds, mail),
         _stamp_ingress(usage.policies),
         _related(),
         _deny(),
@@ -139,21 +139,17 @@ def _egress(policies: PolicyUsage, admitted: tuple[Clause, ...]) -> Stage:
     return Stage("egress", (*judged, *admitted))
 
 
-def _admitted(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+def _admitted(bounds: Bounds, policies: PolicyUsage) -> tuple[Clause, ...]:
     return (
         _FORGET_SOON,
-        Clause(
-            (Flow(("new",)), OverConnections(connections, "source")),
-            Continue("deny"),
-            "too many connections",
-            "FWD",
-        ),
+        *bounds.too_fast(Flow(("new",))),
+        bounds.too_many(Flow(("new",)), then=Continue("deny"), why="too many connections"),
         Clause((), stamp_opened(policies)),
         _nobody(),
     )
 
 
-def _ingress(connections: int, exposed: tuple[ExposureForm, ...], policies: PolicyUsage) -> tuple[Stage, ...]:
+def _ingress(bounds: Bounds, exposed: tuple[ExposureForm, ...], policies: PolicyUsage) -> tuple[Stage, ...]:
     """A flow from outside to an exposed port, either direction of it.
 
     Whoever can forge a source outside makes any address a client, and the sandbox's answer to it a reply: a way past
@@ -171,12 +167,8 @@ def _ingress(connections: int, exposed: tuple[ExposureForm, ...], policies: Poli
     )
     admitted = (
         _FORGET_SOON,
-        Clause(
-            (Flow(("new",)), OverConnections(connections, "destination")),
-            Drop(),
-            "too many connections",
-            "FWD",
-        ),
+        *bounds.too_fast(Flow(("new",)), end="destination"),
+        bounds.too_many(Flow(("new",)), then=Drop(), why="too many connections", end="destination"),
         *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
         Clause((), Drop(), "not exposed", "FWD"),
     )

@@ -6,6 +6,7 @@ path; both read the same clauses. Denied is told at once, spoofed and unpinned i
 
 import msgspec
 
+from cellwall.compile.bounds import Bounds
 from cellwall.compile.policies import OPENED
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
@@ -29,7 +30,6 @@ from cellwall.compile.wall import (
     NodeService,
     NotUnicast,
     OrphanFlow,
-    OverConnections,
     OverRate,
     OwnError,
     Stage,
@@ -43,19 +43,20 @@ from cellwall.compile.wall import (
 
 _FROM_BRIDGE = Via("in", "bridge")
 _FROM_PORT = Via("in", "port")
+_TOO_MANY = "too many connections"
 
 
-def guard_stages(connections: int, policies: PolicyUsage) -> tuple[Stage, ...]:
-    """Prerouting, input and output; `connections` bounds an endpoint's flows to services of the node, which are subject
+def guard_stages(bounds: Bounds, policies: PolicyUsage) -> tuple[Stage, ...]:
+    """Prerouting, input and output; `bounds` are of an endpoint's flows to services of the node, which are subject
     to its policies as anything else is that it opens."""
     return (
         _early(),
         _early_tenant(),
         Stage("tracked", (Clause((_FROM_BRIDGE,), Continue("tracked-tenant")),)),
         _tracked_tenant(),
-        Stage("tracked-guard", _guard("PRE", _services_early(connections, policies))),
+        Stage("tracked-guard", _guard("PRE", _services_early(bounds, policies))),
         _input(),
-        Stage("input-guard", _guard("IN", _services(connections, policies))),
+        Stage("input-guard", _guard("IN", _services(bounds, policies))),
         _output(),
         _output_tenant(policies),
     )
@@ -113,23 +114,22 @@ def _guard(layer: Layer, services: tuple[Clause, ...]) -> tuple[Clause, ...]:
     )
 
 
-def _services_early(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+def _services_early(bounds: Bounds, policies: PolicyUsage) -> tuple[Clause, ...]:
     """Policies are asked in the input path alone, and stamp there."""
-    return (Clause((NodeService(),), Accept()),) if policies.tiers else _services(connections, policies)
+    return (Clause((NodeService(),), Accept()),) if policies.tiers else _services(bounds, policies, early=True)
 
 
-def _services(connections: int, policies: PolicyUsage) -> tuple[Clause, ...]:
+def _services(bounds: Bounds, policies: PolicyUsage, *, early: bool = False) -> tuple[Clause, ...]:
+    """What counts each time that it is asked is asked in the input path alone: no flow counts twice."""
     if policies.tiers:
         return (
             Clause((NodeService(), LiveFlow()), Accept()),
             Clause((NodeService(),), Continue(OPENED)),
         )
+    begins = (NodeService(), Flow(("new",)))
     return (
-        Clause(
-            (NodeService(), Flow(("new",)), OverConnections(connections, "source")),
-            Continue("deny"),
-            "too many connections",
-        ),
+        *(() if early else bounds.too_fast(*begins)),
+        *(() if early and bounds.watches_many else [bounds.too_many(*begins, then=Continue("deny"), why=_TOO_MANY)]),
         Clause((NodeService(), Flow(("new",))), Stamp("source")),
         Clause((NodeService(),), Accept()),
     )

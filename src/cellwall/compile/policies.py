@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
+from cellwall.compile.bounds import Bounds
 from cellwall.compile.mail import refuse_stamped_mail, unsent_stages
 from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
 from cellwall.compile.usage import PolicyUsage
@@ -21,7 +22,6 @@ from cellwall.compile.wall import (
     ForgetSoon,
     Observe,
     OpensBackwards,
-    OverConnections,
     Stage,
     Stamp,
     Translated,
@@ -55,17 +55,18 @@ def stamp_opened(policies: PolicyUsage, when: Pass = "still") -> Stamp:
     return Stamp("source", _name(policies.tiers[0], when) if policies.tiers else "")
 
 
-def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connections: int, mail: Mail) -> Iterator[Stage]:
+def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], bounds: Bounds, mail: Mail) -> Iterator[Stage]:
     """The stages of every tier in use, in the order in which a packet meets them. `admitted`: what a flow that was
-    opened goes on with before it is stamped; and the same bound, `connections`, holds for one that is stamped first.
+    opened goes on with before it is stamped; and the same `bounds` hold for one that is stamped first.
     `mail`, which a policy may list, is refused after them, before and after it is stamped."""
     if policies.tiers:
         first = Continue(_name(policies.tiers[0], "policy"))
         yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies, "fresh")), Clause((), first)))
         yield Stage(ADMIT, admitted)
-        yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(connections), Clause((), Accept())))
+        yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(bounds), Clause((), Accept())))
         yield from unsent_stages(mail)
-        yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
+        if not bounds.watches_many:
+            yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
     opened: tuple[tuple[Pass, str], ...] = (("fresh", _ADMITTED), ("policy", ADMIT), ("still", _ADMITTED))
     for when, admit in opened:
         for tier, following in zip_longest(policies.tiers, policies.tiers[1:]):
@@ -81,15 +82,16 @@ def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], connectio
         yield Stage(_ADMITTED_CLIENT, (Clause((), Accept()),))
 
 
-def _bounded(connections: int) -> tuple[Clause, ...]:
+def _bounded(bounds: Bounds) -> tuple[Clause, ...]:
     new = Flow(("new",))
     return (
         Clause((new, Transport(("tcp",))), ForgetSoon()),
-        Clause((new, OverConnections(connections, "source")), Continue(_CROWDED)),
+        *bounds.too_fast(Fresh()),
+        bounds.too_many(new, then=Continue(_CROWDED)),
     )
 
 
-def link_stages(connections: int) -> tuple[Stage, ...]:
+def link_stages(bounds: Bounds) -> tuple[Stage, ...]:
     """From one sandbox to another: routed, never bridged, and asked for every packet, so that a link ends with the
     policy that made it. A flow is linked by the tenant of both ends, as they are by now; what it was stamped with does
     not count, nor where another table led it."""
@@ -109,7 +111,8 @@ def link_stages(connections: int) -> tuple[Stage, ...]:
                 Clause((Flow(("established",)),), Accept()),
                 Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
                 Clause((Transport(("tcp",)),), ForgetSoon()),
-                Clause((OverConnections(connections, "source"),), Continue("deny"), "too many connections", "FWD"),
+                *bounds.too_fast(),
+                bounds.too_many(then=Continue("deny"), why="too many connections"),
                 Clause((), Accept()),
             ),
         ),

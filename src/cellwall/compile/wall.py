@@ -95,9 +95,9 @@ class ArpAsksForGateway(Predicate, frozen=True):
 
 
 class OverRate(Predicate, frozen=True):
-    """More than `rate` a second (bucket `burst`) of `what` from this endpoint."""
+    """More than `rate` a second (bucket `burst`) of `what` from this endpoint, or of flows of clients to it."""
 
-    what: Literal["arp", "nd", "ping"]
+    what: Literal["arp", "nd", "ping", "flows", "clients"]
     rate: int
     burst: int
 

@@ -10,7 +10,7 @@ messages.
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -19,7 +19,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, mac_text, parse_address, parse_mac, parse_prefix
 from cellwall.model.endpoint import parse_port
 from cellwall.model.identifiers import parse_label, parse_link_name
-from cellwall.model.settings import Opening, Settings, parse_openings
+from cellwall.model.settings import Bound, Opening, Settings, parse_openings
 
 if TYPE_CHECKING:
     from cellwall.model.grants import Grant
@@ -142,6 +142,14 @@ def _smtp(text: str, field: str) -> str:
     return text
 
 
+def _watched(items: list[str], field: str) -> tuple[str, ...]:
+    known = get_args(Bound)
+    for item in items:
+        if item not in known:
+            raise InvalidSpec(field, item, f"must be one of {', '.join(known)}")
+    return tuple(sorted(set(items)))
+
+
 def _iptables(text: str, field: str) -> str:
     if text not in ("auto", "nft", "legacy"):
         raise InvalidSpec(field, text, "must be auto, nft or legacy")
@@ -201,6 +209,8 @@ KEYS: tuple[Key, ...] = (
     Key("node.backend", "text", _backend, "what holds the wall: auto, nftables or iptables"),
     Key("node.iptables", "text", _iptables, "which iptables: auto (where the host's other rules are), nft or legacy"),
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
+    Key("limits.new_connections", "number", _number, "of these that begin in a second; 0: as many as one likes"),
+    Key("limits.watched", "list", _watched, "bounds that are counted and not kept: connections, new_connections"),
     Key("limits.smtp", "text", _smtp, "TCP to port 25 that no policy lists: closed, watched (it passes) or open"),
 )
 

@@ -84,13 +84,17 @@ def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene) -> tuple[Lowered, ...]:
 
 def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     bound = RateOver(p.rate, p.burst)
+    if p.what == "flows":
+        return ((Meter(fields(family.source), "newflows" + family.suffix, bound),),)
+    if p.what == "clients":
+        return ((Meter(fields(family.destination), "newclients" + family.suffix, bound),),)
     if p.what == "ping":
         return ((Meter(fields(family.source), "pings" + family.suffix, bound),),)
     return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
 
 
 def _families_of_rate(p: w.OverRate) -> frozenset[int]:
-    return BOTH if p.what == "ping" else NEITHER
+    return BOTH if p.what in ("ping", "flows", "clients") else NEITHER
 
 
 FRAMES: Forms = {

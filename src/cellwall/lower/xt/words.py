@@ -290,9 +290,19 @@ def _connections(predicate: w.OverConnections, view: View) -> Words:
 
 
 def _rate(predicate: w.OverRate, view: View) -> Words:
+    """A table that is in use keeps its rate, whatever another rule says: one that can be configured is in its name."""
     above = ("--hashlimit-above", f"{predicate.rate}/sec", "--hashlimit-burst", str(predicate.burst))
     name = f"b9{predicate.what}{view.version}"
-    table = ("--hashlimit-mode", "srcip", "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
+    if predicate.what in ("flows", "clients"):
+        name = f"b9{'out' if predicate.what == 'flows' else 'in'}{view.version}r{predicate.rate}"
+    table = (
+        "--hashlimit-mode",
+        "dstip" if predicate.what == "clients" else "srcip",
+        "--hashlimit-name",
+        name,
+        "--hashlimit-htable-max",
+        "65536",
+    )
     return ("-m", "hashlimit", *above, *table)
 
 
