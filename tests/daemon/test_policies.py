@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cellwall.api import Wall
+from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
-from cellwall.daemon.node import Asker
 from cellwall.errors import Forbidden, NotFound
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.grants import parse_grant

@@ -15,11 +15,12 @@ import msgspec
 from aiohttp import web
 
 from cellwall.daemon.answers import json_response, problem_response
+from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.calls import ACTS, Ask, Misnamed
 from cellwall.daemon.connection import Connection
-from cellwall.daemon.node import Asker, CniReply, Node
+from cellwall.daemon.node import CniReply, Node
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.openapi import openapi_document

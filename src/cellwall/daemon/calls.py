@@ -8,7 +8,8 @@ from aiohttp import web
 
 from cellwall import __version__
 from cellwall.daemon.answers import document_response, json_response
-from cellwall.daemon.node import Asker, Node
+from cellwall.daemon.asker import Asker
+from cellwall.daemon.node import Node
 from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding

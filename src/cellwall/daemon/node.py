@@ -6,55 +6,25 @@ one between the question and the deed. What belongs to somebody else is not ther
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
-
-import msgspec
+from functools import partial
+from typing import TypeVar
 
 from cellwall.api import Wall
-from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.asker import Asker
 from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
 from cellwall.daemon.reader import Reader
 from cellwall.daemon.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
-from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport, validate_request
-from cellwall.errors import Incomplete, InvalidSpec, NotFound
+from cellwall.engine.requests import Reconciled, Status, UpReport, validate_request
+from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import PolicyRecord
 from cellwall.wire.bodies import Places
-from cellwall.wire.calls import Verb
 from cellwall.wire.policies import PolicyBody, pointed, written
 
 R = TypeVar("R")
-
-
-class Asker(msgspec.Struct, frozen=True):
-    """Who asks, and what says what they may."""
-
-    peer: Peer
-    authority: Authority
-
-    def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
-        """Whether the endpoint is there for them, to do this with."""
-        return self.peer.root or self.authority.allows(self.peer, verb, endpoint.tenant)
-
-
-class Attached(msgspec.Struct, frozen=True):
-    """An endpoint; `before`: it was attached so already."""
-
-    endpoint: Endpoint
-    before: bool
-
-
-class _Attach(msgspec.Struct, frozen=True):
-    request: AttachRequest
-    places: Places
-
-
-class _Detach(msgspec.Struct, frozen=True):
-    key: EndpointKey
-    asker: Asker
-
 
 CniReply = tuple[int, bytes, bool]
 """The status and the body of a CNI call, and whether it waits until the links that were left behind are gone, which are
@@ -71,8 +41,8 @@ class Node:
         self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up)
         self._reader = Reader("cellwall-reader", limit=bounds.reads)
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
-        self._attaching: Kind[_Attach, Attached] = Kind(self._attach_waiting, lambda item: item.request.key)
-        self._detaching: Kind[_Detach, bool] = Kind(self._detach_waiting, lambda item: item.key)
+        self._attaching: Kind[Attach, Attached] = Kind(partial(attach_gathered, writing), lambda item: item.request.key)
+        self._detaching: Kind[Detach, bool] = Kind(partial(detach_gathered, writing), lambda item: item.key)
         self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
         self._one_look = asyncio.Semaphore(1)
         self._status: asyncio.Task[Status] | None = None
@@ -139,14 +109,14 @@ class Node:
         )
 
     async def endpoint(self, asker: Asker, key: EndpointKey) -> Endpoint:
-        return await self._reader.do(lambda: _seen(self._beside, asker, "list", key))
+        return await self._reader.do(lambda: asker.find(self._beside, "list", key))
 
     async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
         """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how
         long that takes. How the node is, is root's to know."""
 
         def look() -> tuple[Endpoint, tuple[str, ...]]:
-            _seen(self._wall, asker, "check", key)
+            asker.find(self._wall, "check", key)
             return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
         endpoint, outside = await self._look(look)
@@ -156,7 +126,7 @@ class Node:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._attaching, _Attach(request, places))
+        return await self.writer.add(self._attaching, Attach(request, places))
 
     async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""
@@ -177,24 +147,24 @@ class Node:
 
     async def detach(self, asker: Asker, key: EndpointKey) -> bool:
         """Those that wait in a row are closed in one transaction."""
-        return await self.writer.add(self._detaching, _Detach(key, asker))
+        return await self.writer.add(self._detaching, Detach(key, asker))
 
     async def detach_many(self, asker: Asker, keys: Sequence[EndpointKey]) -> int:
         def act() -> int:
-            return self._wall.detach_many([key for key in keys if self._may_close(asker, key)])
+            return self._wall.detach_many([key for key in keys if asker.may_close(self._wall, key)])
 
         return await self.writer.do(act)
 
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
-            _seen(self._wall, asker, "expose", key)
+            asker.find(self._wall, "expose", key)
             return self._wall.expose(key.container_id, binding, ifname=key.ifname)
 
         return await self.writer.do(act)
 
     async def unexpose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
-            _seen(self._wall, asker, "expose", key)
+            asker.find(self._wall, "expose", key)
             return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
 
         return await self.writer.do(act)
@@ -213,7 +183,7 @@ class Node:
 
         def read() -> PolicyRecord:
             if isinstance(subject, EndpointKey):  # in one look: by a second one it may be another tenant's
-                return _seen(self._beside, asker, "policy", subject).own_policy
+                return asker.find(self._beside, "policy", subject).own_policy
             asker.authority.permit(asker.peer, "policy", subject)
             record = self._beside.policy(tenant=subject)
             if record is None:
@@ -244,50 +214,9 @@ class Node:
 
     def _may_rule(self, asker: Asker, subject: Subject) -> None:
         if isinstance(subject, EndpointKey):
-            _seen(self._wall, asker, "policy", subject)
+            asker.find(self._wall, "policy", subject)
         else:
             asker.authority.permit(asker.peer, "policy", subject)
-
-    # ------------------------------------------------------------------ on the writer's thread
-
-    def _attach_waiting(self, items: Sequence[_Attach]) -> list[Attached | Exception]:
-        before = [_found(self._wall, item.request.key) for item in items]
-        if len(items) > 1:
-            try:
-                made = self._wall.attach_many([item.request for item in items])
-                return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
-            except Exception:  # of one of them, and nothing was done
-                before = [_found(self._wall, item.request.key) for item in items]
-        return [self._attach_one(item, known) for item, known in zip(items, before, strict=True)]
-
-    def _attach_one(self, item: _Attach, known: Endpoint | None) -> Attached | Exception:
-        try:
-            endpoint = self._wall.attach_many([item.request])[0]
-        except InvalidSpec as error:
-            return item.places.of(error)
-        except Exception as error:
-            return error
-        return Attached(endpoint, endpoint == known)
-
-    def _detach_waiting(self, items: Sequence[_Detach]) -> list[bool | Exception]:
-        there = [_found(self._wall, item.key) is not None for item in items]
-        mine = [self._may_close(item.asker, item.key) for item in items]
-        try:
-            self._wall.detach_many([item.key for item, own in zip(items, mine, strict=True) if own])
-        except Incomplete as error:
-            return [error if own and was else False for own, was in zip(mine, there, strict=True)]
-        except Exception as error:
-            if len(items) == 1:
-                return [error]
-            return [self._detach_waiting([item])[0] for item in items]
-        return [own and was for own, was in zip(mine, there, strict=True)]
-
-    def _may_close(self, asker: Asker, key: EndpointKey) -> bool:
-        """What is half attached, or half closed, is root's to finish."""
-        if asker.peer.root:
-            return True
-        endpoint = _found(self._wall, key)
-        return endpoint is not None and asker.sees("detach", endpoint)
 
     async def _look(self, act: Callable[[], R]) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
@@ -296,26 +225,7 @@ class Node:
             return await self.writer.do(act)
 
 
-def _found(wall: Wall, key: EndpointKey) -> Endpoint | None:
-    try:
-        return wall.endpoint(key.container_id, ifname=key.ifname)
-    except NotFound:
-        return None
-
-
-def _seen(wall: Wall, asker: Asker, verb: Verb, key: EndpointKey) -> Endpoint:
-    """The endpoint, where it is there for who asks; NotFound, and in the same words, where it is not there at all."""
-    endpoint = wall.endpoint(key.container_id, ifname=key.ifname)
-    if not asker.sees(verb, endpoint):
-        _not_there(key)
-    return endpoint
-
-
 def _named(subject: Subject) -> dict[str, str]:
     if isinstance(subject, EndpointKey):
         return {"container": subject.container_id, "ifname": subject.ifname}
     return {"tenant": subject}
-
-
-def _not_there(key: EndpointKey) -> NoReturn:
-    raise NotFound(f"container id: {key}: is not attached")

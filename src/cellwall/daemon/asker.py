@@ -1,0 +1,42 @@
+"""Who asks, and what there is for them: what is somebody else's is not there, in the words in which nothing is."""
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.errors import NotFound
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.wire.calls import Verb
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who asks, and what says what they may."""
+
+    peer: Peer
+    authority: Authority
+
+    def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
+        """Whether the endpoint is there for them, to do this with."""
+        return self.peer.root or self.authority.allows(self.peer, verb, endpoint.tenant)
+
+    def find(self, wall: Wall, verb: Verb, key: EndpointKey) -> Endpoint:
+        """The endpoint, where it is there for them; NotFound, and in the same words, where it is not there at all."""
+        endpoint = found(wall, key)
+        if endpoint is None or not self.sees(verb, endpoint):
+            raise NotFound(f"container id: {key}: is not attached")
+        return endpoint
+
+    def may_close(self, wall: Wall, key: EndpointKey) -> bool:
+        """What is half attached, or half closed, is root's to finish."""
+        if self.peer.root:
+            return True
+        endpoint = found(wall, key)
+        return endpoint is not None and self.sees("detach", endpoint)
+
+
+def found(wall: Wall, key: EndpointKey) -> Endpoint | None:
+    """The attached endpoint, if there is one."""
+    try:
+        return wall.endpoint(key.container_id, ifname=key.ifname)
+    except NotFound:
+        return None

@@ -1,0 +1,70 @@
+"""Attaches and detaches that waited in a row, carried out together. On the writer's thread."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.daemon.asker import Asker, found
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import Incomplete, InvalidSpec
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.wire.bodies import Places
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """An endpoint; `before`: it was attached so already."""
+
+    endpoint: Endpoint
+    before: bool
+
+
+class Attach(msgspec.Struct, frozen=True):
+    """One that waits, and where its caller wrote what."""
+
+    request: AttachRequest
+    places: Places
+
+
+class Detach(msgspec.Struct, frozen=True):
+    """One that waits, and who asked."""
+
+    key: EndpointKey
+    asker: Asker
+
+
+def attach_gathered(wall: Wall, items: Sequence[Attach]) -> list[Attached | Exception]:
+    """In one transaction; where that is refused each by itself, and has its own answer."""
+    before = [found(wall, item.request.key) for item in items]
+    if len(items) > 1:
+        try:
+            made = wall.attach_many([item.request for item in items])
+            return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
+        except Exception:  # of one of them, and nothing was done
+            before = [found(wall, item.request.key) for item in items]
+    return [_attach_one(wall, item, known) for item, known in zip(items, before, strict=True)]
+
+
+def _attach_one(wall: Wall, item: Attach, known: Endpoint | None) -> Attached | Exception:
+    try:
+        endpoint = wall.attach_many([item.request])[0]
+    except InvalidSpec as error:
+        return item.places.of(error)
+    except Exception as error:
+        return error
+    return Attached(endpoint, endpoint == known)
+
+
+def detach_gathered(wall: Wall, items: Sequence[Detach]) -> list[bool | Exception]:
+    """In one transaction, of each whether it was there for who asked; where that fails each by itself."""
+    there = [found(wall, item.key) is not None for item in items]
+    mine = [item.asker.may_close(wall, item.key) for item in items]
+    try:
+        wall.detach_many([item.key for item, own in zip(items, mine, strict=True) if own])
+    except Incomplete as error:
+        return [error if own and was else False for own, was in zip(mine, there, strict=True)]
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+        return [detach_gathered(wall, [item])[0] for item in items]
+    return [own and was for own, was in zip(mine, there, strict=True)]
