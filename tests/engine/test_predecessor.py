@@ -10,7 +10,7 @@ from cellwall.engine.predecessor import Adoption, decide
 from cellwall.engine.remains import InnerEnd, OldPort, OldRule, Remains
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import default_mac
-from cellwall.model.policy import OPEN, Policy
+from cellwall.model.policy import NO_TIERS, OPEN, Policy
 from cellwall.model.settings import Settings
 
 GATEWAY = ip_address("192.168.0.1")
@@ -212,6 +212,13 @@ def test_a_container_that_was_kept_from_the_network_opens_nothing(note: str) -> 
     assert policy_by(f"-s 192.168.0.3/32 -o eth0 {STATES} {note}-j DROP") == OPEN
 
 
+def test_what_a_policy_stands_in_for_is_not_told() -> None:
+    rule = forward(f"-s 192.168.0.2/32 -o eth0 {STATES} {NOTE} -j DROP")
+    assert decided(port(2, "192.168.0.2"), rules=(rule,)).warnings == ()
+    elsewhere = msgspec.structs.replace(rule, chain="OUTPUT")
+    assert decided(port(2, "192.168.0.2"), rules=(elsewhere,)).endpoints[0].tiers == NO_TIERS
+
+
 def test_a_container_with_a_list_opens_what_is_on_it() -> None:
     """Each network once, the widest first; what the floor denies whole is no allowance."""
     blocked = f"-s 192.168.0.2/32 -o eth0 {STATES} {NOTE} -j DROP"
@@ -296,6 +303,11 @@ def test_only_what_the_wall_replaces_is_removed() -> None:
     lines = removals((*REPLACED, *KEPT), "b9_br0", "eth0", chain=True)
     assert [line.line for line in lines] == [f"-D {rule.chain} {rule.text}" for rule in REPLACED]
     assert {line.program for line in lines} == {"iptables-nft", "ip6tables-nft"}
+
+
+def test_a_rule_in_another_chain_publishes_nothing() -> None:
+    rule = msgspec.structs.replace(dnat(30000, "192.168.0.2:80", "b9h00002:web"), chain="OUTPUT")
+    assert decided(port(2, "192.168.0.2"), rules=(rule,)).endpoints[0].bindings == ()
 
 
 def test_what_publishes_no_single_port_publishes_none() -> None:

@@ -60,6 +60,7 @@ HTTPS = match({"payload": {"protocol": "tcp", "field": "dport"}}, 443)
         (listing([FROM_BRIDGE, HTTPS, DROP], [ACCEPT]), True, True),
         (listing([RETURN], [ACCEPT]), False, False),
         (listing([RETURN], [DROP], policy="accept"), True, True),
+        (listing([FROM_BRIDGE, DROP], policy="accept"), False, True),
         (listing([{"jump": {"target": "g"}}, ACCEPT], [ACCEPT], g=[[FROM_BRIDGE, DROP]]), False, True),
         (listing([{"jump": {"target": "g"}}], [ACCEPT], g=[[FROM_BRIDGE, RETURN], [DROP]]), True, False),
         (listing([{"goto": {"target": "g"}}], [ACCEPT], g=[[FROM_BRIDGE, ACCEPT]]), True, False),
@@ -71,6 +72,12 @@ def test_a_chain_lets_through_what_no_doubt_is_about(table: list[dict[str, Any]]
     chain = read_chain(table, "inet", "t", "f")
     assert passes(chain, OUT) is out
     assert passes(chain, IN) is into
+
+
+def test_each_family_is_asked_for_itself() -> None:
+    chain = read_chain(listing([meta("nfproto", "ipv6"), ACCEPT]), "inet", "t", "f")
+    assert not passes(chain, OUT)
+    assert passes(chain, Crossing("b9_br0", "eth0", "ip6"))
 
 
 def forward(*rules: str, policy: str = "ACCEPT", program: Program = "iptables-nft") -> ForwardChain:
