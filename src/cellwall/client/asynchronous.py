@@ -13,6 +13,7 @@ from cellwall.client import asks
 from cellwall.client.asks import Ask
 from cellwall.client.http import refusal
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
+from cellwall.client.places import reachable
 from cellwall.config import paths_for
 from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
@@ -23,7 +24,6 @@ from cellwall.model.policy import Policy, PolicyRecord
 
 R = TypeVar("R")
 
-_LONGEST_PATH = 107  # linux/un.h UNIX_PATH_MAX, less the zero at the end
 _TIMES = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=ANSWER)
 
 
@@ -224,16 +224,10 @@ class AsyncClient:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.UnixConnector(self._reachable(), keepalive_timeout=30)
+            place, self._directory = reachable(self._path)
+            connector = aiohttp.UnixConnector(place, keepalive_timeout=30)
             self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMES, auto_decompress=False)
         return self._session
-
-    def _reachable(self) -> str:
-        """The path in a form that an address has room for."""
-        if len(os.fsencode(self._path)) <= _LONGEST_PATH:
-            return self._path
-        self._directory = os.open(os.path.dirname(self._path), os.O_PATH | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._directory}/{os.path.basename(self._path)}"
 
 
 def _cause(error: Exception) -> OSError | None:

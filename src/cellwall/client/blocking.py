@@ -4,7 +4,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
 from typing import TypeVar
@@ -13,6 +12,7 @@ from cellwall.client import asks
 from cellwall.client.asks import Ask
 from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
+from cellwall.client.places import reachable
 from cellwall.config import paths_for
 from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
@@ -22,8 +22,6 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
 
 R = TypeVar("R")
-
-_LONGEST_PATH = 107  # linux/un.h UNIX_PATH_MAX, less the zero at the end
 
 
 class Client:
@@ -246,21 +244,13 @@ class Client:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(ANSWER)
-            connect(connection, self._path)
+            place, directory = reachable(self._path)
+            try:
+                connection.connect(place)
+            finally:
+                if directory is not None:
+                    os.close(directory)
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-def connect(connection: socket.socket, path: str) -> None:
-    """Connect to a path of any length: an address has room for 107 octets."""
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
-        connection.connect(path)
-        return
-    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
-    finally:
-        with suppress(OSError):
-            os.close(directory)

@@ -1,4 +1,4 @@
-"""How long a client waits for a daemon that restarts, and what it says when it has waited long enough. Pure."""
+"""How long a client waits for a daemon that restarts, and what it says when it has waited long enough."""
 
 import time
 

@@ -10,7 +10,7 @@ Pure.
 """
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 import msgspec
 
@@ -83,18 +83,6 @@ _ROWS = (  # the first that fits decides, so a subclass stands before its base
 )
 
 # What only HTTP can say of a call. A client of ours that meets one of them has another version, or met its bounds.
-_CALLS = {
-    "malformed": (400, "the body is not JSON, or the request not HTTP"),
-    "no-such-call": (404, "there is no such call"),
-    "method-not-allowed": (405, "this method is not for that path"),
-    "not-acceptable": (406, "only JSON is answered"),
-    "too-slow": (408, "the request took too long to arrive"),
-    "too-large": (413, "the body is larger than the daemon takes"),
-    "unsupported-media-type": (415, "only JSON is read"),
-    "expectation-failed": (417, "what is expected is unknown here"),
-    "header-too-large": (431, "the header is larger than the daemon takes"),
-    "internal": (500, "a defect of cellwall's"),
-}
 CallProblem = Literal[
     "malformed",
     "no-such-call",
@@ -107,7 +95,18 @@ CallProblem = Literal[
     "header-too-large",
     "internal",
 ]
-
+_CALLS: dict[CallProblem, tuple[int, str]] = {
+    "malformed": (400, "the body is not JSON, or the request not HTTP"),
+    "no-such-call": (404, "there is no such call"),
+    "method-not-allowed": (405, "this method is not for that path"),
+    "not-acceptable": (406, "only JSON is answered"),
+    "too-slow": (408, "the request took too long to arrive"),
+    "too-large": (413, "the body is larger than the daemon takes"),
+    "unsupported-media-type": (415, "only JSON is read"),
+    "expectation-failed": (417, "what is expected is unknown here"),
+    "header-too-large": (431, "the header is larger than the daemon takes"),
+    "internal": (500, "a defect of cellwall's"),
+}
 _INVALID = next(row for row in _ROWS if row.kind is InvalidSpec)
 
 
@@ -143,8 +142,8 @@ def call_problem(name: CallProblem, detail: str = "", *, incident: str | None = 
 
 def status_problem(status: int, detail: str) -> Problem:
     """What a status of HTTP alone says; one that is not listed is a request that is wrong in some way."""
-    name = next((name for name, (number, _) in _CALLS.items() if number == status), "malformed")
-    return call_problem(cast(CallProblem, name), detail)
+    known: dict[int, CallProblem] = {number: name for name, (number, _) in _CALLS.items()}
+    return call_problem(known.get(status, "malformed"), detail)
 
 
 def error_of(problem: Problem) -> CellwallError:
