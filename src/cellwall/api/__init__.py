@@ -29,7 +29,9 @@ from cellwall.config import (
     recorded_mode,
 )
 from cellwall.engine.arguments import Document
+from cellwall.engine.caller import Configured
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
+from cellwall.engine.site import Site
 from cellwall.errors import NoPrivilege, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy
@@ -87,13 +89,7 @@ class Wall(NodeVerbs, EndpointVerbs, PolicyVerbs, UpkeepVerbs):
             raise NoPrivilege("cellwall changes links and firewall rules: it needs root")
         if not (serving or reading) and recorded_mode(paths) == "daemon":
             raise Unavailable(KEPT)
-        if isinstance(settings, Settings):
-            settings.validate()
-            fixed = configured(lambda: settings, given=record_settings(settings))
-            wall = cls(paths, *compose(settings, paths, serving=serving), fixed)
-        else:
-            read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
-            wall = cls(paths, *compose(Settings(), paths, serving=serving), configured(read))
+        wall = cls(paths, *_opened(paths, settings, serving=serving))
         try:
             if serving:
                 wall._serve()
@@ -139,3 +135,14 @@ def take_back(paths: Paths) -> bool:
     except Unavailable:
         return False
     return True
+
+
+def _opened(
+    paths: Paths, settings: Settings | Callable[[], Settings] | None, *, serving: bool
+) -> tuple[Site, Callable[[], None], Configured]:
+    if isinstance(settings, Settings):
+        settings.validate()
+        fixed = configured(lambda: settings, given=record_settings(settings))
+        return (*compose(settings, paths, serving=serving), fixed)
+    read = settings or (lambda: load_settings(paths, environ=os.environ, overrides={}).settings)
+    return (*compose(Settings(), paths, serving=serving), configured(read))

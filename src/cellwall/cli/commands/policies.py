@@ -139,6 +139,8 @@ def _rows(known: PolicyRecord) -> Iterable[tuple[str, str]]:
     yield "mode", policy.mode
     yield from (("rules", str(rule)) for rule in policy.rules)
     yield from (("clients", str(source)) for source in policy.sources or ())
-    yield from (("links", "with sandboxes of the tenant") for _ in range(policy.links))
-    yield from (("monitor", "denies nothing, and counts what it would") for _ in range(policy.monitor))
+    if policy.links:
+        yield "links", "with sandboxes of the tenant"
+    if policy.monitor:
+        yield "monitor", "denies nothing, and counts what it would"
     yield "generation", str(known.generation)
