@@ -13,11 +13,10 @@ from bench.transactions import generation
 
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
-from cellwall.model.endpoint import PortBinding
+from cellwall.model.endpoint import Phase, PortBinding
 from cellwall.model.network import Network
 from cellwall.model.settings import Settings
 from engine.snapshots import node_snapshot, wall_state

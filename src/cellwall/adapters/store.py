@@ -19,10 +19,9 @@ import msgspec
 
 from cellwall.adapters.database import Database
 from cellwall.adapters.records import decode_endpoint, decode_policy, encode_endpoint, encode_policy
-from cellwall.engine.contracts import Phase
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import PolicyRecord
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 

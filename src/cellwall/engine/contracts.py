@@ -1,4 +1,4 @@
-"""What the engine needs from the outside: the kernel's links, its rules, its facts, and a store.
+"""What the engine needs of the kernel: its links, its rules, its facts, its namespaces.
 
 Few verbs, finished values: an adapter decides nothing. Every call is made in the node's network namespace by the
 thread that opened the adapter; a sandbox's namespace is given as a descriptor.
@@ -11,20 +11,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from cellwall.ipam import Taken
 from cellwall.model.addresses import Prefix
 from cellwall.model.addresses import Protocol as Transport
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
-from cellwall.model.policy import PolicyRecord
 from cellwall.ruleset.types import ElementChange, Hook, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
-
-Phase = Literal["attaching", "attached", "detaching"]
-"""How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash."""
 
 
 class LinkPlan(msgspec.Struct, frozen=True):
@@ -348,80 +342,3 @@ class Namespaces(Protocol):
 
     def kept(self, directory: str) -> list[str]:
         """The paths of everything that `create` left in a directory, half made or whole; none where it is missing."""
-
-
-class Owner(Protocol):
-    """A process that attached for its own lifetime."""
-
-    container_id: str
-
-    def forget(self) -> None:
-        """What it answered for is detached."""
-
-    def release(self) -> None:
-        """It stays as it was found. Idempotent, and tolerates one that was forgotten."""
-
-
-class Owners(Protocol):
-    """The processes that answer for attachments."""
-
-    def abandoned(self, container_id: str = "") -> Sequence[Owner]:
-        """The dead ones, of this container or of all, each kept from everybody else until `forget` or `release`."""
-
-
-class Lock(Protocol):
-    """The writer lock of one node: over journal, kernel and commit."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def within(self, patience: float) -> AbstractContextManager[object]:
-        """One turn, waited for no longer than so many seconds."""
-
-    def hold(self, patience: float) -> None:
-        """Have it from now on, through every turn. Conflict where a daemon has it, Unavailable where another writer
-        does not let go within `patience` seconds."""
-
-
-class TenantPolicies(Protocol):
-    """The policies of tenants as they outlive a boot; those in force are the journal's."""
-
-    def read(self) -> tuple[dict[str, PolicyRecord], int]:
-        """All of them by tenant, and the greatest number that any ever had. Conflict for a file that a newer program
-        wrote or that is damaged."""
-
-    def write(self, policies: Mapping[str, PolicyRecord | None], latest: int) -> None:
-        """Insert, replace or (None) remove these, all or none; on the disk when it returns."""
-
-
-class Journal(Protocol):
-    """The store of this boot (see `cellwall.adapters.store`, the only implementation: SQLite is its own fake)."""
-
-    def in_place(self) -> bool: ...
-    def transaction(self) -> AbstractContextManager[None]: ...
-    def get(self, key: str) -> bytes | None: ...
-    def put(self, key: str, value: bytes) -> None: ...
-    def drop(self, key: str) -> None: ...
-    def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None: ...
-    def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]: ...
-    def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]: ...
-    def policy(self, tenant: str) -> PolicyRecord | None: ...
-    def policies(self) -> dict[str, PolicyRecord]: ...
-    def write_policy(self, tenant: str, known: PolicyRecord | None) -> None: ...
-    def unfinished(self) -> bool: ...
-    def count(self) -> int: ...
-    def in_netns(self, device: int, inode: int, ifname: str) -> EndpointKey | None: ...
-    def mac_holder(self, mac: int) -> EndpointKey | None: ...
-    def host_link_taken(self, host_link: str) -> bool: ...
-    def write_endpoints(self, endpoints: Sequence[Endpoint], phase: Phase) -> None: ...
-    def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None: ...
-    def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None: ...
-    def binding_holder(self, binding: PortBinding) -> EndpointKey | None: ...
-    def leased(self) -> Taken: ...
-    def add_draining(self, endpoints: Iterable[Endpoint]) -> None: ...
-    def draining(self) -> tuple[Endpoint, ...]: ...
-    def draining_addresses(self) -> Taken: ...
-    def unretired(self) -> tuple[Endpoint, ...]: ...
-    def mark_retired(self, addresses: Iterable[IPv4Address]) -> None: ...
-    def delete_draining(self, addresses: Iterable[IPv4Address]) -> None: ...

@@ -6,11 +6,14 @@ address, a MAC or a port, has it detached on its way.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cellwall.engine.contracts import Owner
 from cellwall.engine.detach import detach_endpoints
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
+
+if TYPE_CHECKING:
+    from cellwall.engine.record import Owner
 
 
 def vanished(site: Site, endpoint: Endpoint) -> bool:
@@ -64,7 +67,7 @@ def abandoned_endpoints(site: Site) -> tuple[Endpoint, ...]:
     return _attached_by(site, owners)
 
 
-def _attached_by(site: Site, owners: Sequence[Owner]) -> tuple[Endpoint, ...]:
+def _attached_by(site: Site, owners: "Sequence[Owner]") -> tuple[Endpoint, ...]:
     names = {owner.container_id for owner in owners}
     if not names:
         return ()

@@ -11,18 +11,7 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, BackendName, Laid
-from cellwall.engine.contracts import (
-    Flows,
-    Journal,
-    Links,
-    Lock,
-    Namespaces,
-    Node,
-    Owners,
-    Rules,
-    Sysctls,
-    TenantPolicies,
-)
+from cellwall.engine.contracts import Flows, Links, Namespaces, Node, Rules, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.settings import Settings
@@ -30,6 +19,7 @@ from cellwall.model.versions import Blocks, first_version
 
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Host
+    from cellwall.engine.record import Journal, Lock, Owners, TenantPolicies
 
 Latched = Literal["no", "inwards", "both ways"]
 """What the bridge lets through where no rule is left: everything, what sandboxes send, nothing."""
@@ -121,13 +111,13 @@ class Site(msgspec.Struct, frozen=True):
     sysctls: Sysctls
     node: Node
     namespaces: Namespaces
-    journal: Journal
-    lock: Lock
+    journal: "Journal"
+    lock: "Lock"
     netns_directory: str
-    owners: Owners
+    owners: "Owners"
     in_force: InForce
     neighbours: Neighbours
-    kept: Callable[[], TenantPolicies]
+    kept: "Callable[[], TenantPolicies]"
 
     @property
     def backend(self) -> Backend:

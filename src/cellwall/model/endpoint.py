@@ -1,12 +1,16 @@
 """An attachment of a sandbox to a network, and the ports published for it."""
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
 
 import msgspec
 
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
 from cellwall.model.policy import NO_TIERS, PolicyRecord, Tiers
+
+Phase = Literal["attaching", "attached", "detaching"]
+"""How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash."""
 
 MAX_SHIFTED_RANGE = 1024
 """The longest port range whose host and container ports differ: the kernel has no map with an offset, so each
