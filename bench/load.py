@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 from cellwall.errors import LabError
@@ -46,7 +47,7 @@ class _Header(ctypes.Structure):
     )
 
 
-class _Message(ctypes.Structure):
+class Message(ctypes.Structure):
     """struct mmsghdr."""
 
     _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
@@ -144,9 +145,14 @@ class Load:
         return int(counters["RcvbufErrors"])
 
 
-def _messages(count: int) -> "ctypes.Array[_Message]":
-    vector = _Vector(_PAYLOAD, len(_PAYLOAD))
-    batch = (_Message * count)()
-    for message in batch:
+def _messages(count: int) -> "ctypes.Array[Message]":
+    return message_batch([_PAYLOAD] * count)
+
+
+def message_batch(bodies: Sequence[bytes]) -> "ctypes.Array[Message]":
+    """What sendmmsg takes to send each of these, as long as they live."""
+    batch = (Message * len(bodies))()
+    for message, body in zip(batch, bodies, strict=True):
+        vector = _Vector(body, len(body))
         message.header.vector, message.header.vectors = ctypes.pointer(vector), 1
     return batch

@@ -1,0 +1,17 @@
+"""The flood that a neighbour is measured beside is one of new flows, and bounds keep what they are called."""
+
+from contextlib import ExitStack
+
+import pytest
+from bench.neighbour import FLOWS, Node
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("bounds", "least", "most"), [("none", 1025, FLOWS), ("1,024 flows", 1024, 1024)])
+def test_a_flood_of_new_flows_is_as_many_as_the_bounds_let_be(bounds: str, least: int, most: int) -> None:
+    with ExitStack() as opened:
+        node = Node(bounds, opened)
+        with node.flood.running():
+            node.flood.sent_all.wait(60)
+        assert least <= node.remembered() <= most
+        assert node.remembered() == 0
