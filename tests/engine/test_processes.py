@@ -109,9 +109,9 @@ def test_one_request_of_many_processes_is_one_endpoint(node: World, tmp_path: Pa
         return work
 
     said = at_once(node, [rival(name) for name in names], tmp_path)
-    assert sorted(line[0] for line in said) == ["Conflict"] * 4 + ["had it"]
+    assert sorted(line[0] for line in said) == ["Taken"] * 4 + ["had it"]
     (holder,) = [e.key.container_id for e in node.wall.endpoints() if any(b.host_port == 8511 for b in e.bindings)]
-    assert all(holder in line[1] for line in said if line[0] == "Conflict")
+    assert all(holder in line[1] for line in said if line[0] == "Taken")
     detached = at_once(node, [lambda wall: [str(wall.detach(host.name))]] * 6, tmp_path)
     assert sorted(line for (line,) in detached) == ["False"] * 5 + ["True"]
     assert_converged(node.wall)
