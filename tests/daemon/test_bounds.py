@@ -270,3 +270,25 @@ def test_many_connections_of_root_are_answered(served: Served) -> None:
     finally:
         for plain in kept:
             plain.close()
+
+
+def test_an_endpoint_publishes_so_many_ports_and_no_more(served: Served) -> None:
+    with served.connect() as plain:
+        ports = [f"{port}:80" for port in range(1, 66)]
+        answer = plain.ask("POST", "/v1/endpoints", {"container": "full", "expose": ports})
+        assert (answer.status, answer.document["pointer"]) == (422, "/expose")
+        assert plain.ask("POST", "/v1/endpoints", {"container": "full", "expose": ports[:-1]}).status == 201
+        answer = plain.ask("POST", "/v1/endpoints/full/eth0/ports", {"binding": ports[-1]})
+        assert (answer.status, answer.document["type"]) == (409, "urn:cellwall:problem:exhausted")
+        assert plain.ask("DELETE", "/v1/endpoints/full/eth0").status == 200
+
+
+def test_what_all_of_a_batch_publish_has_a_bound(served: Served) -> None:
+    with served.connect() as plain:
+        clients = ",".join(f"10.{number}.0.0/16" for number in range(200))
+        entries = [{"container": f"c{first}", "expose": [f"{first}:80@{clients}"]} for first in range(1, 90)]
+        answer = plain.ask("POST", "/v1/endpoints/batch", {"endpoints": entries})
+        assert (answer.status, answer.document["pointer"]) == (422, "/endpoints")
+        shifted = [{"container": f"c{n}", "expose": [f"{1024 * n}-{1024 * n + 1023}:60000"]} for n in range(1, 18)]
+        answer = plain.ask("POST", "/v1/endpoints/batch", {"endpoints": shifted})
+        assert answer.status == 422, answer

@@ -85,10 +85,11 @@ def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
         if request.key in keys:
             raise InvalidSpec("container id", str(request.key), "is asked for twice in one batch")
         keys.add(request.key)
-        for binding in request.bindings:
-            if bindings and any(binding.overlaps(other) for other in bindings):
-                raise InvalidSpec("expose.host_port", str(binding), "is asked for twice in one batch")
         bindings += request.bindings
+    if bindings and len(requests) > 1:
+        from cellwall.model.published import validate_together  # here and not above: most attaches publish nothing
+
+        validate_together(bindings)
 
 
 def _existing(site: Site, request: AttachRequest) -> Endpoint | None:

@@ -29,7 +29,10 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
     refuse_bound(site, binding)
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     _refuse_foreign_family(endpoint, binding)
+    from cellwall.model.published import refuse_one_more  # here and not above: an attach reads this module, too
+
     exposed = msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding))
+    refuse_one_more(exposed.bindings)
     return _change(site, endpoint, exposed, published=(binding,))
 
 

@@ -81,12 +81,12 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         validate_mac(request.mac, request.address4, network)
     if request.address6 is not None:
         _validate_address6(request.address6, request.address4, network)
-    seen: list[PortBinding] = []
-    for binding in request.bindings:
-        validate_host_ports(binding, settings)
-        if any(binding.overlaps(other) for other in seen):
-            raise InvalidSpec("expose.host_port", str(binding), "is asked for twice")
-        seen.append(binding)
+    if request.bindings:
+        from cellwall.model.published import validate_bindings  # here and not above: most attaches publish nothing
+
+        for binding in request.bindings:
+            validate_host_ports(binding, settings)
+        validate_bindings(request.bindings)
 
 
 def validate_host_ports(binding: PortBinding, settings: Settings) -> None:

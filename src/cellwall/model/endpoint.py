@@ -17,6 +17,13 @@ MAX_SHIFTED_RANGE = 1024
 port of such a range is an element of its own."""
 
 
+MAX_BINDINGS = 64
+"""Of one endpoint; a range is one."""
+
+MAX_CLIENTS = 256
+"""Networks of clients of one binding."""
+
+
 class EndpointKey(msgspec.Struct, frozen=True, order=True):
     """What identifies an attachment: the container and the interface inside it."""
 
@@ -139,6 +146,8 @@ def validate_binding(binding: PortBinding, field: str = "expose") -> None:
         raise InvalidSpec(f"{field}.host_port", str(binding), f"a shifted range has at most {MAX_SHIFTED_RANGE} ports")
     if binding.bind is not None and (binding.bind.is_loopback or binding.bind.is_unspecified):
         raise InvalidSpec(f"{field}.bind", binding.bind, "must be an address of the node's interface")
+    if len(binding.sources) > MAX_CLIENTS:
+        raise InvalidSpec(f"{field}.sources", len(binding.sources), f"are more than {MAX_CLIENTS}")
     families = {source.version for source in binding.sources}
     if binding.bind is not None and families - {binding.bind.version}:
         raise InvalidSpec(f"{field}.sources", str(binding), "are of another family than the bind address")

@@ -14,9 +14,10 @@ import msgspec
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Protocol, mac_text, parse_address, parse_mac, parse_prefix
-from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding, validate_binding
+from cellwall.model.endpoint import MAX_BINDINGS, MAX_CLIENTS, EndpointKey, PortBinding, parse_binding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.policy_document import Written, parse_policy, policy_document
+from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
 from cellwall.wire.pointers import Refused, placed, pointer
 from cellwall.wire.policies import PolicyBody, body_of, pointed, written
 
@@ -60,7 +61,7 @@ class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     protocol: Protocol = "tcp"
     host_port_last: PortNumber | None = None
     bind: str | None = None
-    sources: tuple[str, ...] = ()
+    sources: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
 
 
 class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -74,7 +75,7 @@ class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     address4: Text4 | None = None
     address6: Text6 | None = None
     mac: Mac | None = None
-    expose: tuple[Spec | BindingBody, ...] = ()
+    expose: Annotated[tuple[Spec | BindingBody, ...], msgspec.Meta(max_length=MAX_BINDINGS)] = ()
     policy: PolicyBody | None = None
     block_network: bool | None = None
     allow_list: tuple[str, ...] | None = None
@@ -223,6 +224,7 @@ class Places:
     """Where what a call asked for stands in its body, for refusals of the engine's, which name field and value."""
 
     def __init__(self, bodies: Sequence[AttachBody], places: Sequence[str]) -> None:
+        _refuse_too_much(bodies)
         self._entries = [(body, attach_request(body, place), place) for body, place in zip(bodies, places, strict=True)]
 
     @property
@@ -244,10 +246,21 @@ class Places:
         return Refused(again[0] if again else found[-1][0], error.field, error.value, error.reason)
 
 
+def _refuse_too_much(bodies: Sequence[AttachBody]) -> None:
+    """Before any of it is read: reading takes its time, too, and nobody is answered meanwhile."""
+    written_out = [entry for body in bodies for entry in body.expose]
+    total = sum(one.count(",") + 1 if isinstance(one, str) else max(1, len(one.sources)) for one in written_out)
+    if total > MAX_ENTRIES_TOGETHER:
+        raise Refused("/endpoints", "expose", str(total), f"ports and clients are more than {MAX_ENTRIES_TOGETHER}")
+
+
 def _meant(error: InvalidSpec, body: AttachBody, request: AttachRequest, place: str) -> list[tuple[str, str]]:
     """Where in a request a refusal's field has a refusal's value, and that value."""
     shown = str(error.value)
     head, _, rest = error.field.partition(".")
+    if head == "expose" and not rest:
+        counts = (len(request.bindings), sum(map(entries, request.bindings)))
+        return [(place + "/expose", place)] if shown in map(str, counts) else []
     if head == "expose":
         texts = [str(binding) for binding in request.bindings]
         return [(place + pointer("expose", number), text) for number, text in enumerate(texts) if text == shown]
