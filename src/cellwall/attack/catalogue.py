@@ -45,7 +45,10 @@ CATALOGUE: tuple[Row, ...] = (
         also=("tests/packet/test_mail.py", "tests/packet/test_new_connections.py"),
     ),
     Row(
-        "B10", "starvation of the neighbours' bandwidth or packet rate", missing="needs rate limits; there are none yet"
+        "B10",
+        "starvation of the neighbours' bandwidth or packet rate",
+        missing="needs bounds of bytes: there are none yet, and of packets only where `limits.packets` is set",
+        also=("tests/packet/test_packet_rate.py",),
     ),
     Row("B11", "flooding or blinding the audit log", missing="there is no audit log yet"),
     Row("B12", "names: tunnels over DNS, rebinding to private addresses", missing="needs policies by name"),

@@ -66,7 +66,7 @@ def forward_stages(
     admitted = (*refuse_mail(mail, usage.policies), *_admitted(bounds, usage.policies))
     return (
         _forward(no_router),
-        _security_chain(usage.policies),
+        _security_chain(bounds, usage.policies),
         *(link_stages(bounds) if usage.policies.links else ()),
         _egress(usage.policies, admitted),
         *_ingress(bounds, usage.exposed, usage.policies),
@@ -100,11 +100,12 @@ def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
     return Stage("forward", clauses)
 
 
-def _security_chain(policies: PolicyUsage) -> Stage:
+def _security_chain(bounds: Bounds, policies: PolicyUsage) -> Stage:
     between = Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue("deny"), "container to container", "FWD")
     return Stage(
         SECURITY_CHAIN,
         (
+            *bounds.too_busy(_FROM_BRIDGE, _TO_BRIDGE),  # first: what is dropped should have cost nothing
             Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue(LINKS)) if policies.links else between,
             Clause(
                 (_FROM_BRIDGE, Via("out", "uplink", negate=True)),

@@ -95,9 +95,10 @@ class ArpAsksForGateway(Predicate, frozen=True):
 
 
 class OverRate(Predicate, frozen=True):
-    """More than `rate` a second (bucket `burst`) of `what` from this endpoint, or of flows of clients to it."""
+    """More than `rate` a second (bucket `burst`) of `what` from this endpoint; or to it, of flows of clients and of
+    packets that it got."""
 
-    what: Literal["arp", "nd", "ping", "flows", "clients"]
+    what: Literal["arp", "nd", "ping", "flows", "clients", "sent", "got"]
     rate: int
     burst: int
 

@@ -210,7 +210,8 @@ KEYS: tuple[Key, ...] = (
     Key("node.iptables", "text", _iptables, "which iptables: auto (where the host's other rules are), nft or legacy"),
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
     Key("limits.new_connections", "number", _number, "of these that begin in a second; 0: as many as one likes"),
-    Key("limits.watched", "list", _watched, "bounds that are counted and not kept: connections, new_connections"),
+    Key("limits.packets", "number", _number, "packets a second of one sandbox, family and direction; 0: any number"),
+    Key("limits.watched", "list", _watched, "bounds counted and not kept: connections, new_connections, packets"),
     Key("limits.smtp", "text", _smtp, "TCP to port 25 that no policy lists: closed, watched (it passes) or open"),
 )
 

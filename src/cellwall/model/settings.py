@@ -18,12 +18,13 @@ expose: replies to a masqueraded flow must never share a port with a service of 
 
 
 MAX_NEW_CONNECTIONS = 100_000
+MAX_PACKETS = 1_000_000
 
 Mail = Literal["closed", "watched", "open"]
 """Mail straight to others' servers. `watched`: it passes, and is counted."""
 
 
-Bound = Literal["connections", "new_connections"]
+Bound = Literal["connections", "new_connections", "packets"]
 """What can be watched and not kept."""
 
 
@@ -40,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True):
     """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
-    `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `watched`: bounds that are
+    `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `packets`: how many a second
+    cross the node from an endpoint, and again to it, per family; likewise. `watched`: bounds that are
     counted and not kept. `smtp`: what becomes of TCP to port 25 that no policy lists.
     `backend` auto: the one in force; of a node that is not up nftables where it works, else iptables. `iptables` auto:
     the variant that has more of the host's own rules."""
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
     mark: int = 0x1000
     connections: int = 1024
     new_connections: int = 0
+    packets: int = 0
     watched: tuple[Bound, ...] = ()
     smtp: Mail = "closed"
     backend: Literal["auto", "nftables", "iptables"] = "auto"
@@ -82,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
         if not 1 <= self.connections <= 1 << 20:
             raise InvalidSpec("limits.connections", self.connections, "must be 1 to 1048576")
+        if not 0 <= self.packets <= MAX_PACKETS:
+            raise InvalidSpec("limits.packets", self.packets, f"must be 0 (no bound) to {MAX_PACKETS} a second")
         if not 0 <= self.new_connections <= MAX_NEW_CONNECTIONS:
             reason = f"must be 0 (no bound) to {MAX_NEW_CONNECTIONS} a second"
             raise InvalidSpec("limits.new_connections", self.new_connections, reason)

@@ -57,7 +57,8 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "node.nat_ports": "20000-29999", "node.mark": "0x10", "node.services": "time 10.9.0.9 udp/123",
         "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "daemon.group": "builders",
         "daemon.allow": "builders attach,detach ci-*,nightly; 1000 list web", "limits.connections": "9",
-        "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,new_connections",
+        "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,packets",
+        "limits.packets": "70",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
@@ -105,6 +106,7 @@ BAD_VALUES = [
     ("node.protect", "10.0.0.1/8"), ("node.nat_ports", "10240"), ("node.nat_ports", "29999-10240"),
     ("node.nat_ports", "80-9000"), ("node.nat_ports", "20000-20100"), ("node.mark", "3"),
     ("node.mark", "0"), ("node.services", "x"), ("limits.connections", "0"), ("limits.smtp", "yes"),
+    ("limits.packets", "-1"), ("limits.packets", "1000001"),
     ("limits.new_connections", "-1"), ("limits.new_connections", "100001"), ("limits.watched", "smtp"),
     ("node.backend", "ebtables"), ("node.iptables", "nftables"),
 ]  # fmt: skip

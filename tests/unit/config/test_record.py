@@ -32,6 +32,7 @@ UNUSUAL = Settings(
     mark=0x80000000,
     connections=77,
     new_connections=7,
+    packets=70,
     watched=("connections",),
     smtp="watched",
     backend="iptables",

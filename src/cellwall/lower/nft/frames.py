@@ -82,19 +82,27 @@ def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene) -> tuple[Lowered, ...]:
     )
 
 
+_RATES = {
+    "ping": ("source", "pings"),
+    "flows": ("source", "newflows"),
+    "clients": ("destination", "newclients"),
+    "sent": ("source", "sent"),
+    "got": ("destination", "got"),
+}
+"""Of whom, and in which set, what a packet is counted for; the others are of a frame's port."""
+
+
 def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     bound = RateOver(p.rate, p.burst)
-    if p.what == "flows":
-        return ((Meter(fields(family.source), "newflows" + family.suffix, bound),),)
-    if p.what == "clients":
-        return ((Meter(fields(family.destination), "newclients" + family.suffix, bound),),)
-    if p.what == "ping":
-        return ((Meter(fields(family.source), "pings" + family.suffix, bound),),)
+    if p.what in _RATES:
+        side, name = _RATES[p.what]
+        key = family.source if side == "source" else family.destination
+        return ((Meter(fields(key), name + family.suffix, bound),),)
     return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
 
 
 def _families_of_rate(p: w.OverRate) -> frozenset[int]:
-    return BOTH if p.what in ("ping", "flows", "clients") else NEITHER
+    return BOTH if p.what in _RATES else NEITHER
 
 
 FRAMES: Forms = {

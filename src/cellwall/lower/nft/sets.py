@@ -28,8 +28,8 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `linked4` `linked6` | number, address | linked endpoint |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
-| `flows4` `newflows4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
-| `clients4` `newclients4` … | dynamic: bounds | endpoint with published ports |
+| `flows4` `newflows4` `sent4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
+| `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
 
 A key has five parts at most: the kernel keeps a set's type for nft in 32 bits, six for each part, so of six parts nft
 reads another type back, and refuses elements for a set that stands already.
@@ -149,6 +149,8 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("pings" + suffix, address),
         _rate("newflows" + suffix, address),
         _rate("newclients" + suffix, address),
+        _rate("sent" + suffix, address),
+        _rate("got" + suffix, address),
     ]
 
 

@@ -18,7 +18,8 @@ NARROWER: dict[str, str] = {
     "flow there, and withdrawing a port deletes its flows",
     "OverConnections": "each rule counts for itself, so that flows to services of the node are a budget of their own, "
     "and from zero when the rules are replaced",
-    "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself",
+    "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself; rates "
+    "beyond 100,000 a second are rounded to a millionth of a second for each",
     "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
     "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
     "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of "

@@ -289,20 +289,18 @@ def _connections(predicate: w.OverConnections, view: View) -> Words:
     return ("-m", "connlimit", "--connlimit-above", str(predicate.limit), "--connlimit-mask", bits, flag)
 
 
+_RATED = {"flows": "out", "clients": "in", "sent": "s", "got": "g"}
+"""What can be configured, short: a table's name has fifteen letters, seven of them the rate's."""
+
+
 def _rate(predicate: w.OverRate, view: View) -> Words:
     """A table that is in use keeps its rate, whatever another rule says: one that can be configured is in its name."""
     above = ("--hashlimit-above", f"{predicate.rate}/sec", "--hashlimit-burst", str(predicate.burst))
     name = f"b9{predicate.what}{view.version}"
-    if predicate.what in ("flows", "clients"):
-        name = f"b9{'out' if predicate.what == 'flows' else 'in'}{view.version}r{predicate.rate}"
-    table = (
-        "--hashlimit-mode",
-        "dstip" if predicate.what == "clients" else "srcip",
-        "--hashlimit-name",
-        name,
-        "--hashlimit-htable-max",
-        "65536",
-    )
+    if predicate.what in _RATED:
+        name = f"b9{_RATED[predicate.what]}{view.version}r{predicate.rate}"
+    mode = "dstip" if predicate.what in ("clients", "got") else "srcip"
+    table = ("--hashlimit-mode", mode, "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
     return ("-m", "hashlimit", *above, *table)
 
 
