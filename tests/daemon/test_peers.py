@@ -1,10 +1,12 @@
 """Who is at the other end is what the kernel says."""
 
 import grp
+import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,15 +20,14 @@ CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.
 
 
 @pytest.fixture
-def listener(tmp_path_factory: pytest.TempPathFactory) -> "socket.socket":
-    place = Path(tmp_path_factory.mktemp("peers"))
-    for directory in (place, *place.parents[:2]):
-        directory.chmod(0o755)
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(place / "s"))
-    (place / "s").chmod(0o666)
-    listening.listen()
-    return listening
+def listener() -> Iterator[socket.socket]:
+    """A socket that anybody may connect to: pytest's own directories are root's alone."""
+    with TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listening:
+        os.chmod(place, 0o755)
+        listening.bind(f"{place}/s")
+        os.chmod(f"{place}/s", 0o666)
+        listening.listen()
+        yield listening
 
 
 def peer_as(listener: socket.socket, *identity: str) -> Peer:
