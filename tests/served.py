@@ -121,7 +121,8 @@ def open_served(
         path = os.path.join(lab.root, "api.sock")
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)
-            listener = Listener(application(node, authority or Authority(), limits, cni), limits)
+            judge = authority or Authority()
+            listener = Listener(application(node, judge, limits, cni), limits, judge)
             node.start()
             served = Served(World(lab, wall, report), path, node, loop)
             served.run(lambda: listener.open(listening))

@@ -13,7 +13,6 @@ import pytest
 
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.connection import Census
 from served import Plain, Served, connected, open_served
 
 pytestmark = pytest.mark.root
@@ -230,28 +229,6 @@ def connected_as(path: str, uid: int) -> socket.socket:
     made = socket.socket(fileno=fd)
     made.settimeout(30)
     return made
-
-
-def test_who_is_refused_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    census = Census(Bounds(connections_per_uid=1))
-    census.enter(1000)
-    assert not any(census.enter(1000) for _ in range(20))
-    assert len(caplog.records) == 1
-    census.leave(1000)
-    census.enter(1000)
-    assert not census.enter(1000)
-    assert len(caplog.records) == 2
-
-
-def test_some_connections_are_left_for_root() -> None:
-    census = Census(Bounds(connections=8, connections_per_uid=100))
-    assert [census.enter(1000) for _ in range(7)] == [True] * 6 + [False]
-    assert [census.enter(0) for _ in range(3)] == [True, True, False]
-    census.leave(1000)
-    assert [census.enter(1000), census.enter(0)] == [False, True]
-    for uid in [1000] * 5 + [0] * 3:
-        census.leave(uid)
-    assert census.enter(1000)
 
 
 def test_a_batch_has_a_bound_of_its_own(served: Served) -> None:

@@ -66,6 +66,10 @@ class Authority:
             for granted in self._granted
         )
 
+    def groups_of(self, peer: Peer) -> frozenset[int]:
+        """The groups by which the caller is granted anything."""
+        return frozenset(granted.gid for granted in self._granted) & peer.groups
+
     def admit(self, peer: Peer, requests: Sequence[AttachRequest]) -> tuple[AttachRequest, ...]:
         """What of a caller's requests goes to the wall; Forbidden where one may not be asked for.
 

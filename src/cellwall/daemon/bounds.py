@@ -9,7 +9,8 @@ class Bounds(msgspec.Struct, frozen=True):
     `header_bytes`: of the request line, and of one header. `header_seconds`: from the first octet of a request, or the
     connection, to its last header; `body_seconds`: for the body; `answer_seconds`: for the caller to take the answer;
     `idle_seconds`: between requests; `ending_seconds`: for what was begun when the daemon ends. `connections_per_uid`
-    is for everybody but root, who is many programs. `writes` and `reads` may wait at once. `together`: attaches, or
+    and `connections_per_group` are for everybody but root, who is many programs; a group is one that is granted
+    anything. `writes` and `reads` may wait at once. `together`: attaches, or
     detaches, that are carried out in one transaction.
     """
 
@@ -22,6 +23,7 @@ class Bounds(msgspec.Struct, frozen=True):
     ending_seconds: float = 10.0
     connections: int = 4096
     connections_per_uid: int = 64
+    connections_per_group: int = 512
     writes: int = 2048
     reads: int = 256
     together: int = 64

@@ -1,12 +1,13 @@
-"""One connection and its bounds: who it is, how long a request may take to arrive, how many there may be.
+"""One connection and its bounds: whose it is, and how long a request may take to arrive.
 
 aiohttp reads and writes HTTP; it knows neither a time for headers nor callers of a unix socket, and answers what is no
-HTTP in HTML. Owns these three, in the one place where aiohttp's connection is subclassed.
+HTTP in HTML. Owns these three, in the one place where aiohttp's connection is subclassed. How many there may be is
+`cellwall.daemon.census`'.
 """
 
 import asyncio
 import logging
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -15,9 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from cellwall.daemon.answers import problem_response, rendered
 from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.peers import peer_of
-from cellwall.errors import Unavailable
-from cellwall.wire.problems import CallProblem, Problem, call_problem, problem_of, status_problem
+from cellwall.wire.problems import CallProblem, Problem, call_problem, status_problem
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -26,65 +25,26 @@ _MOST_UNREAD = 1 << 19
 it, too."""
 
 
-class Census:
-    """Who is connected, and how often."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._of: Counter[int] = Counter()
-        self._refused: set[int] = set()
-
-    def enter(self, uid: int) -> bool:
-        """Count one more; False, and it is not counted, where there are enough. Of all connections some are left for
-        root, who ends the trouble."""
-        bounds, everybody = self._bounds, self._of.total()
-        most = bounds.connections if uid == 0 else bounds.connections * 3 // 4
-        if everybody >= most or (uid and self._of[uid] >= bounds.connections_per_uid):
-            if uid not in self._refused:  # once, however often it tries
-                self._refused.add(uid)
-                _log.warning("uid %d is refused more than its %d connections", uid, self._of[uid])
-            return False
-        self._of[uid] += 1
-        return True
-
-    def leave(self, uid: int) -> None:
-        """Count one less."""
-        self._of[uid] -= 1
-        self._refused.discard(uid)
-        if not self._of[uid]:
-            del self._of[uid]
-
-
 class Connection(web.RequestHandler):
-    """A connection within bounds."""
+    """A connection within bounds. `left` is called at its end; whose it is says who made it."""
 
-    __slots__ = ("_arriving", "_bounds", "_busy", "_census", "_counted", "_timer", "_unread", "peer")
+    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_timer", "_unread", "peer")
 
-    def __init__(self, server: web.Server, *, bounds: Bounds, census: Census, **options: Any) -> None:
+    def __init__(self, server: web.Server, *, bounds: Bounds, left: Callable[[], None], **options: Any) -> None:
         super().__init__(server, **options)
         self._bounds = bounds
-        self._census = census
+        self._left = left
         self._timer: asyncio.TimerHandle | None = None
-        self._counted = False
         self._arriving = True
         self._busy = False
         self._unread = 0
         self.peer = Peer(uid=-1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.peer = peer_of(transport.get_extra_info("socket"))
-        self._counted = self._census.enter(self.peer.uid)
-        if not self._counted:
-            transport.write(rendered(problem_of(Unavailable("there are too many connections; ask again"))))
-            transport.close()
-            return
         super().connection_made(transport)
         self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
 
     def data_received(self, data: bytes) -> None:
-        if not self._counted:
-            return
         if not (self._busy or self._arriving):
             self._arriving = True
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
@@ -96,10 +56,8 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
-        if self._counted:
-            self._counted = False
-            self._census.leave(self.peer.uid)
-            super().connection_lost(exc)
+        self._left()
+        super().connection_lost(exc)
 
     def began(self) -> None:
         """The headers of a request are here."""

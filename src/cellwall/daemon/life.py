@@ -80,7 +80,7 @@ def serve(
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(2)]
         authority = Authority(terms.granted)
         node = Node(wall, beside[0], bounds)
-        listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds)
+        listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds, authority)
         life = Life(manager, node, partial(_take_over, keeping, wall), partial(_reread, paths, read, authority))
         with watched(wall, beside[1]) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
