@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import stat
@@ -209,3 +210,13 @@ def test_one_that_is_asked_to_end_while_it_takes_over_says_nothing_of_readiness(
             daemon.logged("listening")
         assert "not taken over" not in daemon.log.read_text()
         assert daemon.get("/v1/status")["drift"] == []
+
+
+def test_it_has_as_many_descriptors_as_it_may(lab: Lab) -> None:
+    daemon = Daemon(lab)
+    daemon.prefix = ["prlimit", "--nofile=128:3000", "--"]
+    try:
+        daemon.start()
+        assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (3000, 3000)
+    finally:
+        daemon.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cellwall.daemon.reader import Reader
 from cellwall.daemon.writer import Kind, Writer
 from cellwall.errors import Unavailable
 
@@ -197,3 +198,39 @@ def test_what_can_wait_is_done_once_nothing_else_does() -> None:
 
     run(act, afterwards=afterwards)
     assert seen[:4] == ["write", "write", "write", "after"]
+
+
+def test_of_the_writes_that_may_wait_the_last_quarter_is_roots() -> None:
+    slow = Slow()
+
+    async def act(writer: Writer) -> None:
+        first = writer.do(slow)
+        await slow.has_begun()
+        waiting = [writer.do(int, root=False) for _ in range(3)]
+        with pytest.raises(Unavailable, match="3 writes"):
+            writer.do(int, root=False)
+        waiting.append(writer.do(int))
+        with pytest.raises(Unavailable, match="4 writes"):
+            writer.do(int)
+        slow.go.set()
+        await asyncio.gather(first, *waiting)
+
+    run(act, limit=4)
+
+
+def test_of_the_reads_that_may_wait_the_last_quarter_is_roots() -> None:
+    async def act() -> None:
+        reader, slow = Reader("reads", limit=4), Slow()
+        waiting = [asyncio.ensure_future(reader.do(slow, root=False))]
+        await slow.has_begun()
+        waiting += [asyncio.ensure_future(reader.do(lambda: "done", root=False)) for _ in range(2)]
+        await asyncio.sleep(0)  # each has its place
+        with pytest.raises(Unavailable, match="3 reads"):
+            await reader.do(str, root=False)
+        waiting.append(asyncio.ensure_future(reader.do(lambda: "done")))
+        await asyncio.sleep(0)
+        slow.go.set()
+        assert await asyncio.gather(*waiting) == ["done"] * 4
+        reader.end()
+
+    asyncio.run(act())

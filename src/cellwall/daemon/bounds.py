@@ -27,3 +27,8 @@ class Bounds(msgspec.Struct, frozen=True):
     writes: int = 2048
     reads: int = 256
     together: int = 64
+
+
+def but_for_root(most: int) -> int:
+    """What others than root may have of what there is at most."""
+    return most * 3 // 4

@@ -75,8 +75,8 @@ async def _reconcile(node: Node, _: Ask) -> web.Response:
     return document_response(documents.reconciled_document(await node.reconcile()))
 
 
-async def _dns(node: Node, _: Ask) -> web.Response:
-    return document_response(answers.DnsAnswer(documents.addresses_text(await node.dns())))
+async def _dns(node: Node, ask: Ask) -> web.Response:
+    return document_response(answers.DnsAnswer(documents.addresses_text(await node.dns(ask.asker))))
 
 
 async def _list(node: Node, ask: Ask) -> web.Response:

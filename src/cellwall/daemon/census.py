@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from cellwall.daemon.authority import Peer
-from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.bounds import Bounds, but_for_root
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -89,8 +89,3 @@ class Census:
         if self._told is None or now >= self._told + _A_LINE_EACH:
             _log.warning("%s (refused by now: %d)", line, self._refused)
             self._told = now
-
-
-def but_for_root(most: int) -> int:
-    """What others than root may have of what there is at most."""
-    return most * 3 // 4

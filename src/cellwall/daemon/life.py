@@ -24,6 +24,7 @@ from cellwall.config import Loaded, Paths, Serving, drop_mode_record
 from cellwall.daemon.application import CniAnswer, application
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.descriptors import with_room
 from cellwall.daemon.keeping import Keeping
 from cellwall.daemon.listening import Listener
 from cellwall.daemon.node import Node
@@ -70,7 +71,7 @@ def serve(
     serving = read().serving
     if serving.mode != "daemon":
         raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
-    terms, bounds = terms_of(serving), bounds or Bounds()
+    terms, bounds = terms_of(serving), with_room(bounds or Bounds())
     manager = ServiceManager(environ)
     with ExitStack() as opened:
         wall = opened.enter_context(_open(paths, read, serving=True))

@@ -72,13 +72,13 @@ class Node:
     async def reconcile(self) -> Reconciled:
         return await self.writer.do(self._wall.reconcile)
 
-    async def dns(self) -> tuple[Address, ...]:
-        return await self._reader.do(self._beside.dns)
+    async def dns(self, asker: Asker) -> tuple[Address, ...]:
+        return await self._reader.do(self._beside.dns, root=asker.peer.root)
 
     async def status(self) -> Status:
         """Live compared with desired. All who wait for it at once are told the same."""
         if self._status is None:
-            self._status = asyncio.create_task(self._look(self._began_status))
+            self._status = asyncio.create_task(self._look(self._began_status, root=True))
         task = self._status
         try:
             return await asyncio.shield(task)
@@ -105,11 +105,12 @@ class Node:
     async def endpoints(self, asker: Asker, render: Callable[[Sequence[Endpoint]], R]) -> R:
         """All that are there for who asks, as `render` has them, on the reader's thread: a thousand take a while."""
         return await self._reader.do(
-            lambda: render([one for one in self._beside.endpoints() if asker.sees("list", one)])
+            lambda: render([one for one in self._beside.endpoints() if asker.sees("list", one)]),
+            root=asker.peer.root,
         )
 
     async def endpoint(self, asker: Asker, key: EndpointKey) -> Endpoint:
-        return await self._reader.do(lambda: asker.find(self._beside, "list", key))
+        return await self._reader.do(lambda: asker.find(self._beside, "list", key), root=asker.peer.root)
 
     async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
         """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how
@@ -119,14 +120,15 @@ class Node:
             asker.find(self._wall, "check", key)
             return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
-        endpoint, outside = await self._look(look)
-        return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint)))
+        root = asker.peer.root
+        endpoint, outside = await self._look(look, root=root)
+        return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint), root=root))
 
     async def attach(self, asker: Asker, places: Places) -> Attached:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._attaching, Attach(request, places))
+        return await self.writer.add(self._attaching, Attach(request, places), root=asker.peer.root)
 
     async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""
@@ -143,37 +145,37 @@ class Node:
             except InvalidSpec as error:
                 raise places.of(error) from error
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     async def detach(self, asker: Asker, key: EndpointKey) -> bool:
         """Those that wait in a row are closed in one transaction."""
-        return await self.writer.add(self._detaching, Detach(key, asker))
+        return await self.writer.add(self._detaching, Detach(key, asker), root=asker.peer.root)
 
     async def detach_many(self, asker: Asker, keys: Sequence[EndpointKey]) -> int:
         def act() -> int:
             return self._wall.detach_many([key for key in keys if asker.may_close(self._wall, key)])
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.expose(key.container_id, binding, ifname=key.ifname)
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     async def unexpose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     # ------------------------------------------------------------------ policies
 
     async def policies(self, asker: Asker) -> dict[str, PolicyRecord]:
         """Those of tenants, of which who asks may be told."""
-        known = await self._reader.do(self._beside.policies)
+        known = await self._reader.do(self._beside.policies, root=asker.peer.root)
         return {
             tenant: record for tenant, record in known.items() if asker.authority.allows(asker.peer, "policy", tenant)
         }
@@ -190,7 +192,7 @@ class Node:
                 raise NotFound(f"tenant: {subject}: has no policy")
             return record
 
-        return await self._reader.do(read)
+        return await self._reader.do(read, root=asker.peer.root)
 
     async def set_policy(self, asker: Asker, subject: Subject, body: PolicyBody, *, patch: bool) -> PolicyRecord:
         """Replaced whole, or changed by a merge patch. A refusal points into the body."""
@@ -203,14 +205,14 @@ class Node:
             except InvalidSpec as error:
                 raise pointed(error) from error
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     async def remove_policy(self, asker: Asker, subject: Subject) -> bool:
         def act() -> bool:
             self._may_rule(asker, subject)
             return self._wall.remove_policy(**_named(subject))
 
-        return await self.writer.do(act)
+        return await self.writer.do(act, root=asker.peer.root)
 
     def _may_rule(self, asker: Asker, subject: Subject) -> None:
         if isinstance(subject, EndpointKey):
@@ -218,11 +220,11 @@ class Node:
         else:
             asker.authority.permit(asker.peer, "policy", subject)
 
-    async def _look(self, act: Callable[[], R]) -> R:
+    async def _look(self, act: Callable[[], R], *, root: bool) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
         write waits for one."""
         async with self._one_look:
-            return await self.writer.do(act)
+            return await self.writer.do(act, root=root)
 
 
 def _named(subject: Subject) -> dict[str, str]:

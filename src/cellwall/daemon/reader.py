@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from cellwall.daemon.bounds import but_for_root
 from cellwall.errors import Unavailable
 
 R = TypeVar("R")
@@ -22,10 +23,12 @@ class Reader:
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def do(self, act: Callable[[], R]) -> R:
-        """What `act` gives. Unavailable where too many wait; dropped where who asked goes before it began."""
-        if self._waiting >= self._limit:
-            raise Unavailable(f"{self._limit} reads are waiting already; ask again")
+    async def do(self, act: Callable[[], R], *, root: bool = True) -> R:
+        """What `act` gives. Unavailable where too many wait, which for others than root is earlier; dropped where who
+        asked goes before it began."""
+        limit = self._limit if root else but_for_root(self._limit)
+        if self._waiting >= limit:
+            raise Unavailable(f"{limit} reads are waiting already; ask again")
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, act)

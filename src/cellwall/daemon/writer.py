@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
+from cellwall.daemon.bounds import but_for_root
 from cellwall.errors import Unavailable
 
 T = TypeVar("T")
@@ -78,13 +79,14 @@ class Writer:
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
-    def do(self, act: Callable[[], R]) -> "asyncio.Future[R]":
-        """Carry this out; the outcome is the running loop's to wait for. Unavailable where too many wait."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None))
+    def do(self, act: Callable[[], R], *, root: bool = True) -> "asyncio.Future[R]":
+        """Carry this out; the outcome is the running loop's to wait for. Unavailable where too many wait, which for
+        others than root is earlier."""
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), root)
 
-    def add(self, kind: Kind[T, R], item: T) -> "asyncio.Future[R]":
+    def add(self, kind: Kind[T, R], item: T, *, root: bool = True) -> "asyncio.Future[R]":
         """Carry out one of a kind, like `do`."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item))
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), root)
 
     def refuse(self) -> None:
         """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
@@ -101,12 +103,13 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _queue(self, job: _Job) -> "asyncio.Future[Any]":
+    def _queue(self, job: _Job, root: bool) -> "asyncio.Future[Any]":
+        limit = self._limit if root else but_for_root(self._limit)
         with self._state:
             if self._ending:
                 raise Unavailable(ENDING)
-            if len(self._waiting) >= self._limit:
-                raise Unavailable(f"{self._limit} writes are waiting already; ask again")
+            if len(self._waiting) >= limit:
+                raise Unavailable(f"{limit} writes are waiting already; ask again")
             self._waiting.append(job)
         job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
         self._bell.put(True)
