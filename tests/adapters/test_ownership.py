@@ -28,7 +28,7 @@ from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Chain, Element, Hook, Interval, NamedSet, Rule, Ruleset, Table, Verdict
 from scene import OTHER, SCENE, WEB, Scene
-from unit.lower.test_nft_text import OPERATOR, POLICED, ROUTER
+from unit.lower.test_nft_text import BOUNDED, OPERATOR, POLICED, ROUTER
 from world import Wrapped
 
 from .conftest import Namespace
@@ -41,6 +41,7 @@ HELD = with_endpoints(BARE, [WEB])
 OPERATORS = Scene(OTHER, settings=OPERATOR).ruleset
 POLICIES = Scene(POLICED, OTHER, settings=Settings(services=OPERATOR.services)).ruleset
 ROUTERS = Scene(OTHER, facts=ROUTER).ruleset
+BOUNDS = Scene(POLICED, OTHER, settings=BOUNDED).ruleset
 FOREIGN = (
     "flush ruleset",
     "delete table inet cellwall",
@@ -118,8 +119,16 @@ def generated(seed: int) -> Ruleset:
 
 @pytest.mark.parametrize(
     "ruleset",
-    [HELD, OPERATORS, POLICIES, ROUTERS, renamed(WALL, TABLE), *map(generated, range(12))],
-    ids=["wall", "operator", "policies", "router", "every statement", *(f"random {seed}" for seed in range(12))],
+    [HELD, OPERATORS, POLICIES, ROUTERS, BOUNDS, renamed(WALL, TABLE), *map(generated, range(12))],
+    ids=[
+        "wall",
+        "operator",
+        "policies",
+        "router",
+        "bounds",
+        "every statement",
+        *(f"random {seed}" for seed in range(12)),
+    ],
 )
 def test_an_owner_lays_what_nft_would(node: Namespace, ruleset: Ruleset) -> None:
     edits = [[Replace(ruleset)]]

@@ -48,6 +48,7 @@ def wall_of(settings: Settings = OPENED, features: XtFeatures = PLAIN, usage: Us
 
 WALL = wall_of(usage=usage_of(WEB.bindings))
 HELD = with_holdings(WALL, holdings([WEB, OTHER], WALL.pins))
+BOUNDED = Settings(new_connections=200, packets=50_000, smtp="watched", watched=("connections", "packets"))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ HELD = with_holdings(WALL, holdings([WEB, OTHER], WALL.pins))
         ("xt-wall.ebtables", lambda: render_tables(HELD.frames)),
         ("xt-wall.ipset", lambda: render_sets(HELD.sets)),
         ("xt-wall-ipmac.v6.iptables", lambda: render_tables(wall_of(features=FULL).tables6)),
+        ("xt-wall-bounds.v6.iptables", lambda: render_tables(wall_of(settings=BOUNDED).tables6)),
         ("xt-wall-bare.v4.iptables", lambda: render_tables(wall_of(features=XtFeatures(security=False)).tables4)),
     ],
 )

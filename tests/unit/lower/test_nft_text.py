@@ -66,6 +66,10 @@ POLICED = msgspec.structs.replace(
 """An endpoint under policies of every kind."""
 ROUTER = msgspec.structs.replace(FACTS, forwarding4=True, forwarding6=True)
 
+BOUNDED = Settings(
+    connections=64, new_connections=200, packets=50_000, smtp="watched", watched=("connections", "new_connections")
+)
+
 
 @pytest.mark.parametrize(
     ("name", "scene"),
@@ -76,6 +80,7 @@ ROUTER = msgspec.structs.replace(FACTS, forwarding4=True, forwarding6=True)
         ("wall-operator.nft", Scene(settings=OPERATOR)),
         ("wall-policies.nft", Scene(POLICED, settings=Settings(services=OPERATOR.services))),
         ("wall-router.nft", Scene(facts=ROUTER)),
+        ("wall-bounds.nft", Scene(POLICED, settings=BOUNDED)),
     ],
 )
 def test_a_wall_reads_as_its_golden(golden: Golden, name: str, scene: Scene) -> None:
