@@ -2,6 +2,7 @@
 while nobody is there."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -91,3 +92,38 @@ def test_a_kept_descriptor_that_is_something_else_is_let_go(node: tuple[Daemon, 
     assert "owns nothing" in daemon.log.read_text()
     assert world.wall.status().drift == ()
     world.attach("web")
+
+
+def hide_nft(daemon: Daemon) -> None:
+    """The next run finds no nft, wherever it looks."""
+    nft = os.path.realpath(shutil.which("nft") or "/usr/sbin/nft")
+    hide = f'mount --bind /dev/null {nft} && exec "$@"'
+    daemon.prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hide, "sh", *daemon.prefix]
+
+
+def test_a_restart_that_finds_no_nft_goes_on_as_the_owner(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    if daemon.store == {}:
+        pytest.skip("the kernel has no owners that tables outlive (Linux 6.9)")
+    world.attach("web")
+    daemon.kill()
+    daemon.give_back()
+    hide_nft(daemon)
+    daemon.start()
+    daemon.attach("late")
+    assert world.wall.verify("late") == ()
+    assert owned(world)
+    world.wall.detach("late")
+    assert world.wall.status().drift == ()
+
+
+def test_that_tables_have_no_owner_for_want_of_nft_is_noted(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    world.attach("web")
+    daemon.kill()
+    while daemon.store:
+        os.close(daemon.store.popitem()[1])
+    hide_nft(daemon)
+    daemon.start()
+    assert any("no flush of rules passes our tables over" in note for note in world.wall.status().notes)
+    daemon.attach("late")

@@ -70,14 +70,22 @@ class NftRules(Closing):
 
         self.load(render_edits(edits))
 
+    def go_on(self, descriptor: int) -> bool:
+        """See `Rules.go_on`."""
+        from cellwall.adapters.ownership import owns, standing
+
+        kept = open_netfilter_socket(descriptor)
+        self._netfilter.close()
+        self._netfilter = kept
+        self._owning = bool(standing(kept)) and owns(kept)
+        return self._owning
+
     def own(self, ruleset: Ruleset, descriptor: int | None = None) -> str:
         """See `Rules.own`."""
         from cellwall.adapters.ownership import take
 
         if descriptor is not None:
-            kept = open_netfilter_socket(descriptor)
-            self._netfilter.close()
-            self._netfilter = kept
+            self.go_on(descriptor)
         self.unowned = take(self._netfilter, ruleset)
         self._owning = not self.unowned
         return self.unowned

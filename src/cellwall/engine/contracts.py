@@ -226,12 +226,15 @@ class Rules(Flows, Protocol):
         """One transaction of edits of our tables. KernelError with what was refused, Conflict where another program
         owns them; then nothing has changed."""
 
+    def go_on(self, descriptor: int) -> bool:
+        """Write by the socket of an owner before, from now on, which becomes this one's; KernelError where it is none.
+        Whether it owns tables of ours."""
+
     def own(self, ruleset: Ruleset, descriptor: int | None = None) -> str:
         """From now on nobody else writes our tables, as long as the socket lives that this one has: those that a former
         owner left are adopted, others are not `is_kept` until they are laid anew. "" where it is so, else why it cannot
         be, which `unowned` tells from then on; nothing has changed then. `ruleset`: what would be laid, to try it.
-        `descriptor`: the socket of an owner before, which becomes this one's; KernelError where it is none.
-        Idempotent."""
+        `descriptor`: `go_on` first. Idempotent."""
 
     def is_kept(self) -> bool:
         """Whether all tables of ours that stand are this one's alone to write, where it is to own them."""

@@ -15,13 +15,17 @@ def own_rules(site: Site, descriptor: int | None = None) -> str:
     """From now on our tables are this process's alone to write, for as long as a descriptor of its socket is open.
     "" where it is so, else why not. Tables that were laid by nft are drift from now on, which laying them repairs.
     `descriptor`: the socket of an owner before, to go on with. Idempotent."""
-    lacks = site.mechanism("nftables").refusal(site.settings)
+    if descriptor is not None and site.rules.go_on(descriptor):
+        lacks = ""  # whatever is missing by now, our tables take nothing but by this socket
+    else:
+        lacks = site.mechanism("nftables").refusal(site.settings)
     if lacks:
+        site.rules.unowned = lacks
         return lacks
     found = site.foundation()
     facts = original_facts(site, site.node.observe())
     usage, uplink = (found.usage, found.uplink) if found else (Usage(), uplink_of(site.settings, facts) or "lo")
-    return site.rules.own(desired_ruleset(site.settings, facts, usage, uplink), descriptor)
+    return site.rules.own(desired_ruleset(site.settings, facts, usage, uplink))
 
 
 def unowned_notes(site: Site, found: Foundation | None) -> tuple[str, ...]:
