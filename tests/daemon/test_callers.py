@@ -115,8 +115,21 @@ def test_a_member_joins_no_namespace_of_somebody_else(daemon: Daemon) -> None:
     with namespace_of(OTHER) as theirs:
         for netns in (theirs, "/proc/self/ns/net", f"/proc/{daemon.process.pid}/ns/net", "/dev/null"):
             body = {"container": "job", "tenant": "ci-1", "netns": netns}
-            assert as_ci(daemon, "POST", "/v1/endpoints", body).status in (403, 422), netns
+            assert as_ci(daemon, "POST", "/v1/endpoints", body).status == 403, netns
     assert daemon.attached() == {"secret"}
+
+
+def test_what_is_at_a_path_a_member_is_not_told(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/shadow")
+    of_daemon = f"/proc/{daemon.process.pid}/fd"
+    places = ["/etc/shadow", "/etc/shadow/x", "/etc/absent", f"{tmp_path}/link", f"{of_daemon}/3", f"{of_daemon}/999"]
+    places += [daemon.paths.in_run("netns", name) for name in ("secret", "absent")]
+    told = set()
+    for place in (*places, "relative", "a\0b", "x" * 5000, ""):
+        answer = as_ci(daemon, "POST", "/v1/endpoints", {"container": "job", "tenant": "ci-1", "netns": place})
+        told.add((answer.status, answer.document["detail"].replace(place, "PATH", 1) if place else ""))
+    assert len({status for status, _ in told}) == 1, told
+    assert len({detail for _, detail in told if detail}) == 1, told
 
 
 def test_who_is_in_the_sockets_group_alone_learns_the_version(daemon: Daemon) -> None:

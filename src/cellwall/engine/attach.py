@@ -21,7 +21,7 @@ from cellwall.engine.drain import collect_drained
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, Exhausted, Forbidden, InvalidSpec, Taken
+from cellwall.errors import AlreadyExists, CellwallError, Exhausted, Forbidden, InvalidSpec, Taken
 from cellwall.ipam import Pool
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
@@ -138,7 +138,12 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
             site.namespaces.remove(path)  # under the writer lock: left by a crash, no endpoint has it
             site.namespaces.create(path)
         undo.callback(site.namespaces.remove, path)
-    namespace = held.enter_context(site.namespaces.opened(path, asked=request.netns is not None))
+    try:
+        namespace = held.enter_context(site.namespaces.opened(path, asked=request.netns is not None))
+    except CellwallError as error:
+        if request.user is None:
+            raise
+        raise _not_made_by(request.user, path) from error  # what is at a path of the node's is not theirs to learn
     if request.netns is not None and request.user is not None:
         _refuse_foreign(site, request, namespace, request.user)
     holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
@@ -151,11 +156,15 @@ def _refuse_foreign(site: Site, request: AttachRequest, namespace: Namespace, us
     """Who is not root joins its own namespaces to its tenants, and nobody else's: not one whose path it merely knows,
     nor one that another tenant has an interface in."""
     if not site.namespaces.made_by(namespace, user):
-        raise Forbidden(f"netns: {namespace.path}: is not of the making of uid {user}")
+        raise _not_made_by(user, request.netns)
     here = (namespace.device, namespace.inode)
     for endpoint in site.journal.endpoints():
         if (endpoint.netns_device, endpoint.netns_inode) == here and endpoint.tenant != request.tenant:
             raise Forbidden(f"netns: {namespace.path}: another tenant has an interface in it")
+
+
+def _not_made_by(user: int, path: str | None) -> Forbidden:
+    return Forbidden(f"netns: {path}: is no network namespace of the making of uid {user}")
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
