@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -140,3 +141,17 @@ def test_a_descriptor_that_is_not_the_socket_is_refused(path: str) -> None:
         elsewhere.listen()
         with pytest.raises(CellwallError, match="must be"), handed_over(os.dup(elsewhere.fileno()), path, None):
             pytest.fail("taken")
+
+
+def test_a_socket_with_a_full_queue_is_somebodys(path: str) -> None:
+    os.mkdir(Path(path).parent, 0o700)
+    with socket.socket(socket.AF_UNIX) as busy, ExitStack() as waiting:
+        busy.bind(path)
+        busy.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                each = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                each.setblocking(False)
+                each.connect(path)
+        with pytest.raises(Conflict, match="somebody else listens"), listening(path, None):
+            pass
