@@ -131,8 +131,9 @@ def merge_patch(target: object, patch: object) -> object:
 
 def patched(policy: Policy, patch: object) -> Written:
     """A policy with a merge patch over its document. One of another platform's names stands for ours, and takes the
-    place of what was there."""
-    changes = dict(_mapping(patch, ""))
+    place of what was there. A policy's document has none of theirs, so null of one takes nothing away."""
+    fields = _mapping(patch, "")
+    changes = {name: value for name, value in fields.items() if value is not None or name not in _ALIASES}
     document = cast(dict[str, object], merge_patch(policy_document(policy), changes))
     outbound = [name for name in ("block_network", "allow_list", "outbound_cidr_allowlist") if name in changes]
     for replaced in ("mode", "rules") if outbound else ():

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from ipaddress import ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -204,6 +205,16 @@ def test_a_merge_patch_does_what_its_standard_says(target: object, patch: object
 ])  # fmt: skip
 def test_a_patch_changes_what_it_names(patch: object, policy: Policy) -> None:
     assert patched(of("allow", allow("1.1.1.1/32"), monitor=True), patch).policy == policy
+
+
+@pytest.mark.parametrize("name", ["block_network", "allow_list", "outbound_cidr_allowlist", "inbound_cidr_allowlist"])
+@pytest.mark.parametrize("before", [
+    Policy("allow", (allow("1.1.1.1/32"),), (ip_network("203.0.113.0/24"),)),
+    of("block"),
+])  # fmt: skip
+def test_null_of_another_platforms_name_takes_nothing_away(before: Policy, name: str) -> None:
+    assert patched(before, {name: None}).policy == before
+    assert patched(before, {name: None, "monitor": True}).policy == msgspec.structs.replace(before, monitor=True)
 
 
 def test_a_patch_of_clients_by_another_platforms_name_takes_the_place_of_ours() -> None:
