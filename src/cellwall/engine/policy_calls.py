@@ -4,6 +4,7 @@ A change of elements needs neither what is configured nor that the node is as it
 way of what closes: to tighten a policy must work where nothing can be opened.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord
 from cellwall.model.policy_check import ground_of, validate_policy
-from cellwall.model.policy_document import Written, parse_policy, patched
+from cellwall.model.policy_document import Written, parse_policy, patched, policy_document
 from cellwall.model.settings import Opening, Settings
 
 T = TypeVar("T")
@@ -83,10 +84,20 @@ def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[P
 
 
 def written_policy(policy: Policy | Document) -> Written:
-    """A policy and where it was written; what is a value already was written nowhere."""
-    if isinstance(policy, Policy):
-        return Written(policy)
-    return parse_policy(policy)
+    """A policy and where it was written; what is a value already was written nowhere, and is judged by its document:
+    types are not checked at run time, and what no record gives back would close the journal to everybody."""
+    if not isinstance(policy, Policy):
+        return parse_policy(policy)
+    try:
+        parsed = parse_policy(policy_document(policy)).policy
+    except InvalidSpec as error:
+        field = re.sub(r"/(\d+)", r"[\1]", error.field).removeprefix("/").replace("/", ".")
+        raise InvalidSpec(field, error.value, error.reason) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidSpec("policy", repr(policy), f"is no policy: {error}") from error
+    if parsed != policy:
+        raise InvalidSpec("policy", repr(policy), f"is not what its document says, which is {parsed!r}")
+    return Written(policy)
 
 
 def own_policy(
