@@ -11,7 +11,7 @@ from yarl import URL
 
 from cellwall.client import asks
 from cellwall.client.asks import Ask
-from cellwall.client.http import refusal
+from cellwall.client.http import refusal, refuse_too_large
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.client.places import reachable
 from cellwall.config import paths_for
@@ -220,7 +220,9 @@ class AsyncClient:
         headers = {"Content-Type": "application/json"} if ask.body else {}
         target = URL("http://cellwall" + ask.target, encoded=True)
         async with session.request(ask.method, target, data=ask.body or None, headers=headers) as response:
-            return response.status, await response.read()
+            refuse_too_large(response.content_length or 0)
+            async with asyncio.timeout(ANSWER):  # one that trickles in is none
+                return response.status, await response.read()
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -221,8 +221,10 @@ class Client:
     def _exchange(self, text: bytes) -> Answer:
         connection = self._taken() or self._connected()
         try:
+            deadline = time.monotonic() + ANSWER
+            connection.settimeout(ANSWER)
             connection.sendall(text)
-            answer = read_answer(lambda: connection.recv(1 << 16))
+            answer = read_answer(lambda: _received(connection, deadline))
         except BaseException:
             connection.close()
             raise
@@ -254,3 +256,12 @@ class Client:
             connection.close()
             raise
         return connection
+
+
+def _received(connection: socket.socket, deadline: float) -> bytes:
+    """What comes next, in the time that the whole answer has: one that trickles in is none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+    return connection.recv(1 << 16)

@@ -13,6 +13,9 @@ from cellwall.wire.problems import Problem, error_of
 
 _LONGEST_HEAD = 1 << 16
 
+LARGEST = 1 << 28
+"""Octets of an answer. A node that is full of endpoints with all that they may publish is listed in a fraction."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """Status and body. `lasting`: the connection can be asked again."""
@@ -43,6 +46,7 @@ def read_answer(receive: Callable[[], bytes]) -> Answer:
     status, length = first.split(b" ")[1:2], fields.get(b"content-length", b"")
     if not first.startswith(b"HTTP/1.1 ") or not status[0].isdigit() or not length.isdigit():
         raise Unavailable("what answers at the daemon's socket is no daemon of this version")
+    refuse_too_large(int(length))
     pieces, missing = [body], int(length) - len(body)
     while missing > 0:
         piece = receive()
@@ -51,6 +55,12 @@ def read_answer(receive: Callable[[], bytes]) -> Answer:
         pieces.append(piece)
         missing -= len(piece)
     return Answer(int(status[0]), b"".join(pieces), lasting=fields.get(b"connection", b"").lower() != b"close")
+
+
+def refuse_too_large(length: int) -> None:
+    """Unavailable for an answer of so many octets that no daemon of ours gives it."""
+    if length > LARGEST:
+        raise Unavailable(f"what answers at the daemon's socket says that it has {length} bytes to say")
 
 
 def refusal(answer_status: int, body: bytes) -> CellwallError:

@@ -32,6 +32,8 @@ def read_refusal(call: Call, status: int, body: bytes) -> Answer:
     socket = paths_for(call.conf.root or None).socket
     if status == thin.MISSING:
         raise Unavailable(f"{socket}: no daemon answered within {thin.PATIENCE:g} s, and only a daemon writes here")
+    if status == thin.SILENT:
+        raise Unavailable(f"{socket}: the daemon gave no answer in time")
     if status == thin.ELSEWHERE:
         raise Conflict(f"{socket}: the daemon there serves another node")
     try:

@@ -17,14 +17,16 @@ TYPE_CHECKING = False  # typing is what it costs to ask it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OURS, FAILED, ELSEWHERE, LATER, MISSING = 200, 422, 421, 503, 0
+OURS, FAILED, ELSEWHERE, LATER, MISSING, SILENT = 200, 422, 421, 503, 0, 1
 """The statuses of HTTP by which a daemon answers a call: the result; the error object; a call for another node; no room
-just now, or on its way out. MISSING: nobody answered."""
+just now, or on its way out. MISSING: nobody answered. SILENT: somebody is there, and gave no answer in time, or
+none that ends: to ask again would only wait again."""
 
 PATIENCE = 5.0
 """For how many seconds nobody may be at the socket, or no room in the queue: a restart takes a fraction of one."""
 
-_ANSWER = 60.0  # seconds; runtimes give up earlier or not at all
+_ANSWER = 60.0  # seconds for the whole of one; runtimes give up earlier or not at all
+_LARGEST = 1 << 20  # octets of one, which has a few hundred
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _LONGEST = 108  # linux/un.h UNIX_PATH_MAX, with the zero at the end
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
@@ -101,18 +103,25 @@ def ask(base: bytes, environ: "Mapping[bytes, bytes]", raw: bytes) -> tuple[int,
 
 def _once(socket: bytes, message: bytes) -> tuple[int, bytes]:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    deadline = time.monotonic() + _ANSWER
+    said = b""
     try:
         connection.settimeout(_ANSWER)
         _connect(connection, socket)
         connection.sendall(message)
-        chunks = []
         while chunk := connection.recv(1 << 16):
-            chunks.append(chunk)
+            said += chunk
+            left = deadline - time.monotonic()
+            if left <= 0 or len(said) > _LARGEST:
+                return SILENT, b""
+            connection.settimeout(left)
+    except TimeoutError:
+        return SILENT, b""
     except OSError:
         return MISSING, b""
     finally:
         connection.close()
-    return parse_answer(b"".join(chunks))
+    return parse_answer(said)
 
 
 def _connect(connection: _socket.socket, path: bytes) -> None:
