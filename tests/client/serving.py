@@ -50,7 +50,8 @@ class Daemon:
                 sock = opened.enter_context(listening(self.paths.socket, None))
                 node = Node(wall, beside, self._bounds)
                 cni = lambda environ, raw: answer_over(wall, environ, raw)  # noqa: E731
-                listener = Listener(application(node, Authority(), self._bounds, cni), self._bounds)
+                judge = Authority()
+                listener = Listener(application(node, judge, self._bounds, cni), self._bounds, judge)
                 asyncio.run(self._serve(node, listener, sock))
         except Exception as error:
             self._failed.append(error)
