@@ -98,7 +98,7 @@ def test_an_endpoint_is_told_alike_by_all_that_tell_of_it(node: Any, lab: Lab) -
 
 def test_attach_and_detach_may_be_asked_twice(node: Any) -> None:
     one = node.attach("web")
-    assert node.attach("web") == one and one.owns_netns and one.tenant == "web"
+    assert node.attach("web") == one and one.owns_netns and one.tenant == ""
     assert node.detach("web") is True
     assert node.detach("web") is False
     assert node.endpoints() == ()

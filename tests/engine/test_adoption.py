@@ -349,11 +349,13 @@ def test_what_a_container_was_kept_from_it_is_kept_from(
         assert world.wall.status().drift == ()
 
 
-def test_a_container_is_under_what_its_tenants_policy_is(found: Site) -> None:
+def test_a_container_that_is_taken_over_is_of_no_tenant_whatever_its_id(found: Site) -> None:
     found.world.wall.set_policy(Policy(mode="block"), tenant=found.job.name)
     found.world.wall.up()
+    assert {one.tenant for one in found.world.wall.endpoints()} == {""}
+    assert_connection(found.job.host, public(4), 80)
+    found.world.wall.set_policy(Policy(mode="block"), container=found.job.name, ifname=inner(found.job))
     assert_no_connection(found.job.host, public(4), 80)
-    assert_connection(found.web.host, public(4), 80)
 
 
 def test_what_an_operator_denies_a_container_stays_and_is_told(found: Site, caplog: pytest.LogCaptureFixture) -> None:

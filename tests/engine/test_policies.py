@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cellwall.api import Wall
-from cellwall.errors import Conflict, KernelError
+from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.lab.addresses import PUBLIC4
-from cellwall.model.policy import OPEN, Policy, PolicyRecord, Rule
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule
 from world import World, Wrapped, about_nftables, assert_connection, assert_no_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
@@ -143,3 +143,19 @@ def test_a_default_value_is_a_policy_like_any_other(bare: World) -> None:
     assert known == PolicyRecord(OPEN, known.generation)
     assert bare.wall.endpoint(tenant.name) == before
     assert bare.wall.remove_policy(tenant="acme")
+
+
+def test_a_container_without_a_tenant_is_not_of_the_tenant_that_its_id_names(bare: World) -> None:
+    wall = bare.wall
+    wall.set_policy(Policy(links=True), tenant="acme")
+    assert bare.attach(tenant="acme").endpoint.tiers.linked
+    namesake = wall.attach("acme")
+    assert namesake.tiers == NO_TIERS
+    wall.set_policy(BLOCK, tenant="acme")
+    assert wall.endpoint("acme") == namesake
+    assert wall.attach("acme") == namesake
+    with pytest.raises(AlreadyExists):
+        wall.attach("acme", tenant="acme")
+    assert wall.detach("acme")
+    assert wall.attach("acme", tenant="acme").tiers.tenant == BLOCK
+    wall.detach("acme")

@@ -13,7 +13,7 @@ def endpoint_text(endpoint: Endpoint) -> str:
     """One endpoint, a line per fact."""
     rows = [
         ("container", endpoint.key.container_id),
-        ("tenant", endpoint.tenant),
+        ("tenant", endpoint.tenant or "-"),
         ("interface", f"{endpoint.key.ifname} (on the node: {endpoint.host_link})"),
         ("address", " ".join(_addresses(endpoint))),
         ("mac", mac_text(endpoint.mac)),
@@ -28,7 +28,7 @@ def endpoint_table(endpoints: Iterable[Endpoint]) -> str:
     rows = [
         (
             endpoint.key.container_id,
-            endpoint.tenant,
+            endpoint.tenant or "-",
             endpoint.key.ifname,
             str(endpoint.address4),
             str(endpoint.address6 or "-"),

@@ -31,7 +31,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.engine.strangers import shut_strangers
 from cellwall.errors import CellwallError, Conflict
 from cellwall.model.endpoint import Endpoint, EndpointKey
-from cellwall.model.policy import OPEN, Tiers
+from cellwall.model.policy import OPEN
 
 _log = logging.getLogger("cellwall")
 _RECORD = "adoption"
@@ -117,18 +117,12 @@ def _journal(site: Site, adoption: Adoption) -> None:
         site.journal.delete_endpoints(_recorded(site))
         generations = site.next_versions(len(adoption.endpoints))
         endpoints = [
-            msgspec.structs.replace(endpoint, generation=generation, tiers=_tiers(site, endpoint))
+            msgspec.structs.replace(endpoint, generation=generation)
             for endpoint, generation in zip(adoption.endpoints, generations, strict=True)
         ]
         site.journal.write_endpoints(endpoints, "attached")
         record_closed(site, adoption.closed, {endpoint.host_index for endpoint in endpoints})
         site.journal.put(_RECORD, msgspec.json.encode([endpoint.key for endpoint in endpoints]))
-
-
-def _tiers(site: Site, endpoint: Endpoint) -> Tiers:
-    """Its own policy, under what its tenant's already was."""
-    known = site.journal.policy(endpoint.tenant)
-    return endpoint.tiers if known is None else known.over(endpoint.tiers.endpoint)
 
 
 def _recorded(site: Site) -> set[EndpointKey]:

@@ -268,7 +268,7 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         attempt += 1
     return Endpoint(
         key=request.key,
-        tenant=request.tenant or request.container_id,
+        tenant=request.tenant or "",
         host_link=name,
         host_index=0,
         mac=request.mac or default_mac(address4),
@@ -285,7 +285,7 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
 
 
 def _tiers(site: Site, request: AttachRequest) -> Tiers:
-    known = site.journal.policy(request.tenant or request.container_id)
+    known = site.journal.policy(request.tenant) if request.tenant else None
     if known is None and request.policy is None:
         return NO_TIERS
     own = request.policy or OPEN

@@ -154,7 +154,7 @@ def _endpoint(
     key = EndpointKey(parse_container_id(container), parse_link_name(inner.ifname, "ifname"))
     bare = Endpoint(
         key=key,
-        tenant=container[:128],
+        tenant="",
         host_link=port.name if port.name.startswith(network.veth_prefix) else host_link(network.veth_prefix, key),
         host_index=port.index,
         mac=default_mac(address4) if inner.mac in shared else _mac(inner.mac, address4, network),

@@ -15,9 +15,9 @@ from cellwall.model.settings import Settings
 
 class AttachRequest(msgspec.Struct, frozen=True):
     """One sandbox to attach. `netns` None: cellwall makes a namespace and removes it at detach. `tenant` None: the
-    container is its own tenant. `address6` can only be the one that belongs to `address4`. `policy`: the endpoint's
-    own, under that of its tenant. `user`: the uid of who asks, where that is not root: a namespace must be of that
-    user's own making."""
+    container is no tenant's, and under no tenant's policy. `address6` can only be the one that belongs to `address4`.
+    `policy`: the endpoint's own, under that of its tenant. `user`: the uid of who asks, where that is not root: a
+    namespace must be of that user's own making."""
 
     container_id: str
     netns: str | None = None

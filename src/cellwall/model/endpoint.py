@@ -78,7 +78,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     `generation` is the policy version in force (`cellwall.model.versions`), of a block that no other endpoint has;
     `past_generations` are of its former blocks, one of each that flows may still carry. `netns_device` and
     `netns_inode` identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and
-    removes it. `tiers` are the policies that its flows are judged by, from that version on.
+    removes it. `tenant` is empty where none was named: by its id alone a container would be of any tenant called so.
+    `tiers` are the policies that its flows are judged by, from that version on.
     """
 
     key: EndpointKey
