@@ -5,8 +5,9 @@ from ipaddress import IPv6Network, ip_network
 
 import pytest
 
+from cellwall.compile.policy_size import MAX_FORMS_OF_ONE
 from cellwall.engine.forms import KEPT_UNUSED, MAX_FORMS
-from cellwall.errors import Exhausted, Unsupported
+from cellwall.errors import Exhausted, InvalidSpec, Unsupported
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
@@ -55,25 +56,55 @@ def test_few_forms_are_kept_that_nobody_needs_and_flows_go_on_when_the_rest_goes
         stream.close()
 
 
+def of_forms(number: int) -> Policy:
+    """As many forms as one policy may need, which are those of no other number up to 8."""
+    lengths, smallest = range(16 + number % 7 * 16, 32 + number % 7 * 16), 16 if number == 7 else 1
+    ranges = [(256, 255 + (smallest << power)) for power in range(MAX_FORMS_OF_ONE // len(lengths))]
+    prefixes = [IPv6Network((0x2C0F << 112, length)) for length in lengths]
+    return Policy("open", tuple(Rule("deny", prefix, "tcp", ports) for prefix in prefixes for ports in ranges))
+
+
+def fill(world: World) -> None:
+    """Policies of tenants that together need every form that a node has."""
+    for number in range(MAX_FORMS // MAX_FORMS_OF_ONE):
+        world.wall.set_policy(of_forms(number), tenant=f"tenant-{number}")
+
+
 def test_there_is_an_end_to_the_forms_of_a_node(world: World) -> None:
     about_nftables("any ports")
     tenant = world.attach("tenant", tenant="acme")
-    known = world.wall.set_policy(of_lengths(16, 40), tenant="acme")
+    fill(world)
+    before = world.wall.policies()
     for whose in ({"tenant": "acme"}, {"tenant": "other"}, {"container": tenant.name}):
         with pytest.raises(Exhausted, match="forms"):
-            world.wall.set_policy(of_lengths(16, 128, 65535), **whose)
+            world.wall.set_policy(of_lengths(16, 16), **whose)
     with pytest.raises(Exhausted):
-        world.attach("another", policy=of_lengths(16, 128, 65535))
-    assert world.wall.policies() == {"acme": known}
-    assert forms(world) <= MAX_FORMS
+        world.attach("another", policy=of_lengths(16, 16))
+    assert world.wall.policies() == before
+    assert forms(world) == MAX_FORMS
     assert world.wall.status().drift == ()
+    world.wall.set_policy(Policy("block"), tenant="acme")
+    assert_no_connection(tenant.host, PUBLIC4[0], 80)
 
 
 def test_a_node_that_is_not_up_takes_no_more_either() -> None:
     with open_world(up=False) as world:
+        fill(world)
         with pytest.raises(Exhausted):
-            world.wall.set_policy(of_lengths(16, 128, 65535), tenant="acme")
-        world.wall.up()
+            world.wall.set_policy(of_lengths(16, 16), tenant="acme")
+        world.wall.remove_policy(tenant="tenant-0")
+        world.wall.set_policy(of_lengths(16, 16), tenant="acme")
+
+
+def test_one_policy_takes_few_of_the_forms_that_all_have(world: World) -> None:
+    about_nftables("any ports")
+    tenant = world.attach("tenant", tenant="acme")
+    for whose in ({"tenant": "acme"}, {"container": tenant.name}):
+        with pytest.raises(InvalidSpec, match="forms"):
+            world.wall.set_policy(of_lengths(16, 128, 65535), **whose)
+    with pytest.raises(InvalidSpec, match="forms"):
+        world.attach("another", policy=of_lengths(16, 128, 65535))
+    assert world.wall.policies() == {}
 
 
 def test_a_wall_moves_to_a_mechanism_once_no_policy_needs_what_that_has_no_words_for() -> None:

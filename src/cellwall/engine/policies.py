@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from cellwall.compile.policy_forms import policy_usage
+from cellwall.compile.policy_size import validate_size
 from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
 from cellwall.engine.forms import refuse_too_many
 from cellwall.engine.kept_policies import (
@@ -41,6 +42,7 @@ def judge_policy(site: Site, policy: Policy, tier: TierName) -> None:
     what its own networks may swallow."""
     allows = any(rule.action == "allow" for rule in policy.rules)
     validate_policy(policy, ground(site) if allows else ground_of(site.settings, ()), tier)
+    validate_size(policy, tier)
 
 
 def make_ready_for(site: Site, policies: Sequence[Policy]) -> Foundation:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from cellwall.compile.policy_size import validate_size
 from cellwall.engine.arguments import Document, Subject
 from cellwall.engine.caller import Caller
 from cellwall.engine.expose import attached_endpoint
@@ -25,7 +26,7 @@ from cellwall.engine.site import Site
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import EndpointKey
-from cellwall.model.policy import OPEN, Policy, PolicyRecord
+from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName
 from cellwall.model.policy_check import ground_of, validate_policy
 from cellwall.model.policy_document import Written, parse_policy, patched, policy_document
 from cellwall.model.settings import Opening, Settings
@@ -78,8 +79,10 @@ def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
 def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[Prefix], *, endpoint: bool) -> Policy:
     """Raise InvalidSpec for what would be refused on a node with these networks. Pure."""
     written = written_policy(policy).resolved(settings.openings)
+    tier: TierName = "endpoint" if endpoint else "tenant"
     with written.locating():
-        validate_policy(written.policy, ground_of(settings, node), "endpoint" if endpoint else "tenant")
+        validate_policy(written.policy, ground_of(settings, node), tier)
+        validate_size(written.policy, tier)
     return written.policy
 
 

@@ -4,6 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
+from cellwall.compile.policy_size import MAX_ENTRIES, MAX_FORMS_OF_ONE
+from cellwall.engine.policy_calls import check_policy
 from cellwall.errors import InvalidSpec
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES, ground_of, validate_policy
@@ -111,3 +113,36 @@ def test_a_service_of_the_node_can_be_listed() -> None:
     validate_policy(of("allow", allow("192.168.0.1/32", "udp", (53, 53))), ground, "tenant")
     with pytest.raises(InvalidSpec):
         validate_policy(of("allow", allow("192.168.0.1/32", "udp", (54, 54))), ground, "tenant")
+
+
+def large(policy: Policy) -> tuple[str, str]:
+    with pytest.raises(InvalidSpec) as caught:
+        check_policy(policy, Settings(), (), endpoint=False)
+    return caught.value.field, caught.value.reason
+
+
+def of_networks(count: int, ports: tuple[int, int]) -> Policy:
+    rules = (deny(str(ip_network((0x01000000 + (place << 8), 24))), "tcp", ports) for place in range(count))
+    return of("open", *rules)
+
+
+def test_entries_are_bounded_and_a_rule_is_one_for_each_block_of_its_ports() -> None:
+    """1-65534 are 30 blocks."""
+    fits = of_networks(MAX_ENTRIES // 30, (1, 65534))
+    assert check_policy(fits, Settings(), (), endpoint=False) == fits
+    field, reason = large(of_networks(1000, (1, 65534)))
+    assert field == f"rules[{MAX_ENTRIES // 30}]"
+    assert f"{MAX_ENTRIES} entries" in reason
+    whole = of_networks(1000, (1024, 1027))
+    assert check_policy(whole, Settings(), (), endpoint=False) == whole
+
+
+def test_forms_of_one_policy_are_bounded() -> None:
+    lengths = [deny(f"1.0.0.0/{length}") for length in range(8, 33)] + [deny(f"2000::/{n}") for n in range(3, 43)]
+    fits = of("open", *lengths[:MAX_FORMS_OF_ONE])
+    assert check_policy(fits, Settings(), (), endpoint=False) == fits
+    field, reason = large(of("open", *lengths))
+    assert field == f"rules[{MAX_FORMS_OF_ONE}]"
+    assert f"{MAX_FORMS_OF_ONE} forms" in reason
+    clients = (ip_network("198.49.23.0/24"),)
+    assert large(Policy("open", fits.rules, clients))[0] == "sources[0]"
