@@ -80,6 +80,8 @@ def daemon_writes(base: bytes) -> bool:
         return False
     try:
         return posix.read(descriptor, 64).strip() == b"daemon"
+    except OSError:
+        return False
     finally:
         posix.close(descriptor)
 

@@ -44,6 +44,8 @@ def recorded_mode(paths: Paths) -> Mode | None:
             text = file.read(64).strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise InvalidSpec("node.mode", path, "is a directory, and no record") from error
     except PermissionError:
         return "daemon" if os.path.lexists(paths.socket) else None
     if text == _DAEMON:
@@ -57,7 +59,11 @@ def record_daemon(paths: Paths) -> None:
     draft = f"{path}.{os.getpid()}"
     with open(draft, "wb") as file:
         file.write(_DAEMON)
-    os.rename(draft, path)
+    try:
+        os.rename(draft, path)
+    except IsADirectoryError as error:
+        os.unlink(draft)
+        raise InvalidSpec("node.mode", path, "is a directory, and no record") from error
 
 
 def drop_mode_record(paths: Paths) -> None:

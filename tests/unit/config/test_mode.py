@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from cellwall.cni.thin import daemon_writes
 from cellwall.config import Paths, drop_mode_record, mode_of, paths_for, record_daemon, recorded_mode
 from cellwall.errors import InvalidSpec
 
@@ -41,6 +42,15 @@ def test_a_record_that_nobody_here_knows_is_refused_and_not_taken_for_none(paths
     paths.run.joinpath("mode").write_text(text)
     with pytest.raises(InvalidSpec, match="is on record in"):
         recorded_mode(paths)
+
+
+def test_a_directory_in_place_of_the_record_is_refused_in_words(paths: Paths) -> None:
+    os.mkdir(paths.in_run("mode"))
+    for act in (recorded_mode, record_daemon):
+        with pytest.raises(InvalidSpec, match="is a directory"):
+            act(paths)
+    assert os.listdir(paths.run) == ["mode"]
+    assert not daemon_writes(os.fsencode(paths.base))
 
 
 def test_the_socket_lies_outside_of_what_is_roots_alone() -> None:
