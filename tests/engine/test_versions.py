@@ -1,5 +1,6 @@
 """Policy versions over a long life: blocks that come round again, and flows that were idle through many changes."""
 
+import errno
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -7,12 +8,13 @@ import msgspec
 import pytest
 
 from cellwall.engine.drain import collect_drained
+from cellwall.errors import KernelError
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, STEM, Blocks, block_of, first_version
-from world import Sandbox, Stream, World, open_world, rewired
+from world import Sandbox, Stream, World, Wrapped, about_nftables, open_world, rewired
 
 pytestmark = pytest.mark.root
 MARK = Settings().mark
@@ -131,4 +133,31 @@ def test_endpoints_of_a_program_that_knew_no_blocks_get_each_one_of_its_own(worl
         assert stream.ask(world.token())
     now = [one.generation for one in world.wall.endpoints()]
     assert len({version & STEM for version in now}) == 2
+    assert world.wall.status().drift == ()
+
+
+def test_no_version_is_given_out_again_after_a_change_that_failed_late(world: World) -> None:
+    """The kernel took a loosening, and what it answered was lost: a flow that began meanwhile carries its version."""
+    about_nftables("a transaction whose answer is lost")
+    one = world.attach("one", tenant="acme")
+
+    def closed(last: int) -> Policy:
+        return Policy("open", (Rule("deny", ip_network(PUBLIC4[0]), "udp", (80, last)),))
+
+    world.wall.set_policy(closed(80), tenant="acme")
+    rules, passed = world.wall._site.rules, list[bool]()
+    with Stream(one.host, PUBLIC4[0], 80, udp=True) as stream:
+        assert not stream.ask(world.token(), 0.2)
+
+        def apply(*given: object) -> None:
+            rules.apply(*given)  # type: ignore[arg-type]
+            if not passed:
+                passed.append(stream.ask(world.token(), 2.0))
+                raise KernelError(errno.ENOBUFS, "change endpoints")
+
+        with pytest.raises(KernelError):
+            rewired(world.wall, rules=Wrapped(rules, apply=apply)).set_policy(Policy(), tenant="acme")
+        assert passed == [True]
+        world.wall.set_policy(closed(81), tenant="acme")
+        assert not stream.ask(world.token(), 0.3)
     assert world.wall.status().drift == ()

@@ -14,7 +14,7 @@ from cellwall.engine.captures import refuse_captures
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal, note_withdrawal
 from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
-from cellwall.engine.versions import renewed, repair_endpoints
+from cellwall.engine.versions import renewed, repair_endpoints, taken_back
 from cellwall.errors import Conflict, KernelError, NotFound
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Tiers
@@ -103,7 +103,7 @@ def _change(
         end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():
-            site.journal.write_endpoints([before], "attached")
+            site.journal.write_endpoints(taken_back(site, [before], [after]), "attached")
             forget_withdrawal(site)
         repair_endpoints(site)
         raise

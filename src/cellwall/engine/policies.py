@@ -25,7 +25,7 @@ from cellwall.engine.kept_policies import (
     usage_of_tenants,
 )
 from cellwall.engine.site import Foundation, Site
-from cellwall.engine.versions import renewed, repair_endpoints
+from cellwall.engine.versions import renewed, repair_endpoints, taken_back
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
@@ -125,18 +125,18 @@ def _change(
         if after:
             site.backend.change(before, after)
     except CellwallError:
-        _take_back(site, before, restore)
+        _take_back(site, before, after, restore)
         raise
     with suppress(CellwallError), site.journal.transaction():  # it is in force; the next operation looks once more
         site.journal.drop("pending")
     return after
 
 
-def _take_back(site: Site, before: Sequence[Endpoint], restore: Callable[[], None]) -> None:
+def _take_back(site: Site, before: Sequence[Endpoint], after: Sequence[Endpoint], restore: Callable[[], None]) -> None:
     """What was on record is so again, and live. Where even that fails `pending` stays, for the next operation."""
     with site.journal.transaction():
         restore()
-        site.journal.write_endpoints(before, "attached")
+        site.journal.write_endpoints(taken_back(site, before, after), "attached")
     try_to_keep_policies(site)
     with suppress(CellwallError):
         repair_endpoints(site)

@@ -37,6 +37,18 @@ def renewed(site: Site, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
     return after
 
 
+def taken_back(site: Site, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> list[Endpoint]:
+    """`before` once more, where `after` may have been in force for a moment, in the caller's transaction: flows that
+    began then carry its versions, so nobody gets those again."""
+    return renewed(
+        site,
+        [
+            msgspec.structs.replace(was, generation=tried.generation, past_generations=tried.past_generations)
+            for was, tried in zip(before, after, strict=True)
+        ],
+    )
+
+
 def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """Put new versions on record, in the caller's transaction. Live elements differ from then on; a crash leaves
     `pending`, by which the next operation compares them."""
