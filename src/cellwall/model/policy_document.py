@@ -221,7 +221,8 @@ def _ports(value: object, at: str) -> tuple[int, int] | None:
 
 
 def _number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5
+    """Decimal digits; with a zero before them readers differ in what they are (010 is 8 in YAML 1.1)."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and (text == "0" or text[0] != "0")
 
 
 def _prefixes(value: object, at: str) -> tuple[Prefix, ...]:
