@@ -6,6 +6,7 @@ Refuses: being stateful. What waits, and for how long, is `cellwall.daemon.node`
 """
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -202,11 +203,22 @@ def _query(request: web.Request, known: frozenset[str]) -> Mapping[str, str]:
 
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
-        return decode(raw)
+        decoded = decode(raw)
+        json.loads(raw, object_pairs_hook=_once)  # the decoder takes the last of two and says nothing
+        return decoded
     except msgspec.ValidationError as error:
         raise _Refusal(invalid_body(str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _Refusal(call_problem("malformed", str(error))) from error
+
+
+def _once(members: list[tuple[str, Any]]) -> None:
+    """Refuse a name that stands twice in an object: readers differ in which of the two counts."""
+    names: set[str] = set()
+    for name, _ in members:
+        if name in names:
+            raise ValueError(f"{name} stands twice")
+        names.add(name)
 
 
 def _refuse_other_media(request: web.Request) -> None:
