@@ -12,9 +12,10 @@ import pytest
 
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.config import recorded_mode
+from cellwall.daemon import life as life_module
 from cellwall.daemon.life import Life
 from cellwall.daemon.writer import Writer
-from cellwall.errors import Dismissed
+from cellwall.errors import Conflict, Dismissed
 from cellwall.lab import Lab
 from daemon.served import Daemon, served
 
@@ -167,6 +168,39 @@ def test_what_others_change_is_put_back_while_it_serves(daemon: Daemon, lab: Lab
         assert daemon.get("/v1/status")["drift"] == []
 
 
+class Idle:
+    """A node without a wall, and nobody who asks."""
+
+    def __init__(self) -> None:
+        self.writer = Writer(limit=1, together=1, afterwards=lambda: None)
+
+    def start(self) -> None:
+        self.writer.start()
+
+
+class Silent:
+    async def open(self, _: object) -> None: ...
+    async def close(self) -> None: ...
+
+
+def test_what_could_not_be_done_about_the_node_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life_module, "_NOW_AND_THEN", 0.0)
+    tried = []
+
+    def again() -> None:
+        tried.append(1)
+        if len(tried) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise Conflict("not yet")
+
+    idle = Idle()
+    life = Life(ServiceManager({}), idle, lambda: (), lambda: None, again)  # type: ignore[arg-type]
+    with socket.socket() as unused:
+        asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
+    idle.writer.end()
+    assert len(tried) >= 3
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), Dismissed("uninstalled")])
 def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Exception) -> None:
     """Nobody else would notice that the node is not taken over."""
@@ -174,21 +208,8 @@ def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Except
     def take_over() -> tuple[str, ...]:
         raise error
 
-    class Idle:
-        """A node without a wall, and nobody who asks."""
-
-        def __init__(self) -> None:
-            self.writer = Writer(limit=1, together=1, afterwards=lambda: None)
-
-        def start(self) -> None:
-            self.writer.start()
-
-    class Silent:
-        async def open(self, _: object) -> None: ...
-        async def close(self) -> None: ...
-
     idle = Idle()
-    life = Life(ServiceManager({}), idle, take_over, lambda: None)  # type: ignore[arg-type]
+    life = Life(ServiceManager({}), idle, take_over, lambda: None, lambda: None)  # type: ignore[arg-type]
     with pytest.raises(type(error), match=str(error)), socket.socket() as unused:
         asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
     idle.writer.end()

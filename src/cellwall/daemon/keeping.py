@@ -21,6 +21,7 @@ class Keeping:
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager
         self._left = [given.fd for given in manager.given if given.name == NAME]
+        self._refusal = ""
 
     def own(self, wall: Wall) -> None:
         """Have the wall own its tables, by the socket of the run before where that was kept. Where they cannot be
@@ -28,16 +29,24 @@ class Keeping:
         taken = self._left and self._own_by(wall, self._left.pop())
         while self._left:
             os.close(self._left.pop())
-        if taken:
-            return
-        if refusal := wall.own():
-            _log.warning("no flush of rules passes our tables over: %s", refusal)
-        else:
-            self._manager.keep(NAME, wall.owning_descriptor)
+        if not taken:
+            self._own_anew(wall)
+
+    def own_again(self, wall: Wall) -> None:
+        """What could not be owned may be by now: nft was missing amid an upgrade, or another owner has ended."""
+        if self._refusal:
+            self._own_anew(wall)
 
     def leave(self) -> None:
         """From the end of this process on the tables are everybody's to write."""
         self._manager.forget(NAME)
+
+    def _own_anew(self, wall: Wall) -> None:
+        before, self._refusal = self._refusal, wall.own()
+        if not self._refusal:
+            self._manager.keep(NAME, wall.owning_descriptor)
+        elif self._refusal != before:
+            _log.warning("no flush of rules passes our tables over: %s", self._refusal)
 
     def _own_by(self, wall: Wall, descriptor: int) -> bool:
         """Go on with a socket that was kept; one that is of no use is let go."""

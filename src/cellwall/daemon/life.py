@@ -38,6 +38,8 @@ _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
 _AGAIN = 1.0
 """Seconds before a node that could not be taken over is tried again."""
+_NOW_AND_THEN = 60.0
+"""Seconds after which what could not be done about the node is tried again."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -82,7 +84,8 @@ def serve(
         authority = Authority(terms.granted)
         node = Node(wall, beside[0], bounds)
         listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds, authority)
-        life = Life(manager, node, partial(_take_over, keeping, wall), partial(_reread, paths, read, authority))
+        take_over, reread = partial(_take_over, keeping, wall), partial(_reread, paths, read, authority)
+        life = Life(manager, node, take_over, reread, partial(keeping.own_again, wall))
         with watched(wall, beside[1]) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 
@@ -107,11 +110,13 @@ class Life:
         node: Node,
         take_over: Callable[[], tuple[str, ...]],
         reread: Callable[[], None],
+        now_and_then: Callable[[], None],
     ) -> None:
         self._manager = manager
         self._node = node
         self._act = take_over
         self._reread = reread
+        self._now_and_then = now_and_then
         self._state = "takes the node over"
 
     async def run(self, listener: Listener, sock: socket.socket, start_watch: StartWatch) -> None:
@@ -160,6 +165,10 @@ class Life:
 
         start_watch(failed)
         self._say("serves", READY=1)
+        while True:
+            await asyncio.sleep(_NOW_AND_THEN)
+            with suppress(CellwallError, OSError):  # what it is about fails in the calls and the watch as well
+                await self._node.writer.do(self._now_and_then)
 
     def _behind(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Work beside the calls. A defect in it is the end: nobody else would notice that it is not done."""

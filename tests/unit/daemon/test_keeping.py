@@ -1,0 +1,41 @@
+"""Tables that could not be owned are owned as soon as they can be."""
+
+import pytest
+
+from cellwall.daemon.keeping import Keeping
+
+DESCRIPTOR = 7
+
+
+class Manager:
+    """A service manager that keeps what it is given."""
+
+    given = ()
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    def keep(self, _: str, fd: int) -> None:
+        self.kept.append(fd)
+
+
+class Owner:
+    """A wall that is refused so often."""
+
+    owning_descriptor = DESCRIPTOR
+
+    def __init__(self, *refusals: str) -> None:
+        self._refusals = [*refusals]
+
+    def own(self, _: int | None = None) -> str:
+        return self._refusals.pop(0) if self._refusals else ""
+
+
+def test_what_is_refused_is_tried_until_it_is_not_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    manager, wall = Manager(), Owner("no nft", "no nft", "another owner")
+    keeping = Keeping(manager)  # type: ignore[arg-type]
+    keeping.own(wall)  # type: ignore[arg-type]
+    for kept in ([], [], [DESCRIPTOR], [DESCRIPTOR]):
+        keeping.own_again(wall)  # type: ignore[arg-type]
+        assert manager.kept == kept
+    assert len(caplog.records) == 2
