@@ -282,3 +282,20 @@ def test_what_is_wrong_with_live_policies_is_drift_and_is_repaired(world: World)
     assert world.wall.status().drift
     assert world.wall.reconcile().repaired
     assert_no_connection(tenant.host, CLOSING[0], 80)
+
+
+@pytest.mark.parametrize("lost", ["tenantdeny4p32", "tenantlimits4", "kin4"])
+@pytest.mark.parametrize("added", [(), (Rule("deny", ip_network("9.9.9.9/32")),)], ids=["the same", "one rule more"])
+def test_a_policy_that_is_set_over_damage_is_in_force_when_the_call_returns(
+    world: World, lost: str, added: tuple[Rule, ...]
+) -> None:
+    about_nftables("elements that somebody flushed")
+    closed = Rule("deny", ip_network(f"{PUBLIC4[0]}/32"))
+    world.wall.set_policy(Policy("open", (closed,), links=True), tenant="acme")
+    one, two = world.attach("one", tenant="acme"), world.attach("two", tenant="acme")
+    world.lab.node.run(["nft", "flush", "set", "inet", "cellwall", lost])
+    world.wall.set_policy(Policy("open", (closed, *added), links=True), tenant="acme")
+    assert_no_connection(one.host, PUBLIC4[0], 80)
+    with two.host.serve(tcp=[80]):
+        assert_connection(one.host, two.address(4), 80)
+    assert world.wall.status().drift == ()

@@ -72,6 +72,7 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
     take_over_policies(site)
     before = site.journal.policy(tenant)
     if policy == (before.policy if before else None):
+        _lay_missing(site, site.journal.endpoints_of(tenant))
         return before
     former, latter = before.policy if before else OPEN, policy or OPEN
     attached = site.journal.endpoints_of(tenant) if latter != former else ()
@@ -102,6 +103,7 @@ def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoin
     caller holds the writer lock and has judged it."""
     before = attached_endpoint(site, key)
     if policy == before.tiers.endpoint:
+        _lay_missing(site, [before])
         return before
     after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=policy))
     ensure_policy_forms(site, [after.tiers])
@@ -124,12 +126,20 @@ def _change(
         keep_policies(site)  # before the kernel: what a full disk refuses has changed nothing
         if after:
             site.backend.change(before, after)
+            _lay_missing(site, after)
     except CellwallError:
         _take_back(site, before, after, restore)
         raise
     with suppress(CellwallError), site.journal.transaction():  # it is in force; the next operation looks once more
         site.journal.drop("pending")
     return after
+
+
+def _lay_missing(site: Site, endpoints: Sequence[Endpoint]) -> None:
+    """What a policy kept is not in force where somebody else took it out of the kernel, and a change lays the
+    difference alone."""
+    if endpoints and site.backend.missing(endpoints):
+        repair_endpoints(site)
 
 
 def _take_back(site: Site, before: Sequence[Endpoint], after: Sequence[Endpoint], restore: Callable[[], None]) -> None:
