@@ -115,7 +115,8 @@ def to_the_floor(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
 def blinking(world: World, *, patience: float = 0.5) -> Iterator[tuple[World, Sandbox]]:
     """Traffic while the block runs; judged at its end. `patience` with a new connection, in seconds."""
     lab = world.lab
-    mover, victim = world.attach("mover", expose=["8088:88/udp", "9090-9091:9090/udp"]), world.attach("victim")
+    mover = world.attach("mover", tenant="mover", expose=["8088:88/udp", "9090-9091:9090/udp"])
+    victim = world.attach("victim")
     everywhere = lab.internet.serve(tcp=[80], udp=[80])
     at_victim, at_node, at_mover = (
         victim.host.serve(udp=[80]),

@@ -78,24 +78,25 @@ class Toggled:
 @pytest.mark.parametrize("of", ["tenant", "container"])
 def test_hundreds_of_changes_under_traffic_lose_nothing_and_let_nothing_through(world: World, of: str) -> None:
     with blinking(world) as (_, mover):
+        subject = {of: mover.endpoint.tenant if of == "tenant" else mover.name}
         never, sometimes = world.lab.internet.serve(udp=[NEVER]), world.lab.internet.serve(udp=[SOMETIMES])
-        world.wall.set_policy(LOOSE, **{of: mover.name})
+        world.wall.set_policy(LOOSE, **subject)
         idle = [Stream(mover.host, to, 80, udp=udp) for to in (PUBLIC4[1], PUBLIC6[1]) for udp in (False, True)]
         assert all(stream.ask(world.token()) for stream in idle)
         toggled = [Toggled(mover, address) for address in (PUBLIC4[2], PUBLIC6[0])]
         with Flood(mover.host, "eth0", denied_by_both(world, mover)) as flood:
             for number in range(CHANGES // 2):
-                world.wall.set_policy(TIGHT, **{of: mover.name})
+                world.wall.set_policy(TIGHT, **subject)
                 for flow in toggled:
                     flow.say(f"<late {number}>".encode())
-                world.wall.set_policy(LOOSE, **{of: mover.name})
+                world.wall.set_policy(LOOSE, **subject)
                 assert all(flow.is_answered(f"<fine {number}>".encode()) for flow in toggled)
             flood.wait()
         assert all(stream.ask(world.token()) for stream in idle)  # through all of them
         assert not never.seen
         assert not sometimes.saw(b"<late")
         assert world.wall.status().drift == ()
-        world.wall.remove_policy(**{of: mover.name})  # it is the policy that held
+        world.wall.remove_policy(**subject)  # it is the policy that held
         with Flood(mover.host, "eth0", denied_by_both(world, mover)) as flood:
             flood.wait()
         assert never.saw(b"<never>")
