@@ -175,6 +175,10 @@ class Store:
         known = self.policy(tenant)
         return tuple(decode_endpoint(row[0], lambda tenant: known) for row in rows)
 
+    def count_of(self, tenant: str) -> int:
+        """How many endpoints a tenant has, in any phase."""
+        return int(self._db.row("SELECT count(*) FROM endpoints WHERE tenant = ?", (tenant,))[0])
+
     def _bodies(self, where: str, arguments: Sequence[object]) -> list[tuple[bytes]]:
         return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
 

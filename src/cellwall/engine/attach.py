@@ -243,9 +243,19 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
             site.journal.write_endpoints(endpoints[-1:], "attaching")
+        _refuse_crowds(site, endpoints)
         site.journal.put("cursor", str(pool.cursor).encode())
     undo.callback(_forget, site, [endpoint.key for endpoint in endpoints])
     return endpoints
+
+
+def _refuse_crowds(site: Site, planned: Sequence[Endpoint]) -> None:
+    under = {endpoint.tenant: endpoint.tiers.tenant for endpoint in planned if endpoint.tiers.tenant != OPEN}
+    if under:
+        from cellwall.engine.crowds import refuse_crowd  # here and not above: most tenants have no policy
+
+        for tenant, policy in under.items():
+            refuse_crowd(tenant, site.journal.count_of(tenant), policy)
 
 
 def _forget(site: Site, keys: list[EndpointKey]) -> None:

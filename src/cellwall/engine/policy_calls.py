@@ -13,6 +13,7 @@ import msgspec
 from cellwall.compile.policy_size import validate_size
 from cellwall.engine.arguments import Document, Subject
 from cellwall.engine.caller import Caller
+from cellwall.engine.crowds import refuse_crowd
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.policies import (
     judge_policy,
@@ -148,6 +149,7 @@ def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
     _judge(site, written, endpoint=isinstance(subject, EndpointKey))
     if isinstance(subject, EndpointKey):
         return set_endpoint_policy(site, subject, written.policy).own_policy
+    refuse_crowd(subject, site.journal.count_of(subject), written.policy)
     known = set_tenant_policy(site, subject, written.policy)
     assert known is not None
     return known
