@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
 
 import pytest
 
 from cellwall.errors import Unsupported
-from cellwall.model.policy import Policy
+from cellwall.model.policy import Policy, Rule
 from world import (
     Sandbox,
     Stream,
@@ -100,3 +101,33 @@ def streams(one: Sandbox, two: Sandbox) -> Iterator[list[Stream]]:
 
 def alive(world: World, asked: list[Stream], timeout: float = 1.0) -> list[bool]:
     return [stream.ask(world.token(), timeout) for stream in asked]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Policy("open", tuple(Rule("deny", ip_network(everything)) for everything in ("0.0.0.0/0", "::/0"))),
+        Policy("allow", (Rule("allow", ip_network("151.101.1.69/32")),)),
+    ],
+    ids=["denies all", "lists others"],
+)
+def test_an_endpoints_own_policy_takes_it_out_of_the_links(world: World, own: Policy) -> None:
+    world.wall.set_policy(LINKS, tenant="acme")
+    one, two = world.attach("one", tenant="acme"), world.attach("two", tenant="acme")
+    with two.host.serve(tcp=[80], udp=[80]), streams(one, two) as cut:
+        assert alive(world, cut) == [True] * 4
+        world.wall.set_policy(own, container=one.name)
+        assert alive(world, cut, 0.2) == [False] * 4
+        world.wall.patch_policy({"monitor": True}, container=one.name)
+        assert_connection(one.host, two.address(4), 80)
+    assert world.wall.status().drift == ()
+
+
+def test_a_denial_that_says_less_leaves_the_links(world: World) -> None:
+    one, two = world.attach("one", tenant="acme"), world.attach("two", tenant="acme")
+    world.wall.set_policy(LINKS, tenant="acme")
+    rules = (Rule("deny", ip_network("0.0.0.0/0"), "tcp", (465, 465)), Rule("deny", ip_network("::/0")))
+    world.wall.set_policy(Policy("open", rules), container=one.name)
+    with two.host.serve(tcp=[80]):
+        assert_connection(one.host, two.address(4), 80)
+        assert_no_connection(one.host, two.address(6), 80)

@@ -101,9 +101,19 @@ class Tiers(msgspec.Struct, frozen=True):
 
     @property
     def linked(self) -> bool:
-        """Whether the endpoint takes part in the links of its tenant: who may open nothing opens no link either."""
-        blocked = any(policy.mode == "block" and not policy.monitor for _, policy in self.named())
-        return self.tenant.links and not blocked
+        """Whether the endpoint takes part in the links of its tenant: who may open nothing opens no link either, nor
+        who has a list of its own of what it may, for none can name a sandbox."""
+        if not self.tenant.links or (self.tenant.mode == "block" and not self.tenant.monitor):
+            return False
+        return self.endpoint.mode == "open" or self.endpoint.monitor
+
+    def linked_at(self, own: Address) -> bool:
+        """The same in the family of the endpoint's address `own`: its own denial of a network that it lies in, without
+        a protocol, takes it out of them there."""
+        rules = () if self.endpoint.monitor else self.endpoint.rules
+        return self.linked and not any(
+            rule.action == "deny" and rule.protocol == "any" and _holds(rule.prefix, own) for rule in rules
+        )
 
 
 NO_TIERS = Tiers()
@@ -132,7 +142,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(tiers: Tiers, destination: Address, protocol: str, port: int = 0) -> Decision:
-    """What a sandbox may open, floor aside. `protocol` is tcp, udp or icmp, that of either family."""
+    """What a sandbox may open, floor and links aside. `protocol` is tcp, udp or icmp, that of either family."""
     monitored: list[TierName] = []
     rule: int | None = None
     for tier, policy in tiers.named():

@@ -222,15 +222,16 @@ BOTH_WAYS = [("192.168.0.{}", "tcp"), ("192.168.0.{}", "udp"), ("192.168.0.{}", 
 
 @pytest.mark.parametrize(("address", "protocol"), BOTH_WAYS)
 def test_sandboxes_of_a_tenant_that_links_them_reach_each_other_and_nobody_else(address: str, protocol: str) -> None:
-    one, two, other, alone, blocked, watched_one = tenants(
+    one, two, other, alone, blocked, watched_one, listing = tenants(
         (Tiers(LINKS), 7),
-        (Tiers(LINKS, Policy(mode="allow")), 7),
+        (Tiers(LINKS), 7),
         (Tiers(LINKS), 8),
         (Tiers(), 0),
         (Tiers(LINKS, Policy(mode="block")), 7),
         (Tiers(LINKS, Policy(mode="block", monitor=True)), 7),
+        (Tiers(LINKS, Policy(mode="allow")), 7),
     )
-    crowd = [one, two, other, alone, blocked, watched_one]
+    crowd = [one, two, other, alone, blocked, watched_one, listing]
     scene = Scene(*crowd)
     linked = [one, two, watched_one]
     for sender in crowd:

@@ -87,3 +87,7 @@ def test_a_link_needs_the_tenants_word_and_an_endpoint_that_may_open_something()
     assert not Tiers().linked
     assert not Tiers(linking, of("block")).linked
     assert Tiers(linking, of("block", monitor=True)).linked
+    assert not Tiers(linking, of("allow", allow("151.101.1.69"))).linked
+    denying = Tiers(linking, of("open", deny("192.168.0.0/16"), deny("::/0", "tcp")))
+    assert not denying.linked_at(ip_address("192.168.0.2"))
+    assert denying.linked_at(ip_address("fd00:abcd::2"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
@@ -26,7 +27,7 @@ def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[st
             yield name, Element((own, *key))
     if tiers.lists_mail(family.version):
         yield "mail" + family.suffix, Element((own,))
-    if tiers.linked and tiers.number:
+    if tiers.number and tiers.linked_at(IPv4Address(own) if family.version == 4 else IPv6Address(own)):
         number = _OF_LINKS | tiers.number
         yield "group" + family.suffix, Element((own,), (number,))
         yield "linked" + family.suffix, Element((number, own))
