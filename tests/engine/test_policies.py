@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cellwall.api import Wall
-from cellwall.errors import AlreadyExists, Conflict, KernelError
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import AlreadyExists, Conflict, InvalidSpec, KernelError
 from cellwall.lab.addresses import PUBLIC4
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule
 from world import World, Wrapped, about_nftables, assert_connection, assert_no_connection, open_world, rewired
@@ -159,3 +161,20 @@ def test_a_container_without_a_tenant_is_not_of_the_tenant_that_its_id_names(bar
     assert wall.detach("acme")
     assert wall.attach("acme", tenant="acme").tiers.tenant == BLOCK
     wall.detach("acme")
+
+
+@pytest.mark.parametrize("written", ["Block", "deny"])
+def test_a_value_of_no_meaning_is_taken_nowhere(bare: World, written: str) -> None:
+    wall = bare.wall
+    tenant = bare.attach("one", tenant="acme")
+    value = msgspec.structs.replace(BLOCK, mode=written)
+    for act in (
+        lambda: wall.set_policy(value, tenant="acme"),
+        lambda: wall.set_policy(value, container=tenant.name),
+        lambda: wall.attach("other", policy=value),
+        lambda: wall.attach_many([AttachRequest("first"), AttachRequest("other", policy=value)]),
+    ):
+        with pytest.raises(InvalidSpec, match="mode"):
+            act()
+    assert [endpoint.key.container_id for endpoint in wall.endpoints()] == [tenant.name]
+    assert wall.policies() == {}

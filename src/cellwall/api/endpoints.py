@@ -54,10 +54,17 @@ class EndpointVerbs(Opened):
         from cellwall.engine.policy_calls import attach_under, own_policy
 
         written = own_policy(policy, block_network, allow_list, self.settings.openings)
-        return attach_under(written, request, lambda request: self.attach_many([request])[0])
+        return attach_under(written, request, lambda request: self._attach([request])[0])
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
+        if any(request.policy is not None for request in requests):
+            from cellwall.engine.policy_calls import refuse_other_values
+
+            refuse_other_values(requests)
+        return self._attach(requests)
+
+    def _attach(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         from cellwall.engine.requests import validate_request
 
         bindings = [binding for request in requests for binding in request.bindings]

@@ -123,6 +123,18 @@ def own_policy(
     return written_policy(policy).resolved(openings)
 
 
+def refuse_other_values(requests: Iterable[AttachRequest]) -> None:
+    """Raise InvalidSpec for the first policy of a request that its document does not give back."""
+    for request in requests:
+        if request.policy is None:
+            continue
+        try:
+            written_policy(request.policy)
+        except InvalidSpec as error:
+            field = error.field if error.field == "policy" else f"policy.{error.field}"
+            raise InvalidSpec(field, error.value, error.reason) from error
+
+
 def attach_under(written: Written, request: AttachRequest, attach: Callable[[AttachRequest], T]) -> T:
     """What `attach` gives of the request with that policy, whose refusals name the place where it was written."""
     try:
