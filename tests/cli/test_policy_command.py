@@ -118,6 +118,16 @@ def test_a_wrong_command_line_is_a_usage_error(cellwall: Command, written: Path,
     assert cellwall("policy", *named).status == 2
 
 
+@pytest.mark.parametrize("text", ['{"mode": "\\ud800"}', '{"\\ud800": 1}'])
+def test_text_that_no_utf8_can_carry_is_named_by_its_escape(cellwall: Command, tmp_path: Path, text: str) -> None:
+    """JSON can write half of a surrogate pair, and repeats it to nobody."""
+    file = tmp_path / "policy.json"
+    file.write_text(text)
+    told = cellwall("policy", "check", str(file), "--json")
+    assert told.status == 2
+    assert "\\ud800" in told.json["error"]["field"] + told.json["error"]["value"]
+
+
 def test_a_missing_file_is_not_found_and_one_policy_of_a_sandbox_has_no_links(cellwall: Command, written: Path) -> None:
     assert cellwall("policy", "check", str(written.with_name("none"))).status == 3
     written.write_text("links: true")

@@ -77,7 +77,14 @@ def _one_line(error: BaseException) -> str:
 
 
 def _document(error: BaseException, status: int, kind: str) -> dict[str, object]:
-    document: dict[str, object] = {"kind": kind, "status": status, "message": "; ".join(_messages(error, kind))}
+    message = "; ".join(_messages(error, kind))
+    document: dict[str, object] = {"kind": kind, "status": status, "message": _encodable(message)}
     if isinstance(error, InvalidSpec):
-        document |= {"field": error.field, "value": str(error.value), "reason": error.reason}
+        told = {"field": error.field, "value": str(error.value), "reason": error.reason}
+        document |= {name: _encodable(text) for name, text in told.items()}
     return document
+
+
+def _encodable(text: str) -> str:
+    """As it is, but for halves of surrogate pairs, which JSON can escape and UTF-8 cannot carry."""
+    return text.encode(errors="backslashreplace").decode()
