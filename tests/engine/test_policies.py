@@ -10,10 +10,20 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import AlreadyExists, Conflict, InvalidSpec, KernelError
+from cellwall.errors import AlreadyExists, Conflict, InvalidSpec, KernelError, Unsupported
 from cellwall.lab.addresses import PUBLIC4
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule
-from world import World, Wrapped, about_nftables, assert_connection, assert_no_connection, open_world, rewired
+from cellwall.model.settings import Settings
+from world import (
+    World,
+    Wrapped,
+    about_nftables,
+    assert_connection,
+    assert_no_connection,
+    in_iptables,
+    open_world,
+    rewired,
+)
 
 pytestmark = pytest.mark.root
 BLOCK = Policy("block")
@@ -149,8 +159,9 @@ def test_a_default_value_is_a_policy_like_any_other(bare: World) -> None:
 
 def test_a_container_without_a_tenant_is_not_of_the_tenant_that_its_id_names(bare: World) -> None:
     wall = bare.wall
-    wall.set_policy(Policy(links=True), tenant="acme")
-    assert bare.attach(tenant="acme").endpoint.tiers.linked
+    given = MAIL if in_iptables() else Policy(links=True)
+    wall.set_policy(given, tenant="acme")
+    assert bare.attach(tenant="acme").endpoint.tiers.tenant == given
     namesake = wall.attach("acme")
     assert namesake.tiers == NO_TIERS
     wall.set_policy(BLOCK, tenant="acme")
@@ -178,3 +189,15 @@ def test_a_value_of_no_meaning_is_taken_nowhere(bare: World, written: str) -> No
             act()
     assert [endpoint.key.container_id for endpoint in wall.endpoints()] == [tenant.name]
     assert wall.policies() == {}
+
+
+def test_a_policy_that_iptables_has_no_words_for_is_refused_before_the_node_is_up() -> None:
+    with open_world(settings=Settings(backend="iptables"), up=False) as world:
+        with pytest.raises(Unsupported) as refused:
+            world.wall.set_policy({"allow_list": ["9.9.9.0/24"]}, tenant="evil")
+        assert refused.value.predicate == "Listed"
+        assert world.wall.policies() == {}
+        assert not world.wall.status().up
+        known = world.wall.set_policy(MAIL, tenant="good")
+        world.wall.up()
+        assert world.wall.policies() == {"good": known}

@@ -11,8 +11,11 @@ from contextlib import suppress
 
 import msgspec
 
+from cellwall.compile.assemble import uplink_of
 from cellwall.compile.policy_forms import policy_usage
 from cellwall.compile.policy_size import validate_size
+from cellwall.compile.usage import PolicyUsage, Usage
+from cellwall.engine.backend import Wanted
 from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
 from cellwall.engine.forms import refuse_too_many
 from cellwall.engine.kept_policies import (
@@ -24,9 +27,10 @@ from cellwall.engine.kept_policies import (
     try_to_keep_policies,
     usage_of_tenants,
 )
+from cellwall.engine.mechanisms import choose
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints, taken_back
-from cellwall.errors import CellwallError, InvalidSpec
+from cellwall.errors import CellwallError, InvalidSpec, Unsupported
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
 from cellwall.model.policy_check import Ground, ground_of, validate_policy
@@ -79,7 +83,10 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
     if site.foundation() is not None:
         ensure_policy_forms(site, [Tiers(tenant=latter)])
     else:
-        refuse_too_many({*usage_of_tenants(site).policies.forms, *policy_usage([Tiers(tenant=latter)]).forms})
+        usage = policy_usage([Tiers(tenant=latter)])
+        refuse_too_many({*usage_of_tenants(site).policies.forms, *usage.forms})
+        if latter != OPEN:
+            _refuse_unsayable(site, usage)
     known: list[PolicyRecord | None] = []
 
     def record() -> Sequence[Endpoint]:
@@ -96,6 +103,20 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
 
     _change(site, attached, record, restore)
     return known[0]
+
+
+def _refuse_unsayable(site: Site, usage: PolicyUsage) -> None:
+    """Raise Unsupported for what iptables has no words for, where it is what would hold the wall of this node: kept, it
+    would let no `up` succeed, for no tenant's sandboxes."""
+    if site.settings.backend == "nftables":
+        return
+    try:
+        backend = choose(site, None)
+    except Unsupported:
+        return  # for `up` to say
+    if backend.name == "iptables":
+        facts = site.node.observe()
+        backend.plan(Wanted(site.settings, facts, Usage(policies=usage), uplink_of(site.settings, facts)), (), None)
 
 
 def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoint:
