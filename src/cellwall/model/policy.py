@@ -95,9 +95,18 @@ class Tiers(msgspec.Struct, frozen=True):
 
     def lists_mail(self, version: int) -> bool:
         """Whether one of the policies lists mail to that family: it is open to the endpoint then, wherever none of the
-        policies denies it."""
-        rules = (rule for _, policy in self.named() if policy.mode != "block" for rule in policy.rules)
-        return any(rule.lists_mail and rule.prefix.version == version for rule in rules)
+        policies denies it. Where the policy denies nothing else it has to list mail to everybody: naming one server
+        would open it to all."""
+        return any(
+            rule.lists_mail and rule.prefix.version == version and (denies or rule.prefix.prefixlen == 0)
+            for denies, rule in self._listed()
+        )
+
+    def _listed(self) -> Iterator[tuple[bool, Rule]]:
+        """Each rule, and whether its policy denies what it does not allow."""
+        for _, policy in self.named():
+            if policy.mode != "block":
+                yield from ((policy.mode == "allow" and not policy.monitor, rule) for rule in policy.rules)
 
     @property
     def linked(self) -> bool:

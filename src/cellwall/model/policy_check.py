@@ -81,6 +81,10 @@ def _validate_mode(policy: Policy) -> None:
         place = places["allow"]
         reason = "changes nothing: the mode is open, which allows what it does not deny"
         raise InvalidSpec(f"rules[{place}].action", str(policy.rules[place]), reason)
+    some = next((place for place, rule in enumerate(policy.rules) if _only_mail(rule) and rule.prefix.prefixlen), None)
+    if policy.mode == "open" and some is not None:
+        reason = "would open mail to everybody, as the mode is open: only an allow-list can name one server"
+        raise InvalidSpec(f"rules[{some}].prefix", str(policy.rules[some].prefix), reason)
     if policy.mode == "allow" and "allow" not in places:
         raise InvalidSpec("rules", len(policy.rules), "allow nothing; the mode block says so")
 

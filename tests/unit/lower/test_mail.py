@@ -125,3 +125,12 @@ def test_iptables_asks_the_same(mail: Mail, target: str, rules: int, sender: End
         assert f"! --match-set b9opened4 {to},{to}" in line
         assert line.endswith(target)
         assert (f"! --match-set b9mail4 {source} " in line) == bool(listed)
+
+
+def test_naming_one_server_opens_no_mail_where_nothing_else_is_denied() -> None:
+    narrow = Rule("allow", ip_network("8.8.8.8"), "tcp", (25, 25))
+    watching = under(narrow, monitor=True)
+    assert judged(Scene(watching).egress(watching, PUBLIC4, "tcp", 25)) == CLOSED
+    listing = under(narrow)
+    assert Scene(listing).egress(listing, "8.8.8.8", "tcp", 25).verdict == "accept"
+    assert Scene(listing).egress(listing, PUBLIC4, "tcp", 25).verdict == "reject"

@@ -67,6 +67,7 @@ def test_a_denial_of_what_the_floor_denies_says_so_twice() -> None:
 @pytest.mark.parametrize(("policy", "field"), [
     (of("block", deny("1.1.1.1/32")), "rules[0]"),
     (of("open", deny("1.1.1.0/24"), allow("1.1.1.1/32")), "rules[1].action"),
+    (of("open", allow("0.0.0.0/0", "tcp", (25, 25)), allow("8.8.8.8/32", "tcp", (25, 25))), "rules[1].prefix"),
     (of("allow"), "rules"),
     (of("allow", deny("1.1.1.1/32")), "rules"),
     (of("allow", allow("1.1.1.1/32"), allow("1.1.1.1/32")), "rules[1]"),
