@@ -1,6 +1,8 @@
 """Packets meet what the pure decision says, whatever the policies: random ones, on a real kernel."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from random import Random
 
@@ -78,5 +80,29 @@ def test_what_passes_is_what_the_policies_allow(world: World, seed: int) -> None
     for to, port, udp in random.sample(asked, 12):
         expected = decide(tiers, ip_address(to), "udp" if udp else "tcp", port).verdict == "allow"
         assert passes(tenant, to, port, udp=udp) is expected, (to, port, udp, tiers)
+    assert world.wall.status().drift == ()
+    world.detach(tenant)
+
+
+@pytest.mark.parametrize(("ports", "spoken_of"), [
+    (None, True), ("1-65535", False), ("0-1", True), (0, True), ("0-65535", True),
+])  # fmt: skip
+def test_port_0_is_a_port_like_any_other(world: World, ports: object, spoken_of: bool) -> None:
+    """No service has it, and its host says so; a range that leaves it out does not speak of it."""
+    if in_iptables() and ports not in (0, "0-1"):
+        pytest.skip("iptables has no words for so many ports")
+    tenant = world.attach("tenant", tenant="acme")
+    rule = {"action": "deny", "prefix": PUBLIC4[0], "protocol": "tcp", "ports": ports}
+    with world.lab.internet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as arriving:
+        arriving.setblocking(False)
+        for policy, passes in (({}, True), ({"rules": [rule]}, not spoken_of)):
+            known = world.wall.set_policy(policy, tenant="acme").policy
+            assert (decide(Tiers(known), ip_address(PUBLIC4[0]), "tcp", 0).verdict == "allow") is passes
+            assert connect(tenant.host, PUBLIC4[0], 0).kind == "refused"
+            arrived = False
+            with suppress(BlockingIOError):
+                while len(segment := arriving.recv(100)) > 23:
+                    arrived |= segment[22:24] == b"\0\0"  # behind 20 octets of IPv4 and the source port
+            assert arrived is passes
     assert world.wall.status().drift == ()
     world.detach(tenant)

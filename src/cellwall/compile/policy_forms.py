@@ -16,6 +16,7 @@ from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix
 from cellwall.model.policy import Policy, Rule, TierName, Tiers
 
 PORT_BITS = 16
+EVERY_PORT = (0, 65535)
 State = Literal["limits", "blocks", "lists", "guards", "watches"]
 """See `compile.wall.Under`."""
 
@@ -95,9 +96,10 @@ def _of_rule(tier: TierName, rule: Rule) -> Iterator[Listing]:
         yield Listing(PolicyForm(tier, rule.action, family, length), network)
         return
     for protocol in _protocols(rule):
-        if rule.ports is None:
+        if rule.ports in (None, EVERY_PORT):
             yield Listing(PolicyForm(tier, rule.action, family, length, "protocol"), network, protocol)
             continue
+        assert rule.ports is not None
         for port, bits in port_blocks(*rule.ports):
             yield Listing(PolicyForm(tier, rule.action, family, length, "ports", bits), network, protocol, port)
 

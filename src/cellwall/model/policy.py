@@ -36,7 +36,7 @@ class Rule(msgspec.Struct, frozen=True):
         """Whether it speaks of that destination; `port` counts for TCP and UDP alone."""
         if self.protocol not in ("any", protocol):
             return False
-        if self.ports is not None and not self.ports[0] <= port <= self.ports[1]:
+        if self.ports is not None and (protocol == "icmp" or not self.ports[0] <= port <= self.ports[1]):
             return False
         return destination.version == self.prefix.version and destination in self.prefix
 

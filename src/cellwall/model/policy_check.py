@@ -66,8 +66,8 @@ def _validate_match(rule: Rule, field: str) -> None:
     shown = f"{first}-{last}"
     if rule.protocol not in ("tcp", "udp"):
         raise InvalidSpec(f"{field}.ports", shown, f"need the protocol tcp or udp: {rule.protocol} has no ports")
-    if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        raise InvalidSpec(f"{field}.ports", shown, "must be from 1 to 65535")
+    if not (0 <= first <= 65535 and 0 <= last <= 65535):
+        raise InvalidSpec(f"{field}.ports", shown, "must be from 0 to 65535")
     if last < first:
         raise InvalidSpec(f"{field}.ports", shown, "ends before it starts")
 

@@ -75,7 +75,7 @@ def test_a_denial_of_what_the_floor_denies_says_so_twice() -> None:
     (of("allow", allow("2.0.0.0/8"), allow("1.1.1.1/32", "tcp", (80, 80)), deny("1.0.0.0/8", "tcp")), "rules[1]"),
     (of("open", deny("1.1.1.1/32", "any", (80, 80))), "rules[0].ports"),
     (of("open", deny("1.1.1.1/32", "icmp", (8, 8))), "rules[0].ports"),
-    (of("open", deny("1.1.1.1/32", "tcp", (0, 8))), "rules[0].ports"),
+    (of("open", deny("1.1.1.1/32", "tcp", (-1, 8))), "rules[0].ports"),
     (of("open", deny("1.1.1.1/32", "udp", (9, 8))), "rules[0].ports"),
     (of("open", deny("1.1.1.1/32", "udp", (9, 65536))), "rules[0].ports"),
     (Policy(sources=()), "sources"),
