@@ -21,8 +21,10 @@ MAX_RULES = 1000
 
 MAX_SOURCES = 1000
 
-_NOBODY = tuple(ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"))
-"""Where no client has its address."""
+_NOBODY = tuple(
+    ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "::ffff:0:0/96", "ff00::/8")
+)
+"""Where no client has its address: IPv4 that is written as IPv6 comes as IPv4."""
 
 
 class Ground(msgspec.Struct, frozen=True):

@@ -81,6 +81,7 @@ def test_a_denial_of_what_the_floor_denies_says_so_twice() -> None:
     (Policy(sources=()), "sources"),
     (Policy(sources=(ip_network("1.1.1.1/32"), ip_network("127.0.0.0/8"))), "sources[1]"),
     (Policy(sources=(ip_network("ff02::/16"),)), "sources[0]"),
+    (Policy(sources=(ip_network("::ffff:203.0.113.0/120"),)), "sources[0]"),
     (Policy(sources=(ip_network("1.1.1.1/32"), ip_network("1.1.1.1/32"))), "sources[1]"),
 ])  # fmt: skip
 def test_what_is_empty_impossible_or_contradictory_is_refused_where_it_stands(policy: Policy, field: str) -> None:
