@@ -17,6 +17,7 @@ from cellwall.compile.policy_size import validate_size
 from cellwall.compile.usage import PolicyUsage, Usage
 from cellwall.engine.backend import Wanted
 from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
+from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.forms import refuse_too_many
 from cellwall.engine.kept_policies import (
     keep_policies,
@@ -31,6 +32,7 @@ from cellwall.engine.mechanisms import choose
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints, taken_back
 from cellwall.errors import CellwallError, InvalidSpec, Unsupported
+from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
 from cellwall.model.policy_check import Ground, ground_of, validate_policy
@@ -148,12 +150,24 @@ def _change(
         if after:
             site.backend.change(before, after)
             _lay_missing(site, after)
+            _end_flows_of_clients(site, before, after)
     except CellwallError:
         _take_back(site, before, after, restore)
         raise
     with suppress(CellwallError), site.journal.transaction():  # it is in force; the next operation looks once more
         site.journal.drop("pending")
     return after
+
+
+def _end_flows_of_clients(site: Site, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+    """Flows of clients to published ports that lead elsewhere, where other clients are admitted than before: iptables
+    leads one that is not admitted to the node itself, and its flow would go on so."""
+    changed = [now for was, now in zip(before, after, strict=True) if _sources(was.tiers) != _sources(now.tiers)]
+    end_former_flows(site, [(endpoint, binding) for endpoint in changed for binding in endpoint.bindings])
+
+
+def _sources(tiers: Tiers) -> list[tuple[Prefix, ...] | None]:
+    return [None if policy.monitor else policy.sources for _, policy in tiers.named()]
 
 
 def _lay_missing(site: Site, endpoints: Sequence[Endpoint]) -> None:
