@@ -39,7 +39,7 @@ def test_an_attach_is_answered_when_packets_pass(served: Served, plain: Plain) -
     assert answer.status == 201
     assert_connection(host, PUBLIC4, 80)
     endpoint = answer.document["endpoint"]
-    assert (endpoint["container"], endpoint["interface"], endpoint["tenant"]) == ("web", "eth0", "web")
+    assert (endpoint["container"], endpoint["interface"], endpoint["tenant"]) == ("web", "eth0", "")
     assert endpoint["exposed"][0]["host_port"] == 8080
     again = plain.ask("POST", "/v1/endpoints", {"container": "web", "netns": str(host.netns)})
     assert (again.status, again.document) == (200, answer.document)

@@ -71,7 +71,7 @@ class Calls(RuleBasedStateMachine):
         taken = {port.partition(":")[0] for _, held in model.values() for port in held}
         if taken & {port.partition(":")[0] for port in wanted}:
             return 409
-        model[name] = (tenant or name, wanted)
+        model[name] = (tenant or "", wanted)
         return 201
 
     @rule(name=containers, tenant=tenants, wanted=st.lists(ports, max_size=2, unique_by=lambda port: port[:4]))

@@ -48,7 +48,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 def add_endpoint_options(parser: Parser) -> None:
     """What both `attach` and `run` let the caller choose."""
-    parser.add_argument("--tenant", metavar="NAME", help="whose sandbox it is; default: its own")
+    parser.add_argument("--tenant", metavar="NAME", help="whose sandbox it is; default: no tenant's")
     parser.add_argument("--ip", metavar="ADDRESS", action="append", default=[], help="requested address, once a family")
     parser.add_argument("--expose", metavar="SPEC", action="append", default=[], help=SPEC_HELP)
     parser.add_argument("--policy", metavar="FILE", help="its own policy, YAML or JSON, under its tenant's; - reads it")
