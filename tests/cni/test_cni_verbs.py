@@ -171,7 +171,7 @@ def test_arguments_name_address_mac_and_tenant(plugin: Plugin, wall: Wall, sandb
     by_namespace = plugin.conf(tenantFrom="K8S_POD_NAMESPACE")
     plugin.add("pod", sandbox(), args="IgnoreUnknown=1;K8S_POD_NAMESPACE=acme", conf=by_namespace)
     assert {endpoint.key.container_id: endpoint.tenant for endpoint in wall.endpoints()} == {
-        "plain": "plain",
+        "plain": "",
         "named": "fixed",
         "pod": "acme",
     }
