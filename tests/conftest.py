@@ -26,7 +26,7 @@ model in packets, the hostile tenant once and the story. With paths given it run
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="the pure core and a little of everything, nothing slow")
-    parser.addoption("--full", action="store_true", help="also beside daemons of other programs, where installed")
+    parser.addoption("--full", action="store_true", help="also what takes many minutes, or daemons of other programs")
     held = ("nftables", "iptables-nft", "iptables-legacy")
     parser.addoption("--backend", choices=held, help="what holds the wall of every world that tests share or open")
     parser.addoption("--update-golden", action="store_true", help="write tests/golden from what is rendered now")
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         _keep_quick(config, items)
     without_root = pytest.mark.skip(reason="needs root")
-    beside_others = pytest.mark.skip(reason="beside other programs: --full runs it")
+    beside_others = pytest.mark.skip(reason="beside other programs, or for many minutes: --full runs it")
     too_slow = pytest.mark.skip(reason="slow, and --quick was given")
     for item in items:
         if "root" in item.keywords and os.geteuid() != 0:

@@ -76,7 +76,7 @@ def test_whatever_is_sent_is_answered_as_promised(
     _fuzz(http, operation, mode, 3 if operation.definition.raw["operationId"] in NODE else 12)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("operation", "mode"), TRIED, ids=_named)
 def test_whatever_is_sent_for_long_is_answered_as_promised(
     http: requests.Session, operation: APIOperation, mode: GenerationMode

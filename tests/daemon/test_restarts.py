@@ -207,7 +207,7 @@ def test_ended_at_random_moments_it_leaves_nothing_half_done_and_nothing_open(no
     assert not at_node.saw(b"<flood")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(3600)
 def test_ended_during_ten_thousand_operations_it_leaves_nothing_half_done(node: Served) -> None:
     assert busy(node, 1, 2, longest=4.0, operations=10_000) >= 10_000
