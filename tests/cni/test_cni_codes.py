@@ -24,6 +24,7 @@ ROWS = [
     (errors.Forbidden("x"), 105),
     (errors.KernelError(16, "x"), 106),
     (errors.Unavailable("x"), 11),
+    (errors.Dismissed("x"), 11),
     (OSError(5, "x"), 5),
     (errors.Incomplete("x", [errors.KernelError(16, "x"), OSError(5, "y")]), 106),
     (ZeroDivisionError(), 100),
