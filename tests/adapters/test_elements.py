@@ -184,6 +184,20 @@ def test_deleting_an_absent_element_says_so(rules: NftRules) -> None:
     assert content(rules, "live") == set()
 
 
+def test_what_is_held_is_told_without_reading_the_rest(rules: NftRules) -> None:
+    wanted = [add("live", 1), add("live", 2), add("generation", 7, data=(9,)), add("pin4", 1, 2, 3)]
+    assert not rules.holds(wanted)
+    rules.apply([*wanted, *(add("live", number) for number in range(10, 200))])
+    assert rules.holds(wanted) and rules.holds([])
+    assert not rules.holds([*wanted, add("live", 3)])
+    assert not rules.holds([add("generation", 7, data=(8,))]), "another value stands at the key"
+    assert rules.holds([add("live", number) for number in range(10, 200)])
+    rules.apply([delete("pin4", 1, 2, 3)])
+    assert not rules.holds(wanted)
+    rules.load("delete table inet cellwall")
+    assert not rules.holds(wanted)
+
+
 def test_missing_table_says_so(rules: NftRules) -> None:
     rules.load("delete table inet cellwall")
     for attempt in (lambda: rules.apply([add("live", 1)]), lambda: rules.elements("inet", "cellwall", "live")):

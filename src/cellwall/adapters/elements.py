@@ -63,6 +63,8 @@ _SIZES: dict[KeyType, int] = {
     "inet_service": 2,
     "mark": 4,
 }
+_TABLE_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
+_FAMILIES = {NFPROTO[family]: family for family in _TABLE_FAMILIES}
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _Order = Literal["big", "little"]
 
@@ -214,6 +216,20 @@ def ask_for_address(where: SetKey, address: Address) -> Message:
     element = nested(_LIST_ELEM, nested(_KEY, attribute(_VALUE, address.packed)))
     body = attribute_text(_TABLE, table) + attribute_text(_SET, name) + nested(_ELEMENTS, element)
     return nft_message(NFT_MSG_GETSETELEM, NFPROTO[family], body, what=f"set {printable(name)}")
+
+
+def ask_for(elements: Iterable[ElementChange], schema: Schema) -> list[Message]:
+    """Ask for each of these by its key; ENOENT where one is not there."""
+    by_key = (msgspec.structs.replace(element, op="delete") for element in elements)  # which names the key alone
+    kind = nft_message(NFT_MSG_GETSETELEM, NFPROTO["inet"], b"").type
+    return [msgspec.structs.replace(packed.message, type=kind) for packed in pack_changes(by_key, schema)]
+
+
+def read_pairs(body: bytes, schema: Schema) -> Iterable[tuple[SetKey, Pair]]:
+    """The elements of one answer, and the set that each is in."""
+    told = attributes(body, HEADER_SIZE)
+    where = _FAMILIES[body[0]], text_of(told[_TABLE]), text_of(told[_SET])
+    return ((where, pair) for pair in read_elements([body], lookup_set(where, schema)))
 
 
 def each_element(body: bytes) -> Iterable[dict[int, bytes]]:

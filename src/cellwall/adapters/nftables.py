@@ -9,6 +9,7 @@ Where this socket owns our tables, or they outlived an owner, nft only compiles:
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
 """
 
+import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING
 from cellwall.adapters.elements import (
     Pair,
     Schema,
+    ask_for,
     ask_for_address,
     describe,
     dump_request,
     lookup_set,
     pack_changes,
     read_elements,
+    read_pairs,
 )
 from cellwall.adapters.netlink import Closing, Message
 from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
@@ -110,6 +113,18 @@ class NftRules(Closing):
         if refusal is not None:
             culprit = packed[refusal.position].culprit(refusal)
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
+
+    def holds(self, elements: Sequence[ElementChange]) -> bool:
+        """See `Rules.holds`."""
+        if not elements:
+            return True
+        messages = ask_for(elements, self.schema)
+        replies, refusals = self._netfilter.exchange(messages, len(messages) - 1, "look for set elements")
+        for refusal in refusals:
+            if refusal.errno != errno.ENOENT:
+                raise KernelError(refusal.errno, "look for set elements", refusal.text)
+        wanted = {((one.family, one.table, one.set), (one.element.key, one.element.data)) for one in elements}
+        return not refusals and wanted == {found for reply in replies for found in read_pairs(reply.body, self.schema)}
 
     def elements(self, family: TableFamily, table: str, set_name: str) -> frozenset[Pair]:
         """See `Rules.elements`. NotFound for a set the schema does not know."""

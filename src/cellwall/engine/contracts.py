@@ -246,6 +246,10 @@ class Rules(Flows, Protocol):
         """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
         one that is absent raise KernelError (EEXIST, ENOENT) and change nothing. A missing table: ENOENT."""
 
+    def holds(self, elements: Sequence[ElementChange]) -> bool:
+        """Whether all of these additions are live, with this data. For few, hundreds, and none with a range in its key:
+        each is asked for by its key. A missing table or set: False."""
+
     def elements(
         self, family: TableFamily, table: str, set_name: str
     ) -> frozenset[tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]]:
