@@ -1,6 +1,6 @@
 """How long an attach takes until a packet passes both ways, a detach until it returns, and one of each after the other.
 
-    python -m bench.attach [--population N] [--rounds N] [--quick] [--state tmpfs|disk] [--json]
+    python -m bench attach [--population N] [--rounds N] [--quick] [--state tmpfs|disk] [--json]
 
 Everybody is asked in turn, round after round, in one run: what disturbs the machine disturbs all of them. Each attach
 gets a sandbox that was empty before; detached sandboxes are deleted between the measurements, as a runtime deletes
@@ -68,7 +68,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench.attach", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench attach", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--population", type=int, default=1000, metavar="N", help="attached containers (%(default)s)")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="at each population (%(default)s)")
     parser.add_argument("--state", choices=("tmpfs", "disk"), default="tmpfs", help="everybody's state (%(default)s)")
@@ -200,7 +200,3 @@ def _text(report: Report) -> str:
         *report.notes,
     ]
     return "\n\n".join(parts)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

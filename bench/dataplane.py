@@ -1,6 +1,6 @@
 """What the wall costs a packet: connections and small datagrams a second, against no firewall and beside the peers.
 
-    python -m bench.dataplane [--populations 10,1000] [--rounds N] [--quick] [--json]
+    python -m bench dataplane [--populations 10,1000] [--rounds N] [--quick] [--json]
 
 One sandbox of each node sends to the Internet through the node's forwarding and NAT, while as many others as asked are
 attached. In each round everybody carries the same load one after the other, each round begins with another, and a ratio
@@ -64,7 +64,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench.dataplane", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench dataplane", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--populations", type=_numbers, default=[10, 1000], metavar="N,…", help="default: 10,1000")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="at each population (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="10 rounds at 10: the bench works, its figures say little")
@@ -159,7 +159,3 @@ def _numbers(text: str) -> list[int]:
     if min(numbers) < 2:
         raise argparse.ArgumentTypeError("a population has 2 or more")
     return numbers
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -296,7 +296,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.json:
         Path(chosen.json).write_bytes(msgspec.json.encode(rows))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """What a tenant costs its neighbour that opens flows as fast as it can.
 
-    python -m bench.neighbour [--rounds N] [--quick] [--json]
+    python -m bench neighbour [--rounds N] [--quick] [--json]
 
 A sandbox sends datagrams, each of a flow of its own, for as long as its neighbour carries a sample of its load; no
 flood is longer than that, and no more flows than FLOWS are ever in it. Everybody is asked in turn within a round, first
@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import socket
 import statistics
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -136,7 +135,7 @@ class Node:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench.neighbour", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench neighbour", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40, metavar="N", help="of everybody (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="3 rounds: the bench works, its figures say little")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -223,7 +222,3 @@ def _text(report: Report) -> str:
     ]
     note = f"a sample: {CONNECTIONS} connections or {DATAGRAMS:,} datagrams; a flood of {FLOWS:,} flows at most"
     return "\n".join([headline(report.machine), "", table(head, rows), "", note])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

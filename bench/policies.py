@@ -1,6 +1,6 @@
 """What policies cost: how long they take to come into force, and what a new connection pays for a list.
 
-    python -m bench.policies [--rules N] [--endpoints N] [--rounds N] [--quick] [--json]
+    python -m bench policies [--rules N] [--endpoints N] [--rounds N] [--quick] [--json]
 
 Lists are of networks of one prefix length each, so a list with 32 of them is 32 lookups in each family; the server is
 on the last. An established flow asks no list. Everybody is asked in turn within a round, and a ratio is against the
@@ -51,7 +51,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench.policies", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench policies", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rules", type=int, default=1000, metavar="N", help="of one endpoint (%(default)s)")
     parser.add_argument("--endpoints", type=int, default=1000, metavar="N", help="of ten rules each (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="of the data plane (%(default)s)")
@@ -207,7 +207,3 @@ def _text(report: Report) -> str:
             table(("a processor's second", "wall", "family", "n", "p50", f"of {_BASE}", "p5–p95"), ratios),
         ]
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

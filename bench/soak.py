@@ -148,7 +148,3 @@ def _work(crew: Sequence[Worker], until: float) -> None:
 def _ours(entry: dict[str, Any]) -> bool:
     (body,) = entry.values()
     return bool(body.get("table", "").startswith("cellwall"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

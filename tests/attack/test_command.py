@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from attack.running import come_to
 from cellwall.attack import main
 from cellwall.attack.command import select
 from cellwall.attack.frames import scapy
@@ -20,6 +19,7 @@ from cellwall.attack.rows import every_probe
 from cellwall.attack.suite import Control
 from cellwall.cli.exits import classify
 from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unsupported
+from running import come_to
 
 PROBES = every_probe()
 PROBE = PROBES[0]

@@ -7,13 +7,13 @@ import sys
 import msgspec
 import pytest
 
-from attack.running import come_to
 from cellwall.api import Wall
 from cellwall.attack import main
 from cellwall.attack.live import gentle
 from cellwall.attack.probe import Volley
 from cellwall.attack.rows import every_probe
 from cellwall.errors import Conflict
+from running import come_to
 from world import World, open_world
 
 pytestmark = pytest.mark.root

@@ -1,0 +1,53 @@
+"""A benchmark that is ended early takes its labs along, as one that comes to its end does."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from bench.__main__ import NAMES
+
+from cellwall.lab import namespaces, records
+from running import come_to
+
+REPOSITORY = Path(__file__).parents[2]
+WHOLE = 7
+"""Namespaces of a lab, at the least, when it is made."""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_that_is_ended_leaves_no_namespace(name: str) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "bench", name], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    prefixes: list[str] = []
+
+    def has_a_lab() -> bool:
+        prefixes[:] = labs_of(running.pid)
+        return any(len(namespaces.namespaces_of(prefix)) >= WHOLE for prefix in prefixes)
+
+    try:
+        come_to(running, has_a_lab)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 128 + signal.SIGTERM
+    finally:
+        running.kill()
+        running.wait()
+    assert [one for prefix in prefixes for one in namespaces.namespaces_of(prefix)] == []
+    assert labs_of(running.pid) == []
+
+
+def labs_of(pid: int) -> list[str]:
+    """The prefixes of a process' labs that are on record."""
+    found = []
+    for path in records.RECORDS.glob("[a-z]*"):
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=records.Record)
+        except FileNotFoundError:
+            continue
+        if record.pid == pid:
+            found.append(record.prefix)
+    return found
