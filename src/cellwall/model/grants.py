@@ -26,8 +26,10 @@ class Grant(msgspec.Struct, frozen=True):
     tenants: tuple[str, ...]
 
     def covers(self, tenant: str) -> bool:
-        """Whether this tenant is one of them."""
-        return any(tenant.startswith(name[:-1]) if name.endswith("*") else tenant == name for name in self.tenants)
+        """Whether this tenant is one of them. A container of no tenant, whose is empty, is root's alone."""
+        return bool(tenant) and any(
+            tenant.startswith(name[:-1]) if name.endswith("*") else tenant == name for name in self.tenants
+        )
 
     def __str__(self) -> str:
         return f"{self.group} {','.join(sorted(self.verbs))} {','.join(self.tenants)}"

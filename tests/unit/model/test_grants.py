@@ -23,6 +23,7 @@ def test_a_grant_is_read_as_it_is_written() -> None:
         ("ci-*", "xci-1", False),
         ("a,b*", "bc", True),
         ("*", "anybody", True),
+        ("*", "", False),
     ],
 )
 def test_a_star_stands_for_any_end_of_a_name(tenants: str, tenant: str, covered: bool) -> None:
