@@ -15,8 +15,10 @@ from typing import Any
 
 import msgspec
 
+from cellwall.client import Client
 from cellwall.config import drop_mode_record, paths_for
 from cellwall.lab import Lab
+from world import World
 
 PATIENCE = 30.0
 PROGRAM = (
@@ -243,3 +245,17 @@ def served(lab: Lab, *, keeps: bool = False, **options: str) -> Iterator[Daemon]
         yield daemon.start()
     finally:
         daemon.close()
+
+
+@contextmanager
+def kept_node() -> Iterator[tuple[Daemon, World]]:
+    """A node with its wall up, whose daemon's socket a service manager keeps; what is asked of it outlives its
+    restarts."""
+    with (
+        Lab() as lab,
+        lab.node.enter(),
+        served(lab, keeps=True) as daemon,
+        Client.open(root=lab.root, patience=60) as client,
+    ):
+        client.up()
+        yield daemon, World(lab, client)

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.client import Client
-from cellwall.lab import Lab
-from daemon.served import Daemon, served
+from daemon.served import Daemon, kept_node
 from world import World
 
 pytestmark = pytest.mark.root
@@ -18,14 +16,8 @@ OURS = ("inet cellwall", "bridge cellwall", "arp cellwall")
 
 @pytest.fixture
 def node() -> Iterator[tuple[Daemon, World]]:
-    with (
-        Lab() as lab,
-        lab.node.enter(),
-        served(lab, keeps=True) as daemon,
-        Client.open(root=lab.root, patience=60) as client,
-    ):
-        client.up()
-        yield daemon, World(lab, client)
+    with kept_node() as node:
+        yield node
 
 
 def stands(world: World) -> bool:

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.attack.flood import Flood
-from cellwall.client import Client
-from cellwall.lab import Lab
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
-from daemon.served import Daemon, served
+from daemon.served import Daemon, kept_node
 from packet.test_blink import to_the_floor
 from packet.test_half_replaced import to_the_node
 from world import Stream, World, about_nftables, public
@@ -23,14 +21,8 @@ GATEWAY = mac_text(Network().bridge_mac)
 @pytest.fixture
 def node() -> Iterator[tuple[Daemon, World]]:
     about_nftables("owners of tables")
-    with (
-        Lab() as lab,
-        lab.node.enter(),
-        served(lab, keeps=True) as daemon,
-        Client.open(root=lab.root, patience=60) as client,
-    ):
-        client.up()
-        yield daemon, World(lab, client)
+    with kept_node() as node:
+        yield node
 
 
 def live(world: World) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from cellwall.errors import Unsupported
 from cellwall.model.policy import Policy, Rule
+from streams import alive
 from world import (
     Sandbox,
     Stream,
@@ -97,10 +98,6 @@ def streams(one: Sandbox, two: Sandbox) -> Iterator[list[Stream]]:
     ways = [(two.address(family), udp) for family in FAMILIES for udp in (False, True)]
     with ExitStack() as stack:
         yield [stack.enter_context(Stream(one.host, to, 80, udp=udp)) for to, udp in ways]
-
-
-def alive(world: World, asked: list[Stream], timeout: float = 1.0) -> list[bool]:
-    return [stream.ask(world.token(), timeout) for stream in asked]
 
 
 @pytest.mark.parametrize(

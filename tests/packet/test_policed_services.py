@@ -1,7 +1,6 @@
 """Services of the node under policies: the operator opens them to all sandboxes, and a policy takes them away."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 import pytest
@@ -9,7 +8,8 @@ import pytest
 from cellwall.lab import connect
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings, parse_openings
-from world import Stream, World, assert_connection, open_world
+from streams import alive, flows
+from world import World, assert_connection, open_world
 
 pytestmark = pytest.mark.root
 GATEWAYS = ("192.168.0.1", "fd00:abcd::1")
@@ -24,19 +24,9 @@ def world() -> Iterator[World]:
         yield world
 
 
-@contextmanager
-def flows(world: World, name: str) -> Iterator[list[Stream]]:
-    host = world.attach(name, tenant=name).host
-    with ExitStack() as stack:
-        yield [stack.enter_context(Stream(host, at, 5000, udp=udp)) for at in GATEWAYS for udp in (False, True)]
-
-
-def alive(world: World, streams: list[Stream], timeout: float = 1.0) -> list[bool]:
-    return [stream.ask(world.token(), timeout) for stream in streams]
-
-
 def test_open_flows_to_a_service_end_with_a_policy_that_does_not_list_it(world: World) -> None:
-    with flows(world, "cut") as cut, flows(world, "kept") as kept, flows(world, "free") as free:
+    asking = [flows(world.attach(name, tenant=name).host, GATEWAYS, 5000) for name in ("cut", "kept", "free")]
+    with asking[0] as cut, asking[1] as kept, asking[2] as free:
         assert alive(world, [*cut, *kept, *free]) == [True] * 12
         world.wall.set_policy(LISTED, tenant="kept")
         world.wall.set_policy(Policy("block"), tenant="cut")

@@ -1,7 +1,6 @@
 """Policies on the wire: what they deny never arrives, what they allow is not touched, whenever they change."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 import msgspec
@@ -12,6 +11,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6, PUBLIC4, PUBLIC6
 from cellwall.model.policy import OPEN, Action, Policy, Rule, RuleProtocol, Tiers
 from cellwall.model.settings import Settings, parse_openings
+from streams import alive, flows
 from world import (
     Sandbox,
     Stream,
@@ -25,7 +25,6 @@ from world import (
 )
 
 pytestmark = pytest.mark.root
-TRANSPORTS = (False, True)
 CLOSING, STAYING = (PUBLIC4[0], PUBLIC6[0]), (PUBLIC4[1], PUBLIC6[1])
 BLOCK = Policy("block")
 
@@ -39,16 +38,6 @@ def rules(action: Action, *addresses: str) -> tuple[Rule, ...]:
 
 
 ONLY_STAYING, NOT_CLOSING = Policy("allow", rules("allow", *STAYING)), Policy("open", rules("deny", *CLOSING))
-
-
-@contextmanager
-def flows(sandbox: Sandbox, addresses: tuple[str, ...]) -> Iterator[list[Stream]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(Stream(sandbox.host, to, 80, udp=udp)) for to in addresses for udp in TRANSPORTS]
-
-
-def alive(world: World, streams: list[Stream], timeout: float = 1.0) -> list[bool]:
-    return [stream.ask(world.token(), timeout) for stream in streams]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +61,7 @@ def world(shared: World) -> Iterator[World]:
 @pytest.mark.parametrize("tier", ["tenant", "endpoint"])
 def test_open_flows_that_a_new_policy_denies_end_and_all_others_go_on(world: World, tier: str, policy: Policy) -> None:
     tenant, other = world.attach("one", tenant="acme"), world.attach("other", tenant="else")
-    with flows(tenant, CLOSING) as cut, flows(other, CLOSING) as others, flows(tenant, STAYING) as kept:
+    with flows(tenant.host, CLOSING) as cut, flows(other.host, CLOSING) as others, flows(tenant.host, STAYING) as kept:
         assert alive(world, [*cut, *others, *kept]) == [True] * 12
         world.wall.set_policy(policy, **({"tenant": "acme"} if tier == "tenant" else {"container": tenant.name}))
         assert alive(world, cut, 0.2) == [False] * 4
@@ -221,7 +210,7 @@ def test_clients_of_published_ports_are_those_that_a_policy_names(world: World) 
 
 def test_a_policy_that_monitors_denies_nothing(world: World) -> None:
     tenant = world.attach("one", policy=Policy("block", monitor=True))
-    with flows(tenant, CLOSING) as streams:
+    with flows(tenant.host, CLOSING) as streams:
         assert alive(world, streams) == [True] * 4
         world.wall.patch_policy({"monitor": False}, container=tenant.name)
         assert alive(world, streams, 0.2) == [False] * 4

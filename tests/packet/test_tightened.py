@@ -1,7 +1,6 @@
 """A policy that tightens acts on what is under way: open flows end at their next packet, and no others do."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytest
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, PUBLIC4, PUBLIC6
 from cellwall.model.settings import Settings, parse_openings
+from streams import alive, flows
 from world import Sandbox, Stream, World, about_nftables, open_world, rewired
 
 pytestmark = pytest.mark.root
-TRANSPORTS = (False, True)
 PRIVATE = {4: "10.0.0.5", 6: "fc00:9::9"}
 OPENED = Settings(
     exceptions=parse_openings("db 10.0.0.5 tcp,udp/80", "x") + parse_openings("db fc00:9::9 tcp,udp/80", "x")
@@ -23,16 +22,6 @@ OPENED = Settings(
 def configured(world: World, settings: Settings) -> Any:
     """The same node under another configuration."""
     return rewired(world.wall, settings=settings)
-
-
-@contextmanager
-def flows(sandbox: Sandbox, addresses: tuple[str, ...]) -> Iterator[list[Stream]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(Stream(sandbox.host, to, 80, udp=udp)) for to in addresses for udp in TRANSPORTS]
-
-
-def alive(world: World, streams: list[Stream], timeout: float = 1.0) -> list[bool]:
-    return [stream.ask(world.token(), timeout) for stream in streams]
 
 
 @pytest.fixture
@@ -47,9 +36,9 @@ def test_open_flows_to_what_joins_the_floor_end_and_all_others_go_on(world: Worl
     closing, staying = (PUBLIC4[0], PUBLIC6[0]), (PUBLIC4[1], PUBLIC6[1])
     with (
         tenant.host.serve(tcp=[80]),
-        flows(tenant, closing) as cut,
-        flows(other, closing) as also_cut,
-        flows(tenant, staying) as kept,
+        flows(tenant.host, closing) as cut,
+        flows(other.host, closing) as also_cut,
+        flows(tenant.host, staying) as kept,
         Stream(world.lab.lan, NODE4, 8080) as served,
     ):
         assert alive(world, [*cut, *also_cut, *kept, served]) == [True] * 13
@@ -65,7 +54,7 @@ def test_open_flows_to_what_joins_the_floor_end_and_all_others_go_on(world: Worl
 def test_open_flows_by_a_withdrawn_exception_end(world: World, changed: bool) -> None:
     tenant = world.attach("tenant")
     configured(world, OPENED).up()
-    with flows(tenant, tuple(PRIVATE.values())) as cut, flows(tenant, (PUBLIC4[0], PUBLIC6[0])) as kept:
+    with flows(tenant.host, tuple(PRIVATE.values())) as cut, flows(tenant.host, (PUBLIC4[0], PUBLIC6[0])) as kept:
         assert alive(world, [*cut, *kept]) == [True] * 8
         if changed:  # by somebody else: our rules are replaced whole
             about_nftables("a chain that is not ours in our table")
