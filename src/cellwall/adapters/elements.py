@@ -38,7 +38,16 @@ from cellwall.adapters.nfnetlink import (
 )
 from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
 from cellwall.model.addresses import Address
-from cellwall.ruleset.types import ElementChange, Interval, KeyPart, KeyType, NamedSet, Scalar, TableFamily
+from cellwall.ruleset.types import (
+    TABLE_FAMILIES,
+    ElementChange,
+    Interval,
+    KeyPart,
+    KeyType,
+    NamedSet,
+    Scalar,
+    TableFamily,
+)
 
 SetKey = tuple[TableFamily, str, str]
 """Family, table, set."""
@@ -63,8 +72,7 @@ _SIZES: dict[KeyType, int] = {
     "inet_service": 2,
     "mark": 4,
 }
-_TABLE_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
-_FAMILIES = {NFPROTO[family]: family for family in _TABLE_FAMILIES}
+_FAMILIES = {NFPROTO[family]: family for family in TABLE_FAMILIES}
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _Order = Literal["big", "little"]
 

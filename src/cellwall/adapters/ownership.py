@@ -39,7 +39,7 @@ from cellwall.errors import Conflict, KernelError
 from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit, Replace
 from cellwall.ruleset.select import renamed
-from cellwall.ruleset.types import Ruleset, TableFamily
+from cellwall.ruleset.types import TABLE_FAMILIES, Ruleset, TableFamily
 
 TableKey = tuple[TableFamily, str]
 """Family and name."""
@@ -50,7 +50,6 @@ ORPHANED = 0x4
 
 _NAME, _FLAGS, _OWNER = 1, 2, 7  # NFTA_TABLE_*
 _PROBE = "cellwall-probe"
-_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -63,7 +62,7 @@ class Standing(msgspec.Struct, frozen=True):
 def standing(netfilter: Netlink) -> dict[TableKey, Standing]:
     """Our tables and the copy of them."""
     found: dict[TableKey, Standing] = {}
-    for family in _FAMILIES:
+    for family in TABLE_FAMILIES:
         request = nft_message(NFT_MSG_GETTABLE, NFPROTO[family], b"")
         for reply in netfilter.dump(request, f"read the {family} tables"):
             one = attributes(reply.body, HEADER_SIZE)

@@ -25,9 +25,8 @@ from cellwall.adapters.nfnetlink import (
 )
 from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, TABLE
-from cellwall.ruleset.types import TableFamily
+from cellwall.ruleset.types import TABLE_FAMILIES, TableFamily
 
-_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
 _OF_TABLE, _SET_NAME, _SET_FLAGS, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 3, 2, 4
 _EXPR_NAME, _EXPR_DATA = 1, 2
 _ANONYMOUS = 0x1
@@ -58,7 +57,7 @@ def digest(netfilter: Netlink) -> str:
 
 def _digest(netfilter: Netlink) -> str:
     summary = sha256()
-    for family in _FAMILIES:
+    for family in TABLE_FAMILIES:
         tables = list(_records(netfilter, NFT_MSG_GETTABLE, family))
         if not tables:
             return ""
@@ -73,7 +72,7 @@ def _digest(netfilter: Netlink) -> str:
 
 def stands(netfilter: Netlink, table: str) -> bool:
     """Whether the table of that name has chains in each of the families."""
-    return all(any(_records(netfilter, NFT_MSG_GETCHAIN, family, table)) for family in _FAMILIES)
+    return all(any(_records(netfilter, NFT_MSG_GETCHAIN, family, table)) for family in TABLE_FAMILIES)
 
 
 def _records(netfilter: Netlink, kind: int, family: TableFamily, table: str = TABLE) -> Iterator[dict[int, bytes]]:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 TableFamily = Literal["inet", "bridge", "arp"]
+TABLE_FAMILIES: tuple[TableFamily, ...] = ("inet", "bridge", "arp")
 KeyType = Literal[
     "iface_index",
     "ifname",
