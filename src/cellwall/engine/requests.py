@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 import msgspec
 
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import Address
+from cellwall.model.addresses import Address, mac_text
 from cellwall.model.endpoint import EndpointKey, PortBinding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.network import Network, default_mac
@@ -98,7 +98,7 @@ def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
 
 
 def validate_mac(mac: int, address4: IPv4Address | None, network: Network) -> None:
-    text = mac.to_bytes(6, "big").hex(":") if 0 <= mac < 1 << 48 else str(mac)
+    text = mac_text(mac)
     if not 0 < mac < 1 << 48 or mac >> 40 & 1:
         raise InvalidSpec("mac", text, "must be a unicast, non-zero Ethernet address")
     if mac == network.bridge_mac:

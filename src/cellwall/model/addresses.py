@@ -63,8 +63,8 @@ def parse_mac(value: str, field: str = "mac") -> int:
 
 
 def mac_text(mac: int) -> str:
-    """The usual text of a MAC: lower case, colons."""
-    return mac.to_bytes(6, "big").hex(":")
+    """The usual text of a MAC: lower case, colons. Of what is none, its number: errors show it."""
+    return mac.to_bytes(6, "big").hex(":") if 0 <= mac < 1 << 48 else str(mac)
 
 
 def link_local(mac: int) -> IPv6Address:

@@ -121,7 +121,7 @@ def attach_body(request: AttachRequest) -> AttachBody:
         tenant=request.tenant,
         address4=None if request.address4 is None else str(request.address4),
         address6=None if request.address6 is None else str(request.address6),
-        mac=None if request.mac is None else _mac_text(request.mac),
+        mac=None if request.mac is None else mac_text(request.mac),
         expose=tuple(binding_body(binding) for binding in request.bindings),
         policy=None if request.policy is None else body_of(policy_document(request.policy)),
     )
@@ -276,7 +276,7 @@ def _meant(error: InvalidSpec, body: AttachBody, request: AttachRequest, place: 
         "tenant": (("tenant", request.tenant),),
         "netns": (("netns", request.netns),),
         "ip": (("address4", request.address4), ("address6", request.address6)),
-        "mac": (("mac", None if request.mac is None else _mac_text(request.mac)), ("mac", request.mac)),
+        "mac": (("mac", None if request.mac is None else mac_text(request.mac)), ("mac", request.mac)),
     }
     said = shown.split(", ") if error.field in ("ip", "mac") else [shown]  # of a batch: those of all its requests
     named = fields.get(error.field, ())
@@ -291,7 +291,3 @@ def _address(text: str | None, kind: type[A], at: str) -> A | None:
         if not isinstance(address, kind):
             raise InvalidSpec("ip", text, f"is not an {kind.__name__.removesuffix('Address')} address")
         return address
-
-
-def _mac_text(mac: int) -> str:
-    return mac_text(mac) if 0 <= mac < 1 << 48 else str(mac)
