@@ -5,7 +5,7 @@ import fcntl
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -352,12 +352,34 @@ def test_what_a_whole_wall_needs_is_here(
 
 
 def test_what_is_missing_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = iptables_probes.lacking({"ipv4": ["false"], "ipv6": ["false"], "bridge": ["false"]})
+    programs: dict[Family, Sequence[str]] = {"ipv4": ["false"], "ipv6": ["false"], "bridge": ["false"]}
+    broken = iptables_probes.lacking(programs, iptables_probes.Trials())
     assert {"conntrack (false)", "u32 (false)", "DNAT (false)"} <= set(broken)
     assert "icmp6 (false)" not in broken  # without any ip6tables there is no IPv6, and a wall all the same
     one = {**iptables_probes._NEEDED, "horoscope": (("ipv6",), "raw", "-m horoscope --sign leo -j DROP")}
     monkeypatch.setattr(iptables_probes, "_NEEDED", one)
     assert XtTables().lacking("nft") == ("horoscope (ip6tables-nft-restore)",)
+
+
+def test_what_loaded_once_is_tried_again_only_where_its_program_is_another(node: Host, tmp_path: Path) -> None:
+    program, runs, trials = tmp_path / "restore", tmp_path / "runs", iptables_probes.Trials()
+
+    def install(status: int) -> None:
+        fresh = tmp_path / "fresh"
+        fresh.write_text(f"#!/bin/sh\necho >>{runs}\nexit {status}\n")
+        fresh.chmod(0o755)
+        fresh.rename(program)
+
+    def tried() -> tuple[bool, int]:
+        answer = trials.loads([str(program)], "*filter\nCOMMIT\n")
+        return answer, len(runs.read_text())
+
+    install(1)
+    assert [tried(), tried()] == [(False, 1), (False, 2)]  # the module it needs may have come
+    install(0)
+    assert [tried(), tried()] == [(True, 3), (True, 3)]
+    install(1)
+    assert tried() == (False, 4)
 
 
 def test_a_bridge_whose_ports_do_not_lock_is_named(node: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,18 +398,20 @@ def test_frames_that_neither_ebtables_nor_iptables_would_see_are_named(
     node: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nft = {"ipv4": ["iptables-nft-restore"], "ipv6": ["ip6tables-nft-restore"], "bridge": ["ebtables-nft-restore"]}
-    assert iptables_probes.lacking({**nft, "bridge": ["false"]}) == ()
+    trials = iptables_probes.Trials()
+    assert iptables_probes.lacking({**nft, "bridge": ["false"]}, trials) == ()
     monkeypatch.setattr(iptables_probes, "_BRIDGE_CALLS", ("net/bridge/no-such-setting",))
-    assert iptables_probes.lacking(nft) == ()
-    assert iptables_probes.lacking({**nft, "bridge": ["false"]}) == (
+    assert iptables_probes.lacking(nft, trials) == ()
+    assert iptables_probes.lacking({**nft, "bridge": ["false"]}, trials) == (
         "ebtables and br_netfilter, of which it needs one",
     )
 
 
 def test_a_feature_is_there_where_every_family_that_there_is_has_it(node: Host) -> None:
     nft = {"ipv4": ["iptables-nft-restore"], "ipv6": ["ip6tables-nft-restore"], "bridge": ["ebtables-nft-restore"]}
-    assert iptables_probes.features(nft) == XtTables().features("nft")
-    without6 = iptables_probes.features({**nft, "ipv6": ["false"]})
+    trials = iptables_probes.Trials()
+    assert iptables_probes.features(nft, trials) == XtTables().features("nft")
+    without6 = iptables_probes.features({**nft, "ipv6": ["false"]}, trials)
     assert (without6.ipv6, without6.nat6, without6.program, without6.security) == (False, False, True, True)
-    bare = iptables_probes.features({**nft, "ipv4": ["false"], "bridge": ["false"]})
+    bare = iptables_probes.features({**nft, "ipv4": ["false"], "bridge": ["false"]}, trials)
     assert (bare.ipv6, bare.program, bare.security, bare.frames) == (True, False, False, False)

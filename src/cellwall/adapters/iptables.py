@@ -31,6 +31,9 @@ _NO_PRIVILEGE = ("Permission denied (you must be root)", os.strerror(errno.EPERM
 class XtTables:
     """The programs of the network namespace that the calling thread is in."""
 
+    def __init__(self) -> None:
+        self._trials = probes.Trials()
+
     def variants(self) -> tuple[Variant, ...]:
         """See `Tables.variants`."""
         both: tuple[Variant, ...] = ("nft", "legacy")
@@ -48,11 +51,11 @@ class XtTables:
         program = _program(variant, "ipv4", "restore")
         if find_program(program) is None:
             return (program,)
-        return probes.lacking(_all_restores(variant))
+        return probes.lacking(_all_restores(variant), self._trials)
 
     def features(self, variant: Variant) -> XtFeatures:
         """See `Tables.features`."""
-        return probes.features(_all_restores(variant))
+        return probes.features(_all_restores(variant), self._trials)
 
     def save(self, variant: Variant, family: Family) -> str:
         """See `Tables.save`."""

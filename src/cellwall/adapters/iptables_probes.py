@@ -67,11 +67,34 @@ _OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
 """Features by the names of `XtFeatures`, with the families that must have them."""
 
 
-def features(restore: dict[Family, Restore]) -> XtFeatures:
+class Trials:
+    """What loads. What once did is not tried again by a process that stays, while its program is the same file: repairs
+    wait for each of them. What did not is, as a module may have come."""
+
+    def __init__(self) -> None:
+        self._loaded: set[tuple[str, int, int, str]] = set()
+
+    def loads(self, argv: Restore, text: str) -> bool:
+        """Whether the program takes that, in a namespace that ends with it."""
+        program = find_program(argv[0])
+        if program is None:
+            return False
+        file = os.stat(program)
+        trial = (program, file.st_ino, file.st_mtime_ns, text)
+        if trial not in self._loaded:
+            # By its path: unshare looks into the caller's PATH only.
+            tried = run(["unshare", "--net", "--", program, *argv[1:]], input=text.encode(), check=False)
+            if tried.returncode != 0:
+                return False
+            self._loaded.add(trial)
+        return True
+
+
+def features(restore: dict[Family, Restore], trials: Trials) -> XtFeatures:
     """Which of the features there are that a wall can do without. What both families need is asked of IPv6 only where
     there is an ip6tables at all."""
     tried = {
-        (name, family): _loads(restore[family], text)
+        (name, family): trials.loads(restore[family], text)
         for name, (families, text) in _OPTIONAL.items()
         for family in families
     }
@@ -85,23 +108,23 @@ def features(restore: dict[Family, Restore]) -> XtFeatures:
     return XtFeatures(ipmac=has_type("hash:ip,mac"), timeouts=timeouts, **has)
 
 
-def lacking(restore: dict[Family, Restore]) -> tuple[str, ...]:
+def lacking(restore: dict[Family, Restore], trials: Trials) -> tuple[str, ...]:
     """What no wall can do without, and is not there; of IPv6 only where there is an ip6tables at all."""
     missing = [f"sets of type {name}" for name in _SETS if not has_type(name)]
     missing += [] if find_program("ipset") else ["the program ipset"]
-    missing += _lacking_between_ports(restore["bridge"])
-    families = [family for family in _BOTH if family == "ipv4" or _loads(restore[family], _OPTIONAL["ipv6"][1])]
+    missing += _lacking_between_ports(restore["bridge"], trials)
+    families = [family for family in _BOTH if family == "ipv4" or trials.loads(restore[family], _OPTIONAL["ipv6"][1])]
     for family in families:
-        if not _loads(restore[family], _whole(family)):
+        if not trials.loads(restore[family], _whole(family)):
             missing += [
                 f"{name} ({restore[family][0]})"
                 for name, (theirs, table, rule) in _NEEDED.items()
-                if family in theirs and not _loads(restore[family], _table(table, [rule]))
+                if family in theirs and not trials.loads(restore[family], _table(table, [rule]))
             ]
     return tuple(missing)
 
 
-def _lacking_between_ports(frames: Restore) -> Iterator[str]:
+def _lacking_between_ports(frames: Restore, trials: Trials) -> Iterator[str]:
     """The pins say (MAC, address) and not whose port it is: that nobody has another's MAC is the lock of the port's.
     What one port sends to another over the bridge is judged by ebtables, or by iptables where the bridge calls it."""
     try:
@@ -109,7 +132,7 @@ def _lacking_between_ports(frames: Restore) -> Iterator[str]:
             yield "locked bridge ports (Linux 5.18)"
     except KernelError as error:
         yield f"a bridge port to try ({error})"
-    if _is_bridged() or _loads(frames, _OPTIONAL["frames"][1]):
+    if _is_bridged() or trials.loads(frames, _OPTIONAL["frames"][1]):
         return
     if not (ProcSysctls().load_module("br_netfilter") and _is_bridged()):
         yield "ebtables and br_netfilter, of which it needs one"
@@ -134,11 +157,3 @@ def _whole(family: Family) -> str:
 
 def _table(name: str, rules: Sequence[str]) -> str:
     return "\n".join([f"*{name}", ":B9-T - [0:0]", *(f"-A B9-T {rule}" for rule in rules), "COMMIT", ""])
-
-
-def _loads(argv: Restore, text: str) -> bool:
-    program = find_program(argv[0])
-    if program is None:
-        return False
-    # By its path: unshare looks into the caller's PATH only.
-    return run(["unshare", "--net", "--", program, *argv[1:]], input=text.encode(), check=False).returncode == 0
