@@ -1,0 +1,92 @@
+"""What is said of a packet, from its first bytes: right where they are whole, and never an error where they are not."""
+
+from ipaddress import ip_address
+from struct import pack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellwall.audit.packets import ARP, IPV4, IPV6, Packet, decode
+
+A4, B4, A6, B6 = "192.168.0.2", "151.101.1.69", "fd00:abcd::2", "2a04:4e42::1"
+SYN = pack("!HHIIBBHHH", 40000, 443, 1, 0, 0x50, 0x02, 64240, 0, 0)
+
+
+def ipv4(protocol: int, rest: bytes, *, where: int = 0, options: bytes = b"") -> bytes:
+    words = 5 + len(options) // 4
+    head = pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + len(rest), 7, where, 64, protocol, 0)
+    return head + ip_address(A4).packed + ip_address(B4).packed + options + rest
+
+
+def ipv6(next_header: int, rest: bytes) -> bytes:
+    return pack("!IHBB", 6 << 28, len(rest), next_header, 64) + ip_address(A6).packed + ip_address(B6).packed + rest
+
+
+def test_a_segment_that_asks_for_a_connection_is_told_from_one_that_goes_on() -> None:
+    assert decode(IPV4, ipv4(6, SYN)) == Packet(4, "tcp", A4, B4, (40000, 443), syn=True)
+    answer = SYN[:13] + b"\x12" + SYN[14:]
+    assert decode(IPV6, ipv6(6, answer)) == Packet(6, "tcp", A6, B6, (40000, 443))
+
+
+def test_a_datagram_has_ports_behind_options_of_either_family() -> None:
+    datagram = pack("!HHHH", 5353, 53, 8, 0)
+    assert decode(IPV4, ipv4(17, datagram, options=b"\x01" * 8)).ports == (5353, 53)
+    padding, routing = b"\x2b\x00" + bytes(6), b"\x11\x00\x04\x00" + bytes(4)
+    assert decode(IPV6, ipv6(0, padding + routing + datagram)) == Packet(6, "udp", A6, B6, (5353, 53))
+
+
+def test_an_icmp_message_has_a_type_and_a_code() -> None:
+    assert decode(IPV4, ipv4(1, b"\x03\x0d\x00\x00")).icmp == (3, 13)
+    assert decode(IPV6, ipv6(58, b"\x86\x00\x00\x00")) == Packet(6, "icmpv6", A6, B6, icmp=(134, 0))
+    assert decode(IPV4, ipv4(58, b"\x86\x00")).icmp is None
+
+
+def test_bytes_of_a_later_fragment_are_not_taken_for_ports() -> None:
+    assert decode(IPV4, ipv4(17, SYN, where=0x2001)) == Packet(4, "udp", A4, B4, fragment=True)
+    assert decode(IPV4, ipv4(17, SYN, where=0x2000)) == Packet(4, "udp", A4, B4, (40000, 443), fragment=True)
+    later, first = b"\x11\x00\x00\x09" + bytes(4), b"\x11\x00\x00\x01" + bytes(4)
+    assert decode(IPV6, ipv6(44, later + SYN)) == Packet(6, "udp", A6, B6, fragment=True)
+    assert decode(IPV6, ipv6(44, first + SYN)).ports == (40000, 443)
+
+
+def test_arp_says_who_claims_to_be_who() -> None:
+    request = b"\x00\x01\x08\x00\x06\x04\x00\x01" + b"\x0a" * 6 + ip_address(A4).packed + bytes(6)
+    assert decode(ARP, request + ip_address(B4).packed) == Packet(0, "arp", A4, B4)
+    assert decode(ARP, b"\x00\x06" + request[2:] + bytes(4)) == Packet(0, "arp")
+
+
+@pytest.mark.parametrize(("ethertype", "said"), [(0x88CC, "0x88cc"), (0x8100, "0x8100"), (0, "0x0000")])
+def test_what_is_no_ip_is_named_by_its_ethertype(ethertype: int, said: str) -> None:
+    assert decode(ethertype, b"whatever") == Packet(protocol=said)
+
+
+def test_a_protocol_without_a_name_is_its_number() -> None:
+    assert decode(IPV4, ipv4(253, b"")).protocol == "253"
+
+
+def test_a_chain_of_headers_without_an_end_is_followed_for_a_while() -> None:
+    endless = (b"\x00\x00" + bytes(6)) * 100
+    assert decode(IPV6, ipv6(0, endless)).protocol == "0"
+
+
+_whole = st.sampled_from(
+    [ipv4(6, SYN), ipv4(17, SYN, options=b"\x01" * 8), ipv6(6, SYN), ipv6(0, bytes(8) * 3), ipv6(44, bytes(8) + SYN)]
+)
+
+
+@given(st.integers(0, 0xFFFF) | st.sampled_from([IPV4, IPV6, ARP]), st.binary(max_size=200))
+def test_any_bytes_give_a_packet_of_bounded_size(ethertype: int, octets: bytes) -> None:
+    said = decode(ethertype, octets)
+    assert max(map(len, (said.protocol, said.source, said.destination))) <= 39
+    assert said.ports is None or all(0 <= port <= 65535 for port in said.ports)
+
+
+@given(st.sampled_from([IPV4, IPV6]), _whole, st.data())
+def test_a_packet_that_is_cut_off_or_changed_anywhere_gives_one_too(
+    ethertype: int, octets: bytes, data: st.DataObject
+) -> None:
+    cut = bytearray(octets[: data.draw(st.integers(0, len(octets)))])
+    for place in data.draw(st.lists(st.integers(0, max(len(cut) - 1, 0)), max_size=4)) if cut else ():
+        cut[place] = data.draw(st.integers(0, 255))
+    assert isinstance(decode(ethertype, bytes(cut)), Packet)
