@@ -88,8 +88,8 @@ def parse_policy(document: object) -> Written:
     for name in fields:
         if name not in (*_FIELDS, *_ALIASES):
             raise InvalidSpec(f"/{_escaped(name)}", fields[name], f"is none of {', '.join(_FIELDS)}")
-    version = fields.get("version", VERSION)
-    if version != VERSION or isinstance(version, bool):
+    version = fields.get("version")
+    if version is not None and (version != VERSION or isinstance(version, bool)):
         raise InvalidSpec("/version", version, f"this program reads version {VERSION}")
     places: dict[str, str] = {}
     mode, rules = _outbound(fields, places)

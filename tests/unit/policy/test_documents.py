@@ -61,6 +61,7 @@ def test_any_document_is_read_or_refused_with_a_pointer(document: object) -> Non
 
 def test_an_empty_document_is_the_open_policy() -> None:
     assert parse_policy({}).policy == OPEN
+    assert parse_policy({"version": None}).policy == OPEN, "null is what a member is that was left out"
 
 
 @pytest.mark.parametrize(("document", "policy"), [
