@@ -122,6 +122,20 @@ def test_a_daemon_that_is_missing_is_a_reason_to_try_again_later(plugin: Plugin,
 
 
 @EITHER
+def test_more_words_than_a_daemon_reads_are_an_error_of_the_environment(
+    plugin: Plugin, sandbox: Callable[[], Host], wall: Client
+) -> None:
+    box, crowd = sandbox(), "IgnoreUnknown=1;FOO=" + "x" * 9000
+    refused = plugin.call("ADD", "web", box, args=crowd)
+    assert (refused.document["code"], refused.document["msg"][:8]) == (4, "CNI_ARGS")
+    far = plugin.call("ADD", "web", "/run/" + "é" * 2000)
+    assert (far.document["code"], far.document["msg"][:9]) == (4, "CNI_NETNS")
+    plugin.add("web", box)
+    plugin.delete("web", args=crowd)
+    assert wall.endpoints() == ()
+
+
+@EITHER
 def test_a_call_for_another_node_is_not_carried_out_on_this_one(
     plugin: Plugin, wall: Client, lab: Lab, tmp_path: Path
 ) -> None:

@@ -66,6 +66,13 @@ def test_an_unknown_argument_is_refused_unless_the_caller_says_otherwise(text: s
     assert shown in str(error)
 
 
+def test_arguments_have_a_bound_that_keeps_nobody_from_del() -> None:
+    crowd = "IgnoreUnknown=1;FOO=" + "x" * 9000
+    error = refused({**ADD, "CNI_ARGS": crowd})
+    assert (error.field, str(error)) == ("CNI_ARGS", "CNI_ARGS: 9020: characters: at most 2048")
+    assert parse_invocation({**ADD, "CNI_COMMAND": "DEL", "CNI_ARGS": crowd}).key.container_id == "web"
+
+
 @pytest.mark.parametrize("switch", ["1", "true", "TRUE", "True"])
 def test_ignore_unknown_keeps_what_is_known(switch: str) -> None:
     text = f"IgnoreUnknown={switch};FOO=1;IP=192.168.0.9;K8S_POD_NAMESPACE=acme;"

@@ -23,6 +23,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 _ARGUMENTS = frozenset(("IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"))
+_MOST = 2048
+"""Characters of CNI_ARGS. Runtimes use a few hundred, and a daemon reads no more than 8,190 octets of a call's words,
+where one of these may be three."""
 _TRUE = ("1", "true")
 _FALSE = ("0", "false", "")
 
@@ -65,6 +68,8 @@ def parse_invocation(environ: Mapping[str, str]) -> Invocation:
 
 def parse_arguments(text: str) -> Mapping[str, str]:
     """Parse CNI_ARGS, `KEY=VALUE;KEY=VALUE`."""
+    if len(text) > _MOST:
+        raise Refusal(INVALID_ENVIRONMENT, "CNI_ARGS", len(text), f"characters: at most {_MOST}")
     pairs: dict[str, str] = {}
     for part in text.split(";"):
         if not part:

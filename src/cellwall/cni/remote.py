@@ -9,6 +9,7 @@ import os
 import msgspec
 
 from cellwall.cni import thin
+from cellwall.cni.codes import INVALID_ENVIRONMENT, Refusal
 from cellwall.cni.ledger import Ledger
 from cellwall.cni.main import Answer, Call
 from cellwall.config import Paths, paths_for
@@ -34,6 +35,9 @@ def read_refusal(call: Call, status: int, body: bytes) -> Answer:
         raise Unavailable(f"{socket}: no daemon answered within {thin.PATIENCE:g} s, and only a daemon writes here")
     if status == thin.SILENT:
         raise Unavailable(f"{socket}: the daemon gave no answer in time")
+    if status == thin.TOO_LARGE:
+        name = max((name for name in call.environ if name.startswith("CNI_")), key=lambda name: len(call.environ[name]))
+        raise Refusal(INVALID_ENVIRONMENT, name, len(call.environ[name]), "characters: more than a daemon reads")
     if status == thin.ELSEWHERE:
         raise Conflict(f"{socket}: the daemon there serves another node")
     try:

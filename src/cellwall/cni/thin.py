@@ -17,16 +17,17 @@ TYPE_CHECKING = False  # typing is what it costs to ask it
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OURS, FAILED, ELSEWHERE, LATER, MISSING, SILENT = 200, 422, 421, 503, 0, 1
+OURS, FAILED, ELSEWHERE, LATER, TOO_LARGE, MISSING, SILENT = 200, 422, 421, 503, 431, 0, 1
 """The statuses of HTTP by which a daemon answers a call: the result; the error object; a call for another node; no room
-just now, or on its way out. MISSING: nobody answered. SILENT: somebody is there, and gave no answer in time, or
-none that ends: to ask again would only wait again."""
+just now, or on its way out; more words than it reads. MISSING: nobody answered. SILENT: somebody is there, and gave no
+answer in time, or none that ends: to ask again would only wait again."""
 
 PATIENCE = 5.0
 """For how many seconds nobody may be at the socket, or no room in the queue: a restart takes a fraction of one."""
 
 _ANSWER = 60.0  # seconds for the whole of one; runtimes give up earlier or not at all
 _LARGEST = 1 << 20  # octets of one, which has a few hundred
+_LONGEST_LINE = 8190  # octets, which is what a daemon reads of the first line (cellwall.daemon.bounds)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 _LONGEST = 108  # linux/un.h UNIX_PATH_MAX, with the zero at the end
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
@@ -92,6 +93,8 @@ def ask(base: bytes, environ: "Mapping[bytes, bytes]", raw: bytes) -> tuple[int,
     A connection that ends before the answer is whole is tried again: the call may have been carried out, and the same
     call once more finds that (an ADD by the ledger)."""
     message = message_of(environ, raw)
+    if message.find(b"\r\n") > _LONGEST_LINE:
+        return TOO_LARGE, b""  # a refusal may get lost behind what nobody reads, and would be waited for
     deadline, pause = 0.0, _FIRST_PAUSE
     while True:
         status, body = _once(base + b"/run/cellwall-api/cellwall.sock", message)
@@ -153,11 +156,13 @@ def parse_answer(said: bytes) -> tuple[int, bytes]:
 
 
 def message_of(environ: "Mapping[bytes, bytes]", raw: bytes) -> bytes:
-    """The call as a request that has the connection to itself."""
+    """The call as a request that has the connection to itself. Arguments are an ADD's alone: whatever is wrong with
+    them keeps no DEL from cleaning up."""
+    unread = () if environ.get(b"CNI_COMMAND") == b"ADD" else (b"CNI_ARGS",)
     pairs = [
         name + b"=" + _encoded(_absolute(value) if name == b"CNI_NETNS" and value else value)
         for name, value in environ.items()
-        if (name.startswith(b"CNI_") and name != b"CNI_PATH") or name == b"CELLWALL_ROOT"
+        if (name.startswith(b"CNI_") and name not in (b"CNI_PATH", *unread)) or name == b"CELLWALL_ROOT"
     ]
     return b"".join((
         b"POST /v1/cni?", b"&".join(pairs), b" HTTP/1.1\r\nHost: cellwall\r\nConnection: close\r\n",
