@@ -8,19 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.audit.packets import ARP, IPV4, IPV6, Packet, decode
+from unit.audit.octets import A4, A6, B4, B6, ipv4, ipv6
 
-A4, B4, A6, B6 = "192.168.0.2", "151.101.1.69", "fd00:abcd::2", "2a04:4e42::1"
 SYN = pack("!HHIIBBHHH", 40000, 443, 1, 0, 0x50, 0x02, 64240, 0, 0)
-
-
-def ipv4(protocol: int, rest: bytes, *, where: int = 0, options: bytes = b"") -> bytes:
-    words = 5 + len(options) // 4
-    head = pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + len(rest), 7, where, 64, protocol, 0)
-    return head + ip_address(A4).packed + ip_address(B4).packed + options + rest
-
-
-def ipv6(next_header: int, rest: bytes) -> bytes:
-    return pack("!IHBB", 6 << 28, len(rest), next_header, 64) + ip_address(A6).packed + ip_address(B6).packed + rest
 
 
 def test_a_segment_that_asks_for_a_connection_is_told_from_one_that_goes_on() -> None:
