@@ -81,7 +81,9 @@ def test_the_configuration_and_the_host_are_looked_at_beside_it(cellwall: Comman
     cellwall("up")
     assert cellwall("config", "show", "--json").json["mechanism"] == "nftables"
     assert cellwall("config", "check").status == 0
-    assert cellwall("doctor", "--json").status in (exits.DONE, exits.FINDING)
+    examined = cellwall("doctor", "--json")
+    assert examined.status in (exits.DONE, exits.FINDING)
+    assert "daemon" not in {finding["subject"] for finding in examined.json["findings"]}, "it answers"
 
 
 def test_a_list_loads_no_engine(cellwall: Command) -> None:
@@ -98,6 +100,10 @@ def test_a_daemon_that_is_missing_is_waited_for_and_never_replaced(cellwall: Com
         missing = cellwall("attach", "web", "--json")
         assert (missing.status, missing.json["error"]["kind"]) == (7, "unavailable")
         assert "no daemon answered within 5 s" in missing.err
+        examined = cellwall("doctor", "--json")
+        (told,) = [one for one in examined.json["findings"] if one["subject"] == "daemon"]
+        assert (examined.status, told["severity"]) == (exits.FINDING, "warning")
+        assert "No such file" in told["observed"]
     finally:
         daemon.begin()
     assert cellwall("list", "--json").json == {"endpoints": []}

@@ -63,6 +63,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"owners": {"inet cellwall": 4711}}, ("error", "owner")),
         ({"owners": {"inet cellwall": 0, "arp cellwall": 4711}}, ("error", "owner")),
         ({"owners": {"inet cellwall": 0}, "daemon": True}, ("note", "owner")),
+        ({"daemon": True, "silence": "Connection refused"}, ("warning", "daemon")),
         ({"kernel": (6, 0)}, ("error", "kernel")),
         ({"nft": None, "features": {}}, ("error", "nft")),
         ({"nft": (1, 0, 5)}, ("error", "nft")),

@@ -150,6 +150,17 @@ def _kernel_settings(host: Observation, _: Settings) -> Iterator[Finding]:
             yield Finding("warning", subject, f"{name} = 1", consequence, "set it to 0")
 
 
+def _daemon(host: Observation, _: Settings) -> Iterator[Finding]:
+    if host.daemon and host.silence:
+        yield Finding(
+            "warning",
+            "daemon",
+            f"it is on record as the only writer, and does not answer: {host.silence}",
+            "nothing is attached, detached or repaired on this node; the wall stands as it is, and nothing opens",
+            "start cellwall-daemon.service; or, where it is not wanted any more, set node.mode and call `cellwall up`",
+        )
+
+
 CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _privileges,
     _kernel,
@@ -161,6 +172,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _latch,
     _watch,
     owners,
+    _daemon,
     uplink,
     ipv6,
     subnets,

@@ -45,9 +45,9 @@ _MODULES = ("bridge", "veth", "br_netfilter")
 _NATIVE: Literal["little", "big"] = sys.byteorder
 
 
-def observe(settings: Settings, *, daemon: bool = False) -> Observation:
+def observe(settings: Settings, *, daemon: bool = False, silence: str = "") -> Observation:
     """One look at the host that the calling thread's network namespace belongs to. `daemon`: one is on record as the
-    node's only writer."""
+    node's only writer, and does not answer where there is a `silence`."""
     missing = _missing_capabilities()
     version = _nft_version()
     routes = (*_routes4(), *_routes6())
@@ -77,6 +77,7 @@ def observe(settings: Settings, *, daemon: bool = False) -> Observation:
         watched=somebody_listens(),
         owners={} if missing else _owners(),
         daemon=daemon,
+        silence=silence,
         beta9=None if adoption is None else len(adoption.endpoints),
         beta9_closed=() if adoption is None else tuple(f"{port.name}: {port.reason}" for port in adoption.closed),
         refusals={} if missing else _refusals(settings),

@@ -24,7 +24,12 @@ def _doctor(invocation: Invocation) -> Outcome:
 
     settings = invocation.loaded().settings
     daemon = recorded_mode(invocation.paths) == "daemon"
-    findings = diagnose(observe(settings, daemon=daemon), settings)
+    silence = ""
+    if daemon:
+        from cellwall.client.presence import silence_of
+
+        silence = silence_of(invocation.paths.socket)
+    findings = diagnose(observe(settings, daemon=daemon, silence=silence), settings)
     matters = any(finding.severity != "note" for finding in findings)
     document = {"ok": not matters, "findings": findings}
     return Outcome(document, render_findings(findings), status=exits.FINDING if matters else exits.DONE)
