@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -38,6 +39,9 @@ _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
 _AGAIN = 1.0
 """Seconds before a node that could not be taken over is tried again."""
+_THREAD_TURN = 0.0001
+"""Seconds that a thread may keep the interpreter from another one. Python's own 5 ms are waited for after each call of
+the kernel's while the watch compares a thousand endpoints: a hundred milliseconds of one attach."""
 _NOW_AND_THEN = 60.0
 """Seconds after which what could not be done about the node is tried again."""
 
@@ -74,6 +78,7 @@ def serve(
     if serving.mode != "daemon":
         raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
     terms, bounds = terms_of(serving), with_room(bounds or Bounds())
+    sys.setswitchinterval(_THREAD_TURN)
     manager = ServiceManager(environ)
     with ExitStack() as opened:
         wall = opened.enter_context(_open(paths, read, serving=True))

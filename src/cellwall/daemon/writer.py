@@ -24,8 +24,10 @@ R = TypeVar("R")
 _log = logging.getLogger("cellwall.daemon")
 
 ENDING = "the daemon is ending; ask again"
-PAUSE = 0.05
-"""Seconds without a write after which what can wait is done."""
+PAUSE = 1.0
+"""Seconds without a write after which what can wait is done. To delete links keeps the kernel's one lock over them for
+tens of milliseconds: after 0.05 s, two of three attaches that followed a detach as fast as a runtime deletes a sandbox
+in between ran into it."""
 
 
 class Kind(Generic[T, R]):
