@@ -38,7 +38,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class Laid(msgspec.Struct, frozen=True):
     """What is on record of a wall that was laid: digests of the rules and of the sets as they were wanted, the `shape`
-    that was live then, the forms of exposure that it has rules for, and `details` that its backend alone reads."""
+    that it had, the forms of exposure that it has rules for, and `details` that its backend alone reads."""
 
     rules: str
     sets: str
@@ -66,9 +66,10 @@ class Laying(Protocol):
     @property
     def judges_anew(self) -> bool: ...
 
-    def lay(self) -> None:
+    def lay(self) -> str:
         """Do it. At no moment does anything pass that neither the wall before nor this one lets through, and a death
-        at any point leaves one of the two whole."""
+        at any point leaves one of the two whole. Returns the `shape` of what was laid; "" where somebody else wrote
+        meanwhile, so that what is live need not be it."""
 
 
 Settled = Callable[[], bool]

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.engine.backend import BackendName, Laid, Wanted
+from cellwall.engine.backend import Backend, BackendName, Laid, Wanted
 from cellwall.engine.mechanisms import choose, remember, remove_all, remove_others
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import enforce_new_versions, journal_new_versions
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
+
+_REPEATS = 2
+"""Others write now and then, and a laying takes a tenth of a second."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -40,13 +43,14 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
         kept = before.laid if laying.keeps or not same else Laid("", "", "", before.usage, before.details)
         _note(site, _doubted(site, before), kept, before.backend)
     try:
-        laying.lay()
+        shape = laying.lay()
     except CellwallError:
         if before is not None and laying.keeps:
             _note(site, before, before.laid, before.backend)
         raise
+    shape = shape or _lay_again(backend, wanted, attached)
     site.in_force.name = backend.name
-    live = Laid(laying.rules, laying.sets, backend.shape(), wanted.usage, laying.details)
+    live = Laid(laying.rules, laying.sets, shape, wanted.usage, laying.details)
     judge_anew = attached if before is not None and (laying.judges_anew or not same) else ()
     if before is not None:
         _note(site, _doubted(site, before), live, backend.name, judge_anew=judge_anew)
@@ -54,6 +58,18 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     if judge_anew:
         enforce_new_versions(site)
     return Rules(live, changed=True)
+
+
+def _lay_again(backend: Backend, wanted: Wanted, attached: Sequence[Endpoint]) -> str:
+    """The shape on record must be that of what was laid. Where others wrote meanwhile all of it is laid again; if they
+    write all the time it is "", which no live wall has, so that whoever compares lays it."""
+    shapes = (_laid_whole(backend, wanted, attached) for _ in range(_REPEATS))
+    return next(filter(None, shapes), "")
+
+
+def _laid_whole(backend: Backend, wanted: Wanted, attached: Sequence[Endpoint]) -> str:
+    laying = backend.plan(wanted, attached, None)
+    return "" if laying is None else laying.lay()
 
 
 def remove_rules(site: Site, found: Foundation | None) -> None:

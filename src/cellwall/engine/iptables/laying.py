@@ -18,7 +18,7 @@ from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.flush_order import make_vouching
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
-from cellwall.engine.iptables.live import repair, shape
+from cellwall.engine.iptables.live import digest, is_whole, observe, repair, shape
 from cellwall.engine.iptables.remnants import out_of_reach
 from cellwall.errors import CellwallError, Incomplete, KernelError, Unsupported
 from cellwall.lower.xt.endpoints import Holdings, holdings
@@ -52,7 +52,7 @@ class XtLaying(msgspec.Struct, frozen=True):
     elsewhere: bool
     keeps: bool = False
 
-    def lay(self) -> None:
+    def lay(self) -> str:
         """See `Laying.lay`."""
         tables = self.host.tables
         _make_room(self.host, self.wall)
@@ -74,6 +74,8 @@ class XtLaying(msgspec.Struct, frozen=True):
                 if other != self.variant:  # ebtables is the same for both
                     _remove_tables(self.host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self.host, self.wall)
+        live = observe(self.host)
+        return digest(live) if is_whole(live, self.wall) else ""
 
 
 def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> XtLaying | None:

@@ -1,7 +1,8 @@
 """What is live of the wall in iptables, compared with what it should be."""
 
 import errno
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -9,22 +10,70 @@ import msgspec
 from cellwall.engine.iptables.host import Host
 from cellwall.engine.iptables.published import FAMILIES, is_published, published, replace_published, rule_line
 from cellwall.errors import KernelError
+from cellwall.lower.xt.chains import is_own_chain
 from cellwall.lower.xt.endpoints import Holdings, OwnedEntry
-from cellwall.lower.xt.sets import entry_text
-from cellwall.lower.xt.tables import Family, own_lines
+from cellwall.lower.xt.sets import Entry, definition, entry_text
+from cellwall.lower.xt.tables import Family, XtTable, own_lines
+from cellwall.lower.xt.wall import XtWall
+
+
+class Live(msgspec.Struct, frozen=True):
+    """Our chains and the places of the jumps, published ports left out, every set's definition, and what the node's own
+    sets hold."""
+
+    definitions: Mapping[str, str]
+    chains: Mapping[Family, Sequence[str]]
+    static: Mapping[str, Collection[Entry]]
+
+
+def observe(host: Host) -> Live:
+    """What is live."""
+    definitions = host.sets.definitions()
+    families: tuple[Family, ...] = (*host.families, "bridge")
+    chains = {family: chain_lines(host, family) for family in families}
+    own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
+    return Live(definitions, chains, {name: host.sets.entries(name) for name in own})
 
 
 def shape(host: Host) -> str:
-    """A digest of our chains and the places of the jumps, published ports left out, of every set's definition, and of
-    what the node's own sets hold; "" where there is no chain or no set of ours."""
-    definitions = host.sets.definitions()
-    chains = {family: chain_lines(host, family) for family in (*host.families, "bridge")}
-    if not definitions or not any(chains[family] for family in host.families):
+    """A digest of what is live; "" where there is no chain or no set of ours."""
+    return digest(observe(host))
+
+
+def digest(live: Live) -> str:
+    """Equal digests, equal walls; "" where there is no chain or no set of ours."""
+    if not live.definitions or not any(lines for family, lines in live.chains.items() if family != "bridge"):
         return ""
-    own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
-    static = {name: sorted(map(repr, host.sets.entries(name))) for name in own}
-    text = repr((sorted(definitions.items()), chains, sorted(static.items())))
+    static = {name: sorted(map(repr, entries)) for name, entries in live.static.items()}
+    text = repr((sorted(live.definitions.items()), live.chains, sorted(static.items())))
     return sha256(text.encode()).hexdigest()[:32]
+
+
+def is_whole(live: Live, wall: XtWall) -> bool:
+    """Whether as much is live as that wall is: as many rules in each chain, each jump first, each set, and in the
+    node's own sets just that. No save program spells a rule as it was laid, so what one says is not compared."""
+    tables = {"ipv4": wall.tables4, "ipv6": wall.tables6, "bridge": wall.frames}
+    return (
+        all(Counter(map(_place, lines)) == _places(tables[family]) for family, lines in live.chains.items())
+        and all(live.definitions.get(one.name) == definition(one) for one in wall.sets)
+        and all(frozenset(live.static[one.name]) == frozenset(one.entries) for one in wall.sets if one.static)
+    )
+
+
+def _places(tables: Iterable[XtTable]) -> Counter[str]:
+    places: Counter[str] = Counter()
+    for table in tables:
+        places.update(f"{table.name} -A {jump.hook} -j {jump.chain} at 1" for jump in table.jumps)
+        for chain in table.chains:
+            if chain.rules and not is_published(line := f"{table.name} -A {chain.name} "):
+                places[line] = len(chain.rules)
+    return places
+
+
+def _place(line: str) -> str:
+    """Of a jump the whole line of `own_lines`, of a rule its table and chain."""
+    table, flag, chain, _ = line.split(" ", 3)
+    return f"{table} {flag} {chain} " if is_own_chain(chain) else line
 
 
 def drift(host: Host, held: Holdings) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endp
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.edits import Refresh, Remove, Replace
+from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
 from cellwall.ruleset.render import render_ruleset
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Ruleset
@@ -33,12 +33,17 @@ class NftLaying(msgspec.Struct, frozen=True):
     judges_anew: bool
     under_endpoints: bool
 
-    def lay(self) -> None:
+    def lay(self) -> str:
         """See `Laying.lay`."""
+        # Each transaction is one generation, whoever's it is: more of them than ours, and somebody else wrote.
+        seen = self.live.generation()
         if self.keeps:
             self.live.lay([Refresh(self.ruleset)])
+            loads = 1
         else:
-            _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
+            loads = _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
+        shape = self.live.shape()
+        return shape if self.live.generation() == seen + loads else ""
 
 
 def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> NftLaying | None:
@@ -86,9 +91,9 @@ def _has_sets_of(before: Laid, attached: Sequence[Endpoint]) -> bool:
     return before.usage.union(used) == before.usage
 
 
-def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> None:
-    """Our tables anew, whatever stands under their name. Under endpoints a copy stands beside them meanwhile, and
-    sets are full before the first rule looks anything up in them.
+def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> int:
+    """Our tables anew, whatever stands under their name; returns in how many transactions. Under endpoints a copy
+    stands beside them meanwhile, and sets are full before the first rule looks anything up in them.
 
     One transaction is not enough. The kernel puts a new base chain before the old one, so a packet that meets the end
     of the transaction between the two finds both empty; and an interval set that is made in a transaction is filled
@@ -101,16 +106,20 @@ def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> None:
     touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush. Where
     neither stands, as after a flush, there is nothing that could become less.
     """
+    loads = _loads(rules, ruleset, under_endpoints=under_endpoints)
+    for edits in loads:
+        rules.lay(edits)
+    return len(loads)
+
+
+def _loads(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> list[Sequence[Edit]]:
     copy = renamed(ruleset, SPARE_TABLE)
     if not under_endpoints:
-        rules.lay([Remove(copy), Replace(ruleset)])
-        return
+        return [[Remove(copy), Replace(ruleset)]]
     stands, copy_stands = rules.stands(TABLE), rules.stands(SPARE_TABLE)
     if not stands and not copy_stands:
-        rules.lay([Remove(copy), Replace(without_chains(ruleset))])
-        rules.lay([Refresh(ruleset)])
-        return
+        return [[Remove(copy), Replace(without_chains(ruleset))], [Refresh(ruleset)]]
+    loads: list[Sequence[Edit]] = []
     for tables in (ruleset,) if copy_stands and not stands else (copy, ruleset):
-        rules.lay([Replace(without_chains(tables))])
-        rules.lay([Refresh(tables)])
-    rules.lay([Remove(copy)])
+        loads += ([Replace(without_chains(tables))], [Refresh(tables)])
+    return [*loads, [Remove(copy)]]
