@@ -1,0 +1,39 @@
+"""Events as lines for people. Every part of them is a name that was validated, a number or words of ours. Pure."""
+
+from cellwall.audit.events import Attempt, Event, Unrecorded
+
+_CAUSES = {
+    "rate": "more than are told of one tenant a second",
+    "queue": "faster than they could be read",
+    "disk": "the event files could not be written",
+}
+
+
+def shown(event: Event) -> str:
+    """One line."""
+    when = event.time.replace("T", " ")
+    if isinstance(event, Attempt):
+        outcome = "denied" if event.judgement == "deny" else "would be denied"
+        whose = f"{event.tenant or '-'} {event.container or '-'}"
+        return f"{when} {whose} {event.direction:<3} {outcome}: {_packet(event)} ({event.layer}: {event.reason})"
+    if isinstance(event, Unrecorded):
+        whose = f"of tenant {event.tenant}" if event.tenant else "of nobody known"
+        return f"{when} {event.count} attempts {whose} were not recorded one by one: {_CAUSES[event.cause]}"
+    return f"{when} recording began: nobody recorded what was tried while no daemon ran"
+
+
+def _packet(event: Attempt) -> str:
+    said = event.protocol or "frame"
+    if event.icmp_type is not None:
+        said += f" type {event.icmp_type} code {event.icmp_code}"
+    if event.fragment:
+        said += " fragment"
+    if event.source:
+        said += f" {_end(event.source, event.source_port)} -> {_end(event.destination, event.destination_port)}"
+    return f"{said} from {event.mac}" if event.mac else said
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
