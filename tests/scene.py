@@ -63,10 +63,17 @@ _MULTICAST = (ip_network("224.0.0.0/4"), ip_network("ff00::/8"))
 
 
 def endpoint(
-    name: str, number: int, *bindings: str, ipv6: bool = True, generation: int = 0, past: tuple[int, ...] = ()
+    name: str,
+    number: int,
+    *bindings: str,
+    ipv6: bool = True,
+    generation: int = 0,
+    past: tuple[int, ...] = (),
+    tenant_number: int = 0,
 ) -> Endpoint:
     """The endpoint that is attached as number `number`: its address, bridge port and policy version follow from it."""
     key, address = EndpointKey(name), NETWORK.subnet4[number]
+    first = first_version(1000 + number, NODE_BIT)
     return Endpoint(
         key=key,
         tenant=name,
@@ -75,12 +82,13 @@ def endpoint(
         mac=default_mac(address),
         address4=address,
         address6=NETWORK.address6(address) if ipv6 else None,
-        generation=generation or first_version(1000 + number, NODE_BIT),
+        generation=generation or first,
         netns="",
         netns_device=0,
         netns_inode=0,
         past_generations=past,
         bindings=tuple(parse_binding(text) for text in bindings),
+        tenant_number=tenant_number or first,
     )
 
 

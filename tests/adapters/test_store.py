@@ -15,7 +15,7 @@ import pytest
 from cellwall.adapters.store import SCHEMA_VERSION, Store
 from cellwall.errors import Conflict, KernelError, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
-from cellwall.model.versions import Blocks, first_version
+from cellwall.model.versions import END_BLOCK, Blocks, first_version
 
 
 def _endpoint(container_id: str = "web", number: int = 2, **changes: object) -> Endpoint:
@@ -172,6 +172,24 @@ def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path
         store.add_draining([_endpoint("other", 3)])
     assert len(store.draining()) == 2
     assert len(store.unretired()) == 1
+    store.close()
+
+
+def test_endpoints_that_had_no_numbers_of_tenants_get_one_for_each(tmp_path: Path) -> None:
+    store = Store(tmp_path, "boot-1")
+    former = [_endpoint("a"), _endpoint("b", 3), _endpoint("c", 4, tenant=""), _endpoint("d", 5, tenant="")]
+    with store.transaction():
+        store.write_endpoints([msgspec.structs.replace(one, bindings=()) for one in former], "attached")
+    store.close()
+    raw = sqlite3.connect(tmp_path / "state.db")
+    raw.execute("PRAGMA user_version = 3")
+    raw.close()
+    store = Store(tmp_path, "boot-1")
+    numbers = [one.tenant_number for one in store.endpoints()]
+    assert numbers[0] == numbers[1]
+    assert len(set(numbers)) == 3
+    assert min(numbers) >= first_version(END_BLOCK, 1)  # no version is like it, nor any to come
+    assert (store.number_of("acme"), store.number_of("nobody")) == (numbers[0], None)
     store.close()
 
 

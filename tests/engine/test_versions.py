@@ -55,6 +55,27 @@ def test_blocks_come_round_again_and_none_has_two_holders(world: World) -> None:
     assert world.wall.status().drift == ()
 
 
+def test_a_tenants_endpoints_have_one_number_which_nobody_gets_while_any_of_them_has_it(world: World) -> None:
+    leave(world, FIRST_BLOCK)
+    first, second = (world.attach(tenant="acme") for _ in range(2))
+    number = first.endpoint.tenant_number
+    assert number == first.endpoint.generation == second.endpoint.tenant_number != second.endpoint.generation
+    others = [world.attach(tenant="other").endpoint, *(world.attach().endpoint for _ in range(2))]
+    assert len({number, *(one.tenant_number for one in others)}) == 4
+    world.detach(first)
+    assert collect_drained(world.wall._site) == 1
+    leave(world, END_BLOCK)
+    assert attached(world, 2) == [5, 6]  # the first block is nobody's, and its number the tenant's still
+    assert world.attach(tenant="acme").endpoint.tenant_number == number
+    for one in [one for one in world.wall.endpoints() if one.tenant == "acme"]:
+        world.wall.detach(one.key.container_id)
+    collect_drained(world.wall._site)
+    leave(world, END_BLOCK)
+    later = world.attach(tenant="later").endpoint
+    assert later.tenant_number == later.generation == number
+    assert world.wall.status().drift == ()
+
+
 def at_the_end_of_its_block(world: World, endpoint: Endpoint) -> None:
     """The endpoint as it is when it has counted through its block."""
     site = world.wall._site

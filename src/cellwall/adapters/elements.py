@@ -71,6 +71,7 @@ _SIZES: dict[KeyType, int] = {
     "inet_proto": 1,
     "inet_service": 2,
     "mark": 4,
+    "ct_label": 16,
 }
 _FAMILIES = {NFPROTO[family]: family for family in TABLE_FAMILIES}
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -205,7 +206,7 @@ def _pack_one(part: KeyPart, kind: KeyType) -> bytes:
 
 
 def _order(kind: KeyType) -> _Order:
-    return sys.byteorder if kind in ("iface_index", "mark") else "big"
+    return sys.byteorder if kind in ("iface_index", "mark", "ct_label") else "big"
 
 
 # ---------------------------------------------------------------- reading back

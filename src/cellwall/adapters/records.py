@@ -41,6 +41,7 @@ class _Endpoint(msgspec.Struct, frozen=True, array_like=True):
     past_generations: tuple[int, ...]
     bindings: tuple[_Binding, ...]
     policy: str = ""  # the endpoint's own; that of its tenant has a record of its own
+    tenant_number: int = 0
 
 
 _ENDPOINT = msgspec.json.Decoder(_Endpoint)
@@ -68,6 +69,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             for b in endpoint.bindings
         ),
         "" if endpoint.tiers.endpoint == OPEN else encode_policy(endpoint.tiers.endpoint).decode(),
+        endpoint.tenant_number,
     )
     return msgspec.json.encode(record)
 
@@ -103,6 +105,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
             for b in record.bindings
         ),
         tiers=alone if tenants is None else tenants.over(own),
+        tenant_number=record.tenant_number,
     )
 
 

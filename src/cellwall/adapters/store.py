@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
+from operator import itemgetter
 
 import msgspec
 
@@ -25,7 +26,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import PolicyRecord
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -93,7 +94,7 @@ class Store:
 
     def _upgrade(self) -> None:
         """Schema 1 did not know which links of closed endpoints are retired, the first of it; to retire one again does
-        no harm. 2 knew no policies. Another process may have done it meanwhile."""
+        no harm. 2 knew no policies, 3 no numbers of tenants. Another process may have done it meanwhile."""
         with self.transaction():
             if "retired" not in self._columns("draining"):
                 self._db.run("ALTER TABLE draining ADD COLUMN retired INTEGER NOT NULL DEFAULT 0")
@@ -110,7 +111,18 @@ class Store:
                 former = int(self.get("generation") or 0) // BLOCK
                 first = former + 1 if FIRST_BLOCK <= former < END_BLOCK - 1 else _first_block()
                 self._put_versions(first, tuple(row.generation for row in rows))
+            self._number_tenants()
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _number_tenants(self) -> None:
+        """Of endpoints that have no number yet, with a bit that no version has."""
+        rows = [row for row in map(decode_endpoint, map(itemgetter(0), self._bodies("", ()))) if not row.tenant_number]
+        numbers: dict[object, int] = {}
+        for row in rows:
+            number = numbers.setdefault(row.tenant or row.key, 1 << 31 | len(numbers))
+            body = encode_endpoint(msgspec.structs.replace(row, tenant_number=number))
+            where = (row.key.container_id, row.key.ifname)
+            self._db.run("UPDATE endpoints SET body = ? WHERE container_id = ? AND ifname = ?", (body, *where))
 
     def _put_versions(self, first: int, shared: tuple[int, ...] = ()) -> None:
         self.put("versions", msgspec.json.encode(Blocks(first, END_BLOCK, 0, shared)))
@@ -178,6 +190,11 @@ class Store:
     def count_of(self, tenant: str) -> int:
         """How many endpoints a tenant has, in any phase."""
         return int(self._db.row("SELECT count(*) FROM endpoints WHERE tenant = ?", (tenant,))[0])
+
+    def number_of(self, tenant: str) -> int | None:
+        """What rules know a tenant by that has endpoints, in any phase."""
+        row = self._db.row("SELECT body FROM endpoints WHERE tenant = ? LIMIT 1", (tenant,))
+        return None if row is None else decode_endpoint(row[0]).tenant_number
 
     def _bodies(self, where: str, arguments: Sequence[object]) -> list[tuple[bytes]]:
         return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)

@@ -24,6 +24,7 @@ from cellwall.compile.wall import (
     Accept,
     AmidConnection,
     Attest,
+    Attribute,
     Clause,
     Continue,
     Drop,
@@ -160,6 +161,7 @@ def _ingress(bounds: Bounds, exposed: tuple[ExposureForm, ...], policies: Policy
     """
     judged = (
         Clause((Translated(negate=True),), Drop(), "not through a port binding", "FWD"),
+        Clause((Flow(("new",)),), Attribute("destination")),
         Clause((OrphanFlow("destination"),), Drop(), "flow of a former endpoint", "FWD"),
         Clause((AmidConnection(),), Drop(), "amid a connection", "FWD"),
         Clause((NotUnicastSource(),), Drop(), "no unicast source", "FWD"),

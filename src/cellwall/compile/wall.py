@@ -313,6 +313,13 @@ class Stamp(Outcome, frozen=True):
     judged: str = ""
 
 
+class Attribute(Outcome, frozen=True):
+    """Note on the flow whose it is: the number of the endpoint's tenant, of who opened it or whom it was led to; the
+    next clause goes on. It stays with the flow, whatever becomes of its stamp."""
+
+    endpoint: Literal["source", "destination"]
+
+
 class Unstamp(Outcome, frozen=True):
     """Take the note off the flow; the next clause goes on."""
 

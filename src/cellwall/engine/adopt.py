@@ -117,7 +117,7 @@ def _journal(site: Site, adoption: Adoption) -> None:
         site.journal.delete_endpoints(_recorded(site))
         generations = site.next_versions(len(adoption.endpoints))
         endpoints = [
-            msgspec.structs.replace(endpoint, generation=generation)
+            msgspec.structs.replace(endpoint, generation=generation, tenant_number=generation)
             for endpoint, generation in zip(adoption.endpoints, generations, strict=True)
         ]
         site.journal.write_endpoints(endpoints, "attached")

@@ -291,7 +291,14 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         owns_netns=request.netns is None,
         bindings=request.bindings,
         tiers=_tiers(site, request),
+        tenant_number=_tenant_number(site, request, generation),
     )
+
+
+def _tenant_number(site: Site, request: AttachRequest, generation: int) -> int:
+    """That of its tenant's other endpoints, else its own block's."""
+    known = site.journal.number_of(request.tenant) if request.tenant else None
+    return generation if known is None else known
 
 
 def _tiers(site: Site, request: AttachRequest) -> Tiers:

@@ -2,7 +2,7 @@
 packet, and is stamped anew or ends there.
 
 Blocks of versions are given out over and over: one is free again when no endpoint has it, nor one whose address still
-drains, for draining ends with the flows that carry it.
+drains, for draining ends with the flows that carry it; and when no tenant of any of them has its number.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,8 @@ def free_blocks(site: Site, blocks: Blocks) -> Blocks:
     """The next blocks that are nobody's, from the lowest again where the highest was given out; Exhausted."""
     mark = site.settings.mark
     holders = (*site.journal.endpoints(), *site.journal.draining())
-    taken = set(stems(tuple(version for one in holders for version in (*one.past_generations, one.generation))))
+    versions = (version for one in holders for version in (*one.past_generations, one.generation, one.tenant_number))
+    taken = set(stems(tuple(versions)))
     order = chain(range(blocks.next, END_BLOCK), range(FIRST_BLOCK, min(blocks.next, END_BLOCK)))
     start = next((block for block in order if first_version(block, mark) not in taken), None)
     if start is None:

@@ -79,7 +79,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     `past_generations` are of its former blocks, one of each that flows may still carry. `netns_device` and
     `netns_inode` identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and
     removes it. `tenant` is empty where none was named: by its id alone a container would be of any tenant called so.
-    `tiers` are the policies that its flows are judged by, from that version on.
+    `tiers` are the policies that its flows are judged by, from that version on. `tenant_number` is what rules know its
+    tenant by, one of its own where it has none.
     """
 
     key: EndpointKey
@@ -97,6 +98,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     past_generations: tuple[int, ...] = ()
     bindings: tuple[PortBinding, ...] = ()
     tiers: Tiers = NO_TIERS
+    tenant_number: int = 0
 
     @property
     def own_policy(self) -> PolicyRecord:

@@ -3,7 +3,10 @@
 A version is a number of 31 bits, never 0, without the bit of the packet mark that is the node's, so that a packet's
 mark can carry both. Versions come in blocks. An endpoint has a block to itself from its attach on, and counts through
 it: the upper bits of a mark say whose a flow is, however often the policy changed since, and the whole of it by which
-policy it was judged. Pure.
+policy it was judged.
+
+What its rules know a tenant by is a number of the same blocks: what the versions of its first endpoint share. The
+tenant's other endpoints have that number, too, and while any of them is there nobody gets the block. Pure.
 """
 
 import msgspec

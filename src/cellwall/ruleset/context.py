@@ -49,6 +49,7 @@ class Flow(msgspec.Struct, frozen=True):
     direction: Direction = "original"
     status: frozenset[str] = frozenset()
     mark: int = 0
+    label: int = 0
 
 
 class Context(msgspec.Struct, frozen=True):

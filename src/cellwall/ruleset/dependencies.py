@@ -23,6 +23,7 @@ from cellwall.ruleset.types import (
     Dnat,
     Field,
     FieldName,
+    LabelFlow,
     Lookup,
     Meter,
     Reject,
@@ -199,6 +200,6 @@ class _Seen:
 def _fields(statement: Statement) -> tuple[Field, ...]:
     if isinstance(statement, Compare):
         return (statement.field,)
-    if isinstance(statement, Lookup | StampFlow | Dnat | Meter):
+    if isinstance(statement, Lookup | StampFlow | LabelFlow | Dnat | Meter):
         return statement.fields
     return ()

@@ -138,7 +138,7 @@ class _Passage:
         """Go on to the next hook with the marks and the destination that the last one left."""
         before, flow = self.run.context, context.flow
         if before.flow is not None and flow is not None:
-            flow = msgspec.structs.replace(flow, mark=before.flow.mark)
+            flow = msgspec.structs.replace(flow, mark=before.flow.mark, label=before.flow.label)
             if self.translation is not None and self.translation.kind == "dnat":
                 flow = msgspec.structs.replace(flow, reply=before.flow.reply, status=flow.status | {"dnat"})
         if context.family == before.family == "inet" and (before.hook, context.hook) == ("prerouting", "forward"):

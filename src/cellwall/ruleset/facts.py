@@ -129,6 +129,7 @@ _SURROUNDINGS: Final[Mapping[FieldName, _Reader]] = {
     "ct direction": _flow(lambda flow: flow.direction),
     "ct status": _flow(lambda flow: flow.status),
     "ct mark": _flow(lambda flow: flow.mark),
+    "ct label": _flow(lambda flow: flow.label),
     "ct original ip saddr": _address("ip", lambda side: side.source),
     "ct original ip daddr": _address("ip", lambda side: side.destination),
     "ct original ip6 saddr": _address("ip6", lambda side: side.source),

@@ -93,6 +93,7 @@ FIELDS: Final[Mapping[FieldName, FieldSpec]] = {
     "ct direction": FieldSpec("ct_direction"),
     "ct status": FieldSpec("ct_status"),
     "ct mark": FieldSpec("mark"),
+    "ct label": FieldSpec("ct_label"),
     "ct original ip saddr": FieldSpec("ipv4_addr", flow="ip"),
     "ct original ip daddr": FieldSpec("ipv4_addr", flow="ip"),
     "ct original ip6 saddr": FieldSpec("ipv6_addr", flow="ip6"),

@@ -42,6 +42,7 @@ WIDTH: Final[Mapping[Kind, int]] = {
     "inet_proto": 8,
     "inet_service": 16,
     "mark": 32,
+    "ct_label": 128,
     "ether_type": 16,
     "icmp_type": 8,
     "icmpv6_type": 8,
@@ -179,6 +180,10 @@ def _number(kind: Kind, number: int) -> str:
         return str(IPv6Address(number))
     if kind == "mark":
         return f"0x{number:08x}"
+    if kind == "ct_label":  # which nft reads as the places of its bits, and lists by the lowest of them
+        if not number:
+            raise InvalidSpec(kind, number, "has no bit")
+        return "|".join(str(bit) for bit in range(number.bit_length()) if number >> bit & 1)
     if kind == "ether_type":
         return f"0x{number:04x}"
     if kind == "raw128":

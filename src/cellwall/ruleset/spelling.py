@@ -19,6 +19,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     Field,
+    LabelFlow,
     Lookup,
     MarkPacket,
     Masquerade,
@@ -150,6 +151,11 @@ def _(statement: StampFlow) -> str:
 @spell_statement.register
 def _(statement: UnstampFlow) -> str:
     return f"ct mark set {spell('mark', 0)}"
+
+
+@spell_statement.register
+def _(statement: LabelFlow) -> str:
+    return f"ct label set {_key(statement.fields)} map @{check_name('map', statement.map)}"
 
 
 @spell_statement.register

@@ -17,6 +17,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     Field,
+    LabelFlow,
     Lookup,
     MarkPacket,
     Masquerade,
@@ -73,6 +74,11 @@ class Run:
             flow = msgspec.structs.replace(self.context.flow, mark=mark)
             self.context = msgspec.structs.replace(self.context, flow=flow)
 
+    def label_flow(self, bits: int) -> None:
+        if self.context.flow is not None:
+            flow = msgspec.structs.replace(self.context.flow, label=self.context.flow.label | bits)
+            self.context = msgspec.structs.replace(self.context, flow=flow)
+
     def translate(self, change: Translation) -> None:
         """The packet and its flow after a DNAT; a masquerade changes nothing that a later rule could read."""
         flow = self.context.flow
@@ -119,6 +125,11 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             found = _find(statement.fields, statement.map, contents, run)
             if found is not None:
                 run.set_flow_mark(_number(found[0]))
+            return found is not None
+        case LabelFlow():
+            found = _find(statement.fields, statement.map, contents, run)
+            if found is not None:
+                run.label_flow(_number(found[0]))
             return found is not None
         case UnstampFlow():
             run.set_flow_mark(0)

@@ -23,6 +23,7 @@ KeyType = Literal[
     "inet_proto",
     "inet_service",
     "mark",
+    "ct_label",
 ]
 Scalar = int | str
 
@@ -65,6 +66,7 @@ FieldName = Literal[
     "ct direction",
     "ct status",
     "ct mark",
+    "ct label",
     "ct original ip saddr",
     "ct original ip daddr",
     "ct original ip6 saddr",
@@ -167,6 +169,13 @@ class UnstampFlow(msgspec.Struct, frozen=True, tag=True):
     """Sets the conntrack mark to 0."""
 
 
+class LabelFlow(msgspec.Struct, frozen=True, tag=True):
+    """Adds the bits of a map's number to the conntrack label; a miss ends the rule without a verdict."""
+
+    fields: tuple[Field, ...]
+    map: str
+
+
 class ClampSegments(msgspec.Struct, frozen=True, tag=True):
     """Lowers the maximum segment size of a TCP handshake to what the routes to both of its ends take; a segment that
     names none, or less, stays as it is."""
@@ -230,6 +239,7 @@ Statement = (
     | UnmarkPacket
     | StampFlow
     | UnstampFlow
+    | LabelFlow
     | SetTimeouts
     | ClampSegments
     | Dnat

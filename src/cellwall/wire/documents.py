@@ -52,6 +52,7 @@ class EndpointDocument(msgspec.Struct, frozen=True):
     generation: int
     past_generations: tuple[int, ...]
     policies: TiersDocument | None = None
+    tenant_number: int = 0
 
 
 class StatusDocument(msgspec.Struct, frozen=True):
@@ -103,6 +104,7 @@ def endpoint_document(endpoint: Endpoint) -> EndpointDocument:
         generation=endpoint.generation,
         past_generations=endpoint.past_generations,
         policies=tiers_document(endpoint.tiers),
+        tenant_number=endpoint.tenant_number,
     )
 
 
@@ -124,6 +126,7 @@ def endpoint_of(document: EndpointDocument) -> Endpoint:
         past_generations=document.past_generations,
         bindings=tuple(_binding_of(exposure) for exposure in document.exposed),
         tiers=tiers_of(document.policies),
+        tenant_number=document.tenant_number,
     )
 
 

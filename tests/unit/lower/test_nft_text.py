@@ -202,7 +202,7 @@ def test_every_element_of_an_endpoint_has_a_set_and_no_two_endpoints_share_one(s
     everything = [element for elements in owned for element in elements]
     assert len(everything) == len(set(everything)) == len(desired_elements(some))
     bare = [sum(1 for row in elements if not row[1].startswith(("pub", "exp"))) for elements in owned]
-    assert bare == [5 if one.address6 is None else 8 for one in some]
+    assert bare == [6 if one.address6 is None else 10 for one in some]
 
 
 @pytest.mark.parametrize(

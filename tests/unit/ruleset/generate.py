@@ -73,7 +73,7 @@ COMMON: tuple[FieldName, ...] = (
 )
 BRIDGE: tuple[FieldName, ...] = (*COMMON, *_of("arp"))
 INET: tuple[FieldName, ...] = (*COMMON, "meta nfproto", "fib daddr type")
-FLOW = _of("ct")
+FLOW = tuple(name for name in _of("ct") if name != "ct label")  # nft writes no number of it in a comparison
 _KEYS: dict[str, KeyType] = {
     kind: kind  # type: ignore[misc]
     for kind in ("iface_index", "ifname", "ether_addr", "ipv4_addr", "ipv6_addr", "inet_proto", "inet_service", "mark")

@@ -25,6 +25,7 @@ from cellwall.ruleset.types import (
     Element,
     ElementChange,
     Hook,
+    LabelFlow,
     NamedSet,
     Ruleset,
     Table,
@@ -124,6 +125,39 @@ def test_translated_packets_are_judged_by_their_new_destination(lab: KernelLab) 
     found = {(place[2], place[3]): n for place, n in lab.counters().items() if n}
     assert found == expected
     assert found["forward", 0] == 2
+
+
+def test_a_label_is_kept_with_the_flow_and_bits_are_added_to_it(lab: KernelLab) -> None:
+    labels = NamedSet("owner4", ("ipv4_addr",), ("ct_label",), elements=(Element((CLIENT,), (0x50000300,)),))
+    more = NamedSet("more4", ("ipv4_addr",), ("ct_label",), elements=(Element((SERVER,), (0x400,)),))
+    known = [NamedSet(f"known{n:x}", ("ct_label",), elements=(Element((n,)),)) for n in (0x50000300, 0x50000700, 0x300)]
+    looks = tuple(rule(within(named.name, "ct label"), COUNT) for named in known)
+    label = rule(LabelFlow((f("ct original ip saddr"),), "owner4"))
+    chains = (
+        Chain("before", (*looks, rule(eq("ct state", "new"), COUNT), label), Hook("filter", "prerouting", -150)),
+        Chain("after", looks, Hook("filter", "prerouting", -50)),
+        Chain("forward", (rule(LabelFlow((f("ip daddr"),), "more4")), *looks), Hook("filter", "forward", 0)),
+    )
+    ruleset = Ruleset((Table("inet", "t", (labels, more, *known), chains),))
+    lab.forget_flows()
+    lab.load(render_ruleset(ruleset))
+    frames, expected, label_now = [], Tally[tuple[str, int]](), 0
+    for number in range(2):
+        flow = FlowTuple("ip", CLIENT, SERVER, 17, 4100, 53)
+        body = fr.with_checksum(fr.udp(4100, 53), CLIENT, SERVER, 17, v6=False)
+        frames.append(fr.ether(fr.ip4(body, CLIENT, SERVER, 17), 0x0800, source=SOURCE, destination=NODE_MAC))
+        status = frozenset({"confirmed"} if number else ())
+        entry = Flow(flow, flow.reversed(), status=status, label=label_now)
+        contexts = [Context("inet", hook, iifname="b0", flow=entry) for hook in ("prerouting", "forward")]
+        result = Evaluator(ruleset).walk(parse_frame(frames[-1]), contexts)
+        expected.update((step.chain, step.index) for step in result.path)
+        assert result.context.flow is not None
+        label_now = result.context.flow.label
+    lab.send(frames)
+    assert label_now == 0x50000700
+    found = {(place[2], place[3]): n for place, n in lab.counters().items() if n}
+    assert found == {place: n for place, n in expected.items() if place in found}
+    assert found == {("before", 1): 1, ("before", 3): 2, ("after", 0): 1, ("after", 1): 1, ("forward", 2): 2}
 
 
 def test_wall_loads_reloads_and_goes(lab: KernelLab) -> None:

@@ -29,6 +29,7 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
         own = int(address)
         yield "bridge", "pin" + family.suffix, Element((endpoint.host_index, endpoint.mac, own))
         yield "inet", "version" + family.suffix, Element((own,), (endpoint.generation,))
+        yield "inet", "tenant" + family.suffix, Element((own,), (endpoint.tenant_number,))
         for stem in stems((*endpoint.past_generations, endpoint.generation)):
             yield "inet", "kin" + family.suffix, Element((stem, own))
     for binding in endpoint.bindings:

@@ -8,6 +8,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `pin4` `pin6` (bridge) | interface index, MAC, address | endpoint and family |
 | `live` | policy version | endpoint |
 | `version4` `version6` | address → policy version | endpoint and family |
+| `tenant4` `tenant6` | address → number of its tenant | endpoint and family |
 | `kin4` `kin6` | stem of policy versions, address | endpoint, family and block that flows still carry |
 | `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
@@ -137,6 +138,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
     service: tuple[KeyType, ...] = (address, "inet_proto", "inet_service")
     return [
         NamedSet("version" + suffix, (address,), ("mark",)),
+        NamedSet("tenant" + suffix, (address,), ("ct_label",)),
         NamedSet("kin" + suffix, ("mark", address)),
         NamedSet("floor" + suffix, (address,), interval=True, static=True),
         NamedSet("noclients" + suffix, (address,), interval=True, static=True),

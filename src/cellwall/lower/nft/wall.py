@@ -22,6 +22,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     FieldName,
+    LabelFlow,
     MarkPacket,
     Masquerade,
     Reject,
@@ -85,7 +86,7 @@ def _onward(then: w.Outcome) -> str:
 
 def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
     separate = [families_of(predicate) for predicate in clause.when if families_of(predicate)]
-    separate += [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Publish) else []
+    separate += [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish) else []
     versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
     rules = []
     for family in FAMILIES:
@@ -129,6 +130,9 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     if isinstance(then, w.Stamp):
         onward = Verdict("goto", then.judged) if then.judged else Verdict("accept")
         return ((StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), onward),)
+    if isinstance(then, w.Attribute):
+        owner = family.original_source if then.endpoint == "source" else family.reply_source
+        return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
     if isinstance(then, w.Unstamp):
         return ((UnstampFlow(),),)
     if isinstance(then, w.Publish):

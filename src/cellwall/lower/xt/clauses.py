@@ -162,6 +162,8 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
             return (((), ("-j", "MARK", "--set-xmark", f"{OWN | view.scene.mark:#x}/0xffffffff")),)
         case w.ForgetSoon():
             return ()  # `marks.vouch_chain`: the first packet says it, before connection tracking
+        case w.Attribute():  # nothing here asks for it
+            return ()
         case w.FitSegments():
             return (((), ("-j", "TCPMSS", "--clamp-mss-to-pmtu")),)
         case w.Stamp() if view.table == "mangle":  # the input path stamps
