@@ -1,7 +1,12 @@
 """The verbs of who keeps a node for long: a daemon, or a watch, which look, close, repair and own."""
 
+from typing import TYPE_CHECKING
+
 from cellwall.api.opened import Opened
 from cellwall.errors import CellwallError
+
+if TYPE_CHECKING:
+    from cellwall.engine.record import Audience
 
 
 class UpkeepVerbs(Opened):
@@ -75,6 +80,10 @@ class UpkeepVerbs(Opened):
         with self._caller.turn():
             self._caller.take_those_in_force(self._site.foundation())
             return own_rules(self._site, descriptor)
+
+    def follow(self, audience: "Audience") -> None:
+        """Have this told of every endpoint that this wall attaches, changes or closes, from now on."""
+        self._site.in_force.audience = audience
 
     @property
     def owning_descriptor(self) -> int:

@@ -323,8 +323,8 @@ def _wire(
         undo.callback(site.links.retire, plan, endpoint.host_link)
         site.links.lock_port(plan)
         wired.append(endpoint)
-    site.backend.change((), wired)
-    undo.callback(site.backend.change, wired, ())
+    site.change((), wired)
+    undo.callback(site.change, wired, ())
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
         site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
     for endpoint in wired:

@@ -70,7 +70,7 @@ def close_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     crash half way), all endpoints are compared instead: the journal no longer counts these as attached. Where no wall
     was laid that could tell them apart, their links are shut."""
     try:
-        site.backend.change(endpoints, ())
+        site.change(endpoints, ())
     except CellwallError as error:
         if site.foundation() is None:
             from cellwall.engine.drain import shut_links  # here and not above, as below: hardly anybody needs it

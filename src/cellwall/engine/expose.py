@@ -99,7 +99,7 @@ def _change(
         if withdrawn is not None:
             note_withdrawal(site, withdrawn)
     try:
-        site.backend.change([before], [after])
+        site.change([before], [after])
         end_former_flows(site, [(after, binding) for binding in published])
     except KernelError:
         with site.journal.transaction():

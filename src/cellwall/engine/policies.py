@@ -148,7 +148,7 @@ def _change(
     try:
         keep_policies(site)  # before the kernel: what a full disk refuses has changed nothing
         if after:
-            site.backend.change(before, after)
+            site.change(before, after)
             _lay_missing(site, after)
             _end_flows_of_clients(site, before, after)
     except CellwallError:

@@ -32,6 +32,16 @@ class Owners(Protocol):
         """The dead ones, of this container or of all, each kept from everybody else until `forget` or `release`."""
 
 
+class Audience(Protocol):
+    """Who follows what becomes of endpoints: told on the thread that writes, so it takes note and does no more."""
+
+    def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+        """From one state of these endpoints to another, as of a backend."""
+
+    def fill(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are all that are attached."""
+
+
 class Lock(Protocol):
     """The writer lock of one node: over journal, kernel and commit."""
 

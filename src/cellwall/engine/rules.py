@@ -31,6 +31,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     before = site.foundation()
     backend = choose(site, before)
     attached = site.journal.endpoints("attached")
+    site.tell_all(attached)
     same = before is not None and before.backend == backend.name
     laying = backend.plan(wanted, attached, before.laid if before is not None and same else None)
     if laying is None:

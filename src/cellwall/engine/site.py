@@ -4,7 +4,7 @@ Owns: the `Foundation` record (facts, uplink, what forms of exposure have rules,
 it still holds. Decides nothing about packets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -14,12 +14,13 @@ from cellwall.engine.backend import Backend, BackendName, Laid
 from cellwall.engine.contracts import Flows, Links, Namespaces, Node, Rules, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
+from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 from cellwall.model.versions import Blocks, first_version
 
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Host
-    from cellwall.engine.record import Journal, Lock, Owners, TenantPolicies
+    from cellwall.engine.record import Audience, Journal, Lock, Owners, TenantPolicies
 
 Latched = Literal["no", "inwards", "both ways"]
 """What the bridge lets through where no rule is left: everything, what sandboxes send, nothing."""
@@ -89,12 +90,14 @@ class Foundation(msgspec.Struct, frozen=True):
 
 
 class InForce:
-    """Which mechanism holds the wall: the record's word, kept by whoever reads or writes that."""
+    """Which mechanism holds the wall: the record's word, kept by whoever reads or writes that. And who follows what
+    becomes of endpoints, if anybody does."""
 
-    __slots__ = ("name",)
+    __slots__ = ("audience", "name")
 
     def __init__(self, name: BackendName = "nftables") -> None:
         self.name: BackendName = name
+        self.audience: Audience | None = None
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -123,6 +126,29 @@ class Site(msgspec.Struct, frozen=True):
     def backend(self) -> Backend:
         """The mechanism that holds the wall."""
         return self.mechanism(self.in_force.name)
+
+    def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+        """The backend's change of endpoints, and word of it to who follows: of what comes before its first packet can
+        pass, of what goes after its last."""
+        audience = self.in_force.audience
+        if audience is None:
+            return self.backend.change(before, after)
+        if after:
+            audience.change(before, after)
+        try:
+            self.backend.change(before, after)
+        except BaseException:
+            if after:
+                audience.change(after, before)
+            raise
+        if not after:
+            audience.change(before, after)
+        return None
+
+    def tell_all(self, attached: Sequence[Endpoint]) -> None:
+        """Word to who follows of all endpoints that are, where they may have changed in another way."""
+        if self.in_force.audience is not None:
+            self.in_force.audience.fill(attached)
 
     @property
     def flows(self) -> Flows:

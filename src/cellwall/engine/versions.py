@@ -65,7 +65,9 @@ def enforce_new_versions(site: Site) -> None:
 
 def repair_endpoints(site: Site) -> tuple[str, ...]:
     """Make live what the journal says of endpoints; what was repaired, a line each."""
-    return site.backend.repair(site.journal.endpoints("attached"))
+    attached = site.journal.endpoints("attached")
+    site.tell_all(attached)
+    return site.backend.repair(attached)
 
 
 def free_blocks(site: Site, blocks: Blocks) -> Blocks:
