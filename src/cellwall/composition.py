@@ -21,6 +21,7 @@ from cellwall.engine.site import InForce, Site
 from cellwall.model.settings import Settings
 
 if TYPE_CHECKING:
+    from cellwall.adapters.meters import Meters
     from cellwall.adapters.policies import KeptPolicies
     from cellwall.engine.iptables.host import Host
 
@@ -53,6 +54,7 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
             iptables=_iptables_of(opened),
             in_force=InForce(),
             kept=_kept_in(paths.in_state(), opened),
+            meters=_meters(opened),
         )
         return site, opened.pop_all().close
 
@@ -79,6 +81,25 @@ def _kept_in(directory: str, opened: ExitStack) -> "Callable[[], KeptPolicies]":
 
     opened.callback(close)
     return kept
+
+
+def _meters(opened: ExitStack) -> "Callable[[], Meters]":
+    """Made at its first use, for who attaches reads no figures; closed with the rest."""
+    made: list[Meters] = []
+
+    def meters() -> "Meters":
+        if not made:
+            from cellwall.adapters.meters import Meters
+
+            made.append(Meters())
+        return made[0]
+
+    def close() -> None:
+        for one in made:
+            one.close()
+
+    opened.callback(close)
+    return meters
 
 
 def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":

@@ -7,12 +7,15 @@ here, once.
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Tiers
+
+if TYPE_CHECKING:
+    from cellwall.model.figures import Metered
 
 
 class _Binding(msgspec.Struct, frozen=True, array_like=True):
@@ -106,6 +109,21 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
         ),
         tiers=alone if tenants is None else tenants.over(own),
         tenant_number=record.tenant_number,
+    )
+
+
+def decode_metered(body: bytes) -> "Metered":
+    """The same as far as figures are about it."""
+    from cellwall.model.figures import Metered  # no attach has figures
+
+    record = _ENDPOINT.decode(body)
+    return Metered(
+        EndpointKey(record.container_id, record.ifname),
+        record.tenant,
+        record.host_index,
+        record.address4.to_bytes(4, "big"),
+        IPv6Address(record.address6).packed if record.address6 else b"",
+        len(record.bindings),
     )
 
 

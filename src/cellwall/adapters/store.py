@@ -15,16 +15,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cellwall.adapters.database import Database
-from cellwall.adapters.records import decode_endpoint, decode_policy, encode_endpoint, encode_policy
+from cellwall.adapters.records import decode_endpoint, decode_metered, decode_policy, encode_endpoint, encode_policy
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import PolicyRecord
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
+
+if TYPE_CHECKING:
+    from cellwall.model.figures import Metered
 
 SCHEMA_VERSION = 4
 
@@ -180,6 +184,11 @@ class Store:
         rows = self._bodies("WHERE phase = ?" if phase else "", (phase,) if phase else ())
         policies = self.policies() if rows else {}
         return tuple(decode_endpoint(row[0], policies.get) for row in rows)
+
+    def metered(self) -> "tuple[Metered, ...]":
+        """The attached endpoints as far as figures are about them, in no order: in a tenth of the time."""
+        rows = self._db.rows("SELECT body FROM endpoints WHERE phase = 'attached'")
+        return tuple(decode_metered(row[0]) for row in rows)
 
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
         """The attached endpoints of a tenant, by key."""

@@ -1,9 +1,15 @@
-"""The verbs of who keeps a node for long: a daemon, or a watch, which look, close, repair and own."""
+"""The verbs of who keeps a node for long: a daemon, or a watch, which look, close, repair, own and count."""
+
+from typing import TYPE_CHECKING
 
 from typing import TYPE_CHECKING
 
 from cellwall.api.opened import Opened
 from cellwall.errors import CellwallError
+
+if TYPE_CHECKING:
+    from cellwall.engine.figures import Ledger, Meters, NodeCount
+    from cellwall.model.figures import TrafficReport
 
 if TYPE_CHECKING:
     from cellwall.engine.record import Audience
@@ -89,3 +95,27 @@ class UpkeepVerbs(Opened):
     def owning_descriptor(self) -> int:
         """For whose life our tables are owned: a duplicate of it keeps them so beyond this process."""
         return self._site.rules.descriptor()
+
+    def traffic(self) -> "TrafficReport":
+        """What each attached endpoint has sent and received by now, and how many flows it has. Changes nothing, and
+        waits for nobody who writes."""
+        from cellwall.engine.figures import traffic_report
+
+        with self._caller.mutex:
+            return traffic_report(self._site)
+
+    def counted(self) -> "NodeCount":
+        """What is on record of the node: its endpoints, and how many addresses there are for how many more."""
+        from cellwall.engine.figures import node_count
+
+        with self._caller.mutex:
+            self._caller.take_those_in_force(self._site.foundation())
+            return node_count(self._site)
+
+    def meters(self) -> "Meters":
+        """The kernel's own figures of this node."""
+        return self._site.meters()
+
+    def keep_figures(self, ledger: "Ledger") -> None:
+        """Have this told of endpoints that this wall closes, from now on, while their links are there to be read."""
+        self._caller.keep_figures(ledger)

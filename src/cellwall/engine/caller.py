@@ -8,7 +8,7 @@ on without either. Owns: which settings the site carries from turn to turn. Deci
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -25,6 +25,9 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.engine.figures import Ledger
 
 T = TypeVar("T")
 
@@ -152,6 +155,10 @@ class Caller:
         with suppress(CellwallError, OSError), self.turn():
             retire_closed(self.site)
             self.site.links.reap()
+
+    def keep_figures(self, ledger: "Ledger") -> None:
+        """Have this told of endpoints that are closed from now on."""
+        self.site = msgspec.structs.replace(self.site, ledger=ledger)
 
     def _made_ready(self, bindings: Sequence[PortBinding]) -> Foundation:
         found = make_ready(self.site, bindings)

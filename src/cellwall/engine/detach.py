@@ -46,6 +46,8 @@ def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
 def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """What `detach_endpoints` does after its journal entry; also what recovers a detach that was killed."""
     close_endpoints(site, endpoints)
+    if site.ledger is not None:
+        site.ledger.part(endpoints)  # here: a namespace that goes takes the links along, and their figures
     release_endpoints(site, endpoints)
 
 

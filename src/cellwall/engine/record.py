@@ -6,11 +6,14 @@ Contracts alone, for those who check types: nothing imports them to run.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import PolicyRecord
+
+if TYPE_CHECKING:
+    from cellwall.model.figures import Metered
 
 
 class Owner(Protocol):
@@ -78,6 +81,7 @@ class Journal(Protocol):
     def drop(self, key: str) -> None: ...
     def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None: ...
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]: ...
+    def metered(self) -> "tuple[Metered, ...]": ...
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]: ...
     def count_of(self, tenant: str) -> int: ...
     def number_of(self, tenant: str) -> int | None: ...

@@ -19,6 +19,7 @@ from cellwall.model.settings import Settings
 from cellwall.model.versions import Blocks, first_version
 
 if TYPE_CHECKING:
+    from cellwall.engine.figures import Ledger, Meters
     from cellwall.engine.iptables.host import Host
     from cellwall.engine.record import Audience, Journal, Lock, Owners, TenantPolicies
 
@@ -103,7 +104,8 @@ class InForce:
 class Site(msgspec.Struct, frozen=True):
     """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
     running version, `settings_text` what goes on record of the settings. `iptables` opens what that mechanism works
-    with, once, when it is first asked; `kept` what keeps policies over a boot."""
+    with, once, when it is first asked, as `meters` does of the kernel's figures; `kept` what keeps policies over a
+    boot. `ledger`: who keeps the figures of endpoints that go, if anybody does."""
 
     settings: Settings
     settings_text: str
@@ -121,6 +123,8 @@ class Site(msgspec.Struct, frozen=True):
     in_force: InForce
     neighbours: Neighbours
     kept: "Callable[[], TenantPolicies]"
+    meters: "Callable[[], Meters]"
+    ledger: "Ledger | None" = None
 
     @property
     def backend(self) -> Backend:

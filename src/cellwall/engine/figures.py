@@ -1,0 +1,84 @@
+"""What is counted on a node, read and put together: of each endpoint, of all. Changes nothing and takes no turn."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from cellwall.engine.site import Site
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.figures import EndpointTraffic, Metered, RuleCount, Tracked, Traffic, TrafficReport
+
+_MOST_FLOWS = 8192
+"""Flows on a node up to which they are counted by endpoint: 3 µs each."""
+
+
+class Meters(Protocol):
+    """The kernel's figures, of the network namespace that they were opened in."""
+
+    def traffic(self) -> dict[int, Traffic]:
+        """What every link of the node has passed, by index, seen from the other end of the pair. One dump."""
+
+    def traffic_of(self, indices: Sequence[int]) -> dict[int, Traffic]:
+        """The same of these links, by one exchange; one that is not there is left out."""
+
+    def rules(self) -> tuple[RuleCount, ...]:
+        """What each rule of ours in nftables has counted that says why it denies. A dump for each of three tables,
+        however many endpoints there are; nothing of a table that is missing."""
+
+    def tracked(self) -> Tracked | None:
+        """Connection tracking; None where the kernel has none."""
+
+    def flows(self, most: int) -> Mapping[bytes, int] | None:
+        """How many tracked flows there are from or to each address (packed); None where they are more than `most`."""
+
+
+class Ledger(Protocol):
+    """Who keeps the figures of endpoints beyond their links."""
+
+    def part(self, endpoints: Sequence[Endpoint]) -> None:
+        """These are closed: what their links have passed by now is all there will be. Called while the links are
+        there; never fails."""
+
+
+class NodeCount(msgspec.Struct, frozen=True):
+    """`metered` are the attached endpoints; `draining`: addresses that were released and are not free yet, `capacity`
+    how many there are in all."""
+
+    up: bool
+    metered: tuple[Metered, ...]
+    draining: int
+    capacity: int
+
+
+def node_count(site: Site) -> NodeCount:
+    """What is on record of the node."""
+    from cellwall.ipam import Pool
+
+    journal = site.journal
+    return NodeCount(
+        up=journal.get("foundation") is not None,
+        metered=journal.metered(),
+        draining=len(journal.draining_addresses()),
+        capacity=Pool(site.settings.network).capacity,
+    )
+
+
+def traffic_report(site: Site) -> TrafficReport:
+    """The figures of all attached endpoints. What was detached between two of its reads is left out."""
+    meters = site.meters()
+    passed, at = meters.traffic(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    flows = meters.flows(_MOST_FLOWS)
+    return TrafficReport(
+        at,
+        tuple(
+            EndpointTraffic(one.key, one.tenant, passed[one.host_index], _flows_of(one, flows))
+            for one in site.journal.metered()
+            if one.host_index in passed
+        ),
+    )
+
+
+def _flows_of(one: Metered, flows: Mapping[bytes, int] | None) -> int | None:
+    return None if flows is None else flows.get(one.address4, 0) + flows.get(one.address6, 0)
