@@ -1,4 +1,4 @@
-"""Who follows what becomes of endpoints is told of each: of what comes before it can pass anything, of what goes after."""
+"""Who follows endpoints is told of each: of what comes before it can pass anything, of what goes after its last."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def test_what_is_told_is_what_is_on_record_after_every_verb(wall: Wall, told: Li
         lambda: wall.set_policy({"allow_list": ["151.101.0.0/16"]}, container="one"),
         lambda: wall.remove_policy(tenant="acme"),
         lambda: wall.detach("one"),
-        lambda: wall.up(),
+        wall.up,
         lambda: wall.detach("two"),
     ):
         step()
@@ -62,7 +62,7 @@ def test_what_is_told_is_what_is_on_record_after_every_verb(wall: Wall, told: Li
 def test_what_is_repaired_is_told_as_a_whole(node_lab: World, wall: Wall, told: Listening) -> None:
     wall.attach("web")
     told.known = {}
-    node_lab.lab.node.run("nft", "flush", "ruleset")
+    node_lab.lab.node.run(["nft", "flush", "ruleset"])
     wall.reconcile()
     assert told.known == as_listed(wall)
     wall.detach("web")
