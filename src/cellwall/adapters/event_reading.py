@@ -1,0 +1,100 @@
+"""Events read back from their files: the latest that are asked for, or what comes from now on."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from cellwall.adapters.event_files import Following, event_files, whole_lines
+from cellwall.audit.events import Event, event_of, time_text
+from cellwall.audit.selection import Selection, hinting
+
+Permit = Callable[[Event], bool]
+"""Whether an event may be told to who asks."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """`events`: the latest, in the order of their recording. `more`: there are, or may be, earlier ones. `unreadable`:
+    lines that were none, such as one that a crash tore."""
+
+    events: tuple[Event, ...]
+    more: bool = False
+    unreadable: int = 0
+
+
+class _Lines:
+    """Lines to events, counting what is none."""
+
+    def __init__(self, selection: Selection, permit: Permit) -> None:
+        self.unreadable = 0
+        self._selection = selection
+        self._permit = permit
+        self._may = hinting(selection)
+
+    def of(self, path: str) -> tuple[list[Event], int]:
+        """Those of a file, and how long it is."""
+        events, size = list[Event](), 0
+        for size, line in whole_lines(path):  # noqa: B007
+            event = self.read(line)
+            if event is not None:
+                events.append(event)
+        return events, size
+
+    def read(self, line: bytes) -> Event | None:
+        if not line or not self._may(line):
+            return None
+        try:
+            event = event_of(line)
+        except ValueError:
+            self.unreadable += 1
+            return None
+        return event if self._selection.wants(event) and self._permit(event) else None
+
+
+def latest(
+    directory: str,
+    selection: Selection,
+    *,
+    limit: int | None,
+    permit: Permit = lambda event: True,
+    octets: int | None = None,
+) -> Found:
+    """The latest events that are asked for. `limit`: so many at most, None: all; `octets`: about how much is read, of
+    what is the newest."""
+    lines = _Lines(selection, permit)
+    found: deque[Event] = deque()
+    left = octets
+    paths = event_files(directory)
+    while paths and (limit is None or len(found) < limit) and (left is None or left > 0):
+        path = paths.pop()
+        if selection.since and _written(path) < selection.since:
+            return Found(tuple(found), False, lines.unreadable)
+        there, size = lines.of(path)
+        wanted = there if limit is None else there[max(0, len(there) - limit + len(found)) :]
+        found.extendleft(reversed(wanted))
+        if len(there) > len(wanted):
+            return Found(tuple(found), True, lines.unreadable)
+        left = None if left is None else left - size
+    return Found(tuple(found), bool(paths), lines.unreadable)
+
+
+def following(directory: str, selection: Selection, *, from_start: bool = False) -> Callable[[], Iterator[Event]]:
+    """What gives, each time that it is called, the events that came since."""
+    files, lines = Following(directory, from_start=from_start), _Lines(selection, lambda event: True)
+
+    def read() -> Iterator[Event]:
+        for line in files.read():
+            event = lines.read(line)
+            if event is not None:
+                yield event
+
+    return read
+
+
+def _written(path: str) -> str:
+    """When a file was last written to, and so the time of its last event, or later."""
+    try:
+        return time_text(os.path.getmtime(path))
+    except FileNotFoundError:
+        return ""
