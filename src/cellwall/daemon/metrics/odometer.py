@@ -1,0 +1,98 @@
+"""Totals that never go back, out of meters that come, go and begin anew. Pure.
+
+A meter is a link or a rule: it counts up, and is gone one day with all that it counted. What it has counted more since
+it was last read belongs to whoever is its owner now, so a total is a sum of such differences, and no meter's end takes
+anything away. Who sees a meter end tells (`part`); what it counted since the last reading is otherwise lost.
+
+One thread reads and another tells of ends, so a reading that began before a meter's end is older than that: of a meter
+that has ended nothing is counted any more.
+"""
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+
+import msgspec
+
+Figures = tuple[int, ...]
+
+_REMEMBERED = 4096
+"""Meters that ended lately: more than end in the moment between the telling of an end and that of the record."""
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """What a meter shows, and whose it is."""
+
+    owner: str
+    figures: Figures
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What an odometer knows, for the next one: what each meter showed last, and the totals by label."""
+
+    shown: dict[str, Figures] = {}
+    totals: dict[str, Figures] = {}
+
+
+class Odometer:
+    """Totals by label. `label` says under which one an owner's figures are added, by now; `memory` is that of an
+    odometer before this one, whose totals go on."""
+
+    def __init__(self, label: Callable[[str], str] = str, memory: Memory | None = None) -> None:
+        self._label = label
+        self._lock = Lock()
+        self._shown: dict[str, Figures] = dict(memory.shown) if memory else {}
+        self._totals: dict[str, Figures] = dict(memory.totals) if memory else {}
+        self._round = 0
+        self._parted: dict[str, int] = {}
+
+    def begin(self) -> int:
+        """A number for the reading that begins now."""
+        with self._lock:
+            self._round += 1
+            return self._round
+
+    def read(self, number: int, meters: Mapping[str, Reading]) -> None:
+        """All meters that there are, as they were read since `begin` gave that number."""
+        with self._lock:
+            for name, reading in meters.items():
+                if name not in self._parted:
+                    self._count(name, reading)
+            self._shown = {name: shown for name, shown in self._shown.items() if name in meters}
+            for name in [name for name, parted in self._parted.items() if parted < number and name not in meters]:
+                del self._parted[name]
+
+    def part(self, meters: Mapping[str, Reading]) -> None:
+        """These show what they show for the last time."""
+        with self._lock:
+            for name, reading in meters.items():
+                if name not in self._parted:
+                    self._count(name, reading)
+                self._shown.pop(name, None)
+                self._parted[name] = self._round
+            while len(self._parted) > _REMEMBERED:
+                del self._parted[next(iter(self._parted))]
+
+    def drop(self, label: str) -> None:
+        """Forget the total of a label. It begins with nothing where it is asked for again."""
+        with self._lock:
+            self._totals.pop(label, None)
+
+    def totals(self) -> dict[str, Figures]:
+        """The totals by label, as of the last reading."""
+        with self._lock:
+            return dict(self._totals)
+
+    def memory(self) -> Memory:
+        """What the next odometer goes on with."""
+        with self._lock:
+            return Memory(dict(self._shown), dict(self._totals))
+
+    def _count(self, name: str, reading: Reading) -> None:
+        before = self._shown.get(name)
+        if before is None or any(now < then for now, then in zip(reading.figures, before, strict=True)):
+            before = (0,) * len(reading.figures)  # new, or another one of that name
+        label = self._label(reading.owner)
+        total = self._totals.get(label) or (0,) * len(reading.figures)
+        parts = zip(total, reading.figures, before, strict=True)
+        self._totals[label] = tuple(sum_ + now - then for sum_, now, then in parts)
+        self._shown[name] = reading.figures

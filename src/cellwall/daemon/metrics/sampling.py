@@ -1,0 +1,146 @@
+"""One look at all figures that are read when they are asked for, beside who writes.
+
+Owns: what is read, and in which order; the totals that outlive links, rules and, by a file, the daemon. A part that
+cannot be read is left out, and counted: figures of an hour ago would be told as those of now.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from cellwall.api import Wall
+from cellwall.daemon.metrics.events import Events
+from cellwall.daemon.metrics.odometer import Figures, Odometer, Reading
+from cellwall.daemon.metrics.shares import Shares
+from cellwall.daemon.metrics.totals import Totals, TotalsFile
+from cellwall.engine.figures import Meters, NodeCount
+from cellwall.errors import CellwallError
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.figures import Metered, Tracked, Traffic
+
+T = TypeVar("T")
+_log = logging.getLogger("cellwall.daemon")
+
+LINGER = 600.0
+"""Seconds for which a tenant without endpoints has a label yet: twice what Prometheus takes for the end of a series."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The figures of one look. None, or nothing, where they could not be read. `traffic` and `denied` are totals, by
+    label and by (reason, outcome)."""
+
+    node: NodeCount | None
+    tenants: int
+    endpoints: dict[str, int]
+    traffic: dict[str, Figures]
+    denied: dict[tuple[str, str], Figures]
+    tracked: Tracked | None
+    seconds: float
+
+
+class Sampler:
+    """Reads by `wall`, which is for looking only and this one's alone. `most`: tenants that are told apart. `file`:
+    where totals are kept beyond this daemon."""
+
+    def __init__(
+        self, wall: Wall, events: Events, file: TotalsFile, *, most: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wall = wall
+        self._events = events
+        self._file = file
+        self._clock = clock
+        before = file.read()
+        self._shares = Shares(most, LINGER)
+        self._shares.keep(before.traffic.totals)
+        self._traffic = Odometer(self._shares.label, before.traffic)
+        self._denied = Odometer(memory=before.denied)
+
+    def sample(self) -> Sample:
+        """Look. One thread at a time."""
+        began = time.perf_counter()
+        number = self._traffic.begin()
+        node = self._try("record", self._wall.counted)
+        metered = () if node is None else node.metered
+        shown = self._try("traffic", self._wall.meters().traffic) if metered else {}
+        if node is not None and shown is not None:
+            self._traffic.read(number, _readings(metered, shown))
+        self._attend(metered, known=node is not None)
+        self._read_rules()
+        tracked = self._try("conntrack", self._wall.meters().tracked)
+        self._file.write(Totals(self._traffic.memory(), self._denied.memory()))
+        tenants = Counter(one.tenant for one in metered)
+        return Sample(
+            node=node,
+            tenants=len(tenants.keys() - {""}),
+            endpoints=self._by_label(tenants),
+            traffic=self._traffic.totals(),
+            denied={_parts(label): total for label, total in self._denied.totals().items()},
+            tracked=tracked,
+            seconds=time.perf_counter() - began,
+        )
+
+    def part(self, meters: Mapping[str, Reading]) -> None:
+        """These links show what they show for the last time."""
+        self._traffic.part(meters)
+
+    def _attend(self, metered: Sequence[Metered], *, known: bool) -> None:
+        if known:
+            for label in self._shares.attend((one.tenant for one in metered if one.tenant), self._clock()):
+                self._traffic.drop(label)
+
+    def _read_rules(self) -> None:
+        number = self._denied.begin()
+        counts = self._try("rules", self._wall.meters().rules)
+        if counts is not None:
+            self._denied.read(
+                number,
+                {one.rule: Reading(f"{one.outcome} {one.reason}", (one.packets, one.bytes)) for one in counts},
+            )
+
+    def _by_label(self, tenants: Counter[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for tenant, count in tenants.items():
+            label = self._shares.label(tenant)
+            found[label] = found.get(label, 0) + count
+        return found
+
+    def _try(self, part: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except (CellwallError, OSError) as error:
+            self._events.unread(part)
+            _log.warning("figures of %s are left out: %s", part, error)
+            return None
+
+
+class Partings:
+    """`engine.figures.Ledger`, on the thread of who closes endpoints, by the meters of that one."""
+
+    def __init__(self, sampler: Sampler, meters: Callable[[], Meters]) -> None:
+        self._sampler = sampler
+        self._meters = meters
+
+    def part(self, endpoints: Sequence[Endpoint]) -> None:
+        """See `Ledger.part`."""
+        try:
+            shown = self._meters().traffic_of([one.host_index for one in endpoints])
+            self._sampler.part(_readings(endpoints, shown))
+        except Exception as error:  # whatever it is, what closes goes on
+            _log.warning("what closed endpoints passed last is not counted: %s", error)
+
+
+def _readings(endpoints: Iterable[Endpoint | Metered], shown: Mapping[int, Traffic]) -> dict[str, Reading]:
+    return {
+        str(one.host_index): Reading(one.tenant, msgspec.structs.astuple(shown[one.host_index]))
+        for one in endpoints
+        if one.host_index in shown
+    }
+
+
+def _parts(label: str) -> tuple[str, str]:
+    outcome, _, reason = label.partition(" ")
+    return reason, outcome

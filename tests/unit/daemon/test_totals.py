@@ -1,0 +1,173 @@
+"""Totals by tenant never go back, whatever becomes of links, and tenants cannot be so many that series are."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellwall.daemon.metrics.odometer import Memory, Odometer, Reading
+from cellwall.daemon.metrics.shares import NOBODY, OTHERS, Shares
+from cellwall.daemon.metrics.totals import Totals, TotalsFile
+
+
+def of(owner: str, *figures: int) -> Reading:
+    return Reading(owner, figures)
+
+
+def look(odometer: Odometer, **meters: Reading) -> dict[str, tuple[int, ...]]:
+    odometer.read(odometer.begin(), meters)
+    return odometer.totals()
+
+
+def test_a_total_is_the_sum_of_what_its_meters_show() -> None:
+    odometer = Odometer()
+    assert look(odometer, a=of("x", 5, 50), b=of("x", 1, 10), c=of("y", 7, 70)) == {"x": (6, 60), "y": (7, 70)}
+    assert look(odometer, a=of("x", 6, 55), b=of("x", 1, 10), c=of("y", 7, 70)) == {"x": (7, 65), "y": (7, 70)}
+
+
+def test_a_meter_that_is_gone_takes_nothing_away() -> None:
+    odometer = Odometer()
+    look(odometer, a=of("x", 5))
+    assert look(odometer) == {"x": (5,)}
+    assert look(odometer, b=of("x", 2)) == {"x": (7,)}
+
+
+def test_what_a_meter_shows_last_is_counted_when_its_end_is_told() -> None:
+    odometer = Odometer()
+    look(odometer, a=of("x", 5))
+    odometer.part({"a": of("x", 9), "b": of("x", 3)})
+    assert odometer.totals() == {"x": (12,)}
+    odometer.part({"a": of("x", 9)})
+    assert odometer.totals() == {"x": (12,)}, "an end that is told twice is one"
+
+
+def test_a_reading_that_began_before_an_end_does_not_count_it_again() -> None:
+    odometer = Odometer()
+    number = odometer.begin()
+    odometer.part({"a": of("x", 9)})
+    odometer.read(number, {"a": of("x", 4)})
+    assert odometer.totals() == {"x": (9,)}
+    assert look(odometer, a=of("x", 9)) == {"x": (9,)}, "nor does one whose record is as old"
+    assert look(odometer) == {"x": (9,)}
+
+
+def test_a_meter_that_begins_anew_counts_from_nothing() -> None:
+    odometer = Odometer()
+    look(odometer, a=of("x", 5, 500))
+    assert look(odometer, a=of("x", 2, 600)) == {"x": (7, 1100)}
+
+
+def test_the_next_odometer_goes_on_and_counts_nothing_twice() -> None:
+    before = Odometer()
+    look(before, a=of("x", 5), b=of("x", 5))
+    after = Odometer(memory=before.memory())
+    assert after.totals() == {"x": (10,)}
+    assert look(after, a=of("x", 8)) == {"x": (13,)}
+
+
+def test_of_ends_no_more_is_remembered_than_can_be_late() -> None:
+    odometer = Odometer()
+    for number in range(10_000):
+        odometer.part({str(number): of("x", 1)})
+    assert odometer.totals() == {"x": (10_000,)}
+    assert len(odometer._parted) == 4096
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["pass", "end", "look"]), st.integers(0, 4), st.integers(0, 9)), max_size=60)
+
+
+@given(STEPS)
+def test_whatever_comes_and_goes_totals_are_exact_and_never_go_back(steps: list[tuple[str, int, int]]) -> None:
+    odometer, live, sent, names = Odometer(), {}, {}, iter(range(1000))  # type: ignore[var-annotated]
+    last: dict[str, tuple[int, ...]] = {}
+    for step, slot, amount in steps:
+        owner = f"t{slot % 3}"
+        if step == "pass":
+            name, shown = live.get(slot) or (str(next(names)), 0)
+            live[slot] = name, shown + amount
+            sent[owner] = sent.get(owner, 0) + amount
+        elif step == "end" and slot in live:
+            name, shown = live.pop(slot)
+            odometer.part({name: of(owner, shown)})
+        else:
+            meters = {name: of(f"t{slot % 3}", shown) for slot, (name, shown) in live.items()}
+            odometer.read(odometer.begin(), meters)
+            assert {owner: (total,) for owner, total in sent.items()} == odometer.totals()
+        now = odometer.totals()
+        assert all(now[label] >= figures for label, figures in last.items())
+        last = now
+
+
+def test_so_many_tenants_have_a_label_and_the_rest_are_one() -> None:
+    shares = Shares(2, linger=60)
+    assert [shares.label(tenant) for tenant in ("a", "b", "c", "a", "")] == ["a", "b", OTHERS, "a", NOBODY]
+    assert shares.attend(["b", "c", "d"], now=0) == []
+    assert shares.label("d") == OTHERS
+
+
+def test_a_label_ends_a_while_after_its_last_endpoint_and_is_the_next_ones() -> None:
+    shares = Shares(1, linger=60)
+    assert shares.attend(["a"], now=0) == []
+    assert shares.attend(["b"], now=60) == []
+    assert shares.label("b") == OTHERS
+    assert shares.attend(["b"], now=61) == ["a"]
+    assert shares.attend(["b"], now=62) == []
+    assert (shares.label("b"), shares.label("a")) == ("b", OTHERS)
+
+
+def test_who_came_and_went_between_two_looks_has_its_while_too() -> None:
+    shares = Shares(1, linger=60)
+    shares.label("a")
+    assert shares.attend([], now=1000) == []
+    assert shares.attend([], now=1061) == ["a"]
+
+
+def test_totals_are_bounded_and_sum_up_also_where_labels_change_hands() -> None:
+    shares = Shares(3, linger=10)
+    odometer = Odometer(shares.label)
+    passed = 0
+    for now in range(0, 600, 6):
+        tenants = [f"t{now}-{number}" for number in range(50)]
+        odometer.read(odometer.begin(), {f"{tenant}": of(tenant, 1) for tenant in tenants})
+        passed += 50
+        before = sum(total for (total,) in odometer.totals().values())
+        ended = shares.attend(tenants, now)
+        gone = sum(odometer.totals()[label][0] for label in ended if label in odometer.totals())
+        for label in ended:
+            odometer.drop(label)
+        passed -= gone
+        assert before - gone == passed == sum(total for (total,) in odometer.totals().values())
+        assert len(odometer.totals()) <= 4
+
+
+def test_no_tenant_can_be_called_like_what_is_no_tenant() -> None:
+    from cellwall.errors import InvalidSpec
+    from cellwall.model.identifiers import parse_tenant
+
+    for label in (OTHERS, NOBODY):
+        try:
+            parse_tenant(label)
+        except InvalidSpec:
+            continue
+        raise AssertionError(label)
+
+
+def test_the_file_is_of_one_boot_and_what_is_damaged_begins_anew(tmp_path: Path) -> None:
+    path = str(tmp_path / "totals")
+    kept = Totals(Memory({"7": (1, 2)}, {"acme": (3, 4)}), Memory({}, {"dropped why": (5, 6)}))
+    assert TotalsFile(path, "one").read() == Totals()
+    TotalsFile(path, "one").write(kept)
+    found = TotalsFile(path, "one").read()
+    assert (found.traffic, found.denied) == (kept.traffic, kept.denied)
+    assert TotalsFile(path, "two").read() == Totals()
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    for damaged in (b"", b"\xff\x00", Path(path).read_bytes()[:-3]):
+        Path(path).write_bytes(damaged)
+        assert TotalsFile(path, "one").read() == Totals()
+
+
+def test_totals_that_cannot_be_written_are_said_once(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    file = TotalsFile(str(tmp_path / "missing" / "totals"), "one")
+    file.write(Totals())
+    file.write(Totals())
+    assert len([record for record in caplog.records if "not kept" in record.message]) == 1
