@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--quick") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         _keep_quick(config, items)
+    _put_slow_files_first(items)
     without_root = pytest.mark.skip(reason="needs root")
     beside_others = pytest.mark.skip(reason="beside other programs, or for many minutes: --full runs it")
     too_slow = pytest.mark.skip(reason="slow, and --quick was given")
@@ -68,6 +70,12 @@ def _keep_quick(config: pytest.Config, items: list[pytest.Item]) -> None:
         (kept if any(item.path.is_relative_to(tests / place) for place in QUICK) else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
+
+
+def _put_slow_files_first(items: list[pytest.Item]) -> None:
+    """Files are given out in this order, and one that takes a minute must not be what all the others are waited for."""
+    slow = Counter(item.path for item in items if "slow" in item.keywords)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture
