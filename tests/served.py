@@ -13,10 +13,12 @@ import msgspec
 
 from cellwall.adapters import netns
 from cellwall.api import Wall
+from cellwall.config import paths_for
 from cellwall.daemon.application import CniAnswer, application
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.listening import Listener
+from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.lab import Lab
 from cellwall.model.settings import Settings
@@ -104,6 +106,7 @@ def open_served(
     wrap: Callable[[Wall], Any] = lambda wall: wall,
     wrap_beside: Callable[[Wall, Wall], Any] = lambda beside, _: beside,
     up: bool = True,
+    most_tenants: int = 100,
 ) -> Iterator[Served]:
     """A daemon on a lab's node. `wrap` puts something before its writing wall, `wrap_beside` before the one beside it,
     and is given the writing one, too."""
@@ -114,15 +117,18 @@ def open_served(
         lab.node.enter(),
         Wall.open(root=lab.root, settings=given, serving=True) as wall,
         Wall.open(root=lab.root, settings=given, reading=True) as beside,
+        Wall.open(root=lab.root, settings=given, reading=True) as counting,
     ):
         report = wall.up() if up else None
         limits = bounds or Bounds()
-        node = Node(wrap(wall), wrap_beside(beside, wall), limits)
+        metrics = Metrics(paths_for(lab.root), wall, counting, limits, most=most_tenants)
+        node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote)
+        metrics.look_at(node.writer, None)
         path = os.path.join(lab.root, "api.sock")
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)
             judge = authority or Authority()
-            listener = Listener(application(node, judge, limits, cni), limits, judge)
+            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge)
             node.start()
             served = Served(World(lab, wall, report), path, node, loop)
             served.run(lambda: listener.open(listening))

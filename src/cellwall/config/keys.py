@@ -24,6 +24,8 @@ from cellwall.model.settings import Bound, Opening, Settings, parse_openings
 if TYPE_CHECKING:
     from cellwall.model.grants import Grant
 
+MOST_TENANTS = 1000
+
 Form = Literal["text", "number", "list"]
 
 
@@ -176,6 +178,12 @@ def _grants(items: list[str], field: str) -> "tuple[Grant, ...]":
     return tuple(parse_grant(item, field) for item in items)
 
 
+def _most_tenants(value: int, field: str) -> int:
+    if not 0 <= value <= MOST_TENANTS:
+        raise InvalidSpec(field, value, f"must be 0 to {MOST_TENANTS}: each is ten series")
+    return value
+
+
 def _interface(text: str, field: str) -> str:
     return parse_link_name(text, field) if text else ""
 
@@ -218,6 +226,7 @@ KEYS: tuple[Key, ...] = (
 SERVING_KEYS: tuple[Key, ...] = (
     Key("node.mode", "text", _mode, "who writes: inprocess, each command itself; daemon, `cellwall serve`"),
     Key("daemon.group", "text", _group, "the group that may connect to the daemon; default: root alone"),
+    Key("daemon.metrics_tenants", "number", _most_tenants, "tenants that metrics tell apart; the rest are one"),
     Key("daemon.allow", "list", _grants, "what groups may ask for: GROUP VERB[,VERB…] TENANT[,TENANT…]", ";"),
 )
 

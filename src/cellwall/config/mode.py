@@ -26,11 +26,13 @@ class Serving(msgspec.Struct, frozen=True):
     """Who writes, as an operator configures it: no part of the wall, and never among the settings in force.
 
     `mode`: `inprocess`, every front end for itself, in turns under the writer lock; or `daemon`, `cellwall serve`
-    alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for."""
+    alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for.
+    `metrics_tenants`: how many tenants its metrics tell apart."""
 
     mode: Mode = "inprocess"
     group: str = ""
     allow: "tuple[Grant, ...]" = ()
+    metrics_tenants: int = 100
 
 
 def recorded_mode(paths: Paths) -> Mode | None:

@@ -9,8 +9,9 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -26,7 +27,10 @@ from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.openapi import openapi_document
 from cellwall.wire.pointers import Refused
-from cellwall.wire.problems import Problem, call_problem, invalid_body, problem_of
+from cellwall.wire.problems import TYPE, Problem, call_problem, invalid_body, problem_of
+
+if TYPE_CHECKING:
+    from cellwall.daemon.metrics.serving import Metrics
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -34,6 +38,11 @@ CniAnswer = Callable[[Mapping[str, str], bytes], CniReply]
 """From the variables of a plugin's process and its standard input to its answer, over the daemon's own wall."""
 
 Respond = Callable[[web.Request, Asker], Awaitable[web.StreamResponse]]
+
+Counted = Callable[[str, str, float], None]
+"""Is told of each call its name, what became of it, and how many seconds it took."""
+
+_CNI_COMMANDS = frozenset({"ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"})
 
 
 class _Refusal(Exception):
@@ -47,24 +56,35 @@ class _Refusal(Exception):
 class Gate:
     """The way in and out that all calls share."""
 
-    def __init__(self, node: Node, authority: Authority, bounds: Bounds) -> None:
+    def __init__(self, node: Node, authority: Authority, bounds: Bounds, counted: Counted) -> None:
         self.node = node
         self._authority = authority
         self._bounds = bounds
+        self._counted = counted
 
-    def guarded(self, respond: Respond) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """A handler of aiohttp's, whose every outcome is a response of ours."""
+    def guarded(
+        self, respond: Respond, name: str = "other", *, judge_media: bool = True
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """A handler of aiohttp's, whose every outcome is a response of ours, and counted under that name."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            began, outcome = time.monotonic(), "gone"
             connection = request.protocol
             assert isinstance(connection, Connection)
             connection.began()
             asker = Asker(connection.peer, self._authority)
             try:
-                _refuse_other_media(request)
-                return await respond(request, asker)
+                if judge_media:
+                    _refuse_other_media(request)
+                response = await respond(request, asker)
+                outcome = "ok" if response.status < 400 else "failed"
+                return response
             except Exception as error:
-                return problem_response(self._problem(request, asker, error))
+                problem = self._problem(request, asker, error)
+                outcome = problem.type.removeprefix(TYPE)
+                return problem_response(problem)
+            finally:
+                self._counted(_counted_as(name, request), outcome, time.monotonic() - began)
 
         return answer
 
@@ -136,16 +156,25 @@ class Gate:
         return call_problem("internal", "please report it, with what the daemon logged", incident=incident)
 
 
-def application(node: Node, authority: Authority, bounds: Bounds, cni: CniAnswer | None = None) -> web.Application:
-    """The application over a node. It refuses new writes when it is shut down, and ends the node when it is cleaned
-    up; opening and closing the walls is the caller's. Without `cni` there is no such call."""
+def application(
+    node: Node,
+    authority: Authority,
+    bounds: Bounds,
+    cni: CniAnswer | None = None,
+    metrics: "Metrics | None" = None,
+) -> web.Application:
+    """The application over a node. It refuses new writes when it is shut down, and ends the node, and the metrics, when
+    it is cleaned up; opening and closing the walls is the caller's. Without `cni`, or `metrics`, there is no such
+    call."""
     made = web.Application(client_max_size=bounds.body_bytes)
-    gate = Gate(node, authority, bounds)
+    gate = Gate(node, authority, bounds, _uncounted if metrics is None else metrics.events.answered)
     for call in CALLS:
         if call is CNI and cni is None:
             continue
         respond = gate.cni(cni) if call is CNI and cni is not None else gate.call(call)
-        _route(made, call.method, call.path, gate.guarded(respond))
+        _route(made, call.method, call.path, gate.guarded(respond, call.name))
+    if metrics is not None:
+        _route(made, "GET", "/metrics", gate.guarded(_metrics(metrics), "metrics", judge_media=False))
     _route(made, "GET", "/openapi.json", gate.guarded(_openapi))
     made.router.add_route("*", "/{rest:.*}", gate.guarded(_no_such_call))
 
@@ -154,6 +183,8 @@ def application(node: Node, authority: Authority, bounds: Bounds, cni: CniAnswer
 
     async def end(_: web.Application) -> None:
         await asyncio.get_running_loop().run_in_executor(None, node.end)
+        if metrics is not None:
+            await asyncio.get_running_loop().run_in_executor(None, metrics.end)
 
     made.on_shutdown.append(refuse)
     made.on_cleanup.append(end)
@@ -164,6 +195,27 @@ def _route(made: web.Application, method: str, path: str, answer: Any) -> None:
     # a name in braces takes one segment of what was sent, and is decoded after that
     for each in (method, "HEAD") if method == "GET" else (method,):
         made.router.add_route(each, path, answer)
+
+
+def _metrics(metrics: "Metrics") -> Respond:
+    async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
+        asker.authority.permit(asker.peer, "metrics")
+        text = await metrics.exposition.text(request.headers.get("Accept", ""))
+        return web.Response(body=text.body, headers={"Content-Type": text.media, "Server": "cellwall"})
+
+    return respond
+
+
+def _counted_as(name: str, request: web.Request) -> str:
+    """The plugin's calls are told apart by their command."""
+    if name != CNI.name:
+        return name
+    command = request.query.get("CNI_COMMAND", "")
+    return f"{name}-{command.lower()}" if command in _CNI_COMMANDS else name
+
+
+def _uncounted(call: str, outcome: str, seconds: float) -> None:
+    pass
 
 
 async def _openapi(_: web.Request, __: Asker) -> web.StreamResponse:

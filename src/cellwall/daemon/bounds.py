@@ -11,7 +11,8 @@ class Bounds(msgspec.Struct, frozen=True):
     `idle_seconds`: between requests; `ending_seconds`: for what was begun when the daemon ends. `connections_per_uid`
     and `connections_per_group` are for everybody but root, who is many programs; a group is one that is granted
     anything. `writes` and `reads` may wait at once. `together`: attaches, or
-    detaches, that are carried out in one transaction.
+    detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever asks for the metrics is
+    told the same.
     """
 
     body_bytes: int = 1 << 20
@@ -27,6 +28,7 @@ class Bounds(msgspec.Struct, frozen=True):
     writes: int = 2048
     reads: int = 256
     together: int = 64
+    scrape_seconds: float = 0.5
 
 
 def but_for_root(most: int) -> int:

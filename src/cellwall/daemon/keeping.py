@@ -22,6 +22,7 @@ class Keeping:
         self._manager = manager
         self._left = [given.fd for given in manager.given if given.name == NAME]
         self._refusal = ""
+        self.owned = False
 
     def own(self, wall: Wall) -> None:
         """Have the wall own its tables, by the socket of the run before where that was kept. Where they cannot be
@@ -31,11 +32,13 @@ class Keeping:
             os.close(self._left.pop())
         if not taken:
             self._own_anew(wall)
+        self.owned = not self._refusal
 
     def own_again(self, wall: Wall) -> None:
         """What could not be owned may be by now: nft was missing amid an upgrade, or another owner has ended."""
         if self._refusal:
             self._own_anew(wall)
+            self.owned = not self._refusal
 
     def leave(self) -> None:
         """From the end of this process on the tables are everybody's to write."""

@@ -28,6 +28,7 @@ from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.descriptors import with_room
 from cellwall.daemon.keeping import Keeping
 from cellwall.daemon.listening import Listener
+from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
 from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
@@ -85,19 +86,24 @@ def serve(
         keeping = Keeping(manager)
         opened.callback(_leave_record, paths, read, keeping)
         sock = opened.enter_context(_socket(manager, paths, terms.group))
-        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(2)]
+        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
-        node = Node(wall, beside[0], bounds)
-        listener = Listener(application(node, authority, bounds, cni(wall) if cni else None), bounds, authority)
-        take_over, reread = partial(_take_over, keeping, wall), partial(_reread, paths, read, authority)
+        metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
+        node = Node(wall, beside[0], bounds, told=metrics.events.wrote)
+        metrics.look_at(node.writer, keeping)
+        made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
+        listener = Listener(made, bounds, authority)
+        take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)
         life = Life(manager, node, take_over, reread, partial(keeping.own_again, wall))
-        with watched(wall, beside[1]) as start_watch:
+        with watched(wall, beside[1], metrics.events) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 
 
-def _take_over(keeping: Keeping, wall: Wall) -> tuple[str, ...]:
+def _take_over(keeping: Keeping, wall: Wall, metrics: Metrics) -> tuple[str, ...]:
     keeping.own(wall)
-    return wall.resume()
+    repaired = wall.resume()
+    metrics.events.taken_over(len(repaired))
+    return repaired
 
 
 def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority) -> None:

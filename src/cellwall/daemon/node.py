@@ -33,12 +33,19 @@ deleted together."""
 
 class Node:
     """`writing` is the wall of who holds the writer lock for its life; `reading` one beside it that only lists. Both
-    are the caller's to close, after `end`."""
+    are the caller's to close, after `end`. `told`: as of the writer."""
 
-    def __init__(self, writing: Wall, reading: Wall, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        writing: Wall,
+        reading: Wall,
+        bounds: Bounds,
+        *,
+        told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
+    ) -> None:
         self._wall = writing
         self._beside = reading
-        self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up)
+        self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up, told=told)
         self._reader = Reader("cellwall-reader", limit=bounds.reads)
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
         self._attaching: Kind[Attach, Attached] = Kind(partial(attach_gathered, writing), lambda item: item.request.key)

@@ -13,7 +13,7 @@ from threading import Thread
 
 from cellwall.api import Wall
 from cellwall.errors import Dismissed
-from cellwall.watch.loop import watch
+from cellwall.watch.loop import NOBODY, Counts, watch
 
 _log = logging.getLogger("cellwall.daemon")
 _AGAIN = 1.0
@@ -24,16 +24,16 @@ StartWatch = Callable[[Callable[[Exception], None]], None]
 
 
 @contextmanager
-def watched(wall: Wall, beside: Wall) -> Iterator[StartWatch]:
+def watched(wall: Wall, beside: Wall, counts: Counts = NOBODY) -> Iterator[StartWatch]:
     """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. That
-    there is nothing to watch any more is told."""
+    there is nothing to watch any more is told. `counts` counts what it does."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     threads: list[Thread] = []
 
     def run(failed: Callable[[Exception], None]) -> None:
         while True:
             try:
-                return watch(wall, reading, beside=beside)
+                return watch(wall, reading, beside=beside, counts=counts)
             except Dismissed as error:
                 return failed(error)
             except Exception:

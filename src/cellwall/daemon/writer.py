@@ -40,24 +40,34 @@ class Kind(Generic[T, R]):
 
 
 class _Job:
-    __slots__ = ("act", "future", "item", "kind")
+    __slots__ = ("act", "future", "item", "kind", "since")
 
     def __init__(self, future: "asyncio.Future[Any]", act: Callable[[], Any] | None, kind: Any, item: Any) -> None:
         self.future = future
         self.act = act
         self.kind: Kind[Any, Any] | None = kind
         self.item = item
+        self.since = time.monotonic()
 
 
 class Writer:
     """The thread and its queue. `limit` writes may wait; `together` are taken at once; `afterwards` is what can wait
-    until nothing else does, and is called once after writes.
+    until nothing else does, and is called once after writes. `told` hears of each turn what those had waited whose it
+    was, and how long it took, in seconds.
 
     Started in the network namespace of the node: a thread has that of who starts it.
     """
 
-    def __init__(self, *, limit: int, together: int, afterwards: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        together: int,
+        afterwards: Callable[[], None],
+        told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
+    ) -> None:
         self._limit = limit
+        self._told = told
         self._together = together
         self._afterwards = afterwards
         self._waiting: deque[_Job] = deque()
@@ -75,6 +85,11 @@ class Writer:
     def alive(self) -> bool:
         """The thread works, or waits for work."""
         return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait."""
+        return len(self._waiting)
 
     def busy_for(self) -> float:
         """For how many seconds it has been at the same writes; 0 where it is at none."""
@@ -132,10 +147,11 @@ class Writer:
                 self._clear_up()
                 continue
             if jobs := self._next():
-                self._begun = time.monotonic()
+                self._begun = begun = time.monotonic()
                 outcomes = _carried_out(jobs)
                 self._begun = None
                 _deliver(jobs, outcomes)
+                self._told([begun - job.since for job in jobs], time.monotonic() - begun)
                 wrote = True
 
     def _next(self) -> list[_Job]:

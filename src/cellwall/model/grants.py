@@ -11,7 +11,7 @@ import msgspec
 from cellwall.errors import InvalidSpec
 from cellwall.model.identifiers import parse_tenant
 
-GrantedVerb = Literal["list", "attach", "detach", "expose", "check", "policy"]
+GrantedVerb = Literal["list", "attach", "detach", "expose", "check", "policy", "metrics"]
 VERBS: frozenset[GrantedVerb] = frozenset(get_args(GrantedVerb))
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -46,6 +46,8 @@ def parse_grant(text: str, field: str) -> Grant:
         if verb not in VERBS:
             raise InvalidSpec(field, text, f"{verb!r} is none of {', '.join(sorted(VERBS))}")
         known.add(verb)
+    if "metrics" in known and tenants != "*":
+        raise InvalidSpec(field, text, "metrics tell of all tenants, and are granted for * alone")
     return Grant(
         parse_group(group, field), frozenset(known), tuple(_tenant(name, field) for name in tenants.split(","))
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from socket import if_nametoindex
+from typing import Protocol
 
 from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
 from cellwall.adapters.lock import Held
@@ -28,10 +29,32 @@ _PATIENCE = 0.1
 """Seconds that anything waits for another writer before it is put off."""
 
 
-def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
+class Counts(Protocol):
+    """Who counts what the watch does."""
+
+    def looked(self, repaired: int, *, failed: bool) -> None:
+        """It looked, and repaired so many differences, or could not."""
+
+    def closed(self) -> None:
+        """It closed the node until a repair, as what judges was taken away."""
+
+
+class _Nobody:
+    def looked(self, repaired: int, *, failed: bool) -> None:
+        pass
+
+    def closed(self) -> None:
+        pass
+
+
+NOBODY = _Nobody()
+
+
+def watch(wall: Wall, stop: int, *, beside: Wall | None = None, counts: Counts = NOBODY) -> None:
     """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
-    to compare with, where others write by the first. Raises Dismissed where cellwall was uninstalled meanwhile,
-    or another version laid the wall; any other failure is said, and tried again."""
+    to compare with, where others write by the first; `counts`: who counts what is done. Raises
+    Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall; any other failure is said, and
+    tried again."""
     looking = beside or wall
     with ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
@@ -46,16 +69,16 @@ def watch(wall: Wall, stop: int, *, beside: Wall | None = None) -> None:
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
             if alarm is Alarm.DAMAGED:
-                _close_behind(wall, looking, told, alarms)
+                _close_behind(wall, looking, told, alarms, counts)
             if pace.due() <= time.monotonic():
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
-                own = _look(wall, looking, pace, unseen=pace.damaged and alone and not own)
+                own = _look(wall, looking, pace, counts, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
                 # since the look began: what makes no event is not noticed as a change
-                if not alone and _close(wall, looking):
+                if not alone and _close(wall, looking, counts):
                     pace.tell(Alarm.DAMAGED, time.monotonic())
 
 
@@ -65,18 +88,18 @@ def _await(told: select.poll, stop: int, due: float) -> bool:
     return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
 
 
-def _close_behind(wall: Wall, looking: Wall, told: select.poll, alarms: Alarms) -> None:
+def _close_behind(wall: Wall, looking: Wall, told: select.poll, alarms: Alarms, counts: Counts = NOBODY) -> None:
     """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
     judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest."""
     holder = wall.holder
     shared = holder is not None and holder.backend == "iptables"
     until = time.monotonic() + (_ALL_TABLES if shared else 0)
-    while not _close(wall, looking) and time.monotonic() < until:
+    while not _close(wall, looking, counts) and time.monotonic() < until:
         told.poll(_BETWEEN * 1000)
         alarms.read()  # the look comes after all of it
 
 
-def _close(wall: Wall, looking: Wall) -> bool:
+def _close(wall: Wall, looking: Wall, counts: Counts) -> bool:
     """Whether there was anything to close."""
     try:
         closed = looking.close_beside_writers()
@@ -90,11 +113,12 @@ def _close(wall: Wall, looking: Wall) -> bool:
         _log.error("not closed: %s", error)
         return False
     if closed:
+        counts.closed()
         _log.warning("closed: what judges was taken away, until it is repaired")
     return closed
 
 
-def _look(wall: Wall, looking: Wall, pace: Pace, *, unseen: bool) -> bool:
+def _look(wall: Wall, looking: Wall, pace: Pace, counts: Counts, *, unseen: bool) -> bool:
     """Look and repair; whether there was anything to repair."""
     began, patient = time.monotonic(), not pace.damaged
     pace.look()
@@ -115,6 +139,7 @@ def _look(wall: Wall, looking: Wall, pace: Pace, *, unseen: bool) -> bool:
             pace.tell(Alarm.DAMAGED, time.monotonic())
     ended = time.monotonic()
     hold = pace.looked(began, ended, repaired=failed or bool(repaired))
+    counts.looked(len(repaired), failed=failed)
     if repaired:
         _say(repaired, ended - began)
     elif not failed:

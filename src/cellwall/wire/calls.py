@@ -27,8 +27,8 @@ from cellwall.wire.policies import PolicyAnswer, PolicyBody
 
 API_VERSION = 1
 
-Verb = Literal["version", "status", "list", "attach", "detach", "expose", "check", "node", "policy"]
-"""What a caller may be allowed to do. `node` is what touches all tenants."""
+Verb = Literal["version", "status", "list", "attach", "detach", "expose", "check", "node", "policy", "metrics"]
+"""What a caller may be allowed to do. `node` is what touches all tenants, `metrics` what tells of all."""
 
 
 class Parameter(msgspec.Struct, frozen=True):

@@ -58,7 +58,7 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "daemon.group": "builders",
         "daemon.allow": "builders attach,detach ci-*,nightly; 1000 list web", "limits.connections": "9",
         "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,packets",
-        "limits.packets": "70",
+        "limits.packets": "70", "daemon.metrics_tenants": "7",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")

@@ -59,3 +59,11 @@ def test_what_is_no_grant_is_refused_by_field_and_value(text: str) -> None:
 
 def test_nothing_of_the_node_can_be_granted() -> None:
     assert not {"node", "up", "down", "reconcile", "status", "cni"} & VERBS
+
+
+def test_metrics_are_granted_for_all_tenants_or_not_at_all() -> None:
+    assert parse_grant("watchers metrics *", "daemon.allow").verbs == {"metrics"}
+    for text in ("ci attach,metrics ci-*", "ci metrics web", "ci metrics *,web"):
+        with pytest.raises(InvalidSpec) as refused:
+            parse_grant(text, "daemon.allow")
+        assert refused.value.value == text

@@ -5,10 +5,13 @@ A series is made once and then only counted up, as the way of a call comes by he
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from cellwall.daemon.metrics import catalogue
 from cellwall.daemon.metrics.catalogue import Metric
+
+
+disable_created_metrics()  # when each series began would be as many series again
 
 
 class Events:

@@ -1,0 +1,48 @@
+"""The metrics of one daemon: what is counted, what is read, and the text that is made of both."""
+
+import os
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.api import Wall
+from cellwall.config import Paths
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.keeping import Keeping
+from cellwall.daemon.metrics.events import Events
+from cellwall.daemon.metrics.exposition import Exposition, Now
+from cellwall.daemon.metrics.sampling import Partings, Sampler
+from cellwall.daemon.metrics.totals import TotalsFile
+from cellwall.daemon.writer import Writer
+
+
+class Metrics:
+    """`writing` is the wall of who closes endpoints, `looking` one for this alone. `most`: tenants that are told apart.
+    `registry` is for whoever else counts something in the daemon."""
+
+    def __init__(self, paths: Paths, writing: Wall, looking: Wall, bounds: Bounds, *, most: int = 100) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Events(self.registry)
+        ProcessCollector(registry=self.registry)
+        boot = ProcSysctls().read("kernel/random/boot_id") or ""
+        file = TotalsFile(os.fspath(paths.in_run("totals")), boot)
+        sampler = Sampler(looking, self.events, file, most=most)
+        writing.keep_figures(Partings(sampler, writing.meters))
+        self._daemon: tuple[Writer, Keeping | None] | None = None
+        self.exposition = Exposition(
+            self.registry, sampler.sample, self._now, fresh=bounds.scrape_seconds, limit=bounds.reads
+        )
+
+    def look_at(self, writer: Writer, keeping: Keeping | None) -> None:
+        """Whose queue is told, and who knows whether our tables are owned."""
+        self._daemon = writer, keeping
+
+    def end(self) -> None:
+        """Wait for what has begun. Idempotent."""
+        self.exposition.end()
+
+    def _now(self) -> Now:
+        if self._daemon is None:
+            return Now(0, 0.0, False)
+        writer, keeping = self._daemon
+        return Now(writer.waiting, writer.busy_for(), keeping is not None and keeping.owned)

@@ -1,0 +1,260 @@
+"""What a platform watches: figures of the kernel as they are, of a bounded number of tenants, for who may know."""
+
+import os
+from collections.abc import Iterator
+from threading import Event, Thread
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from cellwall.daemon.authority import Authority, Granted
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.metrics.catalogue import METRICS
+from cellwall.lab import connect
+from cellwall.model.addresses import mac_text
+from cellwall.model.grants import parse_grant
+from daemon.test_bounds import connected_as, rest
+from served import Plain, Served, open_served
+from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, write_setting
+
+pytestmark = pytest.mark.root
+
+GROUP = 4711
+Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """A daemon whose figures are never older than the question; three tenants are told apart."""
+    grant = Granted(GROUP, parse_grant("watchers metrics *", "daemon.allow"))
+    bounds = Bounds(scrape_seconds=0.0)
+    with (
+        open_served(bounds=bounds, authority=Authority([grant]), most_tenants=3) as daemon,
+        daemon.world.lab.internet.serve(udp=[53]),
+    ):
+        yield daemon
+
+
+def scrape(plain: Plain) -> Series:
+    answer = plain.ask("GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_text(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+def of(series: Series, name: str, **labels: str) -> float:
+    return series.get((name, tuple(sorted(labels.items()))), 0.0)
+
+
+def traffic(series: Series, tenant: str) -> tuple[float, float, float, float]:
+    kinds = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
+    sent = [of(series, f"cellwall_tenant_{kind}_total", tenant=tenant) for kind in kinds]
+    return sent[0], sent[1], sent[2], sent[3]
+
+
+def quiet(served: Served, plain: Plain, tenant: str) -> Sandbox:
+    """An attached sandbox that sends nothing of itself."""
+    host = served.world.host()
+    body = {"container": host.name, "netns": str(host.netns), "tenant": tenant}
+    assert plain.ask("POST", "/v1/endpoints", body).status == 201
+    write_setting(host, "net/ipv6/conf/all/disable_ipv6", "1")
+    return Sandbox(host, served.world.wall.endpoint(host.name))
+
+
+def send(served: Served, box: Sandbox, count: int, *, source: str = "") -> None:
+    """So many packets of 100 bytes from the sandbox."""
+    gateway = mac_text(served.world.wall.settings.network.bridge_mac)
+    header = Ether(src=mac_text(box.endpoint.mac), dst=gateway) / IP(src=source or box.address(4), dst=PUBLIC4)
+    box.host.inject("eth0", [bytes(header / UDP(sport=1, dport=9) / Raw(b"x" * 58))] * count)
+
+
+def detach(plain: Plain, box: Sandbox) -> None:
+    assert plain.ask("DELETE", f"/v1/endpoints/{box.name}/eth0").status == 200
+
+
+def test_what_is_exposed_is_in_the_catalogue_in_both_formats(served: Served, plain: Plain) -> None:
+    known = {metric.name: metric for metric in METRICS}
+    kinds = {"info": "gauge"}
+    for family in parse_text(plain.ask("GET", "/metrics").body.decode()):
+        name = family.name.removesuffix("_info")
+        if name.startswith("cellwall_"):
+            metric = known[name]
+            assert (family.type, family.documentation) == (kinds.get(metric.kind, metric.kind), metric.about)
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            assert labels <= set(metric.labels)
+    answer = plain.ask("GET", "/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    exposed = {family.name for family in parse_openmetrics(answer.body.decode())}
+    assert {name for name in exposed if name.startswith("cellwall_")} == set(known)
+
+
+def test_traffic_is_what_was_sent_and_received_to_the_byte(served: Served, plain: Plain) -> None:
+    box = quiet(served, plain, "acme")
+    before = traffic(scrape(plain), "acme")
+    send(served, box, 100, source="1.2.3.4")
+    answer = connect(box.host, PUBLIC4, 53, udp=True, payload=b"y" * 30)
+    after = traffic(scrape(plain), "acme")
+    gained = tuple(now - then for now, then in zip(after, before, strict=True))
+    assert gained == (101, 100 * 100 + 14 + 28 + 30, 1, 14 + 28 + len(answer.data))
+    detach(plain, box)
+
+
+def test_what_a_sandbox_sent_last_is_counted_although_nobody_looked(served: Served, plain: Plain) -> None:
+    before = traffic(scrape(plain), "acme")
+    for _ in range(3):  # of each nothing is ever read but at its end
+        box = quiet(served, plain, "acme")
+        send(served, box, 10)
+        detach(plain, box)
+    owned = {"container": "kept", "tenant": "acme"}
+    assert plain.ask("POST", "/v1/endpoints", owned).status == 201
+    after = traffic(scrape(plain), "acme")
+    assert after[0] - before[0] >= 30 and after[1] - before[1] >= 3000
+    assert plain.ask("DELETE", "/v1/endpoints/kept/eth0").status == 200
+    assert traffic(scrape(plain), "acme") >= after
+
+
+def test_denials_are_counted_by_reason(served: Served, plain: Plain) -> None:
+    about_nftables("what rules counted")
+    box = quiet(served, plain, "acme")
+    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
+    before = scrape(plain)
+    send(served, box, 25, source="1.2.3.4")
+    after = scrape(plain)
+    name = "cellwall_denied_packets_total"
+    assert of(after, name, **labels) - of(before, name, **labels) == 25
+    detach(plain, box)
+
+
+def test_denials_go_on_over_rules_that_are_laid_anew(served: Served, plain: Plain) -> None:
+    about_nftables("what rules counted")
+    box = quiet(served, plain, "acme")
+    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
+    name = "cellwall_denied_packets_total"
+    send(served, box, 25, source="1.2.3.4")
+    before = of(scrape(plain), name, **labels)
+    served.world.lab.node.run(["nft", "flush", "ruleset"])
+    assert plain.ask("POST", "/v1/reconcile").status == 200
+    assert of(scrape(plain), name, **labels) == before
+    send(served, box, 5, source="1.2.3.4")
+    assert of(scrape(plain), name, **labels) == before + 5
+    detach(plain, box)
+
+
+def test_tenants_that_are_too_many_are_one(served: Served, plain: Plain) -> None:
+    boxes: dict[str, Sandbox] = {}
+    for tenant in ("acme", "b", "c", "d", "e"):
+        boxes[tenant] = quiet(served, plain, tenant)
+        before = scrape(plain)
+    for box in boxes.values():
+        send(served, box, 7)
+    after = scrape(plain)
+    told = {dict(labels)["tenant"] for name, labels in after if name == "cellwall_tenant_sent_packets_total"}
+    assert told == {"acme", "b", "c", "_others"}
+    assert traffic(after, "_others")[0] - traffic(before, "_others")[0] == 14
+    assert of(after, "cellwall_tenant_endpoints", tenant="_others") == 2
+    assert of(after, "cellwall_tenants") == 5
+    for box in boxes.values():
+        detach(plain, box)
+    assert traffic(scrape(plain), "_others") == traffic(after, "_others")
+
+
+def test_a_container_of_no_tenant_is_nobodys(served: Served, plain: Plain) -> None:
+    assert plain.ask("POST", "/v1/endpoints", {"container": "free"}).status == 201
+    assert of(scrape(plain), "cellwall_tenant_endpoints", tenant="_none") == 1
+    assert plain.ask("DELETE", "/v1/endpoints/free/eth0").status == 200
+
+
+def test_calls_are_counted_by_what_became_of_them(served: Served, plain: Plain) -> None:
+    before = scrape(plain)
+    assert plain.ask("GET", "/v1/endpoints/nobody/eth0").status == 404
+    assert plain.ask("POST", "/v1/endpoints", {"container": "x y"}).status == 422
+    assert plain.ask("POST", "/v1/endpoints", {"container": "once", "expose": ["8080:80"]}).status == 201
+    after = scrape(plain)
+
+    def gained(name: str, **labels: str) -> float:
+        return of(after, name, **labels) - of(before, name, **labels)
+
+    assert gained("cellwall_calls_total", call="show", outcome="not-found") == 1
+    assert gained("cellwall_calls_total", call="attach", outcome="invalid") == 1
+    assert gained("cellwall_calls_total", call="attach", outcome="ok") == 1
+    assert gained("cellwall_call_seconds_count", call="attach") == 2
+    while not gained("cellwall_write_seconds_count"):  # which is counted behind the answer
+        after = scrape(plain)
+    assert gained("cellwall_write_seconds_count") == gained("cellwall_write_wait_seconds_count") == 1
+    assert gained("cellwall_endpoints") == gained("cellwall_exposures") == 1
+    assert gained("cellwall_addresses", state="leased") == 1 == -gained("cellwall_addresses", state="free")
+    assert plain.ask("DELETE", "/v1/endpoints/once/eth0").status == 200
+    assert of(scrape(plain), "cellwall_addresses", state="draining") >= 1
+
+
+def test_connection_tracking_is_told(served: Served, plain: Plain) -> None:
+    box = quiet(served, plain, "acme")
+    before = scrape(plain)
+    assert connect(box.host, PUBLIC4, 53, udp=True)
+    after = scrape(plain)
+    entries = of(after, "cellwall_conntrack_entries")
+    assert entries == of(before, "cellwall_conntrack_entries") + 1
+    assert entries < of(after, "cellwall_conntrack_entries_limit")
+    detach(plain, box)
+
+
+def test_a_scrape_waits_for_no_write(served: Served, plain: Plain) -> None:
+    begun, over = Event(), Event()
+
+    def write() -> None:
+        begun.set()
+        assert over.wait(30)
+
+    async def do() -> None:
+        await served.node.writer.do(write)
+
+    thread = Thread(target=lambda: served.run(do))
+    thread.start()
+    assert begun.wait(30)
+    try:
+        assert of(scrape(plain), "cellwall_writer_busy_seconds") > 0
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_root_and_who_is_granted_it_may_know_and_nobody_else(served: Served) -> None:
+    os.chmod(served.path, 0o666)
+    os.chmod(served.world.lab.root, 0o755)
+    for uid, status in ((GROUP, b"200 OK"), (GROUP + 1, b"403 Forbidden")):
+        with connected_as(served.path, uid) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert rest(sock).startswith(b"HTTP/1.1 " + status)
+
+
+def test_who_asks_at_once_is_told_the_same_and_costs_one_look() -> None:
+    with open_served(bounds=Bounds(scrape_seconds=60.0), up=False) as daemon, daemon.connect() as plain:
+        first = plain.ask("GET", "/metrics").body
+        assert plain.ask("GET", "/v1/version").status == 200
+        assert plain.ask("GET", "/metrics").body == first
+        openmetrics = plain.ask("GET", "/metrics", Accept="application/openmetrics-text").body
+        assert b'cellwall_calls_total{call="version"' in openmetrics, "which is another text"
+
+
+def test_a_node_that_is_down_says_so() -> None:
+    with open_served(bounds=Bounds(scrape_seconds=0.0), up=False) as daemon, daemon.connect() as plain:
+        series = scrape(plain)
+        assert of(series, "cellwall_up") == 0
+        assert ("cellwall_up", ()) in series
+        assert of(series, "cellwall_addresses", state="free") == 4093
+
+
+def test_ipv6_is_counted_as_well(served: Served, plain: Plain) -> None:
+    box = served.world.attach(tenant="acme")
+    before = traffic(scrape(plain), "acme")
+    answer = connect(box.host, PUBLIC6, 53, udp=True)
+    after = traffic(scrape(plain), "acme")
+    assert (after[2] - before[2], after[3] - before[3]) == (1, 14 + 48 + len(answer.data))
+    detach(plain, box)
