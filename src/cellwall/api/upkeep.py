@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING
-
 from cellwall.api.opened import Opened
 from cellwall.errors import CellwallError
 

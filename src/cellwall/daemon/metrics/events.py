@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from cellwall.daemon.metrics import catalogue
 from cellwall.daemon.metrics.catalogue import Metric
 
-
-disable_created_metrics()  # when each series began would be as many series again
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began would be as many series again
 
 
 class Events:
