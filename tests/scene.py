@@ -19,14 +19,16 @@ from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 from cellwall.model.network import Network, default_mac
+from cellwall.model.policy import Policy, Tiers
+from cellwall.model.policy import Rule as PolicyRule
 from cellwall.model.settings import Settings
-from cellwall.model.versions import first_version
+from cellwall.model.versions import FIRST_BLOCK, first_version
 from cellwall.names import host_link
 from cellwall.ruleset.compose import SYN_ACK, flow_packet
 from cellwall.ruleset.context import Context, Direction, Flow, FlowTuple, HookName, State
 from cellwall.ruleset.evaluate import Evaluation, Evaluator
 from cellwall.ruleset.packet import Packet
-from cellwall.ruleset.types import Rule, Ruleset, TableFamily, Verdict
+from cellwall.ruleset.types import Counter, Rule, Ruleset, TableFamily, Verdict
 
 NETWORK = Network()
 NODE_BIT = Settings().mark
@@ -73,7 +75,6 @@ def endpoint(
 ) -> Endpoint:
     """The endpoint that is attached as number `number`: its address, bridge port and policy version follow from it."""
     key, address = EndpointKey(name), NETWORK.subnet4[number]
-    first = first_version(1000 + number, NODE_BIT)
     return Endpoint(
         key=key,
         tenant=name,
@@ -82,13 +83,13 @@ def endpoint(
         mac=default_mac(address),
         address4=address,
         address6=NETWORK.address6(address) if ipv6 else None,
-        generation=generation or first,
+        generation=generation or first_version(1000 + number, NODE_BIT),
         netns="",
         netns_device=0,
         netns_inode=0,
         past_generations=past,
         bindings=tuple(parse_binding(text) for text in bindings),
-        tenant_number=tenant_number or first,
+        tenant_number=tenant_number or first_version(FIRST_BLOCK + number, NODE_BIT),
     )
 
 
@@ -106,6 +107,10 @@ WEB = endpoint(
 """An endpoint with a binding of every form."""
 OTHER = endpoint("other", 3)
 FOUR = endpoint("four", 4, ipv6=False)
+POLICED = msgspec.structs.replace(
+    WEB, tiers=Tiers(tenant=Policy(rules=(PolicyRule("deny", ip_network("9.9.9.9/32"), "udp", (9, 9)),)))
+)
+"""The same under a policy."""
 GATEWAY4, GATEWAY6 = str(NETWORK.gateway4), str(NETWORK.gateway6)
 LINK_LOCAL = str(NETWORK.gateway_link_local)
 PUBLIC4, PUBLIC6 = "151.101.1.69", "2a04:4e42::1"
@@ -165,12 +170,13 @@ class Scene:
         gateway: int = GATEWAY_MAC,
         state: State = "new",
         mark: int = 0,
+        label: int = 0,
         over: Sequence[str] = (),
     ) -> Fate:
         """A packet of a flow that `sender` opens (or claims to: `source`, `mac`)."""
         going = flow_of(source or _own(sender, destination), destination, protocol, port)
         status = frozenset[str]() if state == "new" else frozenset({"confirmed"})
-        entry = Flow(going, going.reversed(), state=state, status=status, mark=mark)
+        entry = Flow(going, going.reversed(), state=state, status=status, mark=mark, label=label)
         packet = flow_packet(going, source_mac=sender.mac if mac is None else mac, destination_mac=gateway)
         return self.from_sandbox(sender, packet, entry, over=over)
 
@@ -245,6 +251,11 @@ class Scene:
             return first
         _, out = self.route(_destination(first.evaluation.packet))  # again: output may have translated it
         return self.walk(packet, [*contexts, *self._leaving(first.evaluation.packet, out, entry, ())])
+
+    def counted(self, fate: Fate) -> list[str]:
+        """What the rules say of themselves that counted the packet."""
+        rules = [self._rule(step.family, step.chain, step.index) for step in fate.evaluation.path]
+        return [rule.comment for rule in rules if Counter() in rule.statements]
 
     def walk(self, packet: Packet, contexts: Sequence[Context]) -> Fate:
         """The fate of a packet at these hooks."""

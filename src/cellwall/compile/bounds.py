@@ -1,17 +1,36 @@
 """How many flows an endpoint may have, and how many may begin in a second: of those that it opens, and again of those
-to its published ports. And how many packets cross the node from it and to it.
+to its published ports. And how many packets cross the node from it and to it. The same of all endpoints of a tenant
+together, of both families.
 
 Who has too many is told so: to wait would not help. Who opens them too fast is not: a TCP that hears nothing tries
 again in a second and gets through, so that a burst is slowed down and nothing fails; and to answer a flood would cost
 the node as much again.
+
+An endpoint's own bound comes before its tenant's: what it has too many of takes no part in those of its neighbours.
 """
 
 from collections.abc import Iterator
-from typing import Literal, cast
+from typing import Literal
 
 import msgspec
 
-from cellwall.compile.wall import Clause, Count, Drop, Outcome, OverConnections, OverRate, Predicate
+from cellwall.compile.wall import (
+    Attribute,
+    Clause,
+    Continue,
+    Count,
+    Drop,
+    Flow,
+    Outcome,
+    OverConnections,
+    OverRate,
+    Predicate,
+    Stage,
+    TenantOverConnections,
+    TenantOverRate,
+    Unstamp,
+    Via,
+)
 from cellwall.model.settings import Bound, Settings
 
 End = Literal["source", "destination"]
@@ -19,42 +38,74 @@ End = Literal["source", "destination"]
 _BURST_SECONDS = 2
 """What an endpoint that was quiet may open at once, as browsers and package managers do."""
 
+_WAYS: tuple[tuple[Literal["sent", "got"], Via], ...] = (("sent", Via("in", "bridge")), ("got", Via("out", "bridge")))
+
 
 class Bounds(msgspec.Struct, frozen=True):
-    """`new_connections` and, in each direction, `packets`: a second, 0: as many as one likes. `watched`: bounds that
+    """`new_connections` and, in each direction, `packets`: a second. 0: as many as one likes. `watched`: bounds that
     are counted and not kept."""
 
     connections: int
     new_connections: int = 0
     packets: int = 0
+    tenant_connections: int = 0
+    tenant_new_connections: int = 0
+    tenant_packets: int = 0
     watched: tuple[Bound, ...] = ()
 
-    @property
-    def watches_many(self) -> bool:
-        """Whether flows that are too many pass."""
-        return "connections" in self.watched
-
-    def too_many(self, *when: Predicate, then: Outcome, why: str = "", end: End = "source") -> Clause:
+    def too_many(self, *when: Predicate, then: Outcome, end: End = "source") -> tuple[Clause, ...]:
         """What becomes of a flow that is one too many."""
-        over = (*when, OverConnections(self.connections, end))
-        if self.watches_many:
-            return Clause(over, Count(), "too many connections, which is only watched", "FWD")
-        return Clause(over, then, why, "FWD" if why else None)
+        return tuple(self._crowd(when, then, crowd, said=True) for crowd in self._crowds(end))
+
+    def too_many_stamped(self, *when: Predicate) -> tuple[Clause, ...]:
+        """The same of one that is stamped first, which goes on in a stage of `crowd_stages`."""
+        return tuple(self._crowd(when, Continue(crowd.stage), crowd, said=False) for crowd in self._crowds("source"))
+
+    def crowd_stages(self) -> tuple[Stage, ...]:
+        """Where a flow that was stamped ends as one too many."""
+        kept = [crowd for crowd in self._crowds("source") if crowd.bound not in self.watched]
+        unstamped = Clause((), Unstamp())
+        return tuple(Stage(one.stage, (unstamped, Clause((), Continue("deny"), one.why, "FWD"))) for one in kept)
 
     def too_fast(self, *when: Predicate, end: End = "source") -> tuple[Clause, ...]:
         """What becomes of a flow that begins too soon; nothing where no bound is configured."""
-        rate, why = self.new_connections, "too many new connections"
-        if not rate:
-            return ()
-        over = (*when, OverRate("flows" if end == "source" else "clients", rate, rate * _BURST_SECONDS))
-        return (self._dropped("new_connections", over, why),)
+        what: Literal["flows", "clients"] = "flows" if end == "source" else "clients"
+        why = "too many new connections"
+        clauses = []
+        if rate := self.new_connections:
+            over: Predicate = OverRate(what, rate, rate * _BURST_SECONDS)
+            clauses.append(self._dropped("new_connections", (*when, over), why))
+        if rate := self.tenant_new_connections:
+            over = TenantOverRate(what, rate, rate * _BURST_SECONDS)
+            clauses.append(self._dropped("tenant_new_connections", (*when, over), f"{why} of the tenant"))
+        return tuple(clauses)
 
-    def too_busy(self, from_it: Predicate, to_it: Predicate) -> Iterator[Clause]:
+    def too_busy(self) -> Iterator[Clause]:
         """What becomes of a packet of a flow in whatever state that an endpoint sends or gets too soon."""
-        if self.packets:
-            for when, what in ((from_it, "sent"), (to_it, "got")):
-                over = (when, OverRate(cast(Literal["sent", "got"], what), self.packets, self.packets))
-                yield self._dropped("packets", over, f"too many packets {what}")
+        for way, through in _WAYS:
+            if rate := self.packets:
+                over: Predicate = OverRate(way, rate, rate)
+                yield self._dropped("packets", (through, over), f"too many packets {way}")
+        if self.tenant_packets:
+            # Its first packet says whose a flow is that comes from outside, and is counted.
+            yield Clause((Via("in", "uplink"), Via("out", "bridge"), Flow(("new",))), Attribute("destination"))
+        for way, through in _WAYS:
+            if rate := self.tenant_packets:
+                over = TenantOverRate(way, rate, rate)
+                yield self._dropped("tenant_packets", (through, over), f"too many packets {way} by the tenant")
+
+    def _crowds(self, end: End) -> Iterator["_Crowd"]:
+        why = "too many connections"
+        yield _Crowd("connections", OverConnections(self.connections, end), "crowded", why)
+        if limit := self.tenant_connections:
+            over = TenantOverConnections(limit, end)
+            yield _Crowd("tenant_connections", over, "tenant-crowded", f"{why} of the tenant")
+
+    def _crowd(self, when: tuple[Predicate, ...], then: Outcome, crowd: "_Crowd", *, said: bool) -> Clause:
+        over = (*when, crowd.over)
+        if crowd.bound in self.watched:
+            return Clause(over, Count(), f"{crowd.why}, which is only watched", "FWD")
+        return Clause(over, then, crowd.why if said else "", "FWD" if said else None)
 
     def _dropped(self, name: Bound, over: tuple[Predicate, ...], why: str) -> Clause:
         if name in self.watched:
@@ -62,6 +113,15 @@ class Bounds(msgspec.Struct, frozen=True):
         return Clause(over, Drop(), why, "FWD")
 
 
+class _Crowd(msgspec.Struct, frozen=True):
+    """A bound of flows at once."""
+
+    bound: Bound
+    over: Predicate
+    stage: str
+    why: str
+
+
 def bounds_of(settings: Settings) -> Bounds:
     """Those that are configured."""
-    return Bounds(settings.connections, settings.new_connections, settings.packets, settings.watched)
+    return Bounds(**{name: getattr(settings, name) for name in Bounds.__struct_fields__})

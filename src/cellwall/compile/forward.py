@@ -106,7 +106,7 @@ def _security_chain(bounds: Bounds, policies: PolicyUsage) -> Stage:
     return Stage(
         SECURITY_CHAIN,
         (
-            *bounds.too_busy(_FROM_BRIDGE, _TO_BRIDGE),  # first: what is dropped should have cost nothing
+            *bounds.too_busy(),  # first: what is dropped should have cost nothing
             Clause((_FROM_BRIDGE, _TO_BRIDGE), Continue(LINKS)) if policies.links else between,
             Clause(
                 (_FROM_BRIDGE, Via("out", "uplink", negate=True)),
@@ -145,7 +145,7 @@ def _admitted(bounds: Bounds, policies: PolicyUsage) -> tuple[Clause, ...]:
     return (
         _FORGET_SOON,
         *bounds.too_fast(Flow(("new",))),
-        bounds.too_many(Flow(("new",)), then=Continue("deny"), why="too many connections"),
+        *bounds.too_many(Flow(("new",)), then=Continue("deny")),
         Clause((), stamp_opened(policies)),
         _nobody(),
     )
@@ -171,7 +171,7 @@ def _ingress(bounds: Bounds, exposed: tuple[ExposureForm, ...], policies: Policy
     admitted = (
         _FORGET_SOON,
         *bounds.too_fast(Flow(("new",)), end="destination"),
-        bounds.too_many(Flow(("new",)), then=Drop(), why="too many connections", end="destination"),
+        *bounds.too_many(Flow(("new",)), then=Drop(), end="destination"),
         *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
         Clause((), Drop(), "not exposed", "FWD"),
     )

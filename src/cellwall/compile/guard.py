@@ -16,6 +16,7 @@ from cellwall.compile.wall import (
     Attribute,
     Clause,
     Continue,
+    Count,
     Distrust,
     Drop,
     ExtensionHeader,
@@ -44,7 +45,6 @@ from cellwall.compile.wall import (
 
 _FROM_BRIDGE = Via("in", "bridge")
 _FROM_PORT = Via("in", "port")
-_TOO_MANY = "too many connections"
 
 
 def guard_stages(bounds: Bounds, policies: PolicyUsage) -> tuple[Stage, ...]:
@@ -131,7 +131,7 @@ def _services(bounds: Bounds, policies: PolicyUsage, *, early: bool = False) -> 
     begins = (NodeService(), Flow(("new",)))
     return (
         *(() if early else bounds.too_fast(*begins)),
-        *(() if early and bounds.watches_many else [bounds.too_many(*begins, then=Continue("deny"), why=_TOO_MANY)]),
+        *(one for one in bounds.too_many(*begins, then=Continue("deny")) if not (early and one.then == Count())),
         Clause((NodeService(), Flow(("new",))), Stamp("source")),
         Clause((NodeService(),), Accept()),
     )

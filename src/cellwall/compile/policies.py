@@ -33,7 +33,7 @@ from cellwall.model.settings import Mail
 
 OPENED, ADMIT, ADMIT_CLIENT = "opened", "admit", "admit-client"
 """Where what a sandbox opens is judged by policies, and what a flow goes on with that none denies."""
-_ADMITTED, _ADMITTED_CLIENT, _CROWDED = "admitted", "admitted-client", "crowded"
+_ADMITTED, _ADMITTED_CLIENT = "admitted", "admitted-client"
 LINKS = "links"
 """Where sandboxes are judged that send to each other, where any may."""
 
@@ -65,8 +65,7 @@ def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], bounds: B
         yield Stage(ADMIT, admitted)
         yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(bounds), Clause((), Accept())))
         yield from unsent_stages(mail)
-        if not bounds.watches_many:
-            yield Stage(_CROWDED, (Clause((), Unstamp()), Clause((), Continue("deny"), "too many connections", "FWD")))
+        yield from bounds.crowd_stages()
     opened: tuple[tuple[Pass, str], ...] = (("fresh", _ADMITTED), ("policy", ADMIT), ("still", _ADMITTED))
     for when, admit in opened:
         for tier, following in zip_longest(policies.tiers, policies.tiers[1:]):
@@ -87,7 +86,7 @@ def _bounded(bounds: Bounds) -> tuple[Clause, ...]:
     return (
         Clause((new, Transport(("tcp",))), ForgetSoon()),
         *bounds.too_fast(Fresh()),
-        bounds.too_many(new, then=Continue(_CROWDED)),
+        *bounds.too_many_stamped(new),
     )
 
 
@@ -112,7 +111,7 @@ def link_stages(bounds: Bounds) -> tuple[Stage, ...]:
                 Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
                 Clause((Transport(("tcp",)),), ForgetSoon()),
                 *bounds.too_fast(),
-                bounds.too_many(then=Continue("deny"), why="too many connections"),
+                *bounds.too_many(then=Continue("deny")),
                 Clause((), Accept()),
             ),
         ),

@@ -103,6 +103,15 @@ class OverRate(Predicate, frozen=True):
     burst: int
 
 
+class TenantOverRate(Predicate, frozen=True):
+    """More than `rate` a second (bucket `burst`) of `what` from all endpoints of the flow's tenant together; or to
+    them, likewise."""
+
+    what: Literal["flows", "clients", "sent", "got"]
+    rate: int
+    burst: int
+
+
 # ---------------------------------------------------------------- packets and flows
 
 
@@ -233,6 +242,14 @@ class Handshake(Predicate, frozen=True):
 
 class OverConnections(Predicate, frozen=True):
     """The endpoint opened more than `limit` concurrent flows ("source"), or as many were opened to it."""
+
+    limit: int
+    endpoint: Literal["source", "destination"]
+
+
+class TenantOverConnections(Predicate, frozen=True):
+    """The endpoints of the flow's tenant opened more than `limit` concurrent flows together, or as many were opened to
+    them."""
 
     limit: int
     endpoint: Literal["source", "destination"]

@@ -219,7 +219,10 @@ KEYS: tuple[Key, ...] = (
     Key("limits.connections", "number", _number, "concurrent connections of one sandbox and family"),
     Key("limits.new_connections", "number", _number, "of these that begin in a second; 0: as many as one likes"),
     Key("limits.packets", "number", _number, "packets a second of one sandbox, family and direction; 0: any number"),
-    Key("limits.watched", "list", _watched, "bounds counted and not kept: connections, new_connections, packets"),
+    Key("limits.tenant_connections", "number", _number, "concurrent connections of one tenant; 0: any number"),
+    Key("limits.tenant_new_connections", "number", _number, "of these that begin in a second; 0: any number"),
+    Key("limits.tenant_packets", "number", _number, "packets a second of one tenant and direction; 0: any number"),
+    Key("limits.watched", "list", _watched, "limits counted and not kept, by name"),
     Key("limits.smtp", "text", _smtp, "TCP to port 25 that no policy lists: closed, watched (it passes) or open"),
 )
 

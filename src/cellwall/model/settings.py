@@ -17,14 +17,28 @@ DEFAULT_NAT_PORTS = (10240, 29999)
 expose: replies to a masqueraded flow must never share a port with a service of the host (CVE-2021-3773)."""
 
 
+MAX_CONNECTIONS = 1 << 20
 MAX_NEW_CONNECTIONS = 100_000
 MAX_PACKETS = 1_000_000
+_UNBOUNDED_IF_ZERO = (
+    ("new_connections", MAX_NEW_CONNECTIONS, " a second"),
+    ("packets", MAX_PACKETS, " a second"),
+    ("tenant_connections", MAX_CONNECTIONS, ""),
+    ("tenant_new_connections", MAX_NEW_CONNECTIONS, " a second"),
+    ("tenant_packets", MAX_PACKETS, " a second"),
+)
+
+DEFAULT_TENANT_CONNECTIONS = 8192
+"""A sixteenth of the table of connections that the kernel gives a node of more than 4 GiB (262,144), counted twice: as
+what sandboxes open, and as what others open to them. A hundred sandboxes with all that each may have would fill it."""
 
 Mail = Literal["closed", "watched", "open"]
 """Mail straight to others' servers. `watched`: it passes, and is counted."""
 
 
-Bound = Literal["connections", "new_connections", "packets"]
+Bound = Literal[
+    "connections", "new_connections", "packets", "tenant_connections", "tenant_new_connections", "tenant_packets"
+]
 """What can be watched and not kept."""
 
 
@@ -42,7 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
     `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `packets`: how many a second
-    cross the node from an endpoint, and again to it, per family; likewise. `watched`: bounds that are
+    cross the node from an endpoint, and again to it, per family; likewise. `tenant_connections` and what follows: the
+    same of all endpoints of a tenant together, of both families; 0: as many as one likes. `watched`: bounds that are
     counted and not kept. `smtp`: what becomes of TCP to port 25 that no policy lists.
     `backend` auto: the one in force; of a node that is not up nftables where it works, else iptables. `iptables` auto:
     the variant that has more of the host's own rules."""
@@ -60,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True):
     connections: int = 1024
     new_connections: int = 0
     packets: int = 0
+    tenant_connections: int = DEFAULT_TENANT_CONNECTIONS
+    tenant_new_connections: int = 0
+    tenant_packets: int = 0
     watched: tuple[Bound, ...] = ()
     smtp: Mail = "closed"
     backend: Literal["auto", "nftables", "iptables"] = "auto"
@@ -83,13 +101,11 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidSpec("node.nat_ports", f"{low}-{high}", "must be a range of at least 1024 ports above 1023")
         if not 0 < self.mark < 1 << 32 or self.mark & (self.mark - 1):
             raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
-        if not 1 <= self.connections <= 1 << 20:
-            raise InvalidSpec("limits.connections", self.connections, "must be 1 to 1048576")
-        if not 0 <= self.packets <= MAX_PACKETS:
-            raise InvalidSpec("limits.packets", self.packets, f"must be 0 (no bound) to {MAX_PACKETS} a second")
-        if not 0 <= self.new_connections <= MAX_NEW_CONNECTIONS:
-            reason = f"must be 0 (no bound) to {MAX_NEW_CONNECTIONS} a second"
-            raise InvalidSpec("limits.new_connections", self.new_connections, reason)
+        if not 1 <= self.connections <= MAX_CONNECTIONS:
+            raise InvalidSpec("limits.connections", self.connections, f"must be 1 to {MAX_CONNECTIONS}")
+        for name, most, unit in _UNBOUNDED_IF_ZERO:
+            if not 0 <= getattr(self, name) <= most:
+                raise InvalidSpec(f"limits.{name}", getattr(self, name), f"must be 0 (no bound) to {most}{unit}")
         for field, openings in (("network.exceptions", self.exceptions), ("node.services", self.services)):
             for opening in openings:
                 _validate_opening(opening, field, opening)

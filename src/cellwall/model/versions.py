@@ -22,6 +22,11 @@ STEM = 0xFFFFFFFF & ~(BLOCK - 1)
 """The mask of what all versions of a block share."""
 
 
+TENANT_BITS = 7 << 29
+"""One of them is set in every number of a tenant: a version has one of the lower two, wherever the node's bit is, and
+what was numbered before there were such numbers has the third."""
+
+
 class Blocks(msgspec.Struct, frozen=True, array_like=True):
     """What is left to give out: `next`, and what follows it before `end`, where `mark` is the node's bit; another bit
     makes other versions of the same blocks. `shared`: versions whose blocks more than one endpoint has, of a program

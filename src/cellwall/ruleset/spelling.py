@@ -70,6 +70,8 @@ def _(statement: Compare) -> str:
         raise InvalidSpec(field.name, "", "compared with nothing")
     if kind in BIT_NAMES:
         return _any_bit(statement, kind)
+    if kind == "ct_label" and (len(statement.values) != 1 or statement.negate or field.mask is not None):
+        raise InvalidSpec(field.name, statement.values, "any of some bits: one value")  # nft compares others whole
     if kind == "presence" and len(statement.values) != 1:
         raise InvalidSpec(field.name, statement.values, "exists or not: one value")
     if field.mask is None:

@@ -153,6 +153,8 @@ def _compare(statement: Compare, value: Value | None) -> bool:
         equal = any(name in value for name in statement.values)
     elif isinstance(value, str):
         equal = any(_name_matches(str(wanted), value) for wanted in statement.values)
+    elif statement.field.name == "ct label":
+        equal = any(value & bits for bits in statement.values if isinstance(bits, int))
     else:
         equal = value in statement.values
     return equal != statement.negate

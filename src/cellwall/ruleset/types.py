@@ -111,6 +111,7 @@ KeyPart = int | str | Interval
 class Compare(msgspec.Struct, frozen=True, tag=True):
     """The field equals one of `values` (`negate`: none of them).
 
+    `ct label` takes one value: any of its bits is set.
     `ct state`, `ct status`, `ct direction`, `fib daddr type`, `meta nfproto` take their symbolic names; the
     first two are bit masks: any of the named bits set. `exthdr …` takes the values 1 (exists) and 0. An
     interface name that ends in `*` compares as a prefix.

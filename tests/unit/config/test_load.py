@@ -58,7 +58,8 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "daemon.group": "builders",
         "daemon.allow": "builders attach,detach ci-*,nightly; 1000 list web", "limits.connections": "9",
         "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,packets",
-        "limits.packets": "70", "daemon.metrics_tenants": "7",
+        "limits.packets": "70", "daemon.metrics_tenants": "7", "limits.tenant_connections": "99",
+        "limits.tenant_new_connections": "8", "limits.tenant_packets": "80",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
@@ -107,6 +108,8 @@ BAD_VALUES = [
     ("node.nat_ports", "80-9000"), ("node.nat_ports", "20000-20100"), ("node.mark", "3"),
     ("node.mark", "0"), ("node.services", "x"), ("limits.connections", "0"), ("limits.smtp", "yes"),
     ("limits.packets", "-1"), ("limits.packets", "1000001"),
+    ("limits.tenant_connections", "1048577"), ("limits.tenant_new_connections", "-1"),
+    ("limits.tenant_packets", "1000001"),
     ("limits.new_connections", "-1"), ("limits.new_connections", "100001"), ("limits.watched", "smtp"),
     ("node.backend", "ebtables"), ("node.iptables", "nftables"),
 ]  # fmt: skip

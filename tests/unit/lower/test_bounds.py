@@ -1,7 +1,5 @@
 """How many flows may begin, through the compiled ruleset: what is over a bound, and what is only watched."""
 
-from ipaddress import ip_network
-
 import msgspec
 import pytest
 
@@ -12,24 +10,15 @@ from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.endpoint import Endpoint
-from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Settings, parse_openings
 from cellwall.ruleset.render import render_replacement
-from cellwall.ruleset.types import Counter
-from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Fate, Scene, judged
+from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
 SERVICE = parse_openings(f"dns {GATEWAY4} udp/53", "x")
 BOUND = Settings(new_connections=20, services=SERVICE)
 WATCHED = msgspec.structs.replace(BOUND, watched=("connections", "new_connections"))
-DENIES = Tiers(tenant=Policy(rules=(Rule("deny", ip_network("9.9.9.9/32"), "udp", (9, 9)),)))
-POLICED = msgspec.structs.replace(WEB, tiers=DENIES)
 FAST = ("drop", "too many new connections")
 SENDERS = pytest.mark.parametrize("sender", [WEB, POLICED], ids=["no policy", "a policy"])
-
-
-def counted(scene: Scene, fate: Fate) -> list[str]:
-    rules = [scene._rule(step.family, step.chain, step.index) for step in fate.evaluation.path]
-    return [rule.comment for rule in rules if Counter() in rule.statements]
 
 
 @SENDERS
@@ -60,7 +49,7 @@ def test_what_is_only_watched_is_counted_and_passes(sender: Endpoint) -> None:
     scene = Scene(sender, settings=WATCHED)
     for to in (PUBLIC4, GATEWAY4):
         fate = scene.egress(sender, to, "udp", 53, over=["newflows4", "flows4"])
-        assert (fate.verdict, fate.mark, counted(scene, fate)) == (
+        assert (fate.verdict, fate.mark, scene.counted(fate)) == (
             "accept",
             sender.generation,
             ["too many new connections, which is only watched", "too many connections, which is only watched"],

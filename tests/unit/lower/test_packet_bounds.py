@@ -11,7 +11,6 @@ from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.settings import MAX_PACKETS, Settings
 from cellwall.ruleset.render import render_replacement
-from cellwall.ruleset.types import Counter
 from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
 BOUND = Settings(packets=100)
@@ -38,9 +37,7 @@ def test_a_packet_too_many_that_a_sandbox_gets_is_dropped(client: str, node: str
 def test_what_is_only_watched_is_counted_and_passes() -> None:
     scene = Scene(WEB, settings=msgspec.structs.replace(BOUND, watched=("packets",)))
     fate = scene.egress(WEB, PUBLIC4, over=["sent4"])
-    rules = [scene._rule(step.family, step.chain, step.index) for step in fate.evaluation.path]
-    counted = [rule.comment for rule in rules if Counter() in rule.statements]
-    assert (fate.verdict, counted) == ("accept", ["too many packets sent, which is only watched"])
+    assert (fate.verdict, scene.counted(fate)) == ("accept", ["too many packets sent, which is only watched"])
 
 
 def test_without_a_bound_no_rule_counts_packets() -> None:

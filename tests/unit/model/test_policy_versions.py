@@ -10,6 +10,7 @@ from cellwall.model.versions import (
     END_BLOCK,
     FIRST_BLOCK,
     STEM,
+    TENANT_BITS,
     block_of,
     every_version,
     first_version,
@@ -52,6 +53,11 @@ def test_an_endpoint_counts_through_its_block_and_no_further(block: int, mark: i
     assert stems(tuple(versions)) == (versions[0],)
     assert {block_of(version, mark) for version in versions} == {block}
     assert not any(version & mark or version >> 31 for version in versions)
+
+
+@given(BLOCKS, MARKS)
+def test_every_number_of_a_tenant_has_a_bit_by_which_a_flow_is_known_to_have_one(block: int, mark: int) -> None:
+    assert first_version(block, mark) & TENANT_BITS
 
 
 @given(BLOCKS, BLOCKS, MARKS)

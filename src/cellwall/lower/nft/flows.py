@@ -102,6 +102,11 @@ def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> t
     return ((Meter(fields(side), counted + family.suffix, ConnectionsOver(p.limit)),),)
 
 
+def _tenant_over_connections(p: w.TenantOverConnections, scene: w.Scene) -> tuple[Lowered, ...]:
+    counted = "tenantflows" if p.endpoint == "source" else "tenantclients"
+    return ((Meter(fields("ct label"), counted, ConnectionsOver(p.limit)),),)
+
+
 def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     return in_subnet(family.original_source, scene, family)
 
@@ -119,5 +124,6 @@ FLOWS: Forms = {
     w.AmidConnection: either(_amid_connection),
     w.OpensBackwards: either(_opens_backwards),
     w.OverConnections: per_family(_over_connections),
+    w.TenantOverConnections: either(_tenant_over_connections),
     w.FlowFromSubnet: per_family(_flow_from_subnet),
 }

@@ -5,7 +5,8 @@ from cellwall.errors import Unsupported
 from cellwall.lower.nft.families import IPV4, IPV6, Family
 from cellwall.lower.nft.forms import BOTH, ICMP6_TYPES, NEITHER, Forms, Lowered, either, fields, match, per_family
 from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
-from cellwall.ruleset.types import Lookup, Meter, RateOver
+from cellwall.model.versions import TENANT_BITS
+from cellwall.ruleset.types import Compare, Field, Lookup, Meter, RateOver
 
 _ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
 _BROADCAST = 0xFFFFFFFFFFFF
@@ -101,6 +102,12 @@ def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, 
     return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
 
 
+def _tenant_over_rate(p: w.TenantOverRate, scene: w.Scene) -> tuple[Lowered, ...]:
+    """What began before its node had labels has none, and takes no part."""
+    named = Compare(Field("ct label"), (TENANT_BITS,))
+    return ((named, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
+
+
 def _families_of_rate(p: w.OverRate) -> frozenset[int]:
     return BOTH if p.what in _RATES else NEITHER
 
@@ -117,4 +124,5 @@ FRAMES: Forms = {
     w.SolicitsGateway: either(_solicits),
     w.ArpAsksForGateway: either(_arp_asks),
     w.OverRate: per_family(_over_rate, _families_of_rate),
+    w.TenantOverRate: either(_tenant_over_rate),
 }

@@ -31,12 +31,13 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `noclients4` `noclients6` | what no client asks from | row |
 | `flows4` `newflows4` `sent4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 | `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
+| `tenantflows` `tenantclients` `tenantnewflows` … | dynamic: bounds, by number | tenant |
 
 A key has five parts at most: the kernel keeps a set's type for nft in 32 bits, six for each part, so of six parts nft
 reads another type back, and refuses elements for a set that stands already.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from cellwall.compile.usage import ExposureForm, PolicyForm, PolicyUsage, Usage
@@ -69,7 +70,7 @@ def schema_of(usage: Usage) -> Mapping[tuple[TableFamily, str, str], NamedSet]:
 
 def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> tuple[NamedSet, ...]:
     """The sets of the inet table, empty, for these forms of exposure and of policies."""
-    sets = [NamedSet("live", ("mark",))]
+    sets = [NamedSet("live", ("mark",)), *_tenant_sets()]
     for family in FAMILIES:
         sets += _family_sets(family)
         for form in forms:
@@ -154,6 +155,14 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("sent" + suffix, address),
         _rate("got" + suffix, address),
     ]
+
+
+def _tenant_sets() -> Iterator[NamedSet]:
+    """Of both families: a tenant is no more for having two."""
+    for name in ("tenantflows", "tenantclients"):
+        yield NamedSet(name, ("ct_label",), dynamic=True, size=_SENDERS)
+    for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot"):
+        yield _rate(name, "ct_label")
 
 
 def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:

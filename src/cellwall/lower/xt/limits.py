@@ -9,6 +9,7 @@ from cellwall.compile import wall as w
 
 SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
     w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
+    w.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""

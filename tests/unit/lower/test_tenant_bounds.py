@@ -1,0 +1,120 @@
+"""What the sandboxes of a tenant may use together, through the compiled ruleset."""
+
+import msgspec
+import pytest
+
+from cellwall.compile.assemble import compile_wall
+from cellwall.compile.usage import Usage
+from cellwall.errors import InvalidSpec, Unsupported
+from cellwall.lab import addresses as at
+from cellwall.lower.xt.features import XtFeatures
+from cellwall.lower.xt.tables import render_table
+from cellwall.lower.xt.wall import lower_wall
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Settings, parse_openings
+from cellwall.ruleset.context import State
+from cellwall.ruleset.render import render_replacement
+from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
+
+SERVICE = parse_openings(f"dns {GATEWAY4} udp/53", "x")
+SENDERS = pytest.mark.parametrize("sender", [WEB, POLICED], ids=["no policy", "a policy"])
+BOUND = Settings(tenant_connections=50, tenant_new_connections=20, tenant_packets=100, services=SERVICE)
+NAMES = ("tenant_connections", "tenant_new_connections", "tenant_packets")
+WATCHED = msgspec.structs.replace(BOUND, watched=NAMES)
+MANY, FAST = "too many connections of the tenant", "too many new connections of the tenant"
+ENDS = [(PUBLIC4, "FWD"), (PUBLIC6, "FWD"), (GATEWAY4, "IN")]
+
+
+@SENDERS
+@pytest.mark.parametrize(("to", "layer"), ENDS)
+def test_a_flow_too_many_of_a_tenant_is_refused_whichever_sandbox_and_family_it_is_of(
+    to: str, layer: str, sender: Endpoint
+) -> None:
+    scene = Scene(sender, settings=BOUND)
+    found = judged(scene.egress(sender, to, "udp", 53, over=["tenantflows"]))
+    assert found[:2] == ("reject", MANY)
+    assert scene.egress(sender, to, "udp", 53, over=["tenantclients"]).verdict == "accept"
+
+
+@SENDERS
+@pytest.mark.parametrize(("to", "layer"), ENDS)
+def test_one_that_begins_too_soon_is_dropped_and_one_that_goes_on_is_not(to: str, layer: str, sender: Endpoint) -> None:
+    scene = Scene(sender, settings=BOUND)
+    assert judged(scene.egress(sender, to, "udp", 53, over=["tenantnewflows"]))[:2] == ("drop", FAST)
+    going_on = scene.egress(
+        sender, to, "udp", 53, state="established", mark=sender.generation, over=["tenantnewflows", "tenantflows"]
+    )
+    assert going_on.verdict == "accept"
+
+
+@pytest.mark.parametrize(("client", "node"), [(at.LAN4, at.NODE4), (at.LAN6, at.NODE6)])
+def test_clients_of_published_ports_have_bounds_of_their_own(client: str, node: str) -> None:
+    scene = Scene(WEB, settings=BOUND)
+    assert judged(scene.ingress(client, node, over=["tenantclients"])) == ("drop", MANY, "FWD")
+    assert judged(scene.ingress(client, node, over=["tenantnewclients"])) == ("drop", FAST, "FWD")
+    assert judged(scene.ingress(client, node, over=["tenantgot"])) == (
+        "drop",
+        "too many packets got by the tenant",
+        "FWD",
+    )
+    assert scene.ingress(client, node, over=["tenantflows", "tenantnewflows", "tenantsent"]).verdict == "accept"
+
+
+@pytest.mark.parametrize("to", [PUBLIC4, PUBLIC6])
+@pytest.mark.parametrize("state", ["new", "established"])
+def test_a_packet_too_many_is_dropped_in_whatever_flow_that_is_known_to_be_the_tenants(to: str, state: State) -> None:
+    scene = Scene(WEB, settings=BOUND)
+    mark = 0 if state == "new" else WEB.generation
+    label = 0 if state == "new" else WEB.tenant_number
+    fate = scene.egress(WEB, to, state=state, mark=mark, label=label, over=["tenantsent"])
+    assert judged(fate) == ("drop", "too many packets sent by the tenant", "FWD")
+
+
+def test_flows_that_began_before_there_were_numbers_share_no_bound() -> None:
+    fate = Scene(WEB, settings=BOUND).egress(
+        WEB, PUBLIC4, state="established", mark=WEB.generation, over=["tenantsent"]
+    )
+    assert fate.verdict == "accept"
+
+
+@SENDERS
+def test_what_is_only_watched_is_counted_and_passes(sender: Endpoint) -> None:
+    scene = Scene(sender, settings=WATCHED)
+    over = ["tenantflows", "tenantnewflows", "tenantsent"]
+    fate = scene.egress(sender, PUBLIC4, "udp", 53, over=over)
+    said = ["too many packets sent by the tenant", FAST, MANY]
+    assert (fate.verdict, fate.mark) == ("accept", sender.generation)
+    assert scene.counted(fate) == [f"{why}, which is only watched" for why in said]
+
+
+def test_an_endpoints_own_bound_comes_first() -> None:
+    fate = Scene(WEB, settings=BOUND).egress(WEB, PUBLIC4, over=["flows4", "tenantflows"])
+    assert judged(fate) == ("reject", "too many connections", "FWD")
+
+
+def test_without_a_bound_no_rule_counts_by_tenant() -> None:
+    text = render_replacement(Scene(WEB, POLICED, settings=Settings(tenant_connections=0)).ruleset)
+    assert "add @tenant" not in text
+
+
+def test_a_tenant_has_a_bound_of_flows_where_nothing_is_configured() -> None:
+    assert "{ ct label ct count over 8192 }" in render_replacement(Scene(WEB).ruleset)
+
+
+@pytest.mark.parametrize("name", ["tenant_connections", "tenant_new_connections", "tenant_packets"])
+@pytest.mark.parametrize("value", [-1, 1 << 21])
+def test_a_bound_that_cannot_be_is_refused_by_its_name(name: str, value: int) -> None:
+    with pytest.raises(InvalidSpec, match=rf"limits\.{name}.*{value}"):
+        Settings(**{name: value}).validate()  # type: ignore[arg-type]
+
+
+def test_iptables_has_no_rate_of_a_tenant_and_says_so() -> None:
+    def tables(settings: Settings) -> str:
+        wall = lower_wall(compile_wall(settings, FACTS, Usage(), uplink="eth0"), XtFeatures())
+        return "".join(render_table(table) for table in (*wall.tables4, *wall.tables6))
+
+    assert "of the tenant" not in tables(Settings())  # the bound of each endpoint stands in, as `limits` says
+    for name in ("tenant_new_connections", "tenant_packets"):
+        with pytest.raises(Unsupported) as told:
+            tables(Settings(**{name: 20}))  # type: ignore[arg-type]
+        assert told.value.predicate == "TenantOverRate"
