@@ -25,6 +25,7 @@ from cellwall.ruleset.types import (
     FieldName,
     LabelFlow,
     Lookup,
+    MarkPacketFrom,
     Meter,
     Reject,
     Rule,
@@ -32,6 +33,7 @@ from cellwall.ruleset.types import (
     StampFlow,
     Statement,
     TableFamily,
+    Tally,
 )
 
 TARGET_TYPES: Final = frozenset((130, 131, 132, 135, 136, 137))
@@ -200,6 +202,6 @@ class _Seen:
 def _fields(statement: Statement) -> tuple[Field, ...]:
     if isinstance(statement, Compare):
         return (statement.field,)
-    if isinstance(statement, Lookup | StampFlow | LabelFlow | Dnat | Meter):
+    if isinstance(statement, Lookup | StampFlow | LabelFlow | MarkPacketFrom | Dnat | Meter | Tally):
         return statement.fields
     return ()

@@ -13,6 +13,8 @@ from cellwall.errors import InvalidSpec
 MAX_NAME: Final = 128
 MAX_COMMENT: Final = 128
 """NFT_USERDATA_MAXLEN is 256, of which libnftables gives a comment 128 characters."""
+MAX_PREFIX: Final = 127
+"""NF_LOG_PREFIXLEN is 128, with the zero at its end."""
 _IFNAMSIZ: Final = 16
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -60,8 +62,19 @@ def check_ifname(name: str) -> str:
 
 def check_comment(text: str) -> str:
     """`text`, if it may stand between quotes as a comment."""
-    if len(text) > MAX_COMMENT:
-        raise InvalidSpec("comment", text, f"longer than {MAX_COMMENT} characters")
+    return _quotable("comment", text, MAX_COMMENT)
+
+
+def check_prefix(text: str) -> str:
+    """`text`, if it may stand between quotes as the prefix of what is logged."""
+    if "$" in text:  # nft would put a variable there
+        raise InvalidSpec("log prefix", text, "must not have a dollar sign")
+    return _quotable("log prefix", text, MAX_PREFIX)
+
+
+def _quotable(kind: str, text: str, longest: int) -> str:
+    if len(text) > longest:
+        raise InvalidSpec(kind, text, f"longer than {longest} characters")
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
-        raise InvalidSpec("comment", text, "must be printable ASCII without quotes and backslashes")
+        raise InvalidSpec(kind, text, "must be printable ASCII without quotes and backslashes")
     return text

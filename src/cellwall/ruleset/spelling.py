@@ -10,25 +10,30 @@ from functools import singledispatch
 
 from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.ruleset.fields import FIELDS
-from cellwall.ruleset.names import check_comment, check_name
+from cellwall.ruleset.names import check_comment, check_name, check_prefix
 from cellwall.ruleset.scalars import Kind, prefix_length, spell, spell_mask
 from cellwall.ruleset.types import (
     ClampSegments,
+    ClearMark,
     Compare,
     ConnectionsOver,
     Counter,
     Dnat,
     Field,
     LabelFlow,
+    LogPacket,
     Lookup,
     MarkPacket,
+    MarkPacketFrom,
     Masquerade,
     Meter,
+    RateOver,
     Reject,
     Rule,
     Scalar,
     SetTimeouts,
     StampFlow,
+    Tally,
     UnmarkPacket,
     UnstampFlow,
     Verdict,
@@ -146,6 +151,16 @@ def _(statement: UnmarkPacket) -> str:
 
 
 @spell_statement.register
+def _(statement: MarkPacketFrom) -> str:
+    return f"meta mark set {_key(statement.fields)} map @{check_name('map', statement.map)}"
+
+
+@spell_statement.register
+def _(statement: ClearMark) -> str:
+    return f"meta mark set {spell('mark', 0)}"
+
+
+@spell_statement.register
 def _(statement: StampFlow) -> str:
     return f"ct mark set {_key(statement.fields)} map @{check_name('map', statement.map)}"
 
@@ -194,8 +209,23 @@ def _(statement: Meter) -> str:
         text = f"ct count over {_positive('limit', bound.limit)}"
     else:
         rate, burst = _positive("rate", bound.rate), _positive("burst", bound.burst)
-        text = f"limit rate over {rate}/second burst {burst} packets"
+        over = "over " if isinstance(bound, RateOver) else ""
+        text = f"limit rate {over}{rate}/second burst {burst} packets"
     return f"add @{check_name('set', statement.set)} {{ {_key(statement.fields)} {text} }}"
+
+
+@spell_statement.register
+def _(statement: Tally) -> str:
+    # update, and not add: the element stays as long as it counts.
+    return f"update @{check_name('set', statement.set)} {{ {_key(statement.fields)} counter }}"
+
+
+@spell_statement.register
+def _(statement: LogPacket) -> str:
+    if not 0 <= statement.group < 1 << 16:
+        raise InvalidSpec("log group", statement.group, "must be 0 to 65535")
+    length = _positive("log length", statement.length)
+    return f'log prefix "{check_prefix(statement.prefix)}" group {statement.group} snaplen {length}'
 
 
 def _positive(name: str, value: Scalar) -> int:

@@ -13,15 +13,19 @@ from cellwall.ruleset.facts import Value, holds, read_compared, read_field
 from cellwall.ruleset.packet import ETH_IP, ETH_IPV6, Packet, with_destination
 from cellwall.ruleset.types import (
     ClampSegments,
+    ClearMark,
     Compare,
     Counter,
     Dnat,
     Field,
     LabelFlow,
+    LogPacket,
     Lookup,
     MarkPacket,
+    MarkPacketFrom,
     Masquerade,
     Meter,
+    RateWithin,
     Reject,
     Rule,
     Scalar,
@@ -29,6 +33,7 @@ from cellwall.ruleset.types import (
     StampFlow,
     Statement,
     TableFamily,
+    Tally,
     UnmarkPacket,
     UnstampFlow,
     Verdict,
@@ -113,7 +118,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return _compare(statement, read_compared(statement, run.packet, run.context))
         case Lookup():
             return _lookup(statement, contents, run)
-        case Counter() | SetTimeouts() | ClampSegments():
+        case Counter() | SetTimeouts() | ClampSegments() | LogPacket():
             return True
         case MarkPacket():
             run.context = msgspec.structs.replace(run.context, mark=run.context.mark | statement.bits)
@@ -121,6 +126,14 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
         case UnmarkPacket():
             run.context = msgspec.structs.replace(run.context, mark=run.context.mark & ~statement.bits)
             return True
+        case ClearMark():
+            run.context = msgspec.structs.replace(run.context, mark=0)
+            return True
+        case MarkPacketFrom():
+            found = _find(statement.fields, statement.map, contents, run)
+            if found is not None:
+                run.context = msgspec.structs.replace(run.context, mark=_number(found[0]))
+            return found is not None
         case StampFlow():
             found = _find(statement.fields, statement.map, contents, run)
             if found is not None:
@@ -135,7 +148,10 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             run.set_flow_mark(0)
             return True
         case Meter():
-            return run.read(statement.fields) is not None and run.context.over.get(statement.set, False)
+            exceeded = run.context.over.get(statement.set, False)
+            return run.read(statement.fields) is not None and exceeded != isinstance(statement.bound, RateWithin)
+        case Tally():
+            return run.read(statement.fields) is not None
         case Verdict() | Reject():
             return statement
         case Dnat():

@@ -159,6 +159,17 @@ class UnmarkPacket(msgspec.Struct, frozen=True, tag=True):
     bits: int
 
 
+class MarkPacketFrom(msgspec.Struct, frozen=True, tag=True):
+    """Sets the whole packet mark from a map; a miss leaves it and ends the rule without a verdict."""
+
+    fields: tuple[Field, ...]
+    map: str
+
+
+class ClearMark(msgspec.Struct, frozen=True, tag=True):
+    """Sets the whole packet mark to 0, others' bits too: for packets that go nowhere."""
+
+
 class StampFlow(msgspec.Struct, frozen=True, tag=True):
     """Sets the conntrack mark from a map; a miss ends the rule without a verdict."""
 
@@ -218,8 +229,15 @@ class RateOver(msgspec.Struct, frozen=True, tag=True):
     burst: int
 
 
+class RateWithin(msgspec.Struct, frozen=True, tag=True):
+    """True for all others, but for a packet whose key cannot be read, or that the full set has no room for."""
+
+    rate: int
+    burst: int
+
+
 class Meter(msgspec.Struct, frozen=True, tag=True):
-    """Counts per key in a dynamic set; the rule goes on only where the bound is exceeded.
+    """Counts per key in a dynamic set; the rule goes on only where the bound is exceeded, or is not (`RateWithin`).
 
     The element is added by the packet. A static element with a connection count is garbage-collected after
     about two seconds and then counts nothing (net/netfilter/nft_connlimit.c, nft_set_hash.c).
@@ -227,7 +245,23 @@ class Meter(msgspec.Struct, frozen=True, tag=True):
 
     fields: tuple[Field, ...]
     set: str
-    bound: ConnectionsOver | RateOver
+    bound: ConnectionsOver | RateOver | RateWithin
+
+
+class Tally(msgspec.Struct, frozen=True, tag=True):
+    """Counts packets and bytes per key in a dynamic set; a full set ends the rule without a verdict."""
+
+    fields: tuple[Field, ...]
+    set: str
+
+
+class LogPacket(msgspec.Struct, frozen=True, tag=True):
+    """Tells whoever listens to a group of the kernel's packet log of the packet, `length` bytes of it from the network
+    header on; whether anybody does changes nothing. `prefix` is printable ASCII of at most 127 characters."""
+
+    group: int
+    prefix: str
+    length: int
 
 
 Statement = (
@@ -238,6 +272,8 @@ Statement = (
     | Reject
     | MarkPacket
     | UnmarkPacket
+    | MarkPacketFrom
+    | ClearMark
     | StampFlow
     | UnstampFlow
     | LabelFlow
@@ -246,6 +282,8 @@ Statement = (
     | Dnat
     | Masquerade
     | Meter
+    | Tally
+    | LogPacket
 )
 
 # ---------------------------------------------------------------- what a table is made of

@@ -11,6 +11,7 @@ from cellwall.ruleset.dependencies import hidden_checks
 from cellwall.ruleset.fields import FIELDS
 from cellwall.ruleset.types import (
     Chain,
+    ClearMark,
     Compare,
     Counter,
     Element,
@@ -19,8 +20,10 @@ from cellwall.ruleset.types import (
     Hook,
     Interval,
     KeyType,
+    LogPacket,
     Lookup,
     MarkPacket,
+    MarkPacketFrom,
     NamedSet,
     Reject,
     Rule,
@@ -29,6 +32,7 @@ from cellwall.ruleset.types import (
     Statement,
     Table,
     TableFamily,
+    Tally,
     UnmarkPacket,
     UnstampFlow,
     Verdict,
@@ -133,16 +137,32 @@ class Generator:
             matches.append(Verdict(kind, self.random.choice(targets)))  # type: ignore[arg-type]
         elif choice < 0.75:
             matches.append(Verdict(self.random.choice(("accept", "drop", "return"))))  # type: ignore[arg-type]
-        elif choice < 0.9:
+        elif choice < 0.85:
             change = self.random.choice((MarkPacket, UnmarkPacket))
             matches.append(change(self.random.choice((0x1, 0x10))))
-        elif "ct mark" in fields:
+        elif choice < 0.9:
             # The counter stands behind what can still end the rule.
+            matches.insert(-1, self.random.choice((self.mark_from, self.tally, self.log, ClearMark))())
+        elif "ct mark" in fields:
             if choice < 0.95:
                 matches.insert(-1, self.random.choice((self.stamp(), self.stamp(), UnstampFlow())))
             else:
                 matches.append(self.reject())
         return Rule(tuple(matches))
+
+    def mark_from(self) -> Statement:
+        field: FieldName = self.random.choice(("ip saddr", "ip6 daddr", "meta mark"))
+        data = [Element((value,), (self.random.choice(MARKS),)) for value in self.random.sample(self.pool(field), 4)]
+        name = self.add(NamedSet(f"m{len(self.sets)}", (_KEYS[FIELDS[field].kind],), ("mark",), elements=tuple(data)))
+        return MarkPacketFrom((Field(field),), name)
+
+    def tally(self) -> Statement:
+        field: FieldName = self.random.choice(("iif", "ip saddr", "ip6 daddr", "meta mark"))
+        kind = _KEYS[FIELDS[field].kind]
+        return Tally((Field(field),), self.add(NamedSet(f"d{len(self.sets)}", (kind,), dynamic=True, size=100)))
+
+    def log(self) -> Statement:
+        return LogPacket(self.random.choice((1, 9)), "told: anything", self.random.choice((1, 64, 2000)))
 
     def reject(self) -> Statement:
         return Reject(self.random.choice(_REJECTS))
