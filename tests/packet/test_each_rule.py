@@ -76,9 +76,7 @@ PACKETS: tuple[Row, ...] = (
         stopped.to_a_neighbour,
         (ONE_WAY, NOT_BOUND, NOT_EXPOSED),
     ),
-    Row(
-        Rule("B9-FORWARD", "not by the default interface", '{"goto": {"target": "deny"}}'), stopped.by_another_interface
-    ),
+    Row(Rule("B9-FORWARD", "not by the default interface", "told-sender"), stopped.by_another_interface),
     Row(
         Rule("B9-FORWARD", "no valid flow"),
         stopped.without_a_flow,

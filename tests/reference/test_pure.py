@@ -219,10 +219,7 @@ def test_expose_port_names_both_interfaces(state: str) -> None:
         status=frozenset(("dnat",)),
     )
     context = Context("inet", "forward", iifname="eth1", oifname="b9_br0", flow=flow)
-    found = evaluate(SCENE.ruleset, flow_packet(inside), context)
-    assert found.verdict == "drop"
-    assert found.rule is not None
-    assert (found.rule.comment, found.rule.layer) == ("not by the default interface", "FWD")
+    assert judged(SCENE.walk(flow_packet(inside), [context])) == ("drop", "not by the default interface", "FWD")
     same = msgspec.structs.replace(context, iifname="eth0")
     assert evaluate(SCENE.ruleset, flow_packet(inside), same).verdict == "accept"
 

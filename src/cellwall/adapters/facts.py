@@ -22,6 +22,7 @@ from cellwall.adapters.news import News
 from cellwall.adapters.nfnetlink import (
     NFPROTO,
     NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
     batch_is_valid,
     nft_message,
@@ -76,6 +77,7 @@ class NodeObserver(Closing):
         self._sysctls = ProcSysctls()
         self._resolv_conf = (resolv_conf, upstream_resolv_conf)
         self._ipv6_nat: bool | None = None
+        self._packet_log: bool | None = None
         self._news = News()
         self._last: _Look | None = None
 
@@ -172,7 +174,13 @@ class NodeObserver(Closing):
         return Features(
             ipv6=ipv6,
             ipv6_nat=ipv6 and self._has_ipv6_nat(),
+            packet_log=self._has_packet_log(),
         )
+
+    def _has_packet_log(self) -> bool:
+        if self._packet_log is None:
+            self._packet_log = _loads_packet_log()
+        return self._packet_log
 
     def _has_ipv6_nat(self) -> bool:
         if self._ipv6_nat is None:
@@ -211,6 +219,21 @@ def _namer(route: Netlink) -> Callable[[int], str]:
         return known[index]
 
     return name
+
+
+def _loads_packet_log() -> bool:
+    """Whether a rule would be accepted that tells a program of packets; asked for, never made."""
+    family, table = NFPROTO["inet"], attribute_text(1, "cellwall-probe")
+    # NFTA_CHAIN_NAME; NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS; NFTA_LIST_ELEM, NFTA_EXPR_NAME and _DATA; NFTA_LOG_GROUP
+    log = nested(1, attribute_text(1, "log"), nested(2, attribute(1, (1).to_bytes(2, "big"))))
+    rule = table + attribute_text(2, "probe") + nested(4, log)
+    batch = [
+        nft_message(NFT_MSG_NEWTABLE, family, table, flags=NLM_F_CREATE),
+        nft_message(NFT_MSG_NEWCHAIN, family, table + attribute_text(3, "probe"), flags=NLM_F_CREATE),
+        nft_message(NFT_MSG_NEWRULE, family, rule, flags=NLM_F_CREATE),
+    ]
+    with open_netfilter_socket() as netfilter:
+        return batch_is_valid(netfilter, batch, "ask for the log of packets")
 
 
 def _loads_ipv6_nat() -> bool:

@@ -7,6 +7,7 @@ from cellwall.compile.bounds import bounds_of
 from cellwall.compile.forward import forward_stages
 from cellwall.compile.guard import guard_stages
 from cellwall.compile.pins import frame_stages
+from cellwall.compile.reports import with_subjects
 from cellwall.compile.translate import translate_stages
 from cellwall.compile.usage import Usage
 from cellwall.compile.wall import OpenedService, Scene, Wall
@@ -33,6 +34,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         ),
         *translate_stages(settings.nat_ports, ranges=usage.ranges),
     )
+    tells = settings.audit.log and facts.features.packet_log
     return Wall(
         scene=Scene(
             bridge=network.bridge,
@@ -46,7 +48,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
             subnet6=network.subnet6,
             mark=settings.mark,
         ),
-        stages=stages,
+        stages=with_subjects(stages) if tells else stages,
         floor4=floor4,
         floor6=floor6,
         strangers4=strangers4,
@@ -54,6 +56,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         exceptions=_opened(settings.exceptions),
         services=_opened(settings.services),
         policies=usage.policies,
+        reports=settings.audit if tells else None,
     )
 
 

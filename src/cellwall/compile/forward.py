@@ -13,8 +13,8 @@ from cellwall.compile.mail import refuse_mail
 from cellwall.compile.policies import (
     ADMIT_CLIENT,
     LINKS,
-    OPENED,
     first_ingress,
+    judge_opened,
     link_stages,
     policy_stages,
     stamp_opened,
@@ -137,7 +137,7 @@ def _egress(policies: PolicyUsage, admitted: tuple[Clause, ...]) -> Stage:
         Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
     )
     if policies.tiers:
-        return Stage("egress", (*judged, Clause((), Continue(OPENED))))
+        return Stage("egress", (*judged, *judge_opened(policies)))
     return Stage("egress", (*judged, *admitted))
 
 

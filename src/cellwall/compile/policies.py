@@ -55,13 +55,19 @@ def stamp_opened(policies: PolicyUsage, when: Pass = "still") -> Stamp:
     return Stamp("source", _name(policies.tiers[0], when) if policies.tiers else "")
 
 
+def judge_opened(policies: PolicyUsage) -> tuple[Clause, ...]:
+    """What `OPENED` consists of: whoever has it himself saves a packet one of the 16 chains that it may be led through,
+    one out of the other."""
+    first = Continue(_name(policies.tiers[0], "policy"))
+    return (Clause((Fresh(),), stamp_opened(policies, "fresh")), Clause((), first))
+
+
 def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], bounds: Bounds, mail: Mail) -> Iterator[Stage]:
     """The stages of every tier in use, in the order in which a packet meets them. `admitted`: what a flow that was
     opened goes on with before it is stamped; and the same `bounds` hold for one that is stamped first.
     `mail`, which a policy may list, is refused after them, before and after it is stamped."""
     if policies.tiers:
-        first = Continue(_name(policies.tiers[0], "policy"))
-        yield Stage(OPENED, (Clause((Fresh(),), stamp_opened(policies, "fresh")), Clause((), first)))
+        yield Stage(OPENED, judge_opened(policies))
         yield Stage(ADMIT, admitted)
         yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(bounds), Clause((), Accept())))
         yield from unsent_stages(mail)

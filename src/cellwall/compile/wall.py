@@ -13,8 +13,9 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.usage import ExposureForm, PolicyUsage
+from cellwall.model.settings import Audit
 
-Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"]
+Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "LOG"]
 """The layers of the threat model that rules belong to; PORT, FDB, NB and SYS are not rules."""
 
 Side = Literal["port", "bridge", "uplink", "loopback"]
@@ -356,13 +357,20 @@ class Masquerade(Outcome, frozen=True):
 # ---------------------------------------------------------------- the whole
 
 
+Subject = Literal["port", "sender", "receiver", "either"]
+"""Whom a denial is reported of: whoever is behind the interface that it came by, the endpoint of the source or of the
+destination; `either`: of the source if it came from the bridge, else of the destination."""
+
+
 class Clause(msgspec.Struct, frozen=True):
-    """`counted` clauses keep a packet counter: what is denied, or would be."""
+    """`counted` clauses keep a packet counter: what is denied, or would be. `subject`: of whom it is reported, None: of
+    nobody."""
 
     when: tuple[Predicate, ...]
     then: Outcome
     why: str = ""
     layer: Layer | None = None
+    subject: Subject | None = None
 
     @property
     def counted(self) -> bool:
@@ -399,7 +407,8 @@ class OpenedService(msgspec.Struct, frozen=True, order=True):
 
 
 class Wall(msgspec.Struct, frozen=True):
-    """Stages in the order in which a packet meets them, and the named tables that do not change per endpoint."""
+    """Stages in the order in which a packet meets them, and the named tables that do not change per endpoint.
+    `reports`: how denials with a subject are told, None: they are counted alone."""
 
     scene: Scene
     stages: tuple[Stage, ...]
@@ -410,6 +419,7 @@ class Wall(msgspec.Struct, frozen=True):
     exceptions: tuple[OpenedService, ...] = ()
     services: tuple[OpenedService, ...] = ()
     policies: PolicyUsage = PolicyUsage()
+    reports: Audit | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""

@@ -30,7 +30,7 @@ Form = Literal["text", "number", "list"]
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One setting. `name` is `section.attribute`; the attribute is that of `Network`, `Settings` or `Serving`.
+    """One setting. `name` is `section.attribute`; the attribute is that of `Network`, `Audit`, `Settings` or `Serving`.
 
     `separator` splits the text of a list; it is a semicolon where an item may contain a comma.
     """
@@ -40,6 +40,11 @@ class Key(msgspec.Struct, frozen=True):
     parse: Callable[[Any, str], object]
     about: str
     separator: str = ","
+
+    @property
+    def section(self) -> str:
+        """What stands before the dot."""
+        return self.name.partition(".")[0]
 
     @property
     def attribute(self) -> str:
@@ -195,6 +200,12 @@ def _port_range(text: str, field: str) -> tuple[int, int]:
     return parse_port(low, field), parse_port(high, field)
 
 
+def _switch(text: str, field: str) -> bool:
+    if text not in ("on", "off"):
+        raise InvalidSpec(field, text, "must be on or off")
+    return text == "on"
+
+
 KEYS: tuple[Key, ...] = (
     _network("name", "text", parse_label, "name of the network, as shown in listings"),
     _network("bridge", "text", parse_link_name, "the bridge that cellwall makes and owns"),
@@ -224,6 +235,10 @@ KEYS: tuple[Key, ...] = (
     Key("limits.tenant_packets", "number", _number, "packets a second of one tenant and direction; 0: any number"),
     Key("limits.watched", "list", _watched, "limits counted and not kept, by name"),
     Key("limits.smtp", "text", _smtp, "TCP to port 25 that no policy lists: closed, watched (it passes) or open"),
+    Key("audit.log", "text", _switch, "whether packets that are denied are told of, and not only counted: on or off"),
+    Key("audit.group", "number", _number, "the group of the kernel's packet log that they are told to"),
+    Key("audit.rate", "number", _number, "how many a second are told of one tenant, and again to each sandbox"),
+    Key("audit.burst", "number", _number, "how many of them at once, after a silence"),
 )
 
 SERVING_KEYS: tuple[Key, ...] = (
@@ -234,7 +249,7 @@ SERVING_KEYS: tuple[Key, ...] = (
 )
 
 BY_NAME: dict[str, Key] = {key.name: key for key in (*KEYS, *SERVING_KEYS)}
-SECTIONS: tuple[str, ...] = ("network", "node", "daemon", "limits")
+SECTIONS: tuple[str, ...] = ("network", "node", "daemon", "limits", "audit")
 
 
 def shown(key: Key, settings: Settings | Serving) -> object:
@@ -242,7 +257,11 @@ def shown(key: Key, settings: Settings | Serving) -> object:
     holder: object = settings
     if isinstance(settings, Settings) and hasattr(settings.network, key.attribute):
         holder = settings.network
+    elif isinstance(settings, Settings) and key.section == "audit":
+        holder = settings.audit
     value: Any = getattr(holder, key.attribute)
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if key.name == "network.bridge_mac":
         return mac_text(value)
     if key.name == "node.nat_ports":

@@ -17,7 +17,7 @@ from cellwall.config.paths import Paths
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.model.network import Network
 from cellwall.model.resolvers import askable
-from cellwall.model.settings import Settings
+from cellwall.model.settings import Audit, Settings
 
 Origin = Literal["default", "conflist", "file", "environment", "flag"]
 
@@ -181,7 +181,9 @@ def _refuse_unknown(name: str, value: object, known: Mapping[str, object] | tupl
 
 def assemble(values: Mapping[str, object]) -> Settings:
     """Settings of the given values; a gateway that nobody chose follows its subnet."""
-    fields: dict[str, object] = {BY_NAME[name].attribute: value for name, value in values.items()}
+    keys = {BY_NAME[name]: value for name, value in values.items()}
+    audit = {key.attribute: value for key, value in keys.items() if key.section == "audit"}
+    fields: dict[str, object] = {key.attribute: value for key, value in keys.items() if key.section != "audit"}
     network = {name: value for name, value in fields.items() if name in Network.__struct_fields__}
     rest = {name: value for name, value in fields.items() if name not in network}
     draft = msgspec.structs.replace(Network(), **network)
@@ -189,7 +191,7 @@ def assemble(values: Mapping[str, object]) -> Settings:
         draft = msgspec.structs.replace(draft, gateway4=draft.subnet4.network_address + 1)
     if "subnet6" in network and "gateway6" not in network:
         draft = msgspec.structs.replace(draft, gateway6=draft.subnet6.network_address + 1)
-    return msgspec.structs.replace(Settings(), network=draft, **rest)
+    return msgspec.structs.replace(Settings(), network=draft, audit=msgspec.structs.replace(Audit(), **audit), **rest)
 
 
 def _refuse_unreachable_resolvers(settings: Settings) -> None:

@@ -111,6 +111,12 @@ FEATURES: tuple[Feature, ...] = (
         _filter("inet", "forward", "ct mark set ct original ip saddr map @version accept", sets=_VERSION),
     ),
     Feature(
+        "log groups",
+        "warning",
+        "nobody is told of what is denied, which is only counted",
+        _filter("inet", "forward", 'log prefix "probe" group 1 snaplen 128 drop'),
+    ),
+    Feature(
         "masquerade IPv4",
         "error",
         "sandboxes have no way out",

@@ -25,10 +25,11 @@ class OnLinkRoute(msgspec.Struct, frozen=True, order=True):
 
 class Features(msgspec.Struct, frozen=True):
     """What this kernel can do. `ipv6`: the protocol is compiled in and not disabled; `ipv6_nat`: an nft nat chain of
-    that family loads."""
+    that family loads; `packet_log`: rules can tell programs of packets (nfnetlink_log)."""
 
     ipv6: bool = True
     ipv6_nat: bool = True
+    packet_log: bool = True
 
 
 class NodeFacts(msgspec.Struct, frozen=True):

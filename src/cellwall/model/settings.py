@@ -20,6 +20,7 @@ expose: replies to a masqueraded flow must never share a port with a service of 
 MAX_CONNECTIONS = 1 << 20
 MAX_NEW_CONNECTIONS = 100_000
 MAX_PACKETS = 1_000_000
+MAX_TOLD = 10_000
 _UNBOUNDED_IF_ZERO = (
     ("new_connections", MAX_NEW_CONNECTIONS, " a second"),
     ("packets", MAX_PACKETS, " a second"),
@@ -49,6 +50,27 @@ class Opening(msgspec.Struct, frozen=True):
     address: Address
     protocol: Literal["tcp", "udp"]
     port: int
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """`log`: whether rules tell of packets that they deny. `group`: of the kernel's packet log, which one program at a
+    time listens to. `rate`, `burst`: how many a second, and how many at once after a silence, are told of a tenant's
+    packets; again of those to each endpoint, and of the frames of each bridge port. Others are counted alone."""
+
+    log: bool = True
+    group: int = 26447
+    rate: int = 10
+    burst: int = 100
+
+    def validate(self) -> None:
+        """Raise InvalidSpec for the first field that cannot work."""
+        for field, value, most in (
+            ("audit.group", self.group, 65535),
+            ("audit.rate", self.rate, MAX_TOLD),
+            ("audit.burst", self.burst, 10 * MAX_TOLD),
+        ):
+            if not 1 <= value <= most:
+                raise InvalidSpec(field, value, f"must be 1 to {most}")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -82,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True):
     smtp: Mail = "closed"
     backend: Literal["auto", "nftables", "iptables"] = "auto"
     iptables: Literal["auto", "nft", "legacy"] = "auto"
+    audit: Audit = Audit()
 
     @property
     def denied(self) -> tuple[Prefix, ...]:
@@ -96,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True):
     def validate(self) -> None:
         """Raise InvalidSpec for the first field that cannot work."""
         self.network.validate()
+        self.audit.validate()
         low, high = self.nat_ports
         if not 1024 <= low < high <= 65535 or high - low < 1023:
             raise InvalidSpec("node.nat_ports", f"{low}-{high}", "must be a range of at least 1024 ports above 1023")

@@ -7,7 +7,7 @@ import pytest
 
 from cellwall.config import record_settings, recorded_settings
 from cellwall.model.network import Network
-from cellwall.model.settings import Settings, parse_openings
+from cellwall.model.settings import Audit, Settings, parse_openings
 
 UNUSUAL = Settings(
     network=Network(
@@ -40,12 +40,14 @@ UNUSUAL = Settings(
     smtp="watched",
     backend="iptables",
     iptables="legacy",
+    audit=Audit(log=False, group=9, rate=5, burst=50),
 )
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
     usual = Settings()
-    for unusual, default in ((UNUSUAL, usual), (UNUSUAL.network, usual.network)):
+    parts = ((UNUSUAL, usual), (UNUSUAL.network, usual.network), (UNUSUAL.audit, usual.audit))
+    for unusual, default in parts:
         same = [name for name in unusual.__struct_fields__ if getattr(unusual, name) == getattr(default, name)]
         assert same == [], "the record is not tried with another value of these"
     for settings in (usual, UNUSUAL):

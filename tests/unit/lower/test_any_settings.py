@@ -115,7 +115,7 @@ def test_wherever_the_gateway_is_the_pins_are_about_it(number: int, other: int) 
     text = render_replacement(Scene(settings=Settings(network=network)).ruleset)
     assert f"arp daddr ip {network.gateway4}" in text
     assert str(network.gateway6) in text
-    assert f"ip daddr {network.subnet4} counter drop" in text
+    assert f"ip daddr {network.subnet4} counter goto told-receiver-RAW-direct-routing-to-a-sandbox-drop" in text
 
 
 @few(max_examples=30)

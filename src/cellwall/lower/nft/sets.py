@@ -32,6 +32,9 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `flows4` `newflows4` `sent4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
 | `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
 | `tenantflows` `tenantclients` `tenantnewflows` … | dynamic: bounds, by number | tenant |
+| `deniedports` `deniedout` `deniedin` | dynamic: packets denied | port; stem of policy versions, 0 of nobody |
+| `toldports` `toldout` `toldin` | dynamic: budgets of reports | the same |
+| `toldtenants` `seenout` `seenin` | dynamic: budgets of reports | label of the flows of a tenant |
 
 A key has five parts at most: the kernel keeps a set's type for nft in 32 bits, six for each part, so of six parts nft
 reads another type back, and refuses elements for a set that stands already.
@@ -49,13 +52,14 @@ from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
+_TALLIED = 3600  # until a count is that does not grow: whoever adds them up looks more often
 
 
 def bridge_sets() -> tuple[NamedSet, ...]:
     """The sets of the bridge table."""
     pins = (NamedSet("pin" + family.suffix, ("iface_index", "ether_addr", family.key)) for family in FAMILIES)
     rates = (_rate("arps", "iface_index"), _rate("solicitations", "iface_index"))
-    return (NamedSet("ports", ("iface_index",)), *pins, *rates)
+    return (NamedSet("ports", ("iface_index",)), *pins, *rates, *_PORT_REPORTS)
 
 
 @lru_cache(maxsize=2)  # every operation asks, and hardly ever about another usage
@@ -77,7 +81,7 @@ def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> 
             if form.kind != "source" or form.family == family.version:
                 sets += _exposure_sets(form, family)
         sets += _policy_sets(policies, family)
-    return tuple(sets)
+    return (*sets, *_PORT_REPORTS, *_ENDPOINT_REPORTS)
 
 
 PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
@@ -182,3 +186,15 @@ def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
 
 def _rate(name: str, key: KeyType) -> NamedSet:
     return NamedSet(name, (key,), dynamic=True, timeout=_FORGET, size=_SENDERS)
+
+
+def _tally(name: str, key: KeyType) -> NamedSet:
+    return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_SENDERS)
+
+
+_PORT_REPORTS = (_rate("toldports", "iface_index"), _tally("deniedports", "iface_index"))
+_ENDPOINT_REPORTS = (
+    *(_rate(name, "ct_label") for name in ("toldtenants", "seenout", "seenin")),
+    *(_rate(name, "mark") for name in ("toldout", "toldin")),
+    *(_tally(name, "mark") for name in ("deniedout", "deniedin")),
+)

@@ -7,6 +7,8 @@ are its own rules, other traffic of the node is never judged.
 
 from itertools import product
 
+import msgspec
+
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.content import inet_sets
@@ -14,6 +16,7 @@ from cellwall.lower.nft.families import FAMILIES, IPV4, Family
 from cellwall.lower.nft.forms import fields, match
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
+from cellwall.lower.nft.reports import Terminal, leads_to_report, report_chains
 from cellwall.lower.nft.sets import bridge_sets
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (
@@ -51,6 +54,8 @@ def lower_wall(wall: w.Wall) -> Ruleset:
         hook = HOOKS[stage.name][1] if stage.name in HOOKS else None
         rules = tuple(rule for clause in stage.clauses for rule in _lower_clause(clause, wall))
         chains[homes[stage.name]].append(Chain(stage.name, rules, hook))
+    for home, chain in report_chains(wall, homes, _end_of_report(wall)):
+        chains[home].append(chain)
     return Ruleset(
         (
             Table("bridge", TABLE, bridge_sets(), tuple(chains["bridge"])),
@@ -107,6 +112,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     """The statements of what happens; several where one wall outcome is several nft rules."""
     then = clause.then
     counted: tuple[Statement, ...] = (Counter(),) if clause.counted else ()
+    if clause.subject is not None:
+        return leads_to_report(clause)
     if isinstance(then, w.Accept):
         return ((Verdict("accept"),),)
     if isinstance(then, w.Vouch):
@@ -141,6 +148,17 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return ((Masquerade(*then.ports),),)
     name = type(then).__name__
     raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+
+
+def _end_of_report(wall: w.Wall) -> Terminal:
+    def end(clause: w.Clause) -> tuple[tuple[Statement, ...], ...]:
+        bare = msgspec.structs.replace(clause, subject=None)
+        return tuple(
+            tuple(statement for statement in statements if statement != Counter())
+            for statements in _lower_outcome(bare, wall, IPV4)  # no outcome of a denial differs by family
+        )
+
+    return end
 
 
 def _stamp_key(then: w.Stamp, family: Family) -> FieldName:
