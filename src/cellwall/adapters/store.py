@@ -23,7 +23,7 @@ from cellwall.adapters.database import Database
 from cellwall.adapters.records import decode_endpoint, decode_metered, decode_policy, encode_endpoint, encode_policy
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
-from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, PortBinding
+from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import PolicyRecord
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
@@ -54,6 +54,8 @@ CREATE TABLE draining (
 CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
 CREATE TABLE policies (tenant TEXT PRIMARY KEY, generation INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 """
+
+_POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
 
 def _first_block() -> int:
@@ -187,7 +189,7 @@ class Store:
 
     def metered(self) -> "tuple[Metered, ...]":
         """The attached endpoints as far as figures are about them, in no order: in a tenth of the time."""
-        rows = self._db.rows("SELECT body FROM endpoints WHERE phase = 'attached'")
+        rows = self._db.rows("SELECT body FROM endpoints WHERE phase = 'attached' AND container_id < ?", (POOLED,))
         return tuple(decode_metered(row[0]) for row in rows)
 
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
@@ -215,6 +217,15 @@ class Store:
     def count(self) -> int:
         """How many endpoints there are, in any phase."""
         return int(self._db.row("SELECT count(*) FROM endpoints")[0])
+
+    def pooled(self, most: int = -1) -> tuple[Endpoint, ...]:
+        """Those that stand ready, the oldest first, and no more than so many."""
+        rows = self._db.rows(f"SELECT body FROM endpoints {_POOLED} ORDER BY container_id LIMIT ?", (most,))
+        return tuple(decode_endpoint(row[0]) for row in rows)
+
+    def pooled_count(self) -> int:
+        """How many stand ready."""
+        return int(self._db.row(f"SELECT count(*) FROM endpoints {_POOLED}")[0])
 
     def in_netns(self, device: int, inode: int, ifname: str) -> EndpointKey | None:
         """Who holds this interface of this namespace."""

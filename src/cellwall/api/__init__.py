@@ -17,6 +17,7 @@ from cellwall.adapters.lock import KEPT
 from cellwall.api.endpoints import EndpointVerbs
 from cellwall.api.node import NodeVerbs
 from cellwall.api.policies import PolicyVerbs
+from cellwall.api.pool import PoolVerbs
 from cellwall.api.upkeep import UpkeepVerbs
 from cellwall.composition import compose, configured
 from cellwall.config import (
@@ -55,7 +56,7 @@ HANDOVER = 5.0
 daemon that is asked to end."""
 
 
-class Wall(NodeVerbs, EndpointVerbs, PolicyVerbs, UpkeepVerbs):
+class Wall(NodeVerbs, EndpointVerbs, PoolVerbs, PolicyVerbs, UpkeepVerbs):
     """One node. Open it with `Wall.open`; it holds a few netlink sockets and the journal until `close`."""
 
     @classmethod

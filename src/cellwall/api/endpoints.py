@@ -120,7 +120,8 @@ class EndpointVerbs(Opened):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints, by container and interface."""
         with self._caller.mutex:
-            return self._site.journal.endpoints("attached")
+            attached = self._site.journal.endpoints("attached")
+        return tuple(endpoint for endpoint in attached if not endpoint.key.pooled)
 
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""

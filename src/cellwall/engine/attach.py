@@ -14,23 +14,19 @@ from ipaddress import IPv4Address
 
 import msgspec
 
+from cellwall.engine.admission import existing_endpoint, free_ports, refuse_crowds, refuse_taken, refuse_twins
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
-from cellwall.engine.dead import detach_vanished, evict_abandoned, evict_dead
+from cellwall.engine.dead import evict_dead
 from cellwall.engine.detach import port_plan
-from cellwall.engine.drain import collect_drained
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, CellwallError, Exhausted, Forbidden, InvalidSpec, Taken
 from cellwall.ipam import Pool
-from cellwall.model.addresses import mac_text
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.network import default_mac
 from cellwall.model.policy import NO_TIERS, OPEN, Tiers
 from cellwall.names import host_link, namespace_file
-
-MAX_BRIDGE_PORTS = 1023
-"""BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
 
 
 class _Sandbox(msgspec.Struct, frozen=True):
@@ -45,16 +41,24 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     asked, are answered with what they have."""
     for request in requests:
         validate_request(request, site.settings)
-    _refuse_twins(requests)
+    refuse_twins(requests)
     if any(request.policy is not None for request in requests):
         from cellwall.engine.policies import make_ready_for  # here and not above: most attaches have none
 
         found = make_ready_for(site, [request.policy for request in requests if request.policy is not None])
+    return place_endpoints(site, found, requests)
+
+
+def place_endpoints(
+    site: Site, found: Foundation, requests: Sequence[AttachRequest], *, opens: bool = True
+) -> tuple[Endpoint, ...]:
+    """`attach_endpoints` of requests that are valid, on a node that is ready for their policies. Without `opens` their
+    host links stay down, and nothing passes whatever is done inside."""
     made: dict[EndpointKey, Endpoint] = {}
     with ExitStack() as held, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
         for request in requests:
-            existing = _existing(site, request)
+            existing = existing_endpoint(site, request)
             if existing is not None:
                 made[request.key] = existing
             else:
@@ -62,63 +66,12 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
                 sandboxes.append(_open(site, request, held, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
-            wired = _wire(site, found, sandboxes, planned, undo)
+            wired = _wire(site, found, sandboxes, planned, undo, opens=opens)
             with site.journal.transaction():
                 site.journal.write_endpoints(wired, "attached")
             made |= {endpoint.key: endpoint for endpoint in wired}
         undo.pop_all()
     return tuple(made[request.key] for request in requests)
-
-
-def _refuse_twins(requests: Sequence[AttachRequest]) -> None:
-    """Two requests of one batch must not be one endpoint, nor share an address, a MAC or a port."""
-    keys: set[EndpointKey] = set()
-    for field, values in (
-        ("ip", [request.address4 for request in requests]),
-        ("mac", [request.mac for request in requests]),
-    ):
-        given = [value for value in values if value is not None]
-        if len(set(given)) != len(given):
-            raise InvalidSpec(field, ", ".join(map(str, given)), "one value is asked for twice in one batch")
-    bindings: list[PortBinding] = []
-    for request in requests:
-        if request.key in keys:
-            raise InvalidSpec("container id", str(request.key), "is asked for twice in one batch")
-        keys.add(request.key)
-        bindings += request.bindings
-    if bindings and len(requests) > 1:
-        from cellwall.model.published import validate_together  # here and not above: most attaches publish nothing
-
-        validate_together(bindings)
-
-
-def _existing(site: Site, request: AttachRequest) -> Endpoint | None:
-    """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
-    evict_abandoned(site, request.container_id)
-    row = site.journal.endpoint(request.key)
-    if row is None or evict_dead(site, request.key):
-        return None
-    endpoint, _ = row
-    if request.user is not None and endpoint.tenant != request.tenant:
-        raise AlreadyExists(f"container id: {request.key}: is taken")  # by whom is not this user's to know
-    same_place = (
-        endpoint.owns_netns
-        if request.netns is None
-        else site.namespaces.identity_of(request.netns) == (endpoint.netns_device, endpoint.netns_inode)
-    )
-    if not same_place:
-        raise AlreadyExists(f"container id: {request.key}: is attached to {endpoint.netns}")
-    asked = (
-        request.tenant in (None, endpoint.tenant)
-        and request.address4 in (None, endpoint.address4)
-        and request.address6 in (None, endpoint.address6)
-        and request.mac in (None, endpoint.mac)
-        and (not request.bindings or set(request.bindings) == set(endpoint.bindings))
-        and request.policy in (None, endpoint.tiers.endpoint)
-    )
-    if not asked:
-        raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
-    return endpoint
 
 
 def _refuse_ipv6(found: Foundation, request: AttachRequest) -> None:
@@ -169,65 +122,25 @@ def _not_made_by(user: int, path: str | None) -> Forbidden:
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
-    _ensure_ports(site, len(sandboxes))
-    _refuse_taken(site, found, sandboxes)
+    if free_ports(site) < len(sandboxes):
+        from cellwall.engine.room import ensure_ports  # here and not above: most nodes have room
+
+        ensure_ports(site, len(sandboxes))
+    refuse_taken(site, found, [sandbox.request for sandbox in sandboxes])
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
     leased, draining = site.journal.leased(), site.journal.draining_addresses()
     if any(address in leased or address in draining for address in asked):
-        _make_room(site)
-    try:
-        return _lease(site, found, sandboxes, undo)
-    except Exhausted:
-        if not _make_room(site):
-            raise
-    return _lease(site, found, sandboxes, undo)
+        from cellwall.engine.room import free_addresses
 
+        free_addresses(site, asked)
+    while True:
+        try:
+            return _lease(site, found, sandboxes, undo)
+        except Exhausted:
+            from cellwall.engine.room import make_room
 
-def _ensure_ports(site: Site, wanted: int) -> None:
-    """Raise Exhausted where the bridge has no room for so many more ports, whatever is taken back."""
-    # The first is enough as a rule, and does not ask after each of a thousand attached ones.
-    for take_back in (collect_drained, _make_room):
-        if _bridge_ports(site) + wanted <= MAX_BRIDGE_PORTS:
-            return
-        take_back(site)
-    if _bridge_ports(site) + wanted > MAX_BRIDGE_PORTS:
-        raise Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
-
-
-def _make_room(site: Site) -> int:
-    """Take back what closed endpoints, and those that nobody is behind any more, still hold; returns how many addresses
-    came free."""
-    detach_vanished(site)
-    evict_abandoned(site)
-    return collect_drained(site)
-
-
-def _bridge_ports(site: Site) -> int:
-    """How many there may be at most: the link of a closed endpoint is one until it is deleted."""
-    return site.journal.count() + len(site.journal.draining_addresses())
-
-
-def _refuse_taken(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox]) -> None:
-    for sandbox in sandboxes:
-        request = sandbox.request
-        holder = None if request.mac is None else site.journal.mac_holder(request.mac)
-        if request.mac is not None and holder is not None and not evict_dead(site, holder):
-            raise Taken(f"mac: {mac_text(request.mac)}", "belongs to", holder.container_id)
-        for binding in request.bindings:
-            refuse_bound(site, binding)
-    bindings = [binding for sandbox in sandboxes for binding in sandbox.request.bindings]
-    if bindings:
-        from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
-
-        refuse_captures(site, found, bindings, ipv6=found.ipv6)
-
-
-def refuse_bound(site: Site, binding: PortBinding) -> None:
-    """Raise Conflict where another endpoint holds one of the host ports."""
-    while (holder := site.journal.binding_holder(binding)) is not None:
-        if evict_dead(site, holder):
-            continue
-        raise Taken(f"expose.host_port: {binding}", "is taken by", holder.container_id)
+            if not make_room(site, len(sandboxes)):
+                raise
 
 
 def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
@@ -243,19 +156,10 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
             site.journal.write_endpoints(endpoints[-1:], "attaching")
-        _refuse_crowds(site, endpoints)
+        refuse_crowds(site, endpoints)
         site.journal.put("cursor", str(pool.cursor).encode())
     undo.callback(_forget, site, [endpoint.key for endpoint in endpoints])
     return endpoints
-
-
-def _refuse_crowds(site: Site, planned: Sequence[Endpoint]) -> None:
-    under = {endpoint.tenant: endpoint.tiers.tenant for endpoint in planned if endpoint.tiers.tenant != OPEN}
-    if under:
-        from cellwall.engine.crowds import refuse_crowd  # here and not above: most tenants have no policy
-
-        for tenant, policy in under.items():
-            refuse_crowd(tenant, site.journal.count_of(tenant), policy)
 
 
 def _forget(site: Site, keys: list[EndpointKey]) -> None:
@@ -290,18 +194,19 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         netns_inode=sandbox.namespace.inode,
         owns_netns=request.netns is None,
         bindings=request.bindings,
-        tiers=_tiers(site, request),
-        tenant_number=_tenant_number(site, request, generation),
+        tiers=tiers_of(site, request),
+        tenant_number=tenant_number_of(site, request, generation),
     )
 
 
-def _tenant_number(site: Site, request: AttachRequest, generation: int) -> int:
+def tenant_number_of(site: Site, request: AttachRequest, generation: int) -> int:
     """That of its tenant's other endpoints, else its own block's."""
     known = site.journal.number_of(request.tenant) if request.tenant else None
     return generation if known is None else known
 
 
-def _tiers(site: Site, request: AttachRequest) -> Tiers:
+def tiers_of(site: Site, request: AttachRequest) -> Tiers:
+    """The policies that a request comes under, as they are on record."""
     known = site.journal.policy(request.tenant) if request.tenant else None
     if known is None and request.policy is None:
         return NO_TIERS
@@ -310,7 +215,13 @@ def _tiers(site: Site, request: AttachRequest) -> Tiers:
 
 
 def _wire(
-    site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], planned: Sequence[Endpoint], undo: ExitStack
+    site: Site,
+    found: Foundation,
+    sandboxes: Sequence[_Sandbox],
+    planned: Sequence[Endpoint],
+    undo: ExitStack,
+    *,
+    opens: bool,
 ) -> list[Endpoint]:
     """Everything the kernel has of these endpoints; each step's undoing is on the stack before the next begins."""
     wired = []
@@ -327,7 +238,7 @@ def _wire(
     undo.callback(site.change, wired, ())
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
         site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
-    for endpoint in wired:
+    for endpoint in wired if opens else ():
         site.links.open_port(endpoint.host_index)
     end_former_flows(site, [(endpoint, binding) for endpoint in wired for binding in endpoint.bindings])
     return wired

@@ -28,7 +28,7 @@ def evict_dead(site: Site, key: EndpointKey) -> bool:
     row = site.journal.endpoint(key)
     if row is None:
         return False
-    if vanished(site, row[0]):
+    if key.pooled or vanished(site, row[0]):
         return detach_endpoints(site, [key]) == 1
     return bool(evict_abandoned(site, key.container_id))
 

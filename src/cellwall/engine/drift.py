@@ -62,8 +62,8 @@ def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None)
     lines = []
     if link.master != found.bridge_index:
         lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
-    if not link.up:
-        lines.append(f"link {endpoint.host_link} of {endpoint.key} is down")
+    if link.up == endpoint.key.pooled:  # one that stands ready is opened when a container claims it
+        lines.append(f"link {endpoint.host_link} of {endpoint.key} is {'up' if link.up else 'down'}")
     if link.mtu != found.mtu:
         lines.append(f"link {endpoint.host_link} of {endpoint.key} has MTU {link.mtu}, not {found.mtu}")
     return lines

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from cellwall.compile.usage import Usage, usage_of
-from cellwall.engine.attach import refuse_bound
+from cellwall.engine.admission import refuse_bound
 from cellwall.engine.captures import refuse_captures
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal, note_withdrawal
 from cellwall.engine.requests import validate_host_ports

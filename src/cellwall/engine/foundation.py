@@ -24,6 +24,7 @@ from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
 from cellwall.engine.requests import UpReport
+from cellwall.engine.room import give_back
 from cellwall.engine.rules import remove_rules, setup_security_chain
 from cellwall.engine.site import Foundation, Latched, Site
 from cellwall.errors import CellwallError
@@ -44,6 +45,8 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     if before is not None:
         site.mechanism(before.backend).close_unjudged(before.laid, ours=before.is_of(site.program))
     facts = kernel.original_facts(site, site.node.observe())
+    if before is not None and not site.has_network_of(before):
+        give_back(site, site.journal.pooled_count())  # they are of the network of before, and nobody's
     uplink = judge_node(site, facts, before)
     if before is not None and not site.has_network_of(before):
         # A network whose own parameters changed cannot be refreshed: it is removed and laid anew. Not before everything

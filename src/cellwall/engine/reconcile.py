@@ -9,7 +9,7 @@ from itertools import chain
 
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
-from cellwall.engine.detach import port_plan
+from cellwall.engine.detach import detach_endpoints, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift
 from cellwall.engine.foundation import lay_foundation
@@ -132,7 +132,8 @@ def status(site: Site) -> Status:
     drift += [_unkept(tenant) for tenant in unkept_policies(site)]
     return Status(
         up=found is not None,
-        endpoints=site.journal.count(),
+        endpoints=site.journal.count() - site.journal.pooled_count(),
+        ready=site.journal.pooled_count(),
         pending=len(site.journal.draining_addresses()),
         drift=tuple(drift),
         node_drift=tuple(of_node),
@@ -148,6 +149,9 @@ def _repair_ports(site: Site, found: Foundation) -> list[str]:
     drift = endpoint_drift(site, found, attached, links.values())
     for endpoint in attached:
         if endpoint.key not in drift:
+            continue
+        if endpoint.key.pooled:  # nobody has it, so nobody misses it: another one is made sooner than it is trusted
+            detach_endpoints(site, [endpoint.key])
             continue
         detached = bool(port_drift(found, endpoint, links.get(endpoint.host_link)))
         if detached:

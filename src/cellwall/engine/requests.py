@@ -48,7 +48,8 @@ class UpReport(msgspec.Struct, frozen=True):
 
 class Status(msgspec.Struct, frozen=True):
     """`drift`: differences between desired and live, one line each; `node_drift` those of rules, bridge and kernel
-    settings, which no tenant can cause. `pending`: addresses that drain. `notes`: what the wall can do nothing about.
+    settings, which no tenant can cause. `pending`: addresses that drain. `ready`: sandboxes that wait
+    for a container. `notes`: what the wall can do nothing about.
     `mechanism`: what holds the wall, in a few words.
     """
 
@@ -60,6 +61,7 @@ class Status(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     mechanism: str = ""
+    ready: int = 0
 
 
 class Reconciled(msgspec.Struct, frozen=True):

@@ -44,8 +44,9 @@ def _detach_all(site: Site, *, force: bool) -> None:
             raise
         _log.warning("%s", error)
     endpoints = site.journal.endpoints()
-    if endpoints and not force:
-        many = "1 endpoint is" if len(endpoints) == 1 else f"{len(endpoints)} endpoints are"
+    claimed = [endpoint for endpoint in endpoints if not endpoint.key.pooled]
+    if claimed and not force:
+        many = "1 endpoint is" if len(claimed) == 1 else f"{len(claimed)} endpoints are"
         raise Conflict(f"{many} attached; detach first, or force")
     try:
         detach_endpoints(site, [endpoint.key for endpoint in endpoints])

@@ -24,11 +24,21 @@ MAX_CLIENTS = 256
 """Networks of clients of one binding."""
 
 
+POOLED = "~"
+"""How the key of a sandbox begins that is nobody's yet. No id of a container does (`model/identifiers.py`), so nobody
+can ask for it, nor be refused for it."""
+
+
 class EndpointKey(msgspec.Struct, frozen=True, order=True):
     """What identifies an attachment: the container and the interface inside it."""
 
     container_id: str
     ifname: str = "eth0"
+
+    @property
+    def pooled(self) -> bool:
+        """Of a ready sandbox, that is nobody's yet (`model/pool.py`)."""
+        return self.container_id.startswith(POOLED)
 
     def __str__(self) -> str:
         return f"{self.container_id}/{self.ifname}"

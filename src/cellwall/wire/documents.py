@@ -66,6 +66,7 @@ class StatusDocument(msgspec.Struct, frozen=True):
     node_drift: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    ready: int = 0
 
 
 class UpDocument(msgspec.Struct, frozen=True):
@@ -163,6 +164,7 @@ def status_document(status: Status) -> StatusDocument:
         node_drift=status.node_drift,
         warnings=status.warnings,
         notes=status.notes,
+        ready=status.ready,
     )
 
 
@@ -177,6 +179,7 @@ def status_of(document: StatusDocument) -> Status:
         warnings=document.warnings,
         notes=document.notes,
         mechanism=document.mechanism,
+        ready=document.ready,
     )
 
 

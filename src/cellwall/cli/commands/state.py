@@ -32,6 +32,7 @@ def _status(invocation: Invocation) -> Outcome:
         *([("held by", found.mechanism)] if found.up else []),
         ("sandboxes", str(found.endpoints)),
         ("draining", str(found.pending)),
+        ("ready", str(found.ready)),
         *(("drift", line) for line in found.drift or ("none",)),
         *(("note", line) for line in found.notes),
     ]
@@ -40,6 +41,7 @@ def _status(invocation: Invocation) -> Outcome:
         "mechanism": found.mechanism,
         "endpoints": found.endpoints,
         "draining": found.pending,
+        "ready": found.ready,
         "drift": found.drift,
         "warnings": found.warnings,
         "notes": found.notes,

@@ -1,0 +1,94 @@
+"""The verbs of the pool: sandboxes that stand ready, and containers that claim them."""
+
+import os
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from cellwall.api.opened import Opened
+from cellwall.engine.arguments import Document, attach_request
+from cellwall.engine.requests import AttachRequest
+from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.policy import Policy
+
+
+class PoolVerbs(Opened):
+    """What `Wall` does with sandboxes that were made ahead of time."""
+
+    def claim(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+        policy: Policy | Document | None = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
+    ) -> Endpoint:
+        """`attach`, to a sandbox that stands ready: its namespace is at the endpoint's `netns`, and is removed at
+        detach. Where none is left, or what is asked for is not what they have, it is attached as any."""
+        request = attach_request(
+            container_id,
+            netns=netns,
+            ifname=ifname,
+            tenant=tenant,
+            expose=expose,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+        )
+        if policy is None and block_network is None and allow_list is None:
+            return self.claim_many([request])[0]
+        from cellwall.engine.policy_calls import attach_under, own_policy
+
+        written = own_policy(policy, block_network, allow_list, self.settings.openings)
+        return attach_under(written, request, lambda request: self._claim([request])[0])
+
+    def claim_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        """Claim for all of these, in one transaction, or for none."""
+        if any(request.policy is not None for request in requests):
+            from cellwall.engine.policy_calls import refuse_other_values
+
+            refuse_other_values(requests)
+        return self._claim(requests)
+
+    def fill_pool(self, wanted: int) -> int:
+        """Make so many ready sandboxes more, or as many as leave others room enough, in one transaction; returns how
+        many. None on a node that is not up, or that changed since."""
+        from cellwall.engine.pool import fill_pool
+
+        with self._caller.turn():
+            found = self._caller.take_as_laid()
+            if found is None or self._site.current() is None:
+                return 0
+            return self._caller.open((), lambda site, found: fill_pool(site, found, wanted))
+
+    def empty_pool(self, count: int) -> int:
+        """End so many ready sandboxes; returns how many there are left."""
+        from cellwall.engine.pool import end_ready
+
+        with self._caller.turn():
+            if self._site.journal.pooled_count():
+                self._caller.close(lambda site: end_ready(site, count), leaves_links=True)
+            return self._site.journal.pooled_count()
+
+    @property
+    def ready(self) -> int:
+        """How many sandboxes stand ready."""
+        with self._caller.mutex:
+            return self._site.journal.pooled_count()
+
+    def _claim(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+        from cellwall.engine.pool import claim_endpoints
+        from cellwall.engine.requests import validate_request
+
+        bindings = [binding for request in requests for binding in request.bindings]
+        with self._caller.turn():
+            settings = self._caller.take_those_to_open_by()
+            for request in requests:
+                validate_request(request, settings)
+            return self._caller.open(bindings, lambda site, found: claim_endpoints(site, found, requests))

@@ -1,0 +1,115 @@
+"""Whether requests may be carried out as the record is: what is taken, by whom, and what is there already.
+
+Pure but for those whom nobody is behind any more: a live request that would lose to one of them has it detached.
+"""
+
+from collections.abc import Sequence
+
+from cellwall.engine.dead import evict_abandoned, evict_dead
+from cellwall.engine.requests import AttachRequest
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import AlreadyExists, Exhausted, InvalidSpec, Taken
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.policy import OPEN
+
+MAX_BRIDGE_PORTS = 1023
+"""BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
+
+
+def free_ports(site: Site) -> int:
+    """How many more there may be at least: the link of a closed endpoint is one until it is deleted."""
+    return MAX_BRIDGE_PORTS - site.journal.count() - len(site.journal.draining_addresses())
+
+
+def full_bridge(site: Site) -> Exhausted:
+    """What to say where there is none."""
+    return Exhausted(f"network.bridge: {site.settings.network.bridge}: a bridge has {MAX_BRIDGE_PORTS} ports")
+
+
+def refuse_twins(requests: Sequence[AttachRequest]) -> None:
+    """Two requests of one batch must not be one endpoint, nor share an address, a MAC or a port."""
+    keys: set[EndpointKey] = set()
+    for field, values in (
+        ("ip", [request.address4 for request in requests]),
+        ("mac", [request.mac for request in requests]),
+    ):
+        given = [value for value in values if value is not None]
+        if len(set(given)) != len(given):
+            raise InvalidSpec(field, ", ".join(map(str, given)), "one value is asked for twice in one batch")
+    bindings: list[PortBinding] = []
+    for request in requests:
+        if request.key in keys:
+            raise InvalidSpec("container id", str(request.key), "is asked for twice in one batch")
+        keys.add(request.key)
+        bindings += request.bindings
+    if bindings and len(requests) > 1:
+        from cellwall.model.published import validate_together  # here and not above: most attaches publish nothing
+
+        validate_together(bindings)
+
+
+def existing_endpoint(site: Site, request: AttachRequest) -> Endpoint | None:
+    """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
+    evict_abandoned(site, request.container_id)
+    row = site.journal.endpoint(request.key)
+    if row is None or evict_dead(site, request.key):
+        return None
+    endpoint, _ = row
+    if request.user is not None and endpoint.tenant != request.tenant:
+        raise AlreadyExists(f"container id: {request.key}: is taken")  # by whom is not this user's to know
+    same_place = (
+        endpoint.owns_netns
+        if request.netns is None
+        else site.namespaces.identity_of(request.netns) == (endpoint.netns_device, endpoint.netns_inode)
+    )
+    if not same_place:
+        raise AlreadyExists(f"container id: {request.key}: is attached to {endpoint.netns}")
+    asked = (
+        request.tenant in (None, endpoint.tenant)
+        and request.address4 in (None, endpoint.address4)
+        and request.address6 in (None, endpoint.address6)
+        and request.mac in (None, endpoint.mac)
+        and (not request.bindings or set(request.bindings) == set(endpoint.bindings))
+        and request.policy in (None, endpoint.tiers.endpoint)
+    )
+    if not asked:
+        raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
+    return endpoint
+
+
+def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:
+    """Raise Conflict where somebody else holds a MAC or a host port of these."""
+    for request in requests:
+        holder = None if request.mac is None else site.journal.mac_holder(request.mac)
+        if request.mac is not None and holder is not None and not evict_dead(site, holder):
+            raise Taken(f"mac: {mac_text(request.mac)}", "belongs to", holder.container_id)
+        for binding in request.bindings:
+            refuse_bound(site, binding)
+        if request.bindings:
+            from cellwall.engine.reservations import refuse_reserved  # here and not above, as below
+
+            refuse_reserved(site, request.container_id, request.tenant or "", request.bindings)
+    bindings = [binding for request in requests for binding in request.bindings]
+    if bindings:
+        from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
+
+        refuse_captures(site, found, bindings, ipv6=found.ipv6)
+
+
+def refuse_bound(site: Site, binding: PortBinding) -> None:
+    """Raise Conflict where another endpoint holds one of the host ports."""
+    while (holder := site.journal.binding_holder(binding)) is not None:
+        if evict_dead(site, holder):
+            continue
+        raise Taken(f"expose.host_port: {binding}", "is taken by", holder.container_id)
+
+
+def refuse_crowds(site: Site, planned: Sequence[Endpoint]) -> None:
+    """Raise Conflict where a tenant would have more endpoints than its policy has room for."""
+    under = {endpoint.tenant: endpoint.tiers.tenant for endpoint in planned if endpoint.tiers.tenant != OPEN}
+    if under:
+        from cellwall.engine.crowds import refuse_crowd  # here and not above: most tenants have no policy
+
+        for tenant, policy in under.items():
+            refuse_crowd(tenant, site.journal.count_of(tenant), policy)

@@ -1,0 +1,260 @@
+"""Ready sandboxes: each is given to one container, whole or not at all, and never keeps anybody else from anything."""
+
+import os
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cellwall.api import AttachRequest, Wall
+from cellwall.engine.requests import Reconciled
+from cellwall.errors import CellwallError, Conflict, KernelError
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.pool import was_pooled
+from cellwall.model.settings import Settings
+from engine.steps import Fault, assert_converged, every_step, reopened, stepped
+from world import World, Wrapped, open_world, rewired
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(300),  # an operation is killed at each of its steps
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def pooled(node: World) -> Iterator[Wall]:
+    """The shared node's wall with two that stand ready, and none of anything afterwards."""
+    wall = node.wall
+    wall.reconcile()
+    assert wall.fill_pool(2) == 2
+    yield wall
+    for endpoint in wall.endpoints():
+        wall.detach(endpoint.key.container_id)
+    wall.empty_pool(100)
+    wall.reconcile()
+    assert left(node) == []
+
+
+def left(world: World) -> list[str]:
+    """The namespaces and host links of ours that there are."""
+    directory = Path(world.wall.paths.in_run("netns"))
+    links = [link.name for link in world.wall._site.links.observe() if link.name.startswith("b9h")]
+    return sorted([*(path.name for path in directory.glob("*")), *links])
+
+
+def host_link_is_up(wall: Wall, endpoint: Endpoint) -> bool:
+    link = wall._site.links.find(endpoint.host_link)
+    assert link is not None
+    return link.up
+
+
+def test_a_container_gets_one_that_stood_ready_with_all_that_it_had(pooled: Wall) -> None:
+    ready = pooled._site.journal.pooled()
+    assert [host_link_is_up(pooled, one) for one in ready] == [False, False]
+    web = pooled.claim("web", tenant="acme")
+    same = ("host_link", "host_index", "mac", "address4", "address6", "netns", "netns_inode")
+    assert all(getattr(web, name) == getattr(ready[0], name) for name in same)
+    assert (web.key.container_id, web.tenant, was_pooled(web)) == ("web", "acme", True)
+    assert host_link_is_up(pooled, web)
+    assert pooled.endpoints() == (web,) and pooled.ready == 1
+    assert_converged(pooled)
+
+
+def test_who_claims_again_has_what_it_has(pooled: Wall) -> None:
+    assert pooled.claim("web", tenant="acme") == pooled.claim("web", tenant="acme") == pooled.attach("web")
+    assert pooled.ready == 1
+
+
+def test_ready_ones_are_no_containers_but_status_counts_them(pooled: Wall) -> None:
+    status = pooled.status()
+    assert (pooled.endpoints(), status.endpoints, status.ready, status.drift) == ((), 0, 2, ())
+    pooled.claim("web")
+    status = pooled.status()
+    assert (status.endpoints, status.ready, status.drift) == (1, 1, ())
+
+
+def test_a_claimed_one_is_under_the_policies_of_tenant_and_endpoint_and_publishes_its_ports(pooled: Wall) -> None:
+    pooled.set_policy({"block_network": True}, tenant="acme")
+    web = pooled.claim("web", tenant="acme", expose=["8080:80"], allow_list=["151.101.0.0/16"])
+    assert was_pooled(web) and len(web.bindings) == 1
+    assert (web.tiers.tenant.mode, web.tiers.endpoint.mode) == ("block", "allow")
+    assert_converged(pooled)
+    pooled.remove_policy(tenant="acme")
+
+
+def test_where_none_is_left_the_container_is_attached_as_any(pooled: Wall) -> None:
+    made = [pooled.claim(f"c{number}") for number in range(3)]
+    assert [was_pooled(one) for one in made] == [True, True, False]
+    assert_converged(pooled)
+
+
+@pytest.mark.parametrize(
+    "needs", [{"mac": 0x02AABBCCDD01}, {"ifname": "net1"}, {"address4": IPv4Address("192.168.9.9")}]
+)
+def test_who_needs_what_they_have_not_is_attached_as_any(pooled: Wall, needs: dict[str, object]) -> None:
+    web = pooled.claim("web", **needs)  # type: ignore[arg-type]
+    assert not was_pooled(web) and all(needs[name] in (getattr(web, name, 0), web.key.ifname) for name in needs)
+    assert pooled.ready == 2
+    pooled.detach("web", ifname=web.key.ifname)
+
+
+def test_many_claims_are_one_operation_and_all_or_none(pooled: Wall) -> None:
+    requests = [AttachRequest("a"), AttachRequest("b"), AttachRequest("c", bindings=())]
+    assert [was_pooled(one) for one in pooled.claim_many(requests)] == [True, True, False]
+    pooled.detach_many([one.key for one in pooled.endpoints()])
+    pooled.fill_pool(2)
+    with pytest.raises(CellwallError):
+        pooled.claim_many([AttachRequest("a"), AttachRequest("b", netns="/nowhere")])
+    assert pooled.endpoints() == ()
+    assert_converged(pooled)
+
+
+def test_one_that_was_claimed_is_nobodys_again_but_gone(pooled: Wall) -> None:
+    first = pooled.claim("web")
+    pooled.detach("web")
+    assert not os.path.exists(first.netns)
+    assert pooled.claim("web").netns != first.netns
+
+
+def test_one_whose_namespace_was_taken_away_is_given_to_nobody(pooled: Wall, node: World) -> None:
+    lost, kept = pooled._site.journal.pooled()
+    node.lab.node.run(["umount", lost.netns])
+    assert pooled.claim("web").netns == kept.netns
+    assert pooled.ready == 0
+    pooled.reconcile()
+
+
+def test_one_that_somebody_opened_is_ended_by_a_repair(pooled: Wall, node: World) -> None:
+    opened, _ = pooled._site.journal.pooled()
+    node.lab.node.run(["ip", "link", "set", opened.host_link, "up"])
+    assert any("is up" in line for line in pooled.status().drift)
+    assert isinstance(pooled.reconcile(), Reconciled)
+    assert pooled.ready == 1
+    assert_converged(pooled)
+
+
+def test_an_address_of_one_that_is_nobodys_is_given_to_who_asks_for_it(pooled: Wall, node: World) -> None:
+    ready = pooled._site.journal.pooled()[0]
+    host = node.host("named")
+    assert pooled.attach("named", netns=host.netns, address4=ready.address4).address4 == ready.address4
+    assert pooled.ready == 1
+    assert_converged(pooled)
+
+
+def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World) -> None:
+    node.wall.reconcile()
+    steps = 0
+    for step in range(1, 200):
+        node.wall.fill_pool(1)
+        fault = Fault(step)
+        broken = stepped(node.wall, fault)
+        try:
+            broken.claim("web", tenant="acme", expose=["8300:80"])
+        except KernelError:
+            steps += 1
+        if not fault.happened:
+            break
+        node.wall.reconcile()
+        assert_converged(node.wall)
+        if node.wall.endpoints():  # what failed was after the end
+            node.wall.detach("web")
+    assert steps > 15
+    node.wall.detach("web")
+    node.wall.empty_pool(100)
+    node.wall.reconcile()
+    assert left(node) == []
+
+
+def test_a_claim_that_is_killed_at_any_step_is_whole_or_nothing(node: World) -> None:
+    """And what it was given is nobody else's afterwards."""
+    node.wall.reconcile()
+    node.wall.fill_pool(1)
+    ready = node.wall._site.journal.pooled()[0]
+    for step in every_step(node, lambda wall: wall.claim("web", tenant="acme", expose=["8300:80"])):
+        with reopened(node) as wall:
+            half = wall._site.journal.endpoints("attaching")
+            wall.detach("somebody-else")  # any operation takes it back
+            assert_converged(wall)
+            attached = wall.endpoints()
+            assert len(attached) + wall.ready <= 1
+            assert not (half and (attached or wall.ready))
+            if step and not wall.ready:
+                for endpoint in attached:
+                    assert host_link_is_up(wall, endpoint)
+                    wall.detach("web")
+                wall.reconcile()
+                assert ready.netns not in [one.netns for one in wall._site.journal.endpoints()]
+                wall.fill_pool(1)
+            ready = (*wall._site.journal.pooled(), *wall.endpoints())[0]
+    node.wall.detach("web")
+    node.wall.empty_pool(100)
+    node.wall.reconcile()
+    assert left(node) == []
+
+
+def test_who_dies_filling_the_pool_leaves_ready_ones_or_nothing(node: World) -> None:
+    node.wall.reconcile()
+    for _ in every_step(node, lambda wall: wall.fill_pool(1)):
+        with reopened(node) as wall:
+            wall.reconcile()
+            assert_converged(wall)
+            assert wall.ready in (0, 1)
+            assert [host_link_is_up(wall, one) for one in wall._site.journal.pooled()] == [False] * wall.ready
+            wall.empty_pool(1)
+            wall.reconcile()
+            assert left(node) == []
+    node.wall.empty_pool(1)
+    node.wall.reconcile()
+
+
+def test_rules_that_are_laid_anew_keep_ready_ones(pooled: Wall, node: World) -> None:
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    pooled.reconcile()
+    assert pooled.ready == 2
+    assert was_pooled(pooled.claim("web"))
+    assert_converged(pooled)
+
+
+def test_a_claim_on_a_flushed_node_lays_the_wall_before_anything_is_opened(pooled: Wall, node: World) -> None:
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    opened: list[bool] = []
+    site = pooled._site
+
+    def open_port(index: int) -> None:
+        opened.append(site.backend.stands())
+        site.links.open_port(index)
+
+    links = Wrapped(site.links, open_port=open_port)
+    assert was_pooled(rewired(pooled, links=links).claim("web"))
+    assert opened == [True]
+
+
+def test_a_full_subnet_takes_ready_ones_back_and_leaves_half_of_what_is_free() -> None:
+    network = msgspec.structs.replace(Settings().network, subnet4=IPv4Network("192.168.0.0/27"))
+    with open_world(settings=msgspec.structs.replace(Settings(), network=network)) as world:
+        wall = world.wall
+        made = wall.fill_pool(100)
+        assert 0 < made <= 15
+        capacity = 29
+        for number in range(capacity):
+            world.attach(f"c{number}")
+        assert wall.ready == 0 and len(wall.endpoints()) == capacity
+        assert wall.fill_pool(5) == 0
+        assert_converged(wall)
+
+
+def test_ready_ones_keep_no_node_from_going_down() -> None:
+    with open_world() as world:
+        world.wall.fill_pool(2)
+        world.wall.claim("web")
+        with pytest.raises(Conflict, match="1 endpoint is attached"):
+            world.wall.down()
+        world.wall.detach("web")
+        world.wall.fill_pool(2)
+        world.wall.down()
+        assert left(world) == [] and world.wall.ready == 0
+        assert world.wall.fill_pool(2) == 0  # nobody brings a node up for it
+        assert not world.wall.status().up

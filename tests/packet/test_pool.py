@@ -1,0 +1,109 @@
+"""Packets of a sandbox that stands ready: none before its claim, whoever drives it; both ways from the claim on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
+
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.lab.host import Host
+from cellwall.model.addresses import mac_text
+from cellwall.model.endpoint import Endpoint
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, open_world
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[World]:
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80], udp=[80])
+        yield world
+
+
+def inside(world: World, endpoint: Endpoint) -> Host:
+    """Who has got into its namespace, as root there."""
+    return Host(endpoint.key.container_id, Path(endpoint.netns), world.lab._custody)
+
+
+def frames(endpoint: Endpoint, neighbour: Sandbox, token: bytes) -> list[bytes]:
+    ether = Ether(src=mac_text(endpoint.mac), dst="02:00:00:00:00:01")
+    said = UDP(sport=7, dport=80) / Raw(token)
+    own4, own6 = str(endpoint.address4), str(endpoint.address6)
+    across = Ether(src=ether.src, dst=mac_text(neighbour.endpoint.mac))
+    return [
+        bytes(ether / IP(src=own4, dst=PUBLIC4) / said),
+        bytes(ether / IPv6(src=own6, dst=PUBLIC6) / said),
+        bytes(ether / IP(src=own4, dst="192.168.0.1") / ICMP() / Raw(token)),
+        bytes(across / IP(src=own4, dst=neighbour.address(4)) / said),
+        bytes(Ether(src=ether.src, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=own4, pdst="192.168.0.1") / Raw(token)),
+    ]
+
+
+def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(node: World) -> None:
+    wall, neighbour = node.wall, node.attach("neighbour")
+    wall.fill_pool(1)
+    ready = wall._site.journal.pooled()[0]
+    host, token = inside(node, ready), node.token("early")
+    host.run(["ip", "link", "set", "eth0", "up"])
+    bridge = wall.settings.network.bridge
+    with (
+        node.lab.internet.capture("eth0") as wire,
+        neighbour.host.capture("eth0", outgoing=False) as struck,
+        node.lab.node.capture(bridge) as node_side,
+    ):
+        host.inject("eth0", frames(ready, neighbour, token))
+        for address in (ready.address4, ready.address6):  # and to it
+            connect(node.lab.node, str(address), 80, udp=True, payload=token, timeout=0.2)
+        sentinel = node.token("sentinel")
+        assert connect(neighbour.host, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
+        seen = [*wire.read_until(sentinel), *struck.drain()]
+        assert not [frame for frame in seen if token in frame]
+        from_it = ready.mac.to_bytes(6, "big")
+        assert not [frame for frame in node_side.drain() if frame[6:12] == from_it]
+    wall.detach(neighbour.name)
+
+
+def test_from_its_claim_on_packets_pass_both_ways_in_both_families(node: World) -> None:
+    node.wall.fill_pool(1)
+    web = node.wall.claim("web", tenant="acme", expose=["8080:80"])
+    host = inside(node, web)
+    with host.serve(tcp=[80]):
+        for address, own in ((PUBLIC4, NODE4), (PUBLIC6, NODE6)):
+            assert_connection(host, address, 80)
+            assert_connection(node.lab.lan, own, 8080)
+    node.wall.detach("web")
+
+
+def test_the_first_packet_after_a_claim_is_not_lost(node: World) -> None:
+    node.wall.fill_pool(5)
+    for number in range(5):
+        endpoint = node.wall.claim(f"first{number}")
+        host, token = inside(node, endpoint), node.token("first")
+        for address in (PUBLIC4, PUBLIC6):
+            assert connect(host, address, 80, udp=True, payload=token, timeout=0.9).kind == "answer"
+        node.wall.detach(f"first{number}")
+
+
+def test_one_that_was_driven_before_its_claim_is_walled_like_any_after_it(node: World) -> None:
+    """What was done inside beforehand is what its container could do: it may have the interface, and nothing else."""
+    wall, neighbour = node.wall, node.attach("neighbour")
+    wall.fill_pool(1)
+    ready = wall._site.journal.pooled()[0]
+    host, token = inside(node, ready), node.token("across")
+    host.ip(["address add 192.168.7.7/32 dev eth0", f"address add {neighbour.address(4)}/32 dev eth0"])
+    claimed = wall.claim("driven")
+    with neighbour.host.capture("eth0", outgoing=False) as struck, node.lab.internet.capture("eth0") as wire:
+        host.inject("eth0", frames(claimed, neighbour, token)[3:4])
+        ether = Ether(src=mac_text(claimed.mac), dst="02:00:00:00:00:01")
+        host.inject("eth0", [bytes(ether / IP(src="192.168.7.7", dst=PUBLIC4) / UDP(sport=7, dport=80) / Raw(token))])
+        sentinel = node.token("sentinel")
+        assert connect(host, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
+        assert not [frame for frame in (*wire.read_until(sentinel), *struck.drain()) if token in frame]
+    wall.detach("driven")
+    wall.detach(neighbour.name)
