@@ -8,8 +8,9 @@ import pytest
 
 from cellwall.adapters.event_files import EventFiles, event_files
 from cellwall.adapters.event_reading import following, latest
-from cellwall.audit.events import Attempt, Event, line_of, time_text
+from cellwall.audit.events import Attempt, Event, line_of
 from cellwall.audit.selection import Selection
+from cellwall.audit.telling import time_text
 
 START = 1_700_000_000
 

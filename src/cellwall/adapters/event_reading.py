@@ -4,23 +4,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from cellwall.adapters.event_files import Following, event_files, whole_lines
-from cellwall.audit.events import Event, event_of, time_text
+from cellwall.audit.events import Event, Log, event_of
 from cellwall.audit.selection import Selection, hinting
+from cellwall.audit.telling import time_text
 
 Permit = Callable[[Event], bool]
 """Whether an event may be told to who asks."""
-
-
-class Found(msgspec.Struct, frozen=True):
-    """`events`: the latest, in the order of their recording. `more`: there are, or may be, earlier ones. `unreadable`:
-    lines that were none, such as one that a crash tore."""
-
-    events: tuple[Event, ...]
-    more: bool = False
-    unreadable: int = 0
 
 
 class _Lines:
@@ -59,7 +49,7 @@ def latest(
     limit: int | None,
     permit: Permit = lambda event: True,
     octets: int | None = None,
-) -> Found:
+) -> Log:
     """The latest events that are asked for. `limit`: so many at most, None: all; `octets`: about how much is read, of
     what is the newest."""
     lines = _Lines(selection, permit)
@@ -69,14 +59,14 @@ def latest(
     while paths and (limit is None or len(found) < limit) and (left is None or left > 0):
         path = paths.pop()
         if selection.since and _written(path) < selection.since:
-            return Found(tuple(found), False, lines.unreadable)
+            return Log(tuple(found), False, lines.unreadable)
         there, size = lines.of(path)
         wanted = there if limit is None else there[max(0, len(there) - limit + len(found)) :]
         found.extendleft(reversed(wanted))
         if len(there) > len(wanted):
-            return Found(tuple(found), True, lines.unreadable)
+            return Log(tuple(found), True, lines.unreadable)
         left = None if left is None else left - size
-    return Found(tuple(found), bool(paths), lines.unreadable)
+    return Log(tuple(found), bool(paths), lines.unreadable)
 
 
 def following(directory: str, selection: Selection, *, from_start: bool = False) -> Callable[[], Iterator[Event]]:

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import msgspec
 
 from cellwall.api.opened import Opened
+from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.config import unlike_configured
 from cellwall.engine.backend import Holder
 from cellwall.engine.readiness import standing, take_backend
@@ -36,6 +37,28 @@ class NodeVerbs(Opened):
         with self._caller.turn():
             self._caller.take_those_in_force(self._site.foundation())
             take_down(self._site, force=force)
+
+    def log(
+        self,
+        *,
+        tenant: str = "",
+        container: str = "",
+        since: str = "",
+        until: str = "",
+        reason: str = "",
+        limit: int = DEFAULT_LIMIT,
+    ) -> Log:
+        """The latest events of what sandboxes tried, as far as a daemon recorded them: of a tenant, of a container, of
+        a time or of rules whose words have `reason` in them. Times are RFC 3339, or so long ago: 15m, 2h, 7d."""
+        import time
+
+        from cellwall.adapters.event_reading import latest
+        from cellwall.audit.selection import parse_limit, parse_selection
+
+        asked = parse_selection(
+            tenant=tenant, container=container, since=since, until=until, reason=reason, now=time.time()
+        )
+        return latest(self.paths.in_log(), asked, limit=parse_limit(str(limit)))
 
     def uninstall(self, *, force: bool = False) -> None:
         """`down`, and remove the record of this node: nothing of cellwall is left but its configuration."""

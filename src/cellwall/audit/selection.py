@@ -10,12 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from cellwall.audit.events import Attempt, Began, Event, time_text
+from cellwall.audit.events import MAX_LIMIT, MAX_REASON, Attempt, Began, Event
+from cellwall.audit.telling import time_text
 from cellwall.errors import InvalidSpec
 from cellwall.model.identifiers import parse_container_id, parse_tenant
-
-MAX_LIMIT = 10_000
-"""Events of one answer over the socket."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _AGO = re.compile(r"(\d{1,5})([smhd])")
@@ -52,9 +50,11 @@ def parse_selection(
     *, tenant: str = "", container: str = "", since: str = "", until: str = "", reason: str = "", now: float
 ) -> Selection:
     """The selection of such words; InvalidSpec names the one that cannot be read. Times: `parse_time`."""
+    if len(reason) > MAX_REASON:
+        raise InvalidSpec("reason", reason[:MAX_REASON], f"is longer than {MAX_REASON} characters")
     return Selection(
         tenant=parse_tenant(tenant) if tenant else "",
-        container=parse_container_id(container) if container else "",
+        container=parse_container_id(container, "container") if container else "",
         since=parse_time(since, "since", now) if since else "",
         until=parse_time(until, "until", now) if until else "",
         reason=reason,

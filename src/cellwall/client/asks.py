@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from cellwall.audit.events import Log
 from cellwall.engine.arguments import Document, Subject, parse_key, read_binding
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
@@ -136,6 +137,12 @@ def remove_policy(subject: Subject) -> Ask[bool]:
         return answer.removed
 
     return _about(subject, calls.REMOVE_POLICY, calls.REMOVE_OWN_POLICY, answers.RemovedAnswer, read)
+
+
+def log(**words: str | int | None) -> Ask[Log]:
+    asked = _ask(calls.LOG, answers.LogAnswer, lambda answer: Log(answer.events, answer.more, answer.unreadable))
+    query = "&".join(f"{name}={calls.quoted(str(word))}" for name, word in words.items() if word)
+    return msgspec.structs.replace(asked, target=asked.target + (f"?{query}" if query else ""))
 
 
 def _ask(

@@ -9,6 +9,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
+from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.client import asks
 from cellwall.client.asks import Ask
 from cellwall.client.http import refusal, refuse_too_large
@@ -189,6 +190,23 @@ class AsyncClient:
     async def policies(self) -> dict[str, PolicyRecord]:
         """The policies of all tenants that have one and that this caller may see, by tenant."""
         return await self._ask(asks.policies())
+
+    # ------------------------------------------------------------------ what was tried
+
+    async def log(
+        self,
+        *,
+        tenant: str = "",
+        container: str = "",
+        since: str = "",
+        until: str = "",
+        reason: str = "",
+        limit: int = DEFAULT_LIMIT,
+    ) -> Log:
+        """The latest events that are asked for, of tenants that this caller may be told of."""
+        return await self._ask(
+            asks.log(tenant=tenant, container=container, since=since, until=until, reason=reason, limit=limit)
+        )
 
     # ------------------------------------------------------------------ the way there
 

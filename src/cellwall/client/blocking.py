@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
 from typing import TypeVar
 
+from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.client import asks
 from cellwall.client.asks import Ask
 from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
@@ -190,6 +191,23 @@ class Client:
     def policies(self) -> dict[str, PolicyRecord]:
         """The policies of all tenants that have one and that this caller may see, by tenant."""
         return self._ask(asks.policies())
+
+    # ------------------------------------------------------------------ what was tried
+
+    def log(
+        self,
+        *,
+        tenant: str = "",
+        container: str = "",
+        since: str = "",
+        until: str = "",
+        reason: str = "",
+        limit: int = DEFAULT_LIMIT,
+    ) -> Log:
+        """The latest events that are asked for, of tenants that this caller may be told of."""
+        return self._ask(
+            asks.log(tenant=tenant, container=container, since=since, until=until, reason=reason, limit=limit)
+        )
 
     # ------------------------------------------------------------------ the way there
 

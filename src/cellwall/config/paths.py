@@ -40,6 +40,10 @@ class Paths(msgspec.Struct, frozen=True):
         """A path below what outlives a boot, as text."""
         return os.path.join(self.base, "var/lib/cellwall", *names)
 
+    def in_log(self, *names: str) -> str:
+        """A path below where events are recorded, as text."""
+        return os.path.join(self.base, "var/log/cellwall", *names)
+
     @property
     def socket_directory(self) -> str:
         """Where the daemon listens. Beside `run`, which is root's alone: a group may be let in here."""

@@ -92,7 +92,7 @@ class Gate:
         """What carries out a call of the table."""
         act = ACTS[call.name]
         decode = None if call.body is None else msgspec.json.Decoder(call.body).decode
-        known = frozenset(parameter.name for parameter in call.query)
+        known = {parameter.name: parameter.required for parameter in call.query}
 
         async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
             asker.authority.permit(asker.peer, call.verb)
@@ -237,7 +237,8 @@ async def _no_such_call(request: web.Request, _: Asker) -> web.StreamResponse:
     return response
 
 
-def _query(request: web.Request, known: frozenset[str]) -> Mapping[str, str]:
+def _query(request: web.Request, known: Mapping[str, bool]) -> Mapping[str, str]:
+    """What it says. `known`: the names of the call's parameters, and whether they must be there."""
     if not (known or request.query_string):
         return {}
     query: dict[str, str] = {}
@@ -247,8 +248,8 @@ def _query(request: web.Request, known: frozenset[str]) -> Mapping[str, str]:
         if name in query:
             raise Misnamed(name, InvalidSpec("query", name, "is there twice"))
         query[name] = value
-    for name in known:
-        if name not in query:
+    for name, required in known.items():
+        if required and name not in query:
             raise Misnamed(name, InvalidSpec("query", name, "is missing"))
     return query
 

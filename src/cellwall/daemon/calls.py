@@ -1,5 +1,6 @@
 """What each call of the table does: from its parts to the node, and from what that says to a document."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ import msgspec
 from aiohttp import web
 
 from cellwall import __version__
+from cellwall.audit.events import DEFAULT_LIMIT, Log
+from cellwall.audit.selection import parse_limit, parse_selection
 from cellwall.daemon.answers import document_response, json_response
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.node import Node
@@ -142,6 +145,20 @@ async def _remove_policy(node: Node, ask: Ask) -> web.Response:
     return document_response(answers.RemovedAnswer(await node.remove_policy(ask.asker, ask.subject())))
 
 
+async def _log(node: Node, ask: Ask) -> web.Response:
+    words, limit = dict(ask.query), DEFAULT_LIMIT
+    for name in words:
+        if not words[name]:
+            raise Misnamed(name, InvalidSpec(name, "", "is empty: left out, it asks for all"))
+    if "limit" in words:
+        limit = _parsed("limit", lambda: parse_limit(words.pop("limit")))
+    try:
+        selection = parse_selection(**words, now=time.time())
+    except InvalidSpec as error:
+        raise Misnamed(error.field, error) from error
+    return json_response(await node.log(ask.asker, selection, limit, _encoded_log))
+
+
 ACTS: dict[str, Act] = {
     calls.VERSION.name: _version,
     calls.STATUS.name: _status,
@@ -167,12 +184,17 @@ ACTS: dict[str, Act] = {
     calls.SET_OWN_POLICY.name: _set_policy,
     calls.PATCH_OWN_POLICY.name: _patch_policy,
     calls.REMOVE_OWN_POLICY.name: _remove_policy,
+    calls.LOG.name: _log,
 }
 """By the name of the call; `cni` is not one of them, for its texts are another specification's."""
 
 
 def _one(endpoint: Endpoint, status: int = 200) -> web.Response:
     return document_response(answers.EndpointAnswer(documents.endpoint_document(endpoint)), status)
+
+
+def _encoded_log(found: Log) -> bytes:
+    return _encode(answers.LogAnswer(found.events, found.more, found.unreadable))
 
 
 def _encoded(endpoints: Sequence[Endpoint]) -> bytes:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from cellwall.adapters.event_reading import latest
 from cellwall.api import Wall
+from cellwall.audit.events import Began, Event, Log
+from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
@@ -25,6 +28,9 @@ from cellwall.wire.bodies import Places
 from cellwall.wire.policies import PolicyBody, pointed, written
 
 R = TypeVar("R")
+
+_LOG_OCTETS = 32 << 20
+"""Of the event files, about, that one question may have read: from the latest on."""
 
 CniReply = tuple[int, bytes, bool]
 """The status and the body of a CNI call, and whether it waits until the links that were left behind are gone, which are
@@ -48,6 +54,7 @@ class Node:
         self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up, told=told)
         self._reader = Reader("cellwall-reader", limit=bounds.reads)
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
+        self._historian = Reader("cellwall-historian", limit=bounds.reads)
         self._attaching: Kind[Attach, Attached] = Kind(partial(attach_gathered, writing), lambda item: item.request.key)
         self._detaching: Kind[Detach, bool] = Kind(partial(detach_gathered, writing), lambda item: item.key)
         self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
@@ -67,6 +74,7 @@ class Node:
         self.writer.end()
         self._reader.end()
         self._inspector.end()
+        self._historian.end()
 
     # ------------------------------------------------------------------ the node's own
 
@@ -226,6 +234,23 @@ class Node:
             asker.find(self._wall, "policy", subject)
         else:
             asker.authority.permit(asker.peer, "policy", subject)
+
+    # ------------------------------------------------------------------ what was tried
+
+    async def log(self, asker: Asker, selection: Selection, limit: int, render: Callable[[Log], R]) -> R:
+        """The latest events that are asked for and that who asks may be told of, as `render` has them. Of what is
+        nobody's they are told that recording began, and no more."""
+        if selection.tenant:
+            asker.authority.permit(asker.peer, "log", selection.tenant)
+
+        def may_be_told(event: Event) -> bool:
+            return isinstance(event, Began) or asker.authority.allows(asker.peer, "log", event.tenant)
+
+        def read() -> R:
+            place = self._beside.paths.in_log()
+            return render(latest(place, selection, limit=limit, permit=may_be_told, octets=_LOG_OCTETS))
+
+        return await self._historian.do(read, root=asker.peer.root)
 
     async def _look(self, act: Callable[[], R], *, root: bool) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a

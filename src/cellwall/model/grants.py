@@ -11,7 +11,7 @@ import msgspec
 from cellwall.errors import InvalidSpec
 from cellwall.model.identifiers import parse_tenant
 
-GrantedVerb = Literal["list", "attach", "detach", "expose", "check", "policy", "metrics"]
+GrantedVerb = Literal["list", "attach", "detach", "expose", "check", "log", "policy", "metrics"]
 VERBS: frozenset[GrantedVerb] = frozenset(get_args(GrantedVerb))
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")

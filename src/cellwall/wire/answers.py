@@ -2,6 +2,7 @@
 
 import msgspec
 
+from cellwall.audit.events import Event
 from cellwall.wire.documents import EndpointDocument
 from cellwall.wire.policies import PolicyAnswer
 
@@ -53,6 +54,15 @@ class FindingsAnswer(msgspec.Struct, frozen=True):
     """What is wrong with an endpoint, a line each."""
 
     findings: tuple[str, ...]
+
+
+class LogAnswer(msgspec.Struct, frozen=True):
+    """Events, in the order of their recording. `more`: there are, or may be, earlier ones. `unreadable`: lines of the
+    event files that were none."""
+
+    events: tuple[Event, ...]
+    more: bool
+    unreadable: int
 
 
 class PoliciesAnswer(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from cellwall.audit.events import MAX_REASON
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Protocol, mac_text, parse_address, parse_mac, parse_prefix
@@ -47,6 +48,11 @@ Spec = Annotated[
         },
     ),
 ]
+
+When = Annotated[
+    str, _grammar("^([0-9]{1,5}[smhd]|[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9:]+))?)$", "2h")
+]
+Words = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REASON)]
 
 
 A = TypeVar("A", IPv4Address, IPv6Address)

@@ -17,6 +17,7 @@ from cellwall.wire.answers import (
     EndpointAnswer,
     EndpointsAnswer,
     FindingsAnswer,
+    LogAnswer,
     PoliciesAnswer,
     RemovedAnswer,
     VersionAnswer,
@@ -27,15 +28,16 @@ from cellwall.wire.policies import PolicyAnswer, PolicyBody
 
 API_VERSION = 1
 
-Verb = Literal["version", "status", "list", "attach", "detach", "expose", "check", "node", "policy", "metrics"]
+Verb = Literal["version", "status", "list", "attach", "detach", "expose", "check", "log", "node", "policy", "metrics"]
 """What a caller may be allowed to do. `node` is what touches all tenants, `metrics` what tells of all."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A part of a query, which must be there."""
+    """A part of a query, which must be there where it is `required`."""
 
     name: str
     about: str
+    required: bool = True
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -186,6 +188,22 @@ PATCH_OWN_POLICY = Call(
 REMOVE_OWN_POLICY = Call(
     "remove-own-policy", "DELETE", _OWN, "policy", RemovedAnswer, "The policy of its tenant alone holds."
 )
+LOG = Call(
+    "log",
+    "GET",
+    "/v1/log",
+    "log",
+    LogAnswer,
+    "The latest events of what sandboxes tried. Where there are more, `until` the first one's time gives those before.",
+    query=(
+        Parameter("tenant", "Of this tenant.", required=False),
+        Parameter("container", "Of this container.", required=False),
+        Parameter("since", "From this time on, or from so long ago: 15m, 2h, 7d.", required=False),
+        Parameter("until", "Before this time.", required=False),
+        Parameter("reason", "Of rules whose words have this in them.", required=False),
+        Parameter("limit", "So many at most.", required=False),
+    ),
+)
 CNI = Call(
     "cni",
     "POST",
@@ -221,6 +239,7 @@ CALLS = (
     SET_OWN_POLICY,
     PATCH_OWN_POLICY,
     REMOVE_OWN_POLICY,
+    LOG,
     CNI,
 )
 

@@ -1,12 +1,13 @@
 """The OpenAPI document (3.1) of the table of calls. Pure; built once, when it is first asked for."""
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from cellwall import __version__
-from cellwall.wire.bodies import ContainerId, LinkName, Spec, Tenant
+from cellwall.audit.events import MAX_LIMIT
+from cellwall.wire.bodies import ContainerId, LinkName, Spec, Tenant, When, Words
 from cellwall.wire.calls import CALLS, CNI, Call
 from cellwall.wire.problems import MEDIA_TYPE, Problem
 
@@ -28,7 +29,16 @@ _REFUSALS = {
     "501": "The host cannot do it.",
     "503": "Not now; `Retry-After` says when to ask again.",
 }
-_PARAMETERS: dict[str, Any] = {"container": ContainerId, "ifname": LinkName, "binding": Spec, "tenant": Tenant}
+_PARAMETERS: dict[str, Any] = {
+    "container": ContainerId,
+    "ifname": LinkName,
+    "binding": Spec,
+    "tenant": Tenant,
+    "since": When,
+    "until": When,
+    "reason": Words,
+    "limit": Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)],
+}
 _REF = "#/components/schemas/{name}"
 
 
@@ -74,7 +84,9 @@ def _operation(call: Call, schema_of: dict[Any, Any]) -> dict[str, Any]:
 def _parameters(call: Call, schema_of: dict[Any, Any]) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in call.path.split("/") if part.startswith("{")]
     found = [{"name": name, "in": "path", "required": True} for name in names]
-    found += [{"name": one.name, "in": "query", "required": True, "description": one.about} for one in call.query]
+    found += [
+        {"name": one.name, "in": "query", "required": one.required, "description": one.about} for one in call.query
+    ]
     return [{**parameter, "schema": schema_of[_PARAMETERS[str(parameter["name"])]]} for parameter in found]
 
 

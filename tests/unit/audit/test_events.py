@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from cellwall.adapters.nflog import Logged
-from cellwall.audit.events import Attempt, Began, Event, Unrecorded, attempt_of, event_of, line_of, time_text
+from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.holders import Holders, Moment
 from cellwall.audit.packets import ARP, IPV4
 from cellwall.audit.tally import Tally
+from cellwall.audit.telling import attempt_of, time_text
 from scene import LINKS, PUBLIC4, WEB, endpoint
 from unit.audit.octets import ipv4
 
