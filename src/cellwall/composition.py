@@ -23,6 +23,7 @@ from cellwall.model.settings import Settings
 if TYPE_CHECKING:
     from cellwall.adapters.meters import Meters
     from cellwall.adapters.policies import KeptPolicies
+    from cellwall.adapters.port_holds import PortHolds
     from cellwall.engine.iptables.host import Host
 
 
@@ -54,6 +55,7 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
             iptables=_iptables_of(opened),
             in_force=InForce(),
             kept=_kept_in(paths.in_state(), opened),
+            holds=_holds(opened),
             meters=_meters(opened),
         )
         return site, opened.pop_all().close
@@ -100,6 +102,25 @@ def _meters(opened: ExitStack) -> "Callable[[], Meters]":
 
     opened.callback(close)
     return meters
+
+
+def _holds(opened: ExitStack) -> "Callable[[], PortHolds]":
+    """Made at its first use, for few reserve ports; closed with the rest, which ends what it holds."""
+    made: list[PortHolds] = []
+
+    def holds() -> "PortHolds":
+        if not made:
+            from cellwall.adapters.port_holds import PortHolds
+
+            made.append(PortHolds())
+        return made[0]
+
+    def close() -> None:
+        for one in made:
+            one.close()
+
+    opened.callback(close)
+    return holds
 
 
 def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":

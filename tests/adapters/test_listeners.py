@@ -4,8 +4,9 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from cellwall.adapters.listeners import read_listeners, tabled_listeners
@@ -41,6 +42,11 @@ def test_listeners_are_found_at_their_addresses_and_connections_are_none(lab: La
                 assert found == FOUND
 
 
+def numberless(protocol: Literal["tcp", "udp"], port: int) -> set[Listener]:
+    """Without the number that each socket has."""
+    return {msgspec.structs.replace(one, inode=0) for one in read_listeners(protocol, port)}
+
+
 def test_one_port_may_be_asked_for_and_a_dual_socket_is_told_from_one_of_ipv6_alone(lab: Lab) -> None:
     with ExitStack() as stack:
         bound(lab, stack, "::", 703, socket.SOCK_DGRAM)
@@ -49,8 +55,8 @@ def test_one_port_may_be_asked_for_and_a_dual_socket_is_told_from_one_of_ipv6_al
         alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         alone.bind(("::", 704))
         with lab.node.enter():
-            assert read_listeners("udp", 703) == (Listener(ip_address("::"), 703, both=True),)
-            assert set(read_listeners("udp", 704)) == {
+            assert numberless("udp", 703) == {Listener(ip_address("::"), 703, both=True)}
+            assert numberless("udp", 704) == {
                 Listener(ip_address("0.0.0.0"), 704),
                 Listener(ip_address("::"), 704),
             }

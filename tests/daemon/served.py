@@ -25,10 +25,14 @@ PROGRAM = (
     "import cellwall; cellwall.__version__ = {version!r}; import cellwall.cli.main as c; raise SystemExit(c.main())"
 )
 BECOME = """
-import os, sys
+import fcntl, os, sys
 end = sys.argv.index("--")
-for number, fd in enumerate(map(int, sys.argv[1:end])):
-    os.dup2(fd, 3 + number) if fd != 3 + number else os.set_inheritable(fd, True)
+given = [int(fd) for fd in sys.argv[1:end]]
+apart = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 512) for fd in given]
+for fd in given:
+    os.close(fd)
+for number, fd in enumerate(apart):
+    os.dup2(fd, 3 + number)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.argv[end + 1], sys.argv[end + 1:])
 """
@@ -65,7 +69,7 @@ class Daemon:
         self.prefix: Sequence[str] = ()
         self.keeps = False
         self._read = 0
-        self.store: dict[str, int] = {}
+        self.store: dict[str, list[int]] = {}
         self.pass_fds: Sequence[int] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -105,17 +109,29 @@ class Daemon:
         """The next message to the service manager with this word."""
         while True:
             try:
-                raw, fds, _, _ = socket.recv_fds(self._notify, 4096, 4)
+                text = self._hear()
             except TimeoutError:
                 raise AssertionError(f"no {word}: {self.said}, {self.log.read_text()}") from None
-            text = raw.decode()
-            self.said.append(text)
-            if "FDSTOREREMOVE=1" in text:
-                self._forget(text)
-            for fd in fds:
-                self._store(text, fd)
             if word in text:
                 return text
+
+    def heard(self) -> None:
+        """Take all that it has said by now to its service manager, and keep what it was to keep."""
+        self._notify.setblocking(False)
+        try:
+            while True:
+                self._hear()
+        except BlockingIOError:
+            self._notify.settimeout(PATIENCE)
+
+    def _hear(self) -> str:
+        raw, fds, _, _ = socket.recv_fds(self._notify, 4096, 4)
+        text = raw.decode()
+        self.said.append(text)
+        if "FDSTOREREMOVE=1" in text:
+            self._forget(text)
+        self._store(text, fds)
+        return text
 
     def logged(self, words: str) -> str:
         """The next line of the log with these words."""
@@ -132,22 +148,28 @@ class Daemon:
             assert time.monotonic() < deadline, f"not a word of {words!r}: {self.log.read_text()}"
             time.sleep(0.01)
 
-    def _store(self, text: str, fd: int) -> None:
-        """Keep a descriptor, as a service manager does; without one, nobody does."""
-        if not self.keeps:
-            os.close(fd)
+    def _store(self, text: str, fds: Sequence[int]) -> None:
+        """Keep descriptors, as a service manager does; without one, nobody does."""
+        if fds and self.keeps:
+            self.store.setdefault(_named(text), []).extend(fds)
             return
-        self.store[_named(text)] = fd
+        for fd in fds:
+            os.close(fd)
 
     def _forget(self, text: str) -> None:
-        if _named(text) in self.store:
-            os.close(self.store.pop(_named(text)))
+        self.lose(_named(text))
+
+    def lose(self, name: str) -> None:
+        """Have what was kept by that name kept no longer."""
+        for fd in self.store.pop(name, []):
+            os.close(fd)
 
     def give_back(self) -> None:
         """Have the next start be given what was kept."""
-        self.prefix = [sys.executable, "-c", BECOME, *map(str, self.store.values()), "--"]
-        self.pass_fds = [*self.store.values()]
-        self.environ = {"LISTEN_FDS": str(len(self.store)), "LISTEN_FDNAMES": ":".join(self.store)}
+        kept = [(name, fd) for name, fds in self.store.items() for fd in fds]
+        self.pass_fds = [fd for _, fd in kept]
+        self.prefix = [sys.executable, "-c", BECOME, *map(str, self.pass_fds), "--"]
+        self.environ = {"LISTEN_FDS": str(len(kept)), "LISTEN_FDNAMES": ":".join(name for name, _ in kept)}
 
     def kill(self) -> None:
         self.process.kill()
@@ -189,8 +211,8 @@ class Daemon:
         if any("READY=1" in text for text in self.said):  # a second one leaves the first's
             drop_mode_record(self.paths)
         self._notify.close()
-        for fd in self.store.values():
-            os.close(fd)
+        for name in list(self.store):
+            self.lose(name)
 
     def _drain(self) -> None:
         self._notify.setblocking(False)

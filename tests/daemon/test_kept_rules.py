@@ -65,8 +65,7 @@ def test_without_its_socket_the_rules_stay_and_the_next_daemon_owns_them(node: t
     daemon, world = node
     world.attach("web")
     daemon.kill()
-    while daemon.store:
-        os.close(daemon.store.popitem()[1])
+    daemon.lose("rules")
     assert stands(world)
     daemon.start()
     assert world.wall.status().drift == ()
@@ -76,9 +75,8 @@ def test_without_its_socket_the_rules_stay_and_the_next_daemon_owns_them(node: t
 def test_a_kept_descriptor_that_is_something_else_is_let_go(node: tuple[Daemon, World]) -> None:
     daemon, world = node
     daemon.kill()
-    for fd in daemon.store.values():
-        os.close(fd)
-    daemon.store["rules"] = os.open("/dev/null", os.O_RDONLY)
+    daemon.lose("rules")
+    daemon.store["rules"] = [os.open("/dev/null", os.O_RDONLY)]
     daemon.give_back()
     daemon.start()
     assert "owns nothing" in daemon.log.read_text()
@@ -113,8 +111,7 @@ def test_that_tables_have_no_owner_for_want_of_nft_is_noted(node: tuple[Daemon, 
     daemon, world = node
     world.attach("web")
     daemon.kill()
-    while daemon.store:
-        os.close(daemon.store.popitem()[1])
+    daemon.lose("rules")
     hide_nft(daemon)
     daemon.start()
     assert any("no flush of rules passes our tables over" in note for note in world.wall.status().notes)

@@ -134,7 +134,7 @@ def test_a_socket_of_the_service_manager_outlives_the_daemon(lab: Lab) -> None:
     with socket.socket(socket.AF_UNIX) as unit:
         unit.bind(daemon.paths.socket)
         unit.listen()
-        daemon.store["api"] = os.dup(unit.fileno())
+        daemon.store["api"] = [os.dup(unit.fileno())]
         daemon.give_back()
         daemon.start()
         inode = os.stat(daemon.paths.socket).st_ino

@@ -24,6 +24,7 @@ allow = [{", ".join(f'"{grant}"' for grant in GRANTS)}]
 ABOUT_A_TENANT = [call for call in CALLS if call.verb in VERBS and call.name != "dns"]
 BODIES = {
     "expose": {"binding": "8081:80"},
+    "reserve": {"count": 1, "tenant": "ci-1"},
     "detach-many": {"endpoints": [{"container": "job"}]},
     "set-policy": {"mode": "block"},
     "patch-policy": {"mode": "block"},
@@ -45,6 +46,7 @@ def job(daemon: Daemon) -> Iterator[None]:
     """An endpoint of the tenant, and its policy."""
     daemon.attach("job", tenant="ci-1", expose=["8080:80"])
     daemon.ask("PUT", "/v1/policies/ci-1", {"mode": "open"})
+    daemon.ask("PUT", "/v1/reservations/job", {"count": 1, "tenant": "ci-1"})
     yield
     daemon.ask("DELETE", "/v1/endpoints/job/eth0")
     daemon.ask("DELETE", "/v1/policies/ci-1")
@@ -66,11 +68,13 @@ def test_a_call_is_refused_to_whoever_has_every_other_verb(daemon: Daemon, job: 
         answer = asked(daemon, call, others, netns)
         allowed = asked(daemon, call, [HERE[call.verb]], netns)
     daemon.ask("DELETE", "/v1/endpoints/new/eth0")
-    if call.name in ("list", "policies"):
+    if call.name in ("list", "policies", "reservations"):
         assert "ci-1" not in str(answer.document)
         assert "ci-1" in str(allowed.document)
     elif call.name == "detach":
         assert (answer.document, allowed.document) == ({"detached": False}, {"detached": True})
+    elif call.name == "release":
+        assert (answer.document, allowed.document) == ({"released": 0}, {"released": 1})
     elif call.name == "detach-many":
         assert (answer.document, allowed.document) == ({"detached": 0}, {"detached": 1})
     else:

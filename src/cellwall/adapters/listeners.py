@@ -23,7 +23,7 @@ _WAITING: dict[Protocol, int] = {"tcp": _TCP_LISTEN, "udp": _TCP_CLOSE}
 _REQUEST = struct.Struct("=BBBxI")  # struct inet_diag_req_v2, up to its socket
 _SOCKET = struct.Struct(">H46x")  # struct inet_diag_sockid of which only the port is asked for
 _MESSAGE_SIZE = 72  # struct inet_diag_msg
-_INTERFACE = struct.Struct("=I")
+_INTERFACE = _INODE = struct.Struct("=I")
 
 
 def read_listeners(protocol: Protocol, port: int = 0) -> tuple[Listener, ...]:
@@ -55,6 +55,7 @@ def _listener(reply: Reply) -> Listener:
         port=int.from_bytes(body[4:6], "big"),
         both=version6 and not only6,
         interface=_INTERFACE.unpack_from(body, 40)[0],
+        inode=_INODE.unpack_from(body, 68)[0],
     )
 
 
@@ -68,12 +69,12 @@ def tabled_listeners(protocol: Protocol) -> Iterator[Listener]:
         except FileNotFoundError:
             continue
         for row in rows:
-            _, local, _, state, *_ = row.split()
+            _, local, _, state, _, _, _, _, _, inode, *_ = row.split()
             if int(state, 16) != _WAITING[protocol]:
                 continue
             text, port = local.split(":")
             raw = struct.pack(f"={words}I", *(int(text[at : at + 8], 16) for at in range(0, 8 * words, 8)))
-            yield Listener(_address(raw), int(port, 16), both=words == 4)
+            yield Listener(_address(raw), int(port, 16), both=words == 4, inode=int(inode))
 
 
 def _address(raw: bytes) -> Address:

@@ -41,10 +41,10 @@ class ServiceManager:
         """A reload begins; READY=1 ends it."""
         self.tell(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
-    def keep(self, name: str, fd: int) -> None:
-        """Have a duplicate kept for the next run, through a kill too. One of that name is replaced."""
+    def keep(self, name: str, *fds: int) -> None:
+        """Have duplicates kept for the next run, through a kill too. Those of that name are replaced."""
         self.forget(name)
-        self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, fd)  # an error that waits at it is no end of it
+        self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, *fds)  # an error that waits at it is no end of it
 
     def forget(self, name: str) -> None:
         """Have none of that name kept."""

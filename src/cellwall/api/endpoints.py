@@ -1,8 +1,10 @@
-"""The verbs of endpoints: sandboxes attached and detached, ports published and withdrawn."""
+"""The verbs of endpoints: sandboxes attached and detached, ports published and withdrawn, and kept for a
+container before."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 from cellwall.api.opened import Opened
 from cellwall.engine.arguments import Document, attach_request, parse_key, read_binding
@@ -12,6 +14,9 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.model.addresses import Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy
+
+if TYPE_CHECKING:
+    from cellwall.model.reserved import Reservation
 
 
 class EndpointVerbs(Opened):
@@ -116,6 +121,64 @@ class EndpointVerbs(Opened):
         key, wanted = parse_key(container_id, ifname), read_binding(binding)
         with self._caller.turn():
             return self._caller.close(lambda site: unexpose_port(site, key, wanted), leaves_links=False)
+
+    # ------------------------------------------------------------------ reserved ports
+
+    def reserve_ports(
+        self, container_id: str, count: int = 1, *, tenant: str | None = None, seconds: float = 600.0
+    ) -> "Reservation":
+        """Have `count` free host ports kept for a container, which need not be attached yet. Idempotent: those that it
+        has are among them, and what is more than that is given back.
+
+        Each is held by a bound socket of TCP and UDP, of this wall until it is closed, and is this container's alone to
+        publish. They wait for it for `seconds`, and are given back by `release_ports` and when the container is
+        detached. Raises InvalidSpec, and Exhausted where `node.reserved_ports` has no more.
+        """
+        from cellwall.engine.reservations import reserve_ports, validate_reservation
+
+        validate_reservation(container_id, tenant, count, seconds)
+        with self._caller.turn():
+            self._caller.take_those_to_open_by()
+            return reserve_ports(self._site, container_id, tenant or "", count, seconds)
+
+    def release_ports(self, container_id: str, *, tenant: str | None = None) -> int:
+        """Give back what is reserved for a container, of whatever `tenant`; how many ports there were. What it has
+        published by them stays so. Idempotent."""
+        from cellwall.engine.reservations import release_ports
+
+        with self._caller.turn():
+            return release_ports(self._site, container_id, tenant)
+
+    def reservations(self) -> "tuple[Reservation, ...]":
+        """What is reserved, by container."""
+        from cellwall.engine.reservations import reservations
+
+        with self._caller.mutex:
+            return reservations(self._site)
+
+    def hold_reserved(
+        self,
+        given: Mapping[int, Sequence[int]],
+        keep: Callable[[int, Sequence[int]], None],
+        forget: Callable[[int], None],
+    ) -> list[str]:
+        """Hold all that is reserved on this node, for who writes here from now on; a line for each port that another
+        program has by now. `given`: descriptors, by port, that an earlier process held some by, and had kept; `keep`
+        and `forget` are told of every port from here on. Before anybody is answered."""
+        from cellwall.engine.reservations import hold_reserved
+
+        with self._caller.turn():
+            self._site.holds().attend(keep, forget)
+            return hold_reserved(self._site, given)
+
+    def expire_reserved(self) -> list[str]:
+        """Give back what waited for its container in vain, a line each. Idempotent."""
+        from cellwall.engine.reservations import expire_reserved
+
+        with self._caller.turn():
+            return expire_reserved(self._site)
+
+    # ------------------------------------------------------------------ what there is
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints, by container and interface."""

@@ -17,6 +17,7 @@ COMMANDS = (
     "watching",
     "serving",
     "attachments",
+    "ports",
     "state",
     "policies",
     "sandboxed",

@@ -17,8 +17,10 @@ from cellwall.engine.arguments import Document, Subject, parse_key, read_binding
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.identifiers import parse_container_id
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.policy_document import parse_policy, policy_document
+from cellwall.model.reserved import Reservation, validate_count, validate_lease
 from cellwall.wire import answers, bodies, calls, documents
 from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
 
@@ -95,6 +97,26 @@ def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[
     asked = _ask(calls.UNEXPOSE, answers.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
     query = f"?binding={calls.quoted(_spec(read_binding(binding)))}"
     return msgspec.structs.replace(asked, target=asked.target + query)
+
+
+def reserve_ports(container_id: str, count: int, tenant: str | None, seconds: float) -> Ask[Reservation]:
+    validate_count(count)
+    validate_lease(seconds)
+    body = bodies.ReserveBody(count, tenant, seconds)
+    asked = _ask(calls.RESERVE, answers.ReservationAnswer, lambda answer: _reservation(answer.reservation), body)
+    return _of_container(asked, calls.RESERVE, container_id)
+
+
+def release_ports(container_id: str) -> Ask[int]:
+    asked = _ask(calls.RELEASE, answers.ReleasedAnswer, lambda answer: answer.released)
+    return _of_container(asked, calls.RELEASE, container_id)
+
+
+def reservations() -> Ask[tuple[Reservation, ...]]:
+    def read(answer: answers.ReservationsAnswer) -> tuple[Reservation, ...]:
+        return tuple(_reservation(document) for document in answer.reservations)
+
+    return _ask(calls.RESERVATIONS, answers.ReservationsAnswer, read)
 
 
 def endpoints() -> Ask[tuple[Endpoint, ...]]:
@@ -174,6 +196,14 @@ def _about(
         return _ask(of_endpoint, answer, value, body, key=subject)
     asked = _ask(of_tenant, answer, value, body)
     return msgspec.structs.replace(asked, target=calls.path_of(of_tenant, tenant=subject))
+
+
+def _of_container(asked: Ask[R], call: calls.Call, container_id: str) -> Ask[R]:
+    return msgspec.structs.replace(asked, target=calls.path_of(call, container=parse_container_id(container_id)))
+
+
+def _reservation(document: answers.ReservationDocument) -> Reservation:
+    return Reservation(document.container, document.tenant, document.ports, document.seconds)
 
 
 def _policy_body(policy: Policy | Document) -> PolicyBody:

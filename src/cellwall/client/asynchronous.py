@@ -22,6 +22,7 @@ from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
+from cellwall.model.reserved import DEFAULT_LEASE, Reservation
 
 R = TypeVar("R")
 
@@ -134,6 +135,20 @@ class AsyncClient:
     async def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Withdraw a port. Tolerates one that is not published."""
         return await self._ask(asks.unexpose(container_id, ifname, binding))
+
+    async def reserve_ports(
+        self, container_id: str, count: int = 1, *, tenant: str | None = None, seconds: float = DEFAULT_LEASE
+    ) -> Reservation:
+        """Have `count` free host ports kept for a container, attached or not, which the daemon holds. Idempotent."""
+        return await self._ask(asks.reserve_ports(container_id, count, tenant, seconds))
+
+    async def release_ports(self, container_id: str) -> int:
+        """Give back what is reserved for a container; how many ports there were. Idempotent."""
+        return await self._ask(asks.release_ports(container_id))
+
+    async def reservations(self) -> tuple[Reservation, ...]:
+        """What is reserved and this caller's to see, by container."""
+        return await self._ask(asks.reservations())
 
     async def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints that this caller may see."""

@@ -21,6 +21,7 @@ from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
+from cellwall.model.reserved import DEFAULT_LEASE, Reservation
 
 R = TypeVar("R")
 
@@ -135,6 +136,20 @@ class Client:
     def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Withdraw a port. Tolerates one that is not published."""
         return self._ask(asks.unexpose(container_id, ifname, binding))
+
+    def reserve_ports(
+        self, container_id: str, count: int = 1, *, tenant: str | None = None, seconds: float = DEFAULT_LEASE
+    ) -> Reservation:
+        """Have `count` free host ports kept for a container, attached or not, which the daemon holds. Idempotent."""
+        return self._ask(asks.reserve_ports(container_id, count, tenant, seconds))
+
+    def release_ports(self, container_id: str) -> int:
+        """Give back what is reserved for a container; how many ports there were. Idempotent."""
+        return self._ask(asks.release_ports(container_id))
+
+    def reservations(self) -> tuple[Reservation, ...]:
+        """What is reserved and this caller's to see, by container."""
+        return self._ask(asks.reservations())
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All attached endpoints that this caller may see."""

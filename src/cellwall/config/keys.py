@@ -223,6 +223,7 @@ KEYS: tuple[Key, ...] = (
     Key("node.public_addresses", "list", _addresses, "the node's addresses that a cloud's NAT hides from it"),
     Key("node.protect", "list", _prefixes, "further networks that no tenant may reach"),
     Key("node.nat_ports", "text", _port_range, "source ports of translated flows, free of services"),
+    Key("node.reserved_ports", "text", _port_range, "host ports that are given to who reserves some"),
     Key("node.mark", "number", _number, "the packet mark bit that cellwall uses"),
     Key("node.services", "list", _openings, "services for tenants: NAME ADDRESS PROTOCOL/PORT", ";"),
     Key("node.backend", "text", _backend, "what holds the wall: auto, nftables or iptables"),
@@ -264,7 +265,7 @@ def shown(key: Key, settings: Settings | Serving) -> object:
         return "on" if value else "off"
     if key.name == "network.bridge_mac":
         return mac_text(value)
-    if key.name == "node.nat_ports":
+    if key.name in ("node.nat_ports", "node.reserved_ports"):
         return "-".join(str(port) for port in value)
     if key.form == "list":
         return [_shown_item(item) for item in value]

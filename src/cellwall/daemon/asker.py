@@ -17,7 +17,11 @@ class Asker(msgspec.Struct, frozen=True):
 
     def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
         """Whether the endpoint is there for them, to do this with."""
-        return self.peer.root or self.authority.allows(self.peer, verb, endpoint.tenant)
+        return self.sees_tenant(verb, endpoint.tenant)
+
+    def sees_tenant(self, verb: Verb, tenant: str) -> bool:
+        """Whether what is of this tenant is there for them, to do this with."""
+        return self.peer.root or self.authority.allows(self.peer, verb, tenant)
 
     def find(self, wall: Wall, verb: Verb, key: EndpointKey) -> Endpoint:
         """The endpoint, where it is there for them; NotFound, and in the same words, where it is not there at all."""

@@ -66,6 +66,12 @@ class Authority:
             for granted in self._granted
         )
 
+    def permit_own(self, peer: Peer, verb: Verb, tenant: str | None, whose: object) -> None:
+        """`permit`, where who is not root has to say whose it is. Without a tenant anybody's of that id would do."""
+        if tenant is None and not peer.root:
+            raise Forbidden(f"{verb}: {whose}: {peer} must name a tenant (daemon.allow)")
+        self.permit(peer, verb, tenant)
+
     def groups_of(self, peer: Peer) -> frozenset[int]:
         """The groups by which the caller is granted anything."""
         return frozenset(granted.gid for granted in self._granted) & peer.groups

@@ -17,8 +17,10 @@ from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.reserved import Reservation
 from cellwall.wire import answers, calls, documents
 from cellwall.wire.bodies import Places, binding_of, key_of
+from cellwall.wire.pointers import placed
 from cellwall.wire.policies import record_answer
 
 
@@ -41,8 +43,12 @@ class Ask(msgspec.Struct, frozen=True):
 
     def key(self) -> EndpointKey:
         """The endpoint that the path names; Misnamed."""
-        container = _parsed("container", lambda: parse_container_id(self.path["container"]))
-        return EndpointKey(container, _parsed("ifname", lambda: parse_link_name(self.path["ifname"], "ifname")))
+        return EndpointKey(self.container(), _parsed("ifname", lambda: parse_link_name(self.path["ifname"], "ifname")))
+
+    def container(self) -> str:
+        """The container that the path names; Misnamed."""
+        container: str = _parsed("container", lambda: parse_container_id(self.path["container"]))
+        return container
 
     def subject(self) -> Subject:
         """Whose policy the path names: a tenant's, or an endpoint's own; Misnamed."""
@@ -122,6 +128,28 @@ async def _unexpose(node: Node, ask: Ask) -> web.Response:
     return _one(await node.unexpose(ask.asker, key, binding))
 
 
+async def _reservations(node: Node, ask: Ask) -> web.Response:
+    known = await node.reservations(ask.asker)
+    return document_response(answers.ReservationsAnswer(tuple(_reservation(one) for one in known)))
+
+
+async def _reserve(node: Node, ask: Ask) -> web.Response:
+    body = ask.body
+    if body.tenant is not None:
+        with placed("/tenant"):
+            parse_tenant(body.tenant)
+    made = await node.reserve_ports(ask.asker, ask.container(), body.count, body.tenant, body.seconds)
+    return document_response(answers.ReservationAnswer(_reservation(made)))
+
+
+async def _release(node: Node, ask: Ask) -> web.Response:
+    return document_response(answers.ReleasedAnswer(await node.release_ports(ask.asker, ask.container())))
+
+
+def _reservation(made: Reservation) -> answers.ReservationDocument:
+    return answers.ReservationDocument(made.container, made.tenant, made.ports, made.seconds)
+
+
 async def _policies(node: Node, ask: Ask) -> web.Response:
     known = await node.policies(ask.asker)
     return document_response(
@@ -175,6 +203,9 @@ ACTS: dict[str, Act] = {
     calls.FINDINGS.name: _findings,
     calls.EXPOSE.name: _expose,
     calls.UNEXPOSE.name: _unexpose,
+    calls.RESERVATIONS.name: _reservations,
+    calls.RESERVE.name: _reserve,
+    calls.RELEASE.name: _release,
     calls.POLICIES.name: _policies,
     calls.SHOW_POLICY.name: _show_policy,
     calls.SET_POLICY.name: _set_policy,

@@ -9,6 +9,7 @@ import resource
 import msgspec
 
 from cellwall.daemon.bounds import Bounds
+from cellwall.model.reserved import MAX_RESERVED
 
 _OWN = 256
 """What is left for sockets, files and programs of the daemon itself."""
@@ -25,5 +26,6 @@ def within(bounds: Bounds, descriptors: int) -> Bounds:
     """The bounds where there may be so many descriptors."""
     if descriptors == resource.RLIM_INFINITY:
         return bounds
-    room = max(descriptors - _OWN, descriptors // 4, 4)
+    holding = min(2 * MAX_RESERVED, descriptors // 4)  # what reserved ports are held by
+    room = max(descriptors - _OWN - holding, descriptors // 4, 4)
     return msgspec.structs.replace(bounds, connections=min(bounds.connections, room))

@@ -26,6 +26,7 @@ from cellwall.daemon.application import CniAnswer, application
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.descriptors import with_room
+from cellwall.daemon.holding import give_back, hold_reserved
 from cellwall.daemon.keeping import Keeping
 from cellwall.daemon.listening import Listener
 from cellwall.daemon.metrics.serving import Metrics
@@ -84,6 +85,7 @@ def serve(
     with ExitStack() as opened:
         wall = opened.enter_context(_open(paths, read, serving=True))
         keeping = Keeping(manager)
+        hold_reserved(wall, manager)
         opened.callback(_leave_record, paths, read, keeping)
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
@@ -94,7 +96,7 @@ def serve(
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
         take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)
-        life = Life(manager, node, take_over, reread, partial(keeping.own_again, wall))
+        life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
         with watched(wall, beside[1], metrics.events) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 
@@ -104,6 +106,11 @@ def _take_over(keeping: Keeping, wall: Wall, metrics: Metrics) -> tuple[str, ...
     repaired = wall.resume()
     metrics.events.taken_over(len(repaired))
     return repaired
+
+
+def _now_and_then(keeping: Keeping, wall: Wall) -> None:
+    keeping.own_again(wall)
+    give_back(wall)
 
 
 def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority) -> None:

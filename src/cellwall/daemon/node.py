@@ -24,6 +24,7 @@ from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import PolicyRecord
+from cellwall.model.reserved import Reservation
 from cellwall.wire.bodies import Places
 from cellwall.wire.policies import PolicyBody, pointed, written
 
@@ -183,6 +184,30 @@ class Node:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
+
+        return await self.writer.do(act, root=asker.peer.root)
+
+    # ------------------------------------------------------------------ reserved ports
+
+    async def reservations(self, asker: Asker) -> list[Reservation]:
+        """What is kept for containers of tenants that who asks may be told of."""
+        known = await self._reader.do(self._beside.reservations, root=asker.peer.root)
+        return [one for one in known if asker.sees_tenant("list", one.tenant)]
+
+    async def reserve_ports(
+        self, asker: Asker, container: str, count: int, tenant: str | None, seconds: float
+    ) -> Reservation:
+        """Who is not root names a tenant, as for an attach."""
+        asker.authority.permit_own(asker.peer, "expose", tenant, container)
+        return await self.writer.do(
+            lambda: self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds), root=asker.peer.root
+        )
+
+    async def release_ports(self, asker: Asker, container: str) -> int:
+        def act() -> int:
+            own = [one.tenant for one in self._wall.reservations() if one.container == container]
+            seen = [tenant for tenant in own if asker.sees_tenant("expose", tenant)]
+            return sum(self._wall.release_ports(container, tenant=tenant) for tenant in seen)
 
         return await self.writer.do(act, root=asker.peer.root)
 

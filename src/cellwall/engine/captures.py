@@ -19,9 +19,13 @@ def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBindin
     versions = (4, 6) if ipv6 else (4,)
     uplink = site.links.find(found.uplink)
     interfaces = (0,) if uplink is None else (0, uplink.index)
-    listeners = _listeners(site, bindings)
+    from cellwall.engine.reservations import holding_sockets  # here and not above: a look without a port needs none
+
+    listeners, holding = _listeners(site, bindings), holding_sockets(site)
     for binding in bindings:
         for listener in listeners[binding.protocol]:
+            if listener.inode in holding:
+                continue  # it reads nothing: the port is kept for this very endpoint, else it had been refused before
             if listener.interface in interfaces and captures(binding, listener, versions):
                 where = f"{listener.address} port {listener.port}"
                 raise Conflict(f"expose.host_port: {binding}: the node itself listens there, on {where}")

@@ -4,7 +4,7 @@ Few verbs, finished values: an adapter decides nothing. Every call is made in th
 thread that opened the adapter; a sandbox's namespace is given as a descriptor.
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -82,12 +82,13 @@ class ObservedSandbox(msgspec.Struct, frozen=True):
 
 class Listener(msgspec.Struct, frozen=True):
     """A socket of the node that takes what anybody sends to its port. `address` unspecified: at any address of that
-    family, and with `both` of the other one as well; `interface` 0: by any interface."""
+    family, and with `both` of the other one as well; `interface` 0: by any interface. `inode`: which socket it is."""
 
     address: IPv4Address | IPv6Address
     port: int
     both: bool = False
     interface: int = 0
+    inode: int = 0
 
 
 class PortFlows(msgspec.Struct, frozen=True):
@@ -313,6 +314,29 @@ class Node(Protocol):
     def listeners(self, protocol: Transport, port: int = 0) -> tuple[Listener, ...]:
         """TCP sockets that listen, UDP sockets without a peer; `port` 0: all. A fraction of a millisecond, whatever
         the number of connections."""
+
+
+class PortHolds(Protocol):
+    """Host ports that nobody else takes, for as long as this process lives. `lasting`: it is the one that holds all
+    that is on record, and somebody is told of it."""
+
+    lasting: bool
+
+    def attend(self, keep: Callable[[int, Sequence[int]], None], forget: Callable[[int], None]) -> None:
+        """Tell of every port that is held from now on, with its sockets, and of every one that is let go."""
+
+    def hold(self, port: int, given: Sequence[int] = ()) -> int | None:
+        """Hold it, of TCP and UDP, at every address; the inode of its UDP socket, None where somebody else has it.
+        Idempotent. `given`: descriptors of sockets that a process before this one held it by."""
+
+    def holds(self, port: int) -> bool:
+        """Whether this process holds it."""
+
+    def vacant(self, port: int) -> bool:
+        """Whether nobody has it."""
+
+    def release(self, port: int) -> None:
+        """Let it go. Idempotent."""
 
 
 class Namespace(msgspec.Struct, frozen=True):

@@ -63,6 +63,10 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
     with site.journal.transaction():
         site.journal.delete_endpoints([endpoint.key for endpoint in endpoints])
         site.journal.add_draining(endpoints)
+    if site.journal.get("reserved") is not None:
+        from cellwall.engine.reservations import release_reserved  # here and not above: few have ports reserved
+
+        release_reserved(site, endpoints)
     if failures:
         raise Incomplete("detached, but not everything could be cleaned up", failures)
 

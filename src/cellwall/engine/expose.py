@@ -27,6 +27,9 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
         return endpoint
     validate_host_ports(binding, site.settings)
     refuse_bound(site, binding)
+    from cellwall.engine.reservations import refuse_reserved  # here and not above: an attach reads this module, too
+
+    refuse_reserved(site, key.container_id, endpoint.tenant, [binding])
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     _refuse_foreign_family(endpoint, binding)
     from cellwall.model.published import refuse_one_more  # here and not above: an attach reads this module, too

@@ -11,7 +11,7 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, BackendName, Laid
-from cellwall.engine.contracts import Flows, Links, Namespaces, Node, Rules, Sysctls
+from cellwall.engine.contracts import Flows, Links, Namespaces, Node, PortHolds, Rules, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.endpoint import Endpoint
@@ -102,7 +102,8 @@ class InForce:
 
 
 class Site(msgspec.Struct, frozen=True):
-    """The adapters of one node. `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
+    """The adapters of one node; `holds` opens what keeps reserved ports, once.
+    `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
     running version, `settings_text` what goes on record of the settings. `iptables` opens what that mechanism works
     with, once, when it is first asked, as `meters` does of the kernel's figures; `kept` what keeps policies over a
     boot. `ledger`: who keeps the figures of endpoints that go, if anybody does."""
@@ -123,6 +124,7 @@ class Site(msgspec.Struct, frozen=True):
     in_force: InForce
     neighbours: Neighbours
     kept: "Callable[[], TenantPolicies]"
+    holds: Callable[[], PortHolds]
     meters: "Callable[[], Meters]"
     ledger: "Ledger | None" = None
 

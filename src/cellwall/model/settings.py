@@ -17,6 +17,10 @@ DEFAULT_NAT_PORTS = (10240, 29999)
 expose: replies to a masqueraded flow must never share a port with a service of the host (CVE-2021-3773)."""
 
 
+DEFAULT_RESERVED_PORTS = (61000, 65535)
+"""Above Linux's default ip_local_port_range, below which lie the NAT range, what people expose, and the node ports of
+clusters."""
+
 MAX_CONNECTIONS = 1 << 20
 MAX_NEW_CONNECTIONS = 100_000
 MAX_PACKETS = 1_000_000
@@ -74,7 +78,8 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """`interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
+    """`reserved_ports`: what is given to who reserves host ports, any.
+    `interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
     `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `packets`: how many a second
@@ -93,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True):
     dns: tuple[Address, ...] = ()
     ipv6: Literal["auto", "off"] = "auto"
     nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
+    reserved_ports: tuple[int, int] = DEFAULT_RESERVED_PORTS
     mark: int = 0x1000
     connections: int = 1024
     new_connections: int = 0
@@ -123,6 +129,9 @@ class Settings(msgspec.Struct, frozen=True):
         low, high = self.nat_ports
         if not 1024 <= low < high <= 65535 or high - low < 1023:
             raise InvalidSpec("node.nat_ports", f"{low}-{high}", "must be a range of at least 1024 ports above 1023")
+        first, last = self.reserved_ports
+        if not 1024 <= first <= last <= 65535:
+            raise InvalidSpec("node.reserved_ports", f"{first}-{last}", "must be a range of ports above 1023")
         if not 0 < self.mark < 1 << 32 or self.mark & (self.mark - 1):
             raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
         if not 1 <= self.connections <= MAX_CONNECTIONS:

@@ -71,6 +71,34 @@ class PoliciesAnswer(msgspec.Struct, frozen=True):
     policies: dict[str, PolicyAnswer]
 
 
+class ReservationDocument(msgspec.Struct, frozen=True):
+    """Host ports that are kept for a container. `tenant` empty: of whatever tenant it will be. `seconds`: how long they
+    go on waiting for it, where it is not attached."""
+
+    container: str
+    tenant: str
+    ports: tuple[int, ...]
+    seconds: float
+
+
+class ReservationAnswer(msgspec.Struct, frozen=True):
+    """What is kept for one container."""
+
+    reservation: ReservationDocument
+
+
+class ReservationsAnswer(msgspec.Struct, frozen=True):
+    """What is kept, by container."""
+
+    reservations: tuple[ReservationDocument, ...]
+
+
+class ReleasedAnswer(msgspec.Struct, frozen=True):
+    """How many ports were given back."""
+
+    released: int
+
+
 class RemovedAnswer(msgspec.Struct, frozen=True):
     """Whether there was one."""
 

@@ -19,6 +19,7 @@ from cellwall.model.endpoint import MAX_BINDINGS, MAX_CLIENTS, EndpointKey, Port
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.policy_document import Written, parse_policy, policy_document
 from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
+from cellwall.model.reserved import DEFAULT_LEASE, LONGEST_LEASE, MAX_OF_CONTAINER
 from cellwall.wire.pointers import Refused, placed, pointer
 from cellwall.wire.policies import PolicyBody, body_of, pointed, written
 
@@ -110,6 +111,15 @@ class ExposeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A port to publish."""
 
     binding: Spec | BindingBody
+
+
+class ReserveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Host ports to keep for a container: `count` of them, for so many `seconds` until it is attached. `tenant` null:
+    of whatever tenant it will be."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_OF_CONTAINER)]
+    tenant: Tenant | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_LEASE)] = DEFAULT_LEASE
 
 
 class DownBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

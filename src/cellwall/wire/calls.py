@@ -19,10 +19,13 @@ from cellwall.wire.answers import (
     FindingsAnswer,
     LogAnswer,
     PoliciesAnswer,
+    ReleasedAnswer,
     RemovedAnswer,
+    ReservationAnswer,
+    ReservationsAnswer,
     VersionAnswer,
 )
-from cellwall.wire.bodies import AttachBody, AttachManyBody, DetachManyBody, DownBody, ExposeBody
+from cellwall.wire.bodies import AttachBody, AttachManyBody, DetachManyBody, DownBody, ExposeBody, ReserveBody
 from cellwall.wire.documents import ReconciledDocument, StatusDocument, UpDocument
 from cellwall.wire.policies import PolicyAnswer, PolicyBody
 
@@ -132,6 +135,21 @@ UNEXPOSE = Call(
     "Withdraw a port. One that is not published is no error.",
     query=(Parameter("binding", "[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]"),),
 )
+_RESERVED = "/v1/reservations/{container}"
+
+RESERVATIONS = Call(
+    "reservations", "GET", "/v1/reservations", "list", ReservationsAnswer, "Host ports that are kept for containers."
+)
+RESERVE = Call(
+    "reserve",
+    "PUT",
+    _RESERVED,
+    "expose",
+    ReservationAnswer,
+    "Have so many free host ports kept for a container, attached or not: those that it has are among them.",
+    body=ReserveBody,
+)
+RELEASE = Call("release", "DELETE", _RESERVED, "expose", ReleasedAnswer, "Give back what is kept for a container.")
 _TENANTS = "/v1/policies/{tenant}"
 _OWN = _ENDPOINT + "/policy"
 _MERGE = ("application/merge-patch+json", "application/json")
@@ -230,6 +248,9 @@ CALLS = (
     FINDINGS,
     EXPOSE,
     UNEXPOSE,
+    RESERVATIONS,
+    RESERVE,
+    RELEASE,
     POLICIES,
     SHOW_POLICY,
     SET_POLICY,

@@ -29,6 +29,7 @@ UNUSUAL = Settings(
     dns=(ip_address("10.0.0.2"), ip_address("2001:db8::53")),
     ipv6="off",
     nat_ports=(20000, 24000),
+    reserved_ports=(30000, 30099),
     mark=0x80000000,
     connections=77,
     new_connections=7,

@@ -1,0 +1,80 @@
+"""Host ports that are kept for a container before anything is published by them. Pure.
+
+Who starts a container often has to say beforehand by which ports it will be reached. Such a port is held on the node by
+a bound socket, so that no program of the node takes it meanwhile, and is nobody else's to publish.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from cellwall.errors import InvalidSpec
+
+MAX_RESERVED = 1024
+MAX_OF_TENANT = 256
+MAX_OF_CONTAINER = 64
+"""Ports that are reserved at once: on a node, for containers of one tenant, for one container."""
+
+DEFAULT_LEASE = 600.0
+LONGEST_LEASE = 86400.0
+"""Seconds that ports wait for their container; once it is attached they are its for as long as it is."""
+
+Span = tuple[int, int]
+"""First and last of some ports."""
+
+
+class ReservedPort(msgspec.Struct, frozen=True):
+    """One port on record. `until`: on the monotonic clock, which all processes share. `inode`: of the UDP socket that
+    holds it, by which a look at the node's sockets tells it from a program's."""
+
+    port: int
+    container: str
+    tenant: str
+    until: float
+    inode: int = 0
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """The ports that are kept for one container. `tenant` "": of whatever tenant it will be. `seconds`: how long they
+    go on waiting for it, where it is not attached yet."""
+
+    container: str
+    tenant: str
+    ports: tuple[int, ...]
+    seconds: float
+
+
+def validate_count(count: int) -> None:
+    """Raise InvalidSpec for a number of ports that no container may have reserved."""
+    if not 1 <= count <= MAX_OF_CONTAINER:
+        raise InvalidSpec("count", count, f"must be 1 to {MAX_OF_CONTAINER} ports")
+
+
+def validate_lease(seconds: float) -> None:
+    """Raise InvalidSpec for a time that nothing is reserved for."""
+    if not 0 < seconds <= LONGEST_LEASE:  # which is False for what is no number
+        raise InvalidSpec("seconds", seconds, f"must be more than 0, and at most {LONGEST_LEASE:g}")
+
+
+def candidates(wanted: Span, spared: Iterable[Span], start: int) -> Iterator[int]:
+    """The ports of a range that lie in none of the others, each once, from `start` on and round: who gives out the
+    lowest one first gives the port of whoever has just gone, whose clients still ask for it."""
+    low, high = wanted
+    apart = sorted(spared)
+    count = high - low + 1
+    for offset in range(count):
+        port = low + (start + offset) % count
+        if not any(first <= port <= last for first, last in apart):
+            yield port
+
+
+def parse_spans(text: str) -> tuple[Span, ...]:
+    """The ranges of a kernel setting: `32768\\t60999`, or `8080,9000-9010`; what is no range is left out."""
+    if "," not in text and "-" not in text and len(words := text.split()) == 2 and all(w.isdigit() for w in words):
+        return ((int(words[0]), int(words[1])),)
+    spans = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if first.isdigit() and (not dash or last.isdigit()):
+            spans.append((int(first), int(last) if dash else int(first)))
+    return tuple(spans)

@@ -1,0 +1,115 @@
+"""Host ports that a daemon keeps for containers: over its calls, and through its death."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.errors import Conflict, InvalidSpec
+from cellwall.lab import Lab
+from cellwall.lab.addresses import NODE4
+from daemon.served import Daemon, ask_as, kept_node, served
+from engine.test_reservations import bindable
+from world import World, assert_connection
+
+pytestmark = pytest.mark.root
+SOCKET, GROUP, USER = 6000, 6100, 1000
+CONFIGURATION = f"""
+[daemon]
+group = "{SOCKET}"
+allow = ["{GROUP} expose,list ci-1"]
+"""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[tuple[Daemon, World]]:
+    with kept_node() as node:
+        yield node
+
+
+@pytest.fixture(autouse=True)
+def given_back(node: tuple[Daemon, World]) -> Iterator[None]:
+    yield
+    daemon, world = node
+    daemon.heard()
+    for one in world.wall.reservations():
+        world.wall.release_ports(one.container)
+    daemon.heard()
+
+
+def test_a_client_reserves_publishes_and_gives_back(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    made = world.wall.reserve_ports("web", 2, tenant="acme", seconds=60)
+    assert (made.container, made.tenant, len(made.ports), made.seconds) == ("web", "acme", 2, 60)
+    (listed,) = world.wall.reservations()
+    assert (listed.ports, listed.seconds <= 60) == (tuple(sorted(made.ports)), True)
+    box = world.host("web")
+    with pytest.raises(Conflict, match="is reserved for container web"):
+        world.wall.attach("other", expose=[f"{made.ports[0]}:80"])
+    world.wall.attach("web", netns=box.netns, tenant="acme", expose=[f"{made.ports[0]}:80"])
+    with box.serve(tcp=[80]):
+        assert_connection(world.lab.lan, NODE4, made.ports[0])
+    world.wall.detach("web")
+    daemon.heard()
+    assert world.wall.reservations() == () and all(bindable(port) for port in made.ports)
+    assert world.wall.release_ports("web") == 0
+    for wrong in ({"count": 0}, {"count": 65}, {"seconds": -1}):
+        with pytest.raises(InvalidSpec, match=f"^{next(iter(wrong))}: "):
+            world.wall.reserve_ports("web", **wrong)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_kept_sockets_hold_ports_while_there_is_no_daemon(node: tuple[Daemon, World], end: signal.Signals) -> None:
+    daemon, world = node
+    made = world.wall.reserve_ports("web", 2)
+    daemon.stop(end)
+    daemon.heard()
+    assert not any(bindable(port, kind) for port in made.ports for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
+    daemon.give_back()
+    daemon.start()
+    assert world.wall.reserve_ports("web", 2).ports == made.ports
+    assert world.wall.release_ports("web") == 2
+    daemon.heard()
+    assert all(bindable(port) for port in made.ports), "the service manager has let go, too"
+
+
+def test_ports_that_nobody_kept_are_held_again_before_anybody_is_answered(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    made = world.wall.reserve_ports("web", 2)
+    daemon.kill()
+    daemon.heard()
+    for name in [name for name in daemon.store if name.startswith("port-")]:
+        daemon.lose(name)
+    assert bindable(made.ports[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as program:
+        program.bind(("0.0.0.0", made.ports[0]))
+        daemon.give_back()
+        daemon.start()
+        assert "is held by another program" in daemon.logged(f"port {made.ports[0]}, reserved for web")
+        assert not bindable(made.ports[1])
+
+
+def test_a_group_reserves_for_its_own_tenants_and_sees_no_others() -> None:
+    with Lab() as lab, lab.node.enter():
+        os.chmod(lab.root, 0o755)
+        with served(lab, configuration=CONFIGURATION) as daemon:
+
+            def ask(method: str, container: str = "", body: object = None) -> tuple[int, str]:
+                path = "/v1/reservations" + (f"/{container}" if container else "")
+                answer = ask_as(daemon, USER, [SOCKET, GROUP], method, path, body)
+                return answer.status, str(answer.document)
+
+            daemon.ask("PUT", "/v1/reservations/secret", {"count": 1, "tenant": "web"})
+            daemon.ask("PUT", "/v1/reservations/anybody", {"count": 1})
+            for tenant in ("web", None):
+                status, said = ask("PUT", "job", {"count": 1, "tenant": tenant})
+                assert status == 403 and "daemon.allow" in said
+            assert ask("PUT", "job", {"count": 2, "tenant": "ci-1"})[0] == 200
+            status, said = ask("GET")
+            assert status == 200 and "job" in said and "secret" not in said and "anybody" not in said
+            for container in ("secret", "anybody", "job"):
+                assert ask("DELETE", container) == (200, str({"released": 2 if container == "job" else 0}))
+            listed = daemon.get("/v1/reservations")["reservations"]
+            assert {one["container"] for one in listed} == {"secret", "anybody"}

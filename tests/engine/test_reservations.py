@@ -1,0 +1,183 @@
+"""Reserved ports on a node: whose they are, what they keep away, and when they are free again."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cellwall.api import Wall
+from cellwall.engine.requests import AttachRequest
+from cellwall.errors import Conflict, Exhausted, InvalidSpec, Taken
+from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model.endpoint import PortBinding
+from cellwall.model.settings import Settings
+from world import World, assert_connection, open_world, write_setting
+
+pytestmark = pytest.mark.root
+FEW = Settings(reserved_ports=(61000, 61009))
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world(settings=FEW) as world:
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def given_back(world: World) -> Iterator[None]:
+    yield
+    world.wall.detach_many([one.key for one in world.wall.endpoints()])
+    for one in world.wall.reservations():
+        world.wall.release_ports(one.container)
+
+
+@contextmanager
+def another_process(world: World) -> Iterator[Wall]:
+    """A wall of the same node with sockets of its own."""
+    with Wall.open(root=world.lab.root, settings=world.wall.settings) as wall:
+        yield wall
+
+
+def bindable(port: int, kind: int = socket.SOCK_STREAM) -> bool:
+    with socket.socket(socket.AF_INET, kind) as one:
+        try:
+            one.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+        return True
+
+
+def test_ports_are_held_for_a_container_until_they_are_given_back(world: World) -> None:
+    made = world.wall.reserve_ports("web", 3, tenant="acme")
+    assert (made.container, made.tenant, len(set(made.ports))) == ("web", "acme", 3)
+    assert all(61000 <= port <= 61009 for port in made.ports)
+    for port in made.ports:
+        assert not bindable(port) and not bindable(port, socket.SOCK_DGRAM)
+    assert [(one.container, one.ports) for one in world.wall.reservations()] == [("web", tuple(sorted(made.ports)))]
+    assert world.wall.release_ports("web") == 3
+    assert world.wall.release_ports("web") == 0
+    assert all(bindable(port) for port in made.ports) and world.wall.reservations() == ()
+
+
+def test_asked_again_the_same_ports_are_answered_and_no_more_than_asked_are_kept(world: World) -> None:
+    three = world.wall.reserve_ports("web", 3).ports
+    assert world.wall.reserve_ports("web", 3).ports == three
+    five = world.wall.reserve_ports("web", 5).ports
+    assert five[:3] == three
+    assert world.wall.reserve_ports("web", 2).ports == three[:2]
+    assert all(bindable(port) for port in five[2:])
+
+
+def test_what_anything_else_may_want_is_given_to_nobody(world: World) -> None:
+    """Ephemeral ports, those set aside by an operator, published ones, and those of a program."""
+    node = world.lab.node
+    write_setting(node, "net/ipv4/ip_local_port_range", "61005 61009")
+    write_setting(node, "net/ipv4/ip_local_reserved_ports", "61000")
+    world.attach("other", expose=["61001:80/udp"])
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as program:
+            program.bind((NODE6, 61002))
+            assert set(world.wall.reserve_ports("web", 2).ports) == {61003, 61004}
+            with pytest.raises(Exhausted, match=r"^count: 3: 2 ports of 61000-61009 \(node\.reserved_ports\)"):
+                world.wall.reserve_ports("web", 3)
+        assert set(world.wall.reserve_ports("web", 3).ports) == {61002, 61003, 61004}
+        with pytest.raises(Exhausted):
+            world.wall.reserve_ports("another", 1)
+    finally:
+        write_setting(node, "net/ipv4/ip_local_port_range", "32768 60999")
+        write_setting(node, "net/ipv4/ip_local_reserved_ports", "")
+
+
+def test_what_cannot_be_reserved_whole_leaves_nothing(world: World) -> None:
+    with pytest.raises(Exhausted):
+        world.wall.reserve_ports("web", 11)
+    assert world.wall.reservations() == () and all(bindable(port) for port in range(61000, 61010))
+    for wrong in ({"count": 0}, {"count": 65}, {"seconds": 0.0}, {"tenant": "a b"}):
+        with pytest.raises(InvalidSpec, match=f"^{next(iter(wrong))}: "):
+            world.wall.reserve_ports("web", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_reserved_port_is_its_containers_alone_to_publish(world: World, protocol: str) -> None:
+    (port,) = world.wall.reserve_ports("web", tenant="acme").ports
+    world.wall.attach("other", tenant="acme")
+    refused = rf"^expose\.host_port: {port}:80/{protocol}: {port} is reserved for container web$"
+    with pytest.raises(Taken, match=refused):
+        world.wall.expose("other", f"{port}:80/{protocol}")
+    with pytest.raises(Taken, match=refused):
+        world.wall.attach("third", expose=[f"{port}:80/{protocol}"])
+    with pytest.raises(Taken):
+        world.wall.expose("other", PortBinding("tcp", 60990, 60990, host_port_last=61020))
+    with pytest.raises(Taken):
+        world.wall.attach("web", tenant="evil", expose=[f"{port}:80/{protocol}"])
+    box = world.host("web")
+    world.wall.attach("web", netns=box.netns, tenant="acme", expose=[f"{port}:80/{protocol}"])
+    with box.serve(tcp=[80], udp=[80]):
+        for address in (NODE4, NODE6):
+            assert_connection(world.lab.lan, address, port, udp=protocol == "udp")
+            assert_connection(world.lab.node, address, port, udp=protocol == "udp")
+    assert not bindable(port), "it is held for as long as it is published"
+    world.wall.detach("web")
+    assert bindable(port) and world.wall.reservations() == ()
+
+
+def test_all_of_a_container_is_gone_before_its_ports_are(world: World) -> None:
+    (port,) = world.wall.reserve_ports("web").ports
+    world.wall.attach_many([AttachRequest("web"), AttachRequest("web", ifname="eth1"), AttachRequest("other")])
+    world.wall.detach("web")
+    world.wall.detach("other")
+    assert not bindable(port)
+    world.wall.detach("web", ifname="eth1")
+    assert bindable(port)
+
+
+def test_ports_wait_for_their_container_and_for_no_longer_than_that(world: World) -> None:
+    world.wall.attach("web")
+    (attached,) = world.wall.reserve_ports("web", seconds=1e-6).ports
+    (waited,) = world.wall.reserve_ports("late", seconds=1e-6).ports
+    assert world.wall.expire_reserved() == [f"port {waited} is not reserved for late any more"]
+    assert bindable(waited) and not bindable(attached)
+    assert world.wall.expire_reserved() == []
+
+
+def test_another_process_goes_by_what_is_reserved_while_its_holder_lives(world: World) -> None:
+    with another_process(world) as holder:
+        (port,) = holder.reserve_ports("web").ports
+        world.wall.attach("other")
+        for protocol in ("tcp", "udp"):
+            with pytest.raises(Conflict, match="is reserved for container web"):
+                world.wall.expose("other", f"{port}:80/{protocol}")
+        world.wall.attach("web", expose=[f"{port}:80/udp"])  # it is the container's, whoever attaches that
+        world.wall.detach("web")
+        (port,) = holder.reserve_ports("web").ports
+    assert world.wall.reservations() == ()
+    world.wall.expose("other", f"{port}:80/udp")
+    assert not [line for line in world.wall.status().drift if str(port) in line]
+
+
+def test_a_port_that_its_holder_lost_is_held_again_once_it_is_free(world: World) -> None:
+    """As by a daemon that was away, while a program of the node took the port."""
+    with another_process(world) as before:
+        (port,) = before.reserve_ports("web").ports
+        record = before._site.journal.get("reserved")
+        assert record is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as program:
+        program.bind((NODE4, port))
+        world.wall._site.journal.put("reserved", record)
+        lost = world.wall.hold_reserved({}, lambda port, sockets: None, lambda port: None)
+        assert lost == [f"port {port}, reserved for web, is held by another program"]
+        world.wall.expire_reserved()
+        assert [one.ports for one in world.wall.reservations()] == [(port,)], "it is still nobody else's to publish"
+    world.wall.expire_reserved()
+    assert not bindable(port)
+
+
+def test_a_tenant_has_so_many_and_no_more(world: World) -> None:
+    """However many containers it names: the others' ports are not its to keep."""
+    with open_world(settings=Settings(reserved_ports=(61000, 63000)), up=False) as wide:
+        for number in range(4):
+            wide.wall.reserve_ports(f"c{number}", 64, tenant="greedy")
+        with pytest.raises(Exhausted, match=r"^count: 1: tenant greedy has 256 ports reserved, of 256 at most$"):
+            wide.wall.reserve_ports("one", 1, tenant="greedy")
+        assert len(wide.wall.reserve_ports("one", 1, tenant="modest").ports) == 1
