@@ -141,8 +141,12 @@ class NftRules(Closing):
 
     def is_kept(self) -> bool:
         """See `Rules.is_kept`."""
+        return not self._owning or self.is_owned()
+
+    def is_owned(self) -> bool:
+        """See `Rules.is_owned`."""
         if not self._owning:
-            return True
+            return False
         from cellwall.adapters.ownership import owns
 
         return owns(self._netfilter)

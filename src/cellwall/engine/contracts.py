@@ -240,6 +240,9 @@ class Rules(Flows, Protocol):
     def is_kept(self) -> bool:
         """Whether all tables of ours that stand are this one's alone to write, where it is to own them."""
 
+    def is_owned(self) -> bool:
+        """Whether it owns all tables of ours that stand, so that nobody else can write them."""
+
     def descriptor(self) -> int:
         """The socket's, for who keeps it alive beyond this process: the tables' owner is the socket."""
 

@@ -35,7 +35,8 @@ class NftLaying(msgspec.Struct, frozen=True):
 
     def lay(self) -> str:
         """See `Laying.lay`."""
-        # Each transaction is one generation, whoever's it is: more of them than ours, and somebody else wrote.
+        # Each transaction is one generation, whoever's it is: more of them than ours, and somebody else wrote, if only
+        # in tables of their own.
         seen = self.live.generation()
         if self.keeps:
             self.live.lay([Refresh(self.ruleset)])
@@ -43,7 +44,7 @@ class NftLaying(msgspec.Struct, frozen=True):
         else:
             loads = _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
         shape = self.live.shape()
-        return shape if self.live.generation() == seen + loads else ""
+        return shape if self.live.generation() == seen + loads or self.live.is_owned() else ""
 
 
 def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> NftLaying | None:
