@@ -28,51 +28,56 @@ from cellwall.names import SPARE_TABLE, TABLE
 from world import Sandbox, Stream, World, open_world, public, rewired, ruleset
 
 pytestmark = pytest.mark.root
-PAUSE = 0.0005
+PAUSE = 0.0001
+"""Seconds between some datagrams and the next, each of another flow."""
 
 
 class Traffic:
-    """Continuous flows: allowed ones, every datagram of which must arrive, and denied ones, none of which may."""
+    """Continuous flows: allowed ones, every datagram of which must arrive, and denied ones, none of which may.
+
+    One thread sends for all of them, in turns: a moment that some of them would feel meets some, and the processor is
+    left to what is tested.
+    """
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._more = threading.Condition()
+        self._datagrams: dict[str, socket.socket] = {}
         self.sent: dict[str, int] = {}
+        self.failed: list[str] = []
 
     def udp(self, name: str, sandbox: Sandbox, address: str, port: int) -> None:
         """Datagrams `<name N>`; what the sender is told of a refusal is nothing to it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = sandbox.host.socket(family, socket.SOCK_DGRAM)
         sock.connect((address, port))
-
-        def run() -> None:
-            while not self._stop.wait(PAUSE):
-                with suppress(OSError):
-                    sock.send(f"<{name} {self.sent[name]}>".encode())
-                    self._count(name)
-            sock.close()
-
-        self._start(name, run)
+        self._datagrams[name] = sock
+        self.sent[name] = 0
 
     def tcp(self, name: str, sandbox: Sandbox, address: str, port: int, *, patience: float = 0.5) -> None:
         """New connections, one after the other, each of which must be answered to count; `patience` in seconds."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.failed: list[str] = []
+        self.sent[name] = 0
 
         def run() -> None:
-            while not self._stop.wait(PAUSE):
+            while not self._stop.wait(5 * PAUSE):
                 with sandbox.host.socket(family, socket.SOCK_STREAM) as sock:
                     sock.settimeout(patience)  # a lost SYN or SYN-ACK would take a second
                     try:
                         sock.connect((address, port))
                         sock.send(f"<{name}>".encode())
                         sock.recv(100)
-                        self._count(name)
+                        self.sent[name] += 1
+                        self._tell()
                     except OSError as error:
                         self.failed.append(f"{name}: {error}")
 
-        self._start(name, run)
+        self._start(run)
+
+    def start(self) -> None:
+        """Send the datagrams of all flows, from now on."""
+        self._start(self._send)
 
     def go_on(self, packets: int = 20) -> None:
         """Return when each flow has sent that many more, connections counted as one packet."""
@@ -80,13 +85,23 @@ class Traffic:
             aims = {name: sent + packets for name, sent in self.sent.items()}
             assert self._more.wait_for(lambda: all(self.sent[name] >= aims[name] for name in aims), 30), self.sent
 
-    def _count(self, name: str) -> None:
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            for place, (name, sock) in enumerate(self._datagrams.items()):
+                with suppress(OSError):
+                    sock.send(f"<{name} {self.sent[name]}>".encode())
+                    self.sent[name] += 1
+                if place % 3 == 0:
+                    self._stop.wait(PAUSE)
+            self._tell()
+        for sock in self._datagrams.values():
+            sock.close()
+
+    def _tell(self) -> None:
         with self._more:
-            self.sent[name] += 1
             self._more.notify_all()
 
-    def _start(self, name: str, run: Callable[[], None]) -> None:
-        self.sent[name] = 0
+    def _start(self, run: Callable[[], None]) -> None:
         thread = threading.Thread(target=run, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -133,6 +148,7 @@ def blinking(world: World, *, patience: float = 0.5) -> Iterator[tuple[World, Sa
         traffic.udp(f"metadata{family}", mover, "169.254.169.254" if family == 4 else "fd00:ec2::254", 80)
         traffic.udp(f"unpublished{family}", Sandbox(lab.lan, mover.endpoint), NODE4 if family == 4 else NODE6, 8089)
     traffic.tcp("connections", mover, public(4), 80, patience=patience)
+    traffic.start()
     try:
         traffic.go_on()
         yield world, mover

@@ -97,7 +97,7 @@ def test_no_order_of_two_deaths_opens_the_node(world: World, owners: tuple[bool,
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     gateway = mac_text(world.wall.settings.network.bridge_mac)
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
-    with Flood(attacker.host, "eth0", frames, every=0) as flood:
+    with Flood(attacker.host, "eth0", frames) as flood:
         for first, second in product(LOADS, LOADS):
             change_rules(world)
             assert up_killed_after(world, first, owning=owners[0])

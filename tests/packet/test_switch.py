@@ -120,7 +120,7 @@ def test_no_death_on_the_way_opens_anything(world: World, start: Settings, end: 
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
     if start != NFTABLES:
         move(world, start)
-    with Flood(attacker.host, "eth0", frames, every=0) as flood:
+    with Flood(attacker.host, "eth0", frames) as flood:
         for changes in range(1, 60):
             died = up_killed_after(world, end, changes)
             flood.wait()
