@@ -86,6 +86,18 @@ def test_the_configuration_and_the_host_are_looked_at_beside_it(cellwall: Comman
     assert "daemon" not in {finding["subject"] for finding in examined.json["findings"]}, "it answers"
 
 
+def test_ports_are_reserved_listed_and_released(cellwall: Command) -> None:
+    made = cellwall("reserve", "web", "--count", "2", "--tenant", "acme", "--json").json["reservation"]
+    assert (made["container"], made["tenant"], len(made["ports"]), made["seconds"]) == ("web", "acme", 2, 600)
+    assert cellwall("reserve", "web", "--count", "2", "--tenant", "acme").out.split() == [*map(str, made["ports"])]
+    (listed,) = cellwall("reserved", "--json").json["reservations"]
+    assert listed["ports"] == sorted(made["ports"])
+    assert "acme" in cellwall("reserved").out
+    assert cellwall("reserve", "web", "--count", "65", "--json").json["error"]["field"] == "count"
+    assert cellwall("release", "web", "--json").json == {"released": 2}
+    assert cellwall("release", "web").out == "released 0\n"
+
+
 def test_a_list_loads_no_engine(cellwall: Command) -> None:
     listed = cellwall("list", PYTHONPROFILEIMPORTTIME="1")
     assert listed.status == 0

@@ -116,6 +116,17 @@ def test_ports_are_published_and_withdrawn(node: Any) -> None:
     assert node.unexpose("web", "8080:80", ifname="net1").bindings == ()
 
 
+def test_ports_are_kept_for_a_container_and_given_back(node: Any) -> None:
+    made = node.reserve_ports("web", 2, tenant="acme", seconds=60)
+    assert (made.container, made.tenant, len(made.ports), made.seconds) == ("web", "acme", 2, 60.0)
+    assert node.reserve_ports("web", 2, tenant="acme").ports == made.ports
+    assert [(one.container, one.ports) for one in node.reservations()] == [("web", tuple(sorted(made.ports)))]
+    node.attach("web", tenant="acme", expose=[f"{made.ports[0]}:80"])
+    with pytest.raises(Conflict):
+        node.attach("other", expose=[f"{made.ports[1]}:80"])
+    assert (node.release_ports("web"), node.release_ports("web"), node.reservations()) == (2, 0, ())
+
+
 def test_many_are_attached_together_or_not_at_all(node: Any) -> None:
     names = [f"c{number}" for number in range(5)]
     many = node.attach_many([AttachRequest(name, tenant="acme") for name in names])
