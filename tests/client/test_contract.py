@@ -140,6 +140,20 @@ def test_many_are_attached_together_or_not_at_all(node: Any) -> None:
     assert node.attach_many([]) == () and node.detach_many([]) == 0
 
 
+def test_what_endpoints_pass_is_told_alike(node: Any, lab: Lab) -> None:
+    box = lab.sandbox("busy")
+    node.attach("busy", netns=box.netns, tenant="acme")
+    before = node.traffic()
+    box.inject("eth0", [b"\xff" * 12 + b"\x88\xb5" + bytes(86)] * 10)
+    while (after := node.traffic()).at == before.at:  # what was told lately is told again
+        continue
+    (then,), (now,) = before.endpoints, after.endpoints
+    lab.delete_sandbox(box)
+    assert (now.key, now.tenant, now.connections) == (EndpointKey("busy"), "acme", 0)
+    assert now.traffic.sent_packets - then.traffic.sent_packets >= 10
+    assert now.traffic.sent_bytes - then.traffic.sent_bytes >= 1000
+
+
 def test_what_is_wrong_with_an_endpoint_is_found(node: Any, lab: Lab) -> None:
     node.attach("web")
     assert node.verify("web") == ()

@@ -9,6 +9,7 @@ Refuses: to remember. Figures begin anew with every link and every rule; who wan
 import errno
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -129,18 +130,31 @@ def read_counts(family: TableFamily, bodies: Iterable[bytes]) -> Iterator[RuleCo
     chains: dict[str, list[_Rule]] = {}
     for rule in rules:
         chains.setdefault(rule.chain, []).append(rule)
+    known: dict[str, frozenset[RuleOutcome]] = {}
     for rule in rules:
         if rule.counted is not None and rule.reason:
             place = f"{family} {rule.chain} {rule.handle}"
-            yield RuleCount(place, rule.reason, _outcome(rule, chains), *rule.counted)
+            yield RuleCount(place, rule.reason, _outcome(rule, chains, known), *rule.counted)
 
 
-def _outcome(rule: _Rule, chains: Mapping[str, Sequence[_Rule]]) -> RuleOutcome:
-    """What becomes of a packet in the end, where other chains are asked. A rule goes nowhere that leads back to it."""
-    found = {rule.outcome, *(_outcome(one, chains) for one in chains.get(rule.onward, ()))}
+def _outcome(
+    rule: _Rule, chains: Mapping[str, Sequence[_Rule]], known: dict[str, frozenset[RuleOutcome]]
+) -> RuleOutcome:
+    """What becomes of a packet in the end, where other chains are asked; `known` are the chains that were."""
+    found = {rule.outcome, *_outcomes(rule.onward, chains, known)}
     return "rejected" if "rejected" in found else "dropped" if "dropped" in found else "passed"
 
 
+def _outcomes(
+    chain: str, chains: Mapping[str, Sequence[_Rule]], known: dict[str, frozenset[RuleOutcome]]
+) -> frozenset[RuleOutcome]:
+    if chain not in known:
+        known[chain] = frozenset()  # no rule leads back to where it came from
+        known[chain] = frozenset(_outcome(rule, chains, known) for rule in chains.get(chain, ()))
+    return known[chain]
+
+
+@lru_cache(maxsize=4096)  # most rules have counted nothing since the last look
 def _read_rule(body: bytes) -> _Rule | None:
     """None for a rule of another table: a kernel need not tell one table's alone."""
     rule = attributes(body, HEADER_SIZE)

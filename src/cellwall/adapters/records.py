@@ -121,8 +121,8 @@ def decode_metered(body: bytes) -> "Metered":
         EndpointKey(record.container_id, record.ifname),
         record.tenant,
         record.host_index,
-        record.address4.to_bytes(4, "big"),
-        IPv6Address(record.address6).packed if record.address6 else b"",
+        record.address4,
+        record.address6,
         len(record.bindings),
     )
 

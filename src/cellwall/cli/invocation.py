@@ -110,6 +110,14 @@ class Invocation:
 
         return Wall.open(root=self.arguments.root, closing=True, reading=True)
 
+    def wall_to_ask(self) -> "Wall | Client":
+        """The node, for what only reads: by the daemon, or beside whoever writes."""
+        return self._client() if self.served() else self.wall_to_read()
+
+    def client(self) -> "Client":
+        """The daemon, for what it alone knows."""
+        return self._client()
+
     def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
         from cellwall.api import Wall

@@ -19,6 +19,7 @@ COMMANDS = (
     "attachments",
     "ports",
     "state",
+    "figures",
     "policies",
     "sandboxed",
     "configuration",

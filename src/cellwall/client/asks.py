@@ -17,11 +17,13 @@ from cellwall.engine.arguments import Document, Subject, parse_key, read_binding
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.figures import EndpointTraffic, Traffic, TrafficReport
 from cellwall.model.identifiers import parse_container_id
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.policy_document import parse_policy, policy_document
 from cellwall.model.reserved import Reservation, validate_count, validate_lease
 from cellwall.wire import answers, bodies, calls, documents
+from cellwall.wire.calls import METRICS_PATH
 from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
 
 R = TypeVar("R")
@@ -133,6 +135,17 @@ def verify(container_id: str, ifname: str) -> Ask[tuple[str, ...]]:
     )
 
 
+def traffic() -> Ask[TrafficReport]:
+    def read(answer: answers.TrafficAnswer) -> TrafficReport:
+        return TrafficReport(answer.at, tuple(_traffic(one) for one in answer.endpoints))
+
+    return _ask(calls.TRAFFIC, answers.TrafficAnswer, read)
+
+
+def metrics() -> Ask[str]:
+    return Ask("GET", METRICS_PATH, bytes.decode)
+
+
 def policies() -> Ask[dict[str, PolicyRecord]]:
     def read(answer: answers.PoliciesAnswer) -> dict[str, PolicyRecord]:
         return {tenant: record_of(record) for tenant, record in answer.policies.items()}
@@ -212,6 +225,12 @@ def _policy_body(policy: Policy | Document) -> PolicyBody:
         return body_of(policy_document(policy))
     parse_policy(policy)
     return body_of(policy)
+
+
+def _traffic(one: answers.EndpointTraffic) -> EndpointTraffic:
+    passed = Traffic(one.sent_bytes, one.sent_packets, one.received_bytes, one.received_packets)
+    key = EndpointKey(one.container, one.interface)
+    return EndpointTraffic(key, one.tenant, passed, one.connections, one.denied)
 
 
 def _endpoint(answer: answers.EndpointAnswer) -> Endpoint:

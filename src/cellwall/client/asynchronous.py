@@ -21,6 +21,7 @@ from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.figures import TrafficReport
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.reserved import DEFAULT_LEASE, Reservation
 
@@ -161,6 +162,14 @@ class AsyncClient:
     async def verify(self, container_id: str, *, ifname: str = "eth0") -> tuple[str, ...]:
         """What is wrong with one endpoint, on the node and inside its sandbox; empty: nothing."""
         return await self._ask(asks.verify(container_id, ifname))
+
+    async def traffic(self) -> TrafficReport:
+        """What each endpoint that this caller may see has sent and received by now, and how many flows it has."""
+        return await self._ask(asks.traffic())
+
+    async def metrics(self) -> str:
+        """What Prometheus reads of the daemon, as text."""
+        return await self._ask(asks.metrics())
 
     # ------------------------------------------------------------------ policies
 

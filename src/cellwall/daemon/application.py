@@ -24,7 +24,7 @@ from cellwall.daemon.calls import ACTS, Ask, Misnamed
 from cellwall.daemon.connection import Connection
 from cellwall.daemon.node import CniReply, Node
 from cellwall.errors import CellwallError, InvalidSpec
-from cellwall.wire.calls import CALLS, CNI, Call
+from cellwall.wire.calls import CALLS, CNI, METRICS_PATH, Call
 from cellwall.wire.openapi import openapi_document
 from cellwall.wire.pointers import Refused
 from cellwall.wire.problems import TYPE, Problem, call_problem, invalid_body, problem_of
@@ -174,7 +174,7 @@ def application(
         respond = gate.cni(cni) if call is CNI and cni is not None else gate.call(call)
         _route(made, call.method, call.path, gate.guarded(respond, call.name))
     if metrics is not None:
-        _route(made, "GET", "/metrics", gate.guarded(_metrics(metrics), "metrics", judge_media=False))
+        _route(made, "GET", METRICS_PATH, gate.guarded(_metrics(metrics), "metrics", judge_media=False))
     _route(made, "GET", "/openapi.json", gate.guarded(_openapi))
     made.router.add_route("*", "/{rest:.*}", gate.guarded(_no_such_call))
 

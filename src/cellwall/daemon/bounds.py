@@ -11,8 +11,8 @@ class Bounds(msgspec.Struct, frozen=True):
     `idle_seconds`: between requests; `ending_seconds`: for what was begun when the daemon ends. `connections_per_uid`
     and `connections_per_group` are for everybody but root, who is many programs; a group is one that is granted
     anything. `writes` and `reads` may wait at once. `together`: attaches, or
-    detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever asks for the metrics is
-    told the same.
+    detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever asks for figures is told
+    the same.
     """
 
     body_bytes: int = 1 << 20

@@ -16,6 +16,7 @@ from cellwall.daemon.node import Node
 from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.figures import EndpointTraffic
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.reserved import Reservation
 from cellwall.wire import answers, calls, documents
@@ -119,6 +120,10 @@ async def _findings(node: Node, ask: Ask) -> web.Response:
     return document_response(answers.FindingsAnswer(await node.findings(ask.asker, ask.key())))
 
 
+async def _traffic(node: Node, ask: Ask) -> web.Response:
+    return json_response(await node.traffic(ask.asker, _encoded_traffic))
+
+
 async def _expose(node: Node, ask: Ask) -> web.Response:
     return _one(await node.expose(ask.asker, ask.key(), binding_of(ask.body.binding, "/binding")))
 
@@ -201,6 +206,7 @@ ACTS: dict[str, Act] = {
     calls.DETACH.name: _detach,
     calls.DETACH_MANY.name: _detach_many,
     calls.FINDINGS.name: _findings,
+    calls.TRAFFIC.name: _traffic,
     calls.EXPOSE.name: _expose,
     calls.UNEXPOSE.name: _unexpose,
     calls.RESERVATIONS.name: _reservations,
@@ -230,6 +236,21 @@ def _encoded_log(found: Log) -> bytes:
 
 def _encoded(endpoints: Sequence[Endpoint]) -> bytes:
     return _encode(answers.EndpointsAnswer(tuple(documents.endpoint_document(one) for one in endpoints)))
+
+
+def _encoded_traffic(at: float, endpoints: Sequence[EndpointTraffic]) -> bytes:
+    found = (
+        answers.EndpointTraffic(
+            container=one.key.container_id,
+            interface=one.key.ifname,
+            tenant=one.tenant,
+            connections=one.connections,
+            denied=one.denied,
+            **msgspec.structs.asdict(one.traffic),
+        )
+        for one in endpoints
+    )
+    return _encode(answers.TrafficAnswer(at, tuple(found)))
 
 
 def _parsed(parameter: str, parse: Callable[[], Any]) -> Any:

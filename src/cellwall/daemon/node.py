@@ -5,6 +5,7 @@ one between the question and the deed. What belongs to somebody else is not ther
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -23,6 +24,7 @@ from cellwall.engine.requests import Reconciled, Status, UpReport, validate_requ
 from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.figures import EndpointTraffic, TrafficReport
 from cellwall.model.policy import PolicyRecord
 from cellwall.model.reserved import Reservation
 from cellwall.wire.bodies import Places
@@ -60,6 +62,8 @@ class Node:
         self._detaching: Kind[Detach, bool] = Kind(partial(detach_gathered, writing), lambda item: item.key)
         self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
         self._one_look = asyncio.Semaphore(1)
+        self._fresh = bounds.scrape_seconds
+        self._traffic: TrafficReport | None = None
         self._status: asyncio.Task[Status] | None = None
 
     def start(self) -> None:
@@ -127,6 +131,20 @@ class Node:
 
     async def endpoint(self, asker: Asker, key: EndpointKey) -> Endpoint:
         return await self._reader.do(lambda: asker.find(self._beside, "list", key), root=asker.peer.root)
+
+    async def traffic(self, asker: Asker, render: Callable[[float, Sequence[EndpointTraffic]], R]) -> R:
+        """The figures of those that are there for who asks. Whoever asks soon after another is told the same: to count
+        flows takes a while."""
+
+        def look() -> R:
+            report = self._traffic
+            if report is None or time.clock_gettime(time.CLOCK_BOOTTIME) - report.at >= self._fresh:
+                report = self._traffic = self._beside.traffic()
+            allows = asker.authority.allows
+            seen = [one for one in report.endpoints if asker.peer.root or allows(asker.peer, "list", one.tenant)]
+            return render(report.at, seen)
+
+        return await self._reader.do(look, root=asker.peer.root)
 
     async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
         """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address
 from typing import Protocol
 
 import msgspec
@@ -81,4 +82,7 @@ def traffic_report(site: Site) -> TrafficReport:
 
 
 def _flows_of(one: Metered, flows: Mapping[bytes, int] | None) -> int | None:
-    return None if flows is None else flows.get(one.address4, 0) + flows.get(one.address6, 0)
+    if flows is None:
+        return None
+    six = IPv6Address(one.address6).packed if one.address6 and flows else b""
+    return flows.get(one.address4.to_bytes(4, "big"), 0) + flows.get(six, 0)

@@ -22,14 +22,14 @@ class Traffic(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metered(msgspec.Struct, frozen=True, gc=False):
-    """An attached endpoint as far as figures are about it; `host_index` is of its bridge port. Addresses are packed,
-    `address6` empty where it has none. `exposures`: how many ports or ranges are published."""
+    """An attached endpoint as far as figures are about it; `host_index` is of its bridge port. Addresses are as they
+    are on record: a number, and text, empty where it has none. `exposures`: how many ports or ranges are published."""
 
     key: EndpointKey
     tenant: str
     host_index: int
-    address4: bytes
-    address6: bytes
+    address4: int
+    address6: str
     exposures: int
 
 

@@ -99,6 +99,29 @@ class ReleasedAnswer(msgspec.Struct, frozen=True):
     released: int
 
 
+class EndpointTraffic(msgspec.Struct, frozen=True):
+    """What one endpoint has passed since it was attached. Bytes are of whole frames, 14 of Ethernet included; `sent` is
+    what it tried to send, denied packets too. `connections`: its tracked flows, null where the node has too many to
+    tell them apart; `denied`: packets that were denied, null where no rule counts them by endpoint."""
+
+    container: str
+    interface: str
+    tenant: str
+    sent_bytes: int
+    sent_packets: int
+    received_bytes: int
+    received_packets: int
+    connections: int | None
+    denied: int | None
+
+
+class TrafficAnswer(msgspec.Struct, frozen=True):
+    """The figures of all endpoints at one moment: `at` is in seconds since the machine started."""
+
+    at: float
+    endpoints: tuple[EndpointTraffic, ...]
+
+
 class RemovedAnswer(msgspec.Struct, frozen=True):
     """Whether there was one."""
 

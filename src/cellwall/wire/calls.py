@@ -23,6 +23,7 @@ from cellwall.wire.answers import (
     RemovedAnswer,
     ReservationAnswer,
     ReservationsAnswer,
+    TrafficAnswer,
     VersionAnswer,
 )
 from cellwall.wire.bodies import AttachBody, AttachManyBody, DetachManyBody, DownBody, ExposeBody, ReserveBody
@@ -30,6 +31,9 @@ from cellwall.wire.documents import ReconciledDocument, StatusDocument, UpDocume
 from cellwall.wire.policies import PolicyAnswer, PolicyBody
 
 API_VERSION = 1
+
+METRICS_PATH = "/metrics"
+"""Where Prometheus looks for what it reads; no call of the table, for its text is another specification's."""
 
 Verb = Literal["version", "status", "list", "attach", "detach", "expose", "check", "log", "node", "policy", "metrics"]
 """What a caller may be allowed to do. `node` is what touches all tenants, `metrics` what tells of all."""
@@ -116,6 +120,9 @@ FINDINGS = Call(
     "check",
     FindingsAnswer,
     "What is wrong with one endpoint, on the node and inside its sandbox.",
+)
+TRAFFIC = Call(
+    "traffic", "GET", "/v1/traffic", "list", TrafficAnswer, "What each endpoint has sent and received by now."
 )
 EXPOSE = Call(
     "expose",
@@ -246,6 +253,7 @@ CALLS = (
     SHOW,
     DETACH,
     FINDINGS,
+    TRAFFIC,
     EXPOSE,
     UNEXPOSE,
     RESERVATIONS,

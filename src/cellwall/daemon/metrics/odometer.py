@@ -89,6 +89,8 @@ class Odometer:
 
     def _count(self, name: str, reading: Reading) -> None:
         before = self._shown.get(name)
+        if before == reading.figures:
+            return
         if before is None or any(now < then for now, then in zip(reading.figures, before, strict=True)):
             before = (0,) * len(reading.figures)  # new, or another one of that name
         label = self._label(reading.owner)

@@ -1,0 +1,86 @@
+"""What passes in a second, from two reports, and how it is shown."""
+
+import pytest
+
+from cellwall.cli.rates import Rate, by_tenant, cells, ordered, rate_table, rates, scaled
+from cellwall.model.endpoint import EndpointKey
+from cellwall.model.figures import EndpointTraffic, Traffic, TrafficReport
+
+
+def one(
+    name: str, *figures: int, tenant: str = "acme", connections: int | None = 0, denied: int | None = None
+) -> EndpointTraffic:
+    return EndpointTraffic(EndpointKey(name), tenant, Traffic(*figures), connections, denied)
+
+
+def between(before: list[EndpointTraffic], after: list[EndpointTraffic], seconds: float = 2.0) -> dict[str, Rate]:
+    found = rates(TrafficReport(100.0, tuple(before)), TrafficReport(100.0 + seconds, tuple(after)))
+    return {row.container: row for row in found}
+
+
+def test_a_rate_is_what_passed_since_the_look_before() -> None:
+    found = between([one("a", 100, 10, 0, 0, denied=4)], [one("a", 300, 14, 1000, 1, connections=3, denied=10)])
+    assert found["a"] == Rate("acme", "a", "eth0", 100.0, 2.0, 500.0, 0.5, 3, 3.0)
+
+
+def test_what_is_new_passed_it_all_since_then_and_what_is_gone_is_not_told() -> None:
+    found = between([one("gone", 5, 5, 5, 5)], [one("new", 20, 2, 0, 0)])
+    assert found.keys() == {"new"} and found["new"].sent_bytes == 10.0
+
+
+def test_another_attachment_of_the_same_name_is_new() -> None:
+    found = between([one("a", 1000, 100, 0, 0, denied=50)], [one("a", 20, 2, 0, 0, denied=2)])
+    assert (found["a"].sent_bytes, found["a"].denied) == (10.0, 1.0)
+
+
+def test_two_reports_of_one_moment_are_no_division_by_nothing() -> None:
+    assert between([one("a", 5, 5, 5, 5)], [one("a", 5, 5, 5, 5)], seconds=0.0)["a"].sent_bytes == 0.0
+
+
+def test_tenants_are_sums_and_what_nobody_can_tell_of_one_nobody_can_of_the_sum() -> None:
+    rows = between(
+        [],
+        [
+            one("a", 2, 2, 2, 2, connections=1, denied=2),
+            one("b", 4, 4, 4, 4, connections=2, denied=4),
+            one("c", 6, 6, 6, 6, tenant="", connections=None),
+        ],
+    ).values()
+    acme, none = by_tenant(rows)
+    assert acme == Rate("acme", "", "", 3.0, 3.0, 3.0, 3.0, 3, 3.0)
+    assert (none.tenant, none.connections, none.denied) == ("", None, None)
+
+
+def test_the_busiest_are_first_by_what_is_asked_for() -> None:
+    rows = between(
+        [],
+        [
+            one("few-large", 900, 1, 0, 0, connections=5, denied=1),
+            one("many-small", 90, 50, 0, 0, connections=1, denied=9),
+            one("b", 0, 0, 0, 0),
+            one("a", 0, 0, 0, 0),
+        ],
+    ).values()
+    for order, first in (("bytes", "few-large"), ("packets", "many-small"), ("connections", "few-large"),
+                         ("denied", "many-small"), ("name", "a")):  # fmt: skip
+        found = [row.container for row in ordered(rows, order)]  # type: ignore[arg-type]
+        assert found[0] == first
+        assert found.index("a") < found.index("b")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.5, "0.5"), (7, "7"), (99.9, "99.9"), (99.96, "100"), (999, "999"), (999.6, "1k"), (12345, "12.3k"),
+     (456_000_000, "456M"), (7.89e9, "7.89G"), (2e12, "2T")],
+)  # fmt: skip
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert scaled(value) == text
+
+
+def test_a_table_names_what_has_no_name() -> None:
+    row = Rate("", "", "", 0, 0, 0, 0, None, None)
+    assert cells(row)[:2] == ("-", "*") and cells(row)[-2:] == ("-", "-")
+    other = Rate("acme", "web", "net1", 1500, 2, 0, 0, 3, 4)
+    head, line, _ = rate_table([other, row]).splitlines()
+    assert head.split()[0] == "TENANT"
+    assert line.split() == ["acme", "web/net1", "1.5kB", "2", "0B", "0", "3", "4"]
