@@ -11,11 +11,12 @@ told here before the first packet of a holder can pass, so states are in the ord
 
 from collections import deque
 from collections.abc import Hashable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.versions import STEM
 
 K = TypeVar("K", bound=Hashable)
 
@@ -25,11 +26,15 @@ _STEP = 0.005
 _STATES = 16
 """Of one key that packets may still come from."""
 
-_FORMER_PORTS = 8192
-"""Ports of links that are gone whose packets may still come: an index is not given to another link for 2^31 links."""
+Lasting = tuple[Literal["port", "version"], int]
+"""What is not given to another for long: the index of a link, of which there are 2^31, and the stem of policy versions,
+of which there are 2 million."""
+
+_FORMER = 16384
+"""Of those that are gone, whose packets may still come."""
 
 _LINGER = 60.0
-"""Seconds for which such a port is its former holder's: its link goes with one of the next operations."""
+"""Seconds for which they are their former holder's: its link goes with one of the next operations."""
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -121,10 +126,10 @@ class Holders:
     """Who has what, told of every change in the order of changes. Not for more than one thread."""
 
     def __init__(self) -> None:
-        self._ports: _Table[int] = _Table()
+        self._lasting: _Table[Lasting] = _Table()
         self._addresses: _Table[str] = _Table()
-        self._former: deque[tuple[float, int]] = deque()
-        self._present: set[int] = set()
+        self._former: deque[tuple[float, Lasting]] = deque()
+        self._present: set[Lasting] = set()
         self._seen: Moment | None = None
         self._was_set = float("-inf")
         self._settled = float("-inf")
@@ -140,48 +145,54 @@ class Holders:
         refused: a port stays its former holder's."""
         self.notice(at)
         after = tuple(after)
-        kept = {key for endpoint in after for key in _keys(endpoint)}
+        kept = {key for endpoint in after for key in (*_addresses(endpoint), *_lasting(endpoint))}
         for endpoint in before:
             for address in _addresses(endpoint):
                 if address not in kept:
                     self._addresses.put(address, at, None)
-            if endpoint.host_index not in kept:
-                self._leave(at, endpoint.host_index)
+            self._leave(at, [key for key in _lasting(endpoint) if key not in kept])
         for endpoint in after:
             holder = holder_of(endpoint)
             for address in _addresses(endpoint):
                 self._addresses.put(address, at, holder)
-            self._ports.put(endpoint.host_index, at, holder)
-            self._present.add(endpoint.host_index)
+            for key in _lasting(endpoint):
+                self._lasting.put(key, at, holder)
+                self._present.add(key)
 
     def fill(self, at: Moment, endpoints: Iterable[Endpoint]) -> None:
         """These are all that there are."""
         endpoints = tuple(endpoints)
-        known = {key for endpoint in endpoints for key in _keys(endpoint)}
+        addresses = {address for endpoint in endpoints for address in _addresses(endpoint)}
         for address in self._addresses.held():
-            if address not in known:
+            if address not in addresses:
                 self._addresses.put(address, at, None)
-        for port in [port for port in self._present if port not in known]:
-            self._leave(at, port)
+        lasting = {key for endpoint in endpoints for key in _lasting(endpoint)}
+        self._leave(at, [key for key in self._present if key not in lasting])
         self.change(at, (), endpoints)
 
     def settle(self, at: Moment) -> None:
         """All packets are read that were logged before; what only they could ask for is forgotten."""
         self._settled = at.steady
         self._addresses.settle(at.steady)
-        self._ports.settle(at.steady)
-        while self._former and (self._former[0][0] <= at.steady - _LINGER or len(self._former) > _FORMER_PORTS):
-            _, port = self._former.popleft()
-            if port not in self._present:
-                self._ports.drop(port)
+        self._lasting.settle(at.steady)
+        while self._former and (self._former[0][0] <= at.steady - _LINGER or len(self._former) > _FORMER):
+            _, key = self._former.popleft()
+            if key not in self._present:
+                self._lasting.drop(key)
 
-    def _leave(self, at: Moment, port: int) -> None:
-        self._present.discard(port)
-        self._former.append((at.steady, port))
+    def _leave(self, at: Moment, keys: Iterable[Lasting]) -> None:
+        for key in keys:
+            self._present.discard(key)
+            self._former.append((at.steady, key))
 
     def of_port(self, index: int, stamp: float) -> Holder | None:
         """Whose link that is, by which a packet came that was stamped then; 0: it was not."""
-        return self._ports.at(index, self._trusted(stamp))
+        return self._lasting.at(("port", index), self._trusted(stamp))
+
+    def of_version(self, version: int, stamp: float) -> Holder | None:
+        """Whose policy version that is, and that it is in force."""
+        holder = self._lasting.at(("version", version & STEM), self._trusted(stamp))
+        return None if holder is None else msgspec.structs.replace(holder, generation=version)
 
     def of_address(self, address: str, stamp: float) -> Holder | None:
         """Whose address that was. Only for addresses that something vouched for."""
@@ -193,7 +204,7 @@ class Holders:
 
     def __len__(self) -> int:
         """Keys that are kept, for who watches that they do not pile up."""
-        return len(self._ports) + len(self._addresses)
+        return len(self._lasting) + len(self._addresses)
 
 
 def holder_of(endpoint: Endpoint) -> Holder:
@@ -205,8 +216,8 @@ def _addresses(endpoint: Endpoint) -> list[str]:
     return [str(one) for one in (endpoint.address4, endpoint.address6) if one is not None]
 
 
-def _keys(endpoint: Endpoint) -> list[str | int]:
-    return [*_addresses(endpoint), endpoint.host_index]
+def _lasting(endpoint: Endpoint) -> list[Lasting]:
+    return [("port", endpoint.host_index), ("version", endpoint.generation & STEM)]
 
 
 def _same(states: list[_State]) -> Holder | None:

@@ -33,6 +33,8 @@ class Logged(Protocol):
     @property
     def physoutdev(self) -> int: ...
     @property
+    def mark(self) -> int: ...
+    @property
     def time(self) -> float: ...
     @property
     def hardware(self) -> bytes: ...
@@ -78,13 +80,16 @@ def time_text(seconds: float) -> str:
 
 
 def _holder(logged: Logged, reason: Reason, packet: Packet, holders: Holders) -> Holder | None:
-    """By the bridge port, which cannot be forged; where there is none, by the address of the end that is a sandbox, if
-    something vouched for it: what comes by the uplink says whatever its sender likes."""
+    """By the bridge port, which cannot be forged, or the policy version, with which the wall marks a packet that it
+    tells of (`lower.nft.reports`). Where there is neither, by the address of the end that is a sandbox, if something
+    vouched for it: what comes by the uplink says whatever its sender likes."""
     sent = reason.direction == "out"
     for index in (logged.physindev, logged.indev) if sent else (logged.physoutdev, logged.outdev):
         holder = holders.of_port(index, logged.time) if index else None
         if holder is not None:
             return holder
+    if (holder := holders.of_version(logged.mark, logged.time)) is not None:
+        return holder
     if not sent:
         return holders.of_address(packet.destination, logged.time)
     return holders.of_address(packet.source, logged.time) if reason.layer in _VOUCHED else None

@@ -19,10 +19,12 @@ from functools import partial
 
 import msgspec
 
+from cellwall.adapters.event_files import EventFiles
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
 from cellwall.daemon.application import CniAnswer, application
+from cellwall.daemon.auditing import audited
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.descriptors import with_room
@@ -44,6 +46,8 @@ _AGAIN = 1.0
 _THREAD_TURN = 0.0001
 """Seconds that a thread may keep the interpreter from another one. Python's own 5 ms are waited for after each call of
 the kernel's while the watch compares a thousand endpoints: a hundred milliseconds of one attach."""
+_EVENT_FILE, _EVENT_FILES = 16 << 20, 8
+"""Octets of a file of events, and how many such files are kept."""
 _NOW_AND_THEN = 60.0
 """Seconds after which what could not be done about the node is tried again."""
 
@@ -97,6 +101,9 @@ def serve(
         listener = Listener(made, bounds, authority)
         take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
+        files = EventFiles(paths.in_log(), size=_EVENT_FILE, count=_EVENT_FILES)
+        opened.callback(files.close)
+        node.auditor = opened.enter_context(audited(wall, files, beside[0].endpoints))
         with watched(wall, beside[1], metrics.events) as start_watch:
             asyncio.run(life.run(listener, sock, start_watch))
 

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from cellwall.adapters.event_reading import latest
 from cellwall.api import Wall
 from cellwall.audit.events import Began, Event, Log
 from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
+from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
 from cellwall.daemon.reader import Reader
@@ -65,6 +68,8 @@ class Node:
         self._fresh = bounds.scrape_seconds
         self._traffic: TrafficReport | None = None
         self._status: asyncio.Task[Status] | None = None
+        self.auditor: Auditor | None = None
+        """What records what sandboxes try, if anything does; for who makes it to set."""
 
     def start(self) -> None:
         """Begin to work, in the network namespace of the node."""
@@ -108,7 +113,9 @@ class Node:
 
     def _began_status(self) -> Status:
         self._status = None  # who asks from now on is told what is so from now on
-        return self._wall.status()
+        status = self._wall.status()
+        notes = self.auditor.notes if self.auditor is not None else ()
+        return msgspec.structs.replace(status, notes=(*status.notes, *notes))
 
     async def cni(self, answer: Callable[[], CniReply]) -> tuple[int, bytes]:
         status, body, waits = await self.writer.do(answer)

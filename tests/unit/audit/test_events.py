@@ -77,6 +77,13 @@ def test_a_routed_packet_is_the_holder_s_of_its_address() -> None:
     )
 
 
+def test_a_packet_with_a_policy_version_is_of_whose_that_is_and_of_that_policy() -> None:
+    payload = ipv4(6, SYN, source=str(OTHER.address4), destination="10.0.0.1")
+    said = told(logged("FWD deny out: the floor", indev=BRIDGE, mark=WEB.generation + 3, payload=payload))
+    assert (said.container, said.generation) == ("web", WEB.generation + 3)
+    assert told(logged("FWD deny out: the floor", indev=BRIDGE, mark=0x1000, payload=payload)).container == "other"
+
+
 def test_what_comes_to_a_sandbox_is_its_own_by_where_it_goes() -> None:
     payload = ipv4(6, SYN, source=PUBLIC4, destination=str(WEB.address4))
     said = told(logged("FWD deny in: not exposed", indev=UPLINK, outdev=BRIDGE, payload=payload))

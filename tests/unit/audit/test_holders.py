@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from cellwall.audit.holders import Holder, Holders, Moment, holder_of
 from cellwall.model.endpoint import Endpoint
-from scene import endpoint
+from cellwall.model.versions import first_version
+from scene import NODE_BIT, endpoint
 
 WEB, JOB = endpoint("web", 2), endpoint("job", 3)
-LATER = msgspec.structs.replace(endpoint("next", 2), host_index=200)
-"""The next holder of web's addresses: its link is another one."""
+LATER = msgspec.structs.replace(endpoint("next", 2), host_index=200, generation=first_version(5000, NODE_BIT))
+"""The next holder of web's addresses: its link is another one, and its policy versions are."""
 
 
 class Clock:
@@ -103,6 +104,19 @@ def test_what_a_link_sends_after_its_detach_is_its_former_holder_s() -> None:
     assert asked(holders, WEB, now) == {None}
 
 
+def test_a_policy_version_is_its_endpoint_s_also_after_that_is_gone() -> None:
+    holders, clock = Holders(), Clock()
+    holders.change(clock.now(), (), [WEB])
+    holders.change(clock.now(), [WEB], ())
+    holders.change(clock.now(), (), [LATER])
+    now = clock.now()
+    assert holders.of_version(WEB.generation + 7, now.wall) == msgspec.structs.replace(
+        holder_of(WEB), generation=WEB.generation + 7
+    )
+    assert holders.of_version(LATER.generation, now.wall) == holder_of(LATER)
+    assert holders.of_version(1, now.wall) is None
+
+
 def test_what_is_known_after_a_restart_is_what_is_on_record() -> None:
     holders, clock = Holders(), Clock()
     holders.change(clock.now(), (), [WEB])
@@ -118,10 +132,13 @@ def test_what_is_known_after_a_restart_is_what_is_on_record() -> None:
 def test_nothing_is_kept_of_who_is_gone() -> None:
     holders, clock = Holders(), Clock()
     for number in range(500):
-        one = msgspec.structs.replace(endpoint(f"c{number}", 2 + number % 100), host_index=1000 + number)
+        version = first_version(6000 + number, NODE_BIT)
+        one = msgspec.structs.replace(
+            endpoint(f"c{number}", 2 + number % 100, generation=version), host_index=1000 + number
+        )
         holders.change(clock.now(), (), [one])
-        for version in range(40):
-            another = msgspec.structs.replace(one, generation=one.generation + version + 1)
+        for _ in range(40):
+            another = msgspec.structs.replace(one, generation=one.generation + 1)
             holders.change(clock.now(), [one], [another])
             one = another
         holders.change(clock.now(), [one], ())

@@ -1,0 +1,138 @@
+"""The thread that records what sandboxes tried, beside the writer: listens to the kernel's log of denied packets for as
+long as the daemon runs, and goes by the settings in force. Without a log, as the kernel has none or another program
+listens to the group, the wall is as whole as with one; it is tried again now and then.
+"""
+
+import logging
+import os
+import select
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from threading import Thread
+
+from cellwall import __version__
+from cellwall.adapters.nflog import Heard, PacketLog
+from cellwall.api import Wall
+from cellwall.audit.tally import Tallied
+from cellwall.daemon.recording import Feed, Keeper, Recorder
+from cellwall.errors import CellwallError
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Audit
+
+_log = logging.getLogger("cellwall.daemon")
+
+_LOOK = 0.5
+"""Seconds after which it is looked, where nothing is logged, for other settings and what is to be said of losses."""
+
+_AGAIN = 10.0
+"""Seconds until it is tried again to listen."""
+
+_MOST = 4096
+
+
+class Auditor:
+    """What is recorded, for the thread of `audited` to carry on and for others to ask. `settings`: those in force."""
+
+    def __init__(self, recorder: Recorder, settings: Callable[[], Audit]) -> None:
+        self._recorder = recorder
+        self._settings = settings
+        self._deaf = ""
+
+    @property
+    def tallied(self) -> Tallied:
+        """How much was recorded, and how much was not."""
+        return self._recorder.tally.tallied()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is recorded just now, "" where it is; a node that is to log nothing has no trouble."""
+        return self._deaf or self._recorder.trouble
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody who looks at the node should know of the record, a line each."""
+        lines = [f"what sandboxes try is not recorded: {self.trouble}"] if self.trouble else []
+        missed = sum(self.tallied.unrecorded.values())
+        if missed:
+            lines.append(f"{missed} attempts were not recorded one by one since the daemon began (`cellwall log`)")
+        return tuple(lines)
+
+    def run(self, stop: int) -> None:
+        """Until the descriptor is readable."""
+        self._recorder.begin(__version__)
+        while True:
+            wanted = self._settings()
+            log = _listening(wanted, self._tell)
+            if log is not None:
+                with closing(log):
+                    over = self._listen(log, wanted, stop)
+            else:
+                over = self._wait(wanted, stop)
+            if over:
+                return
+
+    def _listen(self, log: PacketLog, wanted: Audit, stop: int) -> bool:
+        """True where it is over, False where other settings are in force."""
+        poll = select.poll()
+        for fd in (log.fileno(), stop):
+            poll.register(fd, select.POLLIN)
+        while True:
+            over = any(fd == stop for fd, _ in poll.poll(_LOOK * 1000))
+            heard = log.read(_MOST)
+            changed = self._settings() != wanted
+            self._recorder.step(heard, drained=len(heard.packets) < _MOST, last=over or changed)
+            if over or changed:
+                return over
+
+    def _wait(self, wanted: Audit, stop: int) -> bool:
+        waited = 0.0
+        while waited < _AGAIN and self._settings() == wanted:
+            if select.select([stop], [], [], _LOOK)[0]:
+                return True
+            self._recorder.step(Heard(()), drained=True)
+            waited += _LOOK
+        return False
+
+    def _tell(self, deaf: str) -> None:
+        if deaf and deaf != self._deaf:
+            _log.warning("what sandboxes try is not recorded: %s", deaf)
+        self._deaf = deaf
+
+
+def _listening(wanted: Audit, tell: Callable[[str], None]) -> PacketLog | None:
+    log, deaf = None, ""
+    if wanted.log:
+        try:
+            log = PacketLog(wanted.group)
+        except CellwallError as error:
+            deaf = str(error)
+    tell(deaf)
+    return log
+
+
+@contextmanager
+def audited(wall: Wall, files: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
+    """An auditor at work in a thread of the node's network namespace, who follows what this wall does; it is over at
+    the end of the block. `refill`: all endpoints there are, read beside the writer."""
+    feed = Feed()
+    auditor = Auditor(Recorder(feed, files, refill), lambda: wall.settings.audit)
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    wall.follow(feed)
+
+    def run() -> None:
+        while True:
+            try:
+                return auditor.run(reading)
+            except Exception:
+                _log.exception("the record of what sandboxes try failed, and begins anew")
+            if select.select([reading], [], [], _AGAIN)[0]:
+                return None
+
+    thread = Thread(target=run, name="cellwall-auditor")
+    thread.start()
+    try:
+        yield auditor
+    finally:
+        os.close(writing)  # which makes the other end readable
+        thread.join()
+        os.close(reading)

@@ -1,0 +1,199 @@
+"""Each kind of denial of a sandbox's packets, and of packets to one, is on record once, with whose it was and why: real
+packets, from the rule that denies them to the event."""
+
+from collections.abc import Callable, Iterator, Sequence
+from threading import Condition
+
+import pytest
+
+from cellwall.adapters.event_files import Appended
+from cellwall.attack.frames import frame, packet
+from cellwall.audit.events import Attempt, Event, event_of
+from cellwall.daemon.auditing import audited
+from cellwall.lab import addresses as at
+from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Audit, Settings
+from world import Sandbox, World, about_nftables, open_world, public
+
+pytestmark = pytest.mark.root
+FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
+FLOOR = {4: "10.0.0.5", 6: "fc00:9::9"}
+FORGED = {4: "8.8.8.8", 6: "2a00:1450::8"}
+PATIENCE = 10.0
+
+
+class Kept:
+    """Events as they are written, for who waits for one."""
+
+    def __init__(self) -> None:
+        self._events: list[Attempt] = []
+        self._more = Condition()
+
+    def append(self, lines: Sequence[bytes]) -> Appended:
+        with self._more:
+            self._events += [event for line in lines if isinstance(event := event_of(line), Attempt)]
+            self._more.notify_all()
+        return Appended(len(lines))
+
+    def found(self, wanted: Callable[[Attempt], bool]) -> list[Attempt]:
+        """Those that are, once there is one."""
+        with self._more:
+            assert self._more.wait_for(lambda: any(map(wanted, self._events)), PATIENCE), self._events
+            return [event for event in self._events if wanted(event)]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[tuple[World, Kept]]:
+    about_nftables("nobody is told of denials")
+    with open_world(settings=Settings(audit=Audit(rate=1000, burst=1000))) as world:
+        kept = Kept()
+        with audited(world.wall, kept, world.wall.endpoints):
+            yield world, kept
+
+
+@pytest.fixture(scope="module")
+def world(recorded: tuple[World, Kept]) -> World:
+    return recorded[0]
+
+
+@pytest.fixture(scope="module")
+def kept(recorded: tuple[World, Kept]) -> Kept:
+    return recorded[1]
+
+
+@pytest.fixture(scope="module")
+def web(world: World) -> Sandbox:
+    return world.attach("web", tenant="acme")
+
+
+@pytest.fixture(scope="module")
+def other(world: World) -> Sandbox:
+    return world.attach("other", tenant="rival", expose=[f"8443:8443/udp@{at.LAN4}/32,{at.LAN6}/128"])
+
+
+_ports = iter(range(20000, 30000))
+
+
+def sent(world: World, sandbox: Sandbox, source: str, target: str, protocol: str = "udp", dport: int = 9) -> int:
+    """One packet of a sandbox; its source port, which no other packet has."""
+    sport = next(_ports)
+    macs = mac_text(sandbox.endpoint.mac), mac_text(world.wall.settings.network.bridge_mac)
+    sandbox.host.inject("eth0", [frame(*macs, packet(source, target, protocol, b"x", sport=sport, dport=dport))])
+    return sport
+
+
+def told_once(kept: Kept, sport: int) -> Attempt:
+    (attempt,) = kept.found(lambda event: event.source_port == sport)
+    return attempt
+
+
+def is_of(attempt: Attempt, sandbox: Sandbox) -> bool:
+    endpoint = sandbox.endpoint
+    return (attempt.tenant, attempt.container, attempt.interface) == (
+        endpoint.tenant,
+        sandbox.name,
+        endpoint.key.ifname,
+    )
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    ("targets", "layer", "reason"),
+    [
+        (FLOOR, "FWD", "the floor"),
+        (at.NODE, "PRE", "the node"),
+        ({4: "169.254.169.254", 6: "fd00:ec2::254"}, "FWD", "the floor"),
+    ],
+    ids=["the floor", "the node", "metadata"],
+)
+def test_a_denied_destination(
+    world: World, kept: Kept, web: Sandbox, family: int, targets: dict[int, str], layer: str, reason: str
+) -> None:
+    attempt = told_once(kept, sent(world, web, web.address(family), targets[family], dport=53))
+    assert is_of(attempt, web)
+    assert (attempt.judgement, attempt.direction, attempt.layer, attempt.reason) == ("deny", "out", layer, reason)
+    assert (attempt.protocol, attempt.source, attempt.destination) == ("udp", web.address(family), targets[family])
+    assert (attempt.destination_port, attempt.generation) == (53, web.endpoint.generation)
+
+
+@FAMILIES
+def test_another_tenant_s_sandbox(world: World, kept: Kept, web: Sandbox, other: Sandbox, family: int) -> None:
+    attempt = told_once(kept, sent(world, web, web.address(family), other.address(family)))
+    assert is_of(attempt, web)
+    assert attempt.destination == other.address(family)
+
+
+@FAMILIES
+def test_mail(world: World, kept: Kept, web: Sandbox, family: int) -> None:
+    attempt = told_once(kept, sent(world, web, web.address(family), public(family), "tcp", 25))
+    assert is_of(attempt, web)
+    assert (attempt.reason, attempt.destination_port) == ("mail to a server", 25)
+
+
+@FAMILIES
+def test_a_source_that_is_another_s_is_told_of_who_forged_it(
+    world: World, kept: Kept, web: Sandbox, other: Sandbox, family: int
+) -> None:
+    for forged in (FORGED[family], other.address(family)):
+        attempt = told_once(kept, sent(world, web, forged, public(family)))
+        assert is_of(attempt, web)
+        assert (attempt.layer, attempt.source, attempt.mac) == ("PIN", forged, mac_text(web.endpoint.mac))
+
+
+@pytest.mark.parametrize("kind", [0x88CC, 0x88B5], ids=["LLDP", "another ethertype"])
+def test_a_frame_that_is_no_ip(kept: Kept, web: Sandbox, kind: int) -> None:
+    web.host.inject("eth0", [frame(mac_text(web.endpoint.mac), "02:00:00:00:00:01", b"\0" * 50, kind=kind)])
+    (attempt,) = kept.found(lambda event: event.protocol == f"{kind:#06x}")
+    assert is_of(attempt, web)
+    assert (attempt.layer, attempt.source) == ("PIN", "")
+
+
+def test_a_claim_of_the_gateway_s_address(kept: Kept, web: Sandbox) -> None:
+    claim = b"\0\1\x08\0\6\4\0\2" + web.endpoint.mac.to_bytes(6, "big") + bytes([192, 168, 0, 1]) + bytes(6) + bytes(4)
+    web.host.inject("eth0", [frame(mac_text(web.endpoint.mac), "ff:ff:ff:ff:ff:ff", claim, kind=0x0806)])
+    (attempt,) = kept.found(lambda event: event.protocol == "arp" and event.source == "192.168.0.1")
+    assert is_of(attempt, web)
+
+
+@FAMILIES
+def test_a_client_that_is_not_admitted_is_told_of_whom_it_was_for(
+    world: World, kept: Kept, other: Sandbox, family: int
+) -> None:
+    sport, internet = next(_ports), world.lab.internet
+    body = packet(public(family), at.NODE[family], "udp", b"x", sport=sport, dport=8443)
+    internet.inject("eth0", [frame(internet.mac("eth0"), world.lab.node.mac("eth0"), body)])
+    attempt = told_once(kept, sport)
+    assert is_of(attempt, other)
+    assert (attempt.direction, attempt.reason, attempt.source) == ("in", "not exposed", public(family))
+
+
+@FAMILIES
+def test_what_policies_deny_and_what_they_only_watch(world: World, kept: Kept, family: int) -> None:
+    ruled = world.attach("ruled", tenant="ruled")
+    for monitor, judgement in ((False, "deny"), (True, "watch")):
+        number = world.wall.set_policy({"mode": "block", "monitor": monitor}, container=ruled.name).generation
+        attempt = told_once(kept, sent(world, ruled, ruled.address(family), public(family), dport=443))
+        assert is_of(attempt, ruled)
+        assert (attempt.judgement, attempt.reason) == (judgement, "the policy of the endpoint")
+        assert attempt.generation == number
+    world.detach(ruled)
+
+
+@FAMILIES
+def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kept: Kept, family: int) -> None:
+    """The address is handed on at once, before anything is read."""
+    sports: dict[int, str] = {}
+    for _ in range(4):
+        box = world.attach("one", tenant="t", address4=world.wall.settings.network.subnet4[77])
+        sports[sent(world, box, box.address(family), FLOOR[family])] = box.name
+        world.detach(box)
+        world.wall.clear_up()
+    for sport, name in sports.items():
+        assert told_once(kept, sport).container == name
+
+
+def test_nothing_is_told_of_what_passes(world: World, kept: Kept, web: Sandbox) -> None:
+    passing = sent(world, web, web.address(4), public(4))
+    denied = sent(world, web, web.address(4), FLOOR[4])
+    events: list[Event] = list(kept.found(lambda event: event.source_port in (passing, denied)))
+    assert [getattr(event, "source_port", None) for event in events] == [denied]

@@ -1,0 +1,129 @@
+"""One step from logged packets to events on record: whose they are, what is said of what is missing, and what a disk
+that is full costs."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cellwall.adapters.event_files import Appended
+from cellwall.adapters.nflog import Heard, Logged
+from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of
+from cellwall.audit.packets import IPV4
+from cellwall.daemon import recording
+from cellwall.daemon.recording import Feed, Recorder
+from cellwall.model.endpoint import Endpoint
+from scene import WEB, endpoint
+from unit.audit.octets import ipv4
+
+NEXT = msgspec.structs.replace(endpoint("next", 2), host_index=300)
+
+
+class Kept:
+    """Files that take so many lines more, and then none."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.events: list[Event] = []
+        self.room = room
+
+    def append(self, lines: Sequence[bytes]) -> Appended:
+        taken = lines[: self.room]
+        self.room -= len(taken)
+        self.events += [event_of(line) for line in taken]
+        return Appended(len(taken), "" if len(taken) == len(lines) else "no space left on device")
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def packet(one: Endpoint, stamp: float) -> Logged:
+    octets = ipv4(17, b"\0\1\0\2\0\10\0\0", source=str(one.address4), destination="10.0.0.1")
+    return Logged("FWD deny out: the floor", 2, 2, IPV4, 5, 2, 0, 0, 0, stamp, 0, b"", octets)
+
+
+def recorder(kept: Kept, feed: Feed, *present: Endpoint) -> Recorder:
+    return Recorder(feed, kept, lambda: present)
+
+
+def test_what_was_there_before_is_known_and_the_beginning_is_said() -> None:
+    kept, feed = Kept(), Feed()
+    made = recorder(kept, feed, WEB)
+    made.begin("1.0")
+    made.step(Heard((packet(WEB, recording.now().wall),)), drained=True)
+    began, attempt = kept.events
+    assert isinstance(began, Began)
+    assert began.program == "1.0"
+    assert isinstance(attempt, Attempt)
+    assert (attempt.container, attempt.generation) == ("web", WEB.generation)
+    assert made.tally.tallied().recorded == {("web", "FWD", "the floor", "deny"): 1}
+
+
+def test_a_packet_of_who_has_gone_meanwhile_is_not_the_next_one_s() -> None:
+    kept, feed = Kept(), Feed()
+    made = recorder(kept, feed)
+    feed.change((), [WEB])
+    sent = recording.now().wall
+    feed.change([WEB], ())
+    feed.change((), [NEXT])
+    made.step(Heard((packet(WEB, sent), packet(NEXT, recording.now().wall))), drained=True)
+    assert [event.container for event in kept.events if isinstance(event, Attempt)] == ["web", "next"]
+
+
+def test_what_the_queue_lost_is_said_by_an_event_and_not_for_each() -> None:
+    kept, feed = Kept(), Feed()
+    made = recorder(kept, feed)
+    for _ in range(50):
+        made.step(Heard((), lost=2), drained=True)
+    made.step(Heard(()), drained=True, last=True)
+    said = kept.of(Unrecorded)
+    assert len(said) <= 3
+    assert sum(event.count for event in said if isinstance(event, Unrecorded)) == 100
+    assert {event.cause for event in said if isinstance(event, Unrecorded)} == {"queue"}
+    assert made.tally.tallied().lost("queue") == 100
+
+
+def test_what_a_full_disk_costs_is_counted_by_tenant_and_said_once_there_is_room() -> None:
+    kept, feed = Kept(room=1), Feed()
+    made = recorder(kept, feed, WEB)
+    made.begin("1.0")
+    stamp = recording.now().wall
+    for _ in range(5):
+        made.step(Heard((packet(WEB, stamp), packet(WEB, stamp))), drained=True)
+    assert made.trouble == "no space left on device"
+    assert made.tally.tallied().unrecorded == {("web", "disk"): 10}
+    kept.room = 1 << 30
+    made.step(Heard(()), drained=True, last=True)
+    (said,) = kept.of(Unrecorded)
+    assert isinstance(said, Unrecorded)
+    assert (said.tenant, said.container, said.cause, said.count) == ("web", "web", "disk", 10)
+    assert made.trouble == ""
+
+
+def test_a_loss_that_could_not_be_said_is_said_later_and_counted_once() -> None:
+    kept, feed = Kept(room=0), Feed()
+    made = recorder(kept, feed)
+    made.step(Heard((), lost=7), drained=True, last=True)
+    kept.room = 1 << 30
+    made.step(Heard((), lost=1), drained=True, last=True)
+    assert [event.count for event in kept.of(Unrecorded) if isinstance(event, Unrecorded)] == [8]
+    assert made.tally.tallied().lost("queue") == 8
+
+
+def test_what_another_program_logs_is_counted_and_not_recorded() -> None:
+    kept, feed = Kept(), Feed()
+    made = recorder(kept, feed)
+    made.step(Heard((msgspec.structs.replace(packet(WEB, 1.0), prefix="IN=eth0"),)), drained=True)
+    assert kept.events == []
+    assert made.tally.tallied().foreign == 1
+
+
+def test_word_that_nobody_heard_for_long_is_read_from_the_record() -> None:
+    kept, feed = Kept(), Feed()
+    made = recorder(kept, feed, NEXT)
+    for _ in range(40_000):
+        feed.change((), [WEB])
+        feed.change([WEB], ())
+    made.step(Heard(()), drained=True)
+    made.step(Heard((packet(NEXT, recording.now().wall),)), drained=True)
+    (attempt,) = kept.events
+    assert isinstance(attempt, Attempt)
+    assert attempt.container == "next"
