@@ -21,8 +21,6 @@ from packet.test_half_replaced import to_the_node
 from world import Stream, World, public
 
 pytestmark = pytest.mark.root
-PATIENCE = 2.5
-"""Seconds for a new connection: programs start meanwhile, and a processor that is busy is no lost packet."""
 GATEWAY = mac_text(Network().bridge_mac)
 
 
@@ -73,7 +71,7 @@ def test_in_iptables_open_flows_lose_nothing_and_denied_ones_pass_nothing(varian
     ):
         assert client.up().mechanism == f"iptables ({variant})"
         node = Served(daemon, World(lab, client))
-        with blinking(node.world, patience=PATIENCE):
+        with blinking(node.world):
             node.killed()
             node.ended()
             node.upgraded()
@@ -84,7 +82,7 @@ HOW = pytest.mark.parametrize("again", [Served.killed, Served.ended, Served.upgr
 
 @HOW
 def test_open_flows_lose_nothing_and_denied_ones_pass_nothing(node: Served, again: Callable[[Served], None]) -> None:
-    with blinking(node.world, patience=PATIENCE):
+    with blinking(node.world):
         for _ in range(3):
             again(node)
 

@@ -26,7 +26,6 @@ from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(300),  # an operation is killed at each of its steps
     # The lab's loop is a thread of this process. The child takes none of its locks: it opens a wall of its own.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]

@@ -13,7 +13,6 @@ from world import PUBLIC4, PUBLIC6, World, assert_connection
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.timeout(300),  # an operation is killed at each of its steps
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 

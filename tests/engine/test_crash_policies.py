@@ -21,7 +21,6 @@ from world import Sandbox, Stream, World, about_nftables, rewired
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.timeout(300),  # a change is made and asked for at some hundred steps
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 CLOSED, CLOSING, STAYING = PUBLIC4[0], PUBLIC4[1], PUBLIC4[2]

@@ -14,7 +14,6 @@ from world import Stream, World, rewired
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.timeout(300),  # an operation is killed at each of its steps
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 CLOSING, STAYING = PUBLIC4[:2]

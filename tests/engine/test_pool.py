@@ -19,7 +19,6 @@ from world import World, Wrapped, open_world, rewired
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(300),  # an operation is killed at each of its steps
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 

@@ -50,22 +50,26 @@ def runs(pid: int) -> bool:
 
 
 def test_killed_lab_is_swept_with_its_orphans() -> None:
-    prefix = f"cwk{os.getpid():x}"
+    assert any(_is_told_when_swept(f"cwk{number}{os.getpid():x}") for number in range(8))
+
+
+def _is_told_when_swept(prefix: str) -> bool:
+    """False where another lab, which sweeps when it starts, was faster."""
     victim, orphans, root = started_lab(prefix)
     assert prefix not in records.sweep()
     assert len(namespaces.namespaces_of(prefix)) == 7  # a living lab is left alone
-    ended(victim, signal.SIGKILL)
     assert all(runs(pid) for pid in orphans)
+    ended(victim, signal.SIGKILL)
     done = subprocess.run(
-        [sys.executable, "-m", "cellwall.lab.sweep"], capture_output=True, text=True, timeout=20, check=True
+        [sys.executable, "-m", "cellwall.lab.sweep"], capture_output=True, text=True, timeout=60, check=True
     )
-    assert f"removed {prefix}" in done.stdout
     assert done.stderr == ""
+    assert prefix not in records.sweep()
     assert namespaces.namespaces_of(prefix) == []
     assert not any(runs(pid) for pid in orphans)
     assert not root.exists()
     assert not (records.RECORDS / prefix).exists()
-    assert prefix not in records.sweep()
+    return f"removed {prefix}" in done.stdout
 
 
 def test_next_lab_sweeps_and_may_take_the_prefix() -> None:

@@ -235,7 +235,6 @@ def stage() -> Iterator[WalledStage]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("layer", JUDGES)
 def test_every_rule_is_missed_by_a_probe_or_has_a_row_here(stage: WalledStage, layer: Layer) -> None:
     """Each rule is taken out of its layer while every other layer is away; with all its rules, the layer is enough."""

@@ -21,8 +21,6 @@ pytestmark = [
 ]
 NFTABLES = Settings(backend="nftables")
 IN_NFT, IN_LEGACY = (Settings(backend="iptables", iptables=variant) for variant in ("nft", "legacy"))
-PATIENCE = 2.5
-"""Seconds for a new connection: several programs run meanwhile, and a processor that is busy is no lost packet."""
 EITHER = pytest.mark.parametrize("iptables", [IN_NFT, IN_LEGACY], ids=["nft", "legacy"])
 
 
@@ -53,7 +51,7 @@ def left_behind(world: World) -> set[str]:
 
 @EITHER
 def test_nothing_blinks_while_a_wall_moves_to_iptables_and_back(world: World, iptables: Settings) -> None:
-    with blinking(world, patience=PATIENCE):
+    with blinking(world):
         for _ in range(2):
             move(world, iptables)
             assert left_behind(world) == {iptables.iptables, "sets"}
@@ -62,7 +60,7 @@ def test_nothing_blinks_while_a_wall_moves_to_iptables_and_back(world: World, ip
 
 
 def test_nothing_blinks_while_a_wall_moves_between_the_variants() -> None:
-    with open_world(settings=IN_NFT) as world, blinking(world, patience=PATIENCE):
+    with open_world(settings=IN_NFT) as world, blinking(world):
         for settings in (IN_LEGACY, IN_NFT, IN_LEGACY, IN_NFT):
             move(world, settings)
             assert left_behind(world) == {settings.iptables, "sets"}
