@@ -3,14 +3,16 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab import Lab
 from cellwall.lab.addresses import NODE4
-from daemon.served import Daemon, ask_as, kept_node, served
+from daemon.served import PATIENCE, Daemon, ask_as, kept_node, served
 from engine.test_reservations import bindable
 from world import World, assert_connection
 
@@ -37,6 +39,14 @@ def given_back(node: tuple[Daemon, World]) -> Iterator[None]:
     for one in world.wall.reservations():
         world.wall.release_ports(one.container)
     daemon.heard()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """What the watch finds by itself."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_client_reserves_publishes_and_gives_back(node: tuple[Daemon, World]) -> None:
@@ -113,3 +123,23 @@ def test_a_group_reserves_for_its_own_tenants_and_sees_no_others() -> None:
                 assert ask("DELETE", container) == (200, str({"released": 2 if container == "job" else 0}))
             listed = daemon.get("/v1/reservations")["reservations"]
             assert {one["container"] for one in listed} == {"secret", "anybody"}
+
+
+def test_what_a_vanished_container_had_comes_back_unasked(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    boxes = [world.host("gone") for _ in range(8)]
+    (port,) = world.wall.reserve_ports(boxes[0].name).ports
+    world.wall.attach_many([AttachRequest(box.name, netns=str(box.netns)) for box in boxes])
+    world.wall.expose(boxes[0].name, f"{port}:80")
+    for box in boxes:
+        world.lab.delete_sandbox(box)
+    wait_until(lambda: world.wall.endpoints() == ())
+    assert world.wall.reservations() == ()
+    wait_until(lambda: all(f"detached {box.name}/eth0: its namespace or link is gone" in said(daemon) for box in boxes))
+    world.wall.attach("heir", expose=[f"{port}:80"])
+    world.wall.detach("heir")
+    assert world.wall.status().drift == ()
+
+
+def said(daemon: Daemon) -> str:
+    return daemon.log.read_text()

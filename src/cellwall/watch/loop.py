@@ -152,6 +152,8 @@ def _look(wall: Wall, looking: Wall, pace: Pace, counts: Counts, *, unseen: bool
 def _say(repaired: Sequence[str], took: float) -> None:
     more = f", and {len(repaired) - _SHOWN} more" if len(repaired) > _SHOWN else ""
     _log.warning("repaired in %.0f ms: %s%s", took * 1000, "; ".join(repaired[:_SHOWN]), more)
+    for line in repaired[_SHOWN:]:  # whose endpoint was taken away is looked for in here
+        _log.info("repaired: %s", line)
 
 
 def _bridge_of(wall: Wall) -> int:
