@@ -183,6 +183,14 @@ def _grants(items: list[str], field: str) -> "tuple[Grant, ...]":
     return tuple(parse_grant(item, field) for item in items)
 
 
+def _scraped(text: str, field: str) -> str:
+    if not text:
+        return ""
+    from cellwall.model.scraped import parse_scraped
+
+    return str(parse_scraped(text, field))
+
+
 def _most_tenants(value: int, field: str) -> int:
     if not 0 <= value <= MOST_TENANTS:
         raise InvalidSpec(field, value, f"must be 0 to {MOST_TENANTS}: each is ten series")
@@ -245,6 +253,7 @@ KEYS: tuple[Key, ...] = (
 SERVING_KEYS: tuple[Key, ...] = (
     Key("node.mode", "text", _mode, "who writes: inprocess, each command itself; daemon, `cellwall serve`"),
     Key("daemon.group", "text", _group, "the group that may connect to the daemon; default: root alone"),
+    Key("daemon.metrics", "text", _scraped, "where Prometheus reads over TCP: 127.0.0.1:9469; default: nowhere"),
     Key("daemon.metrics_tenants", "number", _most_tenants, "tenants that metrics tell apart; the rest are one"),
     Key("daemon.allow", "list", _grants, "what groups may ask for: GROUP VERB[,VERB…] TENANT[,TENANT…]", ";"),
 )

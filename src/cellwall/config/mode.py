@@ -27,11 +27,13 @@ class Serving(msgspec.Struct, frozen=True):
 
     `mode`: `inprocess`, every front end for itself, in turns under the writer lock; or `daemon`, `cellwall serve`
     alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for.
+    `metrics`: where its metrics are told over TCP (`model.scraped`), "" nowhere;
     `metrics_tenants`: how many tenants its metrics tell apart."""
 
     mode: Mode = "inprocess"
     group: str = ""
     allow: "tuple[Grant, ...]" = ()
+    metrics: str = ""
     metrics_tenants: int = 100
 
 

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
@@ -31,6 +31,7 @@ from cellwall.daemon.descriptors import with_room
 from cellwall.daemon.holding import give_back, hold_reserved
 from cellwall.daemon.keeping import Keeping
 from cellwall.daemon.listening import Listener
+from cellwall.daemon.metrics.scraping import listening_at, scraping
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
@@ -38,6 +39,7 @@ from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.watchdog import pet
 from cellwall.daemon.watched import StartWatch, watched
 from cellwall.errors import CellwallError, Dismissed, InvalidSpec
+from cellwall.model.scraped import parse_scraped
 
 _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
@@ -100,12 +102,15 @@ def serve(
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
         take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)
+        listeners = [(listener, sock)]
+        if serving.metrics and (scraped := listening_at(parse_scraped(serving.metrics, "daemon.metrics"))):
+            listeners.append((scraping(metrics, bounds), opened.enter_context(scraped)))
         life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
         files = EventFiles(paths.in_log(), size=_EVENT_FILE, count=_EVENT_FILES)
         opened.callback(files.close)
         node.auditor = opened.enter_context(audited(wall, files, beside[0].endpoints))
         with watched(wall, beside[1], metrics.events) as start_watch:
-            asyncio.run(life.run(listener, sock, start_watch))
+            asyncio.run(life.run(listeners, start_watch))
 
 
 def _take_over(keeping: Keeping, wall: Wall, metrics: Metrics) -> tuple[str, ...]:
@@ -144,8 +149,9 @@ class Life:
         self._now_and_then = now_and_then
         self._state = "takes the node over"
 
-    async def run(self, listener: Listener, sock: socket.socket, start_watch: StartWatch) -> None:
-        """Until a signal, or what ends the watch; raises the latter."""
+    async def run(self, listeners: Sequence[tuple[Listener, socket.socket]], start_watch: StartWatch) -> None:
+        """Until a signal, or what ends the watch; raises the latter. The first listener is what the others are beside:
+        it begins first and ends last."""
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,14 +161,16 @@ class Life:
         behind = [self._behind(self._take_over(start_watch)), self._behind(pet(self._manager, self._node.writer))]
         await asyncio.sleep(0)  # the takeover is first in the writer's queue
         try:
-            await listener.open(sock)
+            for listener, sock in listeners:
+                await listener.open(sock)
             _log.info("listening")
             await self._end
         finally:
             self._say("ends", STOPPING=1)
             for task in behind:
                 task.cancel()
-            await listener.close()
+            for listener, _ in reversed(listeners):
+                await listener.close()
 
     async def _take_over(self, start_watch: StartWatch) -> None:
         loop = asyncio.get_running_loop()

@@ -8,12 +8,13 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
 
 from cellwall.daemon.answers import rendered
-from cellwall.daemon.authority import Authority
+from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.census import Census, Counted
 from cellwall.daemon.connection import Connection
@@ -37,9 +38,17 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
-    """The sockets that answer with one application. Opened on a running loop."""
+    """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected."""
 
-    def __init__(self, application: web.Application, bounds: Bounds, authority: Authority) -> None:
+    def __init__(
+        self,
+        application: web.Application,
+        bounds: Bounds,
+        authority: Authority,
+        *,
+        peer: Callable[[socket.socket], Peer] = peer_of,
+    ) -> None:
+        self._peer = peer
         self._bounds = bounds
         self._census = Census(bounds, authority.groups_of)
         self._runner = web.AppRunner(
@@ -50,7 +59,7 @@ class Listener:
         self._refusal = rendered(problem_of(Unavailable("there are too many connections; ask again")))
 
     async def open(self, *listening: socket.socket) -> None:
-        """Answer at these unix sockets, which listen already or do from now on."""
+        """Answer at these sockets, which listen already or do from now on."""
         await self._runner.setup()
         for sock in listening:
             sock.setblocking(False)
@@ -92,7 +101,7 @@ class Listener:
             made.close()
             return
         try:
-            peer = peer_of(made)
+            peer = self._peer(made)
             counted = self._census.enter(peer)
         except BaseException:
             made.close()

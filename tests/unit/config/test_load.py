@@ -58,7 +58,8 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "daemon.group": "builders",
         "daemon.allow": "builders attach,detach ci-*,nightly; 1000 list web", "limits.connections": "9",
         "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,packets",
-        "limits.packets": "70", "daemon.metrics_tenants": "7", "limits.tenant_connections": "99",
+        "limits.packets": "70", "daemon.metrics_tenants": "7",
+        "daemon.metrics": "open 10.0.0.5:9469", "limits.tenant_connections": "99",
         "limits.tenant_new_connections": "8", "limits.tenant_packets": "80", "audit.log": "off", "audit.group": "9",
         "audit.rate": "5", "audit.burst": "50",
     }  # fmt: skip
@@ -112,7 +113,11 @@ BAD_VALUES = [
     ("limits.tenant_connections", "1048577"), ("limits.tenant_new_connections", "-1"),
     ("limits.tenant_packets", "1000001"),
     ("limits.new_connections", "-1"), ("limits.new_connections", "100001"), ("limits.watched", "smtp"),
-    ("node.backend", "ebtables"), ("node.iptables", "nftables"), ("audit.log", "yes"), ("audit.group", "0"),
+    ("node.backend", "ebtables"),
+    ("daemon.metrics", "10.0.0.5:9469"), ("daemon.metrics", "0.0.0.0:9469"), ("daemon.metrics", "9469"),
+    ("daemon.metrics", "127.0.0.1"), ("daemon.metrics", "::1:9469"), ("daemon.metrics", "127.0.0.1:0"),
+    ("daemon.metrics", "open"), ("daemon.metrics", "localhost:9469"), ("daemon.metrics_tenants", "1001"),
+    ("node.iptables", "nftables"), ("audit.log", "yes"), ("audit.group", "0"),
     ("audit.group", "65536"), ("audit.rate", "0"), ("audit.rate", "10001"), ("audit.burst", "0"),
 ]  # fmt: skip
 
