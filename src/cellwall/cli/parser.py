@@ -21,6 +21,7 @@ COMMANDS = (
     "state",
     "figures",
     "policies",
+    "records",
     "sandboxed",
     "configuration",
     "diagnosis",

@@ -1,0 +1,120 @@
+"""`cellwall log`: the event files of a node, for people and programs, as they are and as they grow."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from nodecommand import SOURCE, Answer
+
+from cellwall.adapters.event_files import EventFiles
+from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
+from cellwall.audit.telling import time_text
+from cellwall.config import paths_for
+
+ATTEMPTS = [
+    Attempt(time_text(1_700_000_000 + n), "deny", "out", "FWD", "the floor", tenant=f"t{n % 2}", container=f"c{n}")
+    for n in range(20)
+]
+EVENTS: list[Event] = [
+    Began(time_text(1_600_000_000)),
+    *ATTEMPTS,
+    Unrecorded(time_text(1_700_001_000), 5, "rate", "t1"),
+]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def node(tmp_path: os.PathLike[str]) -> Iterator[str]:
+    """The root of a node with events in several files."""
+    keep(os.fspath(tmp_path), EVENTS)
+    yield os.fspath(tmp_path)
+
+
+def keep(root: str, events: list[Event]) -> None:
+    files = EventFiles(paths_for(root).in_log(), size=800, count=50)
+    assert files.append([line_of(event) for event in events]).error == ""
+    files.close()
+
+
+def argv(root: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cellwall.cli.main", "--root", root, "log", *arguments]
+
+
+def log(root: str, *arguments: str) -> Answer:
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(argv(root, *arguments), capture_output=True, text=True, check=False, timeout=60, env=environ)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_line_an_event_for_people(node: str) -> None:
+    told = log(node)
+    assert told.status == 0
+    lines = told.out.splitlines()
+    assert len(lines) == len(EVENTS)
+    assert "c3 out denied" in lines[4] and lines[4].endswith("(FWD: the floor)")
+    assert "5 attempts of tenant t1 were not recorded" in lines[-1]
+    assert "by a daemon only" in told.err
+
+
+def test_one_document_for_programs(node: str) -> None:
+    document = log(node, "--json", "--tenant", "t1", "--reason", "floor", "--limit", "3").json
+    assert [event["container"] for event in document["events"]] == ["c15", "c17", "c19"]
+    assert document["more"] is True
+
+
+def test_a_document_a_line_as_the_schema_has_it(node: str) -> None:
+    told = log(node, "--ocsf", "--container", "c4")
+    documents = [json.loads(line) for line in told.out.splitlines()]
+    assert [document["class_uid"] for document in documents] == [0, 4001, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["--since", "noon"], "since"),
+        (["--limit", "none"], "limit"),
+        (["--tenant", "a b"], "tenant"),
+        (["--container", ".."], "container"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_field_and_value(node: str, arguments: list[str], field: str) -> None:
+    refused = log(node, *arguments, "--json")
+    assert (refused.status, refused.json["error"]["field"]) == (2, field)
+    assert refused.json["error"]["value"] == arguments[1]
+
+
+def test_a_node_where_nothing_was_recorded_has_no_events(tmp_path: os.PathLike[str]) -> None:
+    told = log(os.fspath(tmp_path), "--json")
+    assert (told.status, told.json["events"]) == (0, [])
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(node: str) -> None:
+    line = f"{' '.join(argv(node, '--ocsf'))} | head -1"
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=60, env=environ)
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_who_follows_is_told_of_what_comes_over_the_next_files_until_it_ends(node: str, end: int) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    follow = subprocess.Popen(
+        argv(node, "--follow", "--json", "--tenant", "t1", "--limit", "1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
+    )
+    assert follow.stdout is not None and follow.stderr is not None
+    assert json.loads(follow.stdout.readline())["kind"] == "unrecorded"
+    later = [Attempt(time_text(1_800_000_000 + n), "deny", "in", "FWD", "x", tenant=f"t{n % 2}") for n in range(40)]
+    keep(node, list(later))
+    times = [json.loads(follow.stdout.readline())["time"] for _ in range(20)]
+    assert times == [attempt.time for attempt in later if attempt.tenant == "t1"]
+    follow.send_signal(end)
+    rest, said = follow.communicate(timeout=30)
+    assert (rest, b"Traceback" in said) == (b"", False)
