@@ -196,7 +196,7 @@ def test_what_could_not_be_done_about_the_node_is_tried_again(monkeypatch: pytes
     idle = Idle()
     life = Life(ServiceManager({}), idle, lambda: (), lambda: None, again)  # type: ignore[arg-type]
     with socket.socket() as unused:
-        asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
+        asyncio.run(life.run([(Silent(), unused)], lambda _: None))  # type: ignore[list-item]
     idle.writer.end()
     assert len(tried) >= 3
 
@@ -211,7 +211,7 @@ def test_what_goes_wrong_for_good_behind_the_calls_ends_the_daemon(error: Except
     idle = Idle()
     life = Life(ServiceManager({}), idle, take_over, lambda: None, lambda: None)  # type: ignore[arg-type]
     with pytest.raises(type(error), match=str(error)), socket.socket() as unused:
-        asyncio.run(life.run(Silent(), unused, lambda _: None))  # type: ignore[arg-type]
+        asyncio.run(life.run([(Silent(), unused)], lambda _: None))  # type: ignore[list-item]
     idle.writer.end()
 
 
