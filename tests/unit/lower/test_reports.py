@@ -13,7 +13,8 @@ from cellwall.compile.usage import Usage
 from cellwall.lab import addresses as at
 from cellwall.model.facts import Features
 from cellwall.model.settings import Audit, Settings
-from cellwall.ruleset.types import LogPacket, Rule, Tally
+from cellwall.model.versions import TENANT_BITS
+from cellwall.ruleset.types import Compare, ConnectionsOver, Field, LogPacket, Meter, Rule, Tally
 from scene import FACTS, GATEWAY4, GATEWAY6, OTHER, PUBLIC4, PUBLIC6, WEB, Fate, Scene, judged
 
 SETTINGS = Settings(packets=100, new_connections=10)
@@ -173,3 +174,17 @@ def test_every_denial_is_told_of_somebody_or_nobodys() -> None:
     denials = [clause for stage in wall.stages for clause in stage.clauses if judgement_of(clause)]
     assert {clause.why for clause in denials if clause.subject is None} <= NOBODYS.keys()
     assert {clause.why for clause in denials if clause.subject is None} >= {"the node's multicast", "not a bridge port"}
+
+
+def test_no_flow_without_a_tenant_has_a_budget_of_its_own() -> None:
+    """nft lists a label of 0 as what it does not read: who saves the rules and loads them again would lose them."""
+    keyed = [
+        (chain.name, rule.statements[rule.statements.index(one) - 1])
+        for table in SCENE.rules.tables
+        for chain in table.chains
+        for rule in chain.rules
+        for one in rule.statements
+        if isinstance(one, Meter) and one.fields == (Field("ct label"),) and not isinstance(one.bound, ConnectionsOver)
+    ]
+    assert keyed
+    assert {before for _, before in keyed} == {Compare(Field("ct label"), (TENANT_BITS,))}

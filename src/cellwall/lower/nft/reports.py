@@ -17,10 +17,11 @@ from cellwall.compile.reports import judgement_of
 from cellwall.lower.nft.families import FAMILIES
 from cellwall.lower.nft.forms import Lowered, fields, match
 from cellwall.model.settings import Audit
-from cellwall.model.versions import STEM
+from cellwall.model.versions import STEM, TENANT_BITS
 from cellwall.ruleset.types import (
     Chain,
     ClearMark,
+    Compare,
     Counter,
     Field,
     LogPacket,
@@ -40,6 +41,8 @@ _LENGTH = 128
 """Bytes of a packet: its headers, whatever IPv6 has in front of the last, and the begin of what it carries."""
 _OWNER = (Field("meta mark", STEM),)
 _TENANT = fields("ct label")
+_OF_A_TENANT = Compare(Field("ct label"), (TENANT_BITS,))
+"""Of a flow without a label nobody has the budget: nft lists a key of 0 as what it cannot read back."""
 
 Terminal = Callable[[w.Clause], Iterable[tuple[Statement, ...]]]
 """What becomes of a clause's packets in the end, without a counter."""
@@ -90,9 +93,9 @@ def _report_chain(name: str, clause: w.Clause, wall: w.Wall, audit: Audit, termi
     for whose, where in ways:
         direction: Direction = "in" if whose == "receiver" else "out"
         within = Meter(_TENANT, f"seen{direction}", RateWithin(audit.rate, audit.burst))
-        told: Statement = within if judged == "watch" else match("meta mark", 0, negate=True)
+        told: Lowered = (_OF_A_TENANT, within) if judged == "watch" else (match("meta mark", 0, negate=True),)
         reason = Reason(clause.layer or "", judged, direction, clause.why)
-        rules.append(Rule((*where, told, LogPacket(audit.group, format_reason(reason), _LENGTH))))
+        rules.append(Rule((*where, *told, LogPacket(audit.group, format_reason(reason), _LENGTH))))
     if judged == "deny":
         rules += [Rule(statements) for statements in terminal(clause)]
     return Chain(name, tuple(rules))
@@ -118,7 +121,7 @@ def _tell_port(audit: Audit) -> Chain:
 
 def _tell_endpoints(audit: Audit) -> Iterator[Chain]:
     over, forget = RateOver(audit.rate, audit.burst), (ClearMark(), Verdict("return"))
-    tenants = Rule((Meter(_TENANT, "toldtenants", over), *forget), layer="LOG")
+    tenants = Rule((_OF_A_TENANT, Meter(_TENANT, "toldtenants", over), *forget), layer="LOG")
     for subject, side in (("sender", "out"), ("receiver", "in")):
         ends = ((family, family.source if side == "out" else family.destination) for family in FAMILIES)
         owner = (Rule((MarkPacketFrom(fields(end), "version" + family.suffix),)) for family, end in ends)
