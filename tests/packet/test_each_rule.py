@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from cellwall.attack.probe import LAYERS, Layer, Probe
+from cellwall.attack.probe import LAYERS, Layer, Probe, Volley
 from cellwall.attack.removal import Footing
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import WalledStage, walled_stage
@@ -228,6 +228,13 @@ def in_turns(probes: list[Probe]) -> Iterator[list[Probe]]:
     yield [probe for probe in probes if probe.id not in known]
 
 
+def is_any_through(stage: WalledStage, probes: list[Probe]) -> bool:
+    """Volleys go together, and the other probes each on its own, which take longer, until one is through."""
+    volleys = [probe for probe in probes if isinstance(probe, Volley)]
+    alone = ([probe] for probe in probes if not isinstance(probe, Volley))
+    return any(any(assault(stage.world, some).values()) for some in (volleys, *alone))
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[WalledStage]:
     with walled_stage() as stage:
@@ -237,7 +244,8 @@ def stage() -> Iterator[WalledStage]:
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", JUDGES)
 def test_every_rule_is_missed_by_a_probe_or_has_a_row_here(stage: WalledStage, layer: Layer) -> None:
-    """Each rule is taken out of its layer while every other layer is away; with all its rules, the layer is enough."""
+    """Each rule without a row is taken out of its layer while every other layer is away; with all its rules, the layer
+    is enough."""
     probes = [
         probe
         for probe in every_probe()
@@ -250,13 +258,14 @@ def test_every_rule_is_missed_by_a_probe_or_has_a_row_here(stage: WalledStage, l
         footing._ruleset = ruleset
         for turn in in_turns(probes):
             footing.remove(frozenset(LAYERS) - {layer, "CTL"})
-            if any(assault(stage.world, turn).values()):
+            if is_any_through(stage, turn):
                 return True
         return False
 
+    rows = {Rule(row.rule.chain, row.rule.comment) for row in ROWS}
+    expected = [(at, rule) for at, rule in of_layer(whole, layer) if rule not in rows]
     assert not missed(whole)
-    unmissed = {rule for at, rule in of_layer(whole, layer) if not missed(without(whole, at))}
+    unmissed = {rule for at, rule in expected if not missed(without(whole, at))}
     footing._ruleset = whole
     footing.restore()
-    rows = {Rule(row.rule.chain, row.rule.comment) for row in ROWS}
-    assert unmissed - rows == UNMISSED & {rule for _, rule in of_layer(whole, layer)}
+    assert unmissed == UNMISSED & {rule for _, rule in expected}
