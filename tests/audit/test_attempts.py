@@ -8,7 +8,7 @@ import pytest
 
 from cellwall.adapters.event_files import Appended
 from cellwall.attack.frames import frame, packet
-from cellwall.audit.events import Attempt, Event, event_of
+from cellwall.audit.events import Attempt, Event
 from cellwall.daemon.auditing import audited
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text
@@ -29,11 +29,11 @@ class Kept:
         self._events: list[Attempt] = []
         self._more = Condition()
 
-    def append(self, lines: Sequence[bytes]) -> Appended:
+    def append(self, events: Sequence[Event]) -> Appended:
         with self._more:
-            self._events += [event for line in lines if isinstance(event := event_of(line), Attempt)]
+            self._events += [event for event in events if isinstance(event, Attempt)]
             self._more.notify_all()
-        return Appended(len(lines))
+        return Appended(len(events))
 
     def found(self, wanted: Callable[[Attempt], bool]) -> list[Attempt]:
         """Those that are, once there is one."""

@@ -7,7 +7,7 @@ import msgspec
 
 from cellwall.adapters.event_files import Appended
 from cellwall.adapters.nflog import Heard, Logged
-from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of
+from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.packets import IPV4
 from cellwall.daemon import recording
 from cellwall.daemon.recording import Feed, Recorder
@@ -19,17 +19,17 @@ NEXT = msgspec.structs.replace(endpoint("next", 2), host_index=300)
 
 
 class Kept:
-    """Files that take so many lines more, and then none."""
+    """Files that take so many events more, and then none."""
 
     def __init__(self, room: int = 1 << 30) -> None:
         self.events: list[Event] = []
         self.room = room
 
-    def append(self, lines: Sequence[bytes]) -> Appended:
-        taken = lines[: self.room]
+    def append(self, events: Sequence[Event]) -> Appended:
+        taken = events[: self.room]
         self.room -= len(taken)
-        self.events += [event_of(line) for line in taken]
-        return Appended(len(taken), "" if len(taken) == len(lines) else "no space left on device")
+        self.events += [event_of(line_of(event)) for event in taken]
+        return Appended(len(taken), "" if len(taken) == len(events) else "no space left on device")
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,6 +1,12 @@
-"""Events as lines for people. Every part of them is a name that was validated, a number or words of ours. Pure."""
+"""Events as lines for people, and as entries of systemd's journal. Every part of them is a name that was validated, a
+number or words of ours. Pure."""
+
+import msgspec
 
 from cellwall.audit.events import Attempt, Event, Unrecorded
+
+_WARNING, _NOTICE = "4", "5"
+"""Priorities of syslog."""
 
 _CAUSES = {
     "rate": "more than are told of one tenant a second",
@@ -37,3 +43,13 @@ def _end(address: str, port: int | None) -> str:
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def journal_entry(event: Event) -> dict[str, str]:
+    """The fields of an entry of systemd's journal: what a line for people says, and each field by its name."""
+    fields = msgspec.structs.asdict(event)
+    said = {
+        f"CELLWALL_{name.upper()}": str(value) for name, value in fields.items() if value not in ("", None, 0, False)
+    }
+    priority = _NOTICE if isinstance(event, Attempt) else _WARNING
+    return {"MESSAGE": shown(event), "PRIORITY": priority, "SYSLOG_IDENTIFIER": "cellwall", **said}

@@ -208,6 +208,18 @@ def _port_range(text: str, field: str) -> tuple[int, int]:
     return parse_port(low, field), parse_port(high, field)
 
 
+def _files(value: int, field: str) -> int:
+    if not 1 <= value <= 1000:
+        raise InvalidSpec(field, value, "must be from 1 to 1000")
+    return value
+
+
+def _megabytes(value: int, field: str) -> int:
+    if not 1 <= value <= 1024:
+        raise InvalidSpec(field, value, "must be from 1 to 1024 (MiB)")
+    return value
+
+
 def _switch(text: str, field: str) -> bool:
     if text not in ("on", "off"):
         raise InvalidSpec(field, text, "must be on or off")
@@ -255,6 +267,9 @@ SERVING_KEYS: tuple[Key, ...] = (
     Key("daemon.group", "text", _group, "the group that may connect to the daemon; default: root alone"),
     Key("daemon.metrics", "text", _scraped, "where Prometheus reads over TCP: 127.0.0.1:9469; default: nowhere"),
     Key("daemon.metrics_tenants", "number", _most_tenants, "tenants that metrics tell apart; the rest are one"),
+    Key("audit.files", "number", _files, "files of events that a daemon keeps"),
+    Key("audit.file_size", "number", _megabytes, "MiB after which a file of events is followed by the next"),
+    Key("audit.journal", "text", _switch, "whether events are told to systemd's journal as well: on or off"),
     Key("daemon.allow", "list", _grants, "what groups may ask for: GROUP VERB[,VERB…] TENANT[,TENANT…]", ";"),
 )
 

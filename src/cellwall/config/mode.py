@@ -27,12 +27,16 @@ class Serving(msgspec.Struct, frozen=True):
 
     `mode`: `inprocess`, every front end for itself, in turns under the writer lock; or `daemon`, `cellwall serve`
     alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for.
+    `files`: how many files of events it keeps, of `file_size` MiB; `journal`: whether it tells systemd's journal, too.
     `metrics`: where its metrics are told over TCP (`model.scraped`), "" nowhere;
     `metrics_tenants`: how many tenants its metrics tell apart."""
 
     mode: Mode = "inprocess"
     group: str = ""
     allow: "tuple[Grant, ...]" = ()
+    files: int = 8
+    file_size: int = 16
+    journal: bool = False
     metrics: str = ""
     metrics_tenants: int = 100
 

@@ -6,14 +6,19 @@ listens to the group, the wall is as whole as with one; it is tried again now an
 import logging
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from threading import Thread
 
 from cellwall import __version__
+from cellwall.adapters.event_files import Appended, EventFiles
+from cellwall.adapters.journald import Journal
 from cellwall.adapters.nflog import Heard, PacketLog
 from cellwall.api import Wall
+from cellwall.audit.events import Event, line_of
+from cellwall.audit.shown import journal_entry
 from cellwall.audit.tally import Tallied
+from cellwall.config import Serving
 from cellwall.daemon.recording import Feed, Keeper, Recorder
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
@@ -28,6 +33,26 @@ _AGAIN = 10.0
 """Seconds until it is tried again to listen."""
 
 _MOST = 4096
+
+
+class Kept:
+    """The event files of a node and, if so configured, systemd's journal beside them."""
+
+    def __init__(self, directory: str, serving: Serving) -> None:
+        self._files = EventFiles(directory, size=serving.file_size << 20, count=serving.files)
+        self._journal = Journal() if serving.journal else None
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        """See `recording.Keeper`. The journal is no record: what it does not take is in the files."""
+        if self._journal is not None:
+            self._journal.tell(journal_entry(event) for event in events)
+        return self._files.append([line_of(event) for event in events])
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._files.close()
+        if self._journal is not None:
+            self._journal.close()
 
 
 class Auditor:
@@ -111,11 +136,11 @@ def _listening(wanted: Audit, tell: Callable[[str], None]) -> PacketLog | None:
 
 
 @contextmanager
-def audited(wall: Wall, files: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
+def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
     """An auditor at work in a thread of the node's network namespace, who follows what this wall does; it is over at
     the end of the block. `refill`: all endpoints there are, read beside the writer."""
     feed = Feed()
-    auditor = Auditor(Recorder(feed, files, refill), lambda: wall.settings.audit)
+    auditor = Auditor(Recorder(feed, keeper, refill), lambda: wall.settings.audit)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     wall.follow(feed)
 

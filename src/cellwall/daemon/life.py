@@ -14,17 +14,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
 import msgspec
 
-from cellwall.adapters.event_files import EventFiles
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
 from cellwall.daemon.application import CniAnswer, application
-from cellwall.daemon.auditing import audited
+from cellwall.daemon.auditing import Kept, audited
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.descriptors import with_room
@@ -48,8 +47,6 @@ _AGAIN = 1.0
 _THREAD_TURN = 0.0001
 """Seconds that a thread may keep the interpreter from another one. Python's own 5 ms are waited for after each call of
 the kernel's while the watch compares a thousand endpoints: a hundred milliseconds of one attach."""
-_EVENT_FILE, _EVENT_FILES = 16 << 20, 8
-"""Octets of a file of events, and how many such files are kept."""
 _NOW_AND_THEN = 60.0
 """Seconds after which what could not be done about the node is tried again."""
 
@@ -106,9 +103,8 @@ def serve(
         if serving.metrics and (scraped := listening_at(parse_scraped(serving.metrics, "daemon.metrics"))):
             listeners.append((scraping(metrics, bounds), opened.enter_context(scraped)))
         life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
-        files = EventFiles(paths.in_log(), size=_EVENT_FILE, count=_EVENT_FILES)
-        opened.callback(files.close)
-        node.auditor = opened.enter_context(audited(wall, files, beside[0].endpoints))
+        keeper = opened.enter_context(closing(Kept(paths.in_log(), serving)))
+        node.auditor = opened.enter_context(audited(wall, keeper, beside[0].endpoints))
         with watched(wall, beside[1], metrics.events) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 

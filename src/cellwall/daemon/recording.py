@@ -14,7 +14,7 @@ from typing import Protocol
 
 from cellwall.adapters.event_files import Appended
 from cellwall.adapters.nflog import Heard
-from cellwall.audit.events import Attempt, Began, Cause, Event, Unrecorded, line_of
+from cellwall.audit.events import Attempt, Began, Cause, Event, Unrecorded
 from cellwall.audit.holders import Holders, Moment
 from cellwall.audit.tally import Tally
 from cellwall.audit.telling import attempt_of, time_text
@@ -81,26 +81,19 @@ class Feed:
 class Keeper(Protocol):
     """Where events are kept."""
 
-    def append(self, lines: Sequence[bytes]) -> Appended: ...
+    def append(self, events: Sequence[Event]) -> Appended:
+        """Keep these, as many as go."""
 
 
 class Recorder:
-    """`tell_others` is given what was written, for a journal. For one thread; `tally` may be read by any."""
+    """For one thread; `tally` may be read by any. `refill`: all endpoints there are."""
 
-    def __init__(
-        self,
-        feed: Feed,
-        files: Keeper,
-        refill: Callable[[], Iterable[Endpoint]],
-        *,
-        tell_others: Callable[[Sequence[Event]], None] = lambda events: None,
-    ) -> None:
+    def __init__(self, feed: Feed, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> None:
         self.tally = Tally()
         self.trouble = ""
         self._feed = feed
-        self._files = files
+        self._keeper = keeper
         self._refill = refill
-        self._tell_others = tell_others
         self._holders = Holders()
         self._empty: deque[Moment] = deque()
         self._missing: Counter[tuple[Attachment, Cause]] = Counter()
@@ -142,7 +135,7 @@ class Recorder:
         return [Unrecorded(when, count, cause, *whose) for (whose, cause), count in missing.items()]
 
     def _keep(self, events: Sequence[Event]) -> None:
-        appended = self._files.append([line_of(event) for event in events])
+        appended = self._keeper.append(events)
         self._say_trouble(appended.error)
         for event in events[: appended.written]:
             if isinstance(event, Attempt):
@@ -152,7 +145,6 @@ class Recorder:
                 self.miss(1, "disk", (event.tenant, event.container, event.interface))
             elif isinstance(event, Unrecorded):  # counted already, and still to be said
                 self._missing[(event.tenant, event.container, event.interface), event.cause] += event.count
-        self._tell_others(events)
 
     def _say_trouble(self, error: str) -> None:
         if error and not self.trouble:
