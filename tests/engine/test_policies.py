@@ -201,3 +201,19 @@ def test_a_policy_that_iptables_has_no_words_for_is_refused_before_the_node_is_u
         known = world.wall.set_policy(MAIL, tenant="good")
         world.wall.up()
         assert world.wall.policies() == {"good": known}
+
+
+@pytest.mark.parametrize("of", ["tenant", "container"])
+def test_the_first_policy_of_a_form_is_in_force_also_where_somebody_changed_the_rules(
+    fresh_node: World, of: str
+) -> None:
+    """Rules that were changed are laid anew, and what they let pass meanwhile is judged again: versions change."""
+    about_nftables("another's rule in our table")
+    fresh_node.wall.up()
+    fresh_node.lab.internet.serve(tcp=[80])
+    sandbox = fresh_node.attach("one", tenant="acme")
+    assert_connection(sandbox.host, PUBLIC4[0], 80)
+    fresh_node.lab.node.run(["nft", "insert", "rule", "inet", "cellwall", "forward", "counter"])
+    fresh_node.wall.set_policy(BLOCK, **{of: "acme" if of == "tenant" else sandbox.name})
+    assert_no_connection(sandbox.host, PUBLIC4[0], 80)
+    assert fresh_node.wall.status().drift == ()

@@ -81,7 +81,6 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
         _lay_missing(site, site.journal.endpoints_of(tenant))
         return before
     former, latter = before.policy if before else OPEN, policy or OPEN
-    attached = site.journal.endpoints_of(tenant) if latter != former else ()
     if site.foundation() is not None:
         ensure_policy_forms(site, [Tiers(tenant=latter)])
     else:
@@ -89,6 +88,8 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
         refuse_too_many({*usage_of_tenants(site).policies.forms, *usage.forms})
         if latter != OPEN:
             _refuse_unsayable(site, usage)
+    # Not before: rules that are laid for a new form may have been changed by others, and then all versions are new.
+    attached = site.journal.endpoints_of(tenant) if latter != former else ()
     known: list[PolicyRecord | None] = []
 
     def record() -> Sequence[Endpoint]:
@@ -128,8 +129,9 @@ def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoin
     if policy == before.tiers.endpoint:
         _lay_missing(site, [before])
         return before
+    ensure_policy_forms(site, [Tiers(endpoint=policy)])
+    before = attached_endpoint(site, key)  # again: see `set_tenant_policy`
     after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=policy))
-    ensure_policy_forms(site, [after.tiers])
     return _change(site, [before], lambda: [after], lambda: None)[0]
 
 
