@@ -19,9 +19,11 @@ import msgspec
 if TYPE_CHECKING:
     from cellwall.attack.world import World
 
-Layer = Literal["PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "PORT", "FDB", "NB", "SYS", "CSUM", "LATCH", "CTL"]
+Layer = Literal[
+    "PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "LOG", "PORT", "FDB", "NB", "SYS", "CSUM", "LATCH", "CTL"
+]
 LAYERS: tuple[Layer, ...] = get_args(Layer)
-RULES = frozenset[Layer]({"PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT"})
+RULES = frozenset[Layer]({"PIN", "RAW", "PRE", "IN", "OUT", "FWD", "NAT", "LOG"})
 """The layers that are rules; CTL is the program, the others are settings of links and of the kernel."""
 
 Place = Literal["attacker", "victim", "node", "bridge", "daemon", "internet", "lan", "infra", "other", "guest"]

@@ -19,6 +19,10 @@ LAYER_WORDS: dict[Layer, tuple[str, str]] = {
         "the conditions of the translation: which interface, which destination, which ports",
         "compile/translate.py",
     ),
+    "LOG": (
+        "budgets of what is told of denials: of each tenant, endpoint and bridge port",
+        "compile/reports.py",
+    ),
     "PORT": (
         "flags of the bridge port: isolated, locked, no learning, no flooding, guard, root block",
         "adapters/bridge_ports.py",

@@ -20,6 +20,7 @@ _MODULES = (
         "inputs",
         "clients",
         "beyond",
+        "audited",
     ),
 )
 
