@@ -15,7 +15,7 @@ from cellwall.model.settings import Bound, Settings
 from world import Sandbox, World, assert_connection, open_world, public, rewired
 
 pytestmark = pytest.mark.root
-MANY, RATE, FLOOD, PORT = 40, 20, 150, 8443
+MANY, RATE, FLOOD, SIZE, PORT = 40, 20, 150, 1000, 8443
 ENDS = [(sandbox, family) for sandbox in ("one", "two") for family in (4, 6)]
 Shots = dict[tuple[str, int], list[bytes]]
 
@@ -76,7 +76,7 @@ class Town(msgspec.Struct, frozen=True):
 
 
 def _datagram(source: str, to: str, name: str, number: int, port: int) -> bytes:
-    return packet(source, to, "udp", f"flood {name}".encode(), sport=10000 + number, dport=port)
+    return packet(source, to, "udp", f"flood {name}".encode().ljust(SIZE, b"."), sport=10000 + number, dport=port)
 
 
 def _family(data: bytes) -> int:
@@ -112,7 +112,14 @@ def test_a_flood_of_packets_is_cut_to_the_tenants_rate_in_open_flows_too(town: T
         assert 0 < passed <= RATE * (1 + seconds + 1) < FLOOD
 
 
-@pytest.mark.parametrize("name", ["tenant_connections", "tenant_new_connections", "tenant_packets"])
+def test_a_flood_of_bytes_is_cut_to_the_tenants_rate(town: Town) -> None:
+    rate = RATE * SIZE
+    town.bound("tenant_bytes", rate)
+    for passed, seconds in ((sum((out := town.out())[0].values()), out[1]), town.into()):
+        assert 0 < passed * SIZE <= (128 << 10) + rate * (1 + seconds + 1) < 2 * FLOOD * SIZE
+
+
+@pytest.mark.parametrize("name", ["tenant_connections", "tenant_new_connections", "tenant_packets", "tenant_bytes"])
 def test_what_is_only_watched_passes(town: Town, name: Bound) -> None:
     town.bound(name, RATE, watched=True)
     assert set(town.out()[0].values()) == {FLOOD}

@@ -1,6 +1,6 @@
 """How many flows an endpoint may have, and how many may begin in a second: of those that it opens, and again of those
-to its published ports. And how many packets cross the node from it and to it. The same of all endpoints of a tenant
-together, of both families.
+to its published ports. And how many packets and bytes cross the node from it and to it. The same of all endpoints of a
+tenant together, of both families.
 
 Who has too many is told so: to wait would not help. Who opens them too fast is not: a TCP that hears nothing tries
 again in a second and gets through, so that a burst is slowed down and nothing fails; and to answer a flood would cost
@@ -22,10 +22,12 @@ from cellwall.compile.wall import (
     Drop,
     Flow,
     Outcome,
+    OverBytes,
     OverConnections,
     OverRate,
     Predicate,
     Stage,
+    TenantOverBytes,
     TenantOverConnections,
     TenantOverRate,
     Unstamp,
@@ -38,19 +40,25 @@ End = Literal["source", "destination"]
 _BURST_SECONDS = 2
 """What an endpoint that was quiet may open at once, as browsers and package managers do."""
 
+_BURST_BYTES = 128 << 10
+"""Beside a second's worth of bytes: a slow rate, too, must let a packet pass that the kernel merged of many, which may
+have 64 KiB."""
+
 _WAYS: tuple[tuple[Literal["sent", "got"], Via], ...] = (("sent", Via("in", "bridge")), ("got", Via("out", "bridge")))
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """`new_connections` and, in each direction, `packets`: a second. 0: as many as one likes. `watched`: bounds that
-    are counted and not kept."""
+    """`new_connections` and, in each direction, `packets` and `bytes`: a second. 0: as many as one likes. `watched`:
+    bounds that are counted and not kept."""
 
     connections: int
     new_connections: int = 0
     packets: int = 0
+    bytes: int = 0
     tenant_connections: int = 0
     tenant_new_connections: int = 0
     tenant_packets: int = 0
+    tenant_bytes: int = 0
     watched: tuple[Bound, ...] = ()
 
     def too_many(self, *when: Predicate, then: Outcome, end: End = "source") -> tuple[Clause, ...]:
@@ -84,15 +92,23 @@ class Bounds(msgspec.Struct, frozen=True):
         """What becomes of a packet of a flow in whatever state that an endpoint sends or gets too soon."""
         for way, through in _WAYS:
             if rate := self.packets:
-                over: Predicate = OverRate(way, rate, rate)
-                yield self._dropped("packets", (through, over), f"too many packets {way}")
-        if self.tenant_packets:
+                yield self._dropped("packets", (through, OverRate(way, rate, rate)), f"too many packets {way}")
+            if rate := self.bytes:
+                over = OverBytes(way, rate, _BURST_BYTES)
+                yield self._dropped("bytes", (through, over), f"too many bytes {way}")
+        if self.tenant_packets or self.tenant_bytes:
             # Its first packet says whose a flow is that comes from outside, and is counted.
             yield Clause((Via("in", "uplink"), Via("out", "bridge"), Flow(("new",))), Attribute("destination"))
         for way, through in _WAYS:
-            if rate := self.tenant_packets:
-                over = TenantOverRate(way, rate, rate)
-                yield self._dropped("tenant_packets", (through, over), f"too many packets {way} by the tenant")
+            yield from self._tenant_too_busy(way, through)
+
+    def _tenant_too_busy(self, way: Literal["sent", "got"], through: Via) -> Iterator[Clause]:
+        if rate := self.tenant_packets:
+            packets = TenantOverRate(way, rate, rate)
+            yield self._dropped("tenant_packets", (through, packets), f"too many packets {way} by the tenant")
+        if rate := self.tenant_bytes:
+            much = TenantOverBytes(way, rate, _BURST_BYTES)
+            yield self._dropped("tenant_bytes", (through, much), f"too many bytes {way} by the tenant")
 
     def _crowds(self, end: End) -> Iterator["_Crowd"]:
         why = "too many connections"

@@ -113,6 +113,22 @@ class TenantOverRate(Predicate, frozen=True):
     burst: int
 
 
+class OverBytes(Predicate, frozen=True):
+    """More than `rate` bytes a second (bucket: a second's worth and `burst`) of what this endpoint sent, or got."""
+
+    way: Literal["sent", "got"]
+    rate: int
+    burst: int
+
+
+class TenantOverBytes(Predicate, frozen=True):
+    """The same of all endpoints of the flow's tenant together."""
+
+    way: Literal["sent", "got"]
+    rate: int
+    burst: int
+
+
 # ---------------------------------------------------------------- packets and flows
 
 

@@ -24,13 +24,16 @@ clusters."""
 MAX_CONNECTIONS = 1 << 20
 MAX_NEW_CONNECTIONS = 100_000
 MAX_PACKETS = 1_000_000
+MAX_BYTES = 10**10
 MAX_TOLD = 10_000
 _UNBOUNDED_IF_ZERO = (
     ("new_connections", MAX_NEW_CONNECTIONS, " a second"),
     ("packets", MAX_PACKETS, " a second"),
+    ("bytes", MAX_BYTES, " a second"),
     ("tenant_connections", MAX_CONNECTIONS, ""),
     ("tenant_new_connections", MAX_NEW_CONNECTIONS, " a second"),
     ("tenant_packets", MAX_PACKETS, " a second"),
+    ("tenant_bytes", MAX_BYTES, " a second"),
 )
 
 DEFAULT_TENANT_CONNECTIONS = 8192
@@ -42,7 +45,14 @@ Mail = Literal["closed", "watched", "open"]
 
 
 Bound = Literal[
-    "connections", "new_connections", "packets", "tenant_connections", "tenant_new_connections", "tenant_packets"
+    "connections",
+    "new_connections",
+    "packets",
+    "bytes",
+    "tenant_connections",
+    "tenant_new_connections",
+    "tenant_packets",
+    "tenant_bytes",
 ]
 """What can be watched and not kept."""
 
@@ -82,10 +92,10 @@ class Settings(msgspec.Struct, frozen=True):
     `interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
-    `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `packets`: how many a second
-    cross the node from an endpoint, and again to it, per family; likewise. `tenant_connections` and what follows: the
-    same of all endpoints of a tenant together, of both families; 0: as many as one likes. `watched`: bounds that are
-    counted and not kept. `smtp`: what becomes of TCP to port 25 that no policy lists.
+    `new_connections`: how many of either kind begin in a second, 0: as many as one likes. `packets` and `bytes`: how
+    many a second cross the node from an endpoint, and again to it, per family; likewise. `tenant_connections` and what
+    follows: the same of all endpoints of a tenant together, of both families; 0: as many as one likes. `watched`:
+    bounds that are counted and not kept. `smtp`: what becomes of TCP to port 25 that no policy lists.
     `backend` auto: the one in force; of a node that is not up nftables where it works, else iptables. `iptables` auto:
     the variant that has more of the host's own rules."""
 
@@ -103,9 +113,11 @@ class Settings(msgspec.Struct, frozen=True):
     connections: int = 1024
     new_connections: int = 0
     packets: int = 0
+    bytes: int = 0
     tenant_connections: int = DEFAULT_TENANT_CONNECTIONS
     tenant_new_connections: int = 0
     tenant_packets: int = 0
+    tenant_bytes: int = 0
     watched: tuple[Bound, ...] = ()
     smtp: Mail = "closed"
     backend: Literal["auto", "nftables", "iptables"] = "auto"

@@ -13,6 +13,7 @@ from cellwall.ruleset.fields import FIELDS
 from cellwall.ruleset.names import check_comment, check_name, check_prefix
 from cellwall.ruleset.scalars import Kind, prefix_length, spell, spell_mask
 from cellwall.ruleset.types import (
+    BytesOver,
     ClampSegments,
     ClearMark,
     Compare,
@@ -207,6 +208,8 @@ def _(statement: Meter) -> str:
     bound = statement.bound
     if isinstance(bound, ConnectionsOver):
         text = f"ct count over {_positive('limit', bound.limit)}"
+    elif isinstance(bound, BytesOver):
+        text = f"limit rate over {bound.rate} bytes/second burst {_positive('burst', bound.burst)} bytes"
     else:
         rate, burst = _positive("rate", bound.rate), _positive("burst", bound.burst)
         over = "over " if isinstance(bound, RateOver) else ""

@@ -229,6 +229,14 @@ class RateOver(msgspec.Struct, frozen=True, tag=True):
     burst: int
 
 
+class BytesOver(msgspec.Struct, frozen=True, tag=True):
+    """True for packets beyond `rate` bytes a second, with a bucket of `rate` + `burst`: so the kernel makes it
+    (net/netfilter/nft_limit.c, nft_limit_init)."""
+
+    rate: int
+    burst: int
+
+
 class RateWithin(msgspec.Struct, frozen=True, tag=True):
     """True for all others, but for a packet whose key cannot be read, or that the full set has no room for."""
 
@@ -245,7 +253,7 @@ class Meter(msgspec.Struct, frozen=True, tag=True):
 
     fields: tuple[Field, ...]
     set: str
-    bound: ConnectionsOver | RateOver | RateWithin
+    bound: ConnectionsOver | RateOver | RateWithin | BytesOver
 
 
 class Tally(msgspec.Struct, frozen=True, tag=True):

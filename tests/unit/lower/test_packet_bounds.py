@@ -1,4 +1,4 @@
-"""How many packets cross the node, through the compiled ruleset: from a sandbox and to it, of any flow."""
+"""How many packets and bytes cross the node, through the compiled ruleset: from a sandbox and to it, of any flow."""
 
 import msgspec
 import pytest
@@ -9,41 +9,65 @@ from cellwall.lab import addresses as at
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
-from cellwall.model.settings import MAX_PACKETS, Settings
+from cellwall.model.settings import MAX_BYTES, MAX_PACKETS, Settings
 from cellwall.ruleset.render import render_replacement
 from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
-BOUND = Settings(packets=100)
+BOUND = Settings(packets=100, bytes=100_000)
 SCENE = Scene(WEB, settings=BOUND)
 FLOWS = pytest.mark.parametrize(("state", "mark"), [("new", 0), ("established", WEB.generation)])
 
 
 @FLOWS
-@pytest.mark.parametrize(("to", "meter"), [(PUBLIC4, "sent4"), (PUBLIC6, "sent6")])
+@pytest.mark.parametrize(("to", "suffix"), [(PUBLIC4, "4"), (PUBLIC6, "6")])
+@pytest.mark.parametrize(("what", "meter"), [("packets", "sent"), ("bytes", "sentbytes")])
 def test_a_packet_too_many_that_a_sandbox_sends_is_dropped_in_whatever_flow(
-    to: str, meter: str, state: str, mark: int
+    what: str, meter: str, to: str, suffix: str, state: str, mark: int
 ) -> None:
-    fate = SCENE.egress(WEB, to, state=state, mark=mark, over=[meter])  # type: ignore[arg-type]
-    assert judged(fate) == ("drop", "too many packets sent", "FWD")
+    fate = SCENE.egress(WEB, to, state=state, mark=mark, over=[meter + suffix])  # type: ignore[arg-type]
+    assert judged(fate) == ("drop", f"too many {what} sent", "FWD")
     assert SCENE.egress(WEB, to, state=state, mark=mark).verdict == "accept"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("client", "node", "meter"), [(at.LAN4, at.NODE4, "got4"), (at.LAN6, at.NODE6, "got6")])
-def test_a_packet_too_many_that_a_sandbox_gets_is_dropped(client: str, node: str, meter: str) -> None:
-    assert judged(SCENE.ingress(client, node, over=[meter])) == ("drop", "too many packets got", "FWD")
-    assert SCENE.ingress(client, node, over=["sent4", "sent6"]).verdict == "accept"
+@pytest.mark.parametrize(("client", "node", "suffix"), [(at.LAN4, at.NODE4, "4"), (at.LAN6, at.NODE6, "6")])
+@pytest.mark.parametrize(("what", "meter"), [("packets", "got"), ("bytes", "gotbytes")])
+def test_a_packet_too_many_that_a_sandbox_gets_is_dropped(
+    what: str, meter: str, client: str, node: str, suffix: str
+) -> None:
+    assert judged(SCENE.ingress(client, node, over=[meter + suffix])) == ("drop", f"too many {what} got", "FWD")
+    assert SCENE.ingress(client, node, over=["sent4", "sent6", "sentbytes4", "sentbytes6"]).verdict == "accept"
 
 
 def test_what_is_only_watched_is_counted_and_passes() -> None:
-    scene = Scene(WEB, settings=msgspec.structs.replace(BOUND, watched=("packets",)))
-    fate = scene.egress(WEB, PUBLIC4, over=["sent4"])
-    assert (fate.verdict, scene.counted(fate)) == ("accept", ["too many packets sent, which is only watched"])
+    scene = Scene(WEB, settings=msgspec.structs.replace(BOUND, watched=("packets", "bytes")))
+    fate = scene.egress(WEB, PUBLIC4, over=["sent4", "sentbytes4"])
+    assert (fate.verdict, scene.counted(fate)) == (
+        "accept",
+        [f"too many {what} sent, which is only watched" for what in ("packets", "bytes")],
+    )
+
+
+def test_a_bucket_of_bytes_lets_pass_what_the_kernel_merged_of_many_packets_whatever_the_rate() -> None:
+    text = render_replacement(SCENE.ruleset)
+    assert "add @sentbytes4 { ip saddr limit rate over 100000 bytes/second burst 131072 bytes }" in text
 
 
 def test_without_a_bound_no_rule_counts_packets() -> None:
     text = render_replacement(Scene(WEB).ruleset)
     assert "@sent" not in text and "@got" not in text
     assert judged(Scene(WEB).egress(WEB, GATEWAY4, over=["sent4"]))[1] == "the node"
+
+
+@pytest.mark.parametrize("rate", [1000, MAX_BYTES])
+def test_iptables_asks_how_many_bytes_of_tables_that_have_the_rate_in_their_names(rate: int) -> None:
+    wall = lower_wall(compile_wall(Settings(bytes=rate), FACTS, Usage(), uplink="eth0"), XtFeatures())
+    for version, tables in ((4, wall.tables4), (6, wall.tables6)):
+        lines = render_table(next(one for one in tables if one.name == "filter")).splitlines()
+        asked = [line for line in lines if f"--hashlimit-above {rate}b/s" in line]
+        names = [line.split("--hashlimit-name ")[1].split()[0] for line in asked]
+        assert names == [f"b9S{version}r{rate:x}", f"b9G{version}r{rate:x}"]
+        assert all(len(name) <= 15 for name in names)
+        assert not any("burst" in line for line in asked)
 
 
 @pytest.mark.parametrize("rate", [100, MAX_PACKETS])

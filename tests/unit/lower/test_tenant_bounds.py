@@ -11,15 +11,17 @@ from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.endpoint import Endpoint
-from cellwall.model.settings import Settings, parse_openings
+from cellwall.model.settings import Bound, Settings, parse_openings
 from cellwall.ruleset.context import State
 from cellwall.ruleset.render import render_replacement
 from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
 SERVICE = parse_openings(f"dns {GATEWAY4} udp/53", "x")
 SENDERS = pytest.mark.parametrize("sender", [WEB, POLICED], ids=["no policy", "a policy"])
-BOUND = Settings(tenant_connections=50, tenant_new_connections=20, tenant_packets=100, services=SERVICE)
-NAMES = ("tenant_connections", "tenant_new_connections", "tenant_packets")
+BOUND = Settings(
+    tenant_connections=50, tenant_new_connections=20, tenant_packets=100, tenant_bytes=1000, services=SERVICE
+)
+NAMES: tuple[Bound, ...] = ("tenant_connections", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 WATCHED = msgspec.structs.replace(BOUND, watched=NAMES)
 MANY, FAST = "too many connections of the tenant", "too many new connections of the tenant"
 ENDS = [(PUBLIC4, "FWD"), (PUBLIC6, "FWD"), (GATEWAY4, "IN")]
@@ -52,11 +54,9 @@ def test_clients_of_published_ports_have_bounds_of_their_own(client: str, node: 
     scene = Scene(WEB, settings=BOUND)
     assert judged(scene.ingress(client, node, over=["tenantclients"])) == ("drop", MANY, "FWD")
     assert judged(scene.ingress(client, node, over=["tenantnewclients"])) == ("drop", FAST, "FWD")
-    assert judged(scene.ingress(client, node, over=["tenantgot"])) == (
-        "drop",
-        "too many packets got by the tenant",
-        "FWD",
-    )
+    for what, meter in (("packets", "tenantgot"), ("bytes", "tenantgotbytes")):
+        fate = scene.ingress(client, node, over=[meter])
+        assert judged(fate) == ("drop", f"too many {what} got by the tenant", "FWD")
     assert scene.ingress(client, node, over=["tenantflows", "tenantnewflows", "tenantsent"]).verdict == "accept"
 
 
@@ -66,13 +66,14 @@ def test_a_packet_too_many_is_dropped_in_whatever_flow_that_is_known_to_be_the_t
     scene = Scene(WEB, settings=BOUND)
     mark = 0 if state == "new" else WEB.generation
     label = 0 if state == "new" else WEB.tenant_number
-    fate = scene.egress(WEB, to, state=state, mark=mark, label=label, over=["tenantsent"])
-    assert judged(fate) == ("drop", "too many packets sent by the tenant", "FWD")
+    for what, meter in (("packets", "tenantsent"), ("bytes", "tenantsentbytes")):
+        fate = scene.egress(WEB, to, state=state, mark=mark, label=label, over=[meter])
+        assert judged(fate) == ("drop", f"too many {what} sent by the tenant", "FWD")
 
 
 def test_flows_that_began_before_there_were_numbers_share_no_bound() -> None:
     fate = Scene(WEB, settings=BOUND).egress(
-        WEB, PUBLIC4, state="established", mark=WEB.generation, over=["tenantsent"]
+        WEB, PUBLIC4, state="established", mark=WEB.generation, over=["tenantsent", "tenantsentbytes"]
     )
     assert fate.verdict == "accept"
 
@@ -80,9 +81,9 @@ def test_flows_that_began_before_there_were_numbers_share_no_bound() -> None:
 @SENDERS
 def test_what_is_only_watched_is_counted_and_passes(sender: Endpoint) -> None:
     scene = Scene(sender, settings=WATCHED)
-    over = ["tenantflows", "tenantnewflows", "tenantsent"]
+    over = ["tenantflows", "tenantnewflows", "tenantsent", "tenantsentbytes"]
     fate = scene.egress(sender, PUBLIC4, "udp", 53, over=over)
-    said = ["too many packets sent by the tenant", FAST, MANY]
+    said = ["too many packets sent by the tenant", "too many bytes sent by the tenant", FAST, MANY]
     assert (fate.verdict, fate.mark) == ("accept", sender.generation)
     assert scene.counted(fate) == [f"{why}, which is only watched" for why in said]
 
@@ -101,8 +102,8 @@ def test_a_tenant_has_a_bound_of_flows_where_nothing_is_configured() -> None:
     assert "{ ct label ct count over 8192 }" in render_replacement(Scene(WEB).ruleset)
 
 
-@pytest.mark.parametrize("name", ["tenant_connections", "tenant_new_connections", "tenant_packets"])
-@pytest.mark.parametrize("value", [-1, 1 << 21])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [-1, 1 << 34])
 def test_a_bound_that_cannot_be_is_refused_by_its_name(name: str, value: int) -> None:
     with pytest.raises(InvalidSpec, match=rf"limits\.{name}.*{value}"):
         Settings(**{name: value}).validate()  # type: ignore[arg-type]
@@ -114,7 +115,7 @@ def test_iptables_has_no_rate_of_a_tenant_and_says_so() -> None:
         return "".join(render_table(table) for table in (*wall.tables4, *wall.tables6))
 
     assert "of the tenant" not in tables(Settings())  # the bound of each endpoint stands in, as `limits` says
-    for name in ("tenant_new_connections", "tenant_packets"):
+    for name in NAMES[1:]:
         with pytest.raises(Unsupported) as told:
             tables(Settings(**{name: 20}))  # type: ignore[arg-type]
-        assert told.value.predicate == "TenantOverRate"
+        assert told.value.predicate in ("TenantOverRate", "TenantOverBytes")

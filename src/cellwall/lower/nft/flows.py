@@ -2,7 +2,7 @@
 
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import Family
-from cellwall.lower.nft.forms import BOTH, Forms, Lowered, either, fields, in_subnet, match, per_family
+from cellwall.lower.nft.forms import BOTH, NUMBERED, Forms, Lowered, either, fields, in_subnet, match, per_family
 from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.floor import GLOBAL6
@@ -104,7 +104,12 @@ def _over_connections(p: w.OverConnections, scene: w.Scene, family: Family) -> t
 
 def _tenant_over_connections(p: w.TenantOverConnections, scene: w.Scene) -> tuple[Lowered, ...]:
     counted = "tenantflows" if p.endpoint == "source" else "tenantclients"
-    return ((Meter(fields("ct label"), counted, ConnectionsOver(p.limit)),),)
+    return (
+        (
+            NUMBERED,
+            Meter(fields("ct label"), counted, ConnectionsOver(p.limit)),
+        ),
+    )
 
 
 def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:

@@ -7,6 +7,7 @@ import msgspec
 
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import IPV4, IPV6, Family
+from cellwall.model.versions import TENANT_BITS
 from cellwall.ruleset.types import Compare, Field, FieldName, Scalar, Statement
 
 ICMP6_TYPES = {
@@ -24,6 +25,10 @@ NEITHER: frozenset[int] = frozenset()
 
 Lowered = tuple[Statement, ...]
 """A conjunction of matches."""
+
+NUMBERED = Compare(Field("ct label"), (TENANT_BITS,))
+"""What began before its node had labels has none, and takes no part in what its tenant may use; and nft lists a key of
+0 as what it cannot read back."""
 
 P = TypeVar("P", bound=w.Predicate)
 

@@ -3,10 +3,20 @@
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.families import IPV4, IPV6, Family
-from cellwall.lower.nft.forms import BOTH, ICMP6_TYPES, NEITHER, Forms, Lowered, either, fields, match, per_family
+from cellwall.lower.nft.forms import (
+    BOTH,
+    ICMP6_TYPES,
+    NEITHER,
+    NUMBERED,
+    Forms,
+    Lowered,
+    either,
+    fields,
+    match,
+    per_family,
+)
 from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
-from cellwall.model.versions import TENANT_BITS
-from cellwall.ruleset.types import Compare, Field, Lookup, Meter, RateOver
+from cellwall.ruleset.types import BytesOver, Lookup, Meter, RateOver
 
 _ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
 _BROADCAST = 0xFFFFFFFFFFFF
@@ -103,9 +113,16 @@ def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, 
 
 
 def _tenant_over_rate(p: w.TenantOverRate, scene: w.Scene) -> tuple[Lowered, ...]:
-    """What began before its node had labels has none, and takes no part."""
-    named = Compare(Field("ct label"), (TENANT_BITS,))
-    return ((named, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
+    return ((NUMBERED, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
+
+
+def _over_bytes(p: w.OverBytes, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    key = family.source if p.way == "sent" else family.destination
+    return ((Meter(fields(key), f"{p.way}bytes{family.suffix}", BytesOver(p.rate, p.burst)),),)
+
+
+def _tenant_over_bytes(p: w.TenantOverBytes, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((NUMBERED, Meter(fields("ct label"), f"tenant{p.way}bytes", BytesOver(p.rate, p.burst))),)
 
 
 def _families_of_rate(p: w.OverRate) -> frozenset[int]:
@@ -125,4 +142,6 @@ FRAMES: Forms = {
     w.ArpAsksForGateway: either(_arp_asks),
     w.OverRate: per_family(_over_rate, _families_of_rate),
     w.TenantOverRate: either(_tenant_over_rate),
+    w.OverBytes: per_family(_over_bytes),
+    w.TenantOverBytes: either(_tenant_over_bytes),
 }

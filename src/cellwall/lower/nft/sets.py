@@ -158,6 +158,8 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("newclients" + suffix, address),
         _rate("sent" + suffix, address),
         _rate("got" + suffix, address),
+        _rate("sentbytes" + suffix, address),
+        _rate("gotbytes" + suffix, address),
     ]
 
 
@@ -165,7 +167,7 @@ def _tenant_sets() -> Iterator[NamedSet]:
     """Of both families: a tenant is no more for having two."""
     for name in ("tenantflows", "tenantclients"):
         yield NamedSet(name, ("ct_label",), dynamic=True, size=_SENDERS)
-    for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot"):
+    for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot", "tenantsentbytes", "tenantgotbytes"):
         yield _rate(name, "ct_label")
 
 

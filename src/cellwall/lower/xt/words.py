@@ -203,6 +203,8 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
             return (_connections(predicate, view),)
         case w.OverRate():
             return (_rate(predicate, view),)
+        case w.OverBytes():
+            return (_bytes(predicate, view),)
         case w.Exposed():
             return _exposed(predicate, view)
         case Fresh():
@@ -302,6 +304,16 @@ def _rate(predicate: w.OverRate, view: View) -> Words:
     mode = "dstip" if predicate.what in ("clients", "got") else "srcip"
     table = ("--hashlimit-mode", mode, "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
     return ("-m", "hashlimit", *above, *table)
+
+
+def _bytes(predicate: w.OverBytes, view: View) -> Words:
+    """Without a burst a bucket is a second's worth, and a packet that is more passes when it is full
+    (net/netfilter/xt_hashlimit.c, hashlimit_byte_cost): one would be another second. The rate in the table's name is
+    hexadecimal, to be short."""
+    mode, letter = ("srcip", "S") if predicate.way == "sent" else ("dstip", "G")
+    name = f"b9{letter}{view.version}r{predicate.rate:x}"
+    table = ("--hashlimit-mode", mode, "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
+    return ("-m", "hashlimit", "--hashlimit-above", f"{predicate.rate}b/s", *table)
 
 
 def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
