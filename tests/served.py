@@ -123,7 +123,7 @@ def open_served(
         limits = bounds or Bounds()
         metrics = Metrics(paths_for(lab.root), wall, counting, limits, most=most_tenants)
         node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote)
-        metrics.look_at(node.writer, None)
+        metrics.look_at(node, None)
         path = os.path.join(lab.root, "api.sock")
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)

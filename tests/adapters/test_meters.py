@@ -8,9 +8,10 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from cellwall.adapters.meters import Meters
-from cellwall.lab import connect
+from cellwall.lab import Lab, connect
 from cellwall.model.addresses import mac_text
 from cellwall.model.figures import Traffic
+from cellwall.model.versions import stems
 from world import PUBLIC4, PUBLIC6, Sandbox, World, about_nftables, open_world, write_setting
 
 pytestmark = pytest.mark.root
@@ -89,6 +90,47 @@ def test_a_rule_tells_what_it_denied_and_why(world: World, meters: Meters) -> No
     assert after[denied] - before[denied] == 30
     assert all(after[key] == before[key] for key in after if key != denied and "spoofed" in key[0])
     assert len({rule.rule for rule in meters.rules()}) == len(meters.rules())
+
+
+def test_what_is_rejected_is_told_from_what_is_dropped(world: World, meters: Meters) -> None:
+    about_nftables("what rules counted")
+    box = quiet(world)
+    floor = "the floor"
+
+    def counted() -> int:
+        return sum(rule.packets for rule in meters.rules() if floor in rule.reason and rule.outcome == "rejected")
+
+    before = counted()
+    assert connect(box.host, "10.0.0.9", 80, udp=True).kind == "unreachable"
+    assert counted() == before + 1
+
+
+def test_denials_are_counted_by_endpoint_and_direction(world: World, meters: Meters) -> None:
+    about_nftables("what rules counted")
+    box, other = quiet(world), quiet(world)
+    (stem,) = stems((box.endpoint.generation,))
+    index, denied = box.endpoint.host_index, meters.denied()
+    assert denied is not None
+    before = denied.of(index, (stem,))
+    box.host.inject("eth0", [frame(world, box, "1.2.3.4", PUBLIC4)] * 6)
+    assert connect(box.host, "10.0.0.9", 80, udp=True).kind == "unreachable"
+    denied = meters.denied()
+    assert denied is not None
+    assert (denied.ports[index], denied.sent[stem]) == (6 + before, 1)
+    assert denied.of(index, (stem,)) == 7 + before
+    assert meters.denied_of([index], [stem]).of(index, (stem,)) == 7 + before
+    (stem_of_other,) = stems((other.endpoint.generation,))
+    assert meters.denied_of([other.endpoint.host_index], [stem_of_other]).sent == {}
+    assert meters.denied_of([], []).ports == {}
+    (told,) = [one for one in world.wall.traffic().endpoints if one.key == box.endpoint.key]
+    assert told.denied == 7 + before
+
+
+def test_a_wall_that_counts_nothing_by_endpoint_tells_nothing(world: World) -> None:
+    with Lab() as lab, lab.node.enter(), Meters() as elsewhere:
+        assert elsewhere.denied() is None
+        assert elsewhere.rules() == ()
+        assert elsewhere.denied_of([7], [1 << 30]).ports == {}
 
 
 def test_flows_are_counted_by_the_addresses_that_they_are_between(world: World, meters: Meters) -> None:

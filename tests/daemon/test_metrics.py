@@ -132,6 +132,18 @@ def test_denials_are_counted_by_reason(served: Served, plain: Plain) -> None:
     detach(plain, box)
 
 
+def test_denials_are_counted_by_tenant_also_what_nobody_looked_at(served: Served, plain: Plain) -> None:
+    about_nftables("what rules counted")
+    name = "cellwall_tenant_denied_packets_total"
+    box = quiet(served, plain, "acme")
+    before = of(scrape(plain), name, tenant="acme")
+    send(served, box, 25, source="1.2.3.4")
+    assert of(scrape(plain), name, tenant="acme") == before + 25
+    send(served, box, 5, source="1.2.3.4")
+    detach(plain, box)
+    assert of(scrape(plain), name, tenant="acme") == before + 30
+
+
 def test_denials_go_on_over_rules_that_are_laid_anew(served: Served, plain: Plain) -> None:
     about_nftables("what rules counted")
     box = quiet(served, plain, "acme")

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from cellwall.adapters.denials import read_denied, read_denied_of
 from cellwall.adapters.netlink import (
     Closing,
     Message,
@@ -32,7 +33,7 @@ from cellwall.adapters.nfnetlink import (
 )
 from cellwall.adapters.rtnetlink import open_route_socket
 from cellwall.adapters.sysctls import ProcSysctls
-from cellwall.model.figures import RuleCount, RuleOutcome, Tracked, Traffic
+from cellwall.model.figures import Denied, RuleCount, RuleOutcome, Tracked, Traffic
 from cellwall.names import TABLE
 from cellwall.ruleset.types import TABLE_FAMILIES, TableFamily
 
@@ -88,6 +89,14 @@ class Meters(Closing):
     def _rules(self, family: TableFamily) -> list[bytes]:
         asked = nft_message(NFT_MSG_GETRULE, NFPROTO[family], attribute_text(_RULE_TABLE, TABLE))
         return [reply.body for reply in self._netfilter.dump(asked, f"read what {family} rules counted")]
+
+    def denied(self) -> Denied | None:
+        """See `Meters.denied`."""
+        return read_denied(self._netfilter)
+
+    def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
+        """See `Meters.denied_of`."""
+        return read_denied_of(self._netfilter, indices, stems)
 
     def tracked(self) -> Tracked | None:
         """See `Meters.tracked`."""

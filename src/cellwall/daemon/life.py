@@ -95,7 +95,7 @@ def serve(
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
         node = Node(wall, beside[0], bounds, told=metrics.events.wrote)
-        metrics.look_at(node.writer, keeping)
+        metrics.look_at(node, keeping)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
         take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)

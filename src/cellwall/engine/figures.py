@@ -9,7 +9,7 @@ import msgspec
 
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
-from cellwall.model.figures import EndpointTraffic, Metered, RuleCount, Tracked, Traffic, TrafficReport
+from cellwall.model.figures import Denied, EndpointTraffic, Metered, RuleCount, Tracked, Traffic, TrafficReport
 
 _MOST_FLOWS = 8192
 """Flows on a node up to which they are counted by endpoint: 3 µs each."""
@@ -28,6 +28,12 @@ class Meters(Protocol):
         """What each rule of ours in nftables has counted that says why it denies. A dump for each of three tables,
         however many endpoints there are; nothing of a table that is missing."""
 
+    def denied(self) -> Denied | None:
+        """What rules denied of each endpoint; None where they do not count it so: in iptables, or without `audit`."""
+
+    def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
+        """The same of these bridge ports and stems, by one exchange."""
+
     def tracked(self) -> Tracked | None:
         """Connection tracking; None where the kernel has none."""
 
@@ -44,11 +50,12 @@ class Ledger(Protocol):
 
 
 class NodeCount(msgspec.Struct, frozen=True):
-    """`metered` are the attached endpoints; `draining`: addresses that were released and are not free yet, `capacity`
-    how many there are in all."""
+    """`metered` are the attached endpoints. Of the addresses `leased` are in use, by sandboxes that stand ready too,
+    `draining` were released and are not free yet, `capacity` is how many there are in all."""
 
     up: bool
     metered: tuple[Metered, ...]
+    leased: int
     draining: int
     capacity: int
 
@@ -61,6 +68,7 @@ def node_count(site: Site) -> NodeCount:
     return NodeCount(
         up=journal.get("foundation") is not None,
         metered=journal.metered(),
+        leased=len(journal.leased()),
         draining=len(journal.draining_addresses()),
         capacity=Pool(site.settings.network).capacity,
     )
@@ -70,11 +78,17 @@ def traffic_report(site: Site) -> TrafficReport:
     """The figures of all attached endpoints. What was detached between two of its reads is left out."""
     meters = site.meters()
     passed, at = meters.traffic(), time.clock_gettime(time.CLOCK_BOOTTIME)
-    flows = meters.flows(_MOST_FLOWS)
+    flows, denied = meters.flows(_MOST_FLOWS), meters.denied()
     return TrafficReport(
         at,
         tuple(
-            EndpointTraffic(one.key, one.tenant, passed[one.host_index], _flows_of(one, flows))
+            EndpointTraffic(
+                one.key,
+                one.tenant,
+                passed[one.host_index],
+                _flows_of(one, flows),
+                None if denied is None else denied.of(one.host_index, one.stems),
+            )
             for one in site.journal.metered()
             if one.host_index in passed
         ),

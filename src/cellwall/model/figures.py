@@ -23,7 +23,8 @@ class Traffic(msgspec.Struct, frozen=True, gc=False):
 
 class Metered(msgspec.Struct, frozen=True, gc=False):
     """An attached endpoint as far as figures are about it; `host_index` is of its bridge port. Addresses are as they
-    are on record: a number, and text, empty where it has none. `exposures`: how many ports or ranges are published."""
+    are on record: a number, and text, empty where it has none. `exposures`: how many ports or ranges are published; `stems`: what its
+    policy versions share, former ones too (`model.versions`)."""
 
     key: EndpointKey
     tenant: str
@@ -31,6 +32,7 @@ class Metered(msgspec.Struct, frozen=True, gc=False):
     address4: int
     address6: str
     exposures: int
+    stems: tuple[int, ...]
 
 
 RuleOutcome = Literal["dropped", "rejected", "passed"]
@@ -46,6 +48,21 @@ class RuleCount(msgspec.Struct, frozen=True, gc=False):
     outcome: RuleOutcome
     packets: int
     bytes: int
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """Packets that rules denied, by whose they were: frames by bridge port, packets that endpoints sent and that were
+    sent to them by the stem of their policy versions."""
+
+    ports: dict[int, int]
+    sent: dict[int, int]
+    received: dict[int, int]
+
+    def of(self, host_index: int, stems: tuple[int, ...]) -> int:
+        """All of one endpoint."""
+        return self.ports.get(host_index, 0) + sum(
+            of_them.get(stem, 0) for of_them in (self.sent, self.received) for stem in stems
+        )
 
 
 class Tracked(msgspec.Struct, frozen=True):

@@ -94,6 +94,12 @@ TENANT_RECEIVED_BYTES = Metric(
 TENANT_RECEIVED_PACKETS = Metric(
     "cellwall_tenant_received_packets", "counter", "Packets that came to sandboxes.", ("tenant",)
 )
+TENANT_DENIED = Metric(
+    "cellwall_tenant_denied_packets",
+    "counter",
+    "Packets of sandboxes, and to them, that rules of ours in nftables denied.",
+    ("tenant",),
+)
 TRAFFIC = (TENANT_SENT_BYTES, TENANT_SENT_PACKETS, TENANT_RECEIVED_BYTES, TENANT_RECEIVED_PACKETS)
 """In the order of the fields of `Traffic`."""
 
@@ -106,6 +112,32 @@ DENIED_PACKETS = Metric(
 )
 DENIED_BYTES = Metric("cellwall_denied_bytes", "counter", "Bytes of these packets.", ("reason", "outcome"))
 
+POOL_READY = Metric("cellwall_pool_ready", "gauge", "Sandboxes that stand ready for a container to claim.")
+POOL_CLAIMS = Metric(
+    "cellwall_pool_claims",
+    "counter",
+    "Containers that claimed a ready sandbox. outcome: found, or missed: none was left, and it was attached as any.",
+    ("outcome",),
+)
+
+RECORDING = Metric(
+    "cellwall_audit_recording", "gauge", "1: what sandboxes try is recorded, as far as rules tell of it."
+)
+ATTEMPTS = Metric(
+    "cellwall_audit_attempts",
+    "counter",
+    "Attempts that were recorded. judgement: deny, or watch where it only would be denied.",
+    ("layer", "reason", "judgement"),
+)
+UNRECORDED = Metric(
+    "cellwall_audit_unrecorded",
+    "counter",
+    "Attempts that were not recorded one by one. cause: rate (too many of a tenant's), queue (faster than they are "
+    "read), disk.",
+    ("cause",),
+)
+FOREIGN = Metric("cellwall_audit_foreign", "counter", "Packets that other programs' rules logged to the same group.")
+
 CONNTRACK = Metric("cellwall_conntrack_entries", "gauge", "Flows that the node's connection tracking has.")
 CONNTRACK_LIMIT = Metric("cellwall_conntrack_entries_limit", "gauge", "Flows that it can have.")
 
@@ -113,7 +145,7 @@ SAMPLE_SECONDS = Metric("cellwall_sample_seconds", "gauge", "How long the readin
 SAMPLE_FAILURES = Metric(
     "cellwall_sample_failures",
     "counter",
-    "Figures that could not be read, and are left out. part: record, traffic, rules, conntrack.",
+    "Figures that could not be read, and are left out. part: record, traffic, denied, rules, conntrack.",
     ("part",),
 )
 
@@ -143,8 +175,15 @@ SAMPLED = (
     TENANTS,
     TENANT_ENDPOINTS,
     *TRAFFIC,
+    TENANT_DENIED,
     DENIED_PACKETS,
     DENIED_BYTES,
+    POOL_READY,
+    POOL_CLAIMS,
+    RECORDING,
+    ATTEMPTS,
+    UNRECORDED,
+    FOREIGN,
     CONNTRACK,
     CONNTRACK_LIMIT,
     SAMPLE_SECONDS,

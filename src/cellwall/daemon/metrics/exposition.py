@@ -5,7 +5,9 @@ scrape waits for no write, no write for a scrape, and a flood of them costs no m
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import get_args
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -16,9 +18,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from cellwall import __version__
+from cellwall.audit.events import Cause
+from cellwall.audit.tally import Tallied
 from cellwall.daemon.metrics import catalogue as c
 from cellwall.daemon.metrics.sampling import Sample
 from cellwall.daemon.reader import Reader
+from cellwall.model.pool import PoolFigures
 from cellwall.wire.calls import API_VERSION
 
 
@@ -30,11 +35,15 @@ class Text(msgspec.Struct, frozen=True):
 
 
 class Now(msgspec.Struct, frozen=True):
-    """What a look sees of the daemon itself."""
+    """What a look sees of the daemon itself. `owned`: nobody else can write our tables; `recording`: what sandboxes try
+    is recorded, as much as is `tallied`."""
 
-    waiting: int
-    busy: float
-    owned: bool
+    waiting: int = 0
+    busy: float = 0.0
+    owned: bool = False
+    pool: PoolFigures = PoolFigures()
+    recording: bool = False
+    tallied: Tallied = Tallied({}, {}, 0)
 
 
 class Exposition:
@@ -95,15 +104,30 @@ class _Sampled(Collector):
         yield _gauge(c.WRITES_WAITING, now.waiting)
         yield _gauge(c.WRITER_BUSY, now.busy)
         yield _gauge(c.OWNED, now.owned)
+        yield _gauge(c.POOL_READY, now.pool.ready)
+        yield _labelled(c.POOL_CLAIMS, [(("found",), now.pool.claimed), (("missed",), now.pool.missed)])
+        yield _gauge(c.RECORDING, now.recording)
+        yield from _audited(now.tallied)
         yield from _families(self._sample())
+
+
+def _audited(tallied: Tallied) -> Iterator[Metric]:
+    """Of all tenants together: how much each has against it is told by what is denied of it."""
+    attempts: Counter[tuple[str, ...]] = Counter()
+    for (_, *labels), count in tallied.recorded.items():
+        attempts[tuple(labels)] += count
+    causes: tuple[Cause, ...] = get_args(Cause)
+    yield _labelled(c.ATTEMPTS, attempts.items())
+    yield _labelled(c.UNRECORDED, [((cause,), tallied.lost(cause)) for cause in causes])
+    yield CounterMetricFamily(c.FOREIGN.name, c.FOREIGN.about, tallied.foreign)
 
 
 def _families(sample: Sample) -> Iterator[Metric]:
     node = sample.node
     if node is not None:
-        leased = len(node.metered)
+        leased = node.leased
         yield _gauge(c.UP, node.up)
-        yield _gauge(c.ENDPOINTS, leased)
+        yield _gauge(c.ENDPOINTS, len(node.metered))
         yield _gauge(c.EXPOSURES, sum(one.exposures for one in node.metered))
         free = node.capacity - leased - node.draining
         yield _labelled(c.ADDRESSES, [(("leased",), leased), (("draining",), node.draining), (("free",), free)])
@@ -111,6 +135,7 @@ def _families(sample: Sample) -> Iterator[Metric]:
         yield _labelled(c.TENANT_ENDPOINTS, [((tenant,), count) for tenant, count in sample.endpoints.items()])
     for place, metric in enumerate(c.TRAFFIC):
         yield _labelled(metric, [((tenant,), figures[place]) for tenant, figures in sample.traffic.items()])
+    yield _labelled(c.TENANT_DENIED, [((tenant,), packets) for tenant, (packets,) in sample.denied_of.items()])
     for place, metric in enumerate((c.DENIED_PACKETS, c.DENIED_BYTES)):
         yield _labelled(metric, [(labels, figures[place]) for labels, figures in sample.denied.items()])
     if sample.tracked is not None:

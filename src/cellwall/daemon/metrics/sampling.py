@@ -20,7 +20,8 @@ from cellwall.daemon.metrics.totals import Totals, TotalsFile
 from cellwall.engine.figures import Meters, NodeCount
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
-from cellwall.model.figures import Metered, Tracked, Traffic
+from cellwall.model.figures import Denied, Metered, Tracked, Traffic
+from cellwall.model.versions import stems
 
 T = TypeVar("T")
 _log = logging.getLogger("cellwall.daemon")
@@ -30,13 +31,14 @@ LINGER = 600.0
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The figures of one look. None, or nothing, where they could not be read. `traffic` and `denied` are totals, by
-    label and by (reason, outcome)."""
+    """The figures of one look. None, or nothing, where they could not be read. `traffic` and `denied_of` are totals
+    by label, `denied` by (reason, outcome)."""
 
     node: NodeCount | None
     tenants: int
     endpoints: dict[str, int]
     traffic: dict[str, Figures]
+    denied_of: dict[str, Figures]
     denied: dict[tuple[str, str], Figures]
     tracked: Tracked | None
     seconds: float
@@ -58,6 +60,7 @@ class Sampler:
         self._shares.keep(before.traffic.totals)
         self._traffic = Odometer(self._shares.label, before.traffic)
         self._denied = Odometer(memory=before.denied)
+        self._denied_of = Odometer(self._shares.label, before.denied_of)
 
     def sample(self) -> Sample:
         """Look. One thread at a time."""
@@ -68,29 +71,42 @@ class Sampler:
         shown = self._try("traffic", self._wall.meters().traffic) if metered else {}
         if node is not None and shown is not None:
             self._traffic.read(number, _readings(metered, shown))
+        self._read_denied(metered, known=node is not None)
         self._attend(metered, known=node is not None)
         self._read_rules()
         tracked = self._try("conntrack", self._wall.meters().tracked)
-        self._file.write(Totals(self._traffic.memory(), self._denied.memory()))
+        self._file.write(Totals(self._traffic.memory(), self._denied.memory(), self._denied_of.memory()))
         tenants = Counter(one.tenant for one in metered)
         return Sample(
             node=node,
             tenants=len(tenants.keys() - {""}),
             endpoints=self._by_label(tenants),
             traffic=self._traffic.totals(),
+            denied_of=self._denied_of.totals(),
             denied={_parts(label): total for label, total in self._denied.totals().items()},
             tracked=tracked,
             seconds=time.perf_counter() - began,
         )
 
-    def part(self, meters: Mapping[str, Reading]) -> None:
-        """These links show what they show for the last time."""
-        self._traffic.part(meters)
+    def part(self, links: Mapping[str, Reading], denied: Mapping[str, Reading]) -> None:
+        """These links, and what rules count of them, show what they show for the last time."""
+        self._traffic.part(links)
+        self._denied_of.part(denied)
 
     def _attend(self, metered: Sequence[Metered], *, known: bool) -> None:
         if known:
             for label in self._shares.attend((one.tenant for one in metered if one.tenant), self._clock()):
                 self._traffic.drop(label)
+                self._denied_of.drop(label)
+
+    def _read_denied(self, metered: Sequence[Metered], *, known: bool) -> None:
+        number = self._denied_of.begin()
+        denied = self._try("denied", self._wall.meters().denied) if metered else None
+        if known and denied is not None:
+            found = {
+                str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, one.stems),)) for one in metered
+            }
+            self._denied_of.read(number, found)
 
     def _read_rules(self) -> None:
         number = self._denied.begin()
@@ -127,8 +143,11 @@ class Partings:
     def part(self, endpoints: Sequence[Endpoint]) -> None:
         """See `Ledger.part`."""
         try:
-            shown = self._meters().traffic_of([one.host_index for one in endpoints])
-            self._sampler.part(_readings(endpoints, shown))
+            owned = [(one, stems((one.generation, *one.past_generations))) for one in endpoints]
+            indices = [one.host_index for one in endpoints]
+            shown = self._meters().traffic_of(indices)
+            denied = self._meters().denied_of(indices, [stem for _, of_one in owned for stem in of_one])
+            self._sampler.part(_readings(endpoints, shown), _denials(owned, denied))
         except Exception as error:  # whatever it is, what closes goes on
             _log.warning("what closed endpoints passed last is not counted: %s", error)
 
@@ -139,6 +158,10 @@ def _readings(endpoints: Iterable[Endpoint | Metered], shown: Mapping[int, Traff
         for one in endpoints
         if one.host_index in shown
     }
+
+
+def _denials(owned: Iterable[tuple[Endpoint | Metered, tuple[int, ...]]], denied: Denied) -> dict[str, Reading]:
+    return {str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, of_one),)) for one, of_one in owned}
 
 
 def _parts(label: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.api import Wall
+from cellwall.audit.tally import Tallied
 from cellwall.config import Paths
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.keeping import Keeping
@@ -13,7 +14,7 @@ from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.exposition import Exposition, Now
 from cellwall.daemon.metrics.sampling import Partings, Sampler
 from cellwall.daemon.metrics.totals import TotalsFile
-from cellwall.daemon.writer import Writer
+from cellwall.daemon.node import Node
 
 
 class Metrics:
@@ -28,14 +29,14 @@ class Metrics:
         file = TotalsFile(os.fspath(paths.in_run("totals")), boot)
         sampler = Sampler(looking, self.events, file, most=most)
         writing.keep_figures(Partings(sampler, writing.meters))
-        self._daemon: tuple[Writer, Keeping | None] | None = None
+        self._daemon: tuple[Node, Keeping | None] | None = None
         self.exposition = Exposition(
             self.registry, sampler.sample, self._now, fresh=bounds.scrape_seconds, limit=bounds.reads
         )
 
-    def look_at(self, writer: Writer, keeping: Keeping | None) -> None:
-        """Whose queue is told, and who knows whether our tables are owned."""
-        self._daemon = writer, keeping
+    def look_at(self, node: Node, keeping: Keeping | None) -> None:
+        """Whose queue, pool and record is told of, and who knows whether our tables are owned."""
+        self._daemon = node, keeping
 
     def end(self) -> None:
         """Wait for what has begun. Idempotent."""
@@ -43,6 +44,13 @@ class Metrics:
 
     def _now(self) -> Now:
         if self._daemon is None:
-            return Now(0, 0.0, False)
-        writer, keeping = self._daemon
-        return Now(writer.waiting, writer.busy_for(), keeping is not None and keeping.owned)
+            return Now()
+        node, keeping = self._daemon
+        auditor = node.auditor
+        return Now(
+            waiting=node.writer.waiting,
+            busy=node.writer.busy_for(),
+            owned=keeping is not None and keeping.owned,
+            recording=auditor is not None and not auditor.trouble,
+            tallied=Tallied({}, {}, 0) if auditor is None else auditor.tallied,
+        )

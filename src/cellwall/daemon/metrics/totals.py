@@ -19,6 +19,7 @@ class Totals(msgspec.Struct, frozen=True):
 
     traffic: Memory = Memory()
     denied: Memory = Memory()
+    denied_of: Memory = Memory()
     boot: str = ""
 
 
