@@ -23,8 +23,8 @@ class Traffic(msgspec.Struct, frozen=True, gc=False):
 
 class Metered(msgspec.Struct, frozen=True, gc=False):
     """An attached endpoint as far as figures are about it; `host_index` is of its bridge port. Addresses are as they
-    are on record: a number, and text, empty where it has none. `exposures`: how many ports or ranges are published; `stems`: what its
-    policy versions share, former ones too (`model.versions`)."""
+    are on record: a number, and text, empty where it has none. `exposures`: how many ports or ranges are published;
+    `stems`: what its policy versions share, former ones too (`model.versions`)."""
 
     key: EndpointKey
     tenant: str
