@@ -21,6 +21,7 @@ from cellwall.daemon.listening import Listener
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.lab import Lab
+from cellwall.model.pool import PoolSize
 from cellwall.model.settings import Settings
 from world import World
 
@@ -107,6 +108,7 @@ def open_served(
     wrap_beside: Callable[[Wall, Wall], Any] = lambda beside, _: beside,
     up: bool = True,
     most_tenants: int = 100,
+    size: PoolSize | None = None,
 ) -> Iterator[Served]:
     """A daemon on a lab's node. `wrap` puts something before its writing wall, `wrap_beside` before the one beside it,
     and is given the writing one, too."""
@@ -122,7 +124,7 @@ def open_served(
         report = wall.up() if up else None
         limits = bounds or Bounds()
         metrics = Metrics(paths_for(lab.root), wall, counting, limits, most=most_tenants)
-        node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote)
+        node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote, size=size or PoolSize())
         metrics.look_at(node, None)
         path = os.path.join(lab.root, "api.sock")
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:

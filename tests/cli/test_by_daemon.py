@@ -49,6 +49,7 @@ def by_daemon(daemon: Daemon, cellwall: Command) -> None:
 def test_detach_leaves_neither_end_of_the_link_once_nothing_else_waits(cellwall: Command, lab: Lab) -> None:
     box = lab.sandbox("stays")
     assert cellwall("attach", "web", "--netns", str(box.netns)).status == 0
+    assert cellwall("claim", "job", "--tenant", "acme").status == cellwall("detach", "job").status == 0
     assert "eth0" in box.run(["ip", "-br", "link"]).text
     assert cellwall("detach", "web").status == 0
     wait_until(lambda: "eth0" not in box.run(["ip", "-br", "link"]).text)

@@ -75,6 +75,17 @@ def test_up_says_what_it_found_and_a_second_one_changes_nothing(node: Any) -> No
     assert node.reconcile().repaired == ()
 
 
+def test_a_claim_is_told_like_an_attach_and_is_one_where_nothing_stands_ready(node: Any) -> None:
+    claimed = node.claim("web", tenant="acme", expose=["8080:80"], block_network=True)
+    assert node.claim("web", tenant="acme") == node.attach("web", tenant="acme") == node.endpoint("web") == claimed
+    assert claimed.owns_netns and claimed.tiers.endpoint.mode == "block" and len(claimed.bindings) == 1
+    with pytest.raises(AlreadyExists):
+        node.claim("web", tenant="other")
+    with pytest.raises(InvalidSpec):
+        node.claim("~00000000")
+    assert node.detach("web")
+
+
 def test_an_endpoint_is_told_alike_by_all_that_tell_of_it(node: Any, lab: Lab) -> None:
     box = lab.sandbox("web")
     attached = node.attach(

@@ -57,7 +57,7 @@ def asked(daemon: Daemon, call: Call, groups: list[int], netns: str) -> Answer:
     if call.query:
         path += "?binding=8080:80"
     new = {"container": "new", "tenant": "ci-1", "netns": netns}
-    body = {"attach": new, "attach-many": {"endpoints": [new]}}.get(call.name, BODIES.get(call.name))
+    body = {"attach": new, "claim": new, "attach-many": {"endpoints": [new]}}.get(call.name, BODIES.get(call.name))
     return ask_as(daemon, USER, [SOCKET, *groups], call.method, path, body)
 
 

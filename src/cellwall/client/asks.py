@@ -65,13 +65,16 @@ def attach(
     block_network: bool | None = None,
     allow_list: Sequence[str] | None = None,
 ) -> Ask[Endpoint]:
-    body = msgspec.structs.replace(
-        bodies.attach_body(_elsewhere(request)),
-        policy=None if policy is None else _policy_body(policy),
-        block_network=block_network,
-        allow_list=None if allow_list is None else tuple(allow_list),
-    )
-    return _ask(calls.ATTACH, answers.EndpointAnswer, _endpoint, body)
+    return _of_request(calls.ATTACH, request, policy, block_network, allow_list)
+
+
+def claim(
+    request: AttachRequest,
+    policy: Policy | Document | None = None,
+    block_network: bool | None = None,
+    allow_list: Sequence[str] | None = None,
+) -> Ask[Endpoint]:
+    return _of_request(calls.CLAIM, request, policy, block_network, allow_list)
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
@@ -178,6 +181,24 @@ def log(**words: str | int | None) -> Ask[Log]:
     asked = _ask(calls.LOG, answers.LogAnswer, lambda answer: Log(answer.events, answer.more, answer.unreadable))
     query = "&".join(f"{name}={calls.quoted(str(word))}" for name, word in words.items() if word)
     return msgspec.structs.replace(asked, target=asked.target + (f"?{query}" if query else ""))
+
+
+def _of_request(
+    call: calls.Call,
+    request: AttachRequest,
+    policy: Policy | Document | None,
+    block_network: bool | None,
+    allow_list: Sequence[str] | None,
+) -> Ask[Endpoint]:
+    body = bodies.attach_body(_elsewhere(request))
+    if (policy, block_network, allow_list) != (None, None, None):
+        body = msgspec.structs.replace(
+            body,
+            policy=None if policy is None else _policy_body(policy),
+            block_network=block_network,
+            allow_list=None if allow_list is None else tuple(allow_list),
+        )
+    return _ask(call, answers.EndpointAnswer, _endpoint, body)
 
 
 def _ask(

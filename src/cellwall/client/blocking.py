@@ -112,6 +112,35 @@ class Client:
         )
         return self._ask(asks.attach(request, policy, block_network, allow_list))
 
+    def claim(
+        self,
+        container_id: str,
+        *,
+        netns: str | os.PathLike[str] | None = None,
+        ifname: str = "eth0",
+        tenant: str | None = None,
+        expose: Sequence[PortBinding | str] = (),
+        address4: IPv4Address | None = None,
+        address6: IPv6Address | None = None,
+        mac: int | None = None,
+        policy: Policy | Document | None = None,
+        block_network: bool | None = None,
+        allow_list: Sequence[str] | None = None,
+    ) -> Endpoint:
+        """`attach`, to a sandbox that stands ready: its namespace is at the endpoint's `netns`. Where none is left, or
+        it needs what they have not, it is attached as any."""
+        request = attach_request(
+            container_id,
+            netns=netns,
+            ifname=ifname,
+            tenant=tenant,
+            expose=expose,
+            address4=address4,
+            address6=address6,
+            mac=mac,
+        )
+        return self._ask(asks.claim(request, policy, block_network, allow_list))
+
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
         return self._ask(asks.attach_many(requests)) if requests else ()

@@ -28,6 +28,9 @@ MOST_TENANTS = 1000
 
 Form = Literal["text", "number", "list"]
 
+MAX_READY = 511
+"""Half of a bridge's ports."""
+
 
 class Key(msgspec.Struct, frozen=True):
     """One setting. `name` is `section.attribute`; the attribute is that of `Network`, `Audit`, `Settings` or `Serving`.
@@ -50,6 +53,11 @@ class Key(msgspec.Struct, frozen=True):
     def attribute(self) -> str:
         """The name without its section."""
         return self.name.partition(".")[2]
+
+    @property
+    def member(self) -> str:
+        """The attribute's name in `Serving`, where that of the pool has its section's in it."""
+        return self.name.replace(".", "_") if self.section == "pool" else self.attribute
 
     @property
     def variable(self) -> str:
@@ -128,6 +136,12 @@ def _openings(items: list[str], field: str) -> tuple[Opening, ...]:
 def _number(value: int, field: str) -> int:
     if value < 0:
         raise InvalidSpec(field, value, "must not be negative")
+    return value
+
+
+def _pool(value: int, field: str) -> int:
+    if not 0 <= value <= MAX_READY:
+        raise InvalidSpec(field, value, f"must be from 0 to {MAX_READY}")
     return value
 
 
@@ -273,10 +287,12 @@ SERVING_KEYS: tuple[Key, ...] = (
     Key("audit.file_size", "number", _megabytes, "MiB after which a file of events is followed by the next"),
     Key("audit.journal", "text", _switch, "whether events are told to systemd's journal as well: on or off"),
     Key("daemon.allow", "list", _grants, "what groups may ask for: GROUP VERB[,VERB…] TENANT[,TENANT…]", ";"),
+    Key("pool.size", "number", _pool, "sandboxes that stand ready for a container to claim; 0: none"),
+    Key("pool.burst", "number", _pool, "as many more as were claimed within 10 s, up to this"),
 )
 
 BY_NAME: dict[str, Key] = {key.name: key for key in (*KEYS, *SERVING_KEYS)}
-SECTIONS: tuple[str, ...] = ("network", "node", "daemon", "limits", "audit")
+SECTIONS: tuple[str, ...] = ("network", "node", "daemon", "pool", "limits", "audit")
 
 
 def shown(key: Key, settings: Settings | Serving) -> object:
@@ -286,7 +302,7 @@ def shown(key: Key, settings: Settings | Serving) -> object:
         holder = settings.network
     elif isinstance(settings, Settings) and key.section == "audit":
         holder = settings.audit
-    value: Any = getattr(holder, key.attribute)
+    value: Any = getattr(holder, key.member)
     if isinstance(value, bool):
         return "on" if value else "off"
     if key.name == "network.bridge_mac":

@@ -56,7 +56,7 @@ def load_settings(
             for name, value in pairs:
                 values[name] = BY_NAME[name].typed(value)
                 origins[name] = origin
-    serving = {key.attribute: values.pop(key.name) for key in SERVING_KEYS if key.name in values}
+    serving = {key.member: values.pop(key.name) for key in SERVING_KEYS if key.name in values}
     settings = assemble(values)
     with _Located(None, paths.config_text, origins):
         settings.validate()

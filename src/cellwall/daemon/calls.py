@@ -102,6 +102,11 @@ async def _attach(node: Node, ask: Ask) -> web.Response:
     return _one(attached.endpoint, 200 if attached.before else 201)
 
 
+async def _claim(node: Node, ask: Ask) -> web.Response:
+    claimed = await node.claim(ask.asker, Places([ask.body], [""]))
+    return _one(claimed.endpoint, 200 if claimed.before else 201)
+
+
 async def _attach_many(node: Node, ask: Ask) -> web.Response:
     places = [f"/endpoints/{number}" for number in range(len(ask.body.endpoints))]
     return json_response(_encoded(await node.attach_many(ask.asker, Places(ask.body.endpoints, places))))
@@ -202,6 +207,7 @@ ACTS: dict[str, Act] = {
     calls.LIST.name: _list,
     calls.SHOW.name: _show,
     calls.ATTACH.name: _attach,
+    calls.CLAIM.name: _claim,
     calls.ATTACH_MANY.name: _attach_many,
     calls.DETACH.name: _detach,
     calls.DETACH_MANY.name: _detach_many,

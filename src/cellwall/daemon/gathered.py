@@ -1,6 +1,6 @@
 """Attaches and detaches that waited in a row, carried out together. On the writer's thread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -33,21 +33,25 @@ class Detach(msgspec.Struct, frozen=True):
     asker: Asker
 
 
-def attach_gathered(wall: Wall, items: Sequence[Attach]) -> list[Attached | Exception]:
+AttachMany = Callable[[Sequence[AttachRequest]], Sequence[Endpoint]]
+"""A verb of a wall: all of these or none."""
+
+
+def attach_gathered(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> list[Attached | Exception]:
     """In one transaction; where that is refused each by itself, and has its own answer."""
     before = [found(wall, item.request.key) for item in items]
     if len(items) > 1:
         try:
-            made = wall.attach_many([item.request for item in items])
+            made = attach([item.request for item in items])
             return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
         except Exception:  # of one of them, and nothing was done
             before = [found(wall, item.request.key) for item in items]
-    return [_attach_one(wall, item, known) for item, known in zip(items, before, strict=True)]
+    return [_attach_one(attach, item, known) for item, known in zip(items, before, strict=True)]
 
 
-def _attach_one(wall: Wall, item: Attach, known: Endpoint | None) -> Attached | Exception:
+def _attach_one(attach: AttachMany, item: Attach, known: Endpoint | None) -> Attached | Exception:
     try:
-        endpoint = wall.attach_many([item.request])[0]
+        endpoint = attach([item.request])[0]
     except InvalidSpec as error:
         return item.places.of(error)
     except Exception as error:

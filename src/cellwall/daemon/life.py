@@ -38,6 +38,7 @@ from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.watchdog import pet
 from cellwall.daemon.watched import StartWatch, watched
 from cellwall.errors import CellwallError, Dismissed, InvalidSpec
+from cellwall.model.pool import PoolSize
 from cellwall.model.scraped import parse_scraped
 
 _log = logging.getLogger("cellwall.daemon")
@@ -94,11 +95,11 @@ def serve(
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
-        node = Node(wall, beside[0], bounds, told=metrics.events.wrote)
+        node = Node(wall, beside[0], bounds, told=metrics.events.wrote, size=_size_of(serving))
         metrics.look_at(node, keeping)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
-        take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority)
+        take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority, node)
         listeners = [(listener, sock)]
         if serving.metrics and (scraped := listening_at(parse_scraped(serving.metrics, "daemon.metrics"))):
             listeners.append((scraping(metrics, bounds), opened.enter_context(scraped)))
@@ -121,10 +122,16 @@ def _now_and_then(keeping: Keeping, wall: Wall) -> None:
     give_back(wall)
 
 
-def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority) -> None:
-    now = terms_of(read().serving)
+def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority, node: Node) -> None:
+    serving = read().serving
+    now = terms_of(serving)
     let_in(paths.socket, now.group)
     authority.regrant(now.granted)
+    node.resize_pool(_size_of(serving))
+
+
+def _size_of(serving: Serving) -> PoolSize:
+    return PoolSize(serving.pool_size, serving.pool_burst)
 
 
 class Life:

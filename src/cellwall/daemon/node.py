@@ -19,7 +19,9 @@ from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.chores import Chore
 from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
+from cellwall.daemon.pool import Pool
 from cellwall.daemon.reader import Reader
 from cellwall.daemon.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
@@ -29,6 +31,7 @@ from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.figures import EndpointTraffic, TrafficReport
 from cellwall.model.policy import PolicyRecord
+from cellwall.model.pool import PoolSize, was_pooled
 from cellwall.model.reserved import Reservation
 from cellwall.wire.bodies import Places
 from cellwall.wire.policies import PolicyBody, pointed, written
@@ -42,6 +45,8 @@ CniReply = tuple[int, bytes, bool]
 """The status and the body of a CNI call, and whether it waits until the links that were left behind are gone, which are
 deleted together."""
 
+_NO_POOL = PoolSize()
+
 
 class Node:
     """`writing` is the wall of who holds the writer lock for its life; `reading` one beside it that only lists. Both
@@ -54,14 +59,24 @@ class Node:
         bounds: Bounds,
         *,
         told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
+        size: PoolSize = _NO_POOL,
     ) -> None:
         self._wall = writing
         self._beside = reading
-        self.writer = Writer(limit=bounds.writes, together=bounds.together, afterwards=writing.clear_up, told=told)
+        self.pool = Pool(writing, size)
+        self.writer = Writer(
+            limit=bounds.writes,
+            together=bounds.together,
+            afterwards=writing.clear_up,
+            chores=[Chore(self.pool.act, self.pool.pause)],
+            told=told,
+        )
         self._reader = Reader("cellwall-reader", limit=bounds.reads)
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
         self._historian = Reader("cellwall-historian", limit=bounds.reads)
-        self._attaching: Kind[Attach, Attached] = Kind(partial(attach_gathered, writing), lambda item: item.request.key)
+        attach_many = partial(attach_gathered, writing, writing.attach_many)
+        self._attaching: Kind[Attach, Attached] = Kind(attach_many, lambda item: item.request.key)
+        self._claiming: Kind[Attach, Attached] = Kind(self._claim_gathered, lambda item: item.request.key)
         self._detaching: Kind[Detach, bool] = Kind(partial(detach_gathered, writing), lambda item: item.key)
         self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
         self._one_look = asyncio.Semaphore(1)
@@ -170,6 +185,22 @@ class Node:
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
         return await self.writer.add(self._attaching, Attach(request, places), root=asker.peer.root)
+
+    async def claim(self, asker: Asker, places: Places) -> Attached:
+        """`attach`, to a sandbox that stands ready where there is one."""
+        (request,) = asker.authority.admit(asker.peer, places.requests)
+        return await self.writer.add(self._claiming, Attach(request, places), root=asker.peer.root)
+
+    def resize_pool(self, size: PoolSize) -> None:
+        """Have so many stand ready from now on."""
+        self.pool.size = size
+        self.writer.do(self.pool.look)
+
+    def _claim_gathered(self, items: Sequence[Attach]) -> list[Attached | Exception]:
+        outcomes = attach_gathered(self._wall, self._wall.claim_many, items)
+        made = [one.endpoint for one in outcomes if isinstance(one, Attached) and not one.before]
+        self.pool.claimed([was_pooled(endpoint) for endpoint in made])
+        return outcomes
 
     async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""

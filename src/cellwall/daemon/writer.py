@@ -16,6 +16,7 @@ from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 from cellwall.daemon.bounds import but_for_root
+from cellwall.daemon.chores import Chore, Chores
 from cellwall.errors import Unavailable
 
 T = TypeVar("T")
@@ -52,8 +53,8 @@ class _Job:
 
 class Writer:
     """The thread and its queue. `limit` writes may wait; `together` are taken at once; `afterwards` is what can wait
-    until nothing else does, and is called once after writes. `told` hears of each turn what those had waited whose it
-    was, and how long it took, in seconds.
+    until nothing else does, and is called once after writes; `chores` are more of that kind. `told` hears of each turn
+    what those had waited whose it was, and how long it took, in seconds.
 
     Started in the network namespace of the node: a thread has that of who starts it.
     """
@@ -64,12 +65,13 @@ class Writer:
         limit: int,
         together: int,
         afterwards: Callable[[], None],
+        chores: Sequence[Chore] = (),
         told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
     ) -> None:
         self._limit = limit
         self._told = told
         self._together = together
-        self._afterwards = afterwards
+        self._chores = Chores([Chore(afterwards, lambda: PAUSE), *chores])
         self._waiting: deque[_Job] = deque()
         self._state = Lock()
         self._bell: SimpleQueue[bool] = SimpleQueue()
@@ -138,13 +140,13 @@ class Writer:
                 self._waiting.remove(job)
 
     def _work(self) -> None:
-        wrote = False
         while not self._ending:
             try:
-                self._bell.get(timeout=PAUSE if wrote else None)
+                self._bell.get(timeout=self._chores.wait())
             except Empty:
-                wrote = False
-                self._clear_up()
+                self._begun = time.monotonic()
+                self._chores.act()
+                self._begun = None
                 continue
             if jobs := self._next():
                 self._begun = begun = time.monotonic()
@@ -152,7 +154,7 @@ class Writer:
                 self._begun = None
                 _deliver(jobs, outcomes)
                 self._told([begun - job.since for job in jobs], time.monotonic() - begun)
-                wrote = True
+                self._chores.wrote()
 
     def _next(self) -> list[_Job]:
         with self._state:
@@ -170,14 +172,6 @@ class Writer:
                 marks.add(mark)
                 jobs.append(self._waiting.popleft())
             return jobs
-
-    def _clear_up(self) -> None:
-        self._begun = time.monotonic()
-        try:
-            self._afterwards()
-        except Exception:
-            _log.exception("what was left for later could not be done")
-        self._begun = None
 
 
 def _carried_out(jobs: Sequence[_Job]) -> Sequence[Any]:

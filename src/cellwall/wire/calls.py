@@ -93,6 +93,17 @@ ATTACH = Call(
     body=AttachBody,
     statuses=(201, 200),
 )
+CLAIM = Call(
+    "claim",
+    "POST",
+    "/v1/pool/claims",
+    "attach",
+    EndpointAnswer,
+    "Attach one container to a sandbox that stands ready, at the netns that is answered. Where none is left, or it "
+    "needs what they have not, it is attached as any.",
+    body=AttachBody,
+    statuses=(201, 200),
+)
 ATTACH_MANY = Call(
     "attach-many",
     "POST",
@@ -248,6 +259,7 @@ CALLS = (
     DNS,
     LIST,
     ATTACH,
+    CLAIM,
     ATTACH_MANY,
     DETACH_MANY,
     SHOW,

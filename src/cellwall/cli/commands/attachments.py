@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from cellwall.cli.invocation import Invocation, Outcome, parse_requested
 from cellwall.cli.parser import Commands, Parser, add_command
@@ -32,6 +32,10 @@ def register(commands: "Commands[Parser]") -> None:
     attach.add_argument("--mac", metavar="MAC", help="hardware address; default: derived from the lease")
     add_endpoint_options(attach)
     attach.set_defaults(act=_attach)
+    claim = add_command(commands, "claim", "give a container a sandbox that stands ready, or attach it where none does")
+    _add_id(claim)
+    add_endpoint_options(claim)
+    claim.set_defaults(act=_claim, netns=None, mac=None)
     detach = add_command(commands, "detach", "close an interface and forget it; one that is not there is no error")
     _add_id(detach)
     detach.set_defaults(act=_detach)
@@ -71,23 +75,32 @@ def _add_id(parser: Parser) -> None:
 
 
 def _attach(invocation: Invocation) -> Outcome:
-    given = invocation.arguments
+    options = _asked(invocation.arguments)
+    with invocation.wall_in_force() as wall:
+        return _one(wall.attach(invocation.arguments.id, **options))
+
+
+def _claim(invocation: Invocation) -> Outcome:
+    options = _asked(invocation.arguments)
+    with invocation.wall_in_force() as wall:
+        return _one(wall.claim(invocation.arguments.id, **options))
+
+
+def _asked(given: argparse.Namespace) -> dict[str, Any]:
+    """What `attach` and `claim` are told, by its names."""
     address4, address6 = parse_requested(given.ip)
     mac = None if given.mac is None else parse_mac(given.mac, "--mac")
     bindings = [parse_binding(text, "--expose") for text in given.expose]
-    with invocation.wall_in_force() as wall:
-        endpoint = wall.attach(
-            given.id,
-            netns=given.netns,
-            ifname=given.ifname,
-            tenant=given.tenant,
-            expose=bindings,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-            **policy_options(given),
-        )
-    return _one(endpoint)
+    return {
+        "netns": given.netns,
+        "ifname": given.ifname,
+        "tenant": given.tenant,
+        "expose": bindings,
+        "address4": address4,
+        "address6": address6,
+        "mac": mac,
+        **policy_options(given),
+    }
 
 
 def _detach(invocation: Invocation) -> Outcome:

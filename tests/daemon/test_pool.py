@@ -1,0 +1,113 @@
+"""A daemon has sandboxes ready, gives each to one container, and makes others while nobody waits."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cellwall.client import Client
+from cellwall.model.endpoint import Endpoint
+from cellwall.model.pool import PoolFigures, PoolSize, was_pooled
+from served import Plain, Served, open_served
+
+pytestmark = pytest.mark.root
+
+SIZE = 6
+NONE, SOME = PoolSize(), PoolSize(SIZE)
+
+
+@pytest.fixture(scope="module")
+def pooled() -> Iterator[Served]:
+    with open_served(size=SOME) as served:
+        yield served
+
+
+@pytest.fixture
+def client(pooled: Served) -> Iterator[Client]:
+    resize(pooled, SOME)
+    wait_until(lambda: pooled.node.pool.figures.ready == SIZE)
+    with Client(pooled.path) as client:
+        yield client
+        client.detach_many([endpoint.key for endpoint in client.endpoints()])
+
+
+def resize(served: Served, size: PoolSize) -> None:
+    async def act() -> None:
+        served.node.resize_pool(size)
+
+    served.run(act)
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def counted(served: Served, before: PoolFigures) -> tuple[int, int]:
+    now = served.node.pool.figures
+    return now.claimed - before.claimed, now.missed - before.missed
+
+
+def test_a_claim_is_answered_with_a_sandbox_that_stood_ready(pooled: Served, client: Client) -> None:
+    before = pooled.node.pool.figures
+    web = client.claim("web", tenant="acme")
+    assert was_pooled(web) and os.path.exists(web.netns)
+    assert counted(pooled, before) == (1, 0)
+    assert client.claim("web", tenant="acme") == web  # told again, as its answer may have been lost
+    assert counted(pooled, before) == (1, 0)
+    assert client.verify("web") == ()
+
+
+def test_what_was_claimed_is_made_up_for(pooled: Served, client: Client) -> None:
+    for number in range(SIZE):
+        client.claim(f"c{number}")
+    wait_until(lambda: pooled.node.pool.figures.ready == SIZE)
+    assert client.status().ready == SIZE and client.status().drift == ()
+
+
+def test_a_claim_that_finds_none_is_an_attach_and_counted_as_missed(pooled: Served, client: Client) -> None:
+    resize(pooled, NONE)
+    wait_until(lambda: pooled.node.pool.figures.ready == 0)
+    before = pooled.node.pool.figures
+    web = client.claim("web")
+    assert web.owns_netns and not was_pooled(web)
+    assert counted(pooled, before) == (0, 1)
+
+
+def test_many_at_once_get_one_each_and_the_rest_are_attached(pooled: Served, client: Client) -> None:
+    names = [f"many{number}" for number in range(3 * SIZE)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        made: list[Endpoint] = list(threads.map(client.claim, names))
+    assert sorted(one.key.container_id for one in made) == sorted(names)
+    assert len({one.netns for one in made}) == len({one.address4 for one in made}) == len(names)
+    assert sum(map(was_pooled, made)) >= SIZE
+    assert client.status().drift == ()
+
+
+def test_of_claims_at_once_each_has_its_own_refusal(pooled: Served, client: Client) -> None:
+    with Plain(pooled.path) as plain, ThreadPoolExecutor(8) as threads:
+        good = [threads.submit(client.claim, f"good{number}") for number in range(4)]
+        answer = plain.ask("POST", "/v1/pool/claims", {"container": "bad", "expose": ["80:80", "80:81"]})
+        assert (answer.status, answer.document["type"]) == (422, "urn:cellwall:problem:invalid")
+        assert {one.result().key.container_id for one in good} == {f"good{number}" for number in range(4)}
+        answer = plain.ask("POST", "/v1/pool/claims", {"container": "~00000000"})
+        assert (answer.status, answer.document["pointer"]) == (422, "/container")
+
+
+def test_ready_ones_are_in_no_list_and_nobodys_to_detach(pooled: Served, client: Client) -> None:
+    assert client.endpoints() == ()
+    with Plain(pooled.path) as plain:
+        assert plain.ask("DELETE", "/v1/endpoints/~00000000/eth0").status == 422
+    assert pooled.node.pool.figures.ready == SIZE
+
+
+def test_a_node_that_was_taken_down_is_not_brought_up_for_its_pool(pooled: Served, client: Client) -> None:
+    client.down()
+    wait_until(lambda: pooled.node.pool.figures.ready == 0)
+    assert not client.status().up and client.status().ready == 0
+    client.up()
+    wait_until(lambda: pooled.node.pool.figures.ready == SIZE)
