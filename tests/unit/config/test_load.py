@@ -55,14 +55,16 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "network.ipv6": "off", "network.dns": "9.9.9.9,2620:fe::fe",
         "network.exceptions": "resolver 10.0.0.2 udp,tcp/53; gw 10.0.0.3 tcp/443", "node.interface": "eth9",
         "node.public_addresses": "93.184.216.9", "node.protect": "8.0.0.0/8,2a09::/16",
-        "node.nat_ports": "20000-29999", "node.reserved_ports": "30000-31000", "node.mark": "0x10", "node.services": "time 10.9.0.9 udp/123",
+        "node.nat_ports": "20000-29999", "node.reserved_ports": "30000-31000", "node.mark": "0x10",
+        "node.services": "time 10.9.0.9 udp/123",
         "node.backend": "iptables", "node.iptables": "legacy", "node.mode": "daemon", "daemon.group": "builders",
         "daemon.allow": "builders attach,detach ci-*,nightly; 1000 list web", "limits.connections": "9",
         "limits.smtp": "watched", "limits.new_connections": "7", "limits.watched": "connections,packets",
         "limits.packets": "70", "daemon.metrics_tenants": "7",
         "daemon.metrics": "open 10.0.0.5:9469", "limits.tenant_connections": "99",
         "limits.tenant_new_connections": "8", "limits.tenant_packets": "80", "audit.log": "off", "audit.group": "9",
-        "audit.rate": "5", "audit.burst": "50", "pool.size": "6", "pool.burst": "60", "audit.files": "3", "audit.file_size": "2", "audit.journal": "on",
+        "audit.rate": "5", "audit.burst": "50", "pool.size": "6", "pool.burst": "60", "audit.files": "3",
+        "audit.file_size": "2", "audit.journal": "on",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
