@@ -144,6 +144,29 @@ def test_denials_are_counted_by_tenant_also_what_nobody_looked_at(served: Served
     assert of(scrape(plain), name, tenant="acme") == before + 30
 
 
+def test_denials_that_nobody_looked_at_are_kept_where_the_daemon_lays_rules_anew(served: Served, plain: Plain) -> None:
+    about_nftables("what rules counted")
+    box = quiet(served, plain, "acme")
+    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
+    denied, of_tenant = "cellwall_denied_packets_total", "cellwall_tenant_denied_packets_total"
+    before = scrape(plain)
+    handles = rule_handles(served)
+    send(served, box, 25, source="1.2.3.4")
+    new_form = {"binding": "7000-7010:7000@198.51.100.0/27"}
+    assert plain.ask("POST", f"/v1/endpoints/{box.name}/eth0/ports", new_form).status == 200
+    assert not handles & rule_handles(served), "all rules are others by now"
+    send(served, box, 5, source="1.2.3.4")
+    after = scrape(plain)
+    assert of(after, denied, **labels) - of(before, denied, **labels) == 30
+    assert of(after, of_tenant, tenant="acme") - of(before, of_tenant, tenant="acme") == 30
+    detach(plain, box)
+
+
+def rule_handles(served: Served) -> set[str]:
+    """Where each rule of ours that counts is."""
+    return {rule.rule for rule in served.world.wall.meters().rules()}
+
+
 def test_denials_go_on_over_rules_that_are_laid_anew(served: Served, plain: Plain) -> None:
     about_nftables("what rules counted")
     box = quiet(served, plain, "acme")

@@ -47,7 +47,7 @@ def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
     """What `detach_endpoints` does after its journal entry; also what recovers a detach that was killed."""
     close_endpoints(site, endpoints)
     if site.ledger is not None:
-        site.ledger.part(endpoints)  # here: a namespace that goes takes the links along, and their figures
+        site.ledger.part(site, endpoints)  # here: a namespace that goes takes the links along, and their figures
     release_endpoints(site, endpoints)
 
 

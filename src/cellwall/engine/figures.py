@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from cellwall.engine.backend import Laying
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied, EndpointTraffic, Metered, RuleCount, Tracked, Traffic, TrafficReport
@@ -42,11 +43,15 @@ class Meters(Protocol):
 
 
 class Ledger(Protocol):
-    """Who keeps the figures of endpoints beyond their links."""
+    """Who keeps figures beyond the links and rules that they are of. Told by who writes, in the middle of an operation:
+    it reads of the site, and does no more."""
 
-    def part(self, endpoints: Sequence[Endpoint]) -> None:
+    def part(self, site: Site, endpoints: Sequence[Endpoint]) -> None:
         """These are closed: what their links have passed by now is all there will be. Called while the links are
         there; never fails."""
+
+    def relaid(self, site: Site, laying: Laying) -> str:
+        """`laying.lay`, with which counters begin anew: what rules have counted until then is read first."""
 
 
 class NodeCount(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
         kept = before.laid if laying.keeps or not same else Laid("", "", "", before.usage, before.details)
         _note(site, _doubted(site, before), kept, before.backend)
     try:
-        shape = laying.lay()
+        shape = laying.lay() if site.ledger is None else site.ledger.relaid(site, laying)
     except CellwallError:
         if before is not None and laying.keeps:
             _note(site, before, before.laid, before.backend)

@@ -57,6 +57,25 @@ def test_a_meter_that_begins_anew_counts_from_nothing() -> None:
     assert look(odometer, a=of("x", 2, 600)) == {"x": (7, 1100)}
 
 
+def test_of_two_readings_at_once_the_later_one_counts() -> None:
+    odometer = Odometer()
+    early, late = odometer.begin(), odometer.begin()
+    odometer.read(late, {"a": of("x", 9)})
+    odometer.read(early, {"a": of("x", 4)})
+    assert odometer.totals() == {"x": (9,)}
+    assert look(odometer, a=of("x", 10)) == {"x": (10,)}
+
+
+def test_meters_that_all_began_anew_count_whole_also_where_they_show_more_than_before() -> None:
+    odometer = Odometer()
+    look(odometer, a=of("x", 5))
+    early = odometer.begin()
+    odometer.restart()
+    odometer.read(early, {"a": of("x", 5)})
+    assert odometer.totals() == {"x": (5,)}, "which was read of the former ones"
+    assert look(odometer, a=of("x", 7)) == {"x": (12,)}
+
+
 def test_the_next_odometer_goes_on_and_counts_nothing_twice() -> None:
     before = Odometer()
     look(before, a=of("x", 5), b=of("x", 5))

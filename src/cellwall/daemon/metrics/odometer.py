@@ -43,6 +43,7 @@ class Odometer:
         self._shown: dict[str, Figures] = dict(memory.shown) if memory else {}
         self._totals: dict[str, Figures] = dict(memory.totals) if memory else {}
         self._round = 0
+        self._latest = 0
         self._parted: dict[str, int] = {}
 
     def begin(self) -> int:
@@ -52,8 +53,12 @@ class Odometer:
             return self._round
 
     def read(self, number: int, meters: Mapping[str, Reading]) -> None:
-        """All meters that there are, as they were read since `begin` gave that number."""
+        """All meters that there are, as they were read since `begin` gave that number. Of two readings at once the one
+        that began later is what counts."""
         with self._lock:
+            if number < self._latest:
+                return
+            self._latest = number
             for name, reading in meters.items():
                 if name not in self._parted:
                     self._count(name, reading)
@@ -71,6 +76,13 @@ class Odometer:
                 self._parted[name] = self._round
             while len(self._parted) > _REMEMBERED:
                 del self._parted[next(iter(self._parted))]
+
+    def restart(self) -> None:
+        """All meters have begun anew, whatever their names: what was read before that is of others."""
+        with self._lock:
+            self._shown.clear()
+            self._round += 1
+            self._latest = self._round
 
     def drop(self, label: str) -> None:
         """Forget the total of a label. It begins with nothing where it is asked for again."""

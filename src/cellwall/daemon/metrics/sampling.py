@@ -17,7 +17,9 @@ from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.odometer import Figures, Odometer, Reading
 from cellwall.daemon.metrics.shares import Shares
 from cellwall.daemon.metrics.totals import Totals, TotalsFile
+from cellwall.engine.backend import Laying
 from cellwall.engine.figures import Meters, NodeCount
+from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied, Metered, Tracked, Traffic
@@ -71,9 +73,10 @@ class Sampler:
         shown = self._try("traffic", self._wall.meters().traffic) if metered else {}
         if node is not None and shown is not None:
             self._traffic.read(number, _readings(metered, shown))
-        self._read_denied(metered, known=node is not None)
+        if node is not None:
+            self._read_denied(self._wall.meters(), metered)
         self._attend(metered, known=node is not None)
-        self._read_rules()
+        self._read_rules(self._wall.meters())
         tracked = self._try("conntrack", self._wall.meters().tracked)
         self._file.write(Totals(self._traffic.memory(), self._denied.memory(), self._denied_of.memory()))
         tenants = Counter(one.tenant for one in metered)
@@ -99,18 +102,29 @@ class Sampler:
                 self._traffic.drop(label)
                 self._denied_of.drop(label)
 
-    def _read_denied(self, metered: Sequence[Metered], *, known: bool) -> None:
+    def settle(self, site: Site) -> None:
+        """Read what rules have counted by now, by the meters of this site."""
+        self._read_rules(site.meters())
+        self._read_denied(site.meters(), site.journal.metered())
+
+    def restart(self, *, sets: bool) -> None:
+        """Rules have begun to count anew; their `sets`, too."""
+        self._denied.restart()
+        if sets:
+            self._denied_of.restart()
+
+    def _read_denied(self, meters: Meters, metered: Sequence[Metered]) -> None:
         number = self._denied_of.begin()
-        denied = self._try("denied", self._wall.meters().denied) if metered else None
-        if known and denied is not None:
+        denied = self._try("denied", meters.denied) if metered else None
+        if denied is not None:
             found = {
                 str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, one.stems),)) for one in metered
             }
             self._denied_of.read(number, found)
 
-    def _read_rules(self) -> None:
+    def _read_rules(self, meters: Meters) -> None:
         number = self._denied.begin()
-        counts = self._try("rules", self._wall.meters().rules)
+        counts = self._try("rules", meters.rules)
         if counts is not None:
             self._denied.read(
                 number,
@@ -134,22 +148,31 @@ class Sampler:
 
 
 class Partings:
-    """`engine.figures.Ledger`, on the thread of who closes endpoints, by the meters of that one."""
+    """`engine.figures.Ledger`, on the thread of who writes."""
 
-    def __init__(self, sampler: Sampler, meters: Callable[[], Meters]) -> None:
+    def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._meters = meters
 
-    def part(self, endpoints: Sequence[Endpoint]) -> None:
+    def part(self, site: Site, endpoints: Sequence[Endpoint]) -> None:
         """See `Ledger.part`."""
         try:
             owned = [(one, stems((one.generation, *one.past_generations))) for one in endpoints]
             indices = [one.host_index for one in endpoints]
-            shown = self._meters().traffic_of(indices)
-            denied = self._meters().denied_of(indices, [stem for _, of_one in owned for stem in of_one])
+            shown = site.meters().traffic_of(indices)
+            denied = site.meters().denied_of(indices, [stem for _, of_one in owned for stem in of_one])
             self._sampler.part(_readings(endpoints, shown), _denials(owned, denied))
         except Exception as error:  # whatever it is, what closes goes on
             _log.warning("what closed endpoints passed last is not counted: %s", error)
+
+    def relaid(self, site: Site, laying: Laying) -> str:
+        """See `Ledger.relaid`."""
+        try:
+            self._sampler.settle(site)
+        except Exception as error:  # nor is anything laid later for it
+            _log.warning("what rules counted last is not counted: %s", error)
+        shape = laying.lay()
+        self._sampler.restart(sets=not laying.keeps)
+        return shape
 
 
 def _readings(endpoints: Iterable[Endpoint | Metered], shown: Mapping[int, Traffic]) -> dict[str, Reading]:

@@ -28,7 +28,7 @@ class Metrics:
         boot = ProcSysctls().read("kernel/random/boot_id") or ""
         file = TotalsFile(os.fspath(paths.in_run("totals")), boot)
         sampler = Sampler(looking, self.events, file, most=most)
-        writing.keep_figures(Partings(sampler, writing.meters))
+        writing.keep_figures(Partings(sampler))
         self._daemon: tuple[Node, Keeping | None] | None = None
         self.exposition = Exposition(
             self.registry, sampler.sample, self._now, fresh=bounds.scrape_seconds, limit=bounds.reads
@@ -51,6 +51,7 @@ class Metrics:
             waiting=node.writer.waiting,
             busy=node.writer.busy_for(),
             owned=keeping is not None and keeping.owned,
+            pool=node.pool.figures,
             recording=auditor is not None and not auditor.trouble,
             tallied=Tallied({}, {}, 0) if auditor is None else auditor.tallied,
         )
