@@ -103,11 +103,12 @@ def _tracked_tenant() -> Stage:
 
 def _guard(layer: Layer, services: tuple[Clause, ...]) -> tuple[Clause, ...]:
     reply = FlowDirection("reply")
+    pings = OverRate("ping" if layer == "PRE" else "input-ping", 10, 10)  # each packet comes by both
     return (
         Clause((Flow(("established",)), reply), Accept()),
         # Of errors only those of whom the flow is with: one from anybody else would slow down a flow of the node's own.
         Clause((Flow(("related",)), reply, Transport(("icmp",)), OwnError()), Accept()),
-        Clause((GatewayPing(), OverRate("ping", 10, 10)), Drop(), "echo flood", layer),
+        Clause((GatewayPing(), pings), Drop(), "echo flood", layer),
         Clause((GatewayPing(),), Accept()),
         Clause((OrphanFlow("source"),), Drop(), "flow of a former endpoint", layer),
         Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon()),

@@ -99,7 +99,7 @@ class OverRate(Predicate, frozen=True):
     """More than `rate` a second (bucket `burst`) of `what` from this endpoint; or to it, of flows of clients and of
     packets that it got."""
 
-    what: Literal["arp", "nd", "ping", "flows", "clients", "sent", "got"]
+    what: Literal["arp", "nd", "ping", "input-ping", "flows", "clients", "sent", "got"]
     rate: int
     burst: int
 

@@ -95,6 +95,7 @@ def _arp_asks(p: w.ArpAsksForGateway, scene: w.Scene) -> tuple[Lowered, ...]:
 
 _RATES = {
     "ping": ("source", "pings"),
+    "input-ping": ("source", "inputpings"),
     "flows": ("source", "newflows"),
     "clients": ("destination", "newclients"),
     "sent": ("source", "sent"),

@@ -154,6 +154,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
         NamedSet("flows" + suffix, (address,), dynamic=True, size=_SENDERS),
         NamedSet("clients" + suffix, (address,), dynamic=True, size=_SENDERS),
         _rate("pings" + suffix, address),
+        _rate("inputpings" + suffix, address),
         _rate("newflows" + suffix, address),
         _rate("newclients" + suffix, address),
         _rate("sent" + suffix, address),
