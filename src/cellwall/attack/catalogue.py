@@ -53,7 +53,7 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B11",
         "flooding or blinding the audit log",
-        also=("tests/packet/test_reports.py",),
+        also=("tests/packet/test_reports.py", "tests/packet/test_audit_flood.py"),
     ),
     Row("B12", "names: tunnels over DNS, rebinding to private addresses", missing="needs policies by name"),
     Row(
