@@ -1,12 +1,11 @@
 """Each kind of denial of a sandbox's packets, and of packets to one, is on record once, with whose it was and why: real
 packets, from the rule that denies them to the event."""
 
-from collections.abc import Callable, Iterator, Sequence
-from threading import Condition
+from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.event_files import Appended
+from audit.keeping import Kept
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event
 from cellwall.daemon.auditing import audited
@@ -19,27 +18,6 @@ pytestmark = pytest.mark.root
 FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 FLOOR = {4: "10.0.0.5", 6: "fc00:9::9"}
 FORGED = {4: "8.8.8.8", 6: "2a00:1450::8"}
-PATIENCE = 10.0
-
-
-class Kept:
-    """Events as they are written, for who waits for one."""
-
-    def __init__(self) -> None:
-        self._events: list[Attempt] = []
-        self._more = Condition()
-
-    def append(self, events: Sequence[Event]) -> Appended:
-        with self._more:
-            self._events += [event for event in events if isinstance(event, Attempt)]
-            self._more.notify_all()
-        return Appended(len(events))
-
-    def found(self, wanted: Callable[[Attempt], bool]) -> list[Attempt]:
-        """Those that are, once there is one."""
-        with self._more:
-            assert self._more.wait_for(lambda: any(map(wanted, self._events)), PATIENCE), self._events
-            return [event for event in self._events if wanted(event)]
 
 
 @pytest.fixture(scope="module")

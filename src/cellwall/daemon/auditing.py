@@ -11,17 +11,20 @@ from contextlib import closing, contextmanager
 from threading import Thread
 
 from cellwall import __version__
+from cellwall.adapters.denials import read_denied
 from cellwall.adapters.event_files import Appended, EventFiles
 from cellwall.adapters.journald import Journal
 from cellwall.adapters.nflog import Heard, PacketLog
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.api import Wall
 from cellwall.audit.events import Event, line_of
 from cellwall.audit.shown import journal_entry
 from cellwall.audit.tally import Tallied
 from cellwall.config import Serving
 from cellwall.daemon.recording import Feed, Keeper, Recorder
-from cellwall.errors import CellwallError
+from cellwall.errors import CellwallError, KernelError
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.figures import Denied
 from cellwall.model.settings import Audit
 
 _log = logging.getLogger("cellwall.daemon")
@@ -139,8 +142,16 @@ def _listening(wanted: Audit, tell: Callable[[str], None]) -> PacketLog | None:
 def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
     """An auditor at work in a thread of the node's network namespace, who follows what this wall does; it is over at
     the end of the block. `refill`: all endpoints there are, read beside the writer."""
-    feed = Feed()
-    auditor = Auditor(Recorder(feed, keeper, refill), lambda: wall.settings.audit)
+    feed, netfilter = Feed(), open_netfilter_socket()
+
+    def denied() -> Denied | None:
+        try:
+            return read_denied(netfilter)
+        except KernelError as error:
+            _log.warning("%s", error)
+            return None
+
+    auditor = Auditor(Recorder(feed, keeper, refill, denied), lambda: wall.settings.audit)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     wall.follow(feed)
 
@@ -161,3 +172,4 @@ def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]
         os.close(writing)  # which makes the other end readable
         thread.join()
         os.close(reading)
+        netfilter.close()

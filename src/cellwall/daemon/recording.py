@@ -16,9 +16,11 @@ from cellwall.adapters.event_files import Appended
 from cellwall.adapters.nflog import Heard
 from cellwall.audit.events import Attempt, Began, Cause, Event, Unrecorded
 from cellwall.audit.holders import Holders, Moment
+from cellwall.audit.reckoning import Attachment, Key, Reckoning
 from cellwall.audit.tally import Tally
 from cellwall.audit.telling import attempt_of, time_text
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.figures import Denied
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -29,17 +31,13 @@ packets for 0.05 s before it hands them over (`cellwall.adapters.nflog`)."""
 _ONCE = 1.0
 """Seconds between two events about what was not recorded, of one tenant and cause."""
 
-_MOST_NEWS = 1 << 16
-"""Changes that wait to be heard. A disk that hangs holds up who hears them."""
-
-Attachment = tuple[str, str, str]
-"""Tenant, container and interface; empty where they are not known."""
+_RECKONED = 10.0
+"""Seconds from one look at what rules counted to the next, where anything was denied meanwhile."""
 
 _NOBODY: Attachment = ("", "", "")
 
-
 _AT_ONCE = 0.001
-"""Seconds between a look at one clock and at the other: a busy machine may come between, which is no clock that was set."""
+"""Seconds between a look at one clock and at the other: a busy machine may come between, and sets no clock."""
 
 
 def now() -> Moment:
@@ -53,9 +51,11 @@ def now() -> Moment:
 
 class Feed:
     """What the writer tells of endpoints, until somebody hears it: an `engine.contracts.Audience`. Told by the writer
-    and the watch in turns, heard by one thread."""
+    and the watch in turns, heard by one thread. `most`: changes that wait to be heard; a disk that hangs holds up who
+    hears them, and then all endpoints are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1 << 16) -> None:
+        self._most = most
         self._news: deque[tuple[Moment, Sequence[Endpoint] | None, Sequence[Endpoint]]] = deque()
         self._missed = False
 
@@ -68,7 +68,7 @@ class Feed:
         self._tell(None, endpoints)
 
     def _tell(self, before: Sequence[Endpoint] | None, after: Sequence[Endpoint]) -> None:
-        if len(self._news) >= _MOST_NEWS:
+        if len(self._news) >= self._most:
             self._missed = True
             return
         self._news.append((now(), before, after))
@@ -94,9 +94,16 @@ class Keeper(Protocol):
 
 
 class Recorder:
-    """For one thread; `tally` may be read by any. `refill`: all endpoints there are."""
+    """For one thread; `tally` may be read by any. `refill`: all endpoints there are; `denied`: what rules counted of
+    each by now, where they do."""
 
-    def __init__(self, feed: Feed, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        keeper: Keeper,
+        refill: Callable[[], Iterable[Endpoint]],
+        denied: Callable[[], Denied | None] = lambda: None,
+    ) -> None:
         self.tally = Tally()
         self.trouble = ""
         self._feed = feed
@@ -106,11 +113,17 @@ class Recorder:
         self._empty: deque[Moment] = deque()
         self._missing: Counter[tuple[Attachment, Cause]] = Counter()
         self._said = float("-inf")
+        self._denied = denied
+        self._reckoning = Reckoning()
+        self._looked = float("-inf")
+        self._heard = False
 
     def begin(self, program: str) -> None:
         """Say that events are recorded from now on."""
         self._holders.fill(now(), self._refill())
         self._keep([Began(time_text(time.time()), program)])
+        self._look(now())
+        self._reckoning.reckon()
 
     def step(self, heard: Heard, *, drained: bool, last: bool = False) -> None:
         """Record what was heard. `drained`: no more was there to be read; `last`: nothing comes after this."""
@@ -122,9 +135,13 @@ class Recorder:
             attempt = attempt_of(packet, self._holders, at.wall)
             if attempt is not None:
                 events.append(attempt)
+                if attempt.judgement == "deny":
+                    self._reckoning.record(_whose(attempt), packet.time or at.wall)
         self.tally.ignore(len(heard.packets) - len(events))
         if heard.lost:
             self.miss(heard.lost, "queue")
+        self._heard |= bool(heard.packets) or heard.overrun
+        self._reckon(at, drained=drained, last=last)
         if self._missing and (last or at.steady >= self._said + _ONCE):
             events += self._missed(at)
         if events:
@@ -136,6 +153,33 @@ class Recorder:
         """So many attempts are not recorded one by one."""
         self._missing[attachment, cause] += count
         self.tally.miss(count, cause, attachment[0])
+
+    def _reckon(self, at: Moment, *, drained: bool, last: bool) -> None:
+        """What was counted and is not on record, once all is read that was told of until the counters were."""
+        if last:
+            self._look(at)
+        if self._reckoning.is_open:
+            if last or (drained and at.steady >= self._looked + _BEHIND):
+                for whose, count in self._reckoning.reckon(last=last):
+                    self.miss(count, "rate", whose)
+        elif self._heard and at.steady >= self._looked + _RECKONED:
+            self._look(at)
+
+    def _look(self, at: Moment) -> None:
+        denied = self._denied()
+        if denied is None:
+            return
+        counters: dict[Key, int] = {("port", key): count for key, count in denied.ports.items()}
+        counters |= {("sent", key): count for key, count in denied.sent.items()}
+        counters |= {("received", key): count for key, count in denied.received.items()}
+        self._reckoning.read(counters, self._holding, at.wall)
+        self._looked, self._heard = at.steady, False
+
+    def _holding(self, key: Key) -> Attachment | None:
+        kind, number = key
+        holders = self._holders
+        holder = holders.of_port(number, 0.0) if kind == "port" else holders.of_version(number, 0.0)
+        return None if holder is None else (holder.tenant, holder.container, holder.interface)
 
     def _missed(self, at: Moment) -> list[Event]:
         missing, self._missing, self._said = self._missing, Counter(), at.steady
@@ -150,9 +194,9 @@ class Recorder:
                 self.tally.record(event)
         for event in events[appended.written :]:
             if isinstance(event, Attempt):
-                self.miss(1, "disk", (event.tenant, event.container, event.interface))
+                self.miss(1, "disk", _whose(event))
             elif isinstance(event, Unrecorded):  # counted already, and still to be said
-                self._missing[(event.tenant, event.container, event.interface), event.cause] += event.count
+                self._missing[_whose(event), event.cause] += event.count
 
     def _say_trouble(self, error: str) -> None:
         if error and not self.trouble:
@@ -169,3 +213,7 @@ class Recorder:
             settled = self._empty.popleft()
         if settled is not None:
             self._holders.settle(settled)
+
+
+def _whose(event: Attempt | Unrecorded) -> Attachment:
+    return (event.tenant, event.container, event.interface)

@@ -1,0 +1,63 @@
+"""What is told of one tenant has a budget, and what is beyond it is counted exactly: nothing is lost in silence, and
+nothing of another tenant."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from audit.keeping import Kept
+from cellwall.api import Wall
+from cellwall.attack.frames import frame, packet
+from cellwall.audit.events import Attempt, Unrecorded
+from cellwall.daemon.auditing import audited
+from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Audit, Settings
+from cellwall.model.versions import STEM
+from world import Sandbox, World, about_nftables, open_world
+
+pytestmark = pytest.mark.root
+FLOOR = {4: "10.0.0.5", 6: "fc00:9::9"}
+FLOOD, SINGLE = 3000, 5
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    about_nftables("nobody is told of denials")
+    with open_world(settings=Settings(audit=Audit(rate=5, burst=20))) as world:
+        yield world
+
+
+def frames(world: World, sandbox: Sandbox, source: dict[int, str], count: int) -> list[bytes]:
+    macs = mac_text(sandbox.endpoint.mac), mac_text(world.wall.settings.network.bridge_mac)
+    made = [frame(*macs, packet(source[family], FLOOR[family], "udp", b"x", sport=1000, dport=9)) for family in (4, 6)]
+    return made * count
+
+
+def own(sandbox: Sandbox) -> dict[int, str]:
+    return {4: sandbox.address(4), 6: sandbox.address(6)}
+
+
+def counted(wall: Wall, sandbox: Sandbox) -> int:
+    """What rules counted of its packets that they denied, also of what its kernel announces unasked."""
+    denied = wall.meters().denied()
+    assert denied is not None
+    return denied.of(sandbox.endpoint.host_index, (sandbox.endpoint.generation & STEM,))
+
+
+def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tenant(world: World) -> None:
+    kept = Kept()
+    with audited(world.wall, kept, world.wall.endpoints):
+        kept.wait_for_beginning()
+        flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
+        flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
+        flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
+        quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
+        at_least = counted(world.wall, flooding)
+    at_most = counted(world.wall, flooding)
+    attempts = [one for one in kept.events if isinstance(one, Attempt)]
+    missed = [one for one in kept.events if isinstance(one, Unrecorded) and one.tenant == "mallory"]
+    assert len([one for one in attempts if one.tenant == "acme" and one.destination in FLOOR.values()]) == 2 * SINGLE
+    assert {(one.container, one.cause) for one in missed} == {(flooding.name, "rate")}
+    told = [one for one in attempts if one.tenant == "mallory"]
+    assert 0 < len(told) < 500
+    assert 4 * FLOOD <= at_least <= len(told) + sum(one.count for one in missed) <= at_most
