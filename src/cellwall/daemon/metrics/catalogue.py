@@ -142,10 +142,13 @@ CONNTRACK = Metric("cellwall_conntrack_entries", "gauge", "Flows that the node's
 CONNTRACK_LIMIT = Metric("cellwall_conntrack_entries_limit", "gauge", "Flows that it can have.")
 
 SAMPLE_SECONDS = Metric("cellwall_sample_seconds", "gauge", "How long the reading of these figures took.")
+PARTS = ("record", "traffic", "denied", "rules", "conntrack")
+"""What is read each by itself."""
+
 SAMPLE_FAILURES = Metric(
     "cellwall_sample_failures",
     "counter",
-    "Figures that could not be read, and are left out. part: record, traffic, denied, rules, conntrack.",
+    f"Figures that could not be read, and are left out. part: {', '.join(PARTS)}.",
     ("part",),
 )
 

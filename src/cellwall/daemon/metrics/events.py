@@ -30,6 +30,8 @@ class Events:
         self._call_series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         for by in ("watch", "takeover"):
             self._repaired.labels(by)
+        for part in catalogue.PARTS:
+            self._failures.labels(part)
 
     def answered(self, call: str, outcome: str, seconds: float) -> None:
         """A call of the table, or `other`, was answered."""

@@ -60,7 +60,8 @@ class Exposition:
         limit: int,
     ) -> None:
         self._registry = registry
-        self._sampled = _Sampled(sample, now)
+        self._sample = sample
+        self._sampled = _Sampled(now)
         registry.register(self._sampled)
         self._fresh = fresh
         self._reader = Reader("cellwall-metrics", limit=limit)
@@ -83,17 +84,18 @@ class Exposition:
         self._reader.end()
 
     def _made(self, openmetrics: bool) -> Text:
+        self._sampled.seen = self._sample()  # first: what cannot be read is counted, and told in the same text
         if openmetrics:
             return Text(OPENMETRICS, generate_openmetrics(self._registry))  # type: ignore[no-untyped-call]
         return Text(CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
 
 
 class _Sampled(Collector):
-    """What is read when it is asked for, as the library wants it."""
+    """What is read when it is asked for, as the library wants it. `seen`: in the last look."""
 
-    def __init__(self, sample: Callable[[], Sample], now: Callable[[], Now]) -> None:
-        self._sample = sample
+    def __init__(self, now: Callable[[], Now]) -> None:
         self._now = now
+        self.seen: Sample | None = None
 
     def describe(self) -> Iterable[Metric]:
         return [_family(metric) for metric in c.SAMPLED]
@@ -108,7 +110,8 @@ class _Sampled(Collector):
         yield _labelled(c.POOL_CLAIMS, [(("found",), now.pool.claimed), (("missed",), now.pool.missed)])
         yield _gauge(c.RECORDING, now.recording)
         yield from _audited(now.tallied)
-        yield from _families(self._sample())
+        if self.seen is not None:
+            yield from _families(self.seen)
 
 
 def _audited(tallied: Tallied) -> Iterator[Metric]:
