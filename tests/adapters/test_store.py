@@ -32,7 +32,11 @@ def _endpoint(container_id: str = "web", number: int = 2, **changes: object) -> 
         netns_device=4,
         netns_inode=1000 + number,
         past_generations=(1,),
-        bindings=(parse_binding("8080:80"), parse_binding("[2001:db8::1]:443:443@2001:db8::/32")),
+        bindings=(
+            parse_binding("8080:80"),
+            parse_binding("8099:80/tcp6to4"),
+            parse_binding("[2001:db8::1]:443:443@2001:db8::/32"),
+        ),
     )
     return msgspec.structs.replace(endpoint, **changes)
 

@@ -67,6 +67,7 @@ def test_ports_come_and_go(plain: Plain) -> None:
         "port": 80,
         "bind": None,
         "sources": [],
+        "proxy": None,
     }
     again = plain.ask("POST", "/v1/endpoints/web/eth0/ports", {"binding": "8080:80/tcp"})
     assert (again.status, again.document) == (200, exposed.document)

@@ -58,6 +58,11 @@ class PortHolds:
         """Whether this process holds it."""
         return port in self._held
 
+    def own_socket(self, port: int) -> int | None:
+        """A duplicate, the caller's to close, of the TCP socket that holds it; None where it is not held. Who listens
+        by it and stops, with shutdown(2), leaves the port held: what bound it by its number goes on to have it."""
+        return os.dup(self._held[port]["tcp"].fileno()) if port in self._held else None
+
     def vacant(self, port: int) -> bool:
         """Whether nobody has it at all: it could be held."""
         try:

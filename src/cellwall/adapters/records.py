@@ -25,6 +25,7 @@ class _Binding(msgspec.Struct, frozen=True, array_like=True):
     host_port_last: int
     bind: str
     sources: tuple[str, ...]
+    proxy: Literal[0, 4, 6] = 0
 
 
 class _Endpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -68,7 +69,15 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
         endpoint.owns_netns,
         endpoint.past_generations,
         tuple(
-            _Binding(b.protocol, b.host_port, b.port, b.host_port_last, str(b.bind or ""), tuple(map(str, b.sources)))
+            _Binding(
+                b.protocol,
+                b.host_port,
+                b.port,
+                b.host_port_last,
+                str(b.bind or ""),
+                tuple(map(str, b.sources)),
+                b.proxy,
+            )
             for b in endpoint.bindings
         ),
         "" if endpoint.tiers.endpoint == OPEN else encode_policy(endpoint.tiers.endpoint).decode(),
@@ -104,6 +113,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
                 b.host_port_last,
                 ip_address(b.bind) if b.bind else None,
                 tuple(ip_network(source) for source in b.sources),
+                b.proxy,
             )
             for b in record.bindings
         ),

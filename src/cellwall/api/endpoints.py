@@ -16,6 +16,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Policy
 
 if TYPE_CHECKING:
+    from cellwall.engine.site import Site
     from cellwall.model.reserved import Reservation
 
 
@@ -170,6 +171,12 @@ class EndpointVerbs(Opened):
         with self._caller.turn():
             self._site.holds().attend(keep, forget)
             return hold_reserved(self._site, given)
+
+    def run_proxies(self, follow: "Callable[[Site, bool], None]") -> None:
+        """For who runs proxies between the address families: `follow` is told of all that is on record, and at the end
+        of every turn from now on. Nothing that asks for one is published without."""
+        with self._caller.turn():
+            self._caller.run_proxies(follow)
 
     def expire_reserved(self) -> list[str]:
         """Give back what waited for its container in vain, a line each. Idempotent."""

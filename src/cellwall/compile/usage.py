@@ -105,7 +105,8 @@ def usage_of(bindings: Iterable[PortBinding]) -> Usage:
             range_sources = range_sources or bool(binding.sources)
         else:
             bound = binding.bind is not None
-            sources.update((source.version, source.prefixlen, bound) for source in binding.sources)
+            led = (source for source in binding.sources if source.version != binding.proxy)
+            sources.update((source.version, source.prefixlen, bound) for source in led)
     return Usage(ranges, range_sources, tuple(sorted(sources)))
 
 

@@ -34,6 +34,7 @@ from cellwall.daemon.metrics.scraping import listening_at, scraping
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.daemon.peers import granted, group_number
+from cellwall.daemon.proxies import Proxies
 from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.watchdog import pet
 from cellwall.daemon.watched import StartWatch, watched
@@ -90,6 +91,9 @@ def serve(
         wall = opened.enter_context(_open(paths, read, serving=True))
         keeping = Keeping(manager)
         hold_reserved(wall, manager)
+        proxies = Proxies()
+        opened.callback(proxies.close)
+        wall.run_proxies(proxies.follow)
         opened.callback(_leave_record, paths, read, keeping)
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cellwall.engine.dead import evict_abandoned, evict_dead
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, Exhausted, InvalidSpec, Taken
+from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import OPEN
@@ -90,6 +90,9 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
             from cellwall.engine.reservations import refuse_reserved  # here and not above, as below
 
             refuse_reserved(site, request.container_id, request.tenant or "", request.bindings)
+        for binding in request.bindings:
+            if binding.proxy == 4 and not found.ipv6:
+                raise Conflict(f"expose.proxy: {binding}: sandboxes of this node have no IPv6")
     bindings = [binding for request in requests for binding in request.bindings]
     if bindings:
         from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing

@@ -22,7 +22,7 @@ from cellwall.engine.readiness import (
     take_backend,
 )
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec
+from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec, Unsupported
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.settings import Settings
 
@@ -64,6 +64,10 @@ class Caller:
         self._place = place
         self.mutex: AbstractContextManager[object] = RLock()
         self._left_links = False
+        self._came_to_proxy = False
+        self.proxied: Callable[[Site, bool], None] | None = None
+        """Who runs proxies: told at the end of each turn, and whether something was published in it that asks for
+        one."""
 
     @contextmanager
     def turn(self, patience: float | None = None) -> Iterator[None]:
@@ -79,6 +83,14 @@ class Caller:
                 if bare:
                     leave_bare(self.site)
                 raise
+            finally:
+                if self.proxied is not None:
+                    came, self._came_to_proxy = self._came_to_proxy, False
+                    self.proxied(self.site, came)
+
+    def run_proxies(self, follow: Callable[[Site, bool], None]) -> None:
+        """Have this told at the end of every turn, and of all there is at the end of this one."""
+        self.proxied, self._came_to_proxy = follow, True
 
     def begin(self, *, closing: bool) -> None:
         """The settings to begin with: those in force, or of a node that is not up what is configured. `closing`: these
@@ -134,7 +146,13 @@ class Caller:
         return self._made_ready(())
 
     def open(self, bindings: Sequence[PortBinding], act: Callable[[Site, Foundation], T]) -> T:
-        """What `act` gives on a node that is ready for these bindings, under the settings that were taken."""
+        """What `act` gives on a node that is ready for these bindings, under the settings that were taken. Unsupported
+        for one that asks for a proxy where nobody runs any."""
+        for binding in bindings:
+            if binding.proxy:
+                if self.proxied is None:
+                    raise Unsupported(f"expose.proxy: {binding}: a proxy is the daemon's to run, and none writes here")
+                self._came_to_proxy = True
         found = self._made_ready(bindings)
         return over_lost_tables(self.site, found, lambda found: act(self.site, found))
 

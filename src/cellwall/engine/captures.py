@@ -26,7 +26,7 @@ def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBindin
         for listener in listeners[binding.protocol]:
             if listener.inode in holding:
                 continue  # it reads nothing: the port is kept for this very endpoint, else it had been refused before
-            if listener.interface in interfaces and captures(binding, listener, versions):
+            if listener.interface in interfaces and captures(binding, listener, {*versions, binding.proxy}):
                 where = f"{listener.address} port {listener.port}"
                 raise Conflict(f"expose.host_port: {binding}: the node itself listens there, on {where}")
 

@@ -118,5 +118,9 @@ def _change(
 
 
 def _refuse_foreign_family(endpoint: Endpoint, binding: PortBinding) -> None:
-    if binding.bind is not None and binding.bind.version == 6 and endpoint.address6 is None:
+    if endpoint.address6 is not None:
+        return
+    if binding.proxy == 4:
+        raise Conflict(f"expose.proxy: {binding}: the endpoint has no IPv6 address")
+    if binding.bind is not None and binding.bind.version == 6 and not binding.proxy:
         raise Conflict(f"expose.bind: {binding.bind}: the endpoint has no IPv6 address")

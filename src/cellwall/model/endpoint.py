@@ -29,6 +29,10 @@ POOLED = "~"
 can ask for it, nor be refused for it."""
 
 
+PROXIES: dict[Literal[0, 4, 6], str] = {0: "", 4: "4to6", 6: "6to4"}
+"""What stands behind a protocol: whose clients are led, and to what."""
+
+
 class EndpointKey(msgspec.Struct, frozen=True, order=True):
     """What identifies an attachment: the container and the interface inside it."""
 
@@ -48,7 +52,8 @@ class PortBinding(msgspec.Struct, frozen=True):
     """Host ports `host_port`..`host_port_last` lead to container ports `port`.. of one endpoint.
 
     `bind` limits the binding to one address of the node (None: every address, of each family the endpoint has);
-    `sources` limits its clients (empty: anyone).
+    `sources` limits its clients (empty: anyone). `proxy`: clients of that family are served by a proxy of the daemon,
+    by the server's address of the other one; 0: none are.
     """
 
     protocol: Protocol
@@ -57,6 +62,7 @@ class PortBinding(msgspec.Struct, frozen=True):
     host_port_last: int = 0  # 0: one port
     bind: Address | None = None
     sources: tuple[Prefix, ...] = ()
+    proxy: Literal[0, 4, 6] = 0
 
     @property
     def last(self) -> int:
@@ -78,7 +84,7 @@ class PortBinding(msgspec.Struct, frozen=True):
         bind = f"[{self.bind}]:" if self.bind is not None and self.bind.version == 6 else ""
         bind = bind or (f"{self.bind}:" if self.bind is not None else "")
         span = f"-{self.last}" if self.last != self.host_port else ""
-        shown = f"{bind}{self.host_port}{span}:{self.port}/{self.protocol}"
+        shown = f"{bind}{self.host_port}{span}:{self.port}/{self.protocol}{PROXIES[self.proxy]}"
         return shown + "".join(f" from {source}" for source in self.sources)
 
 
@@ -119,7 +125,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 def parse_binding(text: str, field: str = "expose") -> PortBinding:
     """Parse `[BIND:]HOST[-LAST]:PORT[/PROTO][@SOURCE,SOURCE…]`; an IPv6 bind address stands in brackets.
 
-    `8080:80`, `8080:80/udp`, `93.184.216.10:443:8443/tcp`, `[2001:db8::1]:443:443`, `9000-9010:9000`,
+    `8080:80`, `8080:80/udp`, `80:80/tcp6to4`, `93.184.216.10:443:8443/tcp`, `[2001:db8::1]:443:443`, `9000-9010:9000`,
     `8080:80@203.0.113.0/24`. A part that is announced but empty (`8080:80@`, `:8080:80`) is refused: it is an unset
     variable in somebody's script, and reading it as left out would publish the port to anyone.
     """
@@ -127,8 +133,9 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
     ports, slash, protocol = ports.partition("/")
     bind, host, port = _split(ports, text, field)
     first, dash, last = host.partition("-")
-    if slash and protocol not in ("tcp", "udp"):
-        raise InvalidSpec(field, text, "the protocol must be tcp or udp")
+    led: Literal[0, 4, 6] = next((family for family, word in PROXIES.items() if protocol == f"tcp{word}"), 0)
+    if slash and protocol != "udp" and protocol != f"tcp{PROXIES[led]}":
+        raise InvalidSpec(field, text, "the protocol must be tcp or udp, or tcp6to4 or tcp4to6 by a proxy")
     host_port = parse_port(first, f"{field}.host_port")
     host_port_last = parse_port(last, f"{field}.host_port") if dash else host_port
     binding = PortBinding(
@@ -138,6 +145,7 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
         port=parse_port(port, f"{field}.port"),
         bind=None if bind is None else parse_address(bind, f"{field}.bind"),
         sources=tuple(parse_prefix(part, f"{field}.sources") for part in sources_text.split(",")) if at else (),
+        proxy=led,
     )
     validate_binding(binding, field)
     return binding
@@ -161,9 +169,20 @@ def validate_binding(binding: PortBinding, field: str = "expose") -> None:
         raise InvalidSpec(f"{field}.bind", binding.bind, "must be an address of the node's interface")
     if len(binding.sources) > MAX_CLIENTS:
         raise InvalidSpec(f"{field}.sources", len(binding.sources), f"are more than {MAX_CLIENTS}")
+    if binding.proxy:
+        _validate_proxy(binding, field)
     families = {source.version for source in binding.sources}
     if binding.bind is not None and families - {binding.bind.version}:
         raise InvalidSpec(f"{field}.sources", str(binding), "are of another family than the bind address")
+
+
+def _validate_proxy(binding: PortBinding, field: str) -> None:
+    if binding.proxy not in PROXIES or binding.protocol != "tcp":
+        raise InvalidSpec(f"{field}.proxy", str(binding), "only TCP is led from one family to the other")
+    if binding.last != binding.host_port:
+        raise InvalidSpec(f"{field}.proxy", str(binding), "is a range; a proxy has one port")
+    if binding.bind is not None and binding.bind.version != binding.proxy:
+        raise InvalidSpec(f"{field}.proxy", str(binding), "nobody of that family comes by this bind address")
 
 
 def parse_port(value: str | int, field: str) -> int:

@@ -20,6 +20,7 @@ from cellwall.model.identifiers import parse_container_id, parse_link_name, pars
 from cellwall.model.policy_document import Written, parse_policy, policy_document
 from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
 from cellwall.model.reserved import DEFAULT_LEASE, LONGEST_LEASE, MAX_OF_CONTAINER
+from cellwall.wire.documents import Proxy, proxied_family, proxy_text
 from cellwall.wire.pointers import Refused, placed, pointer
 from cellwall.wire.policies import PolicyBody, body_of, pointed, written
 
@@ -44,7 +45,7 @@ Spec = Annotated[
     msgspec.Meta(
         description="[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]",
         extra_json_schema={
-            "pattern": "^[0-9A-Fa-f.:\\[\\]]+(-[0-9]+)?:[0-9]+(/(tcp|udp))?(@.+)?$",
+            "pattern": "^[0-9A-Fa-f.:\\[\\]]+(-[0-9]+)?:[0-9]+(/(tcp|udp|tcp6to4|tcp4to6))?(@.+)?$",
             "examples": ["8080:80"],
         },
     ),
@@ -61,7 +62,7 @@ A = TypeVar("A", IPv4Address, IPv6Address)
 
 class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Host ports that lead to an endpoint. `host_port_last` null: one port; `bind` null: every address of the node;
-    `sources` empty: any client."""
+    `sources` empty: any client. `proxy`: clients of one family are served by the server's address of the other."""
 
     host_port: PortNumber
     port: PortNumber
@@ -69,6 +70,7 @@ class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     host_port_last: PortNumber | None = None
     bind: str | None = None
     sources: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
+    proxy: Proxy | None = None
 
 
 class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -196,6 +198,7 @@ def binding_body(binding: PortBinding) -> BindingBody:
         host_port_last=None if binding.last == binding.host_port else binding.last,
         bind=None if binding.bind is None else str(binding.bind),
         sources=tuple(str(source) for source in binding.sources),
+        proxy=proxy_text(binding),
     )
 
 
@@ -219,6 +222,7 @@ def binding_of(entry: str | BindingBody, at: str) -> PortBinding:
         host_port_last=0 if last == entry.host_port else last,
         bind=bind,
         sources=tuple(sources),
+        proxy=proxied_family(entry.proxy),
     )
     try:
         validate_binding(binding)

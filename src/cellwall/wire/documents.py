@@ -13,6 +13,7 @@ Pure: values in, values out. Reading one tolerates fields that it does not know:
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Literal
 
 import msgspec
 
@@ -20,6 +21,19 @@ from cellwall.engine.requests import Reconciled, Status, UpReport
 from cellwall.model.addresses import Address, Protocol, mac_text, parse_mac
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.wire.policies import TiersDocument, tiers_document, tiers_of
+
+Proxy = Literal["6to4", "4to6"]
+"""Clients of which family a proxy serves, by the server's address of which."""
+
+
+def proxy_text(binding: PortBinding) -> Proxy | None:
+    """How programs read it."""
+    return None if binding.proxy == 0 else "6to4" if binding.proxy == 6 else "4to6"
+
+
+def proxied_family(text: Proxy | None) -> Literal[0, 4, 6]:
+    """What `proxy_text` tells of."""
+    return 0 if text is None else 6 if text == "6to4" else 4
 
 
 class ExposureDocument(msgspec.Struct, frozen=True):
@@ -31,6 +45,7 @@ class ExposureDocument(msgspec.Struct, frozen=True):
     port: int
     bind: str | None
     sources: tuple[str, ...]
+    proxy: Proxy | None = None
 
 
 class EndpointDocument(msgspec.Struct, frozen=True):
@@ -139,6 +154,7 @@ def _exposure_document(binding: PortBinding) -> ExposureDocument:
         port=binding.port,
         bind=None if binding.bind is None else str(binding.bind),
         sources=tuple(str(source) for source in binding.sources),
+        proxy=proxy_text(binding),
     )
 
 
@@ -150,6 +166,7 @@ def _binding_of(document: ExposureDocument) -> PortBinding:
         host_port_last=document.host_port_last if document.host_port_last != document.host_port else 0,
         bind=None if document.bind is None else ip_address(document.bind),
         sources=tuple(ip_network(source) for source in document.sources),
+        proxy=proxied_family(document.proxy),
     )
 
 

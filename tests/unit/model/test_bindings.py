@@ -17,6 +17,9 @@ READ = {
     "93.184.216.10:443:8443/tcp": PortBinding("tcp", 443, 8443, bind=ip_address("93.184.216.10")),
     "[2001:db8::1]:443:443": PortBinding("tcp", 443, 443, bind=IPv6Address("2001:db8::1")),
     "9000-9010:9000": PortBinding("tcp", 9000, 9000, host_port_last=9010),
+    "8080:80/tcp6to4": PortBinding("tcp", 8080, 80, proxy=6),
+    "8080:80/tcp4to6": PortBinding("tcp", 8080, 80, proxy=4),
+    "[2001:db8::1]:80:80/tcp6to4": PortBinding("tcp", 80, 80, bind=IPv6Address("2001:db8::1"), proxy=6),
     "8080:80@203.0.113.0/24": PortBinding("tcp", 8080, 80, sources=(ip_network("203.0.113.0/24"),)),
     "[2a00::1]:1-2:3/udp@2a00::/16,2a01::5": PortBinding(
         "udp",

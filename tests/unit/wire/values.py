@@ -30,13 +30,16 @@ def bindings(draw: st.DrawFn) -> PortBinding:
     version = bind.version if bind is not None else draw(st.sampled_from((4, 6)))
     kind, bits = (IPv4Network, 32) if version == 4 else (IPv6Network, 128)
     prefix = st.builds(_prefix, st.just(kind), st.integers(0, (1 << bits) - 1), st.integers(0, bits))
+    protocol = draw(st.sampled_from(("tcp", "udp")))
+    led = draw(st.sampled_from((0, 4, 6))) if protocol == "tcp" and not span else 0
     return PortBinding(
-        protocol=draw(st.sampled_from(("tcp", "udp"))),
+        protocol=protocol,
         host_port=host,
         port=port,
         host_port_last=host + span if span else 0,
         bind=bind,
         sources=tuple(draw(st.lists(prefix, max_size=2))),
+        proxy=led if bind is None or bind.version == led else 0,
     )
 
 

@@ -44,9 +44,10 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
 
 
 def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:
-    """The elements of one binding, in each family that the endpoint, the bind address and the clients share."""
+    """The elements of one binding, in each family that the endpoint, the bind address and the clients share. What a
+    proxy serves is led nowhere: it is the node's own port."""
     for family, address in _addresses(endpoint):
-        if binding.bind is not None and not family.holds(binding.bind):
+        if family.version == binding.proxy or (binding.bind is not None and not family.holds(binding.bind)):
             continue
         sources = [source for source in binding.sources if source.version == family.version]
         if binding.sources and not sources:

@@ -109,7 +109,7 @@ def _addresses(endpoint: Endpoint, pins: Pins) -> Iterator[tuple[Literal[4, 6], 
 
 
 def _applies(binding: PortBinding, version: int) -> bool:
-    if binding.bind is not None and binding.bind.version != version:
+    if version == binding.proxy or (binding.bind is not None and binding.bind.version != version):
         return False
     return not binding.sources or any(source.version == version for source in binding.sources)
 

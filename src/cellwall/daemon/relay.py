@@ -1,0 +1,268 @@
+"""The proxy between address families, in a process of its own: no tenant's traffic takes a turn of the daemon's.
+
+`python -m cellwall.daemon.relay`, with the daemon's socket as its standard input, over which it is told what to serve:
+a message for each port, with the socket that listens there. It connects to the addresses that it is told, and to
+nothing else, and reads nothing of what it passes on. It has no privilege: what it needs was opened before.
+
+Owns: bounds on connections and time, half-closed connections, and that a client which is not admitted any more is cut.
+"""
+
+import asyncio
+import os
+import resource
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from cellwall.model.proxied import MAX_PROXIES, ProxyRule, admits_client
+
+IN_ALL = 4096
+"""Connections of all ports together."""
+CONNECT = 3.0
+IDLE, HALF_CLOSED = 900.0, 60.0
+"""Seconds: for the server to answer, and without an octet of either side, of which one may have said its last."""
+_LOOK = 5.0
+_AT_ONCE = 16
+_OCTETS = 1 << 16
+_RESET = struct.pack("=ii", 1, 0)  # struct linger: a reset in place of an orderly end
+_NOBODY = 65534
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One message: serve this `rule`, with the listening socket that comes along where it is another one; or serve
+    its place no longer; or answer with `number` once all before it is done."""
+
+    what: Literal["serve", "end", "done"]
+    rule: ProxyRule | None = None
+    number: int = 0
+
+
+class _Connection:
+    """A client and its server."""
+
+    def __init__(self, client: socket.socket, address: str) -> None:
+        self.client = client
+        self.address = address
+        self.server: socket.socket | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.last = time.monotonic()
+        self.ended = 0
+
+    def overdue(self, now: float) -> bool:
+        """Nothing came for too long."""
+        return now - self.last > (HALF_CLOSED if self.ended else IDLE)
+
+    def cut(self) -> None:
+        """End it for both sides, at once."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Port:
+    """One proxied port."""
+
+    def __init__(self, rule: ProxyRule, listening: socket.socket, relay: "Relay") -> None:
+        self.rule = rule
+        self.listening = listening
+        self._relay = relay
+        self.connections: set[_Connection] = set()
+        listening.setblocking(False)
+        relay.loop.add_reader(listening, self._accept)
+
+    def judge(self, rule: ProxyRule) -> None:
+        """Go by this from now on; who is not admitted by it, or led elsewhere by now, is cut."""
+        moved = (rule.target, rule.port) != (self.rule.target, self.rule.port)
+        self.rule = rule
+        for connection in list(self.connections):
+            if moved or not admits_client(rule, connection.address):
+                connection.cut()
+
+    def end(self) -> None:
+        """Serve nobody any more."""
+        self._relay.loop.remove_reader(self.listening)
+        self.listening.close()
+        for connection in list(self.connections):
+            connection.cut()
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                client, peer = self.listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptor or memory: whoever is served goes on
+                self._relay.pause(self)
+                return
+            address = _plain(peer)
+            if not self._takes(client, address):
+                _reset(client)
+                continue
+            connection = _Connection(client, address)
+            self.connections.add(connection)
+            self._relay.count += 1
+            connection.task = self._relay.loop.create_task(self._serve(connection))
+
+    def _takes(self, client: socket.socket, address: str) -> bool:
+        if len(self.connections) >= self.rule.connections or self._relay.count >= IN_ALL:
+            return False
+        if self.rule.bind and _plain(client.getsockname()) != self.rule.bind:  # a held port listens at every address
+            return False
+        return admits_client(self.rule, address)
+
+    async def _serve(self, connection: _Connection) -> None:
+        whole = False
+        try:
+            whole = await self._relayed(connection)
+        except* OSError:  # one of them is gone, or too late
+            pass
+        finally:
+            self.connections.discard(connection)
+            self._relay.count -= 1
+            for one in (connection.client, connection.server):
+                if one is not None:
+                    one.close() if whole else _reset(one)
+
+    async def _relayed(self, connection: _Connection) -> bool:
+        """True where both sides said their last."""
+        loop, rule = self._relay.loop, self.rule
+        family = socket.AF_INET if rule.family == 6 else socket.AF_INET6
+        client, server = connection.client, socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.server = server
+        for one in (client, server):
+            one.setblocking(False)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(CONNECT):
+            await loop.sock_connect(server, (rule.target, rule.port))
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pass_on(loop, connection, client, server))
+            both.create_task(_pass_on(loop, connection, server, client))
+        return True
+
+
+class Relay:
+    """All ports, and what is told of them."""
+
+    def __init__(self, told: socket.socket) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.count = 0
+        self.over = asyncio.Event()
+        self._told = told
+        self._ports: dict[tuple[int, int, str], Port] = {}
+        self._decode = msgspec.json.Decoder(Told).decode
+        told.setblocking(False)
+        self.loop.add_reader(told, self._listen)
+
+    def pause(self, port: Port) -> None:
+        """Accept nothing there for a moment."""
+        self.loop.remove_reader(port.listening)
+        self.loop.call_later(1.0, self._go_on, port)
+
+    async def look(self) -> None:
+        """Cut what says nothing for too long, until the daemon is gone."""
+        while not self.over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.over.wait(), _LOOK)
+            now = time.monotonic()
+            for port in self._ports.values():
+                for connection in list(port.connections):
+                    if connection.overdue(now):
+                        connection.cut()
+
+    def end(self) -> None:
+        """Serve nothing any more."""
+        while self._ports:
+            self._ports.popitem()[1].end()
+
+    def _go_on(self, port: Port) -> None:
+        if self._ports.get(port.rule.place) is port:
+            self.loop.add_reader(port.listening, port._accept)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                raw, fds, _, _ = socket.recv_fds(self._told, 1 << 20, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                raw, fds = b"", []
+            if not raw:  # the daemon has ended, and what it told with it
+                self.over.set()
+                self.loop.remove_reader(self._told)
+                return
+            self._obey(self._decode(raw), fds)
+
+    def _obey(self, told: Told, fds: list[int]) -> None:
+        if told.what == "done":
+            self._told.send(str(told.number).encode())
+            return
+        assert told.rule is not None
+        place = told.rule.place
+        known = self._ports.get(place)
+        if told.what == "end" or fds:
+            if known is not None:
+                self._ports.pop(place).end()
+            if fds:
+                self._ports[place] = Port(told.rule, socket.socket(fileno=fds[0]), self)
+        elif known is not None:
+            known.judge(told.rule)
+
+
+async def _pass_on(
+    loop: asyncio.AbstractEventLoop, connection: _Connection, source: socket.socket, sink: socket.socket
+) -> None:
+    """All of one direction. Nothing is read that was not taken on the other side; its end is passed on, too."""
+    while data := await loop.sock_recv(source, _OCTETS):
+        connection.last = time.monotonic()
+        await loop.sock_sendall(sink, data)
+    connection.ended += 1
+    connection.last = time.monotonic()
+    sink.shutdown(socket.SHUT_WR)
+
+
+def _plain(name: tuple[str | int, ...]) -> str:
+    """The address of a socket's name, one of IPv4 as such."""
+    return str(name[0]).removeprefix("::ffff:").partition("%")[0]
+
+
+def _reset(one: socket.socket) -> None:
+    with suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    one.close()
+
+
+def _without_privilege() -> None:
+    """As nobody where that may be, and without capabilities in any case."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = 2 * IN_ALL + MAX_PROXIES + 64
+    most = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(PermissionError):
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    import ctypes
+
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # linux/capability.h, version 3
+    if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+async def _run(told: socket.socket) -> None:
+    await Relay(told).look()
+
+
+def main() -> None:
+    """Serve until the daemon is gone."""
+    told = socket.socket(fileno=os.dup(0))
+    _without_privilege()
+    asyncio.run(_run(told))
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()

@@ -1,0 +1,85 @@
+"""What a proxy between the address families serves: clients of one, by the server's address of the other. Pure.
+
+A proxied port is the node's own: nothing of the wall judges who comes to it, and the flow that a proxy opens is one of
+the node's, with its address. So whom the binding and the policies admit is judged here, for every client, and again for
+those that are connected whenever either changes.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address, ip_network
+
+import msgspec
+
+from cellwall.model.addresses import Address, Prefix
+from cellwall.model.endpoint import Endpoint, PortBinding
+
+MAX_PROXIES = 512
+"""Proxied ports of a node."""
+
+
+class ProxyRule(msgspec.Struct, frozen=True):
+    """One proxied port. `family` is the clients'; `bind` "": they may come by any address of the node. `target` and
+    `port`: where the server is. `clients`: a client must be in a network of each of these lists; `denied`: in none of
+    these. `connections`: how many at once."""
+
+    host_port: int
+    family: int
+    bind: str
+    target: str
+    port: int
+    clients: tuple[tuple[str, ...], ...]
+    denied: tuple[str, ...]
+    connections: int
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """What is listened at: one rule has it."""
+        return self.host_port, self.family, self.bind
+
+
+def proxy_rules(endpoints: Iterable[Endpoint], denied: Sequence[Prefix], connections: int) -> tuple[ProxyRule, ...]:
+    """All that these endpoints have proxied. `denied`: who is no client of a published port, whatever admits it: the
+    sandboxes themselves."""
+    rules = [
+        _rule(endpoint, binding, denied, connections)
+        for endpoint in endpoints
+        for binding in endpoint.bindings
+        if binding.proxy
+    ]
+    return tuple(rule for rule in rules if rule is not None)
+
+
+def admits_client(rule: ProxyRule, client: str) -> bool:
+    """Whether the binding and the policies admit this address."""
+    address = ip_address(client)
+    if address.version != rule.family or _in_any(address, rule.denied):
+        return False
+    return all(_in_any(address, networks) for networks in rule.clients)
+
+
+def _rule(endpoint: Endpoint, binding: PortBinding, denied: Sequence[Prefix], connections: int) -> ProxyRule | None:
+    target = endpoint.address4 if binding.proxy == 6 else endpoint.address6
+    if target is None:
+        return None
+    admitted = [binding.sources] if binding.sources else []
+    for _, policy in endpoint.tiers.named():
+        if policy.sources is not None and not policy.monitor:
+            admitted.append(policy.sources)
+    return ProxyRule(
+        host_port=binding.host_port,
+        family=binding.proxy,
+        bind="" if binding.bind is None else str(binding.bind),
+        target=str(target),
+        port=binding.port,
+        clients=tuple(_texts(networks, binding.proxy) for networks in admitted),
+        denied=_texts(denied, binding.proxy),
+        connections=connections,
+    )
+
+
+def _texts(networks: Iterable[Prefix], family: int) -> tuple[str, ...]:
+    return tuple(str(network) for network in networks if network.version == family)
+
+
+def _in_any(address: Address, networks: Iterable[str]) -> bool:
+    return any(address in ip_network(network) for network in networks)

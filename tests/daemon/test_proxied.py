@@ -1,0 +1,60 @@
+"""A proxy between the address families is the daemon's: over its calls, and through its death."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.api import Wall
+from cellwall.client import Client
+from cellwall.config import drop_mode_record, record_daemon
+from cellwall.errors import Unsupported
+from cellwall.lab import Lab
+from cellwall.lab.addresses import NODE6
+from cellwall.model.endpoint import parse_binding
+from daemon.served import Daemon, served
+from world import Stream, World, assert_connection, assert_no_connection
+
+pytestmark = pytest.mark.root
+SPEC = "8080:80/tcp6to4"
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[tuple[Daemon, World]]:
+    with Lab() as lab, lab.node.enter(), served(lab) as daemon, Client.open(root=lab.root, patience=60) as client:
+        client.up()
+        yield daemon, World(lab, client)
+
+
+def test_a_proxy_ends_with_its_daemon_and_is_there_again_with_the_next(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    web = world.attach("web", expose=[SPEC])
+    assert web.endpoint.bindings == (parse_binding(SPEC),)
+    assert daemon.get("/v1/endpoints/web-1/eth0")["endpoint"]["exposed"][0]["proxy"] == "6to4"
+    with web.host.serve(tcp=[80]):
+        assert_connection(world.lab.lan, NODE6, 8080)
+        with Stream(world.lab.lan, NODE6, 8080) as stream:
+            assert stream.ask(b"<1>")
+            daemon.kill()
+            assert not stream.ask(b"<2>"), "nobody judges it any more"
+        assert_no_connection(world.lab.lan, NODE6, 8080)
+        daemon.start()
+        assert_connection(world.lab.lan, NODE6, 8080)
+        assert world.wall.unexpose(web.name, SPEC).bindings == ()
+        assert_no_connection(world.lab.lan, NODE6, 8080)
+        body = {"binding": {"host_port": 8080, "port": 80, "proxy": "6to4"}}
+        assert daemon.ask("POST", f"/v1/endpoints/{web.name}/eth0/ports", body).status == 200
+        assert_connection(world.lab.lan, NODE6, 8080)
+    assert daemon.stop() == 0
+    with pytest.raises(Unsupported, match="a proxy is the daemon's to run"):
+        in_process(daemon, world, web.name)
+    daemon.start()
+
+
+def in_process(daemon: Daemon, world: World, name: str) -> None:
+    """What a node that is everybody's again says."""
+    drop_mode_record(daemon.paths)
+    try:
+        with Wall.open(root=world.lab.root) as wall:
+            wall.expose(name, "8081:80/tcp6to4")
+    finally:
+        record_daemon(daemon.paths)

@@ -1,0 +1,248 @@
+"""A published port whose server listens in one family only: clients of the other one are served by a proxy, and nobody
+is who would not be by the wall."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cellwall.daemon.proxies import Proxies
+from cellwall.errors import Conflict, InvalidSpec, Unsupported
+from cellwall.lab import connect
+from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6
+from cellwall.lab.host import Host
+from cellwall.model.endpoint import parse_binding
+from world import Sandbox, Stream, World, assert_connection, assert_no_connection, open_world
+
+pytestmark = pytest.mark.root
+BOTH = pytest.mark.parametrize(("family", "word"), [(6, "tcp6to4"), (4, "tcp4to6")], ids=["6to4", "4to6"])
+NODE, LAN = {4: NODE4, 6: NODE6}, {4: LAN4, 6: LAN6}
+ANY = {4: "0.0.0.0", 6: "::"}
+
+
+class Proxied(World):
+    """A world whose wall has proxies."""
+
+    def __init__(self, world: World, proxies: Proxies) -> None:
+        super().__init__(world.lab, world.wall, world.report)
+        self.proxies = proxies
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Proxied]:
+    with open_world() as world:
+        proxies = Proxies()
+        world.wall.run_proxies(proxies.follow)
+        try:
+            yield Proxied(world, proxies)
+        finally:
+            proxies.close()
+
+
+@pytest.fixture(autouse=True)
+def detached(world: Proxied) -> Iterator[None]:
+    yield
+    world.wall.detach_many([one.key for one in world.wall.endpoints()])
+
+
+@contextmanager
+def listening(host: Host, family: int, port: int = 80) -> Iterator[socket.socket]:
+    """A server of one family alone."""
+    with host.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM) as one:
+        if family == 6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((ANY[family], port))
+        one.listen(8)
+        one.settimeout(10)
+        yield one
+
+
+@contextmanager
+def served(world: Proxied, family: int, spec: str) -> Iterator[Sandbox]:
+    """A sandbox that publishes a port, and echoes in the other family than that of the clients who are led."""
+    sandbox = world.attach("web", tenant="acme")
+    world.wall.expose(sandbox.name, spec)
+    with sandbox.host.serve(tcp=[80]):
+        yield sandbox
+
+
+def asked(host: Host, family: int, port: int = 8080) -> bool:
+    """Whether a client of this family is answered."""
+    return connect(host, NODE[family], port, timeout=2.0).kind == "answer"
+
+
+@BOTH
+def test_clients_of_both_families_reach_a_server_of_one(world: Proxied, family: int, word: str) -> None:
+    other = 10 - family
+    web = world.attach("web")
+    with listening(web.host, other) as server:
+        world.wall.expose(web.name, "8081:80")
+        assert not asked(world.lab.lan, family, 8081), "without a proxy"
+        world.wall.unexpose(web.name, "8081:80")
+        world.wall.expose(web.name, f"8080:80/{word}")
+        for client in (world.lab.lan, world.lab.internet, world.lab.node):
+            for version in (4, 6):
+                with client.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_STREAM) as asking:
+                    asking.settimeout(10)
+                    asking.connect((NODE[version], 8080))
+                    serving, peer = server.accept()
+                    with serving:
+                        serving.sendall(b"answer")
+                        assert asking.recv(10) == b"answer"
+                    if client is world.lab.lan and version == other:
+                        assert peer[0] == LAN[version], "those that no proxy leads are seen as they are"
+        world.wall.unexpose(web.name, f"8080:80/{word}")
+        assert not asked(world.lab.lan, family) and not asked(world.lab.lan, other)
+    assert world.wall.status().drift == ()
+
+
+@BOTH
+def test_a_half_closed_connection_goes_on_in_the_other_direction(world: Proxied, family: int, word: str) -> None:
+    """And nothing is read that the other side does not take: a megabyte waits for who reads it late."""
+    web, body = world.attach("web", expose=[f"8080:80/{word}"]), bytes(range(256)) * 4096
+    with listening(web.host, 10 - family) as server, Stream(world.lab.lan, NODE[family], 8080) as client:
+        serving, _ = server.accept()
+        with serving:
+            client._sock.sendall(b"question")
+            client._sock.shutdown(socket.SHUT_WR)
+            serving.settimeout(10)
+            assert serving.recv(100) + serving.recv(100) == b"question", "and then its end"
+            client._sock.settimeout(10)
+            serving.sendall(body[:1])
+            assert client._sock.recv(1) == body[:1]
+            serving.setblocking(False)
+            sent = 1
+            while sent < len(body):
+                try:
+                    sent += serving.send(body[sent:])
+                except BlockingIOError:
+                    break
+            serving.settimeout(10)
+            got = 1
+            while got < sent:
+                got += len(client._sock.recv(1 << 16))
+            serving.shutdown(socket.SHUT_WR)
+            assert client._sock.recv(10) == b""
+
+
+@BOTH
+def test_a_tenant_reaches_no_other_by_the_proxy(world: Proxied, family: int, word: str) -> None:
+    with served(world, family, f"8080:80/{word}") as web:
+        other = world.attach("other", tenant="other")
+        for host in (other.host, web.host):
+            for version in (4, 6):
+                assert_no_connection(host, NODE[version], 8080)
+            gateway = "192.168.0.1" if family == 4 else "fd00:abcd::1"
+            assert_no_connection(host, gateway, 8080)
+        assert asked(world.lab.lan, family)
+
+
+@BOTH
+def test_clients_are_those_of_the_binding_also_by_the_proxy(world: Proxied, family: int, word: str) -> None:
+    lan = "93.184.216.16/28" if family == 4 else "2606:2800:220:1::20/124"
+    with served(world, family, f"8080:80/{word}@{lan}"):
+        assert asked(world.lab.lan, family)
+        assert not asked(world.lab.internet, family) and not asked(world.lab.node, family)
+        assert not asked(world.lab.lan, 10 - family), "that family has no client in the list"
+
+
+@BOTH
+@pytest.mark.parametrize("whose", ["tenant", "container"])
+def test_clients_are_those_of_the_policies_and_open_connections_end_with_a_change(
+    world: Proxied, family: int, word: str, whose: str
+) -> None:
+    with served(world, family, f"8080:80/{word}") as web:
+        subject = {"tenant": "acme"} if whose == "tenant" else {"container": web.name}
+        with Stream(world.lab.lan, NODE[family], 8080) as lan, Stream(world.lab.internet, NODE[family], 8080) as far:
+            assert lan.ask(b"<1>") and far.ask(b"<1>")
+            world.wall.set_policy({"inbound_cidr_allowlist": [LAN[family]]}, **subject)
+            assert lan.ask(b"<2>"), "it goes on"
+            assert not far.ask(b"<2>") and not asked(world.lab.internet, family)
+            world.wall.set_policy({"inbound_cidr_allowlist": [LAN[10 - family]]}, **subject)
+            assert not lan.ask(b"<3>") and not asked(world.lab.lan, family)
+        world.wall.set_policy({"inbound_cidr_allowlist": [LAN[10 - family]], "monitor": True}, **subject)
+        assert asked(world.lab.internet, family), "what only watches keeps nobody out"
+        world.wall.remove_policy(**subject)
+
+
+@BOTH
+def test_what_is_withdrawn_or_detached_ends_its_connections(world: Proxied, family: int, word: str) -> None:
+    spec = f"8080:80/{word}"
+    with served(world, family, spec) as web:
+        with Stream(world.lab.lan, NODE[family], 8080) as stream:
+            assert stream.ask(b"<1>")
+            world.wall.unexpose(web.name, spec)
+            assert not stream.ask(b"<2>") and not asked(world.lab.lan, family)
+        world.wall.expose(web.name, spec)
+        with Stream(world.lab.lan, NODE[family], 8080) as stream:
+            assert stream.ask(b"<1>")
+            world.wall.detach(web.name)
+            assert not stream.ask(b"<2>") and not asked(world.lab.lan, family)
+
+
+@BOTH
+def test_a_reserved_port_is_served_by_the_socket_that_holds_it(world: Proxied, family: int, word: str) -> None:
+    (port,) = world.wall.reserve_ports("web").ports
+    host = world.host("web")
+    world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}"])
+    with host.serve(tcp=[80]):
+        assert asked(world.lab.lan, family, port) and asked(world.lab.lan, 10 - family, port)
+        world.wall.unexpose("web", f"{port}:80/{word}")
+        assert not asked(world.lab.lan, family, port)
+        world.wall.expose("web", f"{port}:80/{word}")
+        assert asked(world.lab.lan, family, port), "it was held, and listens again"
+
+
+def test_a_proxy_that_died_begins_anew(world: Proxied) -> None:
+    with served(world, 6, "8080:80/tcp6to4"), Stream(world.lab.lan, NODE6, 8080) as stream:
+        assert stream.ask(b"<1>")
+        program = world.proxies._program
+        assert program is not None
+        program.kill()
+        program.wait()
+        assert not stream.ask(b"<2>")
+        world.attach("other")  # whatever is done next
+        assert asked(world.lab.lan, 6)
+
+
+def test_a_proxy_has_no_privilege_and_nothing_open_but_what_it_serves(world: Proxied) -> None:
+    with served(world, 6, "8080:80/tcp6to4"):
+        assert asked(world.lab.lan, 6)
+        program = world.proxies._program
+        assert program is not None
+        status = Path(f"/proc/{program.pid}/status").read_text()
+        assert {line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "CapPrm"))} == {"0" * 16}
+        assert "Uid:\t65534\t65534\t65534\t65534" in status
+        opened = [os.readlink(path) for path in Path(f"/proc/{program.pid}/fd").iterdir()]
+        others = [name for name in opened if not name.startswith(("socket:", "/dev/null", "anon_inode:", "pipe:"))]
+        assert others == [] or others == [os.readlink("/proc/self/fd/2")]
+
+
+@pytest.mark.parametrize(("spec", "why"), [
+    ("8080:80/udp6to4", "tcp or udp"), ("8080-8081:80/tcp6to4", "one port"),
+    ("93.184.216.10:8080:80/tcp6to4", "bind address"), ("[2001:db8::1]:8080:80/tcp4to6", "bind address"),
+])  # fmt: skip
+def test_what_no_proxy_could_serve_is_refused(spec: str, why: str) -> None:
+    with pytest.raises(InvalidSpec, match=why):
+        parse_binding(spec)
+
+
+def test_a_port_of_the_node_is_not_captured_by_a_proxy(world: Proxied) -> None:
+    web = world.attach("web")
+    with listening(world.lab.node, 6, 8080), pytest.raises(Conflict, match="the node itself listens there"):
+        world.wall.expose(web.name, "8080:80/tcp6to4")
+    assert world.wall.endpoint(web.name).bindings == ()
+
+
+def test_without_a_daemon_nobody_is_led(node_lab: World) -> None:
+    web = node_lab.attach("web")
+    with pytest.raises(Unsupported, match=r"^expose\.proxy: 8080:80/tcp6to4: a proxy is the daemon's to run"):
+        node_lab.wall.expose(web.name, "8080:80/tcp6to4")
+    node_lab.wall.expose(web.name, "8080:80")
+    with web.host.serve(tcp=[80]):
+        assert_connection(node_lab.lab.lan, NODE4, 8080)
+    node_lab.wall.detach(web.name)

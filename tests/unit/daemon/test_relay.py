@@ -1,0 +1,164 @@
+"""The proxy's own process, over loopback: its bounds, and what it obeys."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import msgspec
+import pytest
+
+from cellwall.daemon import relay as module
+from cellwall.daemon.relay import Relay, Told
+from cellwall.model.endpoint import PortBinding
+from cellwall.model.proxied import ProxyRule, admits_client, proxy_rules
+from scene import endpoint
+
+RULE = ProxyRule(0, 6, "", "127.0.0.1", 0, (), (), connections=2)
+
+
+class Told6:
+    """A relay that is told of one port of ::1, whose server is at 127.0.0.1."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.stack = stack
+        stack.enter_context(self.ours)
+        stack.enter_context(theirs)
+        self.server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.server.setblocking(False)
+        self.listening = stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        self.relay = Relay(theirs)
+        number = self.listening.getsockname()[1]
+        self.rule = msgspec.structs.replace(RULE, host_port=number, port=self.server.getsockname()[1])
+
+    def tell(self, told: Told, *fds: int) -> None:
+        socket.send_fds(self.ours, [msgspec.json.encode(told)], fds)
+
+    async def serve(self) -> None:
+        self.tell(Told("serve", self.rule), self.listening.fileno())
+        self.tell(Told("done", number=7))
+        self.ours.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(self.ours, 9) == b"7"
+
+    async def client(self) -> socket.socket:
+        one = self.stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+        one.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(one, self.listening.getsockname()[:2])
+        return one
+
+    async def accepted(self) -> socket.socket:
+        one, _ = await asyncio.get_running_loop().sock_accept(self.server)
+        self.stack.enter_context(one)
+        one.setblocking(False)
+        return one
+
+
+def told(story: Callable[[Told6], Awaitable[None]]) -> None:
+    async def run() -> None:
+        with ExitStack() as stack:
+            made = Told6(stack)
+            await made.serve()
+            async with asyncio.timeout(20):
+                await story(made)
+            made.ours.close()
+            await asyncio.wait_for(made.relay.over.wait(), 20)
+            made.relay.end()
+
+    asyncio.run(run())
+
+
+async def ended(one: socket.socket) -> bool:
+    """Whether it is over: in order, or with a reset."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(one, 9) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def refused(made: Told6) -> bool:
+    """Whether a new client is sent away, maybe before it knows that it was connected."""
+    try:
+        return await ended(await made.client())
+    except ConnectionResetError:
+        return True
+
+
+def test_more_connections_than_a_port_has_are_refused_and_others_go_on() -> None:
+    async def story(made: Told6) -> None:
+        loop = asyncio.get_running_loop()
+        first, second = await made.client(), await made.client()
+        serving = await made.accepted(), await made.accepted()
+        assert await refused(made)
+        for one, at in ((first, serving[0]), (second, serving[1])):
+            await loop.sock_sendall(one, b"x")
+            assert await loop.sock_recv(at, 9) == b"x"
+        serving[0].close()
+        first.close()
+        while made.relay.count > 1:
+            await asyncio.sleep(0)
+        await made.client()
+        await made.accepted()
+
+    told(story)
+
+
+def test_a_server_that_is_not_there_is_a_reset_and_one_that_says_nothing_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(made: Told6) -> None:
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, port=1)))
+        assert await refused(made)
+        monkeypatch.setattr(module, "CONNECT", 0.0)
+        made.tell(Told("serve", made.rule))
+        assert await refused(made)
+
+    told(story)
+
+
+def test_who_is_admitted_no_more_is_cut_and_nobody_is_served_at_a_port_that_ended() -> None:
+    async def story(made: Told6) -> None:
+        client = await made.client()
+        at = await made.accepted()
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, clients=(("::2/128",),))))
+        assert await ended(client) and await ended(at)
+        assert await refused(made)
+        made.tell(Told("serve", made.rule))
+        client = await made.client()
+        await made.accepted()
+        made.tell(Told("end", made.rule))
+        assert await ended(client)
+        assert made.relay.count == 0
+
+    told(story)
+
+
+def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() -> None:
+    with socket.socket() as one:
+        connection = module._Connection(one, "::1")
+        now = time.monotonic()
+        assert not connection.overdue(now + module.IDLE - 1) and connection.overdue(now + module.IDLE + 1)
+        connection.ended = 1
+        assert not connection.overdue(now + module.HALF_CLOSED - 1) and connection.overdue(now + module.HALF_CLOSED + 1)
+
+
+@pytest.mark.parametrize(("clients", "denied", "client", "admitted"), [
+    ((), (), "2001:db8::1", True), ((), (), "192.0.2.1", False), ((), ("2001:db8::/64",), "2001:db8::1", False),
+    ((("2001:db8::/64",),), (), "2001:db8::1", True), ((("2001:db8::/64",), ()), (), "2001:db8::1", False),
+    ((("2001:db8::/64",), ("2001:db8::2/128",)), (), "2001:db8::1", False),
+])  # fmt: skip
+def test_a_client_is_in_every_list_and_in_none_that_is_denied(
+    clients: tuple[tuple[str, ...], ...], denied: tuple[str, ...], client: str, admitted: bool
+) -> None:
+    assert admits_client(msgspec.structs.replace(RULE, clients=clients, denied=denied), client) is admitted
+
+
+def test_a_rule_leads_to_the_endpoint_itself_and_to_nothing_else() -> None:
+    bindings = (PortBinding("tcp", 8080, 80, proxy=6), PortBinding("tcp", 8081, 81, proxy=4), PortBinding("tcp", 1, 1))
+    web = msgspec.structs.replace(endpoint("web", 2), bindings=bindings)
+    first, second = proxy_rules([web], (), 9)
+    assert (first.family, first.target, first.port) == (6, str(web.address4), 80)
+    assert (second.family, second.target, second.port) == (4, str(web.address6), 81)
+    without = msgspec.structs.replace(web, address6=None)
+    assert [rule.family for rule in proxy_rules([without], (), 9)] == [6]
