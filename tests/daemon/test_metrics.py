@@ -1,5 +1,6 @@
 """What a platform watches: figures of the kernel as they are, of a bounded number of tenants, for who may know."""
 
+import json
 import os
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -19,7 +20,7 @@ from cellwall.model.addresses import mac_text
 from cellwall.model.grants import parse_grant
 from daemon.test_bounds import connected_as, rest
 from served import Plain, Served, open_served
-from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, write_setting
+from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, in_iptables, write_setting
 
 pytestmark = pytest.mark.root
 
@@ -30,10 +31,13 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     """A daemon whose figures are never older than the question; three tenants are told apart."""
-    grant = Granted(GROUP, parse_grant("watchers metrics *", "daemon.allow"))
+    grants = [
+        Granted(GROUP, parse_grant("watchers metrics *", "daemon.allow")),
+        Granted(GROUP + 2, parse_grant("own list acme", "daemon.allow")),
+    ]
     bounds = Bounds(scrape_seconds=0.0)
     with (
-        open_served(bounds=bounds, authority=Authority([grant]), most_tenants=3) as daemon,
+        open_served(bounds=bounds, authority=Authority(grants), most_tenants=3) as daemon,
         daemon.world.lab.internet.serve(udp=[53]),
     ):
         yield daemon
@@ -229,6 +233,18 @@ def test_calls_are_counted_by_what_became_of_them(served: Served, plain: Plain) 
     assert of(scrape(plain), "cellwall_addresses", state="draining") >= 1
 
 
+def test_claims_are_counted_by_whether_one_stood_ready(served: Served, plain: Plain) -> None:
+    before = scrape(plain)
+    assert plain.ask("POST", "/v1/pool/claims", {"container": "claimed", "tenant": "acme"}).status == 201
+    after = scrape(plain)
+    missed = {"outcome": "missed"}
+    name = "cellwall_pool_claims_total"
+    assert of(after, name, **missed) - of(before, name, **missed) == 1
+    assert of(after, name, outcome="found") == of(after, "cellwall_pool_ready") == 0
+    assert of(after, "cellwall_call_seconds_count", call="claim") == 1
+    assert plain.ask("DELETE", "/v1/endpoints/claimed/eth0").status == 200
+
+
 def test_connection_tracking_is_told(served: Served, plain: Plain) -> None:
     box = quiet(served, plain, "acme")
     before = scrape(plain)
@@ -267,6 +283,29 @@ def test_root_and_who_is_granted_it_may_know_and_nobody_else(served: Served) -> 
         with connected_as(served.path, uid) as sock:
             sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert rest(sock).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_member_is_told_the_traffic_of_its_own_tenants(served: Served, plain: Plain) -> None:
+    boxes = [quiet(served, plain, tenant) for tenant in ("acme", "rival")]
+    os.chmod(served.path, 0o666)
+    os.chmod(served.world.lab.root, 0o755)
+    told = {}
+    for uid in (GROUP + 1, GROUP + 2):
+        with connected_as(served.path, uid) as sock:
+            sock.sendall(b"GET /v1/traffic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            told[uid] = rest(sock)
+    assert told[GROUP + 1].startswith(b"HTTP/1.1 403")
+    body = json.loads(told[GROUP + 2].partition(b"\r\n\r\n")[2])
+    assert [one["container"] for one in body["endpoints"]] == [boxes[0].name]
+    send(served, boxes[0], 12, source="1.2.3.4")
+    now = {one["container"]: one for one in plain.ask("GET", "/v1/traffic").document["endpoints"]}
+    (then,) = body["endpoints"]
+    assert now[boxes[0].name]["sent_packets"] - then["sent_packets"] == 12
+    assert now[boxes[0].name]["sent_bytes"] - then["sent_bytes"] == 1200
+    assert in_iptables() or now[boxes[0].name]["denied"] - then["denied"] == 12
+    assert {"rival", "acme"} <= {one["tenant"] for one in now.values()}
+    for box in boxes:
+        detach(plain, box)
 
 
 def test_who_asks_at_once_is_told_the_same_and_costs_one_look() -> None:
