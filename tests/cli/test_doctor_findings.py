@@ -45,7 +45,7 @@ def found(settings: Settings | None = None, **changes: Any) -> list[tuple[str, s
 
 def test_healthy_host_has_no_findings() -> None:
     assert found() == []
-    assert found(owners={"inet cellwall": 4711, "bridge cellwall": 4711}, daemon=True) == []
+    assert found(owners={"inet cellwall": 4711, "bridge cellwall": 4711}, daemon=True, log="another listens") == []
     assert found(owners={"inet cellwall": 0}) == []
     assert render_findings(()) == "this host can carry the wall"
 
@@ -64,6 +64,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"owners": {"inet cellwall": 0, "arp cellwall": 4711}}, ("error", "owner")),
         ({"owners": {"inet cellwall": 0}, "daemon": True}, ("note", "owner")),
         ({"daemon": True, "silence": "Connection refused"}, ("warning", "daemon")),
+        ({"log": "another program listens to log group 26447"}, ("warning", "log of denials")),
         ({"kernel": (6, 0)}, ("error", "kernel")),
         ({"nft": None, "features": {}}, ("error", "nft")),
         ({"nft": (1, 0, 5)}, ("error", "nft")),

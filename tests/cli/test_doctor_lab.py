@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from nodecommand import Command
 
+from cellwall.adapters.nflog import PacketLog
 from cellwall.doctor import Finding, diagnose, observe
 from cellwall.model.settings import Settings
 from world import World, about_nftables, open_world
@@ -188,3 +189,12 @@ def test_tables_that_another_program_owns_are_found_and_a_daemons_are_not() -> N
     with open_world() as world:
         assert "owner" in {finding.subject for finding in diagnose(observe(Settings(), daemon=True), Settings())}
         assert "owner" not in {finding.subject for finding in findings()}
+
+
+def test_another_listener_to_the_log_of_denials_is_told(node: World) -> None:
+    group = node.wall.settings.audit.group
+    assert [finding for finding in findings() if finding.subject == "log of denials"] == []
+    with PacketLog(group):
+        (found,) = (finding for finding in findings() if finding.subject == "log of denials")
+        assert str(group) in found.observed
+    assert [finding for finding in findings() if finding.subject == "log of denials"] == []

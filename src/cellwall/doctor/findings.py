@@ -150,6 +150,18 @@ def _kernel_settings(host: Observation, _: Settings) -> Iterator[Finding]:
             yield Finding("warning", subject, f"{name} = 1", consequence, "set it to 0")
 
 
+def _log(host: Observation, settings: Settings) -> Iterator[Finding]:
+    """A daemon that answers listens itself, or says why not."""
+    if host.log and settings.audit.log and not (host.daemon and not host.silence):
+        yield Finding(
+            "warning",
+            "log of denials",
+            host.log,
+            "the daemon could record nothing of what sandboxes try",
+            "set audit.group to a group that nobody listens to, on a kernel that has them",
+        )
+
+
 def _daemon(host: Observation, _: Settings) -> Iterator[Finding]:
     if host.daemon and host.silence:
         yield Finding(
@@ -173,6 +185,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _watch,
     owners,
     _daemon,
+    _log,
     uplink,
     ipv6,
     subnets,

@@ -117,8 +117,8 @@ class Observation(msgspec.Struct, frozen=True):
     unfinished checksums, `unlatched` why no latch, "" where it does. `chains` and `flow_tables` are other programs'.
     `refusals`: what keeps each mechanism from holding the wall, "" where nothing does; `iptables` its form here.
     `watched`: `cellwall watch` runs. `owners`: the netlink port of who owns each of our tables in nftables, 0 where
-    nobody does. `daemon`: one is on record as the node's only writer; `silence`: why it does
-    not answer, "" where it does. `beta9`: how many containers `up` would take over
+    nobody does. `daemon`: one is on record as the node's only writer; `silence`: why it does not answer, "" where it
+    does. `log`: why nobody else can listen to the log of denials. `beta9`: how many containers `up` would take over
     with a bridge of beta9's, None where the bridge is none; `beta9_closed`: why it would leave which ports closed.
     """
 
@@ -144,6 +144,7 @@ class Observation(msgspec.Struct, frozen=True):
     owners: Mapping[str, int] = {}
     daemon: bool = False
     silence: str = ""
+    log: str = ""
     beta9: int | None = None
     beta9_closed: tuple[str, ...] = ()
     refusals: Mapping[str, str] = {}

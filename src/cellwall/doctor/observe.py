@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cellwall import names
-from cellwall.adapters import process
+from cellwall.adapters import nflog, process
 from cellwall.adapters.alarms import somebody_listens
 from cellwall.adapters.checksums import try_filter
 from cellwall.adapters.facts import NodeObserver
@@ -78,6 +78,7 @@ def observe(settings: Settings, *, daemon: bool = False, silence: str = "") -> O
         owners={} if missing else _owners(),
         daemon=daemon,
         silence=silence,
+        log="" if missing else nflog.refusal(settings.audit.group),
         beta9=None if adoption is None else len(adoption.endpoints),
         beta9_closed=() if adoption is None else tuple(f"{port.name}: {port.reason}" for port in adoption.closed),
         refusals={} if missing else _refusals(settings),
