@@ -35,10 +35,13 @@ NARROWER: dict[str, str] = {
     "that a policy names are in the sets and rules of published ports, so that one that only watches counts none",
     "MailTransfer": "services and exceptions are known by where another table led the flow, not by where it was sent",
     "Listed": "one set is all forms with ports",
+    "subject": "denials are counted by their rules and told to nobody: before routing iptables has no limit by bridge "
+    "port, and one by the source of a packet is the sender's to choose where sources are forged",
     "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
     "loose-arp-out": "the same",
 }
-"""Predicates, outcomes and stages that are enforced in another way than nftables does, with the difference."""
+"""Predicates, outcomes, stages and a field of clauses that are enforced in another way than nftables does, with the
+difference."""
 
 WITHOUT: dict[str, str] = {
     "frames": "frames that are neither IP nor ARP, link-layer control among them, reach the node's end of the bridge, "
