@@ -22,6 +22,7 @@ COMMANDS = (
     "figures",
     "policies",
     "records",
+    "learning",
     "sandboxed",
     "configuration",
     "diagnosis",

@@ -1,0 +1,199 @@
+"""What a policy that only watches would have denied, as a policy that allows it: for somebody to read and to shorten.
+
+The proposal holds what was seen and nothing else: addresses by themselves, or as long prefixes as are asked for, with
+the protocol and the port. Two things are left out whatever was seen: what the floor denies, and mail, which a rule
+would open that nobody meant to (`limits.smtp`). Pure.
+"""
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+from typing import cast
+
+import msgspec
+
+from cellwall.audit.events import Attempt, Event, Unrecorded
+from cellwall.errors import InvalidSpec
+from cellwall.model.addresses import Prefix
+from cellwall.model.policy import MAIL_PORT, Policy, Rule, RuleProtocol, TierName
+
+MANY_PORTS = 32
+"""Ports of one prefix and protocol that are listed one by one; where more were seen, all of them are allowed."""
+
+_OPENS = "the policy of the {}"
+_ASKS = "no client by the policy of the {}"
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """So many attempts, by these containers, from the first to the last."""
+
+    count: int
+    first: str
+    last: str
+    containers: tuple[str, ...]
+
+    def with_attempt(self, attempt: Attempt) -> "Seen":
+        """One more."""
+        names = self.containers if attempt.container in self.containers else (*self.containers, attempt.container)
+        return Seen(self.count + 1, min(self.first, attempt.time), max(self.last, attempt.time), names)
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """`rules` and `clients` were seen, `kept` and `kept_clients` are of the policy that watched. `left_out`: what was
+    seen and is not proposed, and why. `unrecorded`: attempts that are not known one by one."""
+
+    rules: dict[Rule, Seen]
+    clients: dict[Prefix, Seen]
+    kept: tuple[Rule, ...] = ()
+    kept_clients: tuple[Prefix, ...] | None = None
+    links: bool = False
+    left_out: tuple[tuple[Rule, Seen, str], ...] = ()
+    unrecorded: int = 0
+
+    @property
+    def policy(self) -> Policy:
+        """As a value; one that allows nothing says so."""
+        rules = (*self.kept, *self.rules)
+        sources = None if self.kept_clients is None else (*self.kept_clients, *self.clients)
+        mode = "allow" if any(rule.action == "allow" for rule in rules) else "block"
+        return Policy(mode, rules if mode == "allow" else (), sources, self.links)  # type: ignore[arg-type]
+
+    def without(self, rule: Rule, why: str) -> "Proposal":
+        """One rule less."""
+        rules = {kept: seen for kept, seen in self.rules.items() if kept != rule}
+        return msgspec.structs.replace(self, rules=rules, left_out=(*self.left_out, (rule, self.rules[rule], why)))
+
+
+def propose(
+    events: Iterable[Event], base: Policy | None, tier: TierName = "tenant", *, prefix4: int = 32, prefix6: int = 128
+) -> Proposal:
+    """What the events ask for, beside what `base`, the policy that watched, allows already. `prefix4`, `prefix6`: how
+    long the prefixes are that addresses are widened to."""
+    found: dict[Rule, Seen] = {}
+    clients: dict[Prefix, Seen] = {}
+    unrecorded = 0
+    for event in events:
+        if isinstance(event, Unrecorded):
+            unrecorded += event.count
+        if not isinstance(event, Attempt) or event.judgement != "watch":
+            continue
+        if event.reason == _OPENS.format(tier):
+            _note(found, _asked(event, prefix4, prefix6), event)
+        elif event.reason == _ASKS.format(tier):
+            _note(clients, _prefix(event.source, prefix4, prefix6), event)
+    keeps = base is not None and base.mode == "allow"
+    sources = base.sources if base is not None else None
+    proposal = Proposal(
+        rules=_with_all_ports(found),
+        clients={client: seen for client, seen in clients.items() if client not in (sources or ())},
+        kept=base.rules if base is not None and keeps else (),
+        kept_clients=sources,
+        links=base is not None and base.links,
+        unrecorded=unrecorded,
+    )
+    for rule in [rule for rule in proposal.rules if rule.lists_mail and rule.ports == (MAIL_PORT, MAIL_PORT)]:
+        proposal = proposal.without(rule, "mail: a rule that names it opens it (limits.smtp)")
+    for rule in [rule for rule in proposal.rules if any(one.holds(rule) for one in proposal.kept)]:
+        proposal = proposal.without(rule, "is allowed or denied by a rule already")
+    return proposal
+
+
+def acceptable(proposal: Proposal, judge: Callable[[Policy], object]) -> Proposal:
+    """The proposal without what the judge refuses of what was seen; InvalidSpec for what is refused otherwise."""
+    while True:
+        policy = proposal.policy
+        try:
+            judge(policy)
+            return proposal
+        except InvalidSpec as error:
+            number = _number_of(error.field) - len(proposal.kept)
+            rules = list(proposal.rules)
+            if not 0 <= number < len(rules):
+                raise
+            proposal = proposal.without(rules[number], error.reason)
+
+
+def proposal_text(proposal: Proposal, tenant: str) -> str:
+    """The policy as YAML, with what it is from in comments."""
+    policy = proposal.policy
+    lines = [f"# For tenant {tenant}, from what its policy would have denied.", "version: 1", f"mode: {policy.mode}"]
+    if proposal.unrecorded:
+        lines.insert(1, f"# {proposal.unrecorded} attempts were not recorded one by one: something may be missing.")
+    if policy.rules:
+        lines.append("rules:")
+    lines += [_rule_text(rule) for rule in proposal.kept if policy.rules]
+    for rule, seen in sorted(proposal.rules.items(), key=lambda item: (-item[1].count, str(item[0]))):
+        lines += [f"  # {_seen_text(seen)}", _rule_text(rule)]
+    if policy.sources is not None:
+        lines.append("sources:")
+        lines += [f"  - {source}" for source in proposal.kept_clients or ()]
+        for client, seen in proposal.clients.items():
+            lines += [f"  # {_seen_text(seen)}", f"  - {client}"]
+    if policy.links:
+        lines.append("links: true")
+    if proposal.left_out:
+        lines.append("# Left out:")
+        lines += [f"#   {rule}: {why} ({_seen_text(seen)})" for rule, seen, why in proposal.left_out]
+    return "\n".join(lines)
+
+
+def _asked(event: Attempt, prefix4: int, prefix6: int) -> Rule | None:
+    """What would allow the flow: of an answer, by which it is judged too, the ends are the other way round."""
+    sent = event.direction == "out"
+    address, port = (event.destination, event.destination_port) if sent else (event.source, event.source_port)
+    prefix = _prefix(address, prefix4, prefix6)
+    protocol = "icmp" if event.protocol == "icmpv6" else event.protocol
+    if prefix is None or protocol not in ("tcp", "udp", "icmp"):
+        return None
+    ports = None if port is None or protocol == "icmp" else (port, port)
+    return Rule("allow", prefix, cast(RuleProtocol, protocol), ports)
+
+
+def _prefix(address: str, prefix4: int, prefix6: int) -> Prefix | None:
+    if not address:
+        return None
+    return ip_network(f"{address}/{prefix6 if ':' in address else prefix4}", strict=False)
+
+
+def _note(found: dict, key: object, event: Attempt) -> None:  # type: ignore[type-arg]
+    if key is not None:
+        known = found.get(key)
+        found[key] = (known or Seen(0, event.time, event.time, ())).with_attempt(event)
+
+
+def _with_all_ports(found: dict[Rule, Seen]) -> dict[Rule, Seen]:
+    """With one rule for all ports of a prefix and protocol where too many were seen."""
+    ports: dict[Rule, list[Rule]] = {}
+    for rule in found:
+        ports.setdefault(msgspec.structs.replace(rule, ports=None), []).append(rule)
+    made: dict[Rule, Seen] = {}
+    for all_ports, rules in ports.items():
+        if len(rules) <= MANY_PORTS:
+            made |= {rule: found[rule] for rule in rules}
+            continue
+        seen = [found[rule] for rule in rules]
+        names = tuple(dict.fromkeys(name for one in seen for name in one.containers))
+        made[all_ports] = Seen(
+            sum(one.count for one in seen), min(one.first for one in seen), max(one.last for one in seen), names
+        )
+    return made
+
+
+def _number_of(field: str) -> int:
+    head, bracket, rest = field.partition("[")
+    return int(rest.partition("]")[0]) if head == "rules" and bracket else -1
+
+
+def _rule_text(rule: Rule) -> str:
+    protocol = "" if rule.protocol == "any" else f", protocol: {rule.protocol}"
+    ports = ""
+    if rule.ports is not None:
+        first, last = rule.ports
+        ports = f", ports: {first}" if first == last else f', ports: "{first}-{last}"'
+    return f'  - {{action: {rule.action}, prefix: "{rule.prefix}"{protocol}{ports}}}'
+
+
+def _seen_text(seen: Seen) -> str:
+    names = ", ".join(name or "-" for name in seen.containers[:5])
+    more = f" and {len(seen.containers) - 5} more" if len(seen.containers) > 5 else ""
+    times = seen.first if seen.count == 1 else f"{seen.first} to {seen.last}"
+    return f"{seen.count} by {names}{more}, {times}"

@@ -1,0 +1,56 @@
+"""A tenant is watched while it does what it does; what is proposed from that, in force, lets exactly that through."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from audit.keeping import Kept
+from cellwall.api import check_policy
+from cellwall.audit.events import Attempt
+from cellwall.audit.learning import acceptable, proposal_text, propose
+from cellwall.config.policy_text import parse_text
+from cellwall.daemon.auditing import audited
+from cellwall.lab.addresses import PUBLIC4, PUBLIC6
+from cellwall.model.policy_document import parse_policy
+from world import World, about_nftables, assert_connection, assert_no_connection, open_world
+
+pytestmark = pytest.mark.root
+USED = [(PUBLIC4[0], 80, False), (PUBLIC6[0], 81, False), (PUBLIC4[1], 80, True)]
+"""Address, port, whether by UDP: three services of the Internet."""
+UNUSED = [
+    *((PUBLIC4[0], 81, False), (PUBLIC6[0], 80, False), (PUBLIC4[1], 80, False)),
+    *((PUBLIC4[1], 81, True), (PUBLIC4[0], 80, True), (PUBLIC6[1], 81, False)),
+]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    about_nftables("nobody is told of denials")
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80, 81], udp=[80, 81])
+        yield world
+
+
+def test_what_is_learned_lets_what_was_used_through_and_nothing_else(world: World) -> None:
+    kept = Kept()
+    box = world.attach("web", tenant="acme")
+    world.wall.set_policy({"mode": "block", "monitor": True}, tenant="acme")
+    with audited(world.wall, kept, world.wall.endpoints):
+        for address, port, udp in USED:
+            for _ in range(2):
+                assert_connection(box.host, address, port, udp=udp)
+        kept.found(lambda event: event.destination == USED[-1][0])
+    watched = [event for event in kept.events if isinstance(event, Attempt) and event.judgement == "watch"]
+    assert {event.container for event in watched} == {box.name}
+    known = world.wall.policy(tenant="acme")
+    assert known is not None
+    proposal = acceptable(propose(kept.events, known.policy), lambda policy: check_policy(policy, world.wall.settings))
+    learned = parse_policy(parse_text(proposal_text(proposal, "acme"))).policy
+    assert {(str(rule.prefix[0]), rule.ports, rule.protocol == "udp") for rule in learned.rules} == {
+        (address, (port, port), udp) for address, port, udp in USED
+    }
+    world.wall.set_policy(learned, tenant="acme")
+    for address, port, udp in USED:
+        assert_connection(box.host, address, port, udp=udp)
+    for address, port, udp in UNUSED:
+        assert_no_connection(box.host, address, port, udp=udp)
