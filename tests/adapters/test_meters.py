@@ -126,6 +126,31 @@ def test_denials_are_counted_by_endpoint_and_direction(world: World, meters: Met
     assert told.denied == 7 + before
 
 
+def test_many_elements_are_read_as_nft_reads_them(world: World, meters: Meters) -> None:
+    about_nftables("elements of a set")
+    given = {(1 << 30) + number * 256: number * 977 for number in range(3000)}
+    elements = ", ".join(f"{key:#x} counter packets {packets} bytes {packets}" for key, packets in given.items())
+    odd = (1 << 30) + 3000 * 256
+    node = world.lab.node
+    node.run(["nft", "-f", "-"], input=f"add element inet cellwall deniedin {{ {elements} }}".encode())
+    node.run(
+        [
+            "nft",
+            "add",
+            "element",
+            "inet",
+            "cellwall",
+            "deniedin",
+            f"{{ {odd:#x} timeout 5h counter packets 7 bytes 9 }}",
+        ]
+    )
+    denied = meters.denied()
+    assert denied is not None
+    assert {key: denied.received[key] for key in (*given, odd)} == {**given, odd: 7}
+    assert meters.denied_of([], [odd, *list(given)[:200]]).received == {odd: 7, **dict(list(given.items())[:200])}
+    node.run(["nft", "flush", "set", "inet", "cellwall", "deniedin"])
+
+
 def test_a_wall_that_counts_nothing_by_endpoint_tells_nothing(world: World) -> None:
     with Lab() as lab, lab.node.enter(), Meters() as elsewhere:
         assert elsewhere.denied() is None

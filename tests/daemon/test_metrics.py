@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -15,7 +16,7 @@ from scapy.packet import Raw
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.metrics.catalogue import METRICS
-from cellwall.lab import connect
+from cellwall.lab import Host, connect
 from cellwall.model.addresses import mac_text
 from cellwall.model.grants import parse_grant
 from daemon.test_bounds import connected_as, rest
@@ -122,6 +123,24 @@ def test_what_a_sandbox_sent_last_is_counted_although_nobody_looked(served: Serv
     assert after[0] - before[0] >= 30 and after[1] - before[1] >= 3000
     assert plain.ask("DELETE", "/v1/endpoints/kept/eth0").status == 200
     assert traffic(scrape(plain), "acme") >= after
+
+
+def test_of_hundreds_that_are_closed_at_once_each_is_counted(served: Served, plain: Plain) -> None:
+    names = [f"many-{number}" for number in range(300)]
+    body = {"endpoints": [{"container": name, "tenant": "acme"} for name in names]}
+    before = traffic(scrape(plain), "acme")
+    made = plain.ask("POST", "/v1/endpoints/batch", body).document["endpoints"]
+    busy = [Host("busy", Path(made[number]["netns"]), served.world.lab._custody) for number in (0, 150, 299)]
+    for host in busy:
+        host.inject("eth0", [b"\x02\x00\x00\x00\x00\x01" + b"\x02" * 6 + b"\x88\xb5" + bytes(986)] * 100)
+    assert plain.ask("POST", "/v1/endpoints/detach", body_of(names)).document == {"detached": 300}
+    after = traffic(scrape(plain), "acme")
+    assert 300 <= after[0] - before[0] < 300 + 4 * len(names), "but for what IPv6 says of itself"
+    assert after[1] - before[1] >= 300 * 1000
+
+
+def body_of(names: list[str]) -> dict[str, object]:
+    return {"endpoints": [{"container": name} for name in names]}
 
 
 def test_denials_are_counted_by_reason(served: Served, plain: Plain) -> None:

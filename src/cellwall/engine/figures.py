@@ -23,7 +23,7 @@ class Meters(Protocol):
         """What every link of the node has passed, by index, seen from the other end of the pair. One dump."""
 
     def traffic_of(self, indices: Sequence[int]) -> dict[int, Traffic]:
-        """The same of these links, by one exchange; one that is not there is left out."""
+        """The same of these links; one that is not there is left out."""
 
     def rules(self) -> tuple[RuleCount, ...]:
         """What each rule of ours in nftables has counted that says why it denies. A dump for each of three tables,
@@ -33,7 +33,7 @@ class Meters(Protocol):
         """What rules denied of each endpoint; None where they do not count it so: in iptables, or without `audit`."""
 
     def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
-        """The same of these bridge ports and stems, by one exchange."""
+        """The same of these bridge ports and stems."""
 
     def tracked(self) -> Tracked | None:
         """Connection tracking; None where the kernel has none."""
