@@ -69,6 +69,7 @@ class Daemon:
         self.prefix: Sequence[str] = ()
         self.keeps = False
         self._read = 0
+        self._heard: list[str] = []
         self.store: dict[str, list[int]] = {}
         self.pass_fds: Sequence[int] = ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,7 +110,7 @@ class Daemon:
         """The next message to the service manager with this word."""
         while True:
             try:
-                text = self._hear()
+                text = self._heard.pop(0) if self._heard else self._hear()
             except TimeoutError:
                 raise AssertionError(f"no {word}: {self.said}, {self.log.read_text()}") from None
             if word in text:
@@ -120,7 +121,7 @@ class Daemon:
         self._notify.setblocking(False)
         try:
             while True:
-                self._hear()
+                self._heard.append(self._hear())
         except BlockingIOError:
             self._notify.settimeout(PATIENCE)
 
@@ -181,7 +182,9 @@ class Daemon:
         return self.process.wait(PATIENCE)
 
     def ask(self, method: str, path: str, body: object = None, *, timeout: float = PATIENCE) -> Answer:
-        """One call over a connection of its own."""
+        """One call over a connection of its own. What it had to say by then is taken, as by a service manager: it waits
+        where nobody does."""
+        self.heard()
         connection = UnixConnection(self.paths.socket, timeout)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
@@ -216,6 +219,7 @@ class Daemon:
 
     def _drain(self) -> None:
         self._notify.setblocking(False)
+        self._heard.clear()
         try:
             while True:
                 self._notify.recv(4096)

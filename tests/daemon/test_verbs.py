@@ -68,7 +68,7 @@ def test_a_call_is_refused_to_whoever_has_every_other_verb(daemon: Daemon, job: 
         answer = asked(daemon, call, others, netns)
         allowed = asked(daemon, call, [HERE[call.verb]], netns)
     daemon.ask("DELETE", "/v1/endpoints/new/eth0")
-    if call.name in ("list", "policies", "reservations"):
+    if call.name in ("list", "policies", "reservations", "traffic"):
         assert "ci-1" not in str(answer.document)
         assert "ci-1" in str(allowed.document)
     elif call.name == "detach":

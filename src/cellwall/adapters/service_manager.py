@@ -15,6 +15,8 @@ import msgspec
 
 _log = logging.getLogger("cellwall.daemon")
 _FIRST = 3  # SD_LISTEN_FDS_START
+_LISTENS = 1.0
+"""Seconds for it to take a word where others wait to be heard: what is being done is not to wait for it longer."""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ class ServiceManager:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaking:
+                speaking.settimeout(_LISTENS)
                 speaking.sendmsg([text.encode()], carried, 0, address)
         except OSError as error:
             _log.warning("the service manager was not told %s: %s", text.partition("\n")[0], error)
