@@ -125,7 +125,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
 def decode_metered(body: bytes) -> "Metered":
     """The same as far as figures are about it."""
     from cellwall.model.figures import Metered  # no attach has figures
-    from cellwall.model.versions import stems
+    from cellwall.model.versions import STEM, stems
 
     record = _ENDPOINT.decode(body)
     return Metered(
@@ -135,7 +135,9 @@ def decode_metered(body: bytes) -> "Metered":
         record.address4,
         record.address6,
         len(record.bindings),
-        stems((record.generation, *record.past_generations)),
+        stems((record.generation, *record.past_generations))
+        if record.past_generations
+        else (record.generation & STEM,),
     )
 
 

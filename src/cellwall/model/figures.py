@@ -60,9 +60,10 @@ class Denied(msgspec.Struct, frozen=True):
 
     def of(self, host_index: int, stems: tuple[int, ...]) -> int:
         """All of one endpoint."""
-        return self.ports.get(host_index, 0) + sum(
-            of_them.get(stem, 0) for of_them in (self.sent, self.received) for stem in stems
-        )
+        total = self.ports.get(host_index, 0)
+        for stem in stems:
+            total += self.sent.get(stem, 0) + self.received.get(stem, 0)
+        return total
 
 
 class Tracked(msgspec.Struct, frozen=True):
