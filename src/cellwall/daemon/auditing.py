@@ -87,12 +87,12 @@ class Auditor:
 
     def run(self, stop: int) -> None:
         """Until the descriptor is readable."""
-        self._recorder.begin(__version__)
         while True:
             wanted = self._settings()
             log = _listening(wanted, self._tell)
             if log is not None:
                 with closing(log):
+                    self._recorder.begin(__version__)
                     over = self._listen(log, wanted, stop)
             else:
                 over = self._wait(wanted, stop)

@@ -119,9 +119,11 @@ class Recorder:
         self._heard = False
 
     def begin(self, program: str) -> None:
-        """Say that events are recorded from now on."""
+        """Say that events are recorded from now on, as somebody listens. May be said again, after nobody did."""
+        self._feed.hear(self._holders, self._refill)
         self._holders.fill(now(), self._refill())
         self._keep([Began(time_text(time.time()), program)])
+        self._reckoning = Reckoning()
         self._look(now())
         self._reckoning.reckon()
 

@@ -1,0 +1,129 @@
+"""The daemon's own record: from a packet to a line of `cellwall log`, over restarts, and what is said while nobody can
+listen."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellwall.adapters.nflog import PacketLog
+from cellwall.attack.frames import frame, packet
+from cellwall.client import Client
+from cellwall.lab import Lab
+from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Settings
+from daemon.served import Daemon, ask_as, served
+from world import Sandbox, World, about_nftables
+
+pytestmark = pytest.mark.root
+SOURCE = Path(__file__).parents[2] / "src"
+FLOOR = {4: "10.0.0.5", 6: "fc00:9::9"}
+MEMBER, GROUP = 1000, 5000
+CONFIGURATION = f"""
+[daemon]
+group = "{GROUP}"
+allow = ["{GROUP} log acme"]
+[audit]
+rate = 1000
+burst = 1000
+"""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[tuple[Daemon, World]]:
+    about_nftables("nobody is told of denials")
+    with (
+        Lab() as lab,
+        lab.node.enter(),
+        served(lab, configuration=CONFIGURATION) as daemon,
+        Client.open(root=lab.root, patience=60) as client,
+    ):
+        os.chmod(lab.root, 0o755)
+        client.up()
+        yield daemon, World(lab, client)  # type: ignore[arg-type]
+
+
+def tries(box: Sandbox, sport: int, family: int = 4) -> None:
+    macs = mac_text(box.endpoint.mac), mac_text(Settings().network.bridge_mac)
+    body = packet(box.address(family), FLOOR[family], "udp", b"x", sport=sport, dport=9)
+    box.host.inject("eth0", [frame(*macs, body)])
+
+
+class Following:
+    """`cellwall log --follow`, whose next event is waited for."""
+
+    def __init__(self, root: str, *arguments: str) -> None:
+        argv = [sys.executable, "-m", "cellwall.cli.main", "--root", root, "log", "--follow", "--json", *arguments]
+        environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
+
+    def until(self, **wanted: object) -> Any:
+        """The next event with these fields."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if wanted.items() <= event.items():
+                return event
+        raise AssertionError("it ended")
+
+
+@contextmanager
+def following(daemon: Daemon, *arguments: str) -> Iterator[Following]:
+    made = Following(str(daemon.lab.root), *arguments)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.communicate()
+
+
+def test_what_a_sandbox_tries_is_told_to_whom_it_concerns(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    web, other = world.attach("web", tenant="acme"), world.attach("other", tenant="rival")
+    with following(daemon) as told:
+        for sport, box, family in ((1001, web, 4), (1002, other, 6), (1003, web, 6)):
+            tries(box, sport, family)
+            event = told.until(source_port=sport)
+            assert (event["container"], event["tenant"]) == (box.name, box.endpoint.tenant)
+            assert (event["reason"], event["generation"]) == ("the floor", box.endpoint.generation)
+    answer = ask_as(daemon, MEMBER, [GROUP], "GET", "/v1/log")
+    assert {event.get("tenant") for event in answer.document["events"]} == {None, "acme"}
+    assert [event["source_port"] for event in answer.document["events"] if "source_port" in event][-2:] == [1001, 1003]
+    for box in (web, other):
+        world.detach(box)
+
+
+@pytest.mark.parametrize(("end", "sport"), [("killed", 2001), ("ended", 2002)])
+def test_a_daemon_that_begins_again_knows_whose_everything_is(node: tuple[Daemon, World], end: str, sport: int) -> None:
+    daemon, world = node
+    box = world.attach("web", tenant="acme")
+    with following(daemon, "--since", "0s") as told:
+        if end == "killed":
+            daemon.kill()
+        else:
+            assert daemon.stop() == 0
+        daemon.start()
+        told.until(kind="began")
+        tries(box, sport)
+        assert told.until(source_port=sport)["container"] == box.name
+    world.detach(box)
+
+
+def test_while_another_program_listens_the_status_says_that_nothing_is_recorded(node: tuple[Daemon, World]) -> None:
+    daemon, _ = node
+    assert daemon.stop() == 0
+    with PacketLog(Settings().audit.group):
+        daemon.start()
+        daemon.logged("what sandboxes try is not recorded")
+        notes = daemon.get("/v1/status")["notes"]
+        assert any("another program listens" in note for note in notes), notes
+        assert daemon.stop() == 0
+    daemon.start()
+    notes = daemon.get("/v1/status")["notes"]
+    assert not any("not recorded" in note for note in notes), notes
