@@ -79,7 +79,7 @@ def test_rows_and_probes_can_be_chosen() -> None:
     assert select(PROBES, []) == PROBES
 
 
-@pytest.mark.parametrize(("name", "reason"), [("B10", "is not covered: needs bounds of bytes"), ("Z1", "is no row")])
+@pytest.mark.parametrize(("name", "reason"), [("B12", "is not covered: needs policies by name"), ("Z1", "is no row")])
 def test_a_name_that_nothing_has_is_refused(name: str, reason: str) -> None:
     with pytest.raises(InvalidSpec, match=reason) as refused:
         main(["--only", name])

@@ -34,8 +34,8 @@ CATALOGUE: tuple[Row, ...] = (
     Row("B05", "packets that connection tracking calls invalid leave untranslated"),
     Row(
         "B06",
-        "exhaustion of connection tracking and of NAT ports by one container",
-        also=("tests/packet/test_egress.py", "tests/packet/test_exhaustion.py"),
+        "exhaustion of connection tracking and of NAT ports by one container, or by all of a tenant",
+        also=("tests/packet/test_egress.py", "tests/packet/test_exhaustion.py", "tests/packet/test_tenant_bounds.py"),
     ),
     Row("B07", "port shadowing (CVE-2021-3773): a container's source port takes over replies meant for the node"),
     Row("B08", "protocols other than TCP, UDP and ICMP"),
@@ -47,8 +47,11 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B10",
         "starvation of the neighbours' bandwidth or packet rate",
-        missing="needs bounds of bytes: there are none yet, and of packets only where `limits.packets` is set",
-        also=("tests/packet/test_packet_rate.py",),
+        also=(
+            "tests/packet/test_packet_rate.py",
+            "tests/packet/test_byte_rate.py",
+            "tests/packet/test_tenant_bounds.py",
+        ),
     ),
     Row(
         "B11",
@@ -111,9 +114,9 @@ CATALOGUE: tuple[Row, ...] = (
 )
 
 UNCOVERED_PARTS: dict[str, str] = {
-    "B06": "a count per tenant, over all of its containers: there is one per container",
-    "B09": "floods and scans where `limits.new_connections` is not set, as by default; probes would need a "
-    "wall of their own",
+    "B06": "with iptables what one tenant may have is the sum of what its containers may",
+    "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
+    "B10": "likewise; and what the flood costs the node's processors before any rule sees it",
     "B13": "a kernel that does not describe its types (BTF), is older than 5.8, or is locked down against reading its "
     "memory: what judges the place cannot be loaded, and `up`, `status` and `doctor` say so",
     "D14": "the control socket: there is none yet",

@@ -20,7 +20,8 @@ through, and of how many: what a victim or a capture saw, never what the sender 
 spoil the next ones, so what a row left in flows and tables is forgotten before the next.
 
 cellwall's node has two settings that the others have no word for: the public address behind which a cloud hides it, and
-a network that its operator wants closed. Half of the probes of C04 are about these.
+a network that its operator wants closed. Half of the probes of C04 are about these. And it has rates, which the floods
+of B09 and B10 are measured by everywhere.
 
 Left out are probes that the kernel stops whatever anybody does. Some rows are about the program and not about frames;
 they can be asked of cellwall only, and count nowhere else.

@@ -18,8 +18,13 @@ SETTINGS = Settings(
     public_addresses=tuple(ip_address(address) for address in HIDDEN_PUBLIC),
     protect=tuple(ip_network(network) for network in PROTECTED),
     connections=512,
+    new_connections=1000,
+    packets=5000,
+    bytes=10_000_000,
+    tenant_connections=800,
 )
-"""A node behind a cloud's 1:1 translation, with a cluster network that its operator named."""
+"""A node behind a cloud's 1:1 translation, with a cluster network that its operator named. Rates that no probe but a
+flood comes near."""
 
 SHIFTED, SHIFTED_TO = 8446, 9446
 """A port of the attacker's whose translation shows."""

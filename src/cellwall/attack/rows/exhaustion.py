@@ -1,13 +1,15 @@
-"""B06: how many flows one container may have, so that its neighbours and the node have theirs."""
+"""B06: how many flows one container may have, and one tenant, so that its neighbours and the node have theirs."""
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
-from cellwall.attack.frames import packet
-from cellwall.attack.probe import Place, Probe, layers
+from cellwall.attack.frames import frame, packet
+from cellwall.attack.probe import Place, Probe, Shot, layers
+from cellwall.attack.rows.floods import numbered
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots, episode
-from cellwall.attack.stage import PUBLISHED
+from cellwall.attack.stage import PUBLISHED, SETTINGS
 from cellwall.attack.world import World
 
 _BEYOND = 100
@@ -22,6 +24,7 @@ def _out() -> Iterator[Probe]:
             yield _episode(f"B06-out-{protocol}", f"{protocol} to the Internet", family, out)
         published = partial(_exhausted_by_clients, family=family)
         yield _episode("B06-published-udp", "from the Internet to a published port", family, published)
+    yield episode("B06-tenant-udp", "a tenant has more flows than it may, over both families", layers("FWD"), _crowded)
 
 
 def _exhausted_out(w: World, token: bytes, *, family: int, protocol: str) -> bool:
@@ -34,6 +37,24 @@ def _exhausted_by_clients(w: World, token: bytes, *, family: int) -> bool:
     inwards = from_outside("internet", lambda w, t: flood)
     # The flooded one is the other, too: what comes in must not take its own way out.
     return any(_exhausted(w, token, family, inwards, "victim", other=one) for one in _BOTH)
+
+
+def _crowded(w: World, token: bytes) -> bool:
+    """Each family for itself stays within what a container may have."""
+    arrived = 0
+    for family in FAMILIES:
+        few = _flood(w, w.attacker.ip(family), FAR[family], "udp", token, 9072)[: _limit(w)]
+        sight = w.fire(Shot("attacker", frame(w.attacker.mac, w.gateway.mac, one)) for one in few)
+        arrived += sum(token in data for data in sight.seen["internet"])
+    _forget(w)
+    return arrived > _tenant_limit(w)
+
+
+def _tenant_limit(w: World) -> int:
+    """In iptables the bounds of its containers are a tenant's."""
+    if w.wall is None or w.wall.settings.backend != "iptables":
+        return SETTINGS.tenant_connections
+    return _limit(w) * len(FAMILIES)
 
 
 def _episode(name: str, what: str, family: int, play: Play) -> Probe:
@@ -51,18 +72,10 @@ def _limit(w: World) -> int:
 
 
 def _flood(w: World, source: str, target: str, protocol: str, token: bytes, port: int) -> list[bytes]:
-    """Packets that differ by source port (the identifier of an echo) alone; two bytes behind the token make up for the
-    difference in the checksum, because one made by scapy takes half a millisecond."""
+    """Packets that differ by source port (the identifier of an echo) alone."""
     model = bytes(packet(source, target, protocol, token + b"\xff\xff", sport=0, dport=port))
     varied = (40 if ":" in source else 20) + (4 if protocol == "icmp" else 0)
-    behind = model.index(token) + len(token)
-    made = []
-    for number in range(20000, 20000 + _limit(w) + _BEYOND):
-        one = bytearray(model)
-        one[varied : varied + 2] = number.to_bytes(2, "big")
-        one[behind : behind + 2] = (0xFFFF - number).to_bytes(2, "big")
-        made.append(bytes(one))
-    return made
+    return list(numbered(model, token, varied, range(20000, 20000 + _limit(w) + _BEYOND)))
 
 
 def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, *, other: Place) -> bool:
@@ -74,10 +87,14 @@ def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, 
     source = seats[other].ip(family)
     alive = by_gateway(lambda w, t: packet(source, FAR[family], "udp", t, dport=9071), origin=other)
     answer = w.fire(alive(w, b"alive" + token))
-    for seat in seats.values():
-        for end in ("--orig-src", "--reply-src"):
-            w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
+    _forget(w)
     return arrived > _limit(w) or not answer.saw(b"alive" + token, "internet")
+
+
+def _forget(w: World) -> None:
+    """What flows there are of the two."""
+    for seat, family, end in product((w.attacker, w.victim), sorted(w.families), ("--orig-src", "--reply-src")):
+        w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
 
 
 PROBES: tuple[Probe, ...] = tuple(_out())
