@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.figures import machine
 from bench.served import Daemon
@@ -42,6 +43,15 @@ class Sample(msgspec.Struct, frozen=True):
     elements: int
     rules: int
     namespaces: int
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """How long the calls of one kind took, in seconds, as the daemon counts them: below what half of them and 99 of a
+    hundred were, at the next bucket's bound."""
+
+    count: int
+    half: float
+    most: float
 
 
 class Worker:
@@ -88,6 +98,19 @@ def sample(lab: Lab, pid: int, operations: int) -> Sample:
     )
 
 
+def latencies(text: str) -> dict[str, Latency]:
+    """Of every kind of call, from the daemon's metrics."""
+    buckets: dict[str, list[tuple[float, int]]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            if one.name == "cellwall_call_seconds_bucket":
+                buckets.setdefault(one.labels["call"], []).append((float(one.labels["le"]), int(one.value)))
+    return {
+        call: Latency(found[-1][1], _below(found, 0.5), _below(found, 0.99))
+        for call, found in sorted((call, sorted(found)) for call, found in buckets.items())
+    }
+
+
 def grown(samples: Sequence[Sample]) -> list[str]:
     """What is more at the end than it was when caches had filled, a line each: the least of the last quarter beside the
     least of the first, for at any one moment a look at the wall may be going on."""
@@ -103,8 +126,8 @@ def grown(samples: Sequence[Sample]) -> list[str]:
     return lines
 
 
-def soak(minutes: float, workers: int) -> tuple[list[Sample], tuple[str, ...]]:
-    """The samples, and what differs from what is desired at the end."""
+def soak(minutes: float, workers: int) -> tuple[list[Sample], tuple[str, ...], dict[str, Latency]]:
+    """The samples, what differs from what is desired at the end, and how long calls took."""
     samples: list[Sample] = []
     with Lab() as lab:
         daemon = Daemon(lab)
@@ -117,10 +140,11 @@ def soak(minutes: float, workers: int) -> tuple[list[Sample], tuple[str, ...]]:
             samples.append(sample(lab, daemon.pid, sum(worker.operations for worker in crew)))
             print(msgspec.json.encode(samples[-1]).decode(), file=sys.stderr, flush=True)
         drift = daemon.client.status().drift
+        took = latencies(daemon.client.metrics())
         for worker in crew:
             worker.close()
         daemon.close()
-    return samples, drift
+    return samples, drift, took
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,10 +154,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(argv)
-    samples, drift = soak(given.minutes, given.workers)
+    samples, drift, took = soak(given.minutes, given.workers)
     wrong = [*grown(samples), *(f"drift: {line}" for line in drift)]
     if given.json:
-        given.json.write_bytes(msgspec.json.encode({"machine": machine("tmpfs"), "samples": samples, "wrong": wrong}))
+        found = {"machine": machine("tmpfs"), "samples": samples, "wrong": wrong, "calls": took}
+        given.json.write_bytes(msgspec.json.encode(found))
+    for call, latency in took.items():
+        print(f"{call}: {latency.count}, half below {latency.half * 1000:g} ms, 99 % below {latency.most * 1000:g} ms")
     print(f"{samples[-1].operations} operations in {given.minutes:g} minutes: {'; '.join(wrong) or 'nothing grew'}")
     return 1 if wrong else 0
 
@@ -143,6 +170,10 @@ def _work(crew: Sequence[Worker], until: float) -> None:
     with ThreadPoolExecutor(len(crew)) as pool:
         for working in [pool.submit(worker.work, until) for worker in crew]:
             working.result()
+
+
+def _below(buckets: Sequence[tuple[float, int]], share: float) -> float:
+    return next(bound for bound, count in buckets if count >= buckets[-1][1] * share)
 
 
 def _ours(entry: dict[str, Any]) -> bool:

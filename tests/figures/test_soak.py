@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from bench.soak import Sample, grown
+from bench.soak import Latency, Sample, grown, latencies
 
 STILL = Sample(operations=0, memory=50_000, descriptors=40, threads=3, links=0, elements=46, rules=190, namespaces=0)
 
@@ -34,3 +34,17 @@ def test_what_is_more_for_a_moment_has_not_grown() -> None:
 
 def test_too_few_samples_tell_nothing() -> None:
     assert grown([STILL] * 4) == ["too few samples to tell"]
+
+
+def test_how_long_calls_took_is_read_from_the_buckets_that_the_daemon_counts() -> None:
+    text = """# TYPE cellwall_call_seconds histogram
+cellwall_call_seconds_bucket{call="attach",le="0.001"} 0.0
+cellwall_call_seconds_bucket{call="attach",le="0.0025"} 60.0
+cellwall_call_seconds_bucket{call="attach",le="0.01"} 99.0
+cellwall_call_seconds_bucket{call="attach",le="+Inf"} 100.0
+cellwall_call_seconds_count{call="attach"} 100.0
+cellwall_call_seconds_bucket{call="detach",le="0.001"} 1.0
+cellwall_call_seconds_bucket{call="detach",le="+Inf"} 1.0
+"""
+    assert latencies(text) == {"attach": Latency(100, 0.0025, 0.01), "detach": Latency(1, 0.001, 0.001)}
+    assert latencies("") == {}
