@@ -14,8 +14,23 @@ from cellwall.lab import addresses as at
 from cellwall.model.facts import Features
 from cellwall.model.settings import Audit, Settings
 from cellwall.model.versions import TENANT_BITS
+from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.types import Compare, ConnectionsOver, Field, LogPacket, Meter, Rule, Tally
-from scene import FACTS, GATEWAY4, GATEWAY6, OTHER, PUBLIC4, PUBLIC6, WEB, Fate, Scene, judged
+from scene import (
+    FACTS,
+    GATEWAY4,
+    GATEWAY6,
+    GATEWAY_MAC,
+    OTHER,
+    PUBLIC4,
+    PUBLIC6,
+    WEB,
+    Fate,
+    Scene,
+    directed,
+    flow_of,
+    judged,
+)
 
 SETTINGS = Settings(packets=100, new_connections=10)
 SCENE = Scene(WEB, OTHER, settings=SETTINGS)
@@ -188,3 +203,18 @@ def test_no_flow_without_a_tenant_has_a_budget_of_its_own() -> None:
     ]
     assert keyed
     assert {before for _, before in keyed} == {Compare(Field("ct label"), (TENANT_BITS,))}
+
+
+@pytest.mark.parametrize("public", [PUBLIC4, PUBLIC6])
+def test_errors_about_the_flow_of_another_take_nothing_of_his_budget(public: str) -> None:
+    """Connection tracking takes an error for part of the flow that it quotes, which may be anybody's."""
+    one, other = (WEB.address4, OTHER.address4) if public == PUBLIC4 else (WEB.address6, OTHER.address6)
+    quoted = directed(flow_of(str(other), public), "related", mark=OTHER.generation)
+    quoted = msgspec.structs.replace(quoted, label=OTHER.tenant_number)
+    error = flow_packet(flow_of(str(one), public, "icmp"), source_mac=WEB.mac, destination_mac=GATEWAY_MAC)
+    fate = SCENE.from_sandbox(WEB, error, quoted, over=["toldtenants"])
+    assert judged(fate) == ("drop", "error about another's flow", "FWD")
+    assert said(SCENE, fate) == ["FWD deny out: error about another's flow"]
+    assert said(SCENE, SCENE.from_sandbox(WEB, error, quoted, over=["toldout"])) == []
+    busy = Scene(WEB, OTHER, settings=Settings(tenant_packets=10, tenant_bytes=1000))
+    assert judged(busy.from_sandbox(WEB, error, quoted, over=["tenantsent", "tenantsentbytes"])) == judged(fate)

@@ -7,7 +7,7 @@ from cellwall.lower.nft.forms import (
     BOTH,
     ICMP6_TYPES,
     NEITHER,
-    NUMBERED,
+    OF_TENANT,
     Forms,
     Lowered,
     either,
@@ -114,7 +114,7 @@ def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, 
 
 
 def _tenant_over_rate(p: w.TenantOverRate, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((NUMBERED, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
+    return ((*OF_TENANT, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
 
 
 def _over_bytes(p: w.OverBytes, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -123,7 +123,7 @@ def _over_bytes(p: w.OverBytes, scene: w.Scene, family: Family) -> tuple[Lowered
 
 
 def _tenant_over_bytes(p: w.TenantOverBytes, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((NUMBERED, Meter(fields("ct label"), f"tenant{p.way}bytes", BytesOver(p.rate, p.burst))),)
+    return ((*OF_TENANT, Meter(fields("ct label"), f"tenant{p.way}bytes", BytesOver(p.rate, p.burst))),)
 
 
 def _families_of_rate(p: w.OverRate) -> frozenset[int]:

@@ -15,13 +15,12 @@ from cellwall.compile import wall as w
 from cellwall.compile.reasons import Direction, Reason, format_reason
 from cellwall.compile.reports import judgement_of
 from cellwall.lower.nft.families import FAMILIES
-from cellwall.lower.nft.forms import Lowered, fields, match
+from cellwall.lower.nft.forms import OF_TENANT, Lowered, fields, match
 from cellwall.model.settings import Audit
-from cellwall.model.versions import STEM, TENANT_BITS
+from cellwall.model.versions import STEM
 from cellwall.ruleset.types import (
     Chain,
     ClearMark,
-    Compare,
     Counter,
     Field,
     LogPacket,
@@ -41,8 +40,7 @@ _LENGTH = 128
 """Bytes of a packet: its headers, whatever IPv6 has in front of the last, and the begin of what it carries."""
 _OWNER = (Field("meta mark", STEM),)
 _TENANT = fields("ct label")
-_OF_A_TENANT = Compare(Field("ct label"), (TENANT_BITS,))
-"""Of a flow without a label nobody has the budget: nft lists a key of 0 as what it cannot read back."""
+
 
 Terminal = Callable[[w.Clause], Iterable[tuple[Statement, ...]]]
 """What becomes of a clause's packets in the end, without a counter."""
@@ -93,7 +91,7 @@ def _report_chain(name: str, clause: w.Clause, wall: w.Wall, audit: Audit, termi
     for whose, where in ways:
         direction: Direction = "in" if whose == "receiver" else "out"
         within = Meter(_TENANT, f"seen{direction}", RateWithin(audit.rate, audit.burst))
-        told: Lowered = (_OF_A_TENANT, within) if judged == "watch" else (match("meta mark", 0, negate=True),)
+        told: Lowered = (*OF_TENANT, within) if judged == "watch" else (match("meta mark", 0, negate=True),)
         reason = Reason(clause.layer or "", judged, direction, clause.why)
         rules.append(Rule((*where, *told, LogPacket(audit.group, format_reason(reason), _LENGTH))))
     if judged == "deny":
@@ -121,7 +119,7 @@ def _tell_port(audit: Audit) -> Chain:
 
 def _tell_endpoints(audit: Audit) -> Iterator[Chain]:
     over, forget = RateOver(audit.rate, audit.burst), (ClearMark(), Verdict("return"))
-    tenants = Rule((_OF_A_TENANT, Meter(_TENANT, "toldtenants", over), *forget), layer="LOG")
+    tenants = Rule((*OF_TENANT, Meter(_TENANT, "toldtenants", over), *forget), layer="LOG")
     for subject, side in (("sender", "out"), ("receiver", "in")):
         ends = ((family, family.source if side == "out" else family.destination) for family in FAMILIES)
         owner = (Rule((MarkPacketFrom(fields(end), "version" + family.suffix),)) for family, end in ends)
