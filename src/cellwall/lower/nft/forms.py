@@ -30,11 +30,8 @@ NUMBERED = Compare(Field("ct label"), (TENANT_BITS,))
 """What began before its node had labels has none, and takes no part in what its tenant may use; and nft lists a key of
 0 as what it cannot read back."""
 OF_TENANT: Lowered = (Compare(Field("ct state"), ("related",), negate=True), NUMBERED)
-<<<<<<< HEAD
 """Packets of the tenant whose flow it is. An error is taken for part of the flow that it quotes, maybe another's.
-=======
-"""Packets of the tenant whose flow it is. An error is taken for part of the flow that it quotes, which may be another's.
->>>>>>> ded503cb90ee1cdf6315e1774faecb688fed7ab7
+>>>>>>> a875bc26dd02a4bd6a441c489c3f162ced484207
 To forge some would use up what others may."""
 
 P = TypeVar("P", bound=w.Predicate)
