@@ -31,7 +31,6 @@ NUMBERED = Compare(Field("ct label"), (TENANT_BITS,))
 0 as what it cannot read back."""
 OF_TENANT: Lowered = (Compare(Field("ct state"), ("related",), negate=True), NUMBERED)
 """Packets of the tenant whose flow it is. An error is taken for part of the flow that it quotes, maybe another's.
->>>>>>> a875bc26dd02a4bd6a441c489c3f162ced484207
 To forge some would use up what others may."""
 
 P = TypeVar("P", bound=w.Predicate)
