@@ -13,7 +13,7 @@ from cellwall.wire.problems import CallProblem
 from served import open_served
 
 PAGE = Path(__file__).parents[2].joinpath("docs/http.md").read_text()
-OF_THE_RUN = {"netns", "host_index", "netns_device", "netns_inode", "generation"}
+OF_THE_RUN = {"netns", "host_index", "netns_device", "netns_inode", "generation", "tenant_number"}
 
 
 def examples() -> list[tuple[str, str]]:
