@@ -66,6 +66,18 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
     store.close()
 
 
+def test_one_that_was_renamed_has_all_of_its_new_self_and_nothing_of_the_old(store: Store) -> None:
+    store.write_endpoints([_endpoint("~1", 2), _endpoint("taken", 3)], "attached")
+    web = msgspec.structs.replace(_endpoint("web", 2, tenant="other"), bindings=(parse_binding("8080:80"),))
+    assert [one.key.container_id for one in store.pooled()] == ["~1"] and store.pooled_count() == 1
+    store.rename_endpoint(EndpointKey("~1"), web, "attaching")
+    assert store.endpoint(EndpointKey("~1")) is None and store.pooled_count() == 0
+    assert store.endpoint(web.key) == (web, "attaching")
+    assert store.count_of("other") == 1 and store.binding_holder(web.bindings[0]) == web.key
+    with pytest.raises(Conflict, match="web/eth0: is on record already"):
+        store.rename_endpoint(EndpointKey("taken"), web, "attaching")
+
+
 def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None:
     """With the first holder's lock gone, the last other process would delete the log that it still reads."""
     Store(Path(store.path).parent, "boot-1").close()

@@ -36,11 +36,31 @@ _ATTEMPTS = 40
 _UNSEEN = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 
-def open_port(route: Netlink, index: int) -> None:
+Ends = tuple[int, int, int]
+"""Of a host end: the index of its bridge, that of its peer, and the id of the peer's namespace."""
+
+
+def ends_of(reply: Reply) -> Ends | None:
+    """Where a host end leads to, as reading it tells."""
+    found = attributes(reply.body, LINK_HEADER_SIZE)
+    names = (IFLA_MASTER, IFLA_LINK, IFLA_LINK_NETNSID)
+    if any(name not in found for name in names):
+        return None
+    bridge, peer, netnsid = (u32_of(found[name]) for name in names)
+    return bridge, peer, netnsid
+
+
+def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
     """The host end up; returns when packets pass both ways, or after 20 ms where the kernel does not get there.
-    Idempotent."""
+    Idempotent. `ends`: where it leads to, for who knows: then one exchange is enough as a rule."""
     operation = f"open bridge port {index}"
     up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
+    if ends is not None:
+        bridge, peer, netnsid = ends
+        reads = [get_link_at(index), get_link_at(bridge), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN)]
+        seen = route.transact([up, *reads], operation)
+        if len(seen) == len(reads) and all(map(_passes, seen)):
+            return
     replies = route.transact([up, get_link_at(index)], operation)
     found = attributes(replies[-1].body, LINK_HEADER_SIZE)
     if IFLA_LINK not in found or IFLA_LINK_NETNSID not in found:
@@ -51,8 +71,8 @@ def open_port(route: Netlink, index: int) -> None:
     netnsid = u32_of(found[IFLA_LINK_NETNSID])
     reads.append(get_link_at(u32_of(found[IFLA_LINK]), netnsid=netnsid, tolerate=_UNSEEN))
     for _ in range(_ATTEMPTS):
-        ends = route.transact(reads, operation)
-        if not link_flags(ends[-1]) & IFF_UP or all(map(_passes, ends)):
+        seen = route.transact(reads, operation)
+        if not link_flags(seen[-1]) & IFF_UP or all(map(_passes, seen)):
             return
         time.sleep(_PAUSE)
 

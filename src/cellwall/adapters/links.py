@@ -67,6 +67,7 @@ class LinkLayer(Closing):
 
     def __init__(self) -> None:
         self._route = open_route_socket()
+        self._ends: dict[int, carrier.Ends] = {}
 
     def close(self) -> None:
         self._route.close()
@@ -118,16 +119,19 @@ class LinkLayer(Closing):
         # Refused because of the name, the read after it meets another link: a read does it no harm.
         messages = (_pair(plan, netns_fd), get_link(plan.host_link))
         try:
-            link = read_link(self._route.transact(messages, operation)[-1])
+            reply = self._route.transact(messages, operation)[-1]
         except KernelError as error:
             if error.errno != errno.EEXIST:
                 raise
             # veth says EEXIST for either end.
             place = f"exists inside the sandbox already, or {plan.host_link} does on the node"
             raise AlreadyExists(f"ifname: {plan.ifname}: {place}") from error
+        link = read_link(reply)
         if link.master != plan.bridge_index:
             self._route.transact([_delete(link.index)], f"undo {operation}")
             raise KernelError(errno.ENODEV, operation, f"it did not become a port of bridge {plan.bridge_index}")
+        if (ends := carrier.ends_of(reply)) is not None:
+            self._ends[link.index] = ends
         return link.index
 
     def lock_port(self, plan: PortPlan) -> None:
@@ -156,7 +160,7 @@ class LinkLayer(Closing):
 
     def open_port(self, host_index: int) -> None:
         """See `Links.open_port`. Returns when packets pass."""
-        carrier.open_port(self._route, host_index)
+        carrier.open_port(self._route, host_index, self._ends.pop(host_index, None))
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """See `Links.retire`. Idempotent."""

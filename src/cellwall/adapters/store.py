@@ -266,13 +266,8 @@ class Store:
                 ),
             )
             self._delete_bindings(key)
-            self._db.run_each(
-                "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (key.container_id, key.ifname, b.protocol, b.host_port, b.last, str(b.bind or ""))
-                    for b in endpoint.bindings
-                ],
-            )
+            if endpoint.bindings:
+                self._insert_bindings(endpoint)
 
     def _upsert(self, row: tuple[object, ...]) -> None:
         """Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link."""
@@ -286,6 +281,37 @@ class Store:
             )
         except AlreadyExists as error:
             raise Conflict(f"container id: {row[0]}/{row[1]}: shares what is unique with another: {error}") from error
+
+    def rename_endpoint(self, former: EndpointKey, endpoint: Endpoint, phase: Phase) -> None:
+        """What is on record under a key without bindings is this endpoint's, under its own key."""
+        try:
+            self._db.run(
+                "UPDATE endpoints SET container_id = ?, ifname = ?, phase = ?, body = ?, tenant = ?"
+                " WHERE container_id = ? AND ifname = ?",
+                (
+                    endpoint.key.container_id,
+                    endpoint.key.ifname,
+                    phase,
+                    encode_endpoint(endpoint),
+                    endpoint.tenant,
+                    former.container_id,
+                    former.ifname,
+                ),
+            )
+        except AlreadyExists as error:
+            raise Conflict(f"container id: {endpoint.key}: is on record already: {error}") from error
+        if endpoint.bindings:
+            self._insert_bindings(endpoint)
+
+    def _insert_bindings(self, endpoint: Endpoint) -> None:
+        key = endpoint.key
+        self._db.run_each(
+            "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (key.container_id, key.ifname, b.protocol, b.host_port, b.last, str(b.bind or ""))
+                for b in endpoint.bindings
+            ],
+        )
 
     def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None:
         """Change the phase of endpoints that are on record, and nothing else of them."""

@@ -103,10 +103,9 @@ def _claim(
     refuse_taken(site, found, [request for request, _ in pairs])
     former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
     with site.journal.transaction():
-        site.journal.delete_endpoints([endpoint.key for endpoint in former])
         for request, endpoint in pairs:
             claimed.append(_claimed(site, request, endpoint))
-            site.journal.write_endpoints(claimed[-1:], "attaching")
+            site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
         refuse_crowds(site, claimed)
     keys = [endpoint.key for endpoint in claimed]
     undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once

@@ -5,6 +5,7 @@ it still holds. Decides nothing about packets.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -88,6 +89,12 @@ class Foundation(msgspec.Struct, frozen=True):
     def with_laid(self, laid: Laid, backend: BackendName) -> "Foundation":
         """The record with other rules."""
         return msgspec.structs.replace(self, backend=backend, **msgspec.structs.asdict(laid))
+
+
+@lru_cache(maxsize=2)
+def _foundation_of(body: bytes) -> Foundation:
+    """An operation asks for it three times, and it is the same for thousands of them."""
+    return msgspec.json.decode(body, type=Foundation)
 
 
 class InForce:
@@ -187,7 +194,7 @@ class Site(msgspec.Struct, frozen=True):
     def foundation(self) -> Foundation | None:
         """The record of the last `up` of this boot, or None."""
         body = self.journal.get("foundation")
-        return None if body is None else msgspec.json.decode(body, type=Foundation)
+        return None if body is None else _foundation_of(body)
 
     def current(self) -> Foundation | None:
         """The record, if it still holds for this node, this configuration and this program."""
