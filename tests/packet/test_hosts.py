@@ -1,4 +1,4 @@
-"""Hosts that lack something: br_netfilter, IPv6, IPv6 NAT, an IPv6 route. IPv4 is whole, nothing is open."""
+"""Hosts that lack something: br_netfilter, IPv6, IPv6 NAT, an IPv6 route, a log of packets. IPv4 is whole, nothing is open."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,19 @@ from cellwall.errors import Unsupported
 from cellwall.lab import connect, ping
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
-from cellwall.model.settings import Settings
+from cellwall.model.settings import Audit, Settings
 from engine.snapshots import node_snapshot
-from world import Sandbox, World, Wrapped, about_nftables, assert_connection, open_world, rewired, write_setting
+from world import (
+    Sandbox,
+    World,
+    Wrapped,
+    about_nftables,
+    assert_connection,
+    open_world,
+    rewired,
+    ruleset,
+    write_setting,
+)
 
 pytestmark = pytest.mark.root
 BRIDGED = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -42,11 +52,20 @@ def without_bridge_netfilter(world: World) -> None:
 
 def without_ipv6_nat(world: World) -> None:
     about_nftables("a feature of its kernel part")
+    without_feature(world, ipv6_nat=False)
+
+
+def without_packet_log(world: World) -> None:
+    about_nftables("denials are told")
+    without_feature(world, packet_log=False)
+
+
+def without_feature(world: World, **lacking: bool) -> None:
     real = world.wall._site.node
 
     def observe() -> Any:
         facts = real.observe()
-        return msgspec.structs.replace(facts, features=msgspec.structs.replace(facts.features, ipv6_nat=False))
+        return msgspec.structs.replace(facts, features=msgspec.structs.replace(facts.features, **lacking))
 
     world.wall = rewired(world.wall, node=Wrapped(real, observe=observe))
 
@@ -175,6 +194,17 @@ def test_a_warning_says_why_there_is_no_ipv6() -> None:
     with host_that(without_ipv6_nat) as world:
         assert world.report is not None
         assert any("IPv6" in warning for warning in world.report.warnings)
+
+
+def test_without_a_log_of_packets_a_warning_and_a_whole_wall() -> None:
+    with host_that(without_packet_log) as world:
+        assert world.report is not None
+        assert [warning for warning in world.report.warnings if "nfnetlink_log" in warning]
+        assert " log " not in ruleset(world)
+        assert_wall_is_whole(world, (4, 6))
+    with host_that(without_packet_log, audit=Audit(log=False)) as world:
+        assert world.report is not None
+        assert not [warning for warning in world.report.warnings if "nfnetlink_log" in warning]
 
 
 def test_without_an_ipv6_default_route_sandboxes_are_refused_ipv6_at_once() -> None:

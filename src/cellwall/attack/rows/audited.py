@@ -21,7 +21,7 @@ from cellwall.errors import LabError
 from cellwall.names import TABLE
 
 _QUEUE = 1 << 19
-"""Bytes of the socket, of which the kernel makes twice as many: about 2,000 packets."""
+"""Bytes of the socket, of which the kernel makes twice as many: about 4,000 packets."""
 _FLOOD = 6000
 _PRIVATE = {4: "10.66.0.1", 6: "fc00:66::1"}
 _GATHERED = 0.1
