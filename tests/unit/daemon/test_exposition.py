@@ -77,13 +77,13 @@ class Node:
 class Watched:
     """Metrics over such a node."""
 
-    def __init__(self, directory: Path, *, fresh: float = 0.0) -> None:
+    def __init__(self, directory: Path, *, fresh: float = 0.0, most: int = MOST) -> None:
         self.node, self.now = Node(), 0.0
         self.registry = CollectorRegistry()
         events = Events(self.registry)
         wall: Any = self.node
         file = TotalsFile(str(directory / "totals"), "boot")
-        self.sampler = Sampler(wall, events, file, most=MOST, clock=lambda: self.now)
+        self.sampler = Sampler(wall, events, file, most=most, clock=lambda: self.now)
         self.exposition = Exposition(self.registry, self.sampler.sample, Now, fresh=fresh, limit=100)
 
     def text(self, accept: str = "") -> str:
@@ -161,6 +161,18 @@ def test_the_totals_of_one_are_those_of_the_next(tmp_path: Path) -> None:
     second.sampler._wall = first.node  # type: ignore[assignment]
     assert total(second.series(), "cellwall_tenant_sent_packets_total") == 8
     assert total(before, "cellwall_tenant_sent_packets_total") == 8
+
+
+def test_fewer_labels_than_before_are_fewer_series(tmp_path: Path) -> None:
+    first = Watched(tmp_path)
+    first.node.hold(["a", "b", "c", "d"])
+    first.series()
+    second = Watched(tmp_path, most=2)
+    second.node.hold(["a", "b", "c", "d"])
+    found = second.series()
+    told = {dict(labels)["tenant"] for name, labels in found if name.startswith("cellwall_tenant_")}
+    assert len(told) == 3 and "_others" in told
+    assert total(found, "cellwall_tenant_endpoints") == 4
 
 
 @pytest.mark.parametrize(

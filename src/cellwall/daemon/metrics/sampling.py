@@ -59,10 +59,11 @@ class Sampler:
         self._clock = clock
         before = file.read()
         self._shares = Shares(most, LINGER)
-        self._shares.keep(before.traffic.totals)
+        left = self._shares.keep(before.traffic.totals)
         self._traffic = Odometer(self._shares.label, before.traffic)
         self._denied = Odometer(memory=before.denied)
         self._denied_of = Odometer(self._shares.label, before.denied_of)
+        self._forget(left)
 
     def sample(self) -> Sample:
         """Look. One thread at a time."""
@@ -98,9 +99,12 @@ class Sampler:
 
     def _attend(self, metered: Sequence[Metered], *, known: bool) -> None:
         if known:
-            for label in self._shares.attend((one.tenant for one in metered if one.tenant), self._clock()):
-                self._traffic.drop(label)
-                self._denied_of.drop(label)
+            self._forget(self._shares.attend((one.tenant for one in metered if one.tenant), self._clock()))
+
+    def _forget(self, labels: Iterable[str]) -> None:
+        for label in labels:
+            self._traffic.drop(label)
+            self._denied_of.drop(label)
 
     def settle(self, site: Site) -> None:
         """Read what rules have counted by now, by the meters of this site."""

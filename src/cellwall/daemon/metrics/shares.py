@@ -48,8 +48,6 @@ class Shares:
                 del self._seen[tenant]
         return ended
 
-    def keep(self, labels: Iterable[str]) -> None:
-        """These have labels already, of a run before this one."""
-        for label in labels:
-            if label not in (OTHERS, NOBODY):
-                self.label(label)
+    def keep(self, labels: Iterable[str]) -> list[str]:
+        """These are labels already, of a run before this one; those for which there is no room any more."""
+        return [label for label in labels if label not in (OTHERS, NOBODY) and self.label(label) != label]
