@@ -1,4 +1,4 @@
-"""Hosts that lack something: br_netfilter, IPv6, IPv6 NAT, an IPv6 route, a log of packets. IPv4 is whole, nothing is open."""
+"""Hosts that lack something: br_netfilter, IPv6, its NAT, a route, a log of packets. IPv4 is whole, nothing is open."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
