@@ -67,7 +67,7 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
 
 
 def test_one_that_was_renamed_has_all_of_its_new_self_and_nothing_of_the_old(store: Store) -> None:
-    store.write_endpoints([_endpoint("~1", 2), _endpoint("taken", 3)], "attached")
+    store.write_endpoints([_endpoint("~1", 2, bindings=()), _endpoint("taken", 3, bindings=())], "attached")
     web = msgspec.structs.replace(_endpoint("web", 2, tenant="other"), bindings=(parse_binding("8080:80"),))
     assert [one.key.container_id for one in store.pooled()] == ["~1"] and store.pooled_count() == 1
     store.rename_endpoint(EndpointKey("~1"), web, "attaching")
