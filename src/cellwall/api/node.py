@@ -3,17 +3,20 @@
 import os
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cellwall.api.opened import Opened
-from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.config import unlike_configured
 from cellwall.engine.backend import Holder
 from cellwall.engine.readiness import standing, take_backend
 from cellwall.engine.requests import Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
 from cellwall.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cellwall.audit.events import Log
 
 
 class NodeVerbs(Opened):
@@ -46,19 +49,21 @@ class NodeVerbs(Opened):
         since: str = "",
         until: str = "",
         reason: str = "",
-        limit: int = DEFAULT_LIMIT,
-    ) -> Log:
+        limit: int | None = None,
+    ) -> "Log":
         """The latest events of what sandboxes tried, as far as a daemon recorded them: of a tenant, of a container, of
-        a time or of rules whose words have `reason` in them. Times are RFC 3339, or so long ago: 15m, 2h, 7d."""
+        a time or of rules whose words have `reason` in them; 1,000 where nobody says how many. Times are RFC 3339, or
+        so long ago: 15m, 2h, 7d."""
         import time
 
         from cellwall.adapters.event_reading import latest
+        from cellwall.audit.events import DEFAULT_LIMIT
         from cellwall.audit.selection import parse_limit, parse_selection
 
         asked = parse_selection(
             tenant=tenant, container=container, since=since, until=until, reason=reason, now=time.time()
         )
-        return latest(self.paths.in_log(), asked, limit=parse_limit(str(limit)))
+        return latest(self.paths.in_log(), asked, limit=parse_limit(str(DEFAULT_LIMIT if limit is None else limit)))
 
     def uninstall(self, *, force: bool = False) -> None:
         """`down`, and remove the record of this node: nothing of cellwall is left but its configuration."""
