@@ -73,6 +73,8 @@ def test_both_commands_work_from_their_own_environment(place: Path) -> None:
 def test_the_units_are_installed_with_it(place: Path) -> None:
     units = {unit.name: unit.read_text() for unit in (CHECKOUT / "packaging/systemd").iterdir()}
     assert {unit.name: unit.read_text() for unit in (place / "lib/systemd/system").iterdir()} == units
+    for shared in ("grafana/cellwall.json", "prometheus/alerts.yml"):
+        assert (place / "share/cellwall" / shared).read_text() == (CHECKOUT / "packaging" / shared).read_text()
 
 
 def test_without_what_the_daemon_needs_everything_else_works_and_serve_says_what(place: Path, tmp_path: Path) -> None:
