@@ -157,17 +157,17 @@ def test_what_policies_deny_and_what_they_only_watch(world: World, kept: Kept, f
     world.detach(ruled)
 
 
-@FAMILIES
-def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kept: Kept, family: int) -> None:
-    """The address is handed on at once, before anything is read."""
+def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kept: Kept) -> None:
+    """Two addresses are handed on and on, at once and before anything is read."""
     sports: dict[int, str] = {}
-    for _ in range(4):
-        box = world.attach("one", tenant="t", address4=world.wall.settings.network.subnet4[77])
-        sports[sent(world, box, box.address(family), FLOOR[family])] = box.name
+    for number in range(12):
+        box = world.attach("one", tenant="t", address4=world.wall.settings.network.subnet4[77 + number % 2])
+        for family in (4, 6):
+            sports[sent(world, box, box.address(family), FLOOR[family])] = box.name
+            sports[sent(world, box, FORGED[family], public(family))] = box.name
         world.detach(box)
         world.wall.clear_up()
-    for sport, name in sports.items():
-        assert told_once(kept, sport).container == name
+    assert {sport: told_once(kept, sport).container for sport in sports} == sports
 
 
 def test_nothing_is_told_of_what_passes(world: World, kept: Kept, web: Sandbox) -> None:
