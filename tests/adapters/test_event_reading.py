@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.event_files import EventFiles, event_files
-from cellwall.adapters.event_reading import following, latest
+from cellwall.adapters.event_reading import every, following, latest
 from cellwall.audit.events import Attempt, Event, line_of
 from cellwall.audit.selection import Selection
 from cellwall.audit.telling import time_text
@@ -69,6 +69,12 @@ def test_files_that_are_older_than_what_is_asked_for_are_not_read(hundred: str) 
         os.utime(path, (START + number, START + number))
     found = latest(hundred, Selection(since=time_text(START + 1000)), limit=None)
     assert (found.events, found.more) == ((), False)
+
+
+def test_all_are_read_one_by_one_from_the_oldest_on(hundred: str) -> None:
+    assert numbers(list(every(hundred, Selection(tenant="acme", since=time_text(START + 50))))) == list(
+        range(51, 100, 2)
+    )
 
 
 def test_how_much_is_read_is_bounded(hundred: str) -> None:

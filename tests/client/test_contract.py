@@ -86,6 +86,12 @@ def test_a_claim_is_told_like_an_attach_and_is_one_where_nothing_stands_ready(no
     assert node.detach("web")
 
 
+def test_what_nobody_recorded_nobody_tells(node: Any) -> None:
+    assert node.log(tenant="acme", since="1h", limit=5).events == ()
+    with pytest.raises(InvalidSpec, match="limit"):
+        node.log(limit=10_001)
+
+
 def test_an_endpoint_is_told_alike_by_all_that_tell_of_it(node: Any, lab: Lab) -> None:
     box = lab.sandbox("web")
     attached = node.attach(

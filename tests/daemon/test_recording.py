@@ -10,8 +10,10 @@ from cellwall.adapters.nflog import Heard, Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.packets import IPV4
 from cellwall.daemon import recording
+from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.recording import Feed, Recorder
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.settings import Audit
 from scene import WEB, endpoint
 from unit.audit.octets import ipv4
 
@@ -127,3 +129,15 @@ def test_word_that_nobody_heard_for_long_is_read_from_the_record() -> None:
     (attempt,) = kept.events
     assert isinstance(attempt, Attempt)
     assert attempt.container == "next"
+
+
+def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
+    kept, feed = Kept(room=0), Feed()
+    made = recorder(kept, feed, WEB)
+    auditor = Auditor(made, Audit)
+    assert auditor.notes("nftables") == ()
+    assert ["iptables" in line for line in auditor.notes("iptables (nft)")] == [True]
+    made.step(Heard((packet(WEB, recording.now().wall),), lost=4), drained=True)
+    full, missed = auditor.notes("nftables")
+    assert "no space left on device" in full
+    assert missed.startswith("5 attempts were not recorded one by one")

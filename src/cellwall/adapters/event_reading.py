@@ -22,9 +22,9 @@ class _Lines:
         self._permit = permit
         self._may = hinting(selection)
 
-    def of(self, path: str) -> tuple[list[Event], int]:
-        """Those of a file, and how long it is."""
-        events, size = list[Event](), 0
+    def of(self, path: str, most: int | None) -> tuple[deque[Event], int]:
+        """The latest of a file, and how long it is."""
+        events, size = deque[Event](maxlen=most), 0
         for size, line in whole_lines(path):  # noqa: B007
             event = self.read(line)
             if event is not None:
@@ -60,13 +60,25 @@ def latest(
         path = paths.pop()
         if selection.since and _written(path) < selection.since:
             return Log(tuple(found), False, lines.unreadable)
-        there, size = lines.of(path)
-        wanted = there if limit is None else there[max(0, len(there) - limit + len(found)) :]
-        found.extendleft(reversed(wanted))
-        if len(there) > len(wanted):
-            return Log(tuple(found), True, lines.unreadable)
+        room = None if limit is None else limit - len(found)
+        there, size = lines.of(path, None if room is None else room + 1)
+        if room is not None and len(there) > room:
+            there.popleft()
+            return Log((*there, *found), True, lines.unreadable)
+        found.extendleft(reversed(there))
         left = None if left is None else left - size
     return Log(tuple(found), bool(paths), lines.unreadable)
+
+
+def every(directory: str, selection: Selection) -> Iterator[Event]:
+    """All that are asked for, the oldest first, however many there are."""
+    lines = _Lines(selection, lambda event: True)
+    for path in event_files(directory):
+        if not selection.since or _written(path) >= selection.since:
+            for _, line in whole_lines(path):
+                event = lines.read(line)
+                if event is not None:
+                    yield event
 
 
 def following(directory: str, selection: Selection, *, from_start: bool = False) -> Callable[[], Iterator[Event]]:

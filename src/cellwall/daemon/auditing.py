@@ -76,10 +76,12 @@ class Auditor:
         """Why nothing is recorded just now, "" where it is; a node that is to log nothing has no trouble."""
         return self._deaf or self._recorder.trouble
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What somebody who looks at the node should know of the record, a line each."""
+    def notes(self, mechanism: str) -> tuple[str, ...]:
+        """What somebody who looks at the node should know of the record, a line each. `mechanism`: what holds the
+        wall."""
         lines = [f"what sandboxes try is not recorded: {self.trouble}"] if self.trouble else []
+        if mechanism.startswith("iptables") and self._settings().log:
+            lines.append("what sandboxes try is counted and not recorded: rules of iptables tell nobody of it")
         missed = sum(self.tallied.unrecorded.values())
         if missed:
             lines.append(f"{missed} attempts were not recorded one by one since the daemon began (`cellwall log`)")

@@ -129,7 +129,7 @@ class Node:
     def _began_status(self) -> Status:
         self._status = None  # who asks from now on is told what is so from now on
         status = self._wall.status()
-        notes = self.auditor.notes if self.auditor is not None else ()
+        notes = self.auditor.notes(status.mechanism) if self.auditor is not None else ()
         return msgspec.structs.replace(status, notes=(*status.notes, *notes))
 
     async def cni(self, answer: Callable[[], CniReply]) -> tuple[int, bytes]:

@@ -68,9 +68,9 @@ def _present(invocation: Invocation) -> Policy | None:
 
 def _recorded(invocation: Invocation, selection: Selection) -> Iterator[Event]:
     if os.geteuid() == 0:
-        from cellwall.adapters.event_reading import latest
+        from cellwall.adapters.event_reading import every
 
-        yield from latest(invocation.paths.in_log(), selection, limit=None).events
+        yield from every(invocation.paths.in_log(), selection)
         return
     from cellwall.client import Client
 
