@@ -12,7 +12,7 @@ import pytest
 from cellwall.daemon.proxies import Proxies
 from cellwall.errors import Conflict, InvalidSpec, Unsupported
 from cellwall.lab import connect
-from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6
+from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA, NODE_OTHER
 from cellwall.lab.host import Host
 from cellwall.model.endpoint import parse_binding
 from world import Sandbox, Stream, World, assert_connection, assert_no_connection, open_world
@@ -139,6 +139,17 @@ def test_a_tenant_reaches_no_other_by_the_proxy(world: Proxied, family: int, wor
             gateway = "192.168.0.1" if family == 4 else "fd00:abcd::1"
             assert_no_connection(host, gateway, 8080)
         assert asked(world.lab.lan, family)
+
+
+@BOTH
+def test_clients_come_by_the_uplink_or_are_the_node_also_by_the_proxy(world: Proxied, family: int, word: str) -> None:
+    """A program that listens at every address is there for the node's other networks, too; a published port is not."""
+    with served(world, family, f"8080:80/{word}"):
+        for host, own in ((world.lab.infra, NODE_INFRA), (world.lab.other, NODE_OTHER)):
+            assert connect(host, own[family], 8080, timeout=2.0).kind != "answer"
+            assert connect(host, NODE[family], 8080, timeout=2.0).kind != "answer"
+        assert connect(world.lab.node, NODE_INFRA[family], 8080, timeout=2.0).kind == "answer", "the node's own"
+        assert asked(world.lab.lan, family) and asked(world.lab.node, family)
 
 
 @BOTH

@@ -18,6 +18,7 @@ from threading import Lock
 import msgspec
 
 from cellwall.adapters import process
+from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals
 from cellwall.daemon.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
@@ -54,8 +55,9 @@ class Proxies:
                 return
             try:
                 self._serve(self._wanted(site, anew), site)
-            except (CellwallError, OSError) as error:
-                _log.error("the proxy does not follow: %s", error)
+            except Exception as error:  # also a defect: what was done to the wall is done
+                known = isinstance(error, CellwallError | OSError)
+                _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
                 self._end()
 
     def close(self) -> None:
@@ -67,7 +69,8 @@ class Proxies:
         endpoints = [one for one in _endpoints(site, None if anew else self._known) if _proxied(one)]
         self._known = {one.key for one in endpoints}
         network = site.settings.network
-        rules = proxy_rules(endpoints, (network.subnet4, network.subnet6), site.settings.connections)
+        networks = (network.subnet4, network.subnet6)
+        rules = proxy_rules(endpoints, networks, site.settings.connections, _open_sides(site))
         if len(rules) > MAX_PROXIES:
             _log.error("%d ports are proxied: of these the first %d are served", len(rules), MAX_PROXIES)
         return {rule.place: rule for rule in rules[:MAX_PROXIES]}
@@ -96,6 +99,7 @@ class Proxies:
         try:
             held = site.holds().own_socket(rule.host_port)
             listening = _bound(rule) if held is None else socket.socket(fileno=held)
+            ask_for_arrivals(listening)
             listening.listen(_BACKLOG)
         except OSError as error:
             if rule.place not in self._failed:
@@ -143,6 +147,13 @@ def _endpoints(site: Site, known: set[EndpointKey] | None) -> list[Endpoint]:
         return list(site.journal.endpoints("attached"))
     rows = [row for key in sorted(known) if (row := site.journal.endpoint(key)) is not None]
     return [endpoint for endpoint, phase in rows if phase == "attached"]
+
+
+def _open_sides(site: Site) -> tuple[int, ...]:
+    """The interfaces by which clients come to published ports: the uplink, and the node's own."""
+    found = site.foundation()
+    uplink = None if found is None else site.links.find(found.uplink)
+    return () if uplink is None else (LOOPBACK, uplink.index)
 
 
 def _proxied(endpoint: Endpoint) -> bool:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.daemon.arrivals import came_by
 from cellwall.model.proxied import MAX_PROXIES, ProxyRule, admits_client
 
 IN_ALL = 4096
@@ -110,9 +111,13 @@ class Port:
     def _takes(self, client: socket.socket, address: str) -> bool:
         if len(self.connections) >= self.rule.connections or self._relay.count >= IN_ALL:
             return False
-        if self.rule.bind and _plain(client.getsockname()) != self.rule.bind:  # a held port listens at every address
+        own = _plain(client.getsockname())
+        if self.rule.bind and own != self.rule.bind:  # a held port listens at every address
             return False
-        return admits_client(self.rule, address)
+        # The node's own connection to itself came, to the kernel, by the interface that has the address. From outside
+        # nobody comes with that very address: the answer to the first packet would not leave.
+        inside = own == address or came_by(client) in self.rule.interfaces
+        return inside and admits_client(self.rule, address)
 
     async def _serve(self, connection: _Connection) -> None:
         whole = False

@@ -20,7 +20,7 @@ MAX_PROXIES = 512
 class ProxyRule(msgspec.Struct, frozen=True):
     """One proxied port. `family` is the clients'; `bind` "": they may come by any address of the node. `target` and
     `port`: where the server is. `clients`: a client must be in a network of each of these lists; `denied`: in none of
-    these. `connections`: how many at once."""
+    these. `connections`: how many at once. `interfaces`: those by which clients come, by their indices."""
 
     host_port: int
     family: int
@@ -30,6 +30,7 @@ class ProxyRule(msgspec.Struct, frozen=True):
     clients: tuple[tuple[str, ...], ...]
     denied: tuple[str, ...]
     connections: int
+    interfaces: tuple[int, ...] = ()
 
     @property
     def place(self) -> tuple[int, int, str]:
@@ -37,11 +38,13 @@ class ProxyRule(msgspec.Struct, frozen=True):
         return self.host_port, self.family, self.bind
 
 
-def proxy_rules(endpoints: Iterable[Endpoint], denied: Sequence[Prefix], connections: int) -> tuple[ProxyRule, ...]:
+def proxy_rules(
+    endpoints: Iterable[Endpoint], denied: Sequence[Prefix], connections: int, interfaces: tuple[int, ...] = ()
+) -> tuple[ProxyRule, ...]:
     """All that these endpoints have proxied. `denied`: who is no client of a published port, whatever admits it: the
     sandboxes themselves."""
     rules = [
-        _rule(endpoint, binding, denied, connections)
+        _rule(endpoint, binding, denied, connections, interfaces)
         for endpoint in endpoints
         for binding in endpoint.bindings
         if binding.proxy
@@ -57,7 +60,9 @@ def admits_client(rule: ProxyRule, client: str) -> bool:
     return all(_in_any(address, networks) for networks in rule.clients)
 
 
-def _rule(endpoint: Endpoint, binding: PortBinding, denied: Sequence[Prefix], connections: int) -> ProxyRule | None:
+def _rule(
+    endpoint: Endpoint, binding: PortBinding, denied: Sequence[Prefix], connections: int, interfaces: tuple[int, ...]
+) -> ProxyRule | None:
     target = endpoint.address4 if binding.proxy == 6 else endpoint.address6
     if target is None:
         return None
@@ -74,6 +79,7 @@ def _rule(endpoint: Endpoint, binding: PortBinding, denied: Sequence[Prefix], co
         clients=tuple(_texts(networks, binding.proxy) for networks in admitted),
         denied=_texts(denied, binding.proxy),
         connections=connections,
+        interfaces=interfaces,
     )
 
 

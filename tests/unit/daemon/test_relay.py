@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from cellwall.daemon import relay as module
+from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals, came_by
 from cellwall.daemon.relay import Relay, Told
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.proxied import ProxyRule, admits_client, proxy_rules
 from scene import endpoint
 
-RULE = ProxyRule(0, 6, "", "127.0.0.1", 0, (), (), connections=2)
+RULE = ProxyRule(0, 6, "", "127.0.0.1", 0, (), (), connections=2, interfaces=(LOOPBACK,))
 
 
 class Told6:
@@ -29,6 +30,7 @@ class Told6:
         self.server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.server.setblocking(False)
         self.listening = stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        ask_for_arrivals(self.listening)
         self.relay = Relay(theirs)
         number = self.listening.getsockname()[1]
         self.rule = msgspec.structs.replace(RULE, host_port=number, port=self.server.getsockname()[1])
@@ -162,3 +164,20 @@ def test_a_rule_leads_to_the_endpoint_itself_and_to_nothing_else() -> None:
     assert (second.family, second.target, second.port) == (4, str(web.address6), 81)
     without = msgspec.structs.replace(web, address6=None)
     assert [rule.family for rule in proxy_rules([without], (), 9)] == [6]
+
+
+@pytest.mark.parametrize(("address", "family"), [("::", 6), ("0.0.0.0", 4), ("::", 4)])
+def test_by_which_interface_a_connection_came_is_told(address: str, family: int) -> None:
+    own = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(own, socket.SOCK_STREAM) as listening:
+        if own == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((address, 0))
+        ask_for_arrivals(listening)
+        listening.listen()
+        at = ("::1" if family == 6 else "127.0.0.1", listening.getsockname()[1])
+        with socket.create_connection(at, 5) as client:
+            connection, _ = listening.accept()
+            with connection:
+                assert came_by(connection) == LOOPBACK
+                assert came_by(client) == 0, "who has not asked is not told"
