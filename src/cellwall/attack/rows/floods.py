@@ -7,7 +7,7 @@ A flood goes on until more was sent than may arrive, however slow the machine is
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain, count, islice, repeat
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -27,6 +27,8 @@ _LATE = 0.5
 _MORE = 1.2
 """How much more than may arrive is sent: not for a few does anybody try."""
 _PATIENCE = 20.0
+_REFILL = 0.1
+"""Seconds in which the bucket has room again for what the attacker sends last, by which all before it has arrived."""
 _FULL = 1400  # bytes of what a datagram carries
 
 
@@ -71,6 +73,7 @@ def _flooded(w: World, frames: Iterator[bytes], origin: Place, where: Place, all
         w.inject(origin, list(islice(frames, _AT_ONCE)))
         sent, elapsed = sent + _AT_ONCE, monotonic() - begun
         w.observers.discard()  # more than they have room for
+    sleep(_REFILL)
     w.settle()
     return _received(w, where) - before > allowed.within(elapsed + _LATE)
 
