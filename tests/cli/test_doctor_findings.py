@@ -93,6 +93,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"sysctls": {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}}, ("warning", "conntrack")),
         ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_max": "4095"}}, ("warning", "conntrack size")),
         ({"sysctls": CONNTRACK, "links": ports(65)}, ("warning", "conntrack size")),
+        ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_max": "32767"}}, ("warning", "conntrack size")),
         ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_count": "250000"}}, ("warning", "conntrack size")),
         ({"links": (Link("eth0", 1000),)}, ("warning", "MTU")),
         ({"links": (Link("eth0", 1400), BRIDGE)}, ("warning", "MTU")),

@@ -36,6 +36,7 @@ _PIN = "set pin { type iface_index . ether_addr . ipv4_addr; };"
 _COUNT = "set count { type ipv4_addr; size 65535; flags dynamic; };"
 _RATE = "set rate { type iface_index; size 65535; flags dynamic,timeout; timeout 1m; };"
 _VERSION = "map version { type ipv4_addr : mark; };"
+_TENANT = "map tenant { type ipv4_addr : ct_label; };"
 _TIMEOUTS = "ct timeout soon { protocol tcp; policy = { time_wait : 5 }; };"
 _EXPOSED = "map exposed { type inet_proto . inet_service : ipv4_addr . inet_service; };"
 _RANGES = "map ranges { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; };"
@@ -109,6 +110,12 @@ FEATURES: tuple[Feature, ...] = (
         "error",
         "open connections cannot follow a changed policy",
         _filter("inet", "forward", "ct mark set ct original ip saddr map @version accept", sets=_VERSION),
+    ),
+    Feature(
+        "conntrack labels",
+        "error",
+        "no flow can be counted by its tenant",
+        _filter("inet", "forward", "ct label set ct original ip saddr map @tenant accept", sets=_TENANT),
     ),
     Feature(
         "log groups",

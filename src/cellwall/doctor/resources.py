@@ -117,6 +117,14 @@ def conntrack(host: Observation, settings: Settings) -> Iterator[Finding]:
             "sandboxes together can fill the table, and then nobody on this host opens a connection",
             remedy,
         )
+    elif (tenants := 2 * settings.tenant_connections) > size // 2:
+        yield Finding(
+            "warning",
+            "conntrack size",
+            f"one tenant may hold {tenants} flows, out and in; net.netfilter.nf_conntrack_max is {size}",
+            "two tenants can fill the table, and then nobody on this host opens a connection",
+            f"set net.netfilter.nf_conntrack_max to at least {4 * tenants}, or lower limits.tenant_connections",
+        )
     elif used > _NEARLY_FULL * size:
         yield Finding(
             "warning",

@@ -21,6 +21,8 @@ NARROWER: dict[str, str] = {
     "and from zero when the rules are replaced",
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself; rates "
     "beyond 100,000 a second are rounded to a millionth of a second for each",
+    "OverBytes": "a bucket of one second's worth, and rates that are rounded to what a jiffy has",
+    "Attribute": "no flow is known by its tenant, and nothing asks",
     "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
     "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
     "ARP: asked for the gateway, anybody of the network is answered by the bridge, and nothing is learned from it. Of "
