@@ -22,14 +22,14 @@ class Kept:
             self._more.notify_all()
         return Appended(len(events))
 
-    def found(self, wanted: Callable[[Attempt], bool]) -> list[Attempt]:
-        """Those attempts that are, once there is one."""
+    def found(self, wanted: Callable[[Attempt], bool], least: int = 1) -> list[Attempt]:
+        """Those attempts that are, once there are so many."""
 
         def those() -> list[Attempt]:
             return [event for event in self.events if isinstance(event, Attempt) and wanted(event)]
 
         with self._more:
-            assert self._more.wait_for(those, PATIENCE), self.events
+            assert self._more.wait_for(lambda: len(those()) >= least, PATIENCE), self.events
             return those()
 
     def wait_for_beginning(self) -> None:

@@ -52,6 +52,7 @@ def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tena
         flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
         flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
         quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
+        kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
         at_least = counted(world.wall, flooding)
     at_most = counted(world.wall, flooding)
     attempts = [one for one in kept.events if isinstance(one, Attempt)]

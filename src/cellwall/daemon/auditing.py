@@ -6,6 +6,7 @@ listens to the group, the wall is as whole as with one; it is tried again now an
 import logging
 import os
 import select
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from threading import Thread
@@ -36,6 +37,9 @@ _AGAIN = 10.0
 """Seconds until it is tried again to listen."""
 
 _MOST = 4096
+
+_GATHERED = 0.1
+"""Seconds after which the kernel has handed over what it gathers (`cellwall.adapters.nflog`), for who reads no more."""
 
 
 class Kept:
@@ -108,10 +112,13 @@ class Auditor:
             poll.register(fd, select.POLLIN)
         while True:
             over = any(fd == stop for fd, _ in poll.poll(_LOOK * 1000))
+            last = over or self._settings() != wanted
+            if last:
+                time.sleep(_GATHERED)
             heard = log.read(_MOST)
-            changed = self._settings() != wanted
-            self._recorder.step(heard, drained=len(heard.packets) < _MOST, last=over or changed)
-            if over or changed:
+            drained = len(heard.packets) < _MOST
+            self._recorder.step(heard, drained=drained, last=last)
+            if last:
                 return over
 
     def _wait(self, wanted: Audit, stop: int) -> bool:
