@@ -15,7 +15,7 @@ from cellwall.model.endpoint import Endpoint
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
 from engine.steps import Fault, assert_converged, every_step, reopened, stepped
-from world import World, Wrapped, open_world, rewired
+from world import World, Wrapped, about_nftables, open_world, rewired
 
 pytestmark = [
     pytest.mark.root,
@@ -76,6 +76,7 @@ def test_ready_ones_are_no_containers_but_status_counts_them(pooled: Wall) -> No
 
 
 def test_a_claimed_one_is_under_the_policies_of_tenant_and_endpoint_and_publishes_its_ports(pooled: Wall) -> None:
+    about_nftables("a list of networks, whatever the port")
     pooled.set_policy({"block_network": True}, tenant="acme")
     web = pooled.claim("web", tenant="acme", expose=["8080:80"], allow_list=["151.101.0.0/16"])
     assert was_pooled(web) and len(web.bindings) == 1

@@ -27,7 +27,7 @@ class Bounds(msgspec.Struct, frozen=True):
     connections_per_group: int = 512
     writes: int = 2048
     reads: int = 256
-    together: int = 64
+    together: int = 128
     scrape_seconds: float = 0.5
 
 

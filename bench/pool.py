@@ -1,0 +1,184 @@
+"""What a claim of a ready sandbox costs through the daemon's socket, and how long a thousand callers at once wait.
+
+    python -m bench pool [--population N] [--claims N] [--crowd N] [--quick] [--json]
+
+One daemon on a node of its own, in one run: calls one after the other on an empty node and on a full one, then as many
+attaches at once as a bridge has room for. Beside the clock stands the processor time of client and daemon, which other
+work on the machine changes less. A ready sandbox is a bridge port, so a full node has fewer than 1,023 containers.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from bench.contestants import batches
+from bench.figures import Machine, Row, headline, machine, place_state, summarise, table
+from bench.served import Daemon
+from cellwall.client import AsyncClient
+from cellwall.lab import Lab
+
+_SIZE = "CELLWALL_POOL_SIZE"
+_SETTLED = 1.5
+"""Seconds after which a daemon has done what it leaves for later, and the watch has looked."""
+CLAIM, ATTACH, DETACH = "claim", "attach, namespace made by cellwall", "detach"
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Of one call: quantiles, and the processor's time in milliseconds."""
+
+    row: Row
+    client_cpu: float
+    daemon_cpu: float
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """Callers at once: seconds until the last was answered, of the clock and of processors, and how many were lost."""
+
+    callers: int
+    seconds: float
+    client_cpu: float
+    daemon_cpu: float
+    lost: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything of one run."""
+
+    machine: Machine
+    costs: list[Cost]
+    crowds: list[Crowd]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="bench pool", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--population", type=int, default=900, metavar="N", help="attached containers (%(default)s)")
+    parser.add_argument("--claims", type=int, default=40, metavar="N", help="calls of a kind (%(default)s)")
+    parser.add_argument("--crowd", type=int, default=1000, metavar="N", help="callers at once (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--quick", action="store_true", help="small numbers: it works, its figures say little")
+    chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.population, chosen.claims, chosen.crowd = 20, 5, 20
+    report = measure(chosen.population, chosen.claims, chosen.crowd)
+    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
+    return 0
+
+
+def measure(population: int, claims: int, crowd: int) -> Report:
+    """The whole run; it leaves nothing behind."""
+    place_state("tmpfs")
+    costs: list[Cost] = []
+    with Lab() as lab, _serving(lab, claims + 1) as daemon:
+        daemon.client.up()
+        costs += _calls(daemon, 0, claims)
+        for batch in batches(lab, population):
+            daemon.client.attach_many(batch)
+        costs += _calls(daemon, population, claims)
+    crowds = []
+    for number in (crowd // 10, crowd):
+        with Lab() as lab, _serving(lab, 0) as daemon:
+            daemon.client.up()
+            crowds.append(_crowd(lab, daemon, number))
+    return Report(machine("tmpfs"), costs, crowds)
+
+
+@contextmanager
+def _serving(lab: Lab, ready: int) -> Iterator[Daemon]:
+    os.environ[_SIZE] = str(ready)
+    try:
+        daemon = Daemon(lab)
+    finally:
+        del os.environ[_SIZE]
+    try:
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def _calls(daemon: Daemon, attached: int, count: int) -> list[Cost]:
+    client = daemon.client
+    while client.status().ready <= count:
+        time.sleep(0.1)
+    time.sleep(_SETTLED)
+    names = [f"c{attached}-{number}" for number in range(count)]
+    return [
+        _timed(daemon, CLAIM, attached, [lambda name=name: client.claim(name, tenant="acme") for name in names]),
+        _timed(daemon, DETACH, attached, [lambda name=name: client.detach(name) for name in names]),
+        _timed(daemon, ATTACH, attached, [lambda name=name: client.attach(name, tenant="acme") for name in names]),
+        _timed(daemon, DETACH + ", attached", attached, [lambda name=name: client.detach(name) for name in names]),
+    ]
+
+
+def _timed(daemon: Daemon, operation: str, attached: int, calls: Sequence[Callable[[], object]]) -> Cost:
+    seconds, own, theirs = [], time.process_time(), _cpu(daemon.pid)
+    for call in calls:
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    own, theirs = time.process_time() - own, _cpu(daemon.pid) - theirs
+    each = 1000 / len(calls)
+    return Cost(summarise("through the socket", operation, attached, seconds), own * each, theirs * each)
+
+
+def _crowd(lab: Lab, daemon: Daemon, callers: int) -> Crowd:
+    sandboxes = lab.sandboxes([f"crowd{number}" for number in range(callers)])
+    time.sleep(_SETTLED)
+
+    async def ask() -> int:
+        async with AsyncClient.open(root=lab.root, patience=30) as client:
+            calls = [client.attach(host.name, netns=host.netns, tenant="acme") for host in sandboxes]
+            made = await asyncio.gather(*calls, return_exceptions=True)
+        return sum(isinstance(one, BaseException) for one in made)
+
+    began, own, theirs = time.perf_counter(), time.process_time(), _cpu(daemon.pid)
+    lost = asyncio.run(ask())
+    seconds = time.perf_counter() - began
+    spent = (time.process_time() - own, _cpu(daemon.pid) - theirs)
+    lost += callers - len(daemon.client.endpoints()) - lost
+    print(f"\r{callers} callers ", end="", file=sys.stderr, flush=True)
+    return Crowd(callers, seconds, *spent, lost)
+
+
+def _cpu(pid: int) -> float:
+    """Seconds that the process has had of processors."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def _text(report: Report) -> str:
+    head = ("milliseconds", "attached", "n", "p50", "p99", "client cpu", "daemon cpu")
+    rows = [
+        (
+            cost.row.operation,
+            str(cost.row.attached),
+            str(cost.row.samples),
+            f"{cost.row.p50:.2f}",
+            f"{cost.row.p99:.2f}",
+            f"{cost.client_cpu:.2f}",
+            f"{cost.daemon_cpu:.2f}",
+        )
+        for cost in report.costs
+    ]
+    crowds = [
+        (
+            str(one.callers),
+            f"{one.seconds:.2f}",
+            f"{one.client_cpu:.2f}",
+            f"{one.daemon_cpu:.2f}",
+            f"{1000 * one.daemon_cpu / one.callers:.2f}",
+            str(one.lost),
+        )
+        for one in report.crowds
+    ]
+    crowd_head = ("attaches at once", "seconds", "client cpu", "daemon cpu", "daemon cpu each, ms", "lost")
+    return "\n\n".join([headline(report.machine), table(head, rows), table(crowd_head, crowds)])
