@@ -8,12 +8,15 @@ import msgspec
 from cellwall.adapters.event_files import Appended
 from cellwall.adapters.nflog import Heard, Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
+from cellwall.audit.holders import Moment
 from cellwall.audit.packets import IPV4
 from cellwall.daemon import recording
 from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.recording import Feed, Recorder
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.figures import Denied
 from cellwall.model.settings import Audit
+from cellwall.model.versions import STEM
 from scene import WEB, endpoint
 from unit.audit.octets import ipv4
 
@@ -141,3 +144,28 @@ def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
     full, missed = auditor.notes("nftables")
     assert "no space left on device" in full
     assert missed.startswith("5 attempts were not recorded one by one")
+
+
+def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> None:
+    """Ten of a hundred are told each second; the rest is said within a quarter of a minute, and all of it in time."""
+    kept, feed, counted, seconds = Kept(), Feed(), 0, 0.0
+
+    def clock() -> Moment:
+        return Moment(1_700_000_000 + seconds, seconds)
+
+    def denied() -> Denied:
+        return Denied({}, {WEB.generation & STEM: counted}, {})
+
+    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
+    made.begin("1.0")
+    for second in range(60):
+        seconds = float(second)
+        counted += 100
+        made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+        if second == 15:
+            assert kept.of(Unrecorded) != []
+    made.step(Heard(()), drained=True, last=True)
+    said = [event for event in kept.events if isinstance(event, Unrecorded)]
+    assert {(event.container, event.cause) for event in said} == {("web", "rate")}
+    assert sum(event.count for event in said) == 60 * 90
+    assert made.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}

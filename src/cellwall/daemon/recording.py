@@ -31,7 +31,7 @@ packets for 0.05 s before it hands them over (`cellwall.adapters.nflog`)."""
 _ONCE = 1.0
 """Seconds between two events about what was not recorded, of one tenant and cause."""
 
-_RECKONED = 10.0
+_RECKONED = 5.0
 """Seconds from one look at what rules counted to the next, where anything was denied meanwhile."""
 
 _NOBODY: Attachment = ("", "", "")
@@ -103,6 +103,7 @@ class Recorder:
         keeper: Keeper,
         refill: Callable[[], Iterable[Endpoint]],
         denied: Callable[[], Denied | None] = lambda: None,
+        clock: Callable[[], Moment] = now,
     ) -> None:
         self.tally = Tally()
         self.trouble = ""
@@ -114,6 +115,7 @@ class Recorder:
         self._missing: Counter[tuple[Attachment, Cause]] = Counter()
         self._said = float("-inf")
         self._denied = denied
+        self._now = clock
         self._reckoning = Reckoning()
         self._looked = float("-inf")
         self._heard = False
@@ -121,15 +123,16 @@ class Recorder:
     def begin(self, program: str) -> None:
         """Say that events are recorded from now on, as somebody listens. May be said again, after nobody did."""
         self._feed.hear(self._holders, self._refill)
-        self._holders.fill(now(), self._refill())
-        self._keep([Began(time_text(time.time()), program)])
+        at = self._now()
+        self._holders.fill(at, self._refill())
+        self._keep([Began(time_text(at.wall), program)])
         self._reckoning = Reckoning()
-        self._look(now())
+        self._look(at)
         self._reckoning.reckon()
 
     def step(self, heard: Heard, *, drained: bool, last: bool = False) -> None:
         """Record what was heard. `drained`: no more was there to be read; `last`: nothing comes after this."""
-        at = now()
+        at = self._now()
         self._feed.hear(self._holders, self._refill)
         self._holders.notice(at)
         events: list[Event] = []
