@@ -14,6 +14,7 @@ from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Settings
+from cellwall.model.versions import FIRST_BLOCK, first_version
 from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
@@ -44,6 +45,7 @@ def endpoint(number: int, *, ipv6: bool = True, exposed: bool = False, generatio
         netns_inode=number,
         owns_netns=False,
         bindings=BINDINGS if exposed else (),
+        tenant_number=first_version(FIRST_BLOCK, Settings().mark),
     )
 
 
