@@ -141,7 +141,11 @@ def test_ports_are_kept_for_a_container_and_given_back(node: Any) -> None:
     node.attach("web", tenant="acme", expose=[f"{made.ports[0]}:80"])
     with pytest.raises(Conflict):
         node.attach("other", expose=[f"{made.ports[1]}:80"])
-    assert (node.release_ports("web"), node.release_ports("web"), node.reservations()) == (2, 0, ())
+    any_free = node.expose("web", "auto:81/udp").bindings[1]
+    assert (any_free.host_port, any_free.port) == (made.ports[1], 81)
+    assert node.attach("more", expose=["auto:80"]).bindings[0].host_port > 60999
+    assert (node.release_ports("web"), node.release_ports("web"), node.release_ports("more")) == (2, 0, 1)
+    assert node.reservations() == ()
 
 
 def test_many_are_attached_together_or_not_at_all(node: Any) -> None:

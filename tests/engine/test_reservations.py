@@ -8,9 +8,9 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import Conflict, Exhausted, InvalidSpec, Taken
+from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.lab.addresses import NODE4, NODE6
-from cellwall.model.endpoint import PortBinding
+from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.settings import Settings
 from world import World, assert_connection, open_world, write_setting
 
@@ -120,6 +120,31 @@ def test_a_reserved_port_is_its_containers_alone_to_publish(world: World, protoc
     assert not bindable(port), "it is held for as long as it is published"
     world.wall.detach("web")
     assert bindable(port) and world.wall.reservations() == ()
+
+
+def test_any_free_port_is_chosen_reserved_and_the_same_for_who_asks_again(world: World) -> None:
+    box = world.host("web")
+    (kept,) = world.wall.reserve_ports("web").ports
+    web = world.wall.attach("web", netns=box.netns, expose=["auto:80", "auto:81/udp", "8080:82"])
+    first, second, third = web.bindings
+    assert first.host_port == kept, "what is reserved for it comes first"
+    assert 61000 <= second.host_port <= 61009 and second.host_port != kept and third.host_port == 8080
+    assert world.wall.attach("web", netns=box.netns, expose=["auto:80", "auto:81/udp", "8080:82"]) == web
+    exposed = world.wall.expose("web", "auto:83")
+    assert world.wall.expose("web", "auto:83") == exposed
+    (reserved,) = world.wall.reservations()
+    assert set(reserved.ports) == {one.host_port for one in exposed.bindings} - {8080}
+    with box.serve(tcp=[80, 83]):
+        for binding in exposed.bindings:
+            if binding.port in (80, 83):
+                assert_connection(world.lab.lan, NODE4, binding.host_port)
+    with pytest.raises(AlreadyExists):
+        world.wall.attach("web", netns=box.netns, expose=["auto:80"])
+    with pytest.raises(Exhausted):
+        world.wall.attach_many([AttachRequest("many", bindings=(PortBinding("tcp", AUTO, 80),) * 10)])
+    assert {one.key.container_id for one in world.wall.endpoints()} == {"web"}
+    with pytest.raises(InvalidSpec):
+        world.wall.unexpose("web", "auto:80")
 
 
 def test_all_of_a_container_is_gone_before_its_ports_are(world: World) -> None:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from cellwall.api.opened import Opened
+from cellwall.engine.admission import with_ports
 from cellwall.engine.arguments import Document, attach_request, parse_key, read_binding
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import standing
@@ -78,7 +79,9 @@ class EndpointVerbs(Opened):
             settings = self._caller.take_those_to_open_by()
             for request in requests:
                 validate_request(request, settings)
-            return self._caller.open(bindings, lambda site, found: attach_endpoints(site, found, requests))
+            return self._caller.open(
+                bindings, lambda site, found: attach_endpoints(site, found, with_ports(site, requests))
+            )
 
     def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
         """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was
@@ -100,11 +103,12 @@ class EndpointVerbs(Opened):
         self._caller.leave()
 
     def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
-        """Publish a port of an attached endpoint. Idempotent. NotFound, InvalidSpec, Conflict."""
+        """Publish a port of an attached endpoint; as `auto:80` by any free port of `node.reserved_ports`, which is
+        reserved for it, too. Idempotent. NotFound, InvalidSpec, Conflict."""
         from cellwall.engine.expose import expose_port
         from cellwall.engine.requests import validate_host_ports
 
-        key, wanted = parse_key(container_id, ifname), read_binding(binding)
+        key, wanted = parse_key(container_id, ifname), read_binding(binding, auto=True)
         with self._caller.turn():
             validate_host_ports(wanted, self._caller.take_those_to_open_by())
             return self._caller.open([wanted], lambda site, found: expose_port(site, found, key, wanted))

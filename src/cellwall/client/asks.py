@@ -94,13 +94,13 @@ def detach_many(keys: Sequence[EndpointKey]) -> Ask[int]:
 
 
 def expose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
-    body = bodies.ExposeBody(bodies.binding_body(read_binding(binding)))
+    body = bodies.ExposeBody(bodies.binding_body(read_binding(binding, auto=True)))
     return _ask(calls.EXPOSE, answers.EndpointAnswer, _endpoint, body, key=parse_key(container_id, ifname))
 
 
 def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[Endpoint]:
     asked = _ask(calls.UNEXPOSE, answers.EndpointAnswer, _endpoint, key=parse_key(container_id, ifname))
-    query = f"?binding={calls.quoted(_spec(read_binding(binding)))}"
+    query = f"?binding={calls.quoted(bodies.spec_text(read_binding(binding)))}"
     return msgspec.structs.replace(asked, target=asked.target + query)
 
 

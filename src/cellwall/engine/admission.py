@@ -5,12 +5,14 @@ Pure but for those whom nobody is behind any more: a live request that would los
 
 from collections.abc import Sequence
 
+import msgspec
+
 from cellwall.engine.dead import evict_abandoned, evict_dead
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.model.addresses import mac_text
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import OPEN
 
 MAX_BRIDGE_PORTS = 1023
@@ -76,6 +78,22 @@ def existing_endpoint(site: Site, request: AttachRequest) -> Endpoint | None:
     if not asked:
         raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
     return endpoint
+
+
+def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[AttachRequest]:
+    """The requests with a port for each binding that would have any: those that the endpoint has by now, for who asks
+    again, else free ones."""
+    if not any(binding.host_port == AUTO for request in requests for binding in request.bindings):
+        return requests
+    from cellwall.engine.reservations import with_free_ports  # here and not above: most attaches publish nothing
+
+    settled = []
+    for request in requests:
+        row = site.journal.endpoint(request.key)
+        former = () if row is None else row[0].bindings
+        bindings = with_free_ports(site, request.container_id, request.tenant or "", request.bindings, former)
+        settled.append(msgspec.structs.replace(request, bindings=bindings))
+    return settled
 
 
 def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:

@@ -31,11 +31,11 @@ def parse_subject(tenant: str, container: str, ifname: str) -> Subject:
     return parse_tenant(tenant) if tenant else parse_key(container, ifname)
 
 
-def read_binding(entry: PortBinding | str) -> PortBinding:
-    """A binding, from its text or as it is."""
+def read_binding(entry: PortBinding | str, *, auto: bool = False) -> PortBinding:
+    """A binding, from its text or as it is. `auto`: its host port may be any free one."""
     if isinstance(entry, str):
-        return parse_binding(entry)
-    validate_binding(entry)
+        return parse_binding(entry, auto=auto)
+    validate_binding(entry, auto=auto)
     return entry
 
 
@@ -59,7 +59,7 @@ def attach_request(
         address4=address4,
         address6=address6,
         mac=mac,
-        bindings=tuple(read_binding(entry) for entry in expose),
+        bindings=tuple(read_binding(entry, auto=True) for entry in expose),
     )
 
 

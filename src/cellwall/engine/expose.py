@@ -16,13 +16,18 @@ from cellwall.engine.requests import validate_host_ports
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import renewed, repair_endpoints, taken_back
 from cellwall.errors import Conflict, KernelError, NotFound
-from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
+from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Tiers
 
 
 def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBinding) -> Endpoint:
     """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
+    if binding.host_port == AUTO:
+        from cellwall.engine.reservations import with_free_ports  # here and not above, as below
+
+        former = endpoint.bindings
+        (binding,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former)
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)

@@ -92,8 +92,8 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
 
 
 def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
-    """A binding must be valid and must not share a port with masqueraded flows."""
-    validate_binding(binding)
+    """A binding must be valid and must not share a port with masqueraded flows. Its port may be any free one."""
+    validate_binding(binding, auto=True)
     low, high = settings.nat_ports
     if binding.host_port <= high and binding.last >= low:
         raise InvalidSpec("expose.host_port", str(binding), f"lies in the NAT range {low}-{high} (node.nat_ports)")

@@ -13,9 +13,10 @@ import msgspec
 
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, Taken
-from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.endpoint import AUTO, Endpoint, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_tenant
 from cellwall.model.reserved import (
+    DEFAULT_LEASE,
     MAX_OF_TENANT,
     MAX_RESERVED,
     Reservation,
@@ -68,6 +69,43 @@ def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: 
     for port in (*over, *(row.port for row in own[count:])):
         site.holds().release(port)
     return Reservation(container, tenant, tuple(row.port for row in ours), seconds)
+
+
+def with_free_ports(
+    site: Site, container: str, tenant: str, bindings: Sequence[PortBinding], former: Sequence[PortBinding]
+) -> tuple[PortBinding, ...]:
+    """The bindings with a host port for each that would have any: that of one among the `former` which is the same
+    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too."""
+    low, high = site.settings.reserved_ports
+    left = [one for one in former if one not in bindings and low <= one.host_port <= high]
+    settled: list[PortBinding] = []
+    for binding in bindings:
+        same = (one for one in left if msgspec.structs.replace(one, host_port=AUTO) == binding)
+        if binding.host_port == AUTO and (found := next(same, None)) is not None:
+            left.remove(found)
+            binding = found
+        settled.append(binding)
+    missing = sum(binding.host_port == AUTO for binding in settled)
+    ports = iter(_unpublished_ports(site, container, tenant, missing) if missing else ())
+    return tuple(
+        msgspec.structs.replace(binding, host_port=next(ports)) if binding.host_port == AUTO else binding
+        for binding in settled
+    )
+
+
+def _unpublished_ports(site: Site, container: str, tenant: str, number: int) -> list[int]:
+    own = [row.port for row in _standing(site) if (row.container, row.tenant) == (container, tenant)]
+    free = [port for port in own if not _published(site, port)]
+    if len(free) < number:
+        count = len(own) + number - len(free)
+        validate_count(count)
+        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE).ports
+        free += [port for port in made if port not in own]
+    return free[:number]
+
+
+def _published(site: Site, port: int) -> bool:
+    return any(site.journal.binding_holder(PortBinding(kind, port, port)) for kind in ("tcp", "udp"))
 
 
 def release_ports(site: Site, container: str, tenant: str | None) -> int:
@@ -173,7 +211,7 @@ def _free_ports(site: Site, reserved: set[int]) -> Iterator[int]:
     spared = [*_spared(site), *((port, port) for port in reserved)]
     low, high = site.settings.reserved_ports
     for port in candidates((low, high), spared, int.from_bytes(os.urandom(4))):
-        if not any(site.journal.binding_holder(PortBinding(kind, port, port)) for kind in ("tcp", "udp")):
+        if not _published(site, port):
             yield port
 
 

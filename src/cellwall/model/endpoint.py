@@ -33,6 +33,10 @@ PROXIES: dict[Literal[0, 4, 6], str] = {0: "", 4: "4to6", 6: "6to4"}
 """What stands behind a protocol: whose clients are led, and to what."""
 
 
+AUTO = -1
+"""As a host port: any that is free. It is chosen before anything is on record."""
+
+
 class EndpointKey(msgspec.Struct, frozen=True, order=True):
     """What identifies an attachment: the container and the interface inside it."""
 
@@ -84,7 +88,8 @@ class PortBinding(msgspec.Struct, frozen=True):
         bind = f"[{self.bind}]:" if self.bind is not None and self.bind.version == 6 else ""
         bind = bind or (f"{self.bind}:" if self.bind is not None else "")
         span = f"-{self.last}" if self.last != self.host_port else ""
-        shown = f"{bind}{self.host_port}{span}:{self.port}/{self.protocol}{PROXIES[self.proxy]}"
+        host = "auto" if self.host_port == AUTO else self.host_port
+        shown = f"{bind}{host}{span}:{self.port}/{self.protocol}{PROXIES[self.proxy]}"
         return shown + "".join(f" from {source}" for source in self.sources)
 
 
@@ -122,12 +127,13 @@ class Endpoint(msgspec.Struct, frozen=True):
         return PolicyRecord(self.tiers.endpoint, self.generation)
 
 
-def parse_binding(text: str, field: str = "expose") -> PortBinding:
+def parse_binding(text: str, field: str = "expose", *, auto: bool = False) -> PortBinding:
     """Parse `[BIND:]HOST[-LAST]:PORT[/PROTO][@SOURCE,SOURCE…]`; an IPv6 bind address stands in brackets.
 
     `8080:80`, `8080:80/udp`, `80:80/tcp6to4`, `93.184.216.10:443:8443/tcp`, `[2001:db8::1]:443:443`, `9000-9010:9000`,
     `8080:80@203.0.113.0/24`. A part that is announced but empty (`8080:80@`, `:8080:80`) is refused: it is an unset
-    variable in somebody's script, and reading it as left out would publish the port to anyone.
+    variable in somebody's script, and reading it as left out would publish the port to anyone. `auto`: HOST may be that
+    word, for any free port.
     """
     ports, at, sources_text = text.partition("@")
     ports, slash, protocol = ports.partition("/")
@@ -136,7 +142,7 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
     led: Literal[0, 4, 6] = next((family for family, word in PROXIES.items() if protocol == f"tcp{word}"), 0)
     if slash and protocol != "udp" and protocol != f"tcp{PROXIES[led]}":
         raise InvalidSpec(field, text, "the protocol must be tcp or udp, or tcp6to4 or tcp4to6 by a proxy")
-    host_port = parse_port(first, f"{field}.host_port")
+    host_port = AUTO if auto and host == "auto" else parse_port(first, f"{field}.host_port")
     host_port_last = parse_port(last, f"{field}.host_port") if dash else host_port
     binding = PortBinding(
         protocol="udp" if protocol == "udp" else "tcp",
@@ -147,17 +153,18 @@ def parse_binding(text: str, field: str = "expose") -> PortBinding:
         sources=tuple(parse_prefix(part, f"{field}.sources") for part in sources_text.split(",")) if at else (),
         proxy=led,
     )
-    validate_binding(binding, field)
+    validate_binding(binding, field, auto=auto)
     return binding
 
 
-def validate_binding(binding: PortBinding, field: str = "expose") -> None:
-    """Raise InvalidSpec for the first field that no node could serve."""
+def validate_binding(binding: PortBinding, field: str = "expose", *, auto: bool = False) -> None:
+    """Raise InvalidSpec for the first field that no node could serve. `auto`: the host port may be any."""
     if binding.protocol not in ("tcp", "udp"):
         raise InvalidSpec(f"{field}.protocol", binding.protocol, "must be tcp or udp")
-    parse_port(binding.host_port, f"{field}.host_port")
+    if not (auto and binding.host_port == AUTO and not binding.host_port_last):
+        parse_port(binding.host_port, f"{field}.host_port")
+        parse_port(binding.last, f"{field}.host_port")
     parse_port(binding.port, f"{field}.port")
-    parse_port(binding.last, f"{field}.host_port")
     length = binding.last - binding.host_port
     if length < 0:
         raise InvalidSpec(f"{field}.host_port", f"{binding.host_port}-{binding.last}", "ends before it starts")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from cellwall.errors import Exhausted, InvalidSpec
 from cellwall.model.addresses import Address
-from cellwall.model.endpoint import MAX_BINDINGS, PortBinding
+from cellwall.model.endpoint import AUTO, MAX_BINDINGS, PortBinding
 
 MAX_ENTRIES = 2048
 """What the bindings of one endpoint may be in the kernel, which has one for each client network and each port of a
@@ -60,6 +60,8 @@ def claimed_twice(bindings: Sequence[PortBinding]) -> int | None:
     reach: dict[tuple[str, Address | None], tuple[int, int]] = {}  # how far what began below goes, and whose that is
     widest: dict[str, tuple[int, int]] = {}  # the same for all addresses
     for place, binding in _from_below(bindings):
+        if binding.host_port == AUTO:
+            continue
         everywhere = reach.get((binding.protocol, None), (0, 0))
         anywhere = widest.get(binding.protocol, (0, 0))
         here = anywhere if binding.bind is None else reach.get((binding.protocol, binding.bind), (0, 0))

@@ -15,7 +15,15 @@ from cellwall.audit.events import MAX_REASON
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Protocol, mac_text, parse_address, parse_mac, parse_prefix
-from cellwall.model.endpoint import MAX_BINDINGS, MAX_CLIENTS, EndpointKey, PortBinding, parse_binding, validate_binding
+from cellwall.model.endpoint import (
+    AUTO,
+    MAX_BINDINGS,
+    MAX_CLIENTS,
+    EndpointKey,
+    PortBinding,
+    parse_binding,
+    validate_binding,
+)
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.policy_document import Written, parse_policy, policy_document
 from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
@@ -43,9 +51,9 @@ PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Spec = Annotated[
     str,
     msgspec.Meta(
-        description="[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]",
+        description="[BIND:]HOST[-LAST]:PORT[/tcp|/udp|/tcp6to4|/tcp4to6][@SOURCE,…]; HOST auto: any free port",
         extra_json_schema={
-            "pattern": "^[0-9A-Fa-f.:\\[\\]]+(-[0-9]+)?:[0-9]+(/(tcp|udp|tcp6to4|tcp4to6))?(@.+)?$",
+            "pattern": "^([0-9A-Fa-f.:\\[\\]]+(-[0-9]+)?|(.+:)?auto):[0-9]+(/(tcp|udp|tcp6to4|tcp4to6))?(@.+)?$",
             "examples": ["8080:80"],
         },
     ),
@@ -189,8 +197,10 @@ def own_policy(body: AttachBody, at: str = "") -> Written | None:
         raise pointed(error, at if body.policy is None else at + "/policy") from error
 
 
-def binding_body(binding: PortBinding) -> BindingBody:
-    """The body that asks for this."""
+def binding_body(binding: PortBinding) -> BindingBody | str:
+    """The body that asks for this; one of any free port is a text."""
+    if binding.host_port == AUTO:
+        return spec_text(binding)
     return BindingBody(
         host_port=binding.host_port,
         port=binding.port,
@@ -202,11 +212,17 @@ def binding_body(binding: PortBinding) -> BindingBody:
     )
 
 
+def spec_text(binding: PortBinding) -> str:
+    """The binding as the command line has it."""
+    ports, *sources = str(binding).split(" from ")
+    return ports + ("@" + ",".join(sources) if sources else "")
+
+
 def binding_of(entry: str | BindingBody, at: str) -> PortBinding:
     """The binding that an entry at this pointer asks for; Refused."""
     if isinstance(entry, str):
         with placed(at):
-            return parse_binding(entry)
+            return parse_binding(entry, auto=True)
     bind, sources = None, []
     if entry.bind is not None:
         with placed(at + "/bind"):

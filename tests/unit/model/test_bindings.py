@@ -185,3 +185,13 @@ def test_any_text_is_a_binding_or_an_error_of_ours(text: str) -> None:
         validate_binding(parse_binding(text))
     except InvalidSpec:
         return
+
+
+def test_any_free_port_is_for_who_says_that_it_may_be() -> None:
+    for text, shown in (("auto:80", "auto:80/tcp"), ("[2001:db8::1]:auto:53/udp", "[2001:db8::1]:auto:53/udp")):
+        assert str(parse_binding(text, auto=True)) == shown
+        with pytest.raises(InvalidSpec, match="host_port"):
+            parse_binding(text)
+    for wrong in ("auto-9000:80", "0:80", "Auto:80", "-1:80"):
+        with pytest.raises(InvalidSpec, match="host_port"):
+            parse_binding(wrong, auto=True)

@@ -12,8 +12,8 @@ from cellwall.model.addresses import parse_mac
 from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.wire.documents import endpoint_document
 
-_SPEC = "[BIND:]HOST[-LAST]:PORT[/tcp|/udp][@SOURCE,…]"
-SPEC_HELP = f"publish a port: {_SPEC}; may be repeated"
+_SPEC = "[BIND:]HOST[-LAST]:PORT[/tcp|/udp|/tcp6to4|/tcp4to6][@SOURCE,…]"
+SPEC_HELP = f"publish a port: {_SPEC}; HOST may be auto; may be repeated"
 
 
 class PolicyOptions(TypedDict):
@@ -90,7 +90,7 @@ def _asked(given: argparse.Namespace) -> dict[str, Any]:
     """What `attach` and `claim` are told, by its names."""
     address4, address6 = parse_requested(given.ip)
     mac = None if given.mac is None else parse_mac(given.mac, "--mac")
-    bindings = [parse_binding(text, "--expose") for text in given.expose]
+    bindings = [parse_binding(text, "--expose", auto=True) for text in given.expose]
     return {
         "netns": given.netns,
         "ifname": given.ifname,
@@ -112,7 +112,7 @@ def _detach(invocation: Invocation) -> Outcome:
 
 def _expose(invocation: Invocation) -> Outcome:
     given = invocation.arguments
-    binding = parse_binding(given.spec, "expose")
+    binding = parse_binding(given.spec, "expose", auto=True)
     with invocation.wall_in_force() as wall:
         return _one(wall.expose(given.id, binding, ifname=given.ifname))
 

@@ -76,7 +76,7 @@ def _run(invocation: Invocation) -> Outcome:
 def _attach(invocation: Invocation, owner: "Owner") -> Endpoint:
     given = invocation.arguments
     address4, address6 = parse_requested(given.ip)
-    bindings = [parse_binding(text, "--expose") for text in given.expose]
+    bindings = [parse_binding(text, "--expose", auto=True) for text in given.expose]
     with invocation.wall_in_force() as wall:
         if owner.inherited:
             wall.detach(owner.container_id)
