@@ -60,7 +60,7 @@ def test_a_page_ends_where_the_next_one_begins(hundred: str) -> None:
         pages = numbers(found.events) + pages
         if not found.more:
             break
-        until = found.events[0].time
+        until = found.reached
     assert pages == list(range(100))
 
 
@@ -80,6 +80,16 @@ def test_all_are_read_one_by_one_from_the_oldest_on(hundred: str) -> None:
 def test_how_much_is_read_is_bounded(hundred: str) -> None:
     found = latest(hundred, Selection(tenant="nobody"), limit=5, octets=2000)
     assert (found.events, found.more) == ((), True)
+    asked = 1
+    while found.more:
+        found = latest(hundred, Selection(tenant="nobody", until=found.reached), limit=5, octets=2000)
+        asked += 1
+    assert 5 < asked < 20, "each goes on where the one before had come to"
+    seen, until, more = list[int](), "", True
+    while more:
+        page = latest(hundred, Selection(tenant="acme", until=until), limit=7, octets=2000)
+        seen, until, more = numbers(page.events) + seen, page.reached, page.more
+    assert seen == list(range(1, 100, 2))
 
 
 def test_a_line_that_is_none_is_passed_over_and_told(tmp_path: Path) -> None:

@@ -55,19 +55,24 @@ def latest(
     lines = _Lines(selection, permit)
     found: deque[Event] = deque()
     left = octets
-    paths = event_files(directory)
+    paths, reached = event_files(directory), ""
     while paths and (limit is None or len(found) < limit) and (left is None or left > 0):
         path = paths.pop()
         if selection.since and _written(path) < selection.since:
             return Log(tuple(found), False, lines.unreadable)
+        begun = _begun(path)
+        if selection.until and begun >= selection.until:
+            continue
         room = None if limit is None else limit - len(found)
         there, size = lines.of(path, None if room is None else room + 1)
         if room is not None and len(there) > room:
             there.popleft()
-            return Log((*there, *found), True, lines.unreadable)
+            events = (*there, *found)
+            return Log(events, True, lines.unreadable, events[0].time)
         found.extendleft(reversed(there))
+        reached = begun
         left = None if left is None else left - size
-    return Log(tuple(found), bool(paths), lines.unreadable)
+    return Log(tuple(found), bool(paths), lines.unreadable, reached if paths else "")
 
 
 def every(directory: str, selection: Selection) -> Iterator[Event]:
@@ -92,6 +97,16 @@ def following(directory: str, selection: Selection, *, from_start: bool = False)
                 yield event
 
     return read
+
+
+def _begun(path: str) -> str:
+    """The time of a file's first event, "" where it has none."""
+    for _, line in whole_lines(path):
+        try:
+            return event_of(line).time
+        except ValueError:
+            continue
+    return ""
 
 
 def _written(path: str) -> str:

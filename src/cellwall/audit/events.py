@@ -79,11 +79,12 @@ Event = Attempt | Unrecorded | Began
 
 class Log(msgspec.Struct, frozen=True):
     """Events that were asked for, the latest, in the order of their recording. `more`: there are, or may be, earlier
-    ones. `unreadable`: lines that were none, such as one that a crash tore."""
+    ones, from before the time `reached`. `unreadable`: lines that were none, such as one that a crash tore."""
 
     events: tuple[Event, ...]
     more: bool = False
     unreadable: int = 0
+    reached: str = ""
 
 
 _encoder = msgspec.json.Encoder()

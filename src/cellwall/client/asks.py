@@ -178,7 +178,10 @@ def remove_policy(subject: Subject) -> Ask[bool]:
 
 
 def log(**words: str | int | None) -> Ask[Log]:
-    asked = _ask(calls.LOG, answers.LogAnswer, lambda answer: Log(answer.events, answer.more, answer.unreadable))
+    def read(answer: answers.LogAnswer) -> Log:
+        return Log(answer.events, answer.more, answer.unreadable, answer.reached)
+
+    asked = _ask(calls.LOG, answers.LogAnswer, read)
     query = "&".join(f"{name}={calls.quoted(str(word))}" for name, word in words.items() if word)
     return msgspec.structs.replace(asked, target=asked.target + (f"?{query}" if query else ""))
 

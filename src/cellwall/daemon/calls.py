@@ -237,7 +237,7 @@ def _one(endpoint: Endpoint, status: int = 200) -> web.Response:
 
 
 def _encoded_log(found: Log) -> bytes:
-    return _encode(answers.LogAnswer(found.events, found.more, found.unreadable))
+    return _encode(answers.LogAnswer(found.events, found.more, found.unreadable, found.reached))
 
 
 def _encoded(endpoints: Sequence[Endpoint]) -> bytes:

@@ -38,7 +38,7 @@ from cellwall.wire.policies import PolicyBody, pointed, written
 
 R = TypeVar("R")
 
-_LOG_OCTETS = 32 << 20
+_LOG_OCTETS = 8 << 20
 """Of the event files, about, that one question may have read: from the latest on."""
 
 CniReply = tuple[int, bytes, bool]

@@ -57,12 +57,13 @@ class FindingsAnswer(msgspec.Struct, frozen=True):
 
 
 class LogAnswer(msgspec.Struct, frozen=True):
-    """Events, in the order of their recording. `more`: there are, or may be, earlier ones. `unreadable`: lines of the
-    event files that were none."""
+    """Events, in the order of their recording. `more`: there are, or may be, earlier ones: `until` the time `reached`
+    asks for them. `unreadable`: lines of the event files that were none."""
 
     events: tuple[Event, ...]
     more: bool
     unreadable: int
+    reached: str = ""
 
 
 class PoliciesAnswer(msgspec.Struct, frozen=True):

@@ -230,7 +230,7 @@ LOG = Call(
     "/v1/log",
     "log",
     LogAnswer,
-    "The latest events of what sandboxes tried. Where there are more, `until` the first one's time gives those before.",
+    "The latest events of what sandboxes tried. Where there are more, `until` the time `reached` gives those before.",
     query=(
         Parameter("tenant", "Of this tenant.", required=False),
         Parameter("container", "Of this container.", required=False),

@@ -80,7 +80,7 @@ def _recorded(invocation: Invocation, selection: Selection) -> Iterator[Event]:
             asked = {"tenant": selection.tenant, "container": selection.container, "since": selection.since}
             found = client.log(**asked, until=until, limit=MAX_LIMIT)
             yield from found.events
-            until, more = (found.events[0].time, found.more) if found.events else ("", False)
+            until, more = found.reached, found.more and found.reached != until
 
 
 def _length(text: str, field: str, most: int) -> int:

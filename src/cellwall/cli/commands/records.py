@@ -98,7 +98,7 @@ def _say_what_is_missing(invocation: Invocation, found: Log) -> None:
     if found.unreadable:
         _log.warning("%d lines of the event files could not be read", found.unreadable)
     if found.more:
-        _log.warning("there are earlier ones: --limit or --until shows them")
+        _log.warning("there are earlier ones: --limit, or --until %s, shows them", found.reached)
 
 
 def _spelling(*, ocsf: bool, json: bool) -> Callable[[Event], str]:
