@@ -105,8 +105,13 @@ def test_the_daemons_store_has_room_for_the_socket_that_owns_the_rules_and_the_n
     assert "PartOf" not in DAEMON.read_text().replace("# Not PartOf=", ""), "a flush must not restart it"
 
 
-def test_the_wheel_brings_every_unit() -> None:
-    project = tomllib.loads((UNITS.parents[1] / "pyproject.toml").read_text())
+def test_the_wheel_brings_every_unit_and_whatever_else_is_packaged() -> None:
+    packaging = UNITS.parent
+    project = tomllib.loads((packaging.parent / "pyproject.toml").read_text())
     brought = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
-    assert {Path(name).name for name in brought} == {unit.name for unit in UNITS.iterdir()}
-    assert set(brought.values()) == {f"lib/systemd/system/{unit.name}" for unit in UNITS.iterdir()}
+    found = {f"packaging/{path.relative_to(packaging)}" for path in packaging.rglob("*") if path.is_file()}
+    assert set(brought) == found
+    for name, place in brought.items():
+        inside = Path(name).relative_to("packaging")
+        assert place in (f"lib/systemd/system/{inside.name}", f"share/cellwall/{inside}")
+        assert (inside.parts[0] == "systemd") == place.startswith("lib/systemd/")
