@@ -73,6 +73,15 @@ class Following:
         raise AssertionError("it ended")
 
 
+def as_member(daemon: Daemon, *arguments: str) -> Any:
+    """What a command of a member of the group prints."""
+    identity = ["setpriv", f"--reuid={MEMBER}", f"--regid={MEMBER}", f"--groups={GROUP}", "--"]
+    argv = [*identity, sys.executable, "-m", "cellwall.cli.main", "--root", str(daemon.lab.root), *arguments]
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=60, env=environ)
+    return json.loads(done.stdout)
+
+
 @contextmanager
 def following(daemon: Daemon, *arguments: str) -> Iterator[Following]:
     made = Following(str(daemon.lab.root), *arguments)
@@ -95,6 +104,8 @@ def test_what_a_sandbox_tries_is_told_to_whom_it_concerns(node: tuple[Daemon, Wo
     answer = ask_as(daemon, MEMBER, [GROUP], "GET", "/v1/log")
     assert {event.get("tenant") for event in answer.document["events"]} == {None, "acme"}
     assert [event["source_port"] for event in answer.document["events"] if "source_port" in event][-2:] == [1001, 1003]
+    shown = as_member(daemon, "log", "--json", "--limit", "1")
+    assert (shown["events"][0]["source_port"], shown["more"]) == (1003, True)
     for box in (web, other):
         world.detach(box)
 

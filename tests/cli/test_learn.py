@@ -1,9 +1,12 @@
 """`cellwall learn`: from a node's event files to a policy that `cellwall policy set` takes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from nodecommand import Command
+from nodecommand import SOURCE, Answer, Command
 
 from cellwall.adapters.event_files import EventFiles
 from cellwall.audit.events import Attempt, line_of
@@ -51,11 +54,18 @@ def test_what_is_printed_is_what_policy_set_takes(watched: Command, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("option", "value"), [("prefix4", "33"), ("prefix6", "x"), ("since", "never")])
-def test_what_cannot_be_meant_is_refused_with_field_and_value(watched: Command, option: str, value: str) -> None:
-    refused = watched("learn", "--tenant", "acme", f"--{option}", value, "--json")
+def test_what_cannot_be_meant_is_refused_with_field_and_value(tmp_path: Path, option: str, value: str) -> None:
+    refused = learn(tmp_path, "--tenant", "acme", f"--{option}", value, "--json")
     assert (refused.status, refused.json["error"]["field"]) == (2, option)
 
 
-def test_of_whom_nothing_was_watched_nothing_is_proposed(watched: Command) -> None:
-    learned = watched("learn", "--tenant", "nobody")
+def test_of_whom_nothing_was_watched_nothing_is_proposed(tmp_path: Path) -> None:
+    learned = learn(tmp_path, "--tenant", "nobody")
     assert (learned.status, learned.out.splitlines()[-1]) == (0, "mode: block")
+
+
+def learn(root: Path, *arguments: str) -> Answer:
+    argv = [sys.executable, "-m", "cellwall.cli.main", "--root", str(root), "learn", *arguments]
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environ)
+    return Answer(done.returncode, done.stdout, done.stderr)
