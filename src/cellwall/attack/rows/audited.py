@@ -13,7 +13,8 @@ from time import monotonic
 
 from cellwall.adapters.nflog import Logged, PacketLog
 from cellwall.attack.frames import packet
-from cellwall.attack.probe import Episode, Layer, Place, layers
+from cellwall.attack.probe import Episode, Layer, Place, Shot, layers
+from cellwall.attack.rows.errors import about_a_neighbour
 from cellwall.attack.rows.routed import OUTSIDE, by_gateway, from_outside, victims
 from cellwall.attack.rows.shapes import FAMILIES, Shots, wall_of
 from cellwall.attack.world import World
@@ -30,6 +31,8 @@ _FORGED = {4: "8.8.4.4", 6: "2a00:1450::44"}
 
 
 _PATIENCE = 5.0
+_QUOTED = 7190
+"""A port that no other probe has a flow to."""
 
 
 _UNUSED = "".join(
@@ -42,12 +45,14 @@ _UNUSED = "".join(
 def _audited() -> Iterator[Episode]:
     for family in FAMILIES:
         floor, forged = partial(_to_the_floor, family=family), partial(_forged, family=family)
-        rows: tuple[tuple[str, str, Layer, Shots], ...] = (
-            ("floor", "with what the floor denies", "FWD", floor("attacker")),
-            ("forged", "with forged sources", "PIN", forged("attacker")),
-            ("outside", "from outside, with what is sent to the other itself", "FWD", _direct(family)),
+        opening, errors = about_a_neighbour(family, _QUOTED)
+        rows: tuple[tuple[str, str, Layer, Shots, Shots], ...] = (
+            ("floor", "with what the floor denies", "FWD", _nothing, floor("attacker")),
+            ("forged", "with forged sources", "PIN", _nothing, forged("attacker")),
+            ("outside", "from outside, with what is sent to the other itself", "FWD", _nothing, _direct(family)),
+            ("errors", "with errors about a flow of the other's", "FWD", opening, errors),
         )
-        for name, what, layer, flood in rows:
+        for name, what, layer, before, flood in rows:
             attempt, sentinel = (floor, forged) if layer == "FWD" else (forged, floor)
             yield Episode(
                 id=f"B11-{name}-v{family}",
@@ -55,7 +60,7 @@ def _audited() -> Iterator[Episode]:
                 title=f"the log of denials is flooded {what}, and another's are missing, IPv{family}",
                 layers=layers(layer, "LOG"),
                 together=True,
-                play=partial(_blinded, layer, flood, attempt("victim"), sentinel("victim")),
+                play=partial(_blinded, layer, before, flood, attempt("victim"), sentinel("victim")),
                 families=frozenset({family}),
                 wall_only=True,
             )
@@ -79,9 +84,16 @@ def _direct(family: int) -> Shots:
     return from_outside("lan", lambda w, token: packet(OUTSIDE["lan"][family], target(w), "udp", token))
 
 
-def _blinded(layer: Layer, flood: Shots, attempt: Shots, sentinel: Shots, w: World, token: bytes) -> bool:
+def _nothing(w: World, token: bytes) -> tuple[Shot, ...]:
+    return ()
+
+
+def _blinded(
+    layer: Layer, before: Shots, flood: Shots, attempt: Shots, sentinel: Shots, w: World, token: bytes
+) -> bool:
     """Whether the log has not told what the victim did, as denied by that layer."""
     (frame,) = flood(w, b"<flood>")
+    w.fire(before(w, b"<before>"))
     w.node.run(["nft", "-f", "-"], input=_UNUSED.encode())
     with w.node.enter(), PacketLog(wall_of(w).settings.audit.group, queue=_QUEUE) as log:
         w.inject(frame.origin, [frame.frame] * _FLOOD)

@@ -10,7 +10,7 @@ import msgspec
 from cellwall.attack.frames import frame, ip, packet, scapy
 from cellwall.attack.probe import Place, Probe, Shot, layers
 from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside, in_turn, volley
-from cellwall.attack.rows.shapes import FAMILIES, episode
+from cellwall.attack.rows.shapes import FAMILIES, Shots, episode
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO
 from cellwall.attack.world import World
 from cellwall.lab.capture import one_cpu
@@ -67,6 +67,12 @@ class _Flow(msgspec.Struct, frozen=True):
 
     def _sent(self, w: World, token: bytes) -> object:
         return packet(w.victim.ip(self.family), FAR[self.family], "udp", token, sport=_SPORT, dport=self.far_port)
+
+
+def about_a_neighbour(family: int, far_port: int) -> tuple[Shots, Shots]:
+    """The victim opens a flow, and the attacker sends an error about it to its far end."""
+    flow = _Flow(family, "port-unreachable", far_port)
+    return by_gateway(flow.opening, origin="victim"), by_gateway(flow.error_to_server)
 
 
 def _about_neighbours() -> Iterator[Probe]:
