@@ -85,8 +85,8 @@ class UpkeepVerbs(Opened):
             self._caller.take_those_in_force(self._site.foundation())
             return own_rules(self._site, descriptor)
 
-    def follow(self, audience: "Audience") -> None:
-        """Have this told of every endpoint that this wall attaches, changes or closes, from now on."""
+    def follow(self, audience: "Audience | None") -> None:
+        """Have this told of every endpoint that this wall attaches, changes or closes, from now on; None: nobody."""
         self._site.in_force.audience = audience
 
     @property

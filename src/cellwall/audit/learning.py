@@ -7,7 +7,7 @@ would open that nobody meant to (`limits.smtp`). Pure.
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
-from typing import cast
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
@@ -15,6 +15,8 @@ from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
 from cellwall.model.policy import MAIL_PORT, Policy, Rule, RuleProtocol, TierName
+
+K = TypeVar("K")
 
 MANY_PORTS = 32
 """Ports of one prefix and protocol that are listed one by one; where more were seen, all of them are allowed."""
@@ -54,8 +56,8 @@ class Proposal(msgspec.Struct, frozen=True):
         """As a value; one that allows nothing says so."""
         rules = (*self.kept, *self.rules)
         sources = None if self.kept_clients is None else (*self.kept_clients, *self.clients)
-        mode = "allow" if any(rule.action == "allow" for rule in rules) else "block"
-        return Policy(mode, rules if mode == "allow" else (), sources, self.links)  # type: ignore[arg-type]
+        mode: Literal["allow", "block"] = "allow" if any(rule.action == "allow" for rule in rules) else "block"
+        return Policy(mode, rules if mode == "allow" else (), sources, self.links)
 
     def without(self, rule: Rule, why: str) -> "Proposal":
         """One rule less."""
@@ -154,7 +156,7 @@ def _prefix(address: str, prefix4: int, prefix6: int) -> Prefix | None:
     return ip_network(f"{address}/{prefix6 if ':' in address else prefix4}", strict=False)
 
 
-def _note(found: dict, key: object, event: Attempt) -> None:  # type: ignore[type-arg]
+def _note(found: dict[K, Seen], key: K | None, event: Attempt) -> None:
     if key is not None:
         known = found.get(key)
         found[key] = (known or Seen(0, event.time, event.time, ())).with_attempt(event)

@@ -180,5 +180,6 @@ def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]
     finally:
         os.close(writing)  # which makes the other end readable
         thread.join()
+        wall.follow(None)
         os.close(reading)
         netfilter.close()
