@@ -51,6 +51,7 @@ class Node:
         return NodeCount(True, metered, len(metered), 3, 4093)
 
     def meters(self) -> "Node":
+        self._read("meters")
         return self
 
     def traffic(self) -> dict[int, Traffic]:
@@ -202,6 +203,15 @@ def test_what_cannot_be_read_is_left_out_and_said_and_the_rest_is_told(
     assert total(found, "cellwall_tenant_sent_packets_total") == 4, "totals are as of the last that was read"
     watched.node.broken = set()
     assert watched.series().keys() >= whole.keys()
+
+
+def test_no_descriptor_for_a_meter_is_no_reason_to_tell_nothing(watched: Watched) -> None:
+    watched.node.hold(["acme"])
+    watched.node.broken = {"meters"}
+    found = watched.series()
+    assert total(found, "cellwall_endpoints") == 1
+    unread = {dict(labels)["part"] for (name, labels), value in found.items() if "failures" in name and value == 1}
+    assert unread == {"traffic", "denied", "rules", "conntrack"}
 
 
 def test_many_who_ask_at_once_cost_one_look_after_the_other(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,6 +184,14 @@ def test_the_file_is_of_one_boot_and_what_is_damaged_begins_anew(tmp_path: Path)
     for damaged in (b"", b"\xff\x00", Path(path).read_bytes()[:-3]):
         Path(path).write_bytes(damaged)
         assert TotalsFile(path, "one").read() == Totals()
+
+
+def test_totals_of_another_form_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "totals")
+    TotalsFile(path, "one").write(Totals(Memory({"7": (1, 2)}, {"acme": (3, 4)})))
+    assert TotalsFile(path, "one").read().traffic.totals
+    monkeypatch.setattr("cellwall.daemon.metrics.totals._FORM", 2)
+    assert TotalsFile(path, "one").read() == Totals()
 
 
 def test_totals_that_cannot_be_written_are_said_once(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]

@@ -71,14 +71,14 @@ class Sampler:
         number = self._traffic.begin()
         node = self._try("record", self._wall.counted)
         metered = () if node is None else node.metered
-        shown = self._try("traffic", self._wall.meters().traffic) if metered else {}
+        shown = self._try("traffic", lambda: self._wall.meters().traffic()) if metered else {}
         if node is not None and shown is not None:
             self._traffic.read(number, _readings(metered, shown))
         if node is not None:
-            self._read_denied(self._wall.meters(), metered)
+            self._read_denied(self._wall.meters, metered)
         self._attend(metered, known=node is not None)
-        self._read_rules(self._wall.meters())
-        tracked = self._try("conntrack", self._wall.meters().tracked)
+        self._read_rules(self._wall.meters)
+        tracked = self._try("conntrack", lambda: self._wall.meters().tracked())
         self._file.write(Totals(self._traffic.memory(), self._denied.memory(), self._denied_of.memory()))
         tenants = Counter(one.tenant for one in metered)
         return Sample(
@@ -108,8 +108,8 @@ class Sampler:
 
     def settle(self, site: Site) -> None:
         """Read what rules have counted by now, by the meters of this site."""
-        self._read_rules(site.meters())
-        self._read_denied(site.meters(), site.journal.metered())
+        self._read_rules(site.meters)
+        self._read_denied(site.meters, site.journal.metered())
 
     def restart(self, *, sets: bool) -> None:
         """Rules have begun to count anew; their `sets`, too."""
@@ -117,18 +117,18 @@ class Sampler:
         if sets:
             self._denied_of.restart()
 
-    def _read_denied(self, meters: Meters, metered: Sequence[Metered]) -> None:
+    def _read_denied(self, meters: Callable[[], Meters], metered: Sequence[Metered]) -> None:
         number = self._denied_of.begin()
-        denied = self._try("denied", meters.denied) if metered else None
+        denied = self._try("denied", lambda: meters().denied()) if metered else None
         if denied is not None:
             found = {
                 str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, one.stems),)) for one in metered
             }
             self._denied_of.read(number, found)
 
-    def _read_rules(self, meters: Meters) -> None:
+    def _read_rules(self, meters: Callable[[], Meters]) -> None:
         number = self._denied.begin()
-        counts = self._try("rules", meters.rules)
+        counts = self._try("rules", lambda: meters().rules())
         if counts is not None:
             self._denied.read(
                 number,

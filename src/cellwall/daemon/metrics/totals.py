@@ -14,13 +14,18 @@ from cellwall.daemon.metrics.odometer import Memory
 _log = logging.getLogger("cellwall.daemon")
 
 
+_FORM = 1
+"""Another number with every change of what figures there are, or what they are of."""
+
+
 class Totals(msgspec.Struct, frozen=True):
-    """What odometers know. `boot` is filled in where it is written."""
+    """What odometers know. `boot` and `form` are filled in where it is written."""
 
     traffic: Memory = Memory()
     denied: Memory = Memory()
     denied_of: Memory = Memory()
     boot: str = ""
+    form: int = 0
 
 
 class TotalsFile:
@@ -41,7 +46,7 @@ class TotalsFile:
         except (OSError, msgspec.MsgspecError) as error:
             _log.warning("totals begin anew: %s: %s", self._path, error)
             return Totals()
-        return found if found.boot == self._boot else Totals()
+        return found if (found.boot, found.form) == (self._boot, _FORM) else Totals()
 
     def write(self, totals: Totals) -> None:
         """Put them on record, whole or not at all. Where that cannot be done it is said once, and they end with the
@@ -49,7 +54,7 @@ class TotalsFile:
         draft = f"{self._path}.draft"
         try:
             with open(draft, "wb", opener=_private) as file:
-                file.write(msgspec.msgpack.encode(msgspec.structs.replace(totals, boot=self._boot)))
+                file.write(msgspec.msgpack.encode(msgspec.structs.replace(totals, boot=self._boot, form=_FORM)))
             os.replace(draft, self._path)
             self._failed = False
         except OSError as error:
