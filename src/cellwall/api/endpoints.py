@@ -1,20 +1,17 @@
 """The verbs of endpoints: sandboxes attached and detached, ports published and withdrawn, and kept for a
 container before."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from cellwall.api.opened import Opened
 from cellwall.engine.admission import with_ports
-from cellwall.engine.arguments import Document, attach_request, parse_key, read_binding
+from cellwall.engine.arguments import AttachOptions, parse_key, read_attach, read_binding
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import standing
 from cellwall.engine.requests import AttachRequest
 from cellwall.model.addresses import Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import Policy
 
 if TYPE_CHECKING:
     from cellwall.engine.site import Site
@@ -24,21 +21,7 @@ if TYPE_CHECKING:
 class EndpointVerbs(Opened):
     """What `Wall` does with endpoints."""
 
-    def attach(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    def attach(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments.
 
         `netns` is the path of its network namespace; None makes one, kept at the endpoint's `netns` until detach. It is
@@ -46,22 +29,13 @@ class EndpointVerbs(Opened):
         a document, or `block_network` and `allow_list` in its place.
         Raises InvalidSpec, NotFound (no such namespace), AlreadyExists, Conflict, Exhausted, Unsupported.
         """
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        if policy is None and block_network is None and allow_list is None:
-            return self.attach_many([request])[0]
+        asked = read_attach(container_id, **options)
+        if not asked.names_policy:
+            return self.attach_many([asked.request])[0]
         from cellwall.engine.policy_calls import attach_under, own_policy
 
-        written = own_policy(policy, block_network, allow_list, self.settings.openings)
-        return attach_under(written, request, lambda request: self._attach([request])[0])
+        written = own_policy(asked, self.settings.openings)
+        return attach_under(written, asked.request, lambda request: self._attach([request])[0])
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""

@@ -1,52 +1,27 @@
 """The verbs of the pool: sandboxes that stand ready, and containers that claim them."""
 
-import os
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from typing import Unpack
 
 from cellwall.api.opened import Opened
-from cellwall.engine.arguments import Document, attach_request
+from cellwall.engine.arguments import AttachOptions, read_attach
 from cellwall.engine.requests import AttachRequest
-from cellwall.model.endpoint import Endpoint, PortBinding
-from cellwall.model.policy import Policy
+from cellwall.model.endpoint import Endpoint
 
 
 class PoolVerbs(Opened):
     """What `Wall` does with sandboxes that were made ahead of time."""
 
-    def claim(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    def claim(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """`attach`, to a sandbox that stands ready: its namespace is at the endpoint's `netns`, and is removed at
         detach. Where none is left, or what is asked for is not what they have, it is attached as any."""
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        if policy is None and block_network is None and allow_list is None:
-            return self.claim_many([request])[0]
+        asked = read_attach(container_id, **options)
+        if not asked.names_policy:
+            return self.claim_many([asked.request])[0]
         from cellwall.engine.policy_calls import attach_under, own_policy
 
-        written = own_policy(policy, block_network, allow_list, self.settings.openings)
-        return attach_under(written, request, lambda request: self._claim([request])[0])
+        written = own_policy(asked, self.settings.openings)
+        return attach_under(written, asked.request, lambda request: self._claim([request])[0])
 
     def claim_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Claim for all of these, in one transaction, or for none."""

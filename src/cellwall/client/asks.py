@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from cellwall.audit.events import Log
-from cellwall.engine.arguments import Document, Subject, parse_key, read_binding
+from cellwall.engine.arguments import Asked, Document, Subject, parse_key, read_binding
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
@@ -59,22 +59,12 @@ def dns() -> Ask[tuple[Address, ...]]:
     return _ask(calls.DNS, answers.DnsAnswer, lambda answer: documents.addresses_of(answer.dns))
 
 
-def attach(
-    request: AttachRequest,
-    policy: Policy | Document | None = None,
-    block_network: bool | None = None,
-    allow_list: Sequence[str] | None = None,
-) -> Ask[Endpoint]:
-    return _of_request(calls.ATTACH, request, policy, block_network, allow_list)
+def attach(asked: Asked) -> Ask[Endpoint]:
+    return _of_request(calls.ATTACH, asked)
 
 
-def claim(
-    request: AttachRequest,
-    policy: Policy | Document | None = None,
-    block_network: bool | None = None,
-    allow_list: Sequence[str] | None = None,
-) -> Ask[Endpoint]:
-    return _of_request(calls.CLAIM, request, policy, block_network, allow_list)
+def claim(asked: Asked) -> Ask[Endpoint]:
+    return _of_request(calls.CLAIM, asked)
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
@@ -186,20 +176,14 @@ def log(**words: str | int | None) -> Ask[Log]:
     return msgspec.structs.replace(asked, target=asked.target + (f"?{query}" if query else ""))
 
 
-def _of_request(
-    call: calls.Call,
-    request: AttachRequest,
-    policy: Policy | Document | None,
-    block_network: bool | None,
-    allow_list: Sequence[str] | None,
-) -> Ask[Endpoint]:
-    body = bodies.attach_body(_elsewhere(request))
-    if (policy, block_network, allow_list) != (None, None, None):
+def _of_request(call: calls.Call, asked: Asked) -> Ask[Endpoint]:
+    body = bodies.attach_body(_elsewhere(asked.request))
+    if asked.names_policy:
         body = msgspec.structs.replace(
             body,
-            policy=None if policy is None else _policy_body(policy),
-            block_network=block_network,
-            allow_list=None if allow_list is None else tuple(allow_list),
+            policy=None if asked.policy is None else _policy_body(asked.policy),
+            block_network=asked.block_network,
+            allow_list=None if asked.allow_list is None else tuple(asked.allow_list),
         )
     return _ask(call, answers.EndpointAnswer, _endpoint, body)
 
@@ -285,9 +269,3 @@ def _without_links(path: str) -> str:
             break
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
     return path
-
-
-def _spec(binding: PortBinding) -> str:
-    """The binding as the command line has it."""
-    ports, *sources = str(binding).split(" from ")
-    return ports + ("@" + ",".join(sources) if sources else "")

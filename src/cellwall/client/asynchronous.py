@@ -3,8 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import aiohttp
 from yarl import URL
@@ -16,7 +15,7 @@ from cellwall.client.http import refusal, refuse_too_large
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.client.places import reachable
 from cellwall.config import paths_for
-from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
+from cellwall.engine.arguments import AttachOptions, Document, parse_subject, permissions_patch, read_attach
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
@@ -83,62 +82,14 @@ class AsyncClient:
 
     # ------------------------------------------------------------------ endpoints
 
-    async def attach(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    async def attach(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments."""
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        return await self._ask(asks.attach(request, policy, block_network, allow_list))
+        return await self._ask(asks.attach(read_attach(container_id, **options)))
 
-    async def claim(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    async def claim(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """`attach`, to a sandbox that stands ready: its namespace is at the endpoint's `netns`. Where none is left, or
         it needs what they have not, it is attached as any."""
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        return await self._ask(asks.claim(request, policy, block_network, allow_list))
+        return await self._ask(asks.claim(read_attach(container_id, **options)))
 
     async def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""

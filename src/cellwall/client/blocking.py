@@ -4,9 +4,8 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.client import asks
@@ -15,7 +14,7 @@ from cellwall.client.http import Answer, Broken, read_answer, refusal, request_t
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.client.places import reachable
 from cellwall.config import paths_for
-from cellwall.engine.arguments import Document, attach_request, parse_subject, permissions_patch
+from cellwall.engine.arguments import AttachOptions, Document, parse_subject, permissions_patch, read_attach
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.errors import CellwallError, NotFound
 from cellwall.model.addresses import Address, Protocol
@@ -83,63 +82,15 @@ class Client:
 
     # ------------------------------------------------------------------ endpoints
 
-    def attach(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    def attach(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """Attach one sandbox; packets pass when this returns. Idempotent for equal arguments. `netns` is a path as this
         process sees it; the daemon opens it, by its own view of the file system."""
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        return self._ask(asks.attach(request, policy, block_network, allow_list))
+        return self._ask(asks.attach(read_attach(container_id, **options)))
 
-    def claim(
-        self,
-        container_id: str,
-        *,
-        netns: str | os.PathLike[str] | None = None,
-        ifname: str = "eth0",
-        tenant: str | None = None,
-        expose: Sequence[PortBinding | str] = (),
-        address4: IPv4Address | None = None,
-        address6: IPv6Address | None = None,
-        mac: int | None = None,
-        policy: Policy | Document | None = None,
-        block_network: bool | None = None,
-        allow_list: Sequence[str] | None = None,
-    ) -> Endpoint:
+    def claim(self, container_id: str, **options: Unpack[AttachOptions]) -> Endpoint:
         """`attach`, to a sandbox that stands ready: its namespace is at the endpoint's `netns`. Where none is left, or
         it needs what they have not, it is attached as any."""
-        request = attach_request(
-            container_id,
-            netns=netns,
-            ifname=ifname,
-            tenant=tenant,
-            expose=expose,
-            address4=address4,
-            address6=address6,
-            mac=mac,
-        )
-        return self._ask(asks.claim(request, policy, block_network, allow_list))
+        return self._ask(asks.claim(read_attach(container_id, **options)))
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""

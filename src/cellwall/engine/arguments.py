@@ -6,11 +6,13 @@ Pure. InvalidSpec for what cannot be read.
 import os
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple, TypedDict
 
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import EndpointKey, PortBinding, parse_binding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.policy import Policy
 
 Document = Mapping[str, object]
 """A policy, or a merge patch of one, as JSON and YAML have it."""
@@ -39,19 +41,52 @@ def read_binding(entry: PortBinding | str, *, auto: bool = False) -> PortBinding
     return entry
 
 
-def attach_request(
+class AttachOptions(TypedDict, total=False):
+    """What an attach may say beside the container. `netns`: the path of its network namespace. An endpoint has a policy
+    of its own by `policy`, a value or a document, or by `block_network` and `allow_list` in its place."""
+
+    netns: str | os.PathLike[str] | None
+    ifname: str
+    tenant: str | None
+    expose: Sequence[PortBinding | str]
+    address4: IPv4Address | None
+    address6: IPv6Address | None
+    mac: int | None
+    policy: Policy | Document | None
+    block_network: bool | None
+    allow_list: Sequence[str] | None
+
+
+class Asked(NamedTuple):
+    """An attach as it was asked for: the request without a policy, and the policy as it was written."""
+
+    request: AttachRequest
+    policy: Policy | Document | None
+    block_network: bool | None
+    allow_list: Sequence[str] | None
+
+    @property
+    def names_policy(self) -> bool:
+        """Whether the endpoint is to have one of its own."""
+        return self.policy is not None or self.block_network is not None or self.allow_list is not None
+
+
+def read_attach(
     container_id: str,
     *,
-    netns: str | os.PathLike[str] | None,
-    ifname: str,
-    tenant: str | None,
-    expose: Sequence[PortBinding | str],
-    address4: IPv4Address | None,
-    address6: IPv6Address | None,
-    mac: int | None,
-) -> AttachRequest:
-    """The arguments of an attach as a request."""
-    return AttachRequest(
+    netns: str | os.PathLike[str] | None = None,
+    ifname: str = "eth0",
+    tenant: str | None = None,
+    expose: Sequence[PortBinding | str] = (),
+    address4: IPv4Address | None = None,
+    address6: IPv6Address | None = None,
+    mac: int | None = None,
+    policy: Policy | Document | None = None,
+    block_network: bool | None = None,
+    allow_list: Sequence[str] | None = None,
+) -> Asked:
+    """The arguments of an attach, what was left out being as it is here. TypeError for one that there is not."""
+    request = AttachRequest(
         container_id=container_id,
         netns=None if netns is None else os.fspath(netns),
         ifname=ifname,
@@ -61,6 +96,7 @@ def attach_request(
         mac=mac,
         bindings=tuple(read_binding(entry, auto=True) for entry in expose),
     )
+    return Asked(request, policy, block_network, allow_list)
 
 
 def permissions_patch(*, block_network: bool, allow_list: Sequence[str] | None) -> Document:

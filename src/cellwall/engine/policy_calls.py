@@ -5,13 +5,13 @@ way of what closes: to tighten a policy must work where nothing can be opened.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
 
 from cellwall.compile.policy_size import validate_size
-from cellwall.engine.arguments import Document, Subject
+from cellwall.engine.arguments import Asked, Document, Subject
 from cellwall.engine.caller import Caller
 from cellwall.engine.crowds import refuse_crowd
 from cellwall.engine.expose import attached_endpoint
@@ -104,23 +104,18 @@ def written_policy(policy: Policy | Document) -> Written:
     return Written(policy)
 
 
-def own_policy(
-    policy: Policy | Document | None,
-    block_network: bool | None,
-    allow_list: Sequence[str] | None,
-    openings: Iterable[Opening],
-) -> Written:
+def own_policy(asked: Asked, openings: Iterable[Opening]) -> Written:
     """The policy that an attach names, in one way or the other."""
     named: dict[str, object] = {}
-    if block_network is not None:
-        named["block_network"] = block_network
-    if allow_list is not None:
-        named["allow_list"] = list(allow_list)
-    if policy is None:
+    if asked.block_network is not None:
+        named["block_network"] = asked.block_network
+    if asked.allow_list is not None:
+        named["allow_list"] = list(asked.allow_list)
+    if asked.policy is None:
         return parse_policy(named)
     if named:
         raise InvalidSpec(next(iter(named)), next(iter(named.values())), "contradicts policy, which says all of it")
-    return written_policy(policy).resolved(openings)
+    return written_policy(asked.policy).resolved(openings)
 
 
 def refuse_other_values(requests: Iterable[AttachRequest]) -> None:
