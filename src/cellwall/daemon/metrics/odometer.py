@@ -4,19 +4,24 @@ A meter is a link or a rule: it counts up, and is gone one day with all that it 
 it was last read belongs to whoever is its owner now, so a total is a sum of such differences, and no meter's end takes
 anything away. Who sees a meter end tells (`part`); what it counted since the last reading is otherwise lost.
 
+A meter that is not listed is not gone: while an endpoint is being closed it is on record as something else, and its
+meter shows up again for the last time.
+
 One thread reads and another tells of ends, so a reading that began before a meter's end is older than that: of a meter
 that has ended nothing is counted any more.
 """
 
 from collections.abc import Callable, Mapping
 from threading import Lock
+from typing import Any
 
 import msgspec
 
 Figures = tuple[int, ...]
 
 _REMEMBERED = 4096
-"""Meters that ended lately: more than end in the moment between the telling of an end and that of the record."""
+"""Meters that ended lately, or are not listed: more than there are between the telling of an end and that of the
+record."""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +47,7 @@ class Odometer:
         self._lock = Lock()
         self._shown: dict[str, Figures] = dict(memory.shown) if memory else {}
         self._totals: dict[str, Figures] = dict(memory.totals) if memory else {}
+        self._away: dict[str, Figures] = {}
         self._round = 0
         self._latest = 0
         self._parted: dict[str, int] = {}
@@ -62,7 +68,9 @@ class Odometer:
             for name, reading in meters.items():
                 if name not in self._parted:
                     self._count(name, reading)
+            self._away |= {name: shown for name, shown in self._shown.items() if name not in meters}
             self._shown = {name: shown for name, shown in self._shown.items() if name in meters}
+            _shorten(self._away)
             for name in [name for name, parted in self._parted.items() if parted < number and name not in meters]:
                 del self._parted[name]
 
@@ -74,13 +82,13 @@ class Odometer:
                     self._count(name, reading)
                 self._shown.pop(name, None)
                 self._parted[name] = self._round
-            while len(self._parted) > _REMEMBERED:
-                del self._parted[next(iter(self._parted))]
+            _shorten(self._parted)
 
     def restart(self) -> None:
         """All meters have begun anew, whatever their names: what was read before that is of others."""
         with self._lock:
             self._shown.clear()
+            self._away.clear()
             self._round += 1
             self._latest = self._round
 
@@ -97,12 +105,14 @@ class Odometer:
     def memory(self) -> Memory:
         """What the next odometer goes on with."""
         with self._lock:
-            return Memory(dict(self._shown), dict(self._totals))
+            return Memory(self._away | self._shown, dict(self._totals))
 
     def _count(self, name: str, reading: Reading) -> None:
         before = self._shown.get(name)
         if before == reading.figures:
             return
+        if before is None:
+            before = self._away.pop(name, None)
         if before is None or any(now < then for now, then in zip(reading.figures, before, strict=True)):
             before = (0,) * len(reading.figures)  # new, or another one of that name
         label = self._label(reading.owner)
@@ -110,3 +120,8 @@ class Odometer:
         parts = zip(total, reading.figures, before, strict=True)
         self._totals[label] = tuple(sum_ + now - then for sum_, now, then in parts)
         self._shown[name] = reading.figures
+
+
+def _shorten(remembered: dict[str, Any]) -> None:
+    while len(remembered) > _REMEMBERED:
+        del remembered[next(iter(remembered))]
