@@ -14,7 +14,6 @@ from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     Message,
     Netlink,
-    Reply,
     attribute_text,
     attribute_u32,
     attributes,
@@ -40,6 +39,7 @@ from cellwall.ruleset.types import Hook, TableFamily
 
 _OF_TABLE, _TABLE_FLAGS, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 3, 1, 2, 4
 _CHAIN_HOOK, _CHAIN_USE, _CHAIN_TYPE, _HOOK_NUMBER, _HOOK_PRIORITY = 4, 6, 7, 1, 2
+_Chain = tuple[Literal["inet", "bridge"], str]
 _DORMANT = 0x1  # NFT_TABLE_F_DORMANT, beside which a table may have an owner
 _NAMES: dict[int, Literal["inet", "bridge"]] = {1: "inet", 7: "bridge"}
 _PLACES = ("prerouting", "input", "forward", "output", "postrouting")  # NF_INET_*, which bridges number alike
@@ -53,7 +53,13 @@ def is_met(netfilter: Netlink, table: str, met: Met, more: Sequence[Message]) ->
     for refusal in refusals:
         if refusal.errno != errno.ENOENT:
             raise KernelError(refusal.errno, "look at the wall", refusal.text)
-    return not refusals and all(_is_met(reply, met) for reply in replies)
+    return not refusals and _are_met(tuple((reply.type, reply.body) for reply in replies), tuple(met.items()))
+
+
+@lru_cache(maxsize=4)
+def _are_met(told: tuple[tuple[int, bytes], ...], met: tuple[tuple[_Chain, int], ...]) -> bool:
+    """Every attach asks, and is told the same as long as nobody changes a rule: to read it takes longer than to ask."""
+    return all(_is_met(kind & 0xFF, body, dict(met)) for kind, body in told)
 
 
 @lru_cache(maxsize=2)
@@ -67,14 +73,13 @@ def _questions(table: str, chains: tuple[tuple[Literal["inet", "bridge"], str], 
     return (*tables, *each)
 
 
-def _is_met(reply: Reply, met: Met) -> bool:
-    kind = reply.type & 0xFF
+def _is_met(kind: int, body: bytes, met: Met) -> bool:
     if kind == NFT_MSG_NEWTABLE:
-        return not _is_dormant(attributes(reply.body, HEADER_SIZE))
+        return not _is_dormant(attributes(body, HEADER_SIZE))
     if kind != NFT_MSG_NEWCHAIN:
         return True
-    found = attributes(reply.body, HEADER_SIZE)
-    jumps = met[_NAMES[reply.body[0]], found[_CHAIN_NAME][:-1].decode()]
+    found = attributes(body, HEADER_SIZE)
+    jumps = met[_NAMES[body[0]], found[_CHAIN_NAME][:-1].decode()]
     return int.from_bytes(found[_CHAIN_USE], "big") > jumps and (jumps > 0 or _CHAIN_HOOK in found)
 
 
