@@ -32,7 +32,7 @@ def test_root_may_do_anything_and_whoever_connects_may_ask_for_the_version() -> 
 def test_a_member_may_do_what_its_group_is_granted_and_nothing_of_the_node(call: object) -> None:
     verb = call.verb  # type: ignore[attr-defined]
     assert GRANTS.allows(MEMBER, verb, "nightly") == (verb in ("attach", "list", "version"))
-    everything = authority("50 attach,detach,expose,list,check,policy *")
+    everything = authority("50 attach,detach,expose,list,check,policy,log,metrics *")
     assert everything.allows(MEMBER, verb, "x") == (verb not in ("node", "status"))
 
 
