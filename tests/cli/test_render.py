@@ -54,6 +54,7 @@ def test_document_of_an_endpoint_keeps_its_fields() -> None:
         "generation": 1,
         "past_generations": (),
         "policies": None,
+        "tenant_number": 0,
     }
     assert endpoint_document(LONE).address6 is None
 
