@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
@@ -123,6 +124,35 @@ def test_what_a_sandbox_sent_last_is_counted_although_nobody_looked(served: Serv
     assert after[0] - before[0] >= 30 and after[1] - before[1] >= 3000
     assert plain.ask("DELETE", "/v1/endpoints/kept/eth0").status == 200
     assert traffic(scrape(plain), "acme") >= after
+
+
+def test_totals_are_exact_while_containers_come_and_go_and_many_look(served: Served, plain: Plain) -> None:
+    before, over, passed = traffic(scrape(plain), "acme"), Event(), 0
+
+    def look() -> None:
+        with served.connect() as own:
+            last = 0.0
+            while not over.is_set():
+                now = traffic(scrape(own), "acme")[0]
+                assert now >= last
+                last = now
+
+    with ThreadPoolExecutor(2) as others:
+        looking = [others.submit(look) for _ in range(2)]
+        try:
+            for _ in range(15):
+                boxes = [quiet(served, plain, "acme") for _ in range(2)]
+                for box in boxes:
+                    send(served, box, 10, source="1.2.3.4")
+                told = plain.ask("GET", "/v1/traffic").document["endpoints"]
+                passed += sum(one["sent_packets"] for one in told if one["container"] in [box.name for box in boxes])
+                assert plain.ask("POST", "/v1/endpoints/detach", body_of([box.name for box in boxes])).status == 200
+        finally:
+            over.set()
+        for each in looking:
+            each.result()
+    after = traffic(scrape(plain), "acme")
+    assert after[0] - before[0] == passed >= 300
 
 
 def test_of_hundreds_that_are_closed_at_once_each_is_counted(served: Served, plain: Plain) -> None:
