@@ -366,6 +366,28 @@ def test_who_asks_at_once_is_told_the_same_and_costs_one_look() -> None:
         assert b'cellwall_calls_total{call="version"' in openmetrics, "which is another text"
 
 
+def test_calls_of_the_plugin_are_told_apart_and_whatever_else_is_asked_is_one() -> None:
+    bounds = Bounds(scrape_seconds=0.0)
+    with open_served(bounds=bounds, up=False, cni=lambda *_: (422, b"{}", False)) as daemon, daemon.connect() as plain:
+        for query in ("CNI_COMMAND=ADD", "CNI_COMMAND=DEL", "CNI_COMMAND=x%22%0A", ""):
+            assert plain.ask("POST", f"/v1/cni?{query}", b"{}").status == 422
+        for path in ("/nothing", "/v1/nothing", "/%22%7D"):
+            assert plain.ask("GET", path).status == 404
+        series = scrape(plain)
+        name = "cellwall_calls_total"
+        told = {
+            (dict(labels)["call"], dict(labels)["outcome"]): count
+            for (found, labels), count in series.items()
+            if found == name
+        }
+        assert told == {
+            ("cni-add", "failed"): 1,
+            ("cni-del", "failed"): 1,
+            ("cni", "failed"): 2,
+            ("other", "failed"): 3,
+        }
+
+
 def test_a_node_that_is_down_says_so() -> None:
     with open_served(bounds=Bounds(scrape_seconds=0.0), up=False) as daemon, daemon.connect() as plain:
         series = scrape(plain)

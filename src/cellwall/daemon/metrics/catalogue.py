@@ -34,7 +34,7 @@ BUILD = Metric("cellwall_build", "info", "The version that answers.", ("version"
 CALLS = Metric(
     "cellwall_calls",
     "counter",
-    "Calls answered. outcome: ok, the problem's name, or gone where who asked did not wait.",
+    "Calls answered. outcome: ok, the problem's name, failed, or gone where who asked did not wait.",
     ("call", "outcome"),
 )
 CALL_SECONDS = Metric(
