@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Literal
 
@@ -22,8 +23,8 @@ import msgspec
 from cellwall.daemon.arrivals import came_by
 from cellwall.model.proxied import MAX_PROXIES, ProxyRule, admits_client
 
-IN_ALL = 4096
-"""Connections of all ports together."""
+IN_ALL, OF_ONE = 4096, 512
+"""Connections of all ports together, and of all that lead to one endpoint, however many its limits allow."""
 CONNECT = 3.0
 IDLE, HALF_CLOSED = 900.0, 60.0
 """Seconds: for the server to answer, and without an octet of either side, of which one may have said its last."""
@@ -46,9 +47,10 @@ class Told(msgspec.Struct, frozen=True):
 class _Connection:
     """A client and its server."""
 
-    def __init__(self, client: socket.socket, address: str) -> None:
+    def __init__(self, client: socket.socket, address: str, target: str) -> None:
         self.client = client
         self.address = address
+        self.target = target
         self.server: socket.socket | None = None
         self.task: asyncio.Task[None] | None = None
         self.last = time.monotonic()
@@ -103,13 +105,14 @@ class Port:
             if not self._takes(client, address):
                 _reset(client)
                 continue
-            connection = _Connection(client, address)
+            connection = _Connection(client, address, self.rule.target)
             self.connections.add(connection)
             self._relay.count += 1
+            self._relay.held[connection.target] += 1
             connection.task = self._relay.loop.create_task(self._serve(connection))
 
     def _takes(self, client: socket.socket, address: str) -> bool:
-        if len(self.connections) >= self.rule.connections or self._relay.count >= IN_ALL:
+        if self._relay.count >= IN_ALL or self._relay.held[self.rule.target] >= min(self.rule.connections, OF_ONE):
             return False
         own = _plain(client.getsockname())
         if self.rule.bind and own != self.rule.bind:  # a held port listens at every address
@@ -128,6 +131,9 @@ class Port:
         finally:
             self.connections.discard(connection)
             self._relay.count -= 1
+            self._relay.held[connection.target] -= 1
+            if not self._relay.held[connection.target]:
+                del self._relay.held[connection.target]
             for one in (connection.client, connection.server):
                 if one is not None:
                     one.close() if whole else _reset(one)
@@ -155,6 +161,7 @@ class Relay:
     def __init__(self, told: socket.socket) -> None:
         self.loop = asyncio.get_running_loop()
         self.count = 0
+        self.held: Counter[str] = Counter()
         self.over = asyncio.Event()
         self._told = told
         self._ports: dict[tuple[int, int, str], Port] = {}
@@ -241,7 +248,8 @@ def _reset(one: socket.socket) -> None:
 
 
 def _without_privilege() -> None:
-    """As nobody where that may be, and without capabilities in any case."""
+    """As nobody where that may be, and without capabilities in any case; with what others leave of the processor."""
+    os.nice(5)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = 2 * IN_ALL + MAX_PROXIES + 64
     most = wanted if most == resource.RLIM_INFINITY else min(most, wanted)

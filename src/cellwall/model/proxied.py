@@ -20,7 +20,8 @@ MAX_PROXIES = 512
 class ProxyRule(msgspec.Struct, frozen=True):
     """One proxied port. `family` is the clients'; `bind` "": they may come by any address of the node. `target` and
     `port`: where the server is. `clients`: a client must be in a network of each of these lists; `denied`: in none of
-    these. `connections`: how many at once. `interfaces`: those by which clients come, by their indices."""
+    these. `connections`: how many its endpoint has at once. `interfaces`: those by which clients come, by their
+    indices."""
 
     host_port: int
     family: int

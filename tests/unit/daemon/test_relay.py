@@ -87,7 +87,7 @@ async def refused(made: Told6) -> bool:
         return True
 
 
-def test_more_connections_than_a_port_has_are_refused_and_others_go_on() -> None:
+def test_more_connections_than_an_endpoint_has_are_refused_and_others_go_on() -> None:
     async def story(made: Told6) -> None:
         loop = asyncio.get_running_loop()
         first, second = await made.client(), await made.client()
@@ -138,7 +138,7 @@ def test_who_is_admitted_no_more_is_cut_and_nobody_is_served_at_a_port_that_ende
 
 def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() -> None:
     with socket.socket() as one:
-        connection = module._Connection(one, "::1")
+        connection = module._Connection(one, "::1", "127.0.0.1")
         now = time.monotonic()
         assert not connection.overdue(now + module.IDLE - 1) and connection.overdue(now + module.IDLE + 1)
         connection.ended = 1
