@@ -197,3 +197,29 @@ assert (root / "mnt" / "precious").exists()
         ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
     )
     assert "is still mounted" in done.stdout
+
+
+INTERRUPTED = """
+import sys, threading
+from cellwall.lab import namespaces
+
+real = threading.Thread.start
+
+def start(thread):
+    real(thread)
+    raise SystemExit(143)  # as a signal's handler does, in whatever the main thread is at
+
+threading.Thread.start = start
+try:
+    namespaces.create_namespaces(sys.argv[1], [f"h{number}" for number in range(40)])
+finally:
+    namespaces.delete_namespaces(namespaces.namespaces_of(sys.argv[1]))
+"""
+
+
+def test_who_is_ended_while_namespaces_are_made_removes_all_of_them() -> None:
+    prefix = f"cwi{os.getpid():x}"
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, prefix], capture_output=True, timeout=60, check=False)
+    left = namespaces.namespaces_of(prefix)
+    namespaces.delete_namespaces(left)
+    assert (done.returncode, left) == (143, [])

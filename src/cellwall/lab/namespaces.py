@@ -12,8 +12,8 @@ import os
 import re
 import select
 import signal
+import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from cellwall.errors import LabError, printable
 RUN = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 1 << 12, 1 << 14, 1 << 20, 2
+_LONGEST = 10.0
+"""Seconds for a program that is ended to have made its namespaces."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _PREFIX = re.compile(r"[a-z][a-z0-9]{1,11}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
@@ -72,10 +74,29 @@ def create_namespaces(prefix: str, names: Sequence[str]) -> None:
 
     In this process and not with `ip netns add`: an `ip` would outlive a killed lab by a moment, and make namespaces
     that the sweep has just looked for. In a thread of its own, because a thread that has left its namespace is best
-    never used again.
+    never used again. Whatever is raised here, a signal's end of the program too, all of them are there then.
     """
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(_create, [path_of(prefix, name) for name in names]).result()
+    paths = [path_of(prefix, name) for name in names]
+    ended = threading.Event()
+    failures: list[Exception] = []
+
+    def make() -> None:
+        try:
+            _create(paths)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            ended.set()
+
+    try:
+        threading.Thread(target=make).start()
+        ended.wait()
+    except BaseException:
+        # Of a thread whose start was interrupted nobody tells whether it runs.
+        ended.wait(_LONGEST)
+        raise
+    if failures:
+        raise failures[0]
 
 
 def _create(paths: Sequence[Path]) -> None:
