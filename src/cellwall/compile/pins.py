@@ -6,7 +6,13 @@ input hooks come after learning and let MAC theft through.
 
 Only requests are accepted of ARP and neighbour discovery, and only those for the gateway: the node knows every
 endpoint by permanent neighbour entries and never asks, so no answer of a tenant has anybody to convince.
+
+Fragments are counted here because they are put together before any rule of IP: those of datagrams that never become
+whole wait in a memory of the node, one for each family, in which all that is fragmented on its way to or through the
+node has its place.
 """
+
+from typing import Literal
 
 from cellwall.compile.wall import (
     ArpAsksForGateway,
@@ -14,6 +20,7 @@ from cellwall.compile.wall import (
     Continue,
     Distrust,
     Drop,
+    Fragment,
     FrameTo,
     FrameType,
     Icmp6Type,
@@ -30,6 +37,11 @@ from cellwall.compile.wall import (
     Vouched,
 )
 
+_FRAGMENTS = (OverRate("fragments", 20, 100), OverRate("all-fragments", 150, 500))
+"""An endpoint's own, then all endpoints' together. Of 4 MiB (net.ipv4.ipfrag_high_thresh, and what IPv6 has) a frame of
+1,500 bytes takes 2,304 for as long as its datagram is not whole, `engine.kernel_settings.FRAGMENTS_WAIT`: all may have
+1,250 there, 2.9 MB, and one of them 200. The rest is for what comes from elsewhere. A datagram of 64 KiB is 45
+fragments: two may go at once. What sends fragments all the time, as NFS over UDP does, is no sandbox's."""
 _FROM_PORT = Via("in", "port")
 _TO_PORT = Via("out", "port")
 
@@ -85,10 +97,18 @@ def _port() -> Stage:
     )
 
 
+def _too_many_fragments(version: Literal[4, 6]) -> tuple[Clause, ...]:
+    return tuple(Clause((Fragment(version), over), Drop(), "fragment flood", "PIN") for over in _FRAGMENTS)
+
+
 def _port4() -> Stage:
     return Stage(
         "port-ipv4",
-        (Clause((PlainHeader(), Pinned("ipv4")), Vouch()), _drop("spoofed IPv4 source or options")),
+        (
+            *_too_many_fragments(4),
+            Clause((PlainHeader(), Pinned("ipv4")), Vouch()),
+            _drop("spoofed IPv4 source or options"),
+        ),
     )
 
 
@@ -101,6 +121,7 @@ def _port6() -> Stage:
             Clause((Pinned("ipv6", negate=True),), Drop(), "spoofed IPv6 source", "PIN"),
             Clause((NextHeader(("tcp", "udp")),), Vouch()),
             Clause((NextHeader(("icmpv6",)),), Continue("port-icmp6")),
+            *_too_many_fragments(6),
             Clause((NextHeader(("tcp", "udp"), fragment=True),), Vouch()),
             _drop("IPv6 extension header"),
         ),

@@ -70,6 +70,12 @@ class PlainHeader(Predicate, frozen=True):
     """An IPv4 header without options."""
 
 
+class Fragment(Predicate, frozen=True):
+    """An IPv4 packet, or an IPv6 packet by its first extension header, that is one part of several."""
+
+    version: Literal[4, 6]
+
+
 class NextHeader(Predicate, frozen=True):
     """The protocol that directly follows the fixed IPv6 header; `fragment`: that the fragment header names."""
 
@@ -97,9 +103,9 @@ class ArpAsksForGateway(Predicate, frozen=True):
 
 class OverRate(Predicate, frozen=True):
     """More than `rate` a second (bucket `burst`) of `what` from this endpoint; or to it, of flows of clients and of
-    packets that it got."""
+    packets that it got. `all-fragments`: from all endpoints together."""
 
-    what: Literal["arp", "nd", "ping", "input-ping", "flows", "clients", "sent", "got"]
+    what: Literal["arp", "nd", "fragments", "all-fragments", "ping", "input-ping", "flows", "clients", "sent", "got"]
     rate: int
     burst: int
 

@@ -2,7 +2,8 @@
 
 The bridge is ours and goes with its settings; the uplink and the global ones are the node's. Forwarding is turned on
 per interface, so that no other network of the node is routed; where a kernel has that for IPv4 only (before 6.17),
-IPv6 forwarding is global and the forward hook drops what is not ours.
+IPv6 forwarding is global and the forward hook drops what is not ours. How long fragments wait is the whole node's, and
+only ever made shorter.
 
 Who writes a value that is there already leaves no trace. So where somebody turned forwarding on for every interface
 since, which sets them all, what he needs of ours stays: `_for_all`. Of IPv6 forwarding that is global there is no such
@@ -26,6 +27,10 @@ _BRIDGE4 = {
     "arp_ignore": "1",
 }
 _BRIDGE6 = {"accept_ra": "0", "autoconf": "0", "accept_redirects": "0", "seg6_enabled": "0"}
+FRAGMENTS_WAIT = 5
+"""Seconds for the rest of a datagram, where the kernel gives IPv4 30 and IPv6 60: parts that were sent together are
+milliseconds apart, and those of datagrams that never become whole take the place of others' (`compile.pins`)."""
+_FRAGMENTS = ("net/ipv4/ipfrag_time", "net/netfilter/nf_conntrack_frag6_timeout")
 _BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
 
 
@@ -53,6 +58,7 @@ def desired_settings(site: Site, uplink: str, *, ipv6: bool) -> dict[str, str]:
         wanted |= {f"net/ipv6/conf/{bridge}/{name}": value for name, value in _BRIDGE6.items()}
         of_uplink |= _forwarding6_of(site, uplink)
     wanted |= {name: value for name, value in of_uplink.items() if site.sysctls.read(name) is not None}
+    wanted |= {name: str(FRAGMENTS_WAIT) for name in _FRAGMENTS if int(site.sysctls.read(name) or 0) > FRAGMENTS_WAIT}
     return wanted | _forwarding6(site, bridge) if ipv6 else wanted
 
 

@@ -65,6 +65,7 @@ FIELDS: Final[Mapping[FieldName, FieldSpec]] = {
     "ether saddr": _link("ether_addr", 6, 6),
     "ether type": _link("ether_type", 12, 2),
     "ip hdrlength": _network("ip", "integer8", 0, 1, mask=0x0F),
+    "ip frag-off": _network("ip", "integer16", 6, 2),
     "ip protocol": _network("ip", "inet_proto", 9, 1),
     "ip saddr": _network("ip", "ipv4_addr", 12, 4),
     "ip daddr": _network("ip", "ipv4_addr", 16, 4),

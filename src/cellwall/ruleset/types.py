@@ -41,6 +41,7 @@ FieldName = Literal[
     "ip saddr",
     "ip daddr",
     "ip hdrlength",
+    "ip frag-off",
     "ip protocol",
     "ip6 saddr",
     "ip6 daddr",

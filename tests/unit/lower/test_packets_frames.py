@@ -138,6 +138,26 @@ def test_fragments_of_tcp_and_udp_pass_the_pins(body: bytes) -> None:
     assert SCENE.frame(WEB, _ip6(44, body)).verdict == "accept"
 
 
+def _ip4_part(place: int) -> Packet:
+    header = bytes.fromhex("4500001c0007") + place.to_bytes(2) + bytes.fromhex("40110000c0a80002") + bytes((9, 9, 9, 9))
+    return framed(header + UDP_BODY, 0x0800, WEB.mac, GATEWAY_MAC)
+
+
+PARTS = {"first of IPv4": _ip4_part(0x2000), "last of IPv4": _ip4_part(0x00B9), "IPv6": _ip6(44, FRAGMENT + UDP_BODY)}
+
+
+@pytest.mark.parametrize("bound", ["fragments", "allfragments"])
+@pytest.mark.parametrize("part", PARTS)
+def test_more_fragments_than_may_wait_are_dropped_before_they_do(part: str, bound: str) -> None:
+    assert SCENE.frame(WEB, PARTS[part]).verdict == "accept"
+    assert judged(SCENE.frame(WEB, PARTS[part], over=[bound])) == ("drop", "fragment flood", "PIN")
+
+
+@pytest.mark.parametrize("place", [0, 0x4000], ids=["whole", "never to be cut"])
+def test_what_is_whole_is_no_fragment(place: int) -> None:
+    assert SCENE.frame(WEB, _ip4_part(place), over=["fragments", "allfragments"]).verdict == "accept"
+
+
 def test_reserved_groups_are_judged_where_they_arrive() -> None:
     """Frames to 01-80-C2-00-00-0X skip the bridge's prerouting hook."""
     lldp = framed(bytes(46), 0x88CC, WEB.mac, 0x0180C200000E)

@@ -60,6 +60,7 @@ COMMON: tuple[FieldName, ...] = (
     "ip saddr",
     "ip daddr",
     "ip hdrlength",
+    "ip frag-off",
     "ip protocol",
     "ip6 saddr",
     "ip6 daddr",
@@ -214,6 +215,8 @@ class Generator:
 
     def mask(self, name: FieldName) -> int | None:
         kind = FIELDS[name].kind
+        if name == "ip frag-off":
+            return self.random.choice((None, 0x3FFF))
         if self.random.random() < 0.7 or kind not in ("ipv4_addr", "ipv6_addr", "mark", "ether_addr"):
             return None
         bits = {"ipv4_addr": 32, "ipv6_addr": 128, "mark": 32, "ether_addr": 48}[kind]
@@ -238,6 +241,7 @@ class Generator:
 
 _POOLS_BY_NAME: dict[FieldName, list[Scalar]] = {
     "ip hdrlength": [5, 6],
+    "ip frag-off": [0, 0x2000, 0x2001, 1],
     "arp htype": [1, 6],
     "arp hlen": [6, 8],
     "arp plen": [4, 16],

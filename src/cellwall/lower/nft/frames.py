@@ -16,11 +16,12 @@ from cellwall.lower.nft.forms import (
     per_family,
 )
 from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
-from cellwall.ruleset.types import BytesOver, Lookup, Meter, RateOver
+from cellwall.ruleset.types import BytesOver, FieldName, Lookup, Meter, RateOver
 
 _ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
 _BROADCAST = 0xFFFFFFFFFFFF
 _GROUP_BIT = 1 << 40
+_MORE_OR_OFFSET = 0x3FFF
 
 
 def _known_port(p: w.KnownPort, scene: w.Scene) -> tuple[Lowered, ...]:
@@ -57,6 +58,12 @@ def _pinned(p: w.Pinned, scene: w.Scene) -> tuple[Lowered, ...]:
 
 def _plain_header(p: w.PlainHeader, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("ip hdrlength", 5),),)
+
+
+def _fragment(p: w.Fragment, scene: w.Scene) -> tuple[Lowered, ...]:
+    if p.version == 6:
+        return ((match("ip6 nexthdr", 44),),)
+    return ((match("ip frag-off", 0, mask=_MORE_OR_OFFSET, negate=True),),)
 
 
 def _next_header(p: w.NextHeader, scene: w.Scene) -> tuple[Lowered, ...]:
@@ -101,7 +108,14 @@ _RATES = {
     "sent": ("source", "sent"),
     "got": ("destination", "got"),
 }
-"""Of whom, and in which set, what a packet is counted for; the others are of a frame's port."""
+"""Of whom, and in which set, what a packet is counted for."""
+_FRAME_RATES: dict[str, tuple[FieldName, str]] = {
+    "arp": ("iif", "arps"),
+    "nd": ("iif", "solicitations"),
+    "fragments": ("iif", "fragments"),
+    "all-fragments": ("ether daddr", "allfragments"),
+}
+"""The same of a frame. Fragments have one destination, the gateway: by it they are all counted together."""
 
 
 def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -110,7 +124,8 @@ def _over_rate(p: w.OverRate, scene: w.Scene, family: Family) -> tuple[Lowered, 
         side, name = _RATES[p.what]
         key = family.source if side == "source" else family.destination
         return ((Meter(fields(key), name + family.suffix, bound),),)
-    return ((Meter(fields("iif"), "arps" if p.what == "arp" else "solicitations", bound),),)
+    key, name = _FRAME_RATES[p.what]
+    return ((Meter(fields(key), name, bound),),)
 
 
 def _tenant_over_rate(p: w.TenantOverRate, scene: w.Scene) -> tuple[Lowered, ...]:
@@ -136,6 +151,7 @@ FRAMES: Forms = {
     w.FrameTo: either(_frame_to),
     w.Pinned: either(_pinned),
     w.PlainHeader: either(_plain_header),
+    w.Fragment: either(_fragment),
     w.NextHeader: either(_next_header),
     w.Icmp6Type: either(_icmp6_type),
     w.OnLinkHopLimit: either(_on_link),

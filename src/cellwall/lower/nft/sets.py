@@ -29,7 +29,8 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `linked4` `linked6` | number, address | linked endpoint |
 | `floor4` `floor6` `opened4` … `services4` … | the floor, its exceptions, the node's services | row |
 | `noclients4` `noclients6` | what no client asks from | row |
-| `flows4` `newflows4` `sent4` … `arps` `solicitations` `pings4` … | dynamic: bounds | sender |
+| `flows4` `newflows4` `sent4` … `arps` `solicitations` `fragments` `pings4` … | dynamic: bounds | sender |
+| `allfragments` (bridge) | dynamic: a bound | the gateway's MAC: all senders |
 | `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
 | `tenantflows` `tenantclients` `tenantnewflows` … | dynamic: bounds, by number | tenant |
 | `deniedports` `deniedout` `deniedin` | dynamic: packets denied | port; stem of policy versions, 0 of nobody |
@@ -58,8 +59,8 @@ _TALLIED = 3600  # until a count is that does not grow: whoever adds them up loo
 def bridge_sets() -> tuple[NamedSet, ...]:
     """The sets of the bridge table."""
     pins = (NamedSet("pin" + family.suffix, ("iface_index", "ether_addr", family.key)) for family in FAMILIES)
-    rates = (_rate("arps", "iface_index"), _rate("solicitations", "iface_index"))
-    return (NamedSet("ports", ("iface_index",)), *pins, *rates, *_PORT_REPORTS)
+    rates = (_rate(name, "iface_index") for name in ("arps", "solicitations", "fragments"))
+    return (NamedSet("ports", ("iface_index",)), *pins, *rates, _rate("allfragments", "ether_addr"), *_PORT_REPORTS)
 
 
 @lru_cache(maxsize=2)  # every operation asks, and hardly ever about another usage
