@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address
 
+import msgspec
 import pytest
 
 from cellwall.attack.frames import frame, packet, scapy
@@ -22,6 +23,7 @@ from world import Sandbox, Stream, World, public
 
 pytestmark = pytest.mark.root
 LIMIT, SERVED, PUBLISHED, INSIDE, SPORT = 32, 5300, 8080, 80, 40090
+MUCH = 300  # packets of 1,000 bytes: more than twice what any bound of bytes lets by at once
 GATEWAY_MAC = "02:00:00:00:00:01"
 GATEWAY = {4: "192.168.0.1", 6: "fd00:abcd::1"}
 SETTINGS = Settings(
@@ -32,6 +34,10 @@ SETTINGS = Settings(
         for opening in parse_openings(f"echo {gateway} udp/{SERVED}", "node.services")
     ),
 )
+CROWDED = msgspec.structs.replace(SETTINGS, connections=1024, tenant_connections=LIMIT)
+HURRIED = msgspec.structs.replace(SETTINGS, connections=1024, new_connections=LIMIT // 4)
+NARROW = msgspec.structs.replace(SETTINGS, bytes=1000)
+"""A bound of a tenant's connections, of those that begin in a second, and of bytes, of each alone."""
 EXPOSED = (f"{PUBLISHED}:{INSIDE}", f"{PUBLISHED}:{INSIDE}/udp")
 
 Attempt = Callable[[], bool]
@@ -140,6 +146,59 @@ def flows_to_a_service(world: World, family: int) -> Attempt:
         return node.heard().count(token) > LIMIT
 
     return attempt
+
+
+def flows_of_clients(world: World, family: int) -> Attempt:
+    """More flows to a published port than any bound here lets be."""
+    tenant, runs = world.attach("tenant", expose=EXPOSED), iter(range(1000, 60000, 1000))
+
+    def attempt() -> bool:
+        first, token = next(runs), world.token()
+        bodies = [client_packet(family, token, sport=first + n) for n in range(LIMIT + 20)]
+        return arrived_inside(world, tenant, token, bodies) > LIMIT
+
+    return attempt
+
+
+def bytes_of_a_client(world: World, family: int) -> Attempt:
+    """More of one flow to a published port than may come at once."""
+    tenant = world.attach("tenant", expose=EXPOSED)
+
+    def attempt() -> bool:
+        token = world.token()
+        bodies = [client_packet(family, token.ljust(1000, b"."), sport=SPORT)] * MUCH
+        return arrived_inside(world, tenant, token, bodies) == MUCH
+
+    return attempt
+
+
+def bytes_of_a_sandbox(world: World, family: int) -> Attempt:
+    """More of one flow to the Internet than may leave at once."""
+    tenant, internet = world.attach("tenant"), world.lab.internet
+
+    def attempt() -> bool:
+        token, sentinel = world.token(), world.token("sentinel")
+        body = packet(tenant.address(family), public(family), "udp", token.ljust(1000, b"."), sport=SPORT, dport=9)
+        with internet.capture("eth0", outgoing=False) as capture, one_cpu():
+            inject(tenant, *[body] * MUCH)
+            say(world.lab.node, public(family), 9, sentinel)
+            return sum(token in data for data in capture.read_until(sentinel)) == MUCH
+
+    return attempt
+
+
+def client_packet(family: int, token: bytes, *, sport: int) -> object:
+    return packet(at.LAN[family], at.NODE[family], "udp", token, sport=sport, dport=PUBLISHED)
+
+
+def arrived_inside(world: World, tenant: Sandbox, token: bytes, bodies: list[object]) -> int:
+    """How many of the packets of a client arrive in a sandbox."""
+    lan, sentinel = world.lab.lan, world.token("sentinel")
+    macs = lan.mac("eth0"), world.lab.node.mac("eth0")
+    with tenant.host.capture("eth0", outgoing=False) as capture, one_cpu():
+        lan.inject("eth0", [frame(*macs, body) for body in bodies])
+        say(world.lab.node, tenant.address(4), 9, sentinel)
+        return sum(token in data for data in capture.read_until(sentinel))
 
 
 def hide(world: World, family: int, ends: list[str], mark: int) -> None:

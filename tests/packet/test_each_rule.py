@@ -18,6 +18,7 @@ from cellwall.attack.removal import Footing
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import WalledStage, walled_stage
 from cellwall.attack.suite import assault
+from cellwall.model.settings import Settings
 from cellwall.ruleset.types import Ruleset
 from packet import stopped, stopped_frames
 from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
@@ -39,12 +40,15 @@ class Row(NamedTuple):
     scenario: Callable[[World, int], Attempt]
     covers: tuple[Rule, ...] = ()
     families: tuple[int, ...] = (4, 6)
+    settings: Settings = SETTINGS
 
 
-def both_guards(comment: str, scenario: Callable[[World, int], Attempt]) -> tuple[Row, Row]:
+def both_guards(
+    comment: str, scenario: Callable[[World, int], Attempt], settings: Settings = SETTINGS
+) -> tuple[Row, Row]:
     """The same clauses stand before routing and in the input path."""
     early, late = Rule("tracked-guard", comment), Rule("input-guard", comment)
-    return Row(early, scenario, (late,)), Row(late, scenario, (early,))
+    return Row(early, scenario, (late,), settings=settings), Row(late, scenario, (early,), settings=settings)
 
 
 def both_floors(having: str, *targets: str) -> tuple[Row, Row]:
@@ -68,6 +72,12 @@ PACKETS: tuple[Row, ...] = (
     Row(Rule("tracked-guard", FORMER), partial(stopped.former_flow_to_a_service, answered=False)),
     Row(Rule("input-guard", FORMER), partial(stopped.former_flow_to_a_service, answered=True)),
     *both_guards("too many connections", stopped.flows_to_a_service),
+    *both_guards("too many connections of the tenant", stopped.flows_to_a_service, stopped.CROWDED),
+    Row(Rule("input-guard", "too many new connections"), stopped.flows_to_a_service, settings=stopped.HURRIED),
+    Row(Rule("ingress", "too many connections of the tenant"), stopped.flows_of_clients, settings=stopped.CROWDED),
+    Row(Rule("ingress", "too many new connections"), stopped.flows_of_clients, settings=stopped.HURRIED),
+    Row(Rule("B9-FORWARD", "too many bytes sent"), stopped.bytes_of_a_sandbox, settings=stopped.NARROW),
+    Row(Rule("B9-FORWARD", "too many bytes got"), stopped.bytes_of_a_client, settings=stopped.NARROW),
     Row(Rule("output", "to a sandbox by another interface"), stopped.of_the_node_elsewhere),
     Row(Rule("output-tenant", "amid a connection"), stopped.amid_a_connection_of_the_nodes),
     Row(Rule("forward", "to a sandbox by another interface"), stopped.of_a_client_elsewhere, (ROUTER,)),
@@ -158,7 +168,7 @@ def gone(world: World, *rules: Rule) -> None:
     [pytest.param(row, family, id=f"{name(row.rule)} IPv{family}") for row in ROWS for family in row.families],
 )
 def test_a_rule_stops_its_packet_alone_and_is_missed_when_it_is_gone(row: Row, family: int) -> None:
-    with open_world(settings=SETTINGS) as world:
+    with open_world(settings=row.settings) as world:
         meet(world, family)
         unlatch(world)
         attempt = row.scenario(world, family)
@@ -178,7 +188,7 @@ def test_a_rule_stops_its_packet_alone_and_is_missed_when_it_is_gone(row: Row, f
     ],
 )
 def test_what_is_said_to_cover_a_rule_stops_the_same_packet(row: Row, cover: Rule, family: int) -> None:
-    with open_world(settings=SETTINGS) as world:
+    with open_world(settings=row.settings) as world:
         meet(world, family)
         unlatch(world)
         attempt = row.scenario(world, family)
