@@ -7,6 +7,7 @@ from pathlib import Path
 from world import World
 
 _SIDES = ("ingress", "egress")
+_PASSING = {"expires", "valid_lft", "preferred_lft", "fdb_n_learned"}
 _COUNTING = {"net/netfilter/nf_conntrack_count", "net/ipv6/route/flush", "net/ipv4/route/flush"}
 
 
@@ -21,7 +22,6 @@ def node_snapshot(world: World) -> tuple[str, ...]:
         "ip rule show",
         "ip -6 rule show",
         "ip neighbour show nud permanent",
-        "bridge fdb show",
         "bridge vlan show",
         "nft list ruleset",
         "tc qdisc show",
@@ -31,7 +31,7 @@ def node_snapshot(world: World) -> tuple[str, ...]:
     shown = (*(_stable(node.run(command.split()).text) for command in commands), *latch)
     with node.enter():
         settings = "\n".join(sorted(_settings()))
-    return (*shown, settings)
+    return (*shown, _for_good(node.run(["bridge", "fdb", "show"]).text), settings)
 
 
 def wall_state(world: World) -> tuple[object, ...]:
@@ -53,11 +53,16 @@ def _stable(text: str) -> str:
     return "\n".join(_without_timers(line) for line in lines)
 
 
+def _for_good(entries: str) -> str:
+    """Without what a bridge has learned: other bridges of the node do when anybody behind them speaks."""
+    return _stable("\n".join(line for line in entries.splitlines() if "permanent" in line or "static" in line))
+
+
 def _without_timers(line: str) -> str:
     words = line.split()
     drop = set()
     for index, word in enumerate(words):
-        if word.endswith("_timer") or word in ("expires", "valid_lft", "preferred_lft"):
+        if word.endswith("_timer") or word in _PASSING:
             drop.add(index + 1)
     return " ".join(word for index, word in enumerate(words) if index not in drop)
 
