@@ -110,7 +110,7 @@ def serve(
         life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
         keeper = opened.enter_context(closing(Kept(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, keeper, beside[0].endpoints))
-        with watched(wall, beside[1], metrics.events) as start_watch:
+        with watched(wall, beside[1], metrics.events, lambda: node.writer.waiting > 0) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 
 

@@ -24,16 +24,18 @@ StartWatch = Callable[[Callable[[Exception], None]], None]
 
 
 @contextmanager
-def watched(wall: Wall, beside: Wall, counts: Counts = NOBODY) -> Iterator[StartWatch]:
+def watched(
+    wall: Wall, beside: Wall, counts: Counts = NOBODY, at_work: Callable[[], bool] = lambda: False
+) -> Iterator[StartWatch]:
     """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. That
-    there is nothing to watch any more is told. `counts` counts what it does."""
+    there is nothing to watch any more is told. `counts` counts what it does; `at_work`: as of the watch."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     threads: list[Thread] = []
 
     def run(failed: Callable[[Exception], None]) -> None:
         while True:
             try:
-                return watch(wall, reading, beside=beside, counts=counts)
+                return watch(wall, reading, beside=beside, counts=counts, at_work=at_work)
             except Dismissed as error:
                 return failed(error)
             except Exception:

@@ -10,7 +10,7 @@ Refuses: to bring up what is down. A node that somebody took down stays down.
 import logging
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from socket import if_nametoindex
 from typing import Protocol
@@ -50,9 +50,17 @@ class _Nobody:
 NOBODY = _Nobody()
 
 
-def watch(wall: Wall, stop: int, *, beside: Wall | None = None, counts: Counts = NOBODY) -> None:
+def watch(
+    wall: Wall,
+    stop: int,
+    *,
+    beside: Wall | None = None,
+    counts: Counts = NOBODY,
+    at_work: Callable[[], bool] = lambda: False,
+) -> None:
     """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
-    to compare with, where others write by the first; `counts`: who counts what is done. Raises
+    to compare with, where others write by the first; `counts`: who counts what is done; `at_work`: whether
+    others wait for the wall, who are not kept waiting by a look for changes, most likely theirs. Raises
     Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall; any other failure is said, and
     tried again."""
     looking = beside or wall
@@ -70,7 +78,7 @@ def watch(wall: Wall, stop: int, *, beside: Wall | None = None, counts: Counts =
             pace.tell(alarm, time.monotonic())
             if alarm is Alarm.DAMAGED:
                 _close_behind(wall, looking, told, alarms, counts)
-            if pace.due() <= time.monotonic():
+            if pace.due() <= time.monotonic() and not (at_work() and pace.defer(time.monotonic())):
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's

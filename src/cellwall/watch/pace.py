@@ -5,8 +5,9 @@ so that an attach in the middle of its steps is not looked at; and where they fi
 own, they take no more than a share of the time, after a purse for the first of them. Looks for damage that was none,
 as others' rules in a table that holds ours, have a purse of their own, so that no change keeps damage waiting: after
 each nothing is looked at for three times as long as it took, and with an empty purse for as long as the share asks, but
-never longer than `LONGEST`, for the next one may be damage. Repairs that follow each other on and on, because somebody
-keeps flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there is a look without any alarm.
+never longer than `LONGEST`, for the next one may be damage. Where others are at work, who are most likely what changed,
+a look for changes waits for them, up to `COURTESY`. Repairs that follow each other on and on, because somebody keeps
+flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there is a look without any alarm.
 """
 
 from collections import deque
@@ -15,6 +16,7 @@ from cellwall.adapters.alarms import Alarm
 
 SETTLE, PATROL = 0.05, 30.0
 SHARE, PURSE = 0.05, 1.0
+COURTESY = 1.0
 REST = 3
 WINDOW, PATIENCE, FIRST, LONGEST = 10.0, 8, 0.1, 5.0
 
@@ -31,7 +33,7 @@ class Pace:
         self._counted = now
         self._about_damage = False
         self._repairs: deque[float] = deque()
-        self._held = now
+        self._held = self._deferred = now
 
     def tell(self, alarm: Alarm, now: float) -> None:
         """Something was told."""
@@ -47,8 +49,16 @@ class Pace:
         moment = self._last + self._patrol
         if self._changed is not None:
             owed = max(-self._purse, 0.0) / SHARE
-            moment = min(moment, max(self._changed + SETTLE, self._counted + owed))
+            moment = min(moment, max(self._changed + SETTLE, self._counted + owed, self._deferred))
         return max(moment, self._held)
+
+    def defer(self, now: float) -> bool:
+        """Whether the look that is due may wait a moment for who is at work, and if so, it does. One for damage may
+        not, nor one that has waited long enough since the first change."""
+        if self._damaged or self._changed is None or now - self._changed >= COURTESY:
+            return False
+        self._deferred = now + SETTLE
+        return True
 
     @property
     def damaged(self) -> bool:

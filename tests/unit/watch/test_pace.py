@@ -1,7 +1,7 @@
 """When a process that watches looks: moments are numbers here, and nobody waits."""
 
 from cellwall.adapters.alarms import Alarm
-from cellwall.watch.pace import LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
+from cellwall.watch.pace import COURTESY, LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
 
 
 def rested(now: float = 100.0) -> Pace:
@@ -31,6 +31,25 @@ def test_a_change_is_looked_at_when_it_has_settled_and_further_ones_do_not_put_i
         pace.tell(Alarm.CHANGED, moment)
     assert pace.due() == 101.0 + SETTLE
     assert not pace.damaged
+
+
+def test_a_look_for_changes_waits_for_who_is_at_work_but_not_for_ever() -> None:
+    pace = rested()
+    pace.tell(Alarm.CHANGED, 101.0)
+    now, deferred = pace.due(), 0
+    while pace.defer(now):
+        assert pace.due() == now + SETTLE
+        now, deferred = pace.due(), deferred + 1
+    assert deferred > 1 and COURTESY <= now - 101.0 < COURTESY + 2 * SETTLE
+    assert pace.due() <= now
+
+
+def test_a_look_for_damage_waits_for_nobody() -> None:
+    pace = rested()
+    pace.tell(Alarm.CHANGED, 101.0)
+    assert pace.defer(101.1)
+    pace.tell(Alarm.DAMAGED, 101.12)
+    assert pace.due() <= 101.12 and not pace.defer(101.12)
 
 
 def test_what_nobody_is_alarmed_by_is_looked_at_on_patrol_only() -> None:
