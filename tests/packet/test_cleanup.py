@@ -24,7 +24,6 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    about_nftables("the elements of sets")
     with open_world() as world:
         yield world
 
@@ -58,6 +57,7 @@ def vanish(world: World, *hosts: Host) -> None:
 
 def elements(world: World, kind: str, family: str, name: str) -> list[str]:
     """Of a set that traffic does not change."""
+    about_nftables("the elements of sets")
     return sorted(world.lab.node.run(["nft", "list", kind, family, TABLE, name]).text.replace(",", " ").split())
 
 
