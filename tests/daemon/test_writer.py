@@ -1,4 +1,5 @@
-"""Writes happen one after the other, in the order in which they were asked for, each once or not at all."""
+"""Writes happen one after the other, of each caller in the order in which they were asked for, each once or not at
+all."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -49,6 +50,43 @@ def test_writes_keep_their_order() -> None:
 
     run(act)
     assert done == list(range(50))
+
+
+def test_who_asks_a_lot_keeps_nobody_else_waiting() -> None:
+    done: list[str] = []
+
+    def ask(writer: Writer, user: int, *names: str) -> list[Any]:
+        return [writer.do(lambda name=name: done.append(name), user=user) for name in names]
+
+    async def act(writer: Writer) -> None:
+        slow = Slow()
+        first = writer.do(slow, user=1000)
+        await slow.has_begun()
+        waiting = ask(writer, 1000, *"abcdef") + ask(writer, 0, *"PQR") + ask(writer, 1001, *"xy")
+        slow.go.set()
+        await asyncio.gather(first, *waiting)
+
+    run(act)
+    assert "".join(done) == "PaQxRbycdef"
+
+
+def test_only_one_callers_are_taken_together() -> None:
+    taken: list[list[int]] = []
+
+    def together(items: Sequence[int]) -> list[None]:
+        taken.append(list(items))
+        return [None] * len(items)
+
+    async def act(writer: Writer) -> None:
+        kind, slow = Kind(together, lambda item: item), Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        waiting = [writer.add(kind, number, user=1000 + number % 2) for number in range(6)]
+        slow.go.set()
+        await asyncio.gather(first, *waiting)
+
+    run(act)
+    assert taken == [[0, 2, 4], [1, 3, 5]]
 
 
 def test_what_waits_in_a_row_is_taken_together_up_to_a_bound() -> None:
@@ -206,9 +244,9 @@ def test_of_the_writes_that_may_wait_the_last_quarter_is_roots() -> None:
     async def act(writer: Writer) -> None:
         first = writer.do(slow)
         await slow.has_begun()
-        waiting = [writer.do(int, root=False) for _ in range(3)]
+        waiting = [writer.do(int, user=1000) for _ in range(3)]
         with pytest.raises(Unavailable, match="3 writes"):
-            writer.do(int, root=False)
+            writer.do(int, user=1000)
         waiting.append(writer.do(int))
         with pytest.raises(Unavailable, match="4 writes"):
             writer.do(int)

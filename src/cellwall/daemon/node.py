@@ -21,6 +21,7 @@ from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.chores import Chore
 from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
+from cellwall.daemon.lines import ROOT
 from cellwall.daemon.pool import Pool
 from cellwall.daemon.reader import Reader
 from cellwall.daemon.writer import Kind, Writer
@@ -118,7 +119,7 @@ class Node:
     async def status(self) -> Status:
         """Live compared with desired. All who wait for it at once are told the same."""
         if self._status is None:
-            self._status = asyncio.create_task(self._look(self._began_status, root=True))
+            self._status = asyncio.create_task(self._look(self._began_status))
         task = self._status
         try:
             return await asyncio.shield(task)
@@ -176,20 +177,20 @@ class Node:
             asker.find(self._wall, "check", key)
             return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
-        root = asker.peer.root
-        endpoint, outside = await self._look(look, root=root)
-        return (*outside, *await self._inspector.do(lambda: self._beside.verify_inside(endpoint), root=root))
+        endpoint, outside = await self._look(look, user=asker.peer.uid)
+        inside = self._inspector.do(lambda: self._beside.verify_inside(endpoint), root=asker.peer.root)
+        return (*outside, *await inside)
 
     async def attach(self, asker: Asker, places: Places) -> Attached:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._attaching, Attach(request, places), root=asker.peer.root)
+        return await self.writer.add(self._attaching, Attach(request, places), user=asker.peer.uid)
 
     async def claim(self, asker: Asker, places: Places) -> Attached:
         """`attach`, to a sandbox that stands ready where there is one."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._claiming, Attach(request, places), root=asker.peer.root)
+        return await self.writer.add(self._claiming, Attach(request, places), user=asker.peer.uid)
 
     def resize_pool(self, size: PoolSize) -> None:
         """Have so many stand ready from now on."""
@@ -217,31 +218,31 @@ class Node:
             except InvalidSpec as error:
                 raise places.of(error) from error
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     async def detach(self, asker: Asker, key: EndpointKey) -> bool:
         """Those that wait in a row are closed in one transaction."""
-        return await self.writer.add(self._detaching, Detach(key, asker), root=asker.peer.root)
+        return await self.writer.add(self._detaching, Detach(key, asker), user=asker.peer.uid)
 
     async def detach_many(self, asker: Asker, keys: Sequence[EndpointKey]) -> int:
         def act() -> int:
             return self._wall.detach_many([key for key in keys if asker.may_close(self._wall, key)])
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.expose(key.container_id, binding, ifname=key.ifname)
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     async def unexpose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     # ------------------------------------------------------------------ reserved ports
 
@@ -256,7 +257,7 @@ class Node:
         """Who is not root names a tenant, as for an attach."""
         asker.authority.permit_own(asker.peer, "expose", tenant, container)
         return await self.writer.do(
-            lambda: self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds), root=asker.peer.root
+            lambda: self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds), user=asker.peer.uid
         )
 
     async def release_ports(self, asker: Asker, container: str) -> int:
@@ -265,7 +266,7 @@ class Node:
             seen = [tenant for tenant in own if asker.sees_tenant("expose", tenant)]
             return sum(self._wall.release_ports(container, tenant=tenant) for tenant in seen)
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     # ------------------------------------------------------------------ policies
 
@@ -301,14 +302,14 @@ class Node:
             except InvalidSpec as error:
                 raise pointed(error) from error
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     async def remove_policy(self, asker: Asker, subject: Subject) -> bool:
         def act() -> bool:
             self._may_rule(asker, subject)
             return self._wall.remove_policy(**_named(subject))
 
-        return await self.writer.do(act, root=asker.peer.root)
+        return await self.writer.do(act, user=asker.peer.uid)
 
     def _may_rule(self, asker: Asker, subject: Subject) -> None:
         if isinstance(subject, EndpointKey):
@@ -333,11 +334,11 @@ class Node:
 
         return await self._historian.do(read, root=asker.peer.root)
 
-    async def _look(self, act: Callable[[], R], *, root: bool) -> R:
+    async def _look(self, act: Callable[[], R], *, user: int = ROOT) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
         write waits for one."""
         async with self._one_look:
-            return await self.writer.do(act, root=root)
+            return await self.writer.do(act, user=user)
 
 
 def _named(subject: Subject) -> dict[str, str]:

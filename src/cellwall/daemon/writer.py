@@ -1,4 +1,5 @@
-"""One thread that carries out everything that changes the node, in the order in which it was asked for.
+"""One thread that carries out everything that changes the node: of each caller in the order in which it was asked for,
+of several in turn.
 
 Owns: the queue and its bound, what is taken together, what is dropped, and the way of an outcome back to the event loop
 that waits for it. Knows nothing of walls.
@@ -9,7 +10,6 @@ A write that has begun is carried out whatever becomes of who asked. One that ha
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from cellwall.daemon.bounds import but_for_root
 from cellwall.daemon.chores import Chore, Chores
+from cellwall.daemon.lines import ROOT, Lines
 from cellwall.errors import Unavailable
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Writer:
         self._told = told
         self._together = together
         self._chores = Chores([Chore(afterwards, lambda: PAUSE), *chores])
-        self._waiting: deque[_Job] = deque()
+        self._waiting: Lines[_Job] = Lines()
         self._state = Lock()
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._ending = False
@@ -91,28 +92,28 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How many writes wait."""
-        return len(self._waiting)
+        with self._state:
+            return len(self._waiting)
 
     def busy_for(self) -> float:
         """For how many seconds it has been at the same writes; 0 where it is at none."""
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
-    def do(self, act: Callable[[], R], *, root: bool = True) -> "asyncio.Future[R]":
-        """Carry this out; the outcome is the running loop's to wait for. Unavailable where too many wait, which for
-        others than root is earlier."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), root)
+    def do(self, act: Callable[[], R], *, user: int = ROOT) -> "asyncio.Future[R]":
+        """Carry this out for that user, by number; the outcome is the running loop's to wait for. Unavailable where too
+        many wait, which for others than root is earlier."""
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), user)
 
-    def add(self, kind: Kind[T, R], item: T, *, root: bool = True) -> "asyncio.Future[R]":
+    def add(self, kind: Kind[T, R], item: T, *, user: int = ROOT) -> "asyncio.Future[R]":
         """Carry out one of a kind, like `do`."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), root)
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), user)
 
     def refuse(self) -> None:
         """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
         with self._state:
             self._ending = True
-            left = list(self._waiting)
-            self._waiting.clear()
+            left = self._waiting.clear()
         _deliver(left, [Unavailable(ENDING)] * len(left))
         self._bell.put(True)
 
@@ -122,22 +123,21 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _queue(self, job: _Job, root: bool) -> "asyncio.Future[Any]":
-        limit = self._limit if root else but_for_root(self._limit)
+    def _queue(self, job: _Job, user: int) -> "asyncio.Future[Any]":
+        limit = self._limit if user == ROOT else but_for_root(self._limit)
         with self._state:
             if self._ending:
                 raise Unavailable(ENDING)
             if len(self._waiting) >= limit:
                 raise Unavailable(f"{limit} writes are waiting already; ask again")
-            self._waiting.append(job)
-        job.future.add_done_callback(lambda future: self._drop(job) if future.cancelled() else None)
+            self._waiting.append(user, job)
+        job.future.add_done_callback(lambda future: self._drop(user, job) if future.cancelled() else None)
         self._bell.put(True)
         return job.future
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, user: int, job: _Job) -> None:
         with self._state:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            self._waiting.remove(user, job)
 
     def _work(self) -> None:
         while not self._ending:
@@ -158,20 +158,13 @@ class Writer:
 
     def _next(self) -> list[_Job]:
         with self._state:
-            if not self._waiting:  # taken together with an earlier one, or dropped
-                return []
-            jobs = [self._waiting.popleft()]
-            kind = jobs[0].kind
-            if kind is None:
-                return jobs
-            marks = {kind.mark(jobs[0].item)}
-            while self._waiting and len(jobs) < self._together and self._waiting[0].kind is kind:
-                mark = kind.mark(self._waiting[0].item)
-                if mark in marks:
-                    break
-                marks.add(mark)
-                jobs.append(self._waiting.popleft())
-            return jobs
+            return self._waiting.take(self._together_with)
+
+    def _together_with(self, taken: Sequence[_Job], job: _Job) -> bool:
+        kind = taken[0].kind
+        if kind is None or job.kind is not kind or len(taken) >= self._together:
+            return False
+        return kind.mark(job.item) not in {kind.mark(one.item) for one in taken}
 
 
 def _carried_out(jobs: Sequence[_Job]) -> Sequence[Any]:
