@@ -30,7 +30,7 @@ from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
 from cellwall.model.reserved import DEFAULT_LEASE, LONGEST_LEASE, MAX_OF_CONTAINER
 from cellwall.wire.documents import Proxy, proxied_family, proxy_text
 from cellwall.wire.pointers import Refused, placed, pointer
-from cellwall.wire.policies import PolicyBody, body_of, pointed, written
+from cellwall.wire.policies import Networks, PolicyBody, Word, body_of, pointed, written
 
 MAX_BATCH = 1024
 """Entries of one batch; a bridge has room for one less."""
@@ -77,7 +77,7 @@ class BindingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     protocol: Protocol = "tcp"
     host_port_last: PortNumber | None = None
     bind: str | None = None
-    sources: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
+    sources: Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_CLIENTS)] = ()
     proxy: Proxy | None = None
 
 
@@ -95,7 +95,7 @@ class AttachBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     expose: Annotated[tuple[Spec | BindingBody, ...], msgspec.Meta(max_length=MAX_BINDINGS)] = ()
     policy: PolicyBody | None = None
     block_network: bool | None = None
-    allow_list: tuple[str, ...] | None = None
+    allow_list: Networks | None = None
 
 
 class AttachManyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,24 +4,35 @@ What a policy may say is judged by `cellwall.model.policy_document`; here are th
 document, and the way between. Pure.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from cellwall.errors import InvalidSpec
 from cellwall.model.policy import NO_TIERS, Action, Mode, Policy, PolicyRecord, RuleProtocol, Tiers
+from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES
 from cellwall.model.policy_document import VERSION, parse_policy, policy_document
 from cellwall.wire.pointers import Refused, decoder_pointer
+
+
+_LONGEST_WORD = 256
+
+Word = Annotated[str, msgspec.Meta(max_length=_LONGEST_WORD)]
+"""No network, range of ports or name is longer. Lengths are bounded here, before anything is made of a body: what waits
+is as large as what was sent, some times over, and reading a policy takes its time."""
+Rules = Annotated[tuple["RuleDocument", ...], msgspec.Meta(max_length=MAX_RULES)]
+Networks = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_RULES)]
+Clients = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_SOURCES)]
 
 
 class RuleDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Destinations of a sandbox. `ports`: a port, a range such as "8000-8100", null: all."""
 
     action: Action
-    prefix: str
+    prefix: Word
     protocol: RuleProtocol = "any"
-    ports: int | str | None = None
+    ports: int | Word | None = None
 
 
 class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,15 +42,15 @@ class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int | UnsetType | None = UNSET
     mode: Mode | UnsetType | None = UNSET
-    rules: tuple[RuleDocument, ...] | UnsetType | None = UNSET
-    sources: tuple[str, ...] | UnsetType | None = UNSET
+    rules: Rules | UnsetType | None = UNSET
+    sources: Clients | UnsetType | None = UNSET
     links: bool | UnsetType | None = UNSET
     monitor: bool | UnsetType | None = UNSET
-    exceptions: tuple[str, ...] | UnsetType | None = UNSET
+    exceptions: Networks | UnsetType | None = UNSET
     block_network: bool | UnsetType | None = UNSET
-    allow_list: tuple[str, ...] | UnsetType | None = UNSET
-    outbound_cidr_allowlist: tuple[str, ...] | UnsetType | None = UNSET
-    inbound_cidr_allowlist: tuple[str, ...] | UnsetType | None = UNSET
+    allow_list: Networks | UnsetType | None = UNSET
+    outbound_cidr_allowlist: Networks | UnsetType | None = UNSET
+    inbound_cidr_allowlist: Clients | UnsetType | None = UNSET
 
 
 class PolicyDocument(msgspec.Struct, frozen=True):

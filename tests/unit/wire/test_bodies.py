@@ -11,6 +11,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import PortBinding
 from cellwall.wire.bodies import AttachBody, AttachManyBody, Places, attach_body, attach_request
 from cellwall.wire.pointers import Refused, decoder_pointer, pointer
+from cellwall.wire.policies import PolicyBody, body_of
 from cellwall.wire.problems import invalid_body
 
 WEB = {"container": "web"}
@@ -134,6 +135,17 @@ def test_a_rule_that_the_engine_refuses_has_its_place(entry: dict[str, Any], fie
     refusal = Places([body], ["/endpoints/0"]).of(InvalidSpec(field, "1.1.1.0/24", "no"))
     assert isinstance(refusal, Refused)
     assert refusal.pointer == "/endpoints/0" + at
+
+
+@pytest.mark.parametrize("name", ["sources", "allow_list", "outbound_cidr_allowlist", "inbound_cidr_allowlist"])
+def test_a_list_that_is_too_long_is_no_body(name: str) -> None:
+    """Before anything waits with it, or is read of it."""
+    body_of({name: ["1.1.1.0/24"] * 1000})
+    with pytest.raises(Refused) as refused:
+        body_of({name: ["1.1.1.0/24"] * 1001})
+    assert refused.value.pointer == f"/{name}"
+    with pytest.raises(msgspec.ValidationError, match="length <= 256"):
+        msgspec.json.decode(msgspec.json.encode({name: ["1" * 257]}), type=PolicyBody)
 
 
 def test_what_no_entry_says_has_no_place() -> None:
