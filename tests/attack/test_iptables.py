@@ -41,6 +41,7 @@ RULES = [probe for probe in PROBES if not probe.wall_only and "CTL" not in probe
 """What does not drive the control plane."""
 
 
+@pytest.mark.slow
 def test_nothing_is_through(stage: WalledStage) -> None:
     assert through(stage, PROBES) == {}
     assert stage.wall.status().drift == ()

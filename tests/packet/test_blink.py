@@ -216,12 +216,14 @@ def test_nothing_blinks_while_the_rules_are_replaced_whole(world: World) -> None
             _replace_whole(world, number)
 
 
+@pytest.mark.slow
 def test_a_flood_to_the_floor_passes_nothing_while_the_rules_are_replaced_whole(world: World) -> None:
     """At full speed: a moment in which a chain or the floor is empty lets a packet through, and its flow after it."""
     attacker, everywhere = world.attach("attacker"), world.lab.internet.serve(udp=[80])
     _flooded(world, attacker, everywhere, [partial(_replace_whole, world, number) for number in range(20)])
 
 
+@pytest.mark.slow
 def test_a_flood_to_the_floor_passes_nothing_while_the_floor_is_refilled(world: World) -> None:
     """The floor is emptied and filled in the transaction that refreshes the rules."""
     attacker, everywhere = world.attach("attacker"), world.lab.internet.serve(udp=[80])

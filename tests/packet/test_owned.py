@@ -98,6 +98,7 @@ def flooded(world: World, attacker: Sandbox) -> Iterator[Flood]:
 # ---------------------------------------------------------------- while it is owned
 
 
+@pytest.mark.slow
 def test_three_hundred_flushes_and_changes_of_others_pass_nothing_and_cost_nothing(world: World) -> None:
     own(world.wall)
     attacker, other = world.attach("attacker"), world.attach("other")
@@ -149,6 +150,7 @@ def flushing(world: World) -> Iterator[Callable[[], int]]:
         program.communicate()
 
 
+@pytest.mark.slow
 def test_rules_are_replaced_and_refreshed_amid_flushes_and_nothing_passes(world: World) -> None:
     own(world.wall)
     attacker = world.attach("attacker")
@@ -230,6 +232,7 @@ def test_a_wall_that_nft_laid_gets_an_owner_and_nothing_passes_or_blinks(world: 
         assert world.wall.endpoints() == before, "the same policy: nobody is judged anew"
 
 
+@pytest.mark.slow
 def test_a_wall_that_nft_laid_gets_an_owner_amid_flushes(world: World) -> None:
     world.attach("tenant")
     with flushing(world) as flushes:
