@@ -15,7 +15,6 @@ from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES
 from cellwall.model.policy_document import VERSION, parse_policy, policy_document
 from cellwall.wire.pointers import Refused, decoder_pointer
 
-
 _LONGEST_WORD = 256
 
 Word = Annotated[str, msgspec.Meta(max_length=_LONGEST_WORD)]
