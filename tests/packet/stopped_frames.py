@@ -13,6 +13,7 @@ from packet.stopped import GATEWAY, GATEWAY_MAC, SERVED, Attempt, NodeSocket, co
 from world import Sandbox, World, public, write_setting
 
 FLOOD = 100
+PARTED = 150
 
 
 def mac_of(sandbox: Sandbox) -> str:
@@ -135,6 +136,25 @@ def arp_to_a_neighbour(world: World, family: int) -> Attempt:
         tenant.host.inject("eth0", [frame(mac_of(tenant), mac_of(victim), question(tenant) + token, kind=0x0806)])
 
     return partial(comes_in, world, victim, 4, send)
+
+
+def fragment_flood(world: World, family: int) -> Attempt:
+    """More datagrams in two parts each than a sandbox may have on their way at once."""
+    tenant, internet = world.attach("tenant"), world.lab.internet
+
+    def attempt() -> bool:
+        token, sentinel = world.token(), world.token("sentinel")
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        with tenant.host.socket(kind, socket.SOCK_DGRAM) as sender, internet.capture("eth0", outgoing=False) as capture:
+            with one_cpu():
+                for _ in range(PARTED):
+                    sender.sendto(token.ljust(2000, b"."), (public(family), 9))
+                say(world.lab.node, public(family), 9, sentinel)
+            arrived = sum(token in data for data in capture.read_until(sentinel))
+        assert arrived >= 10
+        return arrived == PARTED
+
+    return attempt
 
 
 def arp_flood(world: World, family: int) -> Attempt:

@@ -137,6 +137,8 @@ FRAMES: tuple[Row, ...] = (
     ),
     Row(Rule("port-arp", "ARP to another port"), stopped_frames.arp_to_a_neighbour, (FROM_PORT, TO_PORT), (4,)),
     Row(Rule("port-arp", "ARP flood"), stopped_frames.arp_flood, (), (4,)),
+    Row(Rule("port-ipv4", "fragment flood"), stopped_frames.fragment_flood, (), (4,)),
+    Row(Rule("port-ipv6", "fragment flood"), stopped_frames.fragment_flood, (), (6,)),
     Row(FROM_PORT, stopped_frames.to_a_foreign_port, (Rule("port", "no frame a sandbox may send"),)),
     Row(Rule("frame-output", "no endpoint behind this port"), stopped_frames.to_a_port_without_an_endpoint),
     Row(LOOSE_IN, stopped_frames.arp_beside_the_bridge, (LOOSE_OUT,), (4,)),
