@@ -1,7 +1,7 @@
 """Ready sandboxes: each is given to one container, whole or not at all, and never keeps anybody else from anything."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def test_who_claims_again_has_what_it_has(pooled: Wall) -> None:
 def test_ready_ones_are_no_containers_but_status_counts_them(pooled: Wall) -> None:
     status = pooled.status()
     assert (pooled.endpoints(), status.endpoints, status.ready, status.drift) == ((), 0, 2, ())
+    assert not any("~" in note for note in status.notes)
     pooled.claim("web")
     status = pooled.status()
     assert (status.endpoints, status.ready, status.drift) == (1, 1, ())
@@ -83,6 +84,27 @@ def test_a_claimed_one_is_under_the_policies_of_tenant_and_endpoint_and_publishe
     assert (web.tiers.tenant.mode, web.tiers.endpoint.mode) == ("block", "allow")
     assert_converged(pooled)
     pooled.remove_policy(tenant="acme")
+
+
+def test_who_follows_endpoints_is_told_whose_a_ready_one_is_before_its_link_is_up(pooled: Wall) -> None:
+    site, told = pooled._site, dict[str, list[str]](ups=[], known=[])
+
+    class Listening:
+        def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
+            told["known"] = [one.key.container_id for one in after]
+
+        def fill(self, endpoints: Sequence[Endpoint]) -> None:
+            told["known"] = [one.key.container_id for one in endpoints]
+
+    def open_port(index: int) -> None:
+        told["ups"] += told["known"]
+        site.links.open_port(index)
+
+    following = rewired(pooled, links=Wrapped(site.links, open_port=open_port))
+    following.follow(Listening())
+    following.claim("web", tenant="acme")
+    assert told["ups"] == ["web"]
+    site.in_force.audience = None
 
 
 def test_where_none_is_left_the_container_is_attached_as_any(pooled: Wall) -> None:

@@ -26,6 +26,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.engine.strangers import open_strangers, shut_strangers
 from cellwall.engine.versions import repair_endpoints
 from cellwall.errors import Dismissed, KernelError, printable
+from cellwall.model.endpoint import Endpoint
 
 
 def reconcile(site: Site) -> Reconciled:
@@ -138,9 +139,14 @@ def status(site: Site) -> Status:
         drift=tuple(drift),
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
-        notes=(*shared_users(site, site.journal.endpoints("attached")), *unowned_notes(site, found)),
+        notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found)),
         mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
+
+
+def _claimed(site: Site) -> list[Endpoint]:
+    """Those that somebody has."""
+    return [endpoint for endpoint in site.journal.endpoints("attached") if not endpoint.key.pooled]
 
 
 def _repair_ports(site: Site, found: Foundation) -> list[str]:
