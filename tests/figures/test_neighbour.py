@@ -3,7 +3,18 @@
 from contextlib import ExitStack
 
 import pytest
-from bench.neighbour import FLOWS, Node
+from bench.neighbour import FLOWS, RECOMMENDED, UPLINK, Family, Node
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_flood_of_full_packets_shares_an_uplink_that_is_no_wider_than_said(family: Family) -> None:
+    with ExitStack() as opened:
+        node = Node(RECOMMENDED, opened, family, narrow=True)
+        with node.flood.running():
+            node.flood.sent_all.wait(60)
+            (rate,) = node.sample().values()
+        assert 0 < rate <= 1.2 * UPLINK  # and not more by what waits in buffers
 
 
 @pytest.mark.root
