@@ -12,9 +12,13 @@ from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Tak
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.settings import Settings
+from engine.steps import every_step
 from world import World, assert_connection, open_world, write_setting
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 FEW = Settings(reserved_ports=(61000, 61009))
 
 
@@ -206,3 +210,36 @@ def test_a_tenant_has_so_many_and_no_more(world: World) -> None:
         with pytest.raises(Exhausted, match=r"^count: 1: tenant greedy has 256 ports reserved, of 256 at most$"):
             wide.wall.reserve_ports("one", 1, tenant="greedy")
         assert len(wide.wall.reserve_ports("one", 1, tenant="modest").ports) == 1
+
+
+def test_a_death_at_any_step_leaves_ports_that_are_reserved_or_free(world: World) -> None:
+    """Nothing is held by who has died, and a daemon that comes next holds what is on record, or gives it back."""
+    for operation in ("reserve", "release"):
+        for _ in every_step(world, lambda wall, verb=operation: carry_out(wall, verb), at_most=60):
+            with another_process(world) as after:
+                assert after.hold_reserved({}, lambda port, sockets: None, lambda port: None) == []
+                held = [port for one in after.reservations() for port in one.ports]
+                assert len(held) in (0, 2) and not any(map(bindable, held))
+                assert len(after.reserve_ports("web", 2).ports) == 2
+                after.release_ports("web")
+            assert all(bindable(port) for port in range(61000, 61010))
+
+
+def carry_out(wall: Wall, verb: str) -> None:
+    wall.reserve_ports("web", 2)
+    if verb == "release":
+        wall.release_ports("web")
+
+
+def test_a_death_amid_a_detach_leaves_no_port_held_for_long(world: World) -> None:
+    def prepared() -> int:
+        world.wall.attach("web")
+        return world.wall.reserve_ports("web", seconds=1e-6).ports[0]
+
+    port = prepared()
+    for _ in every_step(world, lambda wall: wall.detach("web"), at_most=60):
+        world.wall.detach("web")
+        world.wall.expire_reserved()
+        assert world.wall.reservations() == () and bindable(port)
+        port = prepared()
+    assert world.wall.status().drift == ()

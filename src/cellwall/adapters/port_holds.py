@@ -9,7 +9,7 @@ then never comes to a socket.
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
 from cellwall.errors import KernelError
@@ -57,6 +57,11 @@ class PortHolds:
     def holds(self, port: int) -> bool:
         """Whether this process holds it."""
         return port in self._held
+
+    def release_others(self, ports: Container[int]) -> None:
+        """Let go of all but these: somebody else has given them back."""
+        for port in [port for port in self._held if port not in ports]:
+            self.release(port)
 
     def own_socket(self, port: int) -> int | None:
         """A duplicate, the caller's to close, of the TCP socket that holds it; None where it is not held. Who listens

@@ -335,6 +335,9 @@ class PortHolds(Protocol):
     def holds(self, port: int) -> bool:
         """Whether this process holds it."""
 
+    def release_others(self, ports: Container[int]) -> None:
+        """Let go of all but these."""
+
     def own_socket(self, port: int) -> int | None:
         """A duplicate, the caller's to close, of the TCP socket that holds it; None where it is not held."""
 

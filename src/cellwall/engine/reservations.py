@@ -44,7 +44,7 @@ def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: 
     """Have `count` ports held for a container, those that are already among them; more than that are given back.
     Exhausted where there are no more. The caller holds the writer lock."""
     rows = _standing(site)
-    over = [row.port for row in _read(site) if row not in rows]
+    site.holds().release_others({row.port for row in rows})  # also what another process gave back
     own = [row for row in rows if (row.container, row.tenant) == (container, tenant)]
     others = [row for row in rows if row not in own]
     _refuse_too_many(others, tenant, count)
@@ -66,8 +66,8 @@ def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: 
         for row in made:
             site.holds().release(row.port)
         raise
-    for port in (*over, *(row.port for row in own[count:])):
-        site.holds().release(port)
+    for row in own[count:]:
+        site.holds().release(row.port)
     return Reservation(container, tenant, tuple(row.port for row in ours), seconds)
 
 
@@ -127,12 +127,8 @@ def expire_reserved(site: Site) -> list[str]:
     """Give back what waited for its container for longer than it was to, a line each; and hold again what a holder lost
     to a program that has let go by now."""
     rows, now = _read(site), time.monotonic()
-    if not rows:
-        return []
     standing = _standing(site)
-    for row in rows:
-        if row not in standing:
-            site.holds().release(row.port)
+    site.holds().release_others({row.port for row in standing})
     held = [_held_again(site, row) for row in standing]
     if held != rows:
         with site.journal.transaction():
