@@ -228,6 +228,7 @@ def test_a_proxy_has_no_privilege_and_nothing_open_but_what_it_serves(world: Pro
         status = Path(f"/proc/{program.pid}/status").read_text()
         assert {line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "CapPrm"))} == {"0" * 16}
         assert "Uid:\t65534\t65534\t65534\t65534" in status
+        assert Path(f"/proc/{program.pid}/oom_score_adj").read_text().strip() == "0"
         opened = [os.readlink(path) for path in Path(f"/proc/{program.pid}/fd").iterdir()]
         others = [name for name in opened if not name.startswith(("socket:", "/dev/null", "anon_inode:", "pipe:"))]
         assert others == [] or others == [os.readlink("/proc/self/fd/2")]

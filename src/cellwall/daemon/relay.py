@@ -30,7 +30,7 @@ IDLE, HALF_CLOSED = 900.0, 60.0
 """Seconds: for the server to answer, and without an octet of either side, of which one may have said its last."""
 _LOOK = 5.0
 _AT_ONCE = 16
-_OCTETS = 1 << 16
+_OCTETS = 1 << 15
 _RESET = struct.pack("=ii", 1, 0)  # struct linger: a reset in place of an orderly end
 _NOBODY = 65534
 
@@ -248,8 +248,11 @@ def _reset(one: socket.socket) -> None:
 
 
 def _without_privilege() -> None:
-    """As nobody where that may be, and without capabilities in any case; with what others leave of the processor."""
+    """As nobody where that may be, and without capabilities in any case; with what others leave of processor and
+    memory."""
     os.nice(5)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("0")  # the daemon's own is among the last to be ended where memory is short
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = 2 * IN_ALL + MAX_PROXIES + 64
     most = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
