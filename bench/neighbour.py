@@ -46,14 +46,8 @@ _SETTINGS = {
     _INSIDE: Settings(),
     "none": Settings(connections=1 << 20, tenant_connections=0),
     "1,024 flows": Settings(),
-    RECOMMENDED: Settings(  # the neighbour has them, too: its samples fit
-        new_connections=1000,
-        packets=20_000,
-        bytes=UPLINK // 4,
-        tenant_new_connections=2000,
-        tenant_packets=40_000,
-        tenant_bytes=UPLINK // 4,
-    ),
+    # The neighbour has them, too: its samples fit.
+    RECOMMENDED: Settings(tenant_new_connections=2000, tenant_packets=40_000, tenant_bytes=UPLINK // 4),
 }
 _NARROW = ("none", "1,024 flows", RECOMMENDED)
 _BATCH = 500
