@@ -122,6 +122,11 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
     )
 
 
+def decode_tenant_number(body: bytes) -> int:
+    """The number of its tenant alone."""
+    return _ENDPOINT.decode(body).tenant_number
+
+
 def decode_metered(body: bytes) -> "Metered":
     """The same as far as figures are about it."""
     from cellwall.model.figures import Metered  # no attach has figures

@@ -205,7 +205,7 @@ class Store:
     def number_of(self, tenant: str) -> int | None:
         """What rules know a tenant by that has endpoints, in any phase."""
         row = self._db.row("SELECT body FROM endpoints WHERE tenant = ? LIMIT 1", (tenant,))
-        return None if row is None else decode_endpoint(row[0]).tenant_number
+        return None if row is None else decode_tenant_number(row[0])
 
     def _bodies(self, where: str, arguments: Sequence[object]) -> list[tuple[bytes]]:
         return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
