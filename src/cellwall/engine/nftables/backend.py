@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
+from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
@@ -95,7 +95,8 @@ class NftablesBackend:
         gone = [owned for endpoint in before for owned in endpoint_elements(endpoint)]
         come = [owned for endpoint in after for owned in endpoint_elements(endpoint)]
         if gone and come:
-            gone, come = _without_common(gone, come)
+            kept = set(gone) & set(come)
+            gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
         if come and not self.stands():
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         difference = (*changes("delete", gone), *changes("add", come))
@@ -122,13 +123,3 @@ class NftablesBackend:
         from cellwall.engine.nftables.live import repair
 
         return repair(self._rules, attached, opens=self.stands())
-
-
-def _without_common(gone: list[Owned], come: list[Owned]) -> tuple[list[Owned], list[Owned]]:
-    """What only one of the two has. Two states of an endpoint mostly have the same in the same places, and to compare
-    takes a tenth of what hashing does."""
-    if len(gone) == len(come):
-        other = [pair for pair in zip(gone, come, strict=True) if pair[0] != pair[1]]
-        gone, come = [one for one, _ in other], [one for _, one in other]
-    kept = set(gone).intersection(come)
-    return [owned for owned in gone if owned not in kept], [owned for owned in come if owned not in kept]
