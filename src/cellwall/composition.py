@@ -46,7 +46,7 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
             rules=rules,
             sysctls=sysctls,
             node=node,
-            namespaces=ProcNamespaces(links=not serving),
+            namespaces=ProcNamespaces(serving=serving),
             journal=store,
             lock=lock,
             netns_directory=paths.in_run("netns"),

@@ -21,7 +21,7 @@ USER, OTHER = 1000, 1001
 @pytest.fixture
 def served(node_lab: World) -> Iterator[Wall]:
     """A wall that does what others ask for; what a test leaves attached is detached."""
-    wall = rewired(node_lab.wall, namespaces=ProcNamespaces(links=False))
+    wall = rewired(node_lab.wall, namespaces=ProcNamespaces(serving=True))
     yield wall
     wall.detach_many([endpoint.key for endpoint in wall.endpoints()])
 
@@ -38,14 +38,13 @@ def test_a_user_attaches_a_namespace_of_its_own_making(served: Wall) -> None:
 
 
 def test_a_user_attaches_no_namespace_of_another_or_of_the_node(served: Wall, node_lab: World) -> None:
-    of_root = node_lab.host("root").netns
+    of_root = str(node_lab.host("root").netns)
     with namespace_of(OTHER) as of_another:
         for path in (of_another, of_root):
             with pytest.raises(Forbidden, match=f"no network namespace of the making of uid {USER}"):
                 served.attach_many([asked("theirs", path)])
-    for node in ("/proc/self/ns/net", "/proc/thread-self/ns/net"):
-        with pytest.raises(Forbidden):
-            served.attach_many([asked("node", node)])
+    with pytest.raises(Forbidden):
+        served.attach_many([asked("node", f"/proc/{os.getpid()}/ns/net")])
     assert served.endpoints() == ()
 
 
@@ -87,6 +86,22 @@ def test_a_symbolic_link_is_not_followed_for_others(served: Wall, node_lab: Worl
     assert node_lab.wall.verify("linked") == ()
 
 
+def test_a_path_leads_into_no_files_of_a_process(served: Wall, tmp_path: Path) -> None:
+    """They may be another world of mounts, and its owner's to answer for: a FUSE kept the one writer waiting."""
+    with namespace_of(USER) as path:
+        process = Path(path).parents[1]
+        (tmp_path / "into").symlink_to(process / "root")
+        for way in (process / "root", process / "cwd", Path("/proc/self"), tmp_path / "into"):
+            for walked in (True, False):
+                answer = "leads through a link in /proc" if walked else "no such|not a network"
+                with pytest.raises(CellwallError, match=answer):
+                    netns.open_netns(f"{way}/absent", walked=walked)
+            with pytest.raises(Forbidden):
+                served.attach_many([asked("lost", f"{way}{path}")])
+        served.attach_many([asked("found", f"/run/../{path}/")])
+        assert served.verify("found") == ()
+
+
 def test_root_in_process_may_name_a_link(node_lab: World, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(node_lab.host("linked").netns)
     node_lab.wall.attach("linked", netns=tmp_path / "link")
@@ -102,7 +117,7 @@ def test_nothing_but_a_network_namespace_is_opened(tmp_path: Path, links: bool) 
     others = ("/dev/null", "/proc/self/ns/user", "/proc/self/cwd", "/proc/self/exe", "/proc/self/ns", "/", "a\0b")
     for path in (*(str(tmp_path / each) for each in paths), *others, "", "x" * 5000):
         with pytest.raises(CellwallError) as refused:
-            netns.open_netns(path, links=links)
+            netns.open_netns(path, walked=not links, links=links)
         assert isinstance(refused.value, InvalidSpec | NotFound), path
 
 

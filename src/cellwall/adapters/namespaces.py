@@ -23,15 +23,15 @@ _CLONE_NEWNET = 0x40000000
 
 
 class ProcNamespaces:
-    """Named namespaces as mounts, the way `ip netns` keeps them. `links`: what a caller names may be a symbolic link,
-    as it may for who resolves it with that caller's own rights."""
+    """Named namespaces as mounts, the way `ip netns` keeps them. `serving`: others than who resolves it say what is
+    opened, and have no say in how long that takes."""
 
-    def __init__(self, *, links: bool = True) -> None:
-        self._links = links
+    def __init__(self, *, serving: bool = False) -> None:
+        self._serving = serving
 
     @contextmanager
     def opened(self, path: str, *, asked: bool = False) -> Iterator[Namespace]:
-        fd = netns.open_sandbox(path, links=self._links or not asked)
+        fd = netns.open_sandbox(path, walked=self._serving, links=not asked)
         try:
             yield Namespace(os.path.abspath(path), fd, *netns.identity(fd))
         finally:
@@ -44,11 +44,7 @@ class ProcNamespaces:
         return netns.made_by(namespace.fd, user)
 
     def identity_of(self, path: str) -> tuple[int, int] | None:
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            return None
-        return status.st_dev, status.st_ino
+        return netns.find_identity(path, walked=self._serving)
 
     def create(self, path: str) -> None:
         try:

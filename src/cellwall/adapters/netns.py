@@ -12,11 +12,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from cellwall.errors import InvalidSpec, KernelError, NoPrivilege, NotFound
 
 _CLONE_NEWNET = 0x40000000
+_PATH_MAX, _MOST_LINKS = 4096, 40  # linux/limits.h, linux/namei.h
 _NS_GET_USERNS, _NS_GET_PARENT, _NS_GET_NSTYPE, _NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704  # linux/nsfs.h
 
 if sys.version_info >= (3, 12):
@@ -35,15 +36,16 @@ else:
             raise OSError(number, os.strerror(number))
 
 
-def open_netns(path: str, *, field: str = "netns", links: bool = True) -> int:
+def open_netns(path: str, *, field: str = "netns", walked: bool = False, links: bool = True) -> int:
     """Open a network namespace by path; the descriptor is close-on-exec and the caller's to close.
 
     What is at the path is found once, and opened as what was found: nothing but a namespace ever is, no device and no
-    pipe. Without `links` a symbolic link is refused, but for the kernel's own in /proc, which name a process'
-    namespace. Raises NotFound where nothing is there and InvalidSpec where it is not a network namespace.
+    pipe. `walked`: somebody else says the path, so it leads through no file of a process, where another world of mounts
+    begins, and of the kernel's links in /proc names a process' network namespace alone; without `links` it is itself no
+    symbolic link. Raises NotFound where nothing is there and InvalidSpec where it is not a network namespace.
     """
     try:
-        found = _find(path) if links else _find_itself(path, field)
+        found = _walk(path, field, links=links) if walked else _find(path)
         try:
             fd = _open_namespace(found)
         finally:
@@ -65,20 +67,45 @@ def _find(path: str, directory: int | None = None, flags: int = 0) -> int:
     return os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=directory)
 
 
-def _find_itself(path: str, field: str) -> int:
-    """What is at the path and not what a link there leads to. What /proc has nobody else put there."""
-    directory = _find(os.path.dirname(path) or ".", flags=os.O_DIRECTORY)
-    try:
-        name = os.path.basename(path)
-        found = _find(name, directory, os.O_NOFOLLOW)
-        if not stat.S_ISLNK(os.fstat(found).st_mode):
+def _walk(path: str, field: str, *, links: bool) -> int:
+    """What is at the path, found name by name. The kernel would go through /proc/PID/root into the mounts of that
+    process, and wait there for a file system that answers when its owner likes (FUSE below an overlayfs, which asks as
+    whoever mounted it)."""
+    if len(path) > _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    with ExitStack() as held:
+
+        def find(name: str, directory: int | None = None, flags: int = 0) -> int:
+            found = _find(name, directory, flags)
+            held.callback(os.close, found)
             return found
-        os.close(found)
-        if os.fstat(directory).st_dev != os.stat("/proc").st_dev:
-            raise InvalidSpec(field, path, "is a symbolic link: name the namespace itself")
-        return _find(name, directory)
-    finally:
-        os.close(directory)
+
+        at, names, followed = find("/" if path.startswith("/") else "."), _names(path), 0
+        proc = os.stat("/proc").st_dev
+        while names:
+            name = names.pop()
+            found = find(name, at, os.O_NOFOLLOW)
+            if not stat.S_ISLNK(os.fstat(found).st_mode):
+                at = found
+            elif os.fstat(at).st_dev == proc:
+                if names or name != "net":
+                    raise InvalidSpec(field, path, "leads through a link in /proc: name /proc/PID/ns/net or a mount")
+                at = find(name, at)
+            else:
+                followed += 1
+                if not (names or links):
+                    raise InvalidSpec(field, path, "is a symbolic link: name the namespace itself")
+                if followed > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                target = os.readlink(name, dir_fd=at)
+                names += _names(target)
+                at = find("/") if target.startswith("/") else at
+        return os.dup(at)
+
+
+def _names(path: str) -> list[str]:
+    """Those of a path, the first one last."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def _open_namespace(found: int) -> int | None:
@@ -141,9 +168,21 @@ def own_identity() -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def open_sandbox(path: str, *, field: str = "netns", links: bool = True) -> int:
+def find_identity(path: str, *, walked: bool) -> tuple[int, int] | None:
+    """(device, inode) of what is at a path, found as `open_netns` finds it; None where nothing is."""
+    try:
+        found = _walk(path, "netns", links=True) if walked else _find(path)
+    except (OSError, ValueError, InvalidSpec):
+        return None
+    try:
+        return identity(found)
+    finally:
+        os.close(found)
+
+
+def open_sandbox(path: str, *, field: str = "netns", walked: bool = False, links: bool = True) -> int:
     """`open_netns`, refusing the namespace the caller itself lives in: a node must never be wired to itself."""
-    fd = open_netns(path, field=field, links=links)
+    fd = open_netns(path, field=field, walked=walked, links=links)
     if identity(fd) == own_identity():
         os.close(fd)
         raise InvalidSpec(field, path, "is the node's own network namespace")
