@@ -11,7 +11,7 @@ from cellwall.attack.frames import frame, packet
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
-from world import Sandbox, World, assert_connection, open_world, public
+from world import Sandbox, Stream, World, assert_connection, open_world, public
 
 pytestmark = pytest.mark.root
 RATE, FLOOD, PORT = 20, 400, 8443
@@ -67,3 +67,18 @@ def test_without_the_bound_and_where_it_is_only_watched_the_same_flood_passes(
         tenant, other = world.attach("tenant", expose=[f"{PORT}:{PORT}/udp"]), world.attach("other")
         for family in (4, 6):
             assert way(world, tenant, other, family)[0] == FLOOD
+
+
+@FAMILIES
+@MECHANISMS
+def test_who_is_no_client_uses_up_nothing_of_what_clients_may_send(backend: Backend, family: int) -> None:
+    slow = Settings(packets=5, new_connections=5, backend=backend)
+    with open_world(settings=slow) as world:
+        internet, lan = world.lab.internet, world.lab.lan
+        tenant = world.attach("tenant", expose=[f"{PORT}:{PORT}/udp@{at.LAN[family]}"])
+        tenant.host.serve(udp=[PORT])
+        body = packet(public(family), at.NODE[family], "udp", b"flood", dport=PORT)
+        flood = [frame(internet.mac("eth0"), world.lab.node.mac("eth0"), body)] * FLOOD
+        with Stream(lan, at.NODE[family], PORT, udp=True) as client:
+            internet.inject("eth0", flood)
+            assert client.ask(world.token())

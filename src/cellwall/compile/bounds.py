@@ -15,12 +15,11 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.wall import (
-    Attribute,
     Clause,
     Continue,
     Count,
     Drop,
-    Flow,
+    LiveFlow,
     Outcome,
     OverBytes,
     OverConnections,
@@ -44,7 +43,11 @@ _BURST_BYTES = 128 << 10
 """Beside a second's worth of bytes: a slow rate, too, must let a packet pass that the kernel merged of many, which may
 have 64 KiB."""
 
-_WAYS: tuple[tuple[Literal["sent", "got"], Via], ...] = (("sent", Via("in", "bridge")), ("got", Via("out", "bridge")))
+Way = Literal["sent", "got"]
+_WAYS: tuple[tuple[Way, tuple[Predicate, ...]], ...] = (
+    ("sent", (Via("in", "bridge"),)),
+    ("got", (Via("out", "bridge"), LiveFlow())),
+)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -89,26 +92,32 @@ class Bounds(msgspec.Struct, frozen=True):
         return tuple(clauses)
 
     def too_busy(self) -> Iterator[Clause]:
-        """What becomes of a packet of a flow in whatever state that an endpoint sends or gets too soon."""
-        for way, through in _WAYS:
-            if rate := self.packets:
-                yield self._dropped("packets", (through, OverRate(way, rate, rate)), f"too many packets {way}")
-            if rate := self.bytes:
-                over = OverBytes(way, rate, _BURST_BYTES)
-                yield self._dropped("bytes", (through, over), f"too many bytes {way}")
-        if self.tenant_packets or self.tenant_bytes:
-            # Its first packet says whose a flow is that comes from outside, and is counted.
-            yield Clause((Via("in", "uplink"), Via("out", "bridge"), Flow(("new",))), Attribute("destination"))
-        for way, through in _WAYS:
-            yield from self._tenant_too_busy(way, through)
+        """What becomes of a packet that an endpoint sends too soon, or gets too soon in a flow that was admitted; who
+        begins one is counted by `arriving`."""
+        for way, when in _WAYS:
+            yield from self._too_busy(way, when)
+        for way, when in _WAYS:
+            yield from self._tenant_too_busy(way, when)
 
-    def _tenant_too_busy(self, way: Literal["sent", "got"], through: Via) -> Iterator[Clause]:
+    def arriving(self, *when: Predicate) -> tuple[Clause, ...]:
+        """What becomes of a packet that an endpoint gets too soon from somebody who may send it some: what others send
+        it arrives nowhere, and must not use up what these may."""
+        return (*self._too_busy("got", when), *self._tenant_too_busy("got", when))
+
+    def _too_busy(self, way: Way, when: tuple[Predicate, ...]) -> Iterator[Clause]:
+        if rate := self.packets:
+            yield self._dropped("packets", (*when, OverRate(way, rate, rate)), f"too many packets {way}")
+        if rate := self.bytes:
+            over = OverBytes(way, rate, _BURST_BYTES)
+            yield self._dropped("bytes", (*when, over), f"too many bytes {way}")
+
+    def _tenant_too_busy(self, way: Way, when: tuple[Predicate, ...]) -> Iterator[Clause]:
         if rate := self.tenant_packets:
             packets = TenantOverRate(way, rate, rate)
-            yield self._dropped("tenant_packets", (through, packets), f"too many packets {way} by the tenant")
+            yield self._dropped("tenant_packets", (*when, packets), f"too many packets {way} by the tenant")
         if rate := self.tenant_bytes:
             much = TenantOverBytes(way, rate, _BURST_BYTES)
-            yield self._dropped("tenant_bytes", (through, much), f"too many bytes {way} by the tenant")
+            yield self._dropped("tenant_bytes", (*when, much), f"too many bytes {way} by the tenant")
 
     def _crowds(self, end: End) -> Iterator["_Crowd"]:
         why = "too many connections"

@@ -169,17 +169,30 @@ def _ingress(bounds: Bounds, exposed: tuple[ExposureForm, ...], policies: Policy
         Clause((Flow(("related",)),), Continue("related")),
     )
     admitted = (
-        _FORGET_SOON,
-        *bounds.too_fast(Flow(("new",)), end="destination"),
-        *bounds.too_many(Flow(("new",)), then=Drop(), end="destination"),
-        *(Clause((Exposed(form),), Continue("stamp-ingress")) for form in exposed),
+        *(Clause((Exposed(form),), Continue("client")) for form in exposed),
         Clause((), Drop(), "not exposed", "FWD"),
     )
     if not policies.clients:
-        return (Stage("ingress", (*judged, *admitted)),)
+        return (Stage("ingress", (*judged, *admitted)), _client(bounds))
     return (
         Stage("ingress", (*judged, Clause((), Continue(first_ingress(policies))))),
         Stage(ADMIT_CLIENT, admitted),
+        _client(bounds),
+    )
+
+
+def _client(bounds: Bounds) -> Stage:
+    """Whoever may ask. Others are not counted: they would use up what clients may."""
+    new = Flow(("new",))
+    return Stage(
+        "client",
+        (
+            _FORGET_SOON,
+            *bounds.arriving(new),
+            *bounds.too_fast(new, end="destination"),
+            *bounds.too_many(new, then=Drop(), end="destination"),
+            Clause((), Continue("stamp-ingress")),
+        ),
     )
 
 

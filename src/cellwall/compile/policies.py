@@ -113,6 +113,7 @@ def link_stages(bounds: Bounds) -> tuple[Stage, ...]:
         Stage(
             "linked",
             (
+                *bounds.arriving(),
                 Clause((Flow(("established",)),), Accept()),
                 Clause((Transport(("tcp", "udp", "icmp"), negate=True),), Continue("deny"), "protocol", "FWD"),
                 Clause((Transport(("tcp",)),), ForgetSoon()),

@@ -10,8 +10,10 @@ from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.settings import MAX_BYTES, MAX_PACKETS, Settings
+from cellwall.ruleset.compose import flow_packet
+from cellwall.ruleset.context import Context
 from cellwall.ruleset.render import render_replacement
-from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Scene, judged
+from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Scene, directed, flow_of, judged
 
 BOUND = Settings(packets=100, bytes=100_000)
 SCENE = Scene(WEB, settings=BOUND)
@@ -36,6 +38,33 @@ def test_a_packet_too_many_that_a_sandbox_gets_is_dropped(
 ) -> None:
     assert judged(SCENE.ingress(client, node, over=[meter + suffix])) == ("drop", f"too many {what} got", "FWD")
     assert SCENE.ingress(client, node, over=["sent4", "sent6", "sentbytes4", "sentbytes6"]).verdict == "accept"
+
+
+@pytest.mark.parametrize(("server", "suffix"), [(PUBLIC4, "4"), (PUBLIC6, "6")])
+@pytest.mark.parametrize("meter", ["got", "gotbytes"])
+def test_an_answer_too_many_is_dropped(server: str, suffix: str, meter: str) -> None:
+    own = str(WEB.address4 if suffix == "4" else WEB.address6)
+    asked = flow_of(own, server)
+    entry = directed(asked, "established", "reply", WEB.generation)
+    to_sandbox = Context("inet", "forward", iifname="eth0", oifname="b9_br0", flow=entry, over={meter + suffix: True})
+    fate = SCENE.walk(flow_packet(asked.reversed()), [to_sandbox])
+    assert (fate.verdict, fate.layer) == ("drop", "FWD")
+    assert fate.reason.endswith("got")
+
+
+EVERY_CLIENT = [f"{name}{suffix}" for name in ("got", "gotbytes", "newclients", "clients") for suffix in "46"]
+
+
+@pytest.mark.parametrize(("stranger", "node"), [(PUBLIC4, at.NODE4), (PUBLIC6, at.NODE6)])
+def test_who_is_no_client_uses_up_nothing_of_what_clients_may(stranger: str, node: str) -> None:
+    scene = Scene(WEB, settings=msgspec.structs.replace(BOUND, new_connections=20))
+    assert judged(scene.ingress(stranger, node, port=8443, over=EVERY_CLIENT)) == ("drop", "not exposed", "FWD")
+
+
+@pytest.mark.parametrize("to", ["192.168.5.5", "fd00:abcd::5:5"])
+def test_what_is_for_nobody_is_got_by_nobody(to: str) -> None:
+    """One sandbox has as many addresses to name as there is room for in a bound of all."""
+    assert judged(SCENE.egress(WEB, to, "udp", over=EVERY_CLIENT))[1] == "container to container"
 
 
 def test_what_is_only_watched_is_counted_and_passes() -> None:
@@ -65,7 +94,8 @@ def test_iptables_asks_how_many_bytes_of_tables_that_have_the_rate_in_their_name
         lines = render_table(next(one for one in tables if one.name == "filter")).splitlines()
         asked = [line for line in lines if f"--hashlimit-above {rate}b/s" in line]
         names = [line.split("--hashlimit-name ")[1].split()[0] for line in asked]
-        assert names == [f"b9S{version}r{rate:x}", f"b9G{version}r{rate:x}"]
+        # Clients are told from others between the two that ask what is got.
+        assert names == [f"b9S{version}r{rate:x}", *[f"b9G{version}r{rate:x}"] * 2]
         assert all(len(name) <= 15 for name in names)
         assert not any("burst" in line for line in asked)
 

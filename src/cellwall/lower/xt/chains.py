@@ -6,6 +6,7 @@ the program laid stands here, also those that no wall has any more: what an olde
 
 _OF_BOTH_DIRECTIONS = (
     "ADMIT",
+    "ADMITTED",
     "CLIENT",
     "EGRESS",
     "INGRESS",

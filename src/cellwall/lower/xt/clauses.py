@@ -60,6 +60,7 @@ _DIRECTED = {
     "admit": "B9-ADMIT",
     "ingress": "B9-INGRESS",
     "admit-client": "B9-CLIENT",
+    "client": "B9-ADMITTED",
 }
 _SKIPPED = {"tenant-clients": "admit-client", "endpoint-clients": "admit-client"}
 """Stages of which nothing is left, and where they lead: the clients that a policy names are in the sets and rules of
