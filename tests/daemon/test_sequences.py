@@ -1,5 +1,6 @@
 """Any sequence of calls leaves exactly what the answers say: no defect, no half of a batch, nothing behind a detach."""
 
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from cellwall.lab.host import Host
+from cellwall.model.pool import PoolSize
 from served import Answer, Served, open_served
 
 pytestmark = pytest.mark.root
@@ -28,6 +30,8 @@ WRONG: list[dict[str, Any]] = [
     {"container": "c9", "unheard": 1},
 ]
 
+WAYS = ("/v1/endpoints", "/v1/pool/claims")
+POOL = PoolSize(2, 2)
 POLICIES: dict[str, dict[str, Any]] = {
     "open": {},
     "block": {"block_network": True},
@@ -74,10 +78,15 @@ class Calls(RuleBasedStateMachine):
         model[name] = (tenant or "", wanted)
         return 201
 
-    @rule(name=containers, tenant=tenants, wanted=st.lists(ports, max_size=2, unique_by=lambda port: port[:4]))
-    def attach(self, name: str, tenant: str | None, wanted: list[str]) -> None:
+    @rule(
+        way=st.sampled_from(WAYS),
+        name=containers,
+        tenant=tenants,
+        wanted=st.lists(ports, max_size=2, unique_by=lambda port: port[:4]),
+    )
+    def attach(self, way: str, name: str, tenant: str | None, wanted: list[str]) -> None:
         body = {"container": name, "tenant": tenant, "expose": wanted}
-        assert self.ask("POST", "/v1/endpoints", body).status == self.expected(self.model, body)
+        assert self.ask("POST", way, body).status == self.expected(self.model, body)
 
     @rule(
         names=st.lists(containers, min_size=1, max_size=4, unique=True),
@@ -98,9 +107,9 @@ class Calls(RuleBasedStateMachine):
             assert answer.status == 200
             self.model = after
 
-    @rule(wrong=st.sampled_from(WRONG))
-    def attach_wrongly(self, wrong: dict[str, Any]) -> None:
-        assert self.ask("POST", "/v1/endpoints", wrong).status in (404, 422)
+    @rule(way=st.sampled_from(WAYS), wrong=st.sampled_from(WRONG))
+    def attach_wrongly(self, way: str, wrong: dict[str, Any]) -> None:
+        assert self.ask("POST", way, wrong).status in (404, 422)
 
     @rule(name=containers)
     def detach(self, name: str) -> None:
@@ -182,8 +191,19 @@ class Calls(RuleBasedStateMachine):
         for tenant in self.tenants:
             assert self.ask("DELETE", f"/v1/policies/{tenant}").document == {"removed": True}
         assert self.ask("POST", "/v1/reconcile").document == {"repaired": []}
+        self.resize(PoolSize())
+        while self.ask("GET", "/v1/status").document["ready"]:
+            time.sleep(0.01)
+        assert self.ask("POST", "/v1/reconcile").document == {"repaired": []}
         self.plain.close()
         assert left_on(self.served.world.lab.node, self.served) == []
+        self.resize(POOL)
+
+    def resize(self, size: PoolSize) -> None:
+        async def act() -> None:
+            self.served.node.resize_pool(size)
+
+        self.served.run(act)
 
 
 def entry(document: dict[str, Any]) -> Entry:
@@ -200,7 +220,7 @@ def left_on(node: Host, served: Served) -> list[str]:
 
 
 def run(examples: int, steps: int) -> None:
-    with open_served() as served:
+    with open_served(size=POOL) as served:
         machine = type("Machine", (Calls,), {"served": served})
         chosen = settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(machine, settings=chosen)
