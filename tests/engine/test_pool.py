@@ -158,6 +158,19 @@ def test_one_that_somebody_opened_is_ended_by_a_repair(pooled: Wall, node: World
     assert_converged(pooled)
 
 
+@pytest.mark.parametrize("ifname", ["eth0", "net1"])
+def test_nobody_attaches_to_one_that_stands_ready_by_its_namespace(pooled: Wall, ifname: str) -> None:
+    """Whoever claimed it later would have that interface, too."""
+    ready = pooled._site.journal.pooled()[0]
+    with pytest.raises(Conflict, match="stands ready"):
+        pooled.attach("web", netns=ready.netns, ifname=ifname)
+    assert pooled.ready == 2
+    assert_converged(pooled)
+    claimed = pooled.claim("web")
+    assert pooled.attach("web", netns=claimed.netns, ifname="net1").netns == claimed.netns
+    pooled.detach("web", ifname="net1")
+
+
 def test_an_address_of_one_that_is_nobodys_is_given_to_who_asks_for_it(pooled: Wall, node: World) -> None:
     ready = pooled._site.journal.pooled()[0]
     host = node.host("named")

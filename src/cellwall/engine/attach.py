@@ -21,7 +21,7 @@ from cellwall.engine.detach import port_plan
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, CellwallError, Exhausted, Forbidden, InvalidSpec, Taken
+from cellwall.errors import AlreadyExists, CellwallError, Conflict, Exhausted, Forbidden, InvalidSpec, Taken
 from cellwall.ipam import Pool
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.network import default_mac
@@ -97,12 +97,22 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
         if request.user is None:
             raise
         raise _not_made_by(request.user, path) from error  # what is at a path of the node's is not theirs to learn
+    if request.netns is not None:
+        _refuse_ready(site, namespace)
     if request.netns is not None and request.user is not None:
         _refuse_foreign(site, request, namespace, request.user)
     holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
     if holder is not None and not evict_dead(site, holder):
         raise Taken(f"netns: {path}", f"interface {request.ifname} belongs to", holder.container_id)
     return _Sandbox(request, namespace)
+
+
+def _refuse_ready(site: Site, namespace: Namespace) -> None:
+    """One that stands ready is given whole to who claims it, and to nobody by its path: it would have another's
+    interface, too."""
+    holder = site.journal.in_netns(namespace.device, namespace.inode, "eth0")
+    if holder is not None and holder.pooled:
+        raise Conflict(f"netns: {namespace.path}: is of a sandbox that stands ready to be claimed")
 
 
 def _refuse_foreign(site: Site, request: AttachRequest, namespace: Namespace, user: int) -> None:
