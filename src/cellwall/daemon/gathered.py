@@ -7,7 +7,7 @@ import msgspec
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import Incomplete, InvalidSpec
+from cellwall.errors import CellwallError, Incomplete, InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.wire.bodies import Places
 
@@ -20,10 +20,19 @@ class Attached(msgspec.Struct, frozen=True):
 
 
 class Attach(msgspec.Struct, frozen=True):
-    """One that waits, and where its caller wrote what."""
+    """One that waits, where its caller wrote what, and who that is."""
 
     request: AttachRequest
     places: Places
+    asker: Asker
+
+    def refusal(self) -> CellwallError | None:
+        """Why it may not be asked for, if it may not any more: a grant may have been taken back while it waited."""
+        try:
+            self.asker.authority.admit(self.asker.peer, [self.request])
+        except CellwallError as error:
+            return error
+        return None
 
 
 class Detach(msgspec.Struct, frozen=True):
@@ -39,6 +48,13 @@ AttachMany = Callable[[Sequence[AttachRequest]], Sequence[Endpoint]]
 
 def attach_gathered(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> list[Attached | Exception]:
     """In one transaction; where that is refused each by itself, and has its own answer."""
+    refusals = [item.refusal() for item in items]
+    admitted = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+    outcomes = iter(_attach_admitted(wall, attach, admitted))
+    return [refusal or next(outcomes) for refusal in refusals]
+
+
+def _attach_admitted(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> list[Attached | Exception]:
     before = [found(wall, item.request.key) for item in items]
     if len(items) > 1:
         try:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from cellwall.daemon.auditing import Auditor
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.chores import Chore
 from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
+from cellwall.daemon.hoards import refuse_hoard
 from cellwall.daemon.lines import ROOT
 from cellwall.daemon.pool import Pool
 from cellwall.daemon.reader import Reader
@@ -185,12 +186,12 @@ class Node:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._attaching, Attach(request, places), user=asker.peer.uid)
+        return await self.writer.add(self._attaching, Attach(request, places, asker), user=asker.peer.uid)
 
     async def claim(self, asker: Asker, places: Places) -> Attached:
         """`attach`, to a sandbox that stands ready where there is one."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._claiming, Attach(request, places), user=asker.peer.uid)
+        return await self.writer.add(self._claiming, Attach(request, places, asker), user=asker.peer.uid)
 
     def resize_pool(self, size: PoolSize) -> None:
         """Have so many stand ready from now on."""
@@ -205,9 +206,10 @@ class Node:
 
     async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""
-        admitted = asker.authority.admit(asker.peer, places.requests)
+        asker.authority.admit(asker.peer, places.requests)
 
         def act() -> tuple[Endpoint, ...]:
+            admitted = asker.authority.admit(asker.peer, places.requests)
             for number, request in enumerate(admitted):
                 try:
                     validate_request(request, self._wall.settings)
@@ -255,10 +257,12 @@ class Node:
         self, asker: Asker, container: str, count: int, tenant: str | None, seconds: float
     ) -> Reservation:
         """Who is not root names a tenant, as for an attach."""
-        asker.authority.permit_own(asker.peer, "expose", tenant, container)
-        return await self.writer.do(
-            lambda: self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds), user=asker.peer.uid
-        )
+
+        def act() -> Reservation:
+            asker.authority.permit_own(asker.peer, "expose", tenant, container)
+            return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds)
+
+        return await self.writer.do(act, user=asker.peer.uid)
 
     async def release_ports(self, asker: Asker, container: str) -> int:
         def act() -> int:
@@ -296,9 +300,12 @@ class Node:
 
         def act() -> PolicyRecord:
             self._may_rule(asker, subject)
+            member = not asker.peer.root
+            if member and not isinstance(subject, EndpointKey):
+                refuse_hoard(asker, subject, self._wall.policy_sizes())
             change = self._wall.patch_policy if patch else self._wall.set_policy
             try:
-                return change(written(body), **_named(subject))
+                return change(written(body), member=member, **_named(subject))
             except InvalidSpec as error:
                 raise pointed(error) from error
 
@@ -341,7 +348,13 @@ class Node:
             return await self.writer.do(act, user=user)
 
 
-def _named(subject: Subject) -> dict[str, str]:
+class _Named(TypedDict, total=False):
+    tenant: str
+    container: str
+    ifname: str
+
+
+def _named(subject: Subject) -> _Named:
     if isinstance(subject, EndpointKey):
         return {"container": subject.container_id, "ifname": subject.ifname}
     return {"tenant": subject}
