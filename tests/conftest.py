@@ -46,9 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
         hold_walls_in(backend)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What `--quick` leaves out is not even imported: each of many processes would."""
+    if not config.getoption("--quick") or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return None
+    kept = [config.rootpath / "tests" / place for place in QUICK]
+    if any(collection_path.is_relative_to(place) or place.is_relative_to(collection_path) for place in kept):
+        return None
+    return True
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--quick") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
-        _keep_quick(config, items)
     _put_slow_files_first(items)
     without_root = pytest.mark.skip(reason="needs root")
     beside_others = pytest.mark.skip(reason="beside other programs, or for many minutes: --full runs it")
@@ -60,16 +68,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(too_slow)
         if "full" in item.keywords and not config.getoption("--full"):
             item.add_marker(beside_others)
-
-
-def _keep_quick(config: pytest.Config, items: list[pytest.Item]) -> None:
-    tests = config.rootpath / "tests"
-    kept: list[pytest.Item] = []
-    left: list[pytest.Item] = []
-    for item in items:
-        (kept if any(item.path.is_relative_to(tests / place) for place in QUICK) else left).append(item)
-    config.hook.pytest_deselected(items=left)
-    items[:] = kept
 
 
 def _put_slow_files_first(items: list[pytest.Item]) -> None:
