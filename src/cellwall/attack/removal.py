@@ -12,6 +12,9 @@ which episodes call, shut it, and what a claim is about is the rules that hold u
 
 Without a rule nothing passes the latch, good or bad, so it is away with whatever else is: it would hide what misses.
 
+How many fragments may come has no part in whose they are and where they go: under any removal there is no bound, as the
+probes of fragments are together more than one of them.
+
 Under any removal bridge-nf-call is off: nothing of the wall relies on it, and with it the IP hooks would judge bridged
 frames too and hide that a layer is not independent.
 """
@@ -31,7 +34,7 @@ from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
 from cellwall.ruleset.edits import Replace
 from cellwall.ruleset.select import without_layers
-from cellwall.ruleset.types import Chain, Masquerade, Rule, Ruleset, Statement, Verdict
+from cellwall.ruleset.types import Chain, Masquerade, Meter, Rule, Ruleset, Statement, Verdict
 
 _PORT_DEFAULTS = [
     "isolated",
@@ -102,7 +105,7 @@ class Footing:
     def remove(self, removed: Set[Layer], opens: Set[Open] = frozenset()) -> None:
         """Take out exactly these layers, whatever was out before."""
         self.restore(rules=False)
-        rules = without_layers(self._ruleset, removed & (RULES - {"NAT"}))
+        rules = _with_all_fragments(without_layers(self._ruleset, removed & (RULES - {"NAT"})))
         if "NAT" in removed:
             rules = _loosened(rules)
         with self._node.enter():
@@ -193,6 +196,21 @@ def _careless(bridge: str, others: tuple[str, ...]) -> dict[str, str]:
     values |= {f"net/ipv6/conf/{name}/{key}": value for name in (bridge, *others) for key, value in _CARELESS6.items()}
     values |= {"net/ipv4/conf/all/rp_filter": "0", "net/ipv6/conf/all/seg6_enabled": "1"}
     return {name: value for name, value in values.items() if Path("/proc/sys", name).exists()}
+
+
+def _with_all_fragments(ruleset: Ruleset) -> Ruleset:
+    tables = []
+    for table in ruleset.tables:
+        chains = tuple(
+            msgspec.structs.replace(chain, rules=tuple(rule for rule in chain.rules if not _counts_fragments(rule)))
+            for chain in table.chains
+        )
+        tables.append(msgspec.structs.replace(table, chains=chains))
+    return Ruleset(tuple(tables))
+
+
+def _counts_fragments(rule: Rule) -> bool:
+    return any(isinstance(one, Meter) and one.set in ("fragments", "allfragments") for one in rule.statements)
 
 
 def _loosened(ruleset: Ruleset) -> Ruleset:
