@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cellwall.adapters.database import Database
-from cellwall.adapters.records import decode_endpoint, decode_metered, decode_policy, encode_endpoint, encode_policy
+from cellwall.adapters.records import (
+    decode_endpoint,
+    decode_metered,
+    decode_policy,
+    decode_tenant_number,
+    encode_endpoint,
+    encode_policy,
+)
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
