@@ -46,7 +46,8 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     try:
         shape = laying.lay() if site.ledger is None else site.ledger.relaid(site, laying)
     except CellwallError:
-        if before is not None and laying.keeps:
+        # What failed may have been a look at what was laid: the record stays in doubt then, for whoever comes next.
+        if before is not None and laying.keeps and backend.shape() == before.shape:
             _note(site, before, before.laid, before.backend)
         raise
     shape = shape or _lay_again(backend, wanted, attached)
