@@ -7,10 +7,8 @@ from cellwall.errors import CellwallError
 
 if TYPE_CHECKING:
     from cellwall.engine.figures import Ledger, Meters, NodeCount
-    from cellwall.model.figures import TrafficReport
-
-if TYPE_CHECKING:
     from cellwall.engine.record import Audience
+    from cellwall.model.figures import TrafficReport
 
 
 class UpkeepVerbs(Opened):

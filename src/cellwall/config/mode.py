@@ -34,11 +34,11 @@ class Serving(msgspec.Struct, frozen=True):
     mode: Mode = "inprocess"
     group: str = ""
     allow: "tuple[Grant, ...]" = ()
-    pool_size: int = 0
-    pool_burst: int = 0
     files: int = 8
     file_size: int = 16
     journal: bool = False
+    pool_size: int = 0
+    pool_burst: int = 0
     metrics: str = ""
     metrics_tenants: int = 100
 

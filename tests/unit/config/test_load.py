@@ -63,8 +63,8 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "limits.packets": "70", "daemon.metrics_tenants": "7",
         "daemon.metrics": "open 10.0.0.5:9469", "limits.tenant_connections": "99",
         "limits.tenant_new_connections": "8", "limits.tenant_packets": "80", "audit.log": "off", "audit.group": "9",
-        "audit.rate": "5", "audit.burst": "50", "pool.size": "6", "pool.burst": "60", "audit.files": "3",
-        "audit.file_size": "2", "audit.journal": "on",
+        "audit.rate": "5", "audit.burst": "50", "audit.files": "3", "audit.file_size": "2",
+        "audit.journal": "on", "pool.size": "6", "pool.burst": "60",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
