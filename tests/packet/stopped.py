@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address
+from itertools import count
 
 import msgspec
 import pytest
@@ -37,7 +38,9 @@ SETTINGS = Settings(
 CROWDED = msgspec.structs.replace(SETTINGS, connections=1024, tenant_connections=LIMIT)
 HURRIED = msgspec.structs.replace(SETTINGS, connections=1024, new_connections=LIMIT // 4)
 NARROW = msgspec.structs.replace(SETTINGS, bytes=1000)
-"""A bound of a tenant's connections, of those that begin in a second, and of bytes, of each alone."""
+PARTED = msgspec.structs.replace(NARROW, connections=1024)
+BUSY = msgspec.structs.replace(SETTINGS, connections=1024, packets=MUCH // 2)
+"""A bound of a tenant's connections, of those that begin in a second, of bytes and of packets, of each alone."""
 EXPOSED = (f"{PUBLISHED}:{INSIDE}", f"{PUBLISHED}:{INSIDE}/udp")
 
 Attempt = Callable[[], bool]
@@ -168,6 +171,19 @@ def bytes_of_a_client(world: World, family: int) -> Attempt:
         token = world.token()
         bodies = [client_packet(family, token.ljust(1000, b"."), sport=SPORT)] * MUCH
         return arrived_inside(world, tenant, token, bodies) == MUCH
+
+    return attempt
+
+
+def first_packets_of_clients(world: World, family: int) -> Attempt:
+    """More that begin a flow to a published port, of as many bytes, than may come at once."""
+    tenant, ports = world.attach("tenant", expose=EXPOSED), count(20000)
+
+    def attempt() -> bool:
+        token = world.token()
+        body = token.ljust(1000, b".")
+        first = [client_packet(family, body, sport=next(ports)) for _ in range(MUCH)]
+        return arrived_inside(world, tenant, token, first) == MUCH
 
     return attempt
 

@@ -76,6 +76,8 @@ PACKETS: tuple[Row, ...] = (
     Row(Rule("input-guard", "too many new connections"), stopped.flows_to_a_service, settings=stopped.HURRIED),
     Row(Rule("client", "too many connections of the tenant"), stopped.flows_of_clients, settings=stopped.CROWDED),
     Row(Rule("client", "too many new connections"), stopped.flows_of_clients, settings=stopped.HURRIED),
+    Row(Rule("client", "too many bytes got"), stopped.first_packets_of_clients, settings=stopped.PARTED),
+    Row(Rule("client", "too many packets got"), stopped.first_packets_of_clients, settings=stopped.BUSY),
     Row(Rule("B9-FORWARD", "too many bytes sent"), stopped.bytes_of_a_sandbox, settings=stopped.NARROW),
     Row(Rule("B9-FORWARD", "too many bytes got"), stopped.bytes_of_a_client, settings=stopped.NARROW),
     Row(Rule("output", "to a sandbox by another interface"), stopped.of_the_node_elsewhere),
