@@ -3,8 +3,9 @@
 import pytest
 
 from cellwall.compile.policy_forms import policy_listings
-from cellwall.compile.policy_size import MAX_ENTRIES
-from cellwall.engine.crowds import MAX_TENANT_ENTRIES
+from cellwall.compile.policy_size import MAX_ENTRIES, policy_size
+from cellwall.engine.crowds import MAX_TENANT_ENTRIES, crowd, refuse_crowd
+from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.model.policy import Policy
 from unit.policy.test_checks import of_networks
@@ -19,12 +20,15 @@ MOST = MAX_TENANT_ENTRIES // len(policy_listings("tenant", LARGE))
 def test_a_large_policy_is_for_few_endpoints_of_a_tenant() -> None:
     with open_world() as world:
         about_nftables("any ports")
-        for _ in range(MOST):
+        first = world.attach(tenant="acme")
+        for _ in range(MOST - 1):
             world.attach(tenant="acme")
         known = world.wall.set_policy(LARGE, tenant="acme")
         with pytest.raises(Exhausted, match=f"{MAX_TENANT_ENTRIES}"):
             world.attach("beyond", tenant="acme")
         assert len(world.wall.endpoints()) == MOST
+        with pytest.raises(Exhausted, match=f"{MAX_TENANT_ENTRIES}"):
+            world.wall.set_policy(LARGE, container=first.name)
         assert world.wall.status().drift == ()
         assert world.wall.set_policy(Policy("block"), tenant="acme").policy.mode == "block"
         world.attach(tenant="acme")
@@ -34,3 +38,24 @@ def test_a_large_policy_is_for_few_endpoints_of_a_tenant() -> None:
         assert (blocked.policy.mode, blocked.generation) == ("block", known.generation + 1)
         world.wall.set_policy(LARGE, tenant="other")
         world.attach(tenant="other")
+
+
+def test_the_policies_of_its_endpoints_count_for_their_tenant() -> None:
+    most = MAX_TENANT_ENTRIES // policy_size("endpoint", LARGE).entries
+    batch = [AttachRequest(f"own-{number}", tenant="acme", policy=LARGE) for number in range(most + 1)]
+    with open_world() as world:
+        about_nftables("any ports")
+        world.wall.attach_many(batch[:1])
+        with pytest.raises(Exhausted, match=f"{MAX_TENANT_ENTRIES}"):
+            world.wall.attach_many(batch[1:])
+        assert [one.key.container_id for one in world.wall.endpoints()] == ["own-0"]
+        world.attach("other", tenant="other", policy=LARGE)
+
+
+def test_less_than_before_is_refused_to_nobody() -> None:
+    before = crowd(LARGE, MOST + 2, [LARGE])
+    refuse_crowd("acme", crowd(LARGE, MOST + 1, [LARGE]), before)
+    with pytest.raises(Exhausted):
+        refuse_crowd("acme", crowd(LARGE, MOST + 3, [LARGE]), before)
+    with pytest.raises(Exhausted):
+        refuse_crowd("acme", crowd(LARGE, MOST + 1, [LARGE]))

@@ -6,7 +6,9 @@ from ipaddress import IPv6Network, ip_network
 import pytest
 
 from cellwall.compile.policy_size import MAX_FORMS_OF_ONE
-from cellwall.engine.forms import KEPT_UNUSED, MAX_FORMS
+from cellwall.compile.usage import PolicyForm
+from cellwall.engine.forms import KEPT_UNUSED, MAX_FORMS, MEMBERS_FORMS
+from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted, InvalidSpec, Unsupported
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.policy import Policy, Rule
@@ -31,10 +33,14 @@ def of_lengths(first: int, last: int, *ports: int) -> Policy:
     return Policy("open", tuple(Rule("deny", prefix, "tcp", (1, ports[0])) for prefix in prefixes))
 
 
-def forms(world: World) -> int:
+def laid(world: World) -> tuple[PolicyForm, ...]:
     found = world.wall._site.foundation()
     assert found is not None
-    return len(found.usage.policies.forms)
+    return found.usage.policies.forms
+
+
+def forms(world: World) -> int:
+    return len(laid(world))
 
 
 def test_few_forms_are_kept_that_nobody_needs_and_flows_go_on_when_the_rest_goes(world: World) -> None:
@@ -67,6 +73,7 @@ def of_forms(number: int) -> Policy:
 def fill(world: World) -> None:
     """Policies of tenants that together need every form that a node has."""
     for number in range(MAX_FORMS // MAX_FORMS_OF_ONE):
+        world.wall.attach(f"of-{number}", tenant=f"tenant-{number}")
         world.wall.set_policy(of_forms(number), tenant=f"tenant-{number}")
 
 
@@ -87,13 +94,73 @@ def test_there_is_an_end_to_the_forms_of_a_node(world: World) -> None:
     assert_no_connection(tenant.host, PUBLIC4[0], 80)
 
 
-def test_a_node_that_is_not_up_takes_no_more_either() -> None:
-    with open_world(up=False) as world:
-        fill(world)
-        with pytest.raises(Exhausted):
-            world.wall.set_policy(of_lengths(16, 16), tenant="acme")
-        world.wall.remove_policy(tenant="tenant-0")
-        world.wall.set_policy(of_lengths(16, 16), tenant="acme")
+def test_tenants_without_containers_leave_all_forms_to_those_with_some(world: World) -> None:
+    about_nftables("any ports")
+    for number in range(MAX_FORMS // MAX_FORMS_OF_ONE):
+        world.wall.set_policy(of_forms(number), tenant=f"tenant-{number}")
+    assert forms(world) <= MAX_FORMS_OF_ONE + KEPT_UNUSED
+    tenant = world.attach("tenant", tenant="acme")
+    world.wall.set_policy(Policy("block"), tenant="acme")
+    world.wall.set_policy(of_lengths(16, 16), tenant="acme")
+    assert_connection(tenant.host, PUBLIC4[0], 80)
+
+
+def test_what_a_tenant_may_reach_is_in_force_from_its_first_container_on_though_nothing_was_laid_for_it(
+    world: World,
+) -> None:
+    about_nftables("any ports")
+    world.wall.set_policy(Policy("open", (Rule("deny", ip_network(PUBLIC4[0])),)), tenant="acme")
+    for number in (0, 1):
+        world.wall.set_policy(of_forms(number), tenant=f"tenant-{number}")
+    world.wall.set_policy(Policy("block"), tenant="last")
+    assert not any(form.family == 4 for form in laid(world))
+    tenant = world.attach("tenant", tenant="acme")
+    assert_no_connection(tenant.host, PUBLIC4[0], 80)
+    assert_connection(tenant.host, PUBLIC4[1], 80)
+    assert world.wall.status().drift == ()
+
+
+def test_a_container_whose_tenants_policy_finds_no_room_is_not_attached(world: World) -> None:
+    about_nftables("any ports")
+    world.wall.set_policy(of_lengths(16, 16), tenant="acme")
+    fill(world)
+    with pytest.raises(Exhausted, match="forms"):
+        world.attach("late", tenant="acme")
+    world.wall.detach("of-0")
+    tenant = world.attach("again", tenant="acme")
+    assert tenant.endpoint.tiers.tenant == of_lengths(16, 16)
+    world.wall.up()
+    assert world.wall.status().drift == ()
+
+
+def test_the_containers_of_one_tenant_need_no_more_forms_together_than_one_policy_may(world: World) -> None:
+    about_nftables("any ports")
+    world.attach("first", tenant="greedy", policy=of_forms(0))
+    with pytest.raises(Exhausted, match="greedy"):
+        world.attach("second", tenant="greedy", policy=of_forms(1))
+    with pytest.raises(Exhausted, match="greedy"):
+        world.wall.set_policy(of_forms(1), tenant="greedy")
+    other = world.attach("second", tenant="greedy")
+    with pytest.raises(Exhausted, match="greedy"):
+        world.wall.set_policy(of_forms(1), container=other.name)
+    world.wall.set_policy(of_forms(0), container=other.name)
+    world.wall.set_policy(of_forms(1), container=world.attach("alone").name)
+
+
+def test_the_last_quarter_of_the_forms_is_roots(world: World) -> None:
+    about_nftables("any ports")
+    number = 0
+    with pytest.raises(Exhausted, match=f"{MEMBERS_FORMS}"):
+        for number in range(MAX_FORMS // MAX_FORMS_OF_ONE):
+            world.wall.attach(f"of-{number}", tenant=f"tenant-{number}")
+            world.wall.set_policy(of_forms(number), tenant=f"tenant-{number}", member=True)
+    assert number == MEMBERS_FORMS // MAX_FORMS_OF_ONE
+    by_member = AttachRequest("own", tenant="tenant-own", policy=of_forms(number), user=1000, netns=None)
+    with pytest.raises(Exhausted, match=f"{MEMBERS_FORMS}"):
+        world.wall.attach_many([by_member])
+    for others in range(number, MAX_FORMS // MAX_FORMS_OF_ONE - 1):
+        world.wall.set_policy(of_forms(others), container=world.attach(tenant=f"rooted-{others}").name)
+    assert world.wall.status().drift == ()
 
 
 def test_one_policy_takes_few_of_the_forms_that_all_have(world: World) -> None:

@@ -127,6 +127,17 @@ def decode_tenant_number(body: bytes) -> int:
     return _ENDPOINT.decode(body).tenant_number
 
 
+OWN_POLICY = b'"{'
+"""In the record of every endpoint that has a policy of its own, and hardly in one of another."""
+
+
+def decode_own_policy(body: bytes) -> tuple[EndpointKey, Policy | None]:
+    """The endpoint's own policy alone."""
+    record = _ENDPOINT.decode(body)
+    own = decode_policy(record.policy.encode()) if record.policy else None
+    return EndpointKey(record.container_id, record.ifname), own
+
+
 def decode_metered(body: bytes) -> "Metered":
     """The same as far as figures are about it."""
     from cellwall.model.figures import Metered  # no attach has figures

@@ -14,22 +14,29 @@ class PolicyVerbs(Opened):
     """What `Wall` does with policies."""
 
     def set_policy(
-        self, policy: Policy | Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+        self,
+        policy: Policy | Document,
+        *,
+        tenant: str = "",
+        container: str = "",
+        ifname: str = "eth0",
+        member: bool = False,
     ) -> PolicyRecord:
         """Replace the policy of a tenant, with endpoints or without, or of an attached endpoint: it is in force when
         this returns, for open flows, too. Idempotent. InvalidSpec names the place, of a document as a JSON pointer;
-        NotFound for a container that is not attached. What fails leaves the policy before in force."""
+        NotFound for a container that is not attached. What fails leaves the policy before in force. `member`: for
+        somebody who is not root, of whose policies the rules have room for fewer."""
         from cellwall.engine.policy_calls import set_policy
 
-        return set_policy(self._caller, parse_subject(tenant, container, ifname), policy)
+        return set_policy(self._caller, parse_subject(tenant, container, ifname), policy, member=member)
 
     def patch_policy(
-        self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0"
+        self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0", member: bool = False
     ) -> PolicyRecord:
         """`set_policy` of what a JSON merge patch (RFC 7396) makes of the policy in force."""
         from cellwall.engine.policy_calls import patch_policy
 
-        return patch_policy(self._caller, parse_subject(tenant, container, ifname), patch)
+        return patch_policy(self._caller, parse_subject(tenant, container, ifname), patch, member=member)
 
     def update_network_permissions(
         self,
@@ -55,6 +62,12 @@ class PolicyVerbs(Opened):
         from cellwall.engine.policy_calls import policy_of
 
         return policy_of(self._caller, parse_subject(tenant, container, ifname))
+
+    def policy_sizes(self) -> dict[str, int]:
+        """How many octets the policy of each tenant has on record: for who bounds what is kept for others."""
+        from cellwall.engine.policy_calls import policy_sizes
+
+        return policy_sizes(self._caller)
 
     def policies(self) -> dict[str, PolicyRecord]:
         """The policies of all tenants that have one, by tenant."""

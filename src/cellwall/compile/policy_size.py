@@ -3,6 +3,7 @@ and forms are look-ups of new flows, of which a node has few for everybody. Pure
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -15,14 +16,28 @@ MAX_ENTRIES = 4096
 """Entries of one policy's lists: a rule is one, and with ports as many as there are blocks of them, up to 30."""
 
 MAX_FORMS_OF_ONE = 64
-"""Forms that one policy needs, an eighth of the node's: whoever has odd ranges of ports at every length of prefixes
-would leave none to others' tightenings."""
+"""Forms that one policy needs, and those of one tenant and its endpoints together, an eighth of the node's: whoever has
+odd ranges of ports at every length of prefixes would leave none to others' tightenings."""
+
+
+class Size(msgspec.Struct, frozen=True):
+    """What a policy costs: its entries, for each endpoint under it, and the forms of its lists."""
+
+    entries: int
+    forms: frozenset[PolicyForm]
+
+
+@lru_cache(maxsize=2048)  # those of all endpoints of a tenant are asked for when one more comes
+def policy_size(tier: TierName, policy: Policy) -> Size:
+    """How large it is."""
+    listings = policy_listings(tier, policy)
+    return Size(len(listings), frozenset(listing.form for listing in listings))
 
 
 def validate_size(policy: Policy, tier: TierName) -> None:
     """Raise InvalidSpec at the rule or client network with which it grows too large."""
-    listings = policy_listings(tier, policy)
-    if len(listings) <= MAX_ENTRIES and len({listing.form for listing in listings}) <= MAX_FORMS_OF_ONE:
+    size = policy_size(tier, policy)
+    if size.entries <= MAX_ENTRIES and len(size.forms) <= MAX_FORMS_OF_ONE:
         return
     entries: set[Listing] = set()
     forms: set[PolicyForm] = set()

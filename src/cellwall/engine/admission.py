@@ -13,7 +13,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import OPEN
+from cellwall.model.policy import NO_TIERS
 
 MAX_BRIDGE_PORTS = 1023
 """BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
@@ -127,10 +127,12 @@ def refuse_bound(site: Site, binding: PortBinding) -> None:
 
 
 def refuse_crowds(site: Site, planned: Sequence[Endpoint]) -> None:
-    """Raise Conflict where a tenant would have more endpoints than its policy has room for."""
-    under = {endpoint.tenant: endpoint.tiers.tenant for endpoint in planned if endpoint.tiers.tenant != OPEN}
+    """Raise Exhausted where a tenant would have more endpoints, or policies of theirs, than one has room for. They are
+    on record already, in the caller's transaction."""
+    under = {one.tenant: one.tiers.tenant for one in planned if one.tenant and one.tiers != NO_TIERS}
     if under:
-        from cellwall.engine.crowds import refuse_crowd  # here and not above: most tenants have no policy
+        from cellwall.engine.crowds import crowd, refuse_crowd  # here and not above: most tenants have no policy
 
         for tenant, policy in under.items():
-            refuse_crowd(tenant, site.journal.count_of(tenant), policy)
+            own = site.journal.own_policies_of(tenant).values()
+            refuse_crowd(tenant, crowd(policy, site.journal.count_of(tenant), own))

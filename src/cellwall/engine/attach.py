@@ -25,7 +25,7 @@ from cellwall.errors import AlreadyExists, CellwallError, Conflict, Exhausted, F
 from cellwall.ipam import Pool
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.network import default_mac
-from cellwall.model.policy import NO_TIERS, OPEN, Tiers
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, Tiers
 from cellwall.names import host_link, namespace_file
 
 
@@ -42,11 +42,19 @@ def attach_endpoints(site: Site, found: Foundation, requests: Sequence[AttachReq
     for request in requests:
         validate_request(request, site.settings)
     refuse_twins(requests)
-    if any(request.policy is not None for request in requests):
-        from cellwall.engine.policies import make_ready_for  # here and not above: most attaches have none
+    return place_endpoints(site, ready_for_policies(site, found, requests), requests)
 
-        found = make_ready_for(site, [request.policy for request in requests if request.policy is not None])
-    return place_endpoints(site, found, requests)
+
+def ready_for_policies(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> Foundation:
+    """The foundation with rules for the policies that the requests come under, their own and their tenants': none are
+    kept for a tenant without endpoints."""
+    asked = {(request.tenant, request.policy) for request in requests if request.tenant or request.policy}
+    tiers = {tiers_of(site, tenant, policy) for tenant, policy in asked} - {NO_TIERS}
+    if not tiers:
+        return found
+    from cellwall.engine.policies import make_ready_for  # here and not above: most attaches have none
+
+    return make_ready_for(site, tiers, member=any(request.user is not None for request in requests))
 
 
 def place_endpoints(
@@ -204,7 +212,7 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         netns_inode=sandbox.namespace.inode,
         owns_netns=request.netns is None,
         bindings=request.bindings,
-        tiers=tiers_of(site, request),
+        tiers=tiers_of(site, request.tenant, request.policy),
         tenant_number=tenant_number_of(site, request, generation),
     )
 
@@ -215,12 +223,12 @@ def tenant_number_of(site: Site, request: AttachRequest, generation: int) -> int
     return generation if known is None else known
 
 
-def tiers_of(site: Site, request: AttachRequest) -> Tiers:
-    """The policies that a request comes under, as they are on record."""
-    known = site.journal.policy(request.tenant) if request.tenant else None
-    if known is None and request.policy is None:
+def tiers_of(site: Site, tenant: str | None, policy: Policy | None) -> Tiers:
+    """What an endpoint of that tenant, if of any, comes under that has this policy of its own, as it is on record."""
+    known = site.journal.policy(tenant) if tenant else None
+    if known is None and policy is None:
         return NO_TIERS
-    own = request.policy or OPEN
+    own = policy or OPEN
     return Tiers(endpoint=own) if known is None else known.over(own)
 
 

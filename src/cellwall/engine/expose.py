@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from cellwall.compile.usage import Usage, usage_of
+from cellwall.compile.usage import Usage, usage_of, usage_of_endpoints
 from cellwall.engine.admission import refuse_bound
 from cellwall.engine.captures import refuse_captures
 from cellwall.engine.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal, note_withdrawal
@@ -65,9 +65,9 @@ def ensure_forms(site: Site, found: Foundation, bindings: Iterable[PortBinding])
         lay_foundation(site, needed)
 
 
-def ensure_policy_forms(site: Site, tiers: Iterable[Tiers]) -> Foundation:
+def ensure_policy_forms(site: Site, tiers: Iterable[Tiers], *, member: bool = False) -> Foundation:
     """The foundation with rules for these policies, which are laid before anything is journalled where none needed them
-    yet. The node is up."""
+    yet; `member`: for somebody who is not root. The node is up."""
     from cellwall.compile.policy_forms import policy_usage  # here and not above: most endpoints have no policy
 
     found = site.foundation()
@@ -76,6 +76,11 @@ def ensure_policy_forms(site: Site, tiers: Iterable[Tiers]) -> Foundation:
     if found.usage.union(needed) != found.usage:
         from cellwall.engine.foundation import lay_foundation
 
+        if member:
+            from cellwall.engine.forms import MEMBERS_FORMS, refuse_too_many
+
+            in_need = usage_of_endpoints(site.journal.endpoints("attached")).policies
+            refuse_too_many({*in_need.forms, *needed.policies.forms}, MEMBERS_FORMS)
         lay_foundation(site, needed)
         found = site.foundation()
         assert found is not None

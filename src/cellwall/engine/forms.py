@@ -21,6 +21,11 @@ MAX_FORMS = 512
 """Forms of policies of one node: a new flow walks at most so many look-ups."""
 
 
+MEMBERS_FORMS = MAX_FORMS - MAX_FORMS // 4 - KEPT_UNUSED
+"""Of these, what policies may need by which somebody who is not root asks for more: the last quarter is root's, and
+what is laid and unused may come into use without anybody's asking."""
+
+
 def forms_to_lay(needed: Usage, before: Foundation | None, settings: Settings) -> Usage:
     """`needed` and what was laid `before`. Of a wall that another mechanism held nothing is kept: it may have had words
     for what this one has none for. Exhausted where policies need too many."""
@@ -28,13 +33,15 @@ def forms_to_lay(needed: Usage, before: Foundation | None, settings: Settings) -
     if before is None or settings.backend not in ("auto", before.backend):
         return needed
     unused = set(before.usage.policies.forms).difference(needed.policies.forms)
-    if len(unused) <= KEPT_UNUSED:
+    # Laid ones come into use without another look, and then an `up` must not be refused for them.
+    if len(unused) <= min(KEPT_UNUSED, MAX_FORMS - len(needed.policies.forms)):
         return needed.union(before.usage)
     return needed.union(msgspec.structs.replace(before.usage, policies=needed.policies))
 
 
-def refuse_too_many(forms: Iterable[PolicyForm]) -> None:
-    """Raise Exhausted for more forms than new flows may be asked to walk."""
-    if (count := len(set(forms))) > MAX_FORMS:
+def refuse_too_many(forms: Iterable[PolicyForm], most: int = MAX_FORMS) -> None:
+    """Raise Exhausted for more forms than new flows may be asked to walk, or than who asks has a share of."""
+    if (count := len(set(forms))) > most:
         what = "lengths of prefixes, with or without a protocol, and blocks of ports"
-        raise Exhausted(f"policies: need {count} forms of rules; a node has {MAX_FORMS} ({what})")
+        whose = "a node has" if most == MAX_FORMS else "who is not root may have a node need"
+        raise Exhausted(f"policies: need {count} forms of rules; {whose} {most} ({what})")

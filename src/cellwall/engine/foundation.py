@@ -19,7 +19,7 @@ from cellwall.engine.backend import Wanted
 from cellwall.engine.captures import captured_services
 from cellwall.engine.former_flows import end_unknown_flows
 from cellwall.engine.forms import forms_to_lay
-from cellwall.engine.kept_policies import take_over_policies, usage_of_tenants
+from cellwall.engine.kept_policies import take_over_policies
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.refusals import judge_node, overlaps
@@ -54,7 +54,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
         remove_foundation(site)
         before, facts = None, kernel.original_facts(site, site.node.observe())
     take_over_policies(site)
-    needed = usage_of_endpoints(site.journal.endpoints("attached")).union(usage_of_tenants(site))
+    needed = usage_of_endpoints(site.journal.endpoints("attached"))
     usage = forms_to_lay(needed.union(extra or Usage()), before, site.settings)
     try:
         return _lay(site, facts, usage, uplink, before)

@@ -8,10 +8,8 @@ import logging
 
 import msgspec
 
-from cellwall.compile.usage import Usage
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
-from cellwall.model.policy import Tiers
 
 _log = logging.getLogger("cellwall")
 _NUMBER = "policy_generation"  # the last one given; that there is one says that this boot has taken policies over
@@ -33,16 +31,6 @@ def take_over_policies(site: Site) -> None:
 def taken_over(site: Site) -> bool:
     """The journal knows the policies of tenants."""
     return site.journal.get(_NUMBER) is not None
-
-
-def usage_of_tenants(site: Site) -> Usage:
-    """The forms that policies of tenants need, with endpoints or without: an attach then asks nothing about them."""
-    policies = {known.policy for known in site.journal.policies().values()}
-    if not policies:
-        return Usage()
-    from cellwall.compile.policy_forms import policy_usage
-
-    return Usage(policies=policy_usage(Tiers(tenant=policy) for policy in policies))
 
 
 def next_policy_generation(site: Site) -> int:

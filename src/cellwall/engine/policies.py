@@ -6,7 +6,7 @@ pauses nowhere. A change that fails leaves the one before in force. What is on r
 whoever comes next brings into force.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -18,7 +18,6 @@ from cellwall.compile.usage import PolicyUsage, Usage
 from cellwall.engine.backend import Wanted
 from cellwall.engine.expose import attached_endpoint, ensure_policy_forms
 from cellwall.engine.former_flows import end_former_flows
-from cellwall.engine.forms import refuse_too_many
 from cellwall.engine.kept_policies import (
     keep_policies,
     next_policy_generation,
@@ -26,7 +25,6 @@ from cellwall.engine.kept_policies import (
     take_over_policies,
     taken_over,
     try_to_keep_policies,
-    usage_of_tenants,
 )
 from cellwall.engine.mechanisms import choose
 from cellwall.engine.site import Foundation, Site
@@ -51,15 +49,15 @@ def judge_policy(site: Site, policy: Policy, tier: TierName) -> None:
     validate_size(policy, tier)
 
 
-def make_ready_for(site: Site, policies: Sequence[Policy]) -> Foundation:
-    """The foundation with rules for these policies of endpoints. InvalidSpec for the first that cannot be meant, its
-    field a path such as `policy.rules[3].prefix`."""
-    for policy in policies:
+def make_ready_for(site: Site, several: Collection[Tiers], *, member: bool) -> Foundation:
+    """The foundation with rules for these policies; `member`: for somebody who is not root. InvalidSpec for the first
+    of an endpoint's own that cannot be meant, its field a path such as `policy.rules[3].prefix`."""
+    for tiers in several:
         try:
-            judge_policy(site, policy, "endpoint")
+            judge_policy(site, tiers.endpoint, "endpoint")
         except InvalidSpec as error:
             raise InvalidSpec(f"policy.{error.field}", error.value, error.reason) from error
-    return ensure_policy_forms(site, [Tiers(endpoint=policy) for policy in policies])
+    return ensure_policy_forms(site, several, member=member)
 
 
 def tenant_policy(site: Site, tenant: str) -> PolicyRecord | None:
@@ -72,9 +70,10 @@ def tenant_policies(site: Site) -> dict[str, PolicyRecord]:
     return site.journal.policies() if taken_over(site) else site.kept().read()[0]
 
 
-def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyRecord | None:
+def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member: bool = False) -> PolicyRecord | None:
     """In force for every endpoint of the tenant, attached or yet to be, when this returns; None takes it away.
-    Idempotent: the same policy is no change. The caller holds the writer lock and has judged it."""
+    Idempotent: the same policy is no change. `member`: somebody asks who is not root. The caller holds the writer lock
+    and has judged it."""
     take_over_policies(site)
     before = site.journal.policy(tenant)
     if policy == (before.policy if before else None):
@@ -82,12 +81,9 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
         return before
     former, latter = before.policy if before else OPEN, policy or OPEN
     if site.foundation() is not None:
-        ensure_policy_forms(site, [Tiers(tenant=latter)])
-    else:
-        usage = policy_usage([Tiers(tenant=latter)])
-        refuse_too_many({*usage_of_tenants(site).policies.forms, *usage.forms})
-        if latter != OPEN:
-            _refuse_unsayable(site, usage)
+        ensure_policy_forms(site, [Tiers(tenant=latter)], member=member)
+    elif latter != OPEN:
+        _refuse_unsayable(site, policy_usage([Tiers(tenant=latter)]))
     # Not before: rules that are laid for a new form may have been changed by others, and then all versions are new.
     attached = site.journal.endpoints_of(tenant) if latter != former else ()
     known: list[PolicyRecord | None] = []
@@ -110,7 +106,7 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None) -> PolicyR
 
 def _refuse_unsayable(site: Site, usage: PolicyUsage) -> None:
     """Raise Unsupported for what iptables has no words for, where it is what would hold the wall of this node: kept, it
-    would let no `up` succeed, for no tenant's sandboxes."""
+    would let no sandbox of the tenant be attached."""
     if site.settings.backend == "nftables":
         return
     try:
@@ -122,14 +118,14 @@ def _refuse_unsayable(site: Site, usage: PolicyUsage) -> None:
         backend.plan(Wanted(site.settings, facts, Usage(policies=usage), uplink_of(site.settings, facts)), (), None)
 
 
-def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy) -> Endpoint:
+def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy, *, member: bool = False) -> Endpoint:
     """In force for one attached endpoint when this returns. Idempotent: the same policy is no change. NotFound. The
     caller holds the writer lock and has judged it."""
     before = attached_endpoint(site, key)
     if policy == before.tiers.endpoint:
         _lay_missing(site, [before])
         return before
-    ensure_policy_forms(site, [Tiers(endpoint=policy)])
+    ensure_policy_forms(site, [Tiers(endpoint=policy)], member=member)
     before = attached_endpoint(site, key)  # again: see `set_tenant_policy`
     after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=policy))
     return _change(site, [before], lambda: [after], lambda: None)[0]

@@ -13,7 +13,7 @@ import msgspec
 from cellwall.compile.policy_size import validate_size
 from cellwall.engine.arguments import Asked, Document, Subject
 from cellwall.engine.caller import Caller
-from cellwall.engine.crowds import refuse_crowd
+from cellwall.engine.crowds import refuse_crowd_of_endpoint, refuse_crowd_of_tenant
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.policies import (
     judge_policy,
@@ -35,18 +35,18 @@ from cellwall.model.settings import Opening, Settings
 T = TypeVar("T")
 
 
-def set_policy(caller: Caller, subject: Subject, policy: Policy | Document) -> PolicyRecord:
-    """Replace it whole."""
+def set_policy(caller: Caller, subject: Subject, policy: Policy | Document, *, member: bool = False) -> PolicyRecord:
+    """Replace it whole; `member`: for somebody who is not root."""
     written = written_policy(policy)
-    return _turn(caller, lambda site: _set(site, subject, written))
+    return _turn(caller, lambda site: _set(site, subject, written, member=member))
 
 
-def patch_policy(caller: Caller, subject: Subject, patch: Document) -> PolicyRecord:
-    """Change what a merge patch names (RFC 7396); without a policy it is laid over the open one."""
+def patch_policy(caller: Caller, subject: Subject, patch: Document, *, member: bool = False) -> PolicyRecord:
+    """Change what a merge patch names (RFC 7396); without a policy it is laid over the open one. `member`: as above."""
 
     def act(site: Site) -> PolicyRecord:
         known = _known(site, subject)
-        return _set(site, subject, patched(known.policy if known else OPEN, patch))
+        return _set(site, subject, patched(known.policy if known else OPEN, patch), member=member)
 
     return _turn(caller, act)
 
@@ -75,6 +75,12 @@ def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
     """Those of all tenants that have any."""
     with caller.mutex:
         return tenant_policies(caller.site)
+
+
+def policy_sizes(caller: Caller) -> dict[str, int]:
+    """How many octets the policy of each tenant has on record."""
+    with caller.mutex:
+        return caller.site.journal.policy_sizes()
 
 
 def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[Prefix], *, endpoint: bool) -> Policy:
@@ -149,15 +155,17 @@ def _turn(caller: Caller, act: Callable[[Site], T]) -> T:
         return caller.close(act, leaves_links=False)
 
 
-def _set(site: Site, subject: Subject, written: Written) -> PolicyRecord:
+def _set(site: Site, subject: Subject, written: Written, *, member: bool) -> PolicyRecord:
     if isinstance(subject, EndpointKey):
-        attached_endpoint(site, subject)
+        tenant = attached_endpoint(site, subject).tenant
     written = written.resolved(site.settings.openings)
     _judge(site, written, endpoint=isinstance(subject, EndpointKey))
     if isinstance(subject, EndpointKey):
-        return set_endpoint_policy(site, subject, written.policy).own_policy
-    refuse_crowd(subject, site.journal.count_of(subject), written.policy)
-    known = set_tenant_policy(site, subject, written.policy)
+        refuse_crowd_of_endpoint(site, tenant, subject, written.policy)
+        return set_endpoint_policy(site, subject, written.policy, member=member).own_policy
+    before = tenant_policy(site, subject)
+    refuse_crowd_of_tenant(site, subject, written.policy, before.policy if before else OPEN)
+    known = set_tenant_policy(site, subject, written.policy, member=member)
     assert known is not None
     return known
 

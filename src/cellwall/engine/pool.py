@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import msgspec
 
 from cellwall.engine.admission import existing_endpoint, free_ports, refuse_crowds, refuse_taken, refuse_twins
-from cellwall.engine.attach import place_endpoints, tenant_number_of, tiers_of
+from cellwall.engine.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
 from cellwall.engine.detach import detach_endpoints
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
@@ -53,10 +53,7 @@ def claim_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequ
     for request in requests:
         validate_request(request, site.settings)
     refuse_twins(requests)
-    if any(request.policy is not None for request in requests):
-        from cellwall.engine.policies import make_ready_for  # here and not above: most claims have none
-
-        found = make_ready_for(site, [request.policy for request in requests if request.policy is not None])
+    found = ready_for_policies(site, found, requests)
     made: dict[EndpointKey, Endpoint] = {}
     for request in requests:
         existing = existing_endpoint(site, request)
@@ -131,6 +128,6 @@ def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint) -> Endpoint
         key=request.key,
         tenant=request.tenant or "",
         bindings=request.bindings,
-        tiers=tiers_of(site, request),
+        tiers=tiers_of(site, request.tenant, request.policy),
         tenant_number=tenant_number_of(site, request, endpoint.generation),
     )

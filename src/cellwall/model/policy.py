@@ -60,7 +60,7 @@ class Rule(msgspec.Struct, frozen=True):
         return f"{self.action} {self.prefix}{protocol}{ports}"
 
 
-class Policy(msgspec.Struct, frozen=True):
+class Policy(msgspec.Struct, frozen=True, cache_hash=True):
     """One tier. `mode`, of what a sandbox opens: `open` is everything but what is denied, `allow` what is allowed
     and not denied, `block` nothing.
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from typing import TypedDict
 
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
@@ -54,7 +55,13 @@ def _add_subject(parser: Parser) -> None:
     parser.add_argument("--ifname", metavar="NAME", default="eth0", help="interface inside the sandbox (eth0)")
 
 
-def _subject(given: argparse.Namespace) -> dict[str, str]:
+class _Subject(TypedDict):
+    tenant: str
+    container: str
+    ifname: str
+
+
+def _subject(given: argparse.Namespace) -> _Subject:
     return {"tenant": given.tenant, "container": given.container, "ifname": given.ifname}
 
 
