@@ -19,13 +19,16 @@ from cellwall.compile.wall import (
     Continue,
     Count,
     Drop,
+    Layer,
     LiveFlow,
+    NoteFull,
     Outcome,
     OverBytes,
     OverConnections,
     OverRate,
     Predicate,
     Stage,
+    TenantFull,
     TenantOverBytes,
     TenantOverConnections,
     TenantOverRate,
@@ -44,6 +47,7 @@ _BURST_BYTES = 128 << 10
 have 64 KiB."""
 
 Way = Literal["sent", "got"]
+_FWD: Layer = "FWD"
 _WAYS: tuple[tuple[Way, tuple[Predicate, ...]], ...] = (
     ("sent", (Via("in", "bridge"),)),
     ("got", (Via("out", "bridge"), LiveFlow())),
@@ -66,11 +70,12 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def too_many(self, *when: Predicate, then: Outcome, end: End = "source") -> tuple[Clause, ...]:
         """What becomes of a flow that is one too many."""
-        return tuple(self._crowd(when, then, crowd, said=True) for crowd in self._crowds(end))
+        return tuple(clause for crowd in self._crowds(end) for clause in self._crowd(when, then, crowd, said=True))
 
     def too_many_stamped(self, *when: Predicate) -> tuple[Clause, ...]:
         """The same of one that is stamped first, which goes on in a stage of `crowd_stages`."""
-        return tuple(self._crowd(when, Continue(crowd.stage), crowd, said=False) for crowd in self._crowds("source"))
+        crowds = self._crowds("source")
+        return tuple(one for crowd in crowds for one in self._crowd(when, Continue(crowd.stage), crowd, said=False))
 
     def crowd_stages(self) -> tuple[Stage, ...]:
         """Where a flow that was stamped ends as one too many."""
@@ -124,13 +129,16 @@ class Bounds(msgspec.Struct, frozen=True):
         yield _Crowd("connections", OverConnections(self.connections, end), "crowded", why)
         if limit := self.tenant_connections:
             over = TenantOverConnections(limit, end)
-            yield _Crowd("tenant_connections", over, "tenant-crowded", f"{why} of the tenant")
+            yield _Crowd("tenant_connections", over, "tenant-crowded", f"{why} of the tenant", full=end)
 
-    def _crowd(self, when: tuple[Predicate, ...], then: Outcome, crowd: "_Crowd", *, said: bool) -> Clause:
-        over = (*when, crowd.over)
+    def _crowd(self, when: tuple[Predicate, ...], then: Outcome, crowd: "_Crowd", *, said: bool) -> tuple[Clause, ...]:
+        why, layer = (crowd.why, _FWD) if said else ("", None)
         if crowd.bound in self.watched:
-            return Clause(over, Count(), f"{crowd.why}, which is only watched", "FWD")
-        return Clause(over, then, crowd.why if said else "", "FWD" if said else None)
+            return (Clause((*when, crowd.over), Count(), f"{crowd.why}, which is only watched", "FWD"),)
+        if crowd.full is None:
+            return (Clause((*when, crowd.over), then, why, layer),)
+        counted = Clause((*when, TenantFull(crowd.full, negate=True), crowd.over), NoteFull(crowd.full))
+        return counted, Clause((*when, TenantFull(crowd.full)), then, why, layer)
 
     def _dropped(self, name: Bound, over: tuple[Predicate, ...], why: str) -> Clause:
         if name in self.watched:
@@ -139,12 +147,13 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class _Crowd(msgspec.Struct, frozen=True):
-    """A bound of flows at once."""
+    """A bound of flows at once. `full`: of those at which end, where that they are too many is noted."""
 
     bound: Bound
     over: Predicate
     stage: str
     why: str
+    full: End | None = None
 
 
 def bounds_of(settings: Settings) -> Bounds:

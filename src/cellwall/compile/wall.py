@@ -278,6 +278,13 @@ class TenantOverConnections(Predicate, frozen=True):
     endpoint: Literal["source", "destination"]
 
 
+class TenantFull(Predicate, frozen=True):
+    """The same, as `NoteFull` found it to be within the last second."""
+
+    endpoint: Literal["source", "destination"]
+    negate: bool = False
+
+
 class FlowFromSubnet(Predicate, frozen=True):
     """The flow's first packet came from an address of the network."""
 
@@ -356,6 +363,13 @@ class Stamp(Outcome, frozen=True):
 class Attribute(Outcome, frozen=True):
     """Note on the flow whose it is: the number of the endpoint's tenant, of who opened it or whom it was led to; the
     next clause goes on. It stays with the flow, whatever becomes of its stamp."""
+
+    endpoint: Literal["source", "destination"]
+
+
+class NoteFull(Outcome, frozen=True):
+    """Note for a second that the flow's tenant has as many flows as it may; the next clause goes on. To count them is a
+    walk over all that it has, which a flow that is refused should not cost the node each time."""
 
     endpoint: Literal["source", "destination"]
 

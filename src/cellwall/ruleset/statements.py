@@ -55,11 +55,12 @@ Ending = Verdict | Reject | Translation
 
 
 class Run:
-    """A packet on its way through rules: the two things that rules change."""
+    """A packet on its way through rules: the two things that rules change, and the keys that they put into sets."""
 
     def __init__(self, packet: Packet, context: Context) -> None:
         self.packet = packet
         self.context = context
+        self.noted: set[tuple[str, tuple[Scalar, ...]]] = set()
 
     def read(self, fields: Sequence[Field]) -> tuple[Scalar, ...] | None:
         """The key that `fields` make, or None where one of them cannot be read."""
@@ -151,7 +152,10 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             exceeded = run.context.over.get(statement.set, False)
             return run.read(statement.fields) is not None and exceeded != isinstance(statement.bound, RateWithin)
         case Tally():
-            return run.read(statement.fields) is not None
+            key = run.read(statement.fields)
+            if key is not None:
+                run.noted.add((statement.set, key))
+            return key is not None
         case Verdict() | Reject():
             return statement
         case Dnat():
@@ -184,7 +188,8 @@ def _lookup(statement: Lookup, contents: Mapping[str, Content], run: Run) -> boo
     key = run.read(statement.fields)
     if key is None:
         return False
-    return (_content(statement.set, contents).find(key) is not None) != statement.negate
+    found = (statement.set, key) in run.noted or _content(statement.set, contents).find(key) is not None
+    return found != statement.negate
 
 
 def _find(fields: Sequence[Field], name: str, contents: Mapping[str, Content], run: Run) -> tuple[Scalar, ...] | None:

@@ -102,6 +102,17 @@ def test_a_tenant_has_a_bound_of_flows_where_nothing_is_configured() -> None:
     assert "{ ct label ct count over 8192 }" in render_replacement(Scene(WEB).ruleset)
 
 
+def test_a_tenant_that_was_found_full_is_not_counted_anew_for_each_flow_that_is_refused() -> None:
+    """To count 8,192 flows costs the node 130 microseconds."""
+    text = render_replacement(Scene(WEB, POLICED).ruleset)
+    for line in text.splitlines():
+        for counted, full in (("tenantflows", "fulltenants"), ("tenantclients", "fullclients")):
+            if f"add @{counted} " in line:
+                assert f"ct label != @{full} " in line.split(f"add @{counted} ")[0]
+                assert line.endswith(f"update @{full} {{ ct label counter }}")
+    assert text.count("ct count over 8192 } update @full") == text.count("ct count over 8192") > 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [-1, 1 << 34])
 def test_a_bound_that_cannot_be_is_refused_by_its_name(name: str, value: int) -> None:

@@ -3,7 +3,7 @@
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import BOTH, NUMBERED, Forms, Lowered, either, fields, in_subnet, match, per_family
-from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set
+from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set, full_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.versions import STEM
@@ -112,6 +112,10 @@ def _tenant_over_connections(p: w.TenantOverConnections, scene: w.Scene) -> tupl
     )
 
 
+def _tenant_full(p: w.TenantFull, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((NUMBERED, Lookup(fields("ct label"), full_set(p.endpoint), p.negate)),)
+
+
 def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     return in_subnet(family.original_source, scene, family)
 
@@ -130,5 +134,6 @@ FLOWS: Forms = {
     w.OpensBackwards: either(_opens_backwards),
     w.OverConnections: per_family(_over_connections),
     w.TenantOverConnections: either(_tenant_over_connections),
+    w.TenantFull: either(_tenant_full),
     w.FlowFromSubnet: per_family(_flow_from_subnet),
 }

@@ -17,7 +17,7 @@ from cellwall.lower.nft.forms import fields, match
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.reports import Terminal, leads_to_report, report_chains
-from cellwall.lower.nft.sets import bridge_sets
+from cellwall.lower.nft.sets import bridge_sets, full_set
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (
     Chain,
@@ -36,6 +36,7 @@ from cellwall.ruleset.types import (
     Statement,
     Table,
     TableFamily,
+    Tally,
     Timeouts,
     UnmarkPacket,
     UnstampFlow,
@@ -140,6 +141,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     if isinstance(then, w.Attribute):
         owner = family.original_source if then.endpoint == "source" else family.reply_source
         return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
+    if isinstance(then, w.NoteFull):
+        return ((Tally(fields("ct label"), full_set(then.endpoint)),),)
     if isinstance(then, w.Unstamp):
         return ((UnstampFlow(),),)
     if isinstance(then, w.Publish):

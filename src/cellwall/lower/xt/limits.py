@@ -12,6 +12,7 @@ SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
     w.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
     w.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
+    w.TenantFull: "the same",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
