@@ -17,7 +17,7 @@ MEMBER, OTHER = 1000, 1001
 CONFIGURATION = f"""
 [daemon]
 group = "{SOCKET}"
-allow = ["{CI} attach,detach,list,check ci-*", "{WEB} attach,detach,list,expose web", "{RULERS} attach,policy ci-*"]
+allow = ["{CI} attach,detach,list,check ci-*", "{WEB} attach,list,expose web,shop-*", "{RULERS} attach,policy ci-*"]
 """
 NODE = [
     ("POST", "/v1/up", None),
@@ -184,3 +184,21 @@ def test_a_member_without_the_verb_writes_no_policy_by_an_attach_either(daemon: 
     assert as_ci(daemon, "PUT", "/v1/policies/ci-1", {"mode": "block"}).status == 403
     assert as_ruler(daemon, "POST", "/v1/endpoints", body).status == 201
     assert daemon.ask("DELETE", "/v1/endpoints/job/eth0").status == 200
+
+
+def test_a_member_publishes_no_port_of_the_nodes_services(daemon: Daemon) -> None:
+    """Nobody may listen there in this moment: the node's own service that starts anew would be the tenant's."""
+
+    def as_web(method: str, path: str, body: object) -> Answer:
+        return ask_as(daemon, MEMBER, [WEB, SOCKET], method, path, body)
+
+    with namespace_of(MEMBER) as netns:
+        body = {"container": "low", "tenant": "shop-1", "netns": netns}
+        assert as_web("POST", "/v1/endpoints", {**body, "expose": ["1023-1030:1023"]}).status == 403
+        batch = {"endpoints": [{**body, "expose": ["22:22"]}]}
+        assert as_web("POST", "/v1/endpoints/batch", batch).status == 403
+        assert as_web("POST", "/v1/endpoints", {**body, "expose": ["1024:22"]}).status == 201
+        assert as_web("POST", "/v1/endpoints/low/eth0/ports", {"binding": "22:22"}).status == 403
+        assert as_web("POST", "/v1/endpoints/low/eth0/ports", {"binding": "1025:22"}).status == 200
+        assert daemon.ask("POST", "/v1/endpoints/low/eth0/ports", {"binding": "1022:22"}).status == 200
+        assert daemon.ask("DELETE", "/v1/endpoints/low/eth0").status == 200

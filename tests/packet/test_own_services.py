@@ -28,11 +28,15 @@ def tenant(node_lab: World) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def listening(world: World, address: str, port: int, *, udp: bool = False, only6: bool = False) -> Iterator[None]:
+def listening(
+    world: World, address: str, port: int, *, udp: bool = False, only6: bool = False, interface: str = ""
+) -> Iterator[None]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with world.lab.node.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as sock:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only6))
+        if interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         sock.bind((address, port))
         if not udp:
             sock.listen()
@@ -142,3 +146,32 @@ def test_a_listener_bound_to_another_interface_than_the_uplink_is_captured_by_no
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth1")
         sock.bind(("0.0.0.0", 7300))
         assert node_lab.wall.expose(tenant.name, "7300:80/udp").bindings
+
+
+def test_what_listens_at_the_uplink_alone_counts_and_what_listens_elsewhere_does_not(
+    node_lab: World, tenant: Sandbox
+) -> None:
+    uplink = node_lab.wall.up().uplink
+    with listening(node_lab, "0.0.0.0", 7200, interface=uplink), pytest.raises(Conflict, match="itself listens"):
+        node_lab.wall.expose(tenant.name, "7200:80")
+    with listening(node_lab, "0.0.0.0", 7200, interface="lo"):
+        assert node_lab.wall.expose(tenant.name, "7200:80").bindings
+
+
+def test_the_status_names_a_published_port_at_which_the_node_listens_by_now(node_lab: World) -> None:
+    tenant = node_lab.attach("tenant", expose=["7300-7302:7300", "7303:80/udp"])
+    assert not [line for line in node_lab.wall.status().warnings if "7300" in line]
+    uplink = node_lab.wall.up().uplink
+    with (
+        listening(node_lab, "0.0.0.0", 7301),
+        listening(node_lab, "0.0.0.0", 7303),
+        listening(node_lab, NODE6, 7302, interface=uplink),
+        listening(node_lab, "127.0.0.1", 7300),
+    ):
+        said = [line for line in node_lab.wall.status().warnings if "the node listens by now" in line]
+    whose = f"7300-7302:7300/tcp of {tenant.name}/eth0 takes what comes to"
+    assert sorted(said) == [
+        f"{whose} 0.0.0.0 port 7301, where the node listens by now",
+        f"{whose} {NODE6} port 7302, where the node listens by now",
+    ]
+    node_lab.detach(tenant)

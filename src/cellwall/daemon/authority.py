@@ -10,11 +10,17 @@ import msgspec
 
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, Forbidden, Taken
+from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.grants import Grant
 from cellwall.wire.calls import Verb
 
 ANYBODYS: frozenset[Verb] = frozenset({"version"})
 """What whoever may connect may ask."""
+
+
+FIRST_PORT = 1024
+"""Of host ports those from here on are for members: below are the node's own services, also while one of them starts
+anew, or is to be started one day."""
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -72,6 +78,12 @@ class Authority:
             raise Forbidden(f"{verb}: {whose}: {peer} must name a tenant (daemon.allow)")
         self.permit(peer, verb, tenant)
 
+    def permit_ports(self, peer: Peer, bindings: Iterable[PortBinding]) -> None:
+        """Raise Forbidden for a port that is not for members."""
+        for binding in bindings:
+            if not peer.root and binding.host_port != AUTO and binding.host_port < FIRST_PORT:
+                raise Forbidden(f"expose: {binding}: {peer} may have host ports from {FIRST_PORT} on")
+
     def groups_of(self, peer: Peer) -> frozenset[int]:
         """The groups by which the caller is granted anything."""
         return frozenset(granted.gid for granted in self._granted) & peer.groups
@@ -90,6 +102,7 @@ class Authority:
             self.permit(peer, "attach", request.tenant)
             if request.bindings:
                 self.permit(peer, "expose", request.tenant)
+                self.permit_ports(peer, request.bindings)
             if request.policy is not None:
                 self.permit(peer, "policy", request.tenant)
         return tuple(msgspec.structs.replace(request, user=peer.uid) for request in requests)

@@ -235,6 +235,7 @@ class Node:
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
+            asker.authority.permit_ports(asker.peer, [binding])
             return self._wall.expose(key.container_id, binding, ifname=key.ifname)
 
         return await self.writer.do(act, user=asker.peer.uid)

@@ -41,6 +41,26 @@ def captured_services(site: Site, endpoints: Iterable[Endpoint]) -> tuple[str, .
     )
 
 
+def captured_listeners(site: Site, found: Foundation, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+    """Ports that were published before a socket of the node listened there, a line each: it gets nothing."""
+    published = [(endpoint, binding) for endpoint in endpoints for binding in endpoint.bindings if not binding.proxy]
+    if not published:
+        return ()
+    from cellwall.engine.reservations import holding_sockets  # as above
+
+    uplink = site.links.find(found.uplink)
+    interfaces = (0,) if uplink is None else (0, uplink.index)
+    listeners, holding = _listeners(site, [binding for _, binding in published]), holding_sockets(site)
+    return tuple(
+        f"{binding} of {endpoint.key} takes what comes to {listener.address} port {listener.port}, where the node "
+        "listens by now"
+        for endpoint, binding in published
+        for listener in listeners[binding.protocol]
+        if listener.interface in interfaces and listener.inode not in holding
+        if captures(binding, listener, (4,) if endpoint.address6 is None else (4, 6))
+    )
+
+
 def _services(site: Site, binding: PortBinding) -> Iterator[Opening]:
     for service in site.settings.services:
         named = binding.protocol == service.protocol and binding.host_port <= service.port <= binding.last

@@ -7,6 +7,7 @@ and namespaces, endpoints that nobody is behind any more, addresses that drained
 from collections.abc import Container, Iterator, Sequence
 from itertools import chain
 
+from cellwall.engine.captures import captured_listeners
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
 from cellwall.engine.detach import detach_endpoints, port_plan
@@ -123,6 +124,7 @@ def status(site: Site) -> Status:
         drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
         speaking = open_strangers(site, found)
         drift += speaking.values()
+        warnings += captured_listeners(site, found, attached)
         warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
     elif site.journal.count():
         drift.append("endpoints are on record, and no wall was laid that holds them")
