@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_network
+from typing import Literal
 
 import msgspec
 import pytest
@@ -290,9 +291,12 @@ def test_a_policy_that_is_set_over_damage_is_in_force_when_the_call_returns(
     assert world.wall.status().drift == ()
 
 
-def test_a_client_that_was_kept_out_comes_in_by_a_policy_that_admits_it() -> None:
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_a_client_that_was_kept_out_comes_in_by_a_policy_that_admits_it(
+    backend: Literal["nftables", "iptables"],
+) -> None:
     """With the flow that it began while it was kept out, as a client does that keeps its source port."""
-    with open_world() as world:
+    with open_world(settings=Settings(backend=backend)) as world:
         tenant = world.attach("one", tenant="acme", expose=["8080:80/udp"])
         world.wall.set_policy(Policy(sources=(ip_network("203.0.113.0/24"),)), tenant="acme")
         with tenant.host.serve(udp=[80]), Stream(world.lab.internet, NODE4, 8080, udp=True) as client:
