@@ -258,6 +258,11 @@ def test_a_link_takes_part_in_the_connections_of_its_sender_and_is_of_three_prot
     one, two = tenants((Tiers(LINKS), 7), (Tiers(LINKS), 7))
     scene = Scene(one, two)
     assert judged(scene.egress(one, str(two.address4), over=("flows4",)))[1] == "too many connections"
+    bound = Scene(one, two, settings=Settings(new_connections=20))
+    fast = bound.egress(one, str(two.address4), over=("newflows4",))
+    assert judged(fast) == ("drop", "too many new connections", "FWD")
+    assert bound.egress(one, str(two.address4)).verdict == "accept"
+    assert bound.egress(one, str(two.address4), state="established", over=("newflows4",)).verdict == "accept"
     assert judged(scene.egress(one, str(two.address4), "47"))[1] == "protocol"
 
 

@@ -10,8 +10,9 @@ from cellwall.model.endpoint import Endpoint
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, Interval
 
-_FEW = 256
-"""As many elements as one exchange surely has room for."""
+_FEW = 128
+"""As many elements as one exchange surely has room for: the receive buffer of a node that changed no setting just holds
+the answers about 256."""
 
 
 def drift(rules: Rules, attached: Sequence[Endpoint]) -> tuple[str, ...]:
