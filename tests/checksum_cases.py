@@ -9,7 +9,8 @@ FINISHED = (0, 1, 2)
 
 
 class Case(NamedTuple):
-    """`begins` counts from the network header on, `goes` from there."""
+    """`begins` counts from the network header on, `goes` from there. `segment`: of what size a frame is
+    merged, 0: it is not."""
 
     name: str
     packet: bytes
@@ -17,6 +18,7 @@ class Case(NamedTuple):
     goes: int
     passes: bool
     summed: int = 3
+    segment: int = 0
 
 
 def ipv4(protocol: int, *, options: int = 0, fragment: int = 0, version: int = 4) -> bytes:
@@ -29,6 +31,8 @@ def ipv6(protocol: int) -> bytes:
     return struct.pack("!IHBB", 6 << 28, 40, protocol, 64) + bytes(32 + 40)
 
 
+LONG = ipv4(TCP) + bytes(400)
+
 PASSING = [
     Case("tcp4", ipv4(TCP), 20, 16, True),
     Case("udp4", ipv4(UDP), 20, 6, True),
@@ -38,6 +42,8 @@ PASSING = [
     Case("directly behind UDP", ipv4(UDP), 28, 0, True),
     Case("a tunnel's", ipv6(UDP), 100, 16, True),
     Case("not to be cut", ipv4(UDP, fragment=0x4000), 20, 6, True),
+    Case("merged", ipv4(TCP), 20, 16, True, segment=1448),
+    Case("merged of 241 small ones", LONG, 20, 16, True, segment=2),
     *(Case(f"finished: {summed}", ipv4(ICMP), 0, 0, True, summed) for summed in FINISHED),
 ]
 
@@ -61,6 +67,8 @@ ENDING = [
     Case("a far piece", ipv4(TCP, fragment=0x0100), 20, 16, False),
     Case("a piece of IPv6", ipv6(FRAGMENT), 48, 6, False),
     Case("into an IPv6 address", ipv6(UDP), 32, 6, False),
+    Case("merged of 482 small ones", LONG, 20, 16, False, segment=1),
+    *(Case(f"merged and finished: {summed}", ipv4(TCP), 20, 16, False, summed, 1448) for summed in FINISHED),
     Case("ARP", bytes.fromhex("0001080006040001") + bytes(20), 6, 8, False),
     Case("of no version of IP", ipv4(UDP, version=5), 20, 6, False),
     Case("a packet cut short", ipv4(UDP)[:12], 6, 2, False),

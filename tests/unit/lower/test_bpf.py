@@ -63,8 +63,8 @@ def test_a_jump_to_nowhere_is_an_error() -> None:
 class Machine:
     """Runs a program on a packet: its registers, its stack, and the two helpers that read."""
 
-    def __init__(self, fields: Mapping[int, bytes], packet: bytes) -> None:
-        self._packet = packet
+    def __init__(self, fields: Mapping[int, bytes], packet: bytes, shown: Mapping[int, int]) -> None:
+        self._packet, self._shown = packet, shown
         self._buffer = bytearray(256)
         for place, value in fields.items():
             self._buffer[place : place + len(value)] = value
@@ -84,14 +84,18 @@ class Machine:
             if code == 0x85:
                 registers[0] = self._call(constant, registers)
             elif code & 7 == 1:
-                size = {0x71: 1, 0x69: 2}[code]
-                begin = registers[source] + offset
-                registers[target] = int.from_bytes(self._stack[begin : begin + size], "little")
+                registers[target] = self._load({0x71: 1, 0x69: 2, 0x61: 4}[code], registers[source] + offset)
             elif code & 7 == 7:
                 registers[target] = _OPERATIONS[code & 0xF0](registers[target], operand)
             elif _CONDITIONS[code & 0xF0](registers[target], operand):
                 at += offset
         raise AssertionError("the program has no end")
+
+    def _load(self, size: int, begin: int) -> int:
+        if begin >= 1 << 20:  # what the kernel shows of a packet: struct __sk_buff
+            assert size == 4
+            return self._shown[begin - (1 << 20)]
+        return int.from_bytes(self._stack[begin : begin + size], "little")
 
     def _call(self, function: int, registers: list[int]) -> int:
         if function == 113:  # bpf_probe_read_kernel: to, size, from
@@ -122,17 +126,40 @@ _CONDITIONS: dict[int, Callable[[int, int], bool]] = {
 }
 
 
-def verdict(packet: bytes, begins: int, goes: int, *, summed: int) -> int:
+def verdict(packet: bytes, begins: int, goes: int, *, summed: int, length: int = 100, segment: int = 0) -> int:
     fields = {
         128: bytes([summed << 5]),
         136: struct.pack("<H", HEAD + begins),
         138: struct.pack("<H", goes),
         180: struct.pack("<H", HEAD),
     }
-    return Machine(fields, packet).run(checksum_filter(LAYOUT))
+    return Machine(fields, packet, {0: length, 176: segment}).run(checksum_filter(LAYOUT))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_sum_passes_that_is_finished_or_goes_where_it_belongs_and_no_other(case: Case) -> None:
     wanted = CONTINUE if case.passes else DROP
-    assert verdict(case.packet, case.begins, case.goes, summed=case.summed) == wanted
+    length = 14 + len(case.packet)
+    found = verdict(case.packet, case.begins, case.goes, summed=case.summed, length=length, segment=case.segment)
+    assert found == wanted
+
+
+TCP4 = CASES[0]
+
+
+@pytest.mark.parametrize(
+    ("length", "segment", "wanted"),
+    [
+        (65_549, 1448, CONTINUE),  # as TCP sends it
+        (65_549, 536, CONTINUE),  # by the least path
+        (524_000, 1428, CONTINUE),  # BIG TCP
+        (8_000, 96, CONTINUE),  # small datagrams of a tunnel
+        (60_000, 8, DROP),
+        (2_048, 8, DROP),
+        (65_549, 255, DROP),
+        (65_535, 256, CONTINUE),
+    ],
+)
+def test_a_frame_that_is_more_segments_than_any_kernel_merges_ends(length: int, segment: int, wanted: int) -> None:
+    found = verdict(TCP4.packet, TCP4.begins, TCP4.goes, summed=3, length=length, segment=segment)
+    assert found == wanted

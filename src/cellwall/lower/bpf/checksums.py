@@ -13,6 +13,11 @@ What passes: what is finished already; TCP and UDP over their whole with their o
 sum that begins behind the UDP header, as a tunnel leaves the inner packet's. Not a fragment: the kernel finishes the
 sum before it cuts. Cut to size later by the kernel or the card (segmentation), the place is the same one.
 
+A frame may say as well that it is many: whoever sends it names the size of its segments, into which the kernel cuts it
+behind every rule, which count it as one. What a kernel merges has its checksum unfinished and no small segments by the
+thousand: what is finished, and so might be a fragment of 64 KiB, ends here, and what is more than 256 segments of less
+than 512 bytes. No bound counts a frame for less than a 256th of what it becomes.
+
 The kernel lends the helpers used here only to programs under a licence that is compatible with the GPL: this module
 alone, and what it makes, may be taken under either licence above.
 """
@@ -55,6 +60,9 @@ _PARTIAL = 3  # CHECKSUM_PARTIAL, linux/skbuff.h
 _TCP, _UDP = 6, 17
 _TCP_CHECK, _UDP_CHECK, _UDP_HEADER, _IPV6_HEADER = 16, 6, 8, 40
 _HEADER, _HEADER_SLOT = 20, 24
+_LENGTH, _SEGMENT = 0, 176  # len and gso_size of linux/bpf.h, struct __sk_buff
+_SMALL = 512  # the least path that IPv4 knows leaves TCP 536, and IPv6 1,220
+_MOST = 8  # 2 to this: of UDP no kernel merges more than 128, of TCP 64 KiB are as many of 256 bytes
 _FRAGMENT = 0xFF3F
 """More fragments, or an offset: of the two bytes as this machine loads them."""
 
@@ -88,15 +96,33 @@ def checksum_lines(layout: Layout) -> list[Line]:
     packet = base - _HEADER_SLOT
     return [
         move(R6, Reg(R1)),
+        *_count_segments(),
         *_copy_fields(first, span),
         *_read_fields(layout, base - first),
         *_copy_header(packet),
         *_transport_header(packet),
         *_judgement(),
+        jump("pass"),
+        Label("finished"),
+        load(4, R2, R6, _SEGMENT),
+        jump_if(R2, "differs", 0, "drop"),
         Label("pass"),
         *leave(CONTINUE),
         Label("drop"),
         *leave(DROP),
+    ]
+
+
+def _count_segments() -> list[Line]:
+    """More small ones than anybody merges end here."""
+    return [
+        load(4, R2, R6, _SEGMENT),
+        jump_if(R2, "equal", 0, "counted"),
+        jump_if(R2, "at least", _SMALL, "counted"),
+        load(4, R3, R6, _LENGTH),
+        alu("left", R2, _MOST),
+        jump_if(R3, "at least", Reg(R2), "drop"),
+        Label("counted"),
     ]
 
 
@@ -123,7 +149,7 @@ def _read_fields(layout: Layout, origin: int) -> list[Line]:
         load(1, R2, STACK, at(layout.ip_summed)),
         alu("right", R2, layout.ip_summed.bit % 8),
         alu("and", R2, (1 << layout.ip_summed.width) - 1),
-        jump_if(R2, "differs", _PARTIAL, "pass"),
+        jump_if(R2, "differs", _PARTIAL, "finished"),
         load(2, R7, STACK, at(layout.csum_start)),
         load(2, R2, STACK, at(layout.network_header)),
         alu("subtract", R7, Reg(R2)),
