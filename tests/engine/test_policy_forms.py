@@ -147,6 +147,16 @@ def test_the_containers_of_one_tenant_need_no_more_forms_together_than_one_polic
     world.wall.set_policy(of_forms(1), container=world.attach("alone").name)
 
 
+def test_who_asks_for_too_much_for_its_tenant_ends_no_ready_sandbox(world: World) -> None:
+    about_nftables("any ports")
+    world.attach("first", tenant="greedy", policy=of_forms(0))
+    world.wall.fill_pool(3)
+    for attach in (world.wall.attach_many, world.wall.claim_many):
+        with pytest.raises(Exhausted, match="greedy"):
+            attach([AttachRequest("second", tenant="greedy", policy=of_forms(1))])
+    assert world.wall.status().ready == 3
+
+
 def test_the_last_quarter_of_the_forms_is_roots(world: World) -> None:
     about_nftables("any ports")
     number = 0

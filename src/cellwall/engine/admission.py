@@ -13,7 +13,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import NO_TIERS
+from cellwall.model.policy import OPEN
 
 MAX_BRIDGE_PORTS = 1023
 """BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
@@ -126,13 +126,16 @@ def refuse_bound(site: Site, binding: PortBinding) -> None:
         raise Taken(f"expose.host_port: {binding}", "is taken by", holder.container_id)
 
 
-def refuse_crowds(site: Site, planned: Sequence[Endpoint]) -> None:
-    """Raise Exhausted where a tenant would have more endpoints, or policies of theirs, than one has room for. They are
-    on record already, in the caller's transaction."""
-    under = {one.tenant: one.tiers.tenant for one in planned if one.tenant and one.tiers != NO_TIERS}
-    if under:
+def refuse_crowds(site: Site, requests: Sequence[AttachRequest]) -> None:
+    """Raise Exhausted where a tenant would have more endpoints, or policies of theirs, than one has room for. Before
+    they are on record: room is made for what finds no address, and no room helps against this."""
+    for tenant in {request.tenant for request in requests if request.tenant}:
+        known, new = site.journal.policy(tenant), [request for request in requests if request.tenant == tenant]
+        own = [request.policy for request in new if request.policy is not None]
+        if known is None and not own:
+            continue
         from cellwall.engine.crowds import crowd, refuse_crowd  # here and not above: most tenants have no policy
 
-        for tenant, policy in under.items():
-            own = site.journal.own_policies_of(tenant).values()
-            refuse_crowd(tenant, crowd(policy, site.journal.count_of(tenant), own))
+        endpoints = site.journal.count_of(tenant) + len(new)
+        all_own = [*site.journal.own_policies_of(tenant).values(), *own]
+        refuse_crowd(tenant, crowd(known.policy if known else OPEN, endpoints, all_own))

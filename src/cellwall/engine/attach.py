@@ -145,6 +145,7 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
 
         ensure_ports(site, len(sandboxes))
     refuse_taken(site, found, [sandbox.request for sandbox in sandboxes])
+    refuse_crowds(site, [sandbox.request for sandbox in sandboxes])
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
     leased, draining = site.journal.leased(), site.journal.draining_addresses()
     if any(address in leased or address in draining for address in asked):
@@ -174,7 +175,6 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
             site.journal.write_endpoints(endpoints[-1:], "attaching")
-        refuse_crowds(site, endpoints)
         site.journal.put("cursor", str(pool.cursor).encode())
     undo.callback(_forget, site, [endpoint.key for endpoint in endpoints])
     return endpoints

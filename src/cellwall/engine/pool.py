@@ -98,12 +98,12 @@ def _claim(
     site: Site, found: Foundation, pairs: Sequence[tuple[AttachRequest, Endpoint]], undo: ExitStack
 ) -> list[Endpoint]:
     refuse_taken(site, found, [request for request, _ in pairs])
+    refuse_crowds(site, [request for request, _ in pairs])
     former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
     with site.journal.transaction():
         for request, endpoint in pairs:
             claimed.append(_claimed(site, request, endpoint))
             site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
-        refuse_crowds(site, claimed)
     keys = [endpoint.key for endpoint in claimed]
     undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
     site.change(former, claimed)
