@@ -116,8 +116,8 @@ CATALOGUE: tuple[Row, ...] = (
 
 UNCOVERED_PARTS: dict[str, str] = {
     "B06": "TCP connections that have ended are counted by nothing (nf_conncount passes over them), and each packet "
-    "keeps one for 5 seconds more: who goes on sending in them keeps as many as it opens, which a rate of new ones slows "
-    "down; with iptables what one tenant may have is the sum of what its containers may",
+    "keeps one for 5 seconds more: who goes on sending in them keeps as many as it opens, which a rate of new ones "
+    "slows down; with iptables what one tenant may have is the sum of what its containers may",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",
