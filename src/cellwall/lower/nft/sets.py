@@ -55,7 +55,7 @@ from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
 _FULL = 1  # until a tenant that had too many flows is counted again
-_TALLIED = 3600  # until a count is that does not grow: whoever adds them up looks more often
+_TALLIED = 600  # until a count is that does not grow, as of who is gone: whoever adds them up looks more often
 
 
 def bridge_sets() -> tuple[NamedSet, ...]:
