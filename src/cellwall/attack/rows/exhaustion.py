@@ -11,6 +11,8 @@ from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots, episode
 from cellwall.attack.stage import PUBLISHED, SETTINGS
 from cellwall.attack.world import World
+from cellwall.lower.nft.sets import full_set
+from cellwall.names import TABLE
 
 _BEYOND = 100
 _USUAL_LIMIT = 512
@@ -92,9 +94,11 @@ def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, 
 
 
 def _forget(w: World) -> None:
-    """What flows there are of the two."""
+    """What flows there are of the two, and that their tenant had too many."""
     for seat, family, end in product((w.attacker, w.victim), sorted(w.families), ("--orig-src", "--reply-src")):
         w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
+    for end in ("source", "destination"):
+        w.node.run(["nft", "flush", "set", "inet", TABLE, full_set(end)], check=False)
 
 
 PROBES: tuple[Probe, ...] = tuple(_out())
