@@ -66,6 +66,12 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
     store.close()
 
 
+def test_whose_a_container_is_is_known_of_each_of_its_interfaces(store: Store) -> None:
+    second = msgspec.structs.replace(_endpoint("web", 3, tenant="b"), key=EndpointKey("web", "eth1"))
+    store.write_endpoints([_endpoint("web", 2, tenant="a"), second, _endpoint("db", 4, tenant="c")], "attached")
+    assert [store.tenants_of(name) for name in ("web", "db", "gone")] == [{"a", "b"}, {"c"}, set()]
+
+
 def test_one_that_was_renamed_has_all_of_its_new_self_and_nothing_of_the_old(store: Store) -> None:
     store.write_endpoints([_endpoint("~1", 2, bindings=()), _endpoint("taken", 3, bindings=())], "attached")
     web = msgspec.structs.replace(_endpoint("web", 2, tenant="other"), bindings=(parse_binding("8080:80"),))

@@ -212,6 +212,11 @@ class Store:
         """How many endpoints a tenant has, in any phase."""
         return int(self._db.row("SELECT count(*) FROM endpoints WHERE tenant = ?", (tenant,))[0])
 
+    def tenants_of(self, container: str) -> frozenset[str]:
+        """Whose a container is, by each of its endpoints, in any phase."""
+        rows = self._db.rows("SELECT tenant FROM endpoints WHERE container_id = ?", (container,))
+        return frozenset(row[0] for row in rows)
+
     def own_policies_of(self, tenant: str) -> dict[EndpointKey, Policy]:
         """The policies that endpoints of a tenant have for themselves, in any phase."""
         rows = self._bodies("WHERE tenant = ? AND instr(body, ?)", (tenant, OWN_POLICY))

@@ -192,8 +192,7 @@ def _stands(site: Site, row: ReservedPort) -> bool:
 
 
 def _is_attached(site: Site, row: ReservedPort) -> bool:
-    there = (one for one in site.journal.endpoints() if one.key.container_id == row.container)
-    return any(row.tenant in ("", one.tenant) for one in there)
+    return any(row.tenant in ("", tenant) for tenant in site.journal.tenants_of(row.container))
 
 
 def _held_again(site: Site, row: ReservedPort) -> ReservedPort:
