@@ -72,9 +72,10 @@ def test_a_journal_that_knew_no_policies_is_taken_over_under_its_endpoints(tmp_p
     raw.execute("PRAGMA user_version = 2")
     raw.commit()
     raw.close()
+    numbered = msgspec.structs.replace(_endpoint(), tenant_number=1 << 31)  # no version has that bit
     for _ in range(2):
         store = Store(tmp_path, "boot-1")
-        assert store.endpoints_of("acme") == store.endpoints() == (_endpoint(),)
+        assert store.endpoints_of("acme") == store.endpoints() == (numbered,)
         assert store._db.row("PRAGMA user_version")[0] == SCHEMA_VERSION
         left = msgspec.json.decode(store.get("versions") or b"", type=Blocks)
         assert (left.next, left.shared) == (FIRST_BLOCK + 4, (_endpoint().generation,))
