@@ -1,4 +1,4 @@
-"""`engine.contracts.Owners`: where the lock files of `adapters.owners` are, for an engine that rarely finds any.
+"""`engine.record.Owners`: where the lock files of `adapters.owners` are, for an engine that rarely finds any.
 
 Owns: the glance that spares an attach the import of all that locking takes.
 """

@@ -18,7 +18,7 @@ from cellwall.model.policy import Policy, Rule, TierName, Tiers
 PORT_BITS = 16
 EVERY_PORT = (0, 65535)
 State = Literal["limits", "blocks", "lists", "guards", "watches"]
-"""See `compile.wall.Under`."""
+"""See `compile.policy_words.Under`."""
 
 
 class Listing(msgspec.Struct, frozen=True):

@@ -50,7 +50,7 @@ def now() -> Moment:
 
 
 class Feed:
-    """What the writer tells of endpoints, until somebody hears it: an `engine.contracts.Audience`. Told by the writer
+    """What the writer tells of endpoints, until somebody hears it: an `engine.record.Audience`. Told by the writer
     and the watch in turns, heard by one thread. `most`: changes that wait to be heard; a disk that hangs holds up who
     hears them, and then all endpoints are asked for."""
 
