@@ -1,6 +1,6 @@
 """One rule against one packet: which statements pass, what they change, how the rule ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -74,6 +74,10 @@ class Run:
             key.append(value)
         return tuple(key)
 
+    def set_mark(self, mark: int) -> None:
+        """Of the packet."""
+        self.context = msgspec.structs.replace(self.context, mark=mark)
+
     def set_flow_mark(self, mark: int) -> None:
         # A packet without a conntrack entry is not stamped, and its rule goes on all the same.
         if self.context.flow is not None:
@@ -122,29 +126,20 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
         case Counter() | SetTimeouts() | ClampSegments() | LogPacket():
             return True
         case MarkPacket():
-            run.context = msgspec.structs.replace(run.context, mark=run.context.mark | statement.bits)
+            run.set_mark(run.context.mark | statement.bits)
             return True
         case UnmarkPacket():
-            run.context = msgspec.structs.replace(run.context, mark=run.context.mark & ~statement.bits)
+            run.set_mark(run.context.mark & ~statement.bits)
             return True
         case ClearMark():
-            run.context = msgspec.structs.replace(run.context, mark=0)
+            run.set_mark(0)
             return True
         case MarkPacketFrom():
-            found = _find(statement.fields, statement.map, contents, run)
-            if found is not None:
-                run.context = msgspec.structs.replace(run.context, mark=_number(found[0]))
-            return found is not None
+            return _apply_found(statement, contents, run, run.set_mark)
         case StampFlow():
-            found = _find(statement.fields, statement.map, contents, run)
-            if found is not None:
-                run.set_flow_mark(_number(found[0]))
-            return found is not None
+            return _apply_found(statement, contents, run, run.set_flow_mark)
         case LabelFlow():
-            found = _find(statement.fields, statement.map, contents, run)
-            if found is not None:
-                run.label_flow(_number(found[0]))
-            return found is not None
+            return _apply_found(statement, contents, run, run.label_flow)
         case UnstampFlow():
             run.set_flow_mark(0)
             return True
@@ -152,10 +147,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             exceeded = run.context.over.get(statement.set, False)
             return run.read(statement.fields) is not None and exceeded != isinstance(statement.bound, RateWithin)
         case Tally():
-            key = run.read(statement.fields)
-            if key is not None:
-                run.noted.add((statement.set, key))
-            return key is not None
+            return _note(statement, run)
         case Verdict() | Reject():
             return statement
         case Dnat():
@@ -164,6 +156,26 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return Translation("masquerade", low=statement.low, high=statement.high)
         case _:
             raise Unsupported(f"statement {type(statement).__name__}", predicate=type(statement).__name__)
+
+
+def _apply_found(
+    statement: MarkPacketFrom | StampFlow | LabelFlow,
+    contents: Mapping[str, Content],
+    run: Run,
+    apply: Callable[[int], None],
+) -> bool:
+    """Where the map has the key: a rule ends at a statement whose look-up finds nothing."""
+    found = _find(statement.fields, statement.map, contents, run)
+    if found is not None:
+        apply(_number(found[0]))
+    return found is not None
+
+
+def _note(statement: Tally, run: Run) -> bool:
+    key = run.read(statement.fields)
+    if key is not None:
+        run.noted.add((statement.set, key))
+    return key is not None
 
 
 def _compare(statement: Compare, value: Value | None) -> bool:
