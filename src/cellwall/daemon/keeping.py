@@ -16,7 +16,7 @@ NAME = "rules"
 
 
 class Keeping:
-    """What of the service manager's store is this daemon's."""
+    """The owner of this daemon's tables, and its place in the service manager's store (reserved ports: `holding`)."""
 
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager
