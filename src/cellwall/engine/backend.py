@@ -51,7 +51,8 @@ class Laying(Protocol):
     """A wall that is to be laid, decided and not yet done.
 
     `rules`, `sets` and `details` go on record. `keeps`: it is one transaction over what stands, which a
-    refusal leaves as it was; otherwise what is live is in doubt until all of it is done. `judges_anew`: it is another
+    refusal leaves as it was; otherwise what is live is in doubt until all of it is done. `keeps_sets`: what packets
+    wrote into sets outlives it. `judges_anew`: it is another
     policy than the one that open flows were judged by.
     """
 
@@ -63,6 +64,8 @@ class Laying(Protocol):
     def details(self) -> str: ...
     @property
     def keeps(self) -> bool: ...
+    @property
+    def keeps_sets(self) -> bool: ...
     @property
     def judges_anew(self) -> bool: ...
 

@@ -10,7 +10,6 @@ from cellwall.compile.assemble import compile_wall
 from cellwall.compile.reasons import parse_reason
 from cellwall.compile.reports import judgement_of
 from cellwall.compile.usage import Usage
-from cellwall.engine.nftables.desired import digests
 from cellwall.lab import addresses as at
 from cellwall.model.facts import Features
 from cellwall.model.settings import Audit, Settings
@@ -219,11 +218,3 @@ def test_errors_about_the_flow_of_another_take_nothing_of_his_budget(public: str
     assert said(SCENE, SCENE.from_sandbox(WEB, error, quoted, over=["toldout"])) == []
     busy = Scene(WEB, OTHER, settings=Settings(tenant_packets=10, tenant_bytes=1000))
     assert judged(busy.from_sandbox(WEB, error, quoted, over=["tenantsent", "tenantsentbytes"])) == judged(fate)
-
-
-@pytest.mark.parametrize("settings", [Settings(audit=Audit(log=False)), Settings(smtp="open")])
-def test_a_refresh_adds_no_chain_that_denials_lead_to(settings: Settings) -> None:
-    """They are shown to packets after what leads there: a replacement has a copy beside it meanwhile."""
-    ruleset = Scene(WEB, settings=settings).rules
-    assert digests(ruleset)[1] != digests(Scene(WEB).rules)[1]
-    assert digests(ruleset) == digests(Scene(WEB, settings=settings).rules)

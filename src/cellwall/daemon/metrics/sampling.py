@@ -175,7 +175,7 @@ class Partings:
         except Exception as error:  # nor is anything laid later for it
             _log.warning("what rules counted last is not counted: %s", error)
         shape = laying.lay()
-        self._sampler.restart(sets=not laying.keeps)
+        self._sampler.restart(sets=not laying.keeps_sets)
         return shape
 
 

@@ -51,6 +51,7 @@ class XtLaying(msgspec.Struct, frozen=True):
     judges_anew: bool
     elsewhere: bool
     keeps: bool = False
+    keeps_sets: bool = False
 
     def lay(self) -> str:
         """See `Laying.lay`."""

@@ -43,13 +43,9 @@ def _filled(table: Table, by_set: dict[tuple[str, str], list[Element]]) -> Table
 
 
 def digests(ruleset: Ruleset) -> tuple[str, str]:
-    """(rules and static elements; set definitions, and the chains that denials lead to): equal digests, equal rules.
-
-    A transaction shows its chains to packets one by one, new ones last (linux/net/netfilter/nf_tables_api.c,
-    nf_tables_commit): a denial that leads to a chain that is still empty would let pass, so a refresh adds none."""
+    """(rules and static elements, set definitions): equal digests, equal rules."""
     bare = [[msgspec.structs.replace(named, elements=()) for named in table.sets] for table in ruleset.tables]
-    ends = [chain.name for table in ruleset.tables for chain in table.chains if chain.name.startswith("told-")]
-    return _digest(ruleset), _digest([bare, ends])
+    return _digest(ruleset), _digest(bare)
 
 
 def _digest(value: object) -> str:

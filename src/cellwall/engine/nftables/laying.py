@@ -21,8 +21,8 @@ from cellwall.ruleset.types import Ruleset
 
 
 class NftLaying(msgspec.Struct, frozen=True):
-    """`engine.backend.Laying`: a refresh where it `keeps`, else a replacement, with a copy beside it where there are
-    endpoints."""
+    """`engine.backend.Laying`: a refresh where it `keeps`, one under a copy where it `keeps_sets` alone, else a
+    replacement, with a copy beside it where there are endpoints."""
 
     live: Rules
     ruleset: Ruleset
@@ -30,6 +30,7 @@ class NftLaying(msgspec.Struct, frozen=True):
     sets: str
     details: str
     keeps: bool
+    keeps_sets: bool
     judges_anew: bool
     under_endpoints: bool
 
@@ -39,8 +40,9 @@ class NftLaying(msgspec.Struct, frozen=True):
         # in tables of their own.
         seen = self.live.generation()
         if self.keeps:
-            self.live.lay([Refresh(self.ruleset)])
-            loads = 1
+            loads = _lay(self.live, [[Refresh(self.ruleset)]])
+        elif self.keeps_sets:
+            loads = _lay(self.live, _refresh_under_copy(self.ruleset))
         else:
             loads = _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
         shape = self.live.shape()
@@ -49,8 +51,8 @@ class NftLaying(msgspec.Struct, frozen=True):
 
 def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> NftLaying | None:
     """Live rules that are exactly what was recorded are refreshed, their sets kept and new ones added, in one
-    transaction; anything else is replaced whole, with the elements of every endpoint. Open flows are judged again by
-    the new rules, but for such as differ in the forms of exposure alone."""
+    transaction, or under a copy where that adds chains; anything else is replaced whole, with the elements of every
+    endpoint. Open flows are judged again by the new rules, but for such as differ in the forms of exposure alone."""
     ruleset = _ruleset(wanted)
     own_rules, own_sets = digests(ruleset)
     intact, kept = before is not None and before.shape == rules.shape() != "", rules.is_kept()
@@ -59,13 +61,15 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
     former = ("", "")
     if before is not None and intact:  # what is gone is compared with nothing
         former = digests(_ruleset(msgspec.structs.replace(wanted, usage=before.usage)))
+    refreshes = before is not None and intact and kept and before.sets == former[1] and _has_sets_of(before, attached)
     return NftLaying(
         live=rules,
         ruleset=with_endpoints(ruleset, attached),
         rules=own_rules,
         sets=own_sets,
         details="",
-        keeps=before is not None and intact and kept and before.sets == former[1] and _has_sets_of(before, attached),
+        keeps=refreshes and not (attached and _adds_chains(rules, ruleset)),
+        keeps_sets=refreshes,
         judges_anew=before is not None and not (intact and before.rules == former[0]),
         under_endpoints=bool(attached),
     )
@@ -107,10 +111,33 @@ def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> int:
     touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush. Where
     neither stands, as after a flush, there is nothing that could become less.
     """
-    loads = _loads(rules, ruleset, under_endpoints=under_endpoints)
+    return _lay(rules, _loads(rules, ruleset, under_endpoints=under_endpoints))
+
+
+def _lay(rules: Rules, loads: Sequence[Sequence[Edit]]) -> int:
     for edits in loads:
         rules.lay(edits)
     return len(loads)
+
+
+def _adds_chains(rules: Rules, ruleset: Ruleset) -> bool:
+    """Whether a refresh would fill a chain that is missing or empty by now.
+
+    A transaction shows its chains to packets one by one, new ones last (linux/net/netfilter/nf_tables_api.c,
+    nf_tables_commit). What leads to one that is still empty returns from it, past whatever used to follow."""
+    for table in ruleset.tables:
+        live = rules.chains(table.family, table.name)
+        filled = {name for name, chain in live.items() if chain.rules}
+        if any(chain.rules and chain.name not in filled for chain in table.chains):
+            return True
+    return False
+
+
+def _refresh_under_copy(ruleset: Ruleset) -> list[Sequence[Edit]]:
+    """What the copy denies does not pass, whatever ours lacks meanwhile. Unlike a replacement it forgets no bound that
+    somebody has used up: tenants decide when a policy is the first of its kind."""
+    copy = renamed(ruleset, SPARE_TABLE)
+    return [[Replace(without_chains(copy))], [Refresh(copy)], [Refresh(ruleset)], [Remove(copy)]]
 
 
 def _loads(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> list[Sequence[Edit]]:

@@ -1,0 +1,126 @@
+"""How rules that are live give way to others: in one transaction where that shows no chain before it is filled."""
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+import msgspec
+import pytest
+
+from cellwall.compile.policy_forms import policy_usage
+from cellwall.compile.usage import PolicyUsage, Usage
+from cellwall.engine.backend import Laid, Wanted
+from cellwall.engine.contracts import LiveChain
+from cellwall.engine.nftables.desired import desired_ruleset, digests
+from cellwall.engine.nftables.laying import plan
+from cellwall.model.policy import Policy, Rule, Tiers
+from cellwall.model.settings import Audit, Settings
+from cellwall.names import SPARE_TABLE, TABLE
+from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
+from cellwall.ruleset.types import Ruleset
+from scene import FACTS, WEB
+
+BARE = msgspec.structs.replace(WEB, bindings=())
+SILENT = Settings(audit=Audit(log=False))
+
+
+def narrow(prefix: str) -> Policy:
+    return Policy(rules=(Rule("deny", ip_network(prefix)),))
+
+
+def of(**tiers: Policy) -> Usage:
+    return Usage(policies=policy_usage({Tiers(**tiers)}))
+
+
+class Live:
+    """A kernel with these rules."""
+
+    def __init__(self, ruleset: Ruleset) -> None:
+        self.tables = {
+            (table.family, table.name): {chain.name: LiveChain(len(chain.rules)) for chain in table.chains}
+            for table in ruleset.tables
+        }
+        self.loads: list[Sequence[Edit]] = []
+
+    def shape(self) -> str:
+        return "s"
+
+    def is_kept(self) -> bool:
+        return True
+
+    def generation(self) -> int:
+        return len(self.loads)
+
+    def chains(self, family: str, table: str) -> dict[str, LiveChain]:
+        return self.tables.get((family, table), {})
+
+    def lay(self, edits: Sequence[Edit]) -> None:
+        self.loads.append(edits)
+
+
+def steps(
+    before: Usage, after: Usage, *, settings: Settings = SILENT, drained: str = "", alone: bool = False
+) -> list[str]:
+    """What is done to which table, transaction by transaction."""
+    wanted = Wanted(settings, FACTS, after, "eth0")
+    former = desired_ruleset(SILENT, FACTS, before, "eth0")
+    live = Live(former)
+    if drained:
+        live.tables["inet", TABLE][drained] = LiveChain(0)
+    laying = plan(live, wanted, () if alone else (BARE,), Laid(*digests(former), "s", before))  # type: ignore[arg-type]
+    assert laying is not None
+    assert laying.keeps_sets
+    assert laying.lay() == "s"
+    assert laying.keeps == (len(live.loads) == 1)
+    return [f"{type(one).__name__} {one.ruleset.tables[0].name}" for edits in live.loads for one in edits]
+
+
+AT_ONCE = [f"Refresh {TABLE}"]
+UNDER_A_COPY = [f"Replace {SPARE_TABLE}", f"Refresh {SPARE_TABLE}", f"Refresh {TABLE}", f"Remove {SPARE_TABLE}"]
+ENDPOINTS = of(endpoint=narrow("93.0.0.0/8"))
+BOTH = of(endpoint=narrow("93.0.0.0/8"), tenant=narrow("93.0.0.0/8"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Usage(), ENDPOINTS),
+        (ENDPOINTS, ENDPOINTS.union(BOTH)),
+        (Usage(), Usage(policies=PolicyUsage(links=True))),
+    ],
+    ids=["first policy", "first policy of a tenant", "first link"],
+)
+def test_a_refresh_that_adds_chains_is_done_under_a_copy(before: Usage, after: Usage) -> None:
+    assert steps(before, after) == UNDER_A_COPY
+    assert steps(before, after, alone=True) == AT_ONCE  # nobody is judged
+
+
+def test_what_adds_no_chain_is_one_transaction() -> None:
+    assert steps(ENDPOINTS, ENDPOINTS.union(of(endpoint=narrow("93.0.0.0/9")))) == AT_ONCE
+    assert steps(Usage(), Usage(ranges=True)) == AT_ONCE
+
+
+def test_settings_that_add_chains_are_laid_under_a_copy() -> None:
+    assert steps(Usage(), Usage(), settings=Settings()) == UNDER_A_COPY
+    assert steps(Usage(), Usage(), settings=msgspec.structs.replace(SILENT, smtp="open")) in (AT_ONCE, UNDER_A_COPY)
+
+
+def test_a_chain_that_was_left_empty_counts_as_new() -> None:
+    more = ENDPOINTS.union(of(endpoint=narrow("93.0.0.0/9")))
+    left = max(chain.name for chain in desired_ruleset(SILENT, FACTS, more, "eth0").tables[2].chains)
+    assert steps(ENDPOINTS, more, drained=left) == UNDER_A_COPY
+
+
+def test_the_copy_is_of_the_rules_to_come() -> None:
+    live = Live(desired_ruleset(SILENT, FACTS, Usage(), "eth0"))
+    wanted = Wanted(SILENT, FACTS, ENDPOINTS, "eth0")
+    before = Laid(*digests(desired_ruleset(SILENT, FACTS, Usage(), "eth0")), "s", Usage())
+    laying = plan(live, wanted, (BARE,), before)  # type: ignore[arg-type]
+    assert laying is not None
+    laying.lay()
+    sets, copy, own, gone = (edits[0] for edits in live.loads)
+    assert isinstance(sets, Replace)
+    assert isinstance(gone, Remove)
+    assert isinstance(copy, Refresh)
+    assert isinstance(own, Refresh)
+    assert [table.chains for table in copy.ruleset.tables] == [table.chains for table in own.ruleset.tables]
+    assert [table.sets for table in sets.ruleset.tables] == [table.sets for table in own.ruleset.tables]
