@@ -14,7 +14,8 @@ import pytest
 
 from cellwall.adapters.store import SCHEMA_VERSION, Store
 from cellwall.errors import Conflict, KernelError, Unavailable
-from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, parse_binding
+from cellwall.model.policy import OPEN, PolicyRecord
 from cellwall.model.versions import END_BLOCK, Blocks, first_version
 
 
@@ -52,6 +53,45 @@ def test_an_endpoint_reads_back_as_written(store: Store) -> None:
     assert store.endpoint(EndpointKey("web")) == (_endpoint(), "attaching")
     assert store.unfinished()
     assert store.in_netns(4, 1002, "eth0") == EndpointKey("web")
+    store.close()
+
+
+def test_what_is_proxied_is_found_in_every_phase(store: Store) -> None:
+    plain = (parse_binding("8081:80"), parse_binding("443:443@2001:db8::/32"))
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attaching")
+        store.write_endpoints(
+            [_endpoint("db", 3, bindings=(parse_binding("8080:80/tcp4to6@2001:db8::/32"),))], "attached"
+        )
+        store.write_endpoints(
+            [_endpoint("plain", 6, bindings=plain, past_generations=(4, 6), tenant_number=6)], "attached"
+        )
+    assert [one.key.container_id for one in store.proxied()] == ["db", "web"]
+    store.close()
+
+
+def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: Store) -> None:
+    key = EndpointKey("web")
+    stamps = [store.stamp(key)]
+
+    def wrote(*rows: tuple[Endpoint, Phase]) -> int:
+        with store.transaction():
+            for one, phase in rows:
+                store.write_endpoints([one], phase)
+        return store.stamp(key)
+
+    assert stamps == [0] and wrote((_endpoint(), "attaching")) == 0, "it is not attached"
+    stamps += [wrote((_endpoint(), "attached")), wrote((_endpoint(generation=9), "attached"))]
+    assert wrote((_endpoint("db", 3, tenant="other"), "attached")) == stamps[-1]
+    for tenant, generation in (("other", 1), ("acme", 2), ("acme", 3)):
+        with store.transaction():
+            store.write_policy(tenant, PolicyRecord(OPEN, generation))
+        if tenant == "acme":
+            stamps.append(store.stamp(key))
+        else:
+            assert store.stamp(key) == stamps[-1]
+    assert len(set(stamps)) == 5
+    assert wrote((_endpoint(), "detaching")) == 0
     store.close()
 
 

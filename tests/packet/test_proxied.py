@@ -3,18 +3,24 @@ is who would not be by the wall."""
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from cellwall.daemon import proxies as module
 from cellwall.daemon.proxies import Proxies
-from cellwall.errors import Conflict, InvalidSpec, Unsupported
+from cellwall.engine import led
+from cellwall.errors import Conflict, Exhausted, InvalidSpec, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA, NODE_OTHER
 from cellwall.lab.host import Host
-from cellwall.model.endpoint import parse_binding
+from cellwall.model.endpoint import Endpoint, parse_binding
+from cellwall.model.proxied import MAX_OF_TENANT, ProxyRule
+from cellwall.model.settings import Settings
 from world import Sandbox, Stream, World, assert_connection, assert_no_connection, open_world
 
 pytestmark = pytest.mark.root
@@ -241,6 +247,76 @@ def test_a_proxy_has_no_privilege_and_nothing_open_but_what_it_serves(world: Pro
 def test_what_no_proxy_could_serve_is_refused(spec: str, why: str) -> None:
     with pytest.raises(InvalidSpec, match=why):
         parse_binding(spec)
+
+
+def test_what_stands_is_not_displaced_and_a_tenant_has_a_share(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Container ids are the tenants' to choose: the one that sorts first is served no sooner."""
+    monkeypatch.setattr(module, "MAX_PROXIES", 8)  # also of a record that an earlier version wrote, and bounded less
+    with served(world, 6, "8080:80/tcp6to4"), Stream(world.lab.lan, NODE6, 8080) as stream:
+        evil = world.attach("aaa", tenant="evil", expose=[f"{9000 + n}:80/tcp6to4" for n in range(MAX_OF_TENANT)])
+        with pytest.raises(Exhausted, match=r"^expose\.proxy: 9999:80/tcp6to4: a tenant has at most 64 ports"):
+            world.attach("aab", tenant="evil", expose=["9999:80/tcp6to4"])
+        assert world.wall.unexpose(evil.name, "9000:80/tcp6to4")
+        more = world.attach("aac", tenant="evil", expose=["9000:80/tcp6to4"])
+        with pytest.raises(Exhausted, match="a tenant has at most 64 ports"):
+            world.wall.expose(more.name, "9998:80/tcp6to4")
+        assert world.wall.expose(more.name, "9998:80").bindings, "without a proxy"
+        monkeypatch.setattr(led, "MAX_PROXIES", MAX_OF_TENANT + 1)
+        third = world.attach("aad", tenant="third")
+        with pytest.raises(Exhausted, match=r"^expose\.proxy: 9997:80/tcp6to4: a node has at most 65 ports"):
+            world.wall.expose(third.name, "9997:80/tcp6to4")
+        assert stream.ask(b"<1>") and asked(world.lab.lan, 6)
+
+
+def test_a_turn_of_others_makes_no_rule_anew(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    rules_of = module.proxy_rules
+
+    def counted(endpoints: Sequence[Endpoint], *more: Any) -> tuple[ProxyRule, ...]:
+        made.extend(str(one.key) for one in endpoints)
+        return rules_of(endpoints, *more)
+
+    with served(world, 6, "8080:80/tcp6to4") as web:
+        second = world.attach("second", tenant="second", expose=["8081:80/tcp6to4"])
+        monkeypatch.setattr(module, "proxy_rules", counted)
+        other = world.attach("other", tenant="other")
+        world.wall.set_policy({"inbound_cidr_allowlist": [LAN6]}, tenant="other")
+        world.wall.expose(other.name, "8082:80")
+        world.wall.detach(other.name)
+        world.wall.remove_policy(tenant="other")
+        assert made == []
+        world.wall.set_policy({"inbound_cidr_allowlist": [LAN6]}, tenant="acme")
+        assert made == [f"{web.name}/eth0"], "whose policy it is"
+        world.wall.expose(second.name, "8083:80/tcp6to4")
+        assert made[1:] == [f"{second.name}/eth0"]
+        world.wall.remove_policy(tenant="acme")
+        assert made[2:] == [f"{web.name}/eth0"]
+
+
+def test_under_a_bound_that_a_proxy_would_not_keep_none_is_served(world: Proxied) -> None:
+    """A change of the configuration ends those that are; a bound that is only watched ends none."""
+    site = world.wall._site
+    bounded = msgspec.structs.replace(site.settings, tenant_bytes=20_000)
+    watched = msgspec.structs.replace(bounded, watched=("tenant_bytes",))
+    with served(world, 6, "8080:80/tcp6to4"), Stream(world.lab.lan, NODE6, 8080) as stream:
+        assert stream.ask(b"<1>")
+        world.proxies.follow(msgspec.structs.replace(site, settings=watched, settings_text="watched"), False)
+        assert stream.ask(b"<2>")
+        world.proxies.follow(msgspec.structs.replace(site, settings=bounded, settings_text="bounded"), False)
+        assert not stream.ask(b"<3>") and not asked(world.lab.lan, 6)
+        world.proxies.follow(site, False)
+        assert asked(world.lab.lan, 6)
+
+
+def test_a_proxy_is_refused_where_a_rate_is_bounded() -> None:
+    with open_world(settings=Settings(bytes=20_000, tenant_new_connections=5)) as world:
+        world.wall.run_proxies(lambda site, anew: None)
+        said = r"^expose\.proxy: 8080:80/tcp6to4: limits\.bytes, limits\.tenant_new_connections would not hold"
+        with pytest.raises(Unsupported, match=said):
+            world.attach("web", expose=["8080:80/tcp6to4"])
+        web = world.attach("web", expose=["8081:80"])
+        with pytest.raises(Unsupported, match=said):
+            world.wall.expose(web.name, "8080:80/tcp6to4")
 
 
 def test_a_port_of_the_node_is_not_captured_by_a_proxy(world: Proxied) -> None:

@@ -127,6 +127,9 @@ def decode_tenant_number(body: bytes) -> int:
     return _ENDPOINT.decode(body).tenant_number
 
 
+LED_4, LED_6 = b"],4]", b"],6]"
+"""In the record of every endpoint that has a port served by a proxy for clients of that family."""
+
 OWN_POLICY = b'"{'
 """In the record of every endpoint that has a policy of its own, and hardly in one of another."""
 

@@ -22,6 +22,8 @@ import msgspec
 
 from cellwall.adapters.database import Database
 from cellwall.adapters.records import (
+    LED_4,
+    LED_6,
     OWN_POLICY,
     decode_endpoint,
     decode_metered,
@@ -190,6 +192,23 @@ class Store:
             "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
         )
         return None if row is None else (decode_endpoint(row[0], self.policy), row[1])
+
+    def stamp(self, key: EndpointKey) -> int:
+        """Another number whenever the record of an endpoint, or of its tenant's policy, is another; without a look into
+        either. 0: it is not attached."""
+        row = self._db.row(
+            "SELECT e.body, p.generation, p.body FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
+            " WHERE e.container_id = ? AND e.ifname = ? AND e.phase = 'attached'",
+            (key.container_id, key.ifname),
+        )
+        return 0 if row is None else hash(tuple(row)) or 1
+
+    def proxied(self) -> list[Endpoint]:
+        """The endpoints that have a port served by a proxy, in any phase, by key. Others are not read."""
+        rows = self._bodies("WHERE instr(body, ?) OR instr(body, ?)", (LED_4, LED_6))
+        policy_of = cache(self.policy)
+        found = [decode_endpoint(row[0], policy_of) for row in rows]
+        return [endpoint for endpoint in found if any(binding.proxy for binding in endpoint.bindings)]
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
         """All endpoints, or those of one phase, by key."""

@@ -22,8 +22,8 @@ from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals
 from cellwall.daemon.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
-from cellwall.model.endpoint import Endpoint, EndpointKey
-from cellwall.model.proxied import MAX_PROXIES, ProxyRule, proxy_rules
+from cellwall.model.endpoint import EndpointKey
+from cellwall.model.proxied import MAX_PROXIES, Lists, ProxyRule, proxy_rules, unkept_rates
 
 _log = logging.getLogger("cellwall.daemon")
 _ANSWER = 5.0
@@ -39,7 +39,10 @@ class Proxies:
 
     def __init__(self) -> None:
         self._state = Lock()
-        self._known: set[EndpointKey] = set()
+        self._stamps: dict[EndpointKey, int] = {}
+        self._made: dict[EndpointKey, tuple[ProxyRule, ...]] = {}
+        self._terms: tuple[str, tuple[int, ...]] = ("", ())
+        self._wanted: dict[Place, ProxyRule] = {}
         self._rules: dict[Place, ProxyRule] = {}
         self._sockets: dict[Place, socket.socket] = {}
         self._failed: set[Place] = set()
@@ -51,10 +54,11 @@ class Proxies:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
         a change of the wall does not depend on it, and without a proxy nothing is served."""
         with self._state:
-            if not (anew or self._known):
+            if not (anew or self._stamps):
                 return
             try:
-                self._serve(self._wanted(site, anew), site)
+                self._look(site, anew)
+                self._serve(self._wanted, site)
             except Exception as error:  # also a defect: what was done to the wall is done
                 known = isinstance(error, CellwallError | OSError)
                 _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
@@ -65,14 +69,29 @@ class Proxies:
         with self._state:
             self._end()
 
-    def _wanted(self, site: Site, anew: bool) -> dict[Place, ProxyRule]:
-        endpoints = [one for one in _endpoints(site, None if anew else self._known) if _proxied(one)]
-        self._known = {one.key for one in endpoints}
-        network = site.settings.network
-        networks = (network.subnet4, network.subnet6)
-        rules = proxy_rules(endpoints, networks, site.settings.connections, _open_sides(site))
+    def _look(self, site: Site, anew: bool) -> None:
+        """What is wanted by now. It is asked at every turn of anybody's, so rules are made of what changed alone."""
+        terms = (site.settings_text, _open_sides(site))
+        keys = [one.key for one in site.journal.proxied()] if anew else list(self._stamps)
+        stamps = {key: stamp for key in keys if (stamp := site.journal.stamp(key))}
+        if stamps == self._stamps and terms == self._terms:
+            return
+        same = self._stamps if terms == self._terms else {}
+        made = _rules(site, [key for key, stamp in stamps.items() if same.get(key) != stamp], terms[1])
+        everything = {key: made[key] if key in made else self._made[key] for key in stamps}
+        self._made = {key: rules for key, rules in everything.items() if rules}
+        self._stamps, self._terms = {key: stamps[key] for key in self._made}, terms
+        self._wanted = self._chosen(site)
+
+    def _chosen(self, site: Site) -> dict[Place, ProxyRule]:
+        """What is served of all that there is: nothing past a bound, and what stands before what came later."""
+        if self._made and (rates := unkept_rates(site.settings)):
+            _log.error("no port is proxied: %s would not hold for what a proxy carries", ", ".join(rates))
+            return {}
+        rules = [rule for each in self._made.values() for rule in each]
         if len(rules) > MAX_PROXIES:
-            _log.error("%d ports are proxied: of these the first %d are served", len(rules), MAX_PROXIES)
+            _log.error("%d ports are proxied: %d of these are served", len(rules), MAX_PROXIES)
+            rules.sort(key=lambda rule: rule.place not in self._rules)
         return {rule.place: rule for rule in rules[:MAX_PROXIES]}
 
     def _serve(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
@@ -87,7 +106,7 @@ class Proxies:
             _stop(self._sockets.pop(place))
         for place, rule in wanted.items():
             if place in self._sockets:
-                if self._rules[place] != rule:
+                if self._rules[place] is not rule and self._rules[place] != rule:
                     self._tell(Told("serve", rule))
             elif (listening := self._listen(rule, site)) is not None:
                 self._sockets[place] = listening
@@ -142,11 +161,11 @@ class Proxies:
         self._rules = {}
 
 
-def _endpoints(site: Site, known: set[EndpointKey] | None) -> list[Endpoint]:
-    if known is None:
-        return list(site.journal.endpoints("attached"))
-    rows = [row for key in sorted(known) if (row := site.journal.endpoint(key)) is not None]
-    return [endpoint for endpoint, phase in rows if phase == "attached"]
+def _rules(site: Site, keys: list[EndpointKey], sides: tuple[int, ...]) -> dict[EndpointKey, tuple[ProxyRule, ...]]:
+    network, connections = site.settings.network, site.settings.connections
+    networks, lists = (network.subnet4, network.subnet6), Lists()
+    rows = [row for key in keys if (row := site.journal.endpoint(key)) is not None]
+    return {one.key: proxy_rules([one], networks, connections, sides, lists) for one, _ in rows}
 
 
 def _open_sides(site: Site) -> tuple[int, ...]:
@@ -154,10 +173,6 @@ def _open_sides(site: Site) -> tuple[int, ...]:
     found = site.foundation()
     uplink = None if found is None else site.links.find(found.uplink)
     return () if uplink is None else (LOOPBACK, uplink.index)
-
-
-def _proxied(endpoint: Endpoint) -> bool:
-    return any(binding.proxy for binding in endpoint.bindings)
 
 
 def _bound(rule: ProxyRule) -> socket.socket:

@@ -112,6 +112,10 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
             if binding.proxy == 4 and not found.ipv6:
                 raise Conflict(f"expose.proxy: {binding}: sandboxes of this node have no IPv6")
     bindings = [binding for request in requests for binding in request.bindings]
+    if any(binding.proxy for binding in bindings):
+        from cellwall.engine.led import refuse_more_proxies  # as below
+
+        refuse_more_proxies(site, [(one.tenant or one.key, binding) for one in requests for binding in one.bindings])
     if bindings:
         from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
 

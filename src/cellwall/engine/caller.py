@@ -152,6 +152,9 @@ class Caller:
             if binding.proxy:
                 if self.proxied is None:
                     raise Unsupported(f"expose.proxy: {binding}: a proxy is the daemon's to run, and none writes here")
+                from cellwall.engine.led import refuse_unbounded  # here and not above: hardly any port has a proxy
+
+                refuse_unbounded(self.site, binding)
                 self._came_to_proxy = True
         found = self._made_ready(bindings)
         return over_lost_tables(self.site, found, lambda found: act(self.site, found))

@@ -41,6 +41,10 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
 
     exposed = msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding))
     refuse_one_more(exposed.bindings)
+    if binding.proxy:
+        from cellwall.engine.led import refuse_more_proxies  # as above
+
+        refuse_more_proxies(site, [(endpoint.tenant or key, binding)])
     return _change(site, endpoint, exposed, published=(binding,))
 
 

@@ -12,9 +12,15 @@ import msgspec
 
 from cellwall.model.addresses import Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.settings import Settings
 
 MAX_PROXIES = 512
 """Proxied ports of a node."""
+
+MAX_OF_TENANT = 64
+"""Of these those of one tenant, on however many endpoints: as many as one endpoint publishes at most."""
+
+_RATES = ("new_connections", "packets", "bytes", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 
 
 class ProxyRule(msgspec.Struct, frozen=True):
@@ -40,17 +46,28 @@ class ProxyRule(msgspec.Struct, frozen=True):
 
 
 def proxy_rules(
-    endpoints: Iterable[Endpoint], denied: Sequence[Prefix], connections: int, interfaces: tuple[int, ...] = ()
+    endpoints: Iterable[Endpoint],
+    denied: Sequence[Prefix],
+    connections: int,
+    interfaces: tuple[int, ...] = (),
+    lists: "Lists | None" = None,
 ) -> tuple[ProxyRule, ...]:
     """All that these endpoints have proxied. `denied`: who is no client of a published port, whatever admits it: the
-    sandboxes themselves."""
+    sandboxes themselves. `lists`: texts that were made before."""
+    listed = lists or Lists()
     rules = [
-        _rule(endpoint, binding, denied, connections, interfaces)
+        _rule(endpoint, binding, denied, connections, interfaces, listed)
         for endpoint in endpoints
         for binding in endpoint.bindings
         if binding.proxy
     ]
     return tuple(rule for rule in rules if rule is not None)
+
+
+def unkept_rates(settings: Settings) -> tuple[str, ...]:
+    """The bounds in force that a proxied port would not be under, as the configuration names them: the flow to the
+    sandbox is the node's own, and what crosses the node alone is counted. One that is only watched keeps nobody."""
+    return tuple(f"limits.{name}" for name in _RATES if getattr(settings, name) and name not in settings.watched)
 
 
 def admits_client(rule: ProxyRule, client: str) -> bool:
@@ -62,7 +79,12 @@ def admits_client(rule: ProxyRule, client: str) -> bool:
 
 
 def _rule(
-    endpoint: Endpoint, binding: PortBinding, denied: Sequence[Prefix], connections: int, interfaces: tuple[int, ...]
+    endpoint: Endpoint,
+    binding: PortBinding,
+    denied: Sequence[Prefix],
+    connections: int,
+    interfaces: tuple[int, ...],
+    listed: "Lists",
 ) -> ProxyRule | None:
     target = endpoint.address4 if binding.proxy == 6 else endpoint.address6
     if target is None:
@@ -77,15 +99,26 @@ def _rule(
         bind="" if binding.bind is None else str(binding.bind),
         target=str(target),
         port=binding.port,
-        clients=tuple(_texts(networks, binding.proxy) for networks in admitted),
-        denied=_texts(denied, binding.proxy),
+        clients=tuple(listed.texts(networks, binding.proxy) for networks in admitted),
+        denied=listed.texts(denied, binding.proxy),
         connections=connections,
         interfaces=interfaces,
     )
 
 
-def _texts(networks: Iterable[Prefix], family: int) -> tuple[str, ...]:
-    return tuple(str(network) for network in networks if network.version == family)
+class Lists:
+    """The text of lists of networks, each once: all ports of a tenant have its policy's."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[Sequence[Prefix], tuple[str, ...]]] = {}
+
+    def texts(self, networks: Sequence[Prefix], family: int) -> tuple[str, ...]:
+        """Those of one family."""
+        known = self._known.get((id(networks), family))
+        if known is None:  # the list is kept with its text, so that no other one has its place in memory
+            known = networks, tuple(str(network) for network in networks if network.version == family)
+            self._known[id(networks), family] = known
+        return known[1]
 
 
 def _in_any(address: Address, networks: Iterable[str]) -> bool:

@@ -1,0 +1,36 @@
+"""What is refused of ports that are led from one family to the other: those that are one too many, and all where the
+bounds in force would not hold for them. What is served is never displaced by what comes later."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from cellwall.engine.site import Site
+from cellwall.errors import Exhausted, Unsupported
+from cellwall.model.endpoint import EndpointKey, PortBinding
+from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, unkept_rates
+
+Whose = str | EndpointKey
+"""A tenant, or an endpoint that has none and shares with nobody."""
+
+
+def refuse_unbounded(site: Site, binding: PortBinding) -> None:
+    """Raise Unsupported where rates are bounded: a proxy would carry past them whatever it is asked to."""
+    if rates := unkept_rates(site.settings):
+        raise Unsupported(f"expose.proxy: {binding}: {', '.join(rates)} would not hold for what a proxy carries")
+
+
+def refuse_more_proxies(site: Site, asked: Iterable[tuple[Whose, PortBinding]]) -> None:
+    """Raise Exhausted for the first of these, which are not on record yet, that would be one too many."""
+    held: Counter[Whose] = Counter()
+    for endpoint in site.journal.proxied():
+        held[endpoint.tenant or endpoint.key] += sum(binding.proxy != 0 for binding in endpoint.bindings)
+    total = held.total()
+    for whose, binding in asked:
+        if not binding.proxy:
+            continue
+        held[whose] += 1
+        total += 1
+        if held[whose] > MAX_OF_TENANT:
+            raise Exhausted(f"expose.proxy: {binding}: a tenant has at most {MAX_OF_TENANT} ports served by a proxy")
+        if total > MAX_PROXIES:
+            raise Exhausted(f"expose.proxy: {binding}: a node has at most {MAX_PROXIES} ports served by a proxy")
