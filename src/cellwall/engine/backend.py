@@ -130,8 +130,9 @@ class Backend(Protocol):
         """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:
         for who looks because `shape` differs."""
 
-    def remove(self, wanted: Wanted) -> None:
-        """Nothing of the wall is left, nor of a laying that died; what is not ours stays as it is. Idempotent."""
+    def remove(self, wanted: Wanted, *, beside: bool = False) -> None:
+        """Nothing of the wall is left, nor of a laying that died; what is not ours stays as it is. Idempotent.
+        `beside`: the wall of another mechanism stands, whole, and packets that it lets pass are to notice nothing."""
 
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """From one state of these endpoints to another, in one transaction. An attach comes from none, a detach leads

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, Unsupported
 from cellwall.model.endpoint import EndpointKey, PortBinding
-from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, unkept_rates
+from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, unkept_bounds
 
 Whose = str | EndpointKey
 """A tenant, or an endpoint that has none and shares with nobody."""
 
 
 def refuse_unbounded(site: Site, binding: PortBinding) -> None:
-    """Raise Unsupported where rates are bounded: a proxy would carry past them whatever it is asked to."""
-    if rates := unkept_rates(site.settings):
-        raise Unsupported(f"expose.proxy: {binding}: {', '.join(rates)} would not hold for what a proxy carries")
+    """Raise Unsupported where bounds are in force that a proxy would carry past."""
+    if bounds := unkept_bounds(site.settings):
+        raise Unsupported(f"expose.proxy: {binding}: {', '.join(bounds)} would not hold for what a proxy carries")
 
 
 def refuse_more_proxies(site: Site, asked: Iterable[tuple[Whose, PortBinding]]) -> None:

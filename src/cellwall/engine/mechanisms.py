@@ -46,7 +46,7 @@ def remove_others(site: Site, backend: Backend, wanted: Wanted) -> None:
     """Only this mechanism has anything of the wall. Idempotent."""
     others = [name for name in _recorded(site) if name != backend.name]
     for name in others:
-        site.mechanism(name).remove(wanted)
+        site.mechanism(name).remove(wanted, beside=True)
     if others:
         _record(site, (backend.name,))
 

@@ -11,7 +11,7 @@ from cellwall.compile.usage import PolicyUsage, Usage
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.contracts import LiveChain
 from cellwall.engine.nftables.desired import desired_ruleset, digests
-from cellwall.engine.nftables.laying import plan
+from cellwall.engine.nftables.laying import plan, remove
 from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Audit, Settings
 from cellwall.names import SPARE_TABLE, TABLE
@@ -124,3 +124,15 @@ def test_the_copy_is_of_the_rules_to_come() -> None:
     assert isinstance(own, Refresh)
     assert [table.chains for table in copy.ruleset.tables] == [table.chains for table in own.ruleset.tables]
     assert [table.sets for table in sets.ruleset.tables] == [table.sets for table in own.ruleset.tables]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_asks_for_a_mark_goes_before_who_leaves_it_only_where_another_wall_stands(beside: bool) -> None:
+    """A packet may meet the end of a removal between the two: then it is dropped, or passes one whole wall."""
+    live = Live(desired_ruleset(SILENT, FACTS, Usage(), "eth0"))
+    remove(live, Wanted(SILENT, FACTS, Usage(), "eth0"), beside=beside)  # type: ignore[arg-type]
+    ((*edits,),) = live.loads
+    for edit in edits:
+        families = [table.family for table in edit.ruleset.tables]
+        assert sorted(families) == ["arp", "bridge", "inet"]
+        assert (families.index("inet") < families.index("bridge")) == beside

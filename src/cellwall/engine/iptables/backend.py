@@ -94,7 +94,7 @@ class IptablesBackend:
 
         return differences(self._host, wanted)
 
-    def remove(self, wanted: Wanted) -> None:
+    def remove(self, wanted: Wanted, *, beside: bool = False) -> None:
         """See `Backend.remove`."""
         from cellwall.engine.iptables.laying import remove
 

@@ -84,11 +84,11 @@ class NftablesBackend:
 
         return differences(self._rules, wanted)
 
-    def remove(self, wanted: Wanted) -> None:
+    def remove(self, wanted: Wanted, *, beside: bool = False) -> None:
         """See `Backend.remove`."""
         from cellwall.engine.nftables.laying import remove
 
-        remove(self._rules, wanted)
+        remove(self._rules, wanted, beside=beside)
 
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """See `Backend.change`."""

@@ -80,9 +80,16 @@ def differences(rules: Rules, wanted: Wanted) -> tuple[str, ...]:
     return rules.differences(render_ruleset(_ruleset(wanted)))
 
 
-def remove(rules: Rules, wanted: Wanted) -> None:
-    """Our tables and the copy of them, whatever is in either. Idempotent."""
+def remove(rules: Rules, wanted: Wanted, *, beside: bool) -> None:
+    """Our tables and the copy of them, whatever is in either. Idempotent.
+
+    The kernel takes one chain after the other from the packets' path, in the order of the transaction. Where nothing
+    else holds, what vouches goes first, and who asks for that drops what comes meanwhile. `beside` the wall of another
+    mechanism who asks goes first: the first packet of a connection was lost in one of twenty moves."""
     ruleset = _ruleset(msgspec.structs.replace(wanted, facts=NodeFacts()))
+    if beside:
+        asking_first = sorted(ruleset.tables, key=lambda table: table.family != "inet")
+        ruleset = msgspec.structs.replace(ruleset, tables=tuple(asking_first))
     rules.lay([Remove(ruleset), Remove(renamed(ruleset, SPARE_TABLE))])
 
 
