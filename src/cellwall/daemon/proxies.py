@@ -23,7 +23,7 @@ from cellwall.daemon.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import EndpointKey
-from cellwall.model.proxied import MAX_PROXIES, Lists, ProxyRule, proxy_rules, unkept_rates
+from cellwall.model.proxied import MAX_PROXIES, Lists, ProxyRule, proxy_rules, unkept_bounds
 
 _log = logging.getLogger("cellwall.daemon")
 _ANSWER = 5.0
@@ -85,8 +85,8 @@ class Proxies:
 
     def _chosen(self, site: Site) -> dict[Place, ProxyRule]:
         """What is served of all that there is: nothing past a bound, and what stands before what came later."""
-        if self._made and (rates := unkept_rates(site.settings)):
-            _log.error("no port is proxied: %s would not hold for what a proxy carries", ", ".join(rates))
+        if self._made and (bounds := unkept_bounds(site.settings)):
+            _log.error("no port is proxied: %s would not hold for what a proxy carries", ", ".join(bounds))
             return {}
         rules = [rule for each in self._made.values() for rule in each]
         if len(rules) > MAX_PROXIES:

@@ -20,6 +20,9 @@ MAX_PROXIES = 512
 MAX_OF_TENANT = 64
 """Of these those of one tenant, on however many endpoints: as many as one endpoint publishes at most."""
 
+MAX_CARRIED = 4096
+"""Connections of all proxied ports together (`daemon/relay.py`), and so of one tenant's."""
+
 _RATES = ("new_connections", "packets", "bytes", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 
 
@@ -64,10 +67,13 @@ def proxy_rules(
     return tuple(rule for rule in rules if rule is not None)
 
 
-def unkept_rates(settings: Settings) -> tuple[str, ...]:
+def unkept_bounds(settings: Settings) -> tuple[str, ...]:
     """The bounds in force that a proxied port would not be under, as the configuration names them: the flow to the
     sandbox is the node's own, and what crosses the node alone is counted. One that is only watched keeps nobody."""
-    return tuple(f"limits.{name}" for name in _RATES if getattr(settings, name) and name not in settings.watched)
+    unkept = [name for name in _RATES if getattr(settings, name)]
+    if 0 < settings.tenant_connections < MAX_CARRIED:
+        unkept.append("tenant_connections")
+    return tuple(f"limits.{name}" for name in unkept if name not in settings.watched)
 
 
 def admits_client(rule: ProxyRule, client: str) -> bool:

@@ -5,9 +5,10 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
+from cellwall.daemon import relay
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.policy import Policy, Tiers
-from cellwall.model.proxied import proxy_rules, unkept_rates
+from cellwall.model.proxied import MAX_CARRIED, proxy_rules, unkept_bounds
 from cellwall.model.settings import Settings
 from scene import endpoint
 
@@ -17,12 +18,19 @@ RATES = ["new_connections", "packets", "bytes", "tenant_new_connections", "tenan
 @pytest.mark.parametrize("name", RATES)
 def test_a_rate_that_is_kept_is_told_and_one_that_is_watched_is_not(name: str) -> None:
     bounded = msgspec.structs.replace(Settings(), **{name: 5})
-    assert unkept_rates(bounded) == (f"limits.{name}",)
-    assert unkept_rates(msgspec.structs.replace(bounded, watched=(name,))) == ()
+    assert unkept_bounds(bounded) == (f"limits.{name}",)
+    assert unkept_bounds(msgspec.structs.replace(bounded, watched=(name,))) == ()
 
 
-def test_numbers_of_connections_at_once_are_kept() -> None:
-    assert unkept_rates(Settings(connections=3, tenant_connections=3)) == ()
+def test_an_endpoints_number_of_connections_is_kept() -> None:
+    assert unkept_bounds(Settings(connections=3)) == unkept_bounds(Settings(tenant_connections=0)) == ()
+
+
+def test_a_tenants_number_of_connections_is_kept_where_the_proxy_carries_no_more_of_all() -> None:
+    assert relay.IN_ALL <= MAX_CARRIED
+    assert unkept_bounds(Settings(tenant_connections=MAX_CARRIED)) == ()
+    assert unkept_bounds(Settings(tenant_connections=MAX_CARRIED - 1)) == ("limits.tenant_connections",)
+    assert unkept_bounds(Settings(tenant_connections=9, watched=("tenant_connections",))) == ()
 
 
 def test_all_ports_have_one_text_of_a_policys_clients() -> None:
