@@ -33,7 +33,5 @@ def parse_scraped(text: str, field: str) -> Scraped:
         raise InvalidSpec(field, text, "must be ADDRESS:PORT, an IPv6 address in brackets")
     address = parse_address(host[1:-1] if bracketed else host, field)
     if not (address.is_loopback or anybodys):
-        raise InvalidSpec(
-            field, text, f"is no loopback address, and nobody is asked who they are: {_OPEN}{text}"
-        )
+        raise InvalidSpec(field, text, f"is no loopback address, and nobody is asked who they are: {_OPEN}{text}")
     return Scraped(address, parse_port(port, field), anybodys)
