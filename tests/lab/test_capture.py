@@ -61,6 +61,15 @@ def test_lost_frames_are_an_error(lab: Lab) -> None:
             capture.drain()
 
 
+def test_what_was_lost_before_all_is_forgotten_matters_to_nobody(lab: Lab) -> None:
+    with lab.node.capture("eth0") as capture:
+        capture._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lab.lan.inject("eth0", [frame(lab.lan, b"many")] * 100)
+        capture.discard()
+        lab.lan.inject("eth0", [frame(lab.lan, b"one")])
+        assert [b"one" in raw for raw in capture.read_until(b"one")] == [True]
+
+
 def test_drain_empties_the_capture(lab: Lab) -> None:
     with lab.lan.capture("eth0") as capture:
         lab.lan.inject("eth0", [frame(lab.lan, b"own")] * 3)

@@ -70,7 +70,7 @@ class Observers:
     def discard(self) -> None:
         """Forget what was seen so far."""
         for capture in self._captures.values():
-            capture.drain()
+            capture.discard()
         for sock in (*self._node, *self._daemons):
             _drain(sock)
 

@@ -83,6 +83,12 @@ class Capture:
         self._check_loss()
         return frames
 
+    def discard(self) -> None:
+        """Forget all frames that wait to be read now, and what was lost before: nothing is said about them."""
+        while self._next(0) is not None:
+            pass
+        self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8)  # which begins anew with every question
+
     def close(self) -> None:
         """End the capture; a second call does nothing."""
         self._sock.close()

@@ -74,6 +74,7 @@ def _flooded(w: World, frames: Iterator[bytes], origin: Place, where: Place, all
         sent, elapsed = sent + _AT_ONCE, monotonic() - begun
         w.observers.discard()  # more than they have room for
     sleep(_REFILL)
+    w.observers.discard()
     w.settle()
     return _received(w, where) - before > allowed.within(elapsed + _LATE)
 
