@@ -360,8 +360,8 @@ def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
     def act(doom: Callable[[], None]) -> None:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
         host = wall._site.iptables()
-        dying = Host(Stepped(host.tables, doom), Stepped(host.sets, doom), Stepped(host.glance, doom))
-        operation(rewired(stepped(wall, doom), iptables=lambda: dying))
+        dying = Host(*(Stepped(each, doom, reads=False) for each in (host.tables, host.sets, host.glance)))
+        operation(rewired(stepped(wall, doom, reads=False), iptables=lambda: dying))
 
     return child_killed_at(step, act)
 
