@@ -16,15 +16,18 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import msgspec
 
 from cellwall.daemon.arrivals import came_by
-from cellwall.model.proxied import MAX_PROXIES, ProxyRule, admits_client
+from cellwall.daemon.clients import Clients
+from cellwall.model.proxied import MAX_PROXIES, ProxyRule
 
-IN_ALL, OF_ONE = 4096, 512
-"""Connections of all ports together, and of all that lead to one endpoint, however many its limits allow."""
+IN_ALL, OF_TENANT, OF_ONE = 4096, 1024, 512
+"""Connections of all ports together, of all of one tenant, and of all that lead to one endpoint, however many its
+limits allow."""
 CONNECT = 3.0
 IDLE, HALF_CLOSED = 900.0, 60.0
 """Seconds: for the server to answer, and without an octet of either side, of which one may have said its last."""
@@ -47,14 +50,16 @@ class Told(msgspec.Struct, frozen=True):
 class _Connection:
     """A client and its server."""
 
-    def __init__(self, client: socket.socket, address: str, target: str) -> None:
+    def __init__(self, client: socket.socket, address: str, rule: ProxyRule) -> None:
         self.client = client
         self.address = address
-        self.target = target
+        self.target = rule.target
+        self.tenant = rule.tenant
         self.server: socket.socket | None = None
         self.task: asyncio.Task[None] | None = None
         self.last = time.monotonic()
         self.ended = 0
+        self.whole = False
 
     def overdue(self, now: float) -> bool:
         """Nothing came for too long."""
@@ -66,12 +71,40 @@ class _Connection:
             self.task.cancel()
 
 
+class Held:
+    """How many connections there are, and whose."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of: Counter[str | int] = Counter()  # of endpoints by their addresses, of tenants by their numbers
+
+    def has_room(self, rule: ProxyRule) -> bool:
+        """Whether one more may come by this rule."""
+        if self.count >= IN_ALL or self._of[rule.tenant] >= OF_TENANT:
+            return False
+        return self._of[rule.target] < min(rule.connections, OF_ONE)
+
+    def take(self, connection: _Connection) -> None:
+        """One more, of its endpoint and tenant."""
+        self.count += 1
+        self._of.update((connection.target, connection.tenant))
+
+    def give_back(self, connection: _Connection) -> None:
+        """One that was taken is over."""
+        self.count -= 1
+        for whose in (connection.target, connection.tenant):
+            self._of[whose] -= 1
+            if not self._of[whose]:
+                del self._of[whose]
+
+
 class Port:
     """One proxied port."""
 
     def __init__(self, rule: ProxyRule, listening: socket.socket, relay: "Relay") -> None:
         self.rule = rule
         self.listening = listening
+        self._clients = Clients(rule)
         self._relay = relay
         self.connections: set[_Connection] = set()
         listening.setblocking(False)
@@ -80,9 +113,9 @@ class Port:
     def judge(self, rule: ProxyRule) -> None:
         """Go by this from now on; who is not admitted by it, or led elsewhere by now, is cut."""
         moved = (rule.target, rule.port) != (self.rule.target, self.rule.port)
-        self.rule = rule
+        self.rule, self._clients = rule, Clients(rule)
         for connection in list(self.connections):
-            if moved or not admits_client(rule, connection.address):
+            if moved or not self._clients.admits(connection.address):
                 connection.cut()
 
     def end(self) -> None:
@@ -105,14 +138,15 @@ class Port:
             if not self._takes(client, address):
                 _reset(client)
                 continue
-            connection = _Connection(client, address, self.rule.target)
+            connection = _Connection(client, address, self.rule)
             self.connections.add(connection)
-            self._relay.count += 1
-            self._relay.held[connection.target] += 1
+            self._relay.held.take(connection)
             connection.task = self._relay.loop.create_task(self._serve(connection))
+            # Not at the end of what the task does: one that is cut before its first step does nothing.
+            connection.task.add_done_callback(partial(self._close, connection))
 
     def _takes(self, client: socket.socket, address: str) -> bool:
-        if self._relay.count >= IN_ALL or self._relay.held[self.rule.target] >= min(self.rule.connections, OF_ONE):
+        if not self._relay.held.has_room(self.rule):
             return False
         own = _plain(client.getsockname())
         if self.rule.bind and own != self.rule.bind:  # a held port listens at every address
@@ -120,26 +154,24 @@ class Port:
         # The node's own connection to itself came, to the kernel, by the interface that has the address. From outside
         # nobody comes with that very address: the answer to the first packet would not leave.
         inside = own == address or came_by(client) in self.rule.interfaces
-        return inside and admits_client(self.rule, address)
+        return inside and self._clients.admits(address)
 
     async def _serve(self, connection: _Connection) -> None:
-        whole = False
         try:
-            whole = await self._relayed(connection)
+            await self._relayed(connection)
+            connection.whole = True
         except* OSError:  # one of them is gone, or too late
             pass
-        finally:
-            self.connections.discard(connection)
-            self._relay.count -= 1
-            self._relay.held[connection.target] -= 1
-            if not self._relay.held[connection.target]:
-                del self._relay.held[connection.target]
-            for one in (connection.client, connection.server):
-                if one is not None:
-                    one.close() if whole else _reset(one)
 
-    async def _relayed(self, connection: _Connection) -> bool:
-        """True where both sides said their last."""
+    def _close(self, connection: _Connection, _: asyncio.Task[None]) -> None:
+        self.connections.discard(connection)
+        self._relay.held.give_back(connection)
+        for one in (connection.client, connection.server):
+            if one is not None:
+                one.close() if connection.whole else _reset(one)
+
+    async def _relayed(self, connection: _Connection) -> None:
+        """Until both sides said their last."""
         loop, rule = self._relay.loop, self.rule
         family = socket.AF_INET if rule.family == 6 else socket.AF_INET6
         client, server = connection.client, socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -152,7 +184,6 @@ class Port:
         async with asyncio.TaskGroup() as both:
             both.create_task(_pass_on(loop, connection, client, server))
             both.create_task(_pass_on(loop, connection, server, client))
-        return True
 
 
 class Relay:
@@ -160,8 +191,7 @@ class Relay:
 
     def __init__(self, told: socket.socket) -> None:
         self.loop = asyncio.get_running_loop()
-        self.count = 0
-        self.held: Counter[str] = Counter()
+        self.held = Held()
         self.over = asyncio.Event()
         self._told = told
         self._ports: dict[tuple[int, int, str], Port] = {}
@@ -195,18 +225,18 @@ class Relay:
             self.loop.add_reader(port.listening, port._accept)
 
     def _listen(self) -> None:
-        while True:
-            try:
-                raw, fds, _, _ = socket.recv_fds(self._told, 1 << 20, 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                raw, fds = b"", []
-            if not raw:  # the daemon has ended, and what it told with it
-                self.over.set()
-                self.loop.remove_reader(self._told)
-                return
-            self._obey(self._decode(raw), fds)
+        """One message a turn: who is served goes on between those of a tenant with many ports."""
+        try:
+            raw, fds, _, _ = socket.recv_fds(self._told, 1 << 20, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            raw, fds = b"", []
+        if not raw:  # the daemon has ended, and what it told with it
+            self.over.set()
+            self.loop.remove_reader(self._told)
+            return
+        self._obey(self._decode(raw), fds)
 
     def _obey(self, told: Told, fds: list[int]) -> None:
         if told.what == "done":

@@ -6,11 +6,10 @@ those that are connected whenever either changes.
 """
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address, ip_network
 
 import msgspec
 
-from cellwall.model.addresses import Address, Prefix
+from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.settings import Settings
 
@@ -30,7 +29,7 @@ class ProxyRule(msgspec.Struct, frozen=True):
     """One proxied port. `family` is the clients'; `bind` "": they may come by any address of the node. `target` and
     `port`: where the server is. `clients`: a client must be in a network of each of these lists; `denied`: in none of
     these. `connections`: how many its endpoint has at once. `interfaces`: those by which clients come, by their
-    indices."""
+    indices. `tenant`: the number of whom a share of all connections is for."""
 
     host_port: int
     family: int
@@ -41,6 +40,7 @@ class ProxyRule(msgspec.Struct, frozen=True):
     denied: tuple[str, ...]
     connections: int
     interfaces: tuple[int, ...] = ()
+    tenant: int = 0
 
     @property
     def place(self) -> tuple[int, int, str]:
@@ -76,14 +76,6 @@ def unkept_bounds(settings: Settings) -> tuple[str, ...]:
     return tuple(f"limits.{name}" for name in unkept if name not in settings.watched)
 
 
-def admits_client(rule: ProxyRule, client: str) -> bool:
-    """Whether the binding and the policies admit this address."""
-    address = ip_address(client)
-    if address.version != rule.family or _in_any(address, rule.denied):
-        return False
-    return all(_in_any(address, networks) for networks in rule.clients)
-
-
 def _rule(
     endpoint: Endpoint,
     binding: PortBinding,
@@ -109,6 +101,7 @@ def _rule(
         denied=listed.texts(denied, binding.proxy),
         connections=connections,
         interfaces=interfaces,
+        tenant=endpoint.tenant_number,
     )
 
 
@@ -125,7 +118,3 @@ class Lists:
             known = networks, tuple(str(network) for network in networks if network.version == family)
             self._known[id(networks), family] = known
         return known[1]
-
-
-def _in_any(address: Address, networks: Iterable[str]) -> bool:
-    return any(address in ip_network(network) for network in networks)

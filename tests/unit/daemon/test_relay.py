@@ -5,15 +5,17 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
 
 from cellwall.daemon import relay as module
 from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals, came_by
+from cellwall.daemon.clients import Clients
 from cellwall.daemon.relay import Relay, Told
 from cellwall.model.endpoint import PortBinding
-from cellwall.model.proxied import ProxyRule, admits_client, proxy_rules
+from cellwall.model.proxied import ProxyRule, proxy_rules
 from scene import endpoint
 
 RULE = ProxyRule(0, 6, "", "127.0.0.1", 0, (), (), connections=2, interfaces=(LOOPBACK,))
@@ -98,7 +100,7 @@ def test_more_connections_than_an_endpoint_has_are_refused_and_others_go_on() ->
             assert await loop.sock_recv(at, 9) == b"x"
         serving[0].close()
         first.close()
-        while made.relay.count > 1:
+        while made.relay.held.count > 1:
             await asyncio.sleep(0)
         await made.client()
         await made.accepted()
@@ -131,14 +133,54 @@ def test_who_is_admitted_no_more_is_cut_and_nobody_is_served_at_a_port_that_ende
         await made.accepted()
         made.tell(Told("end", made.rule))
         assert await ended(client)
-        assert made.relay.count == 0
+        assert made.relay.held.count == 0
 
     told(story)
 
 
+def test_one_that_came_in_the_turn_in_which_its_port_ends_leaves_its_place_to_others() -> None:
+    async def story(made: Told6) -> None:
+        port = made.relay._ports[made.rule.place]
+        client = socket.create_connection(made.listening.getsockname()[:2])
+        made.stack.enter_context(client)
+        client.setblocking(False)
+        port._accept()
+        assert made.relay.held.count == 1
+        made.relay._obey(Told("end", made.rule), [])
+        assert await ended(client)
+        assert made.relay.held.count == 0 and made.relay.held.has_room(
+            msgspec.structs.replace(made.rule, connections=1)
+        )
+
+    told(story)
+
+
+@pytest.mark.parametrize(("bound", "other", "room"), [
+    ("OF_ONE", {}, False), ("OF_ONE", {"target": "127.0.0.2"}, True),
+    ("OF_TENANT", {"target": "127.0.0.2"}, False), ("OF_TENANT", {"target": "127.0.0.2", "tenant": 1}, True),
+    ("IN_ALL", {"target": "127.0.0.2", "tenant": 1}, False),
+])  # fmt: skip
+def test_an_endpoint_a_tenant_and_all_have_so_many_connections_whatever_limits_allow(
+    monkeypatch: pytest.MonkeyPatch, bound: str, other: dict[str, str | int], room: bool
+) -> None:
+    monkeypatch.setattr(module, bound, 2)
+    held, rule = module.Held(), msgspec.structs.replace(RULE, connections=9)
+    with socket.socket() as one:
+        for _ in range(2):
+            assert held.has_room(rule)
+            held.take(module._Connection(one, "::1", rule))
+        assert held.has_room(msgspec.structs.replace(rule, **other)) is room
+        held.give_back(module._Connection(one, "::1", rule))
+        assert held.has_room(msgspec.structs.replace(rule, **other))
+
+
+def test_one_tenant_cannot_have_all_connections_nor_one_endpoint_all_of_its_tenant() -> None:
+    assert module.OF_ONE < module.OF_TENANT < module.IN_ALL
+
+
 def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() -> None:
     with socket.socket() as one:
-        connection = module._Connection(one, "::1", "127.0.0.1")
+        connection = module._Connection(one, "::1", RULE)
         now = time.monotonic()
         assert not connection.overdue(now + module.IDLE - 1) and connection.overdue(now + module.IDLE + 1)
         connection.ended = 1
@@ -153,7 +195,16 @@ def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() 
 def test_a_client_is_in_every_list_and_in_none_that_is_denied(
     clients: tuple[tuple[str, ...], ...], denied: tuple[str, ...], client: str, admitted: bool
 ) -> None:
-    assert admits_client(msgspec.structs.replace(RULE, clients=clients, denied=denied), client) is admitted
+    assert Clients(msgspec.structs.replace(RULE, clients=clients, denied=denied)).admits(client) is admitted
+
+
+def test_networks_of_every_length_have_what_python_says_they_have() -> None:
+    texts = ("2001:db8::/32", "2001:db9:8000::/33", "2001:dba::1/128", "fe80::/10")
+    clients = ("2001:db8:ffff::1", "2001:db9::1", "2001:db9:8000::1", "2001:dba::1", "2001:dba::2", "febf::", "fec0::")
+    admits = Clients(msgspec.structs.replace(RULE, clients=(texts,))).admits
+    for client in clients:
+        assert admits(client) is any(ip_address(client) in ip_network(text) for text in texts)
+    assert Clients(msgspec.structs.replace(RULE, clients=(("::/0",),))).admits("::1")
 
 
 def test_a_rule_leads_to_the_endpoint_itself_and_to_nothing_else() -> None:
