@@ -7,6 +7,7 @@ by what the sender was told.
 import itertools
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,7 +138,8 @@ class Wrapped:
 def ruleset(world: World) -> str:
     """The node's whole nft ruleset without what traffic changes."""
     about_nftables("the text of the ruleset")
-    return world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
+    text = world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
+    return re.sub(r"(\n\t\tflags dynamic[^}]*?)\n\t\telements = {[^}]*}", r"\1", text)  # which packets add
 
 
 def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -> None:

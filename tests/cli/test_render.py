@@ -45,6 +45,7 @@ def test_document_of_an_endpoint_keeps_its_fields() -> None:
                 "port": 80,
                 "bind": None,
                 "sources": ("203.0.113.0/24",),
+                "proxy": None,
             },
         ),
         "host_index": 7,

@@ -152,10 +152,10 @@ def test_what_listens_at_the_uplink_alone_counts_and_what_listens_elsewhere_does
     node_lab: World, tenant: Sandbox
 ) -> None:
     uplink = node_lab.wall.up().uplink
-    with listening(node_lab, "0.0.0.0", 7200, interface=uplink), pytest.raises(Conflict, match="itself listens"):
-        node_lab.wall.expose(tenant.name, "7200:80")
-    with listening(node_lab, "0.0.0.0", 7200, interface="lo"):
-        assert node_lab.wall.expose(tenant.name, "7200:80").bindings
+    with listening(node_lab, "0.0.0.0", 7345, interface=uplink), pytest.raises(Conflict, match="itself listens"):
+        node_lab.wall.expose(tenant.name, "7345:80")
+    with listening(node_lab, "0.0.0.0", 7345, interface="lo"):
+        assert node_lab.wall.expose(tenant.name, "7345:80").bindings
 
 
 def test_the_status_names_a_published_port_at_which_the_node_listens_by_now(node_lab: World) -> None:
