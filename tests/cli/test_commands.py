@@ -128,7 +128,7 @@ def test_tables_are_for_people(cellwall: Command) -> None:
 REFUSED: list[tuple[list[str], int, str]] = [
     (["attach", "a", "--netns", "/nonexistent"], 3, "/nonexistent"),
     (["attach", "a", "--netns", "/proc/self/ns/net"], 2, "own network namespace"),
-    (["attach", "a", "--netns", "/proc/self/ns/mnt"], 2, "netns: "),
+    (["attach", "a", "--netns", "/proc/self/ns/mnt"], 2, "is not a network namespace"),
     (["attach", "a", "--netns", "/etc/passwd"], 2, "is not a network namespace"),
     (["attach", "a", "--netns", "/x\ny"], 3, r"/x\ny"),
     (["attach", "a", "--netns", "x" * 5000], 2, "cannot be opened: File name too long"),

@@ -88,7 +88,7 @@ def _walk(path: str, field: str, *, links: bool) -> int:
             if not stat.S_ISLNK(os.fstat(found).st_mode):
                 at = found
             elif os.fstat(at).st_dev == proc:
-                if names or name != "net":
+                if names or not _names_no_path(os.readlink(name, dir_fd=at)):
                     raise InvalidSpec(field, path, "leads through a link in /proc: name /proc/PID/ns/net or a mount")
                 at = find(name, at)
             else:
@@ -101,6 +101,12 @@ def _walk(path: str, field: str, *, links: bool) -> int:
                 names += _names(target)
                 at = find("/") if target.startswith("/") else at
         return os.dup(at)
+
+
+def _names_no_path(target: str) -> bool:
+    """What a link in /proc says that leads to a namespace (`net:[4026531840]`), or to something else without a path."""
+    kind, _, number = target.partition(":[")
+    return kind.replace("_", "").isalpha() and number.endswith("]") and number[:-1].isdigit()
 
 
 def _names(path: str) -> list[str]:
