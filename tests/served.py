@@ -14,10 +14,10 @@ import msgspec
 from cellwall.adapters import netns
 from cellwall.api import Wall
 from cellwall.config import paths_for
-from cellwall.daemon.application import CniAnswer, application
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.listening import Listener
+from cellwall.daemon.http.application import CniAnswer, application
+from cellwall.daemon.http.listening import Listener
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.lab import Lab

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from audit.keeping import Kept
+from audit.recorded import Recorded
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event
-from cellwall.daemon.auditing import audited
+from cellwall.daemon.audit.thread import audited
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Audit, Settings
@@ -21,21 +21,21 @@ FORGED = {4: "8.8.8.8", 6: "2a00:1450::8"}
 
 
 @pytest.fixture(scope="module")
-def recorded() -> Iterator[tuple[World, Kept]]:
+def recorded() -> Iterator[tuple[World, Recorded]]:
     about_nftables("nobody is told of denials")
     with open_world(settings=Settings(audit=Audit(rate=1000, burst=1000))) as world:
-        kept = Kept()
+        kept = Recorded()
         with audited(world.wall, kept, world.wall.endpoints):
             yield world, kept
 
 
 @pytest.fixture(scope="module")
-def world(recorded: tuple[World, Kept]) -> World:
+def world(recorded: tuple[World, Recorded]) -> World:
     return recorded[0]
 
 
 @pytest.fixture(scope="module")
-def kept(recorded: tuple[World, Kept]) -> Kept:
+def kept(recorded: tuple[World, Recorded]) -> Recorded:
     return recorded[1]
 
 
@@ -60,7 +60,7 @@ def sent(world: World, sandbox: Sandbox, source: str, target: str, protocol: str
     return sport
 
 
-def told_once(kept: Kept, sport: int) -> Attempt:
+def told_once(kept: Recorded, sport: int) -> Attempt:
     (attempt,) = kept.found(lambda event: event.source_port == sport)
     return attempt
 
@@ -85,7 +85,7 @@ def is_of(attempt: Attempt, sandbox: Sandbox) -> bool:
     ids=["the floor", "the node", "metadata"],
 )
 def test_a_denied_destination(
-    world: World, kept: Kept, web: Sandbox, family: int, targets: dict[int, str], layer: str, reason: str
+    world: World, kept: Recorded, web: Sandbox, family: int, targets: dict[int, str], layer: str, reason: str
 ) -> None:
     attempt = told_once(kept, sent(world, web, web.address(family), targets[family], dport=53))
     assert is_of(attempt, web)
@@ -95,14 +95,14 @@ def test_a_denied_destination(
 
 
 @FAMILIES
-def test_another_tenant_s_sandbox(world: World, kept: Kept, web: Sandbox, other: Sandbox, family: int) -> None:
+def test_another_tenant_s_sandbox(world: World, kept: Recorded, web: Sandbox, other: Sandbox, family: int) -> None:
     attempt = told_once(kept, sent(world, web, web.address(family), other.address(family)))
     assert is_of(attempt, web)
     assert attempt.destination == other.address(family)
 
 
 @FAMILIES
-def test_mail(world: World, kept: Kept, web: Sandbox, family: int) -> None:
+def test_mail(world: World, kept: Recorded, web: Sandbox, family: int) -> None:
     attempt = told_once(kept, sent(world, web, web.address(family), public(family), "tcp", 25))
     assert is_of(attempt, web)
     assert (attempt.reason, attempt.destination_port) == ("mail to a server", 25)
@@ -110,7 +110,7 @@ def test_mail(world: World, kept: Kept, web: Sandbox, family: int) -> None:
 
 @FAMILIES
 def test_a_source_that_is_another_s_is_told_of_who_forged_it(
-    world: World, kept: Kept, web: Sandbox, other: Sandbox, family: int
+    world: World, kept: Recorded, web: Sandbox, other: Sandbox, family: int
 ) -> None:
     for forged in (FORGED[family], other.address(family)):
         attempt = told_once(kept, sent(world, web, forged, public(family)))
@@ -119,14 +119,14 @@ def test_a_source_that_is_another_s_is_told_of_who_forged_it(
 
 
 @pytest.mark.parametrize("kind", [0x88CC, 0x88B5], ids=["LLDP", "another ethertype"])
-def test_a_frame_that_is_no_ip(kept: Kept, web: Sandbox, kind: int) -> None:
+def test_a_frame_that_is_no_ip(kept: Recorded, web: Sandbox, kind: int) -> None:
     web.host.inject("eth0", [frame(mac_text(web.endpoint.mac), "02:00:00:00:00:01", b"\0" * 50, kind=kind)])
     (attempt,) = kept.found(lambda event: event.protocol == f"{kind:#06x}")
     assert is_of(attempt, web)
     assert (attempt.layer, attempt.source) == ("PIN", "")
 
 
-def test_a_claim_of_the_gateway_s_address(kept: Kept, web: Sandbox) -> None:
+def test_a_claim_of_the_gateway_s_address(kept: Recorded, web: Sandbox) -> None:
     claim = b"\0\1\x08\0\6\4\0\2" + web.endpoint.mac.to_bytes(6, "big") + bytes([192, 168, 0, 1]) + bytes(6) + bytes(4)
     web.host.inject("eth0", [frame(mac_text(web.endpoint.mac), "ff:ff:ff:ff:ff:ff", claim, kind=0x0806)])
     (attempt,) = kept.found(lambda event: event.protocol == "arp" and event.source == "192.168.0.1")
@@ -135,7 +135,7 @@ def test_a_claim_of_the_gateway_s_address(kept: Kept, web: Sandbox) -> None:
 
 @FAMILIES
 def test_a_client_that_is_not_admitted_is_told_of_whom_it_was_for(
-    world: World, kept: Kept, other: Sandbox, family: int
+    world: World, kept: Recorded, other: Sandbox, family: int
 ) -> None:
     sport, internet = next(_ports), world.lab.internet
     body = packet(public(family), at.NODE[family], "udp", b"x", sport=sport, dport=8443)
@@ -146,7 +146,7 @@ def test_a_client_that_is_not_admitted_is_told_of_whom_it_was_for(
 
 
 @FAMILIES
-def test_what_policies_deny_and_what_they_only_watch(world: World, kept: Kept, family: int) -> None:
+def test_what_policies_deny_and_what_they_only_watch(world: World, kept: Recorded, family: int) -> None:
     ruled = world.attach("ruled", tenant="ruled")
     for monitor, judgement in ((False, "deny"), (True, "watch")):
         number = world.wall.set_policy({"mode": "block", "monitor": monitor}, container=ruled.name).generation
@@ -157,7 +157,7 @@ def test_what_policies_deny_and_what_they_only_watch(world: World, kept: Kept, f
     world.detach(ruled)
 
 
-def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kept: Kept) -> None:
+def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kept: Recorded) -> None:
     """Two addresses are handed on and on, at once and before anything is read."""
     sports: dict[int, str] = {}
     for number in range(12):
@@ -170,7 +170,7 @@ def test_a_packet_of_who_was_detached_is_not_the_next_holder_s(world: World, kep
     assert {sport: told_once(kept, sport).container for sport in sports} == sports
 
 
-def test_nothing_is_told_of_what_passes(world: World, kept: Kept, web: Sandbox) -> None:
+def test_nothing_is_told_of_what_passes(world: World, kept: Recorded, web: Sandbox) -> None:
     passing = sent(world, web, web.address(4), public(4))
     denied = sent(world, web, web.address(4), FLOOR[4])
     events: list[Event] = list(kept.found(lambda event: event.source_port in (passing, denied)))

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from audit.keeping import Kept
+from audit.recorded import Recorded
 from cellwall.api import check_policy
 from cellwall.audit.events import Attempt
 from cellwall.audit.learning import acceptable, proposal_text, propose
 from cellwall.config.policy_text import parse_text
-from cellwall.daemon.auditing import audited
+from cellwall.daemon.audit.thread import audited
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.policy_document import parse_policy
 from world import World, about_nftables, assert_connection, assert_no_connection, open_world
@@ -32,7 +32,7 @@ def world() -> Iterator[World]:
 
 
 def test_what_is_learned_lets_what_was_used_through_and_nothing_else(world: World) -> None:
-    kept = Kept()
+    kept = Recorded()
     box = world.attach("web", tenant="acme")
     world.wall.set_policy({"mode": "block", "monitor": True}, tenant="acme")
     with audited(world.wall, kept, world.wall.endpoints):

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from audit.keeping import Kept
+from audit.recorded import Recorded
 from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Unrecorded
-from cellwall.daemon.auditing import audited
+from cellwall.daemon.audit.thread import audited
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Audit, Settings
 from cellwall.model.versions import STEM
@@ -45,7 +45,7 @@ def counted(wall: Wall, sandbox: Sandbox) -> int:
 
 
 def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tenant(world: World) -> None:
-    kept = Kept()
+    kept = Recorded()
     with audited(world.wall, kept, world.wall.endpoints):
         kept.wait_for_beginning()
         flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")

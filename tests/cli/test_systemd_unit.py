@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.config import paths_for
-from cellwall.daemon import sockets
+from cellwall.daemon.http import sockets
 
 UNITS = Path(__file__).parents[2] / "packaging/systemd"
 UNIT, WATCH, DAEMON = (UNITS / f"cellwall{name}.service" for name in ("", "-watch", "-daemon"))

@@ -9,12 +9,12 @@ from threading import Event, Thread
 from cellwall.api import Wall
 from cellwall.cni.served import answer_over
 from cellwall.config import Paths, drop_mode_record, paths_for
-from cellwall.daemon.application import application
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.listening import Listener
+from cellwall.daemon.http.application import application
+from cellwall.daemon.http.listening import Listener
+from cellwall.daemon.http.sockets import listening
 from cellwall.daemon.node import Node
-from cellwall.daemon.sockets import listening
 from cellwall.lab import Lab
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cellwall.daemon.calls import ACTS
+from cellwall.daemon.http.calls import ACTS
 from cellwall.wire.calls import CALLS, CNI
 from served import Plain, Served
 from world import PUBLIC4, assert_connection

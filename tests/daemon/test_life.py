@@ -14,7 +14,7 @@ from cellwall.adapters.service_manager import ServiceManager
 from cellwall.config import recorded_mode
 from cellwall.daemon import life as life_module
 from cellwall.daemon.life import Life
-from cellwall.daemon.writer import Writer
+from cellwall.daemon.turns.writer import Writer
 from cellwall.errors import Conflict, Dismissed
 from cellwall.lab import Lab
 from daemon.served import Daemon, served

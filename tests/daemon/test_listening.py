@@ -9,7 +9,7 @@ from aiohttp import web
 
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.listening import Listener
+from cellwall.daemon.http.listening import Listener
 
 MANY = 200
 

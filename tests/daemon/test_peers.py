@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from cellwall.daemon.authority import Peer
-from cellwall.daemon.peers import granted, group_number, peer_of
+from cellwall.daemon.http.peers import granted, group_number, peer_of
 from cellwall.errors import InvalidSpec
 from cellwall.model.grants import parse_grant
 

@@ -10,9 +10,9 @@ from cellwall.adapters.nflog import Heard, Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.holders import Moment
 from cellwall.audit.packets import IPV4
-from cellwall.daemon import recording
-from cellwall.daemon.auditing import Auditor
-from cellwall.daemon.recording import Feed, Recorder
+from cellwall.daemon.audit import recorder as recording
+from cellwall.daemon.audit.recorder import Feed, Recorder
+from cellwall.daemon.audit.thread import Auditor
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied
 from cellwall.model.settings import Audit
@@ -23,7 +23,7 @@ from unit.audit.octets import ipv4
 NEXT = msgspec.structs.replace(endpoint("next", 2), host_index=300)
 
 
-class Kept:
+class Recorded:
     """Files that take so many events more, and then none."""
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -45,12 +45,12 @@ def packet(one: Endpoint, stamp: float) -> Logged:
     return Logged("FWD deny out: the floor", 2, 2, IPV4, 5, 2, 0, 0, 0, stamp, 0, b"", octets)
 
 
-def recorder(kept: Kept, feed: Feed, *present: Endpoint) -> Recorder:
+def recorder(kept: Recorded, feed: Feed, *present: Endpoint) -> Recorder:
     return Recorder(feed, kept, lambda: present)
 
 
 def test_what_was_there_before_is_known_and_the_beginning_is_said() -> None:
-    kept, feed = Kept(), Feed()
+    kept, feed = Recorded(), Feed()
     made = recorder(kept, feed, WEB)
     made.begin("1.0")
     made.step(Heard((packet(WEB, recording.now().wall),)), drained=True)
@@ -63,7 +63,7 @@ def test_what_was_there_before_is_known_and_the_beginning_is_said() -> None:
 
 
 def test_a_packet_of_who_has_gone_meanwhile_is_not_the_next_one_s() -> None:
-    kept, feed = Kept(), Feed()
+    kept, feed = Recorded(), Feed()
     made = recorder(kept, feed)
     feed.change((), [WEB])
     sent = recording.now().wall
@@ -74,7 +74,7 @@ def test_a_packet_of_who_has_gone_meanwhile_is_not_the_next_one_s() -> None:
 
 
 def test_what_the_queue_lost_is_said_by_an_event_and_not_for_each() -> None:
-    kept, feed = Kept(), Feed()
+    kept, feed = Recorded(), Feed()
     made = recorder(kept, feed)
     for _ in range(50):
         made.step(Heard((), lost=2), drained=True)
@@ -87,7 +87,7 @@ def test_what_the_queue_lost_is_said_by_an_event_and_not_for_each() -> None:
 
 
 def test_what_a_full_disk_costs_is_counted_by_tenant_and_said_once_there_is_room() -> None:
-    kept, feed = Kept(room=1), Feed()
+    kept, feed = Recorded(room=1), Feed()
     made = recorder(kept, feed, WEB)
     made.begin("1.0")
     stamp = recording.now().wall
@@ -104,7 +104,7 @@ def test_what_a_full_disk_costs_is_counted_by_tenant_and_said_once_there_is_room
 
 
 def test_a_loss_that_could_not_be_said_is_said_later_and_counted_once() -> None:
-    kept, feed = Kept(room=0), Feed()
+    kept, feed = Recorded(room=0), Feed()
     made = recorder(kept, feed)
     made.step(Heard((), lost=7), drained=True, last=True)
     kept.room = 1 << 30
@@ -114,7 +114,7 @@ def test_a_loss_that_could_not_be_said_is_said_later_and_counted_once() -> None:
 
 
 def test_what_another_program_logs_is_counted_and_not_recorded() -> None:
-    kept, feed = Kept(), Feed()
+    kept, feed = Recorded(), Feed()
     made = recorder(kept, feed)
     made.step(Heard((msgspec.structs.replace(packet(WEB, 1.0), prefix="IN=eth0"),)), drained=True)
     assert kept.events == []
@@ -122,7 +122,7 @@ def test_what_another_program_logs_is_counted_and_not_recorded() -> None:
 
 
 def test_word_that_nobody_heard_for_long_is_read_from_the_record() -> None:
-    kept, feed = Kept(), Feed(most=100)
+    kept, feed = Recorded(), Feed(most=100)
     made = recorder(kept, feed, NEXT)
     for _ in range(80):
         feed.change((), [WEB])
@@ -135,7 +135,7 @@ def test_word_that_nobody_heard_for_long_is_read_from_the_record() -> None:
 
 
 def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
-    kept, feed = Kept(room=0), Feed()
+    kept, feed = Recorded(room=0), Feed()
     made = recorder(kept, feed, WEB)
     auditor = Auditor(made, Audit)
     assert auditor.notes("nftables") == ()
@@ -148,7 +148,7 @@ def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
 
 def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> None:
     """Ten of a hundred are told each second; the rest is said within a quarter of a minute, and all of it in time."""
-    kept, feed, counted, seconds = Kept(), Feed(), 0, 0.0
+    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
 
     def clock() -> Moment:
         return Moment(1_700_000_000 + seconds, seconds)

@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.root
 _SHOW = """
-from cellwall.daemon.relay import _without_privilege
+from cellwall.daemon.proxy.relay import _without_privilege
 _without_privilege()
 print(open("/proc/self/status").read())
 """

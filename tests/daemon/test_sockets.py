@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from cellwall.daemon.sockets import handed_over, let_in, listening
+from cellwall.daemon.http.sockets import handed_over, let_in, listening
 from cellwall.errors import CellwallError, Conflict, InvalidSpec
 
 pytestmark = pytest.mark.root

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.service_manager import ServiceManager
-from cellwall.daemon.watchdog import pet
-from cellwall.daemon.writer import Writer
+from cellwall.daemon.turns.watchdog import pet
+from cellwall.daemon.turns.writer import Writer
 
 PATIENCE = 0.3
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cellwall.daemon.reader import Reader
-from cellwall.daemon.writer import Kind, Writer
+from cellwall.daemon.turns.reader import Reader
+from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.errors import Unavailable
 
 

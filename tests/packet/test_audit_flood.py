@@ -11,7 +11,7 @@ from cellwall.adapters.event_files import Appended
 from cellwall.attack import wire
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event
-from cellwall.daemon.auditing import Auditor, audited
+from cellwall.daemon.audit.thread import Auditor, audited
 from cellwall.model.addresses import mac_text
 from cellwall.model.versions import STEM
 from cellwall.names import TABLE
@@ -26,7 +26,7 @@ ROUNDS, AT_ONCE = 20, 5000
 PATIENCE = 20.0
 
 
-class Kept:
+class Recorded:
     """Attempts as they are written, for who waits for some."""
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class Kept:
             self._more.wait_for(enough, PATIENCE)
 
 
-Recorded = tuple[World, Kept, Auditor]
+Recorded = tuple[World, Recorded, Auditor]
 
 
 @pytest.fixture(scope="module")
 def recorded() -> Iterator[Recorded]:
     about_nftables("nobody is told of denials")
     with open_world() as world:
-        kept = Kept()
+        kept = Recorded()
         with audited(world.wall, kept, world.wall.endpoints) as auditor:
             yield world, kept, auditor
 

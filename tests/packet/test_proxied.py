@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cellwall.daemon import proxies as module
-from cellwall.daemon.proxies import Proxies
+from cellwall.daemon.proxy import proxies as module
+from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.engine import led
 from cellwall.errors import Conflict, Exhausted, InvalidSpec, Unsupported
 from cellwall.lab import connect

@@ -22,21 +22,21 @@ import msgspec
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
-from cellwall.daemon.application import CniAnswer, application
-from cellwall.daemon.auditing import Kept, audited
+from cellwall.daemon.audit.thread import FilesAndJournal, audited
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.descriptors import with_room
-from cellwall.daemon.holding import give_back, hold_reserved
-from cellwall.daemon.keeping import Keeping
-from cellwall.daemon.listening import Listener
+from cellwall.daemon.fdstore.owner_socket import OwnerSocket
+from cellwall.daemon.fdstore.reserved_ports import give_back, hold_reserved
+from cellwall.daemon.http.application import CniAnswer, application
+from cellwall.daemon.http.descriptors import with_room
+from cellwall.daemon.http.listening import Listener
+from cellwall.daemon.http.peers import granted, group_number
+from cellwall.daemon.http.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.metrics.scraping import listening_at, scraping
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
-from cellwall.daemon.peers import granted, group_number
-from cellwall.daemon.proxies import Proxies
-from cellwall.daemon.sockets import NAME, handed_over, let_in, listening
-from cellwall.daemon.watchdog import pet
+from cellwall.daemon.proxy.proxies import Proxies
+from cellwall.daemon.turns.watchdog import pet
 from cellwall.daemon.watched import StartWatch, watched
 from cellwall.errors import CellwallError, Dismissed, InvalidSpec
 from cellwall.model.pool import PoolSize
@@ -89,40 +89,40 @@ def serve(
     manager = ServiceManager(environ)
     with ExitStack() as opened:
         wall = opened.enter_context(_open(paths, read, serving=True))
-        keeping = Keeping(manager)
+        owner = OwnerSocket(manager)
         hold_reserved(wall, manager)
         proxies = Proxies()
         opened.callback(proxies.close)
         wall.run_proxies(proxies.follow)
-        opened.callback(_leave_record, paths, read, keeping)
+        opened.callback(_leave_record, paths, read, owner)
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
         node = Node(wall, beside[0], bounds, told=metrics.events.wrote, size=_size_of(serving))
-        metrics.look_at(node, keeping)
+        metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
-        take_over, reread = partial(_take_over, keeping, wall, metrics), partial(_reread, paths, read, authority, node)
+        take_over, reread = partial(_take_over, owner, wall, metrics), partial(_reread, paths, read, authority, node)
         listeners = [(listener, sock)]
         if serving.metrics and (scraped := listening_at(parse_scraped(serving.metrics, "daemon.metrics"))):
             listeners.append((scraping(metrics, bounds), opened.enter_context(scraped)))
-        life = Life(manager, node, take_over, reread, partial(_now_and_then, keeping, wall))
-        keeper = opened.enter_context(closing(Kept(paths.in_log(), serving)))
-        node.auditor = opened.enter_context(audited(wall, keeper, beside[0].endpoints))
+        life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall))
+        event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
+        node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
         with watched(wall, beside[1], metrics.events, lambda: node.writer.waiting > 0) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 
 
-def _take_over(keeping: Keeping, wall: Wall, metrics: Metrics) -> tuple[str, ...]:
-    keeping.own(wall)
+def _take_over(owner: OwnerSocket, wall: Wall, metrics: Metrics) -> tuple[str, ...]:
+    owner.own(wall)
     repaired = wall.resume()
     metrics.events.taken_over(len(repaired))
     return repaired
 
 
-def _now_and_then(keeping: Keeping, wall: Wall) -> None:
-    keeping.own_again(wall)
+def _now_and_then(owner: OwnerSocket, wall: Wall) -> None:
+    owner.own_again(wall)
     give_back(wall)
 
 
@@ -248,7 +248,7 @@ def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, re
     return Wall.open(root=paths.base, settings=lambda: read().settings, closing=True, serving=serving, reading=reading)
 
 
-def _leave_record(paths: Paths, read: Callable[[], Loaded], keeping: Keeping) -> None:
+def _leave_record(paths: Paths, read: Callable[[], Loaded], owner: OwnerSocket) -> None:
     """Under the lock: where the configuration leaves the node to everybody by now, an orderly end does."""
     try:
         mode = read().serving.mode
@@ -256,7 +256,7 @@ def _leave_record(paths: Paths, read: Callable[[], Loaded], keeping: Keeping) ->
         return  # nobody can say: as it was
     if mode == "inprocess":
         drop_mode_record(paths)
-        keeping.leave()
+        owner.leave()
 
 
 @contextmanager

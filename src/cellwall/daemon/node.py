@@ -17,15 +17,15 @@ from cellwall.api import Wall
 from cellwall.audit.events import Began, Event, Log
 from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
-from cellwall.daemon.auditing import Auditor
+from cellwall.daemon.audit.thread import Auditor
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.chores import Chore
-from cellwall.daemon.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
-from cellwall.daemon.hoards import refuse_hoard
-from cellwall.daemon.lines import ROOT
+from cellwall.daemon.policy_quota import refuse_over_quota
 from cellwall.daemon.pool import Pool
-from cellwall.daemon.reader import Reader
-from cellwall.daemon.writer import Kind, Writer
+from cellwall.daemon.turns.chores import Chore
+from cellwall.daemon.turns.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
+from cellwall.daemon.turns.lines import ROOT
+from cellwall.daemon.turns.reader import Reader
+from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
 from cellwall.engine.requests import Reconciled, Status, UpReport, validate_request
 from cellwall.errors import InvalidSpec, NotFound
@@ -303,7 +303,7 @@ class Node:
             self._may_rule(asker, subject)
             member = not asker.peer.root
             if member and not isinstance(subject, EndpointKey):
-                refuse_hoard(asker, subject, self._wall.policy_sizes())
+                refuse_over_quota(asker, subject, self._wall.policy_sizes())
             change = self._wall.patch_policy if patch else self._wall.set_policy
             try:
                 return change(written(body), member=member, **_named(subject))

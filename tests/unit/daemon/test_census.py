@@ -4,7 +4,7 @@ import pytest
 
 from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.census import Census, Counted
+from cellwall.daemon.http.census import Census, Counted
 
 ROOT = Peer(0)
 CI, WEB = 50, 51

@@ -3,7 +3,7 @@
 import resource
 
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.descriptors import within
+from cellwall.daemon.http.descriptors import within
 
 
 def test_where_descriptors_are_few_connections_are_fewer() -> None:

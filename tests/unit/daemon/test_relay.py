@@ -10,10 +10,10 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from cellwall.daemon import relay as module
-from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals, came_by
-from cellwall.daemon.clients import Clients
-from cellwall.daemon.relay import Relay, Told
+from cellwall.daemon.proxy import relay as module
+from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals, came_by
+from cellwall.daemon.proxy.clients import Clients
+from cellwall.daemon.proxy.relay import Relay, Told
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.proxied import ProxyRule, proxy_rules
 from scene import endpoint

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
-from cellwall.daemon import relay
+from cellwall.daemon.proxy import relay
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.policy import Policy, Tiers
 from cellwall.model.proxied import MAX_CARRIED, proxy_rules, unkept_bounds

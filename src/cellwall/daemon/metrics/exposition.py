@@ -22,7 +22,7 @@ from cellwall.audit.events import Cause
 from cellwall.audit.tally import Tallied
 from cellwall.daemon.metrics import catalogue as c
 from cellwall.daemon.metrics.sampling import Sample
-from cellwall.daemon.reader import Reader
+from cellwall.daemon.turns.reader import Reader
 from cellwall.model.pool import PoolFigures
 from cellwall.wire.calls import API_VERSION
 

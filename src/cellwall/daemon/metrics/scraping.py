@@ -13,13 +13,13 @@ from ipaddress import IPv6Address
 import msgspec
 from aiohttp import web
 
-from cellwall.daemon.answers import problem_response
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.connection import Connection
-from cellwall.daemon.listening import Listener
+from cellwall.daemon.http.answers import problem_response
+from cellwall.daemon.http.connection import Connection
+from cellwall.daemon.http.listening import Listener
+from cellwall.daemon.http.sockets import BACKLOG
 from cellwall.daemon.metrics.serving import Metrics
-from cellwall.daemon.sockets import BACKLOG
 from cellwall.errors import Unavailable
 from cellwall.model.scraped import Scraped
 from cellwall.wire.calls import METRICS_PATH

@@ -9,7 +9,7 @@ from cellwall.api import Wall
 from cellwall.audit.tally import Tallied
 from cellwall.config import Paths
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.keeping import Keeping
+from cellwall.daemon.fdstore.owner_socket import OwnerSocket
 from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.exposition import Exposition, Now
 from cellwall.daemon.metrics.sampling import Partings, Sampler
@@ -29,14 +29,14 @@ class Metrics:
         file = TotalsFile(os.fspath(paths.in_run("totals")), boot)
         sampler = Sampler(looking, self.events, file, most=most)
         writing.keep_figures(Partings(sampler))
-        self._daemon: tuple[Node, Keeping | None] | None = None
+        self._daemon: tuple[Node, OwnerSocket | None] | None = None
         self.exposition = Exposition(
             self.registry, sampler.sample, self._now, fresh=bounds.scrape_seconds, limit=bounds.reads
         )
 
-    def look_at(self, node: Node, keeping: Keeping | None) -> None:
+    def look_at(self, node: Node, owner: OwnerSocket | None) -> None:
         """Whose queue, pool and record is told of, and who knows whether our tables are owned."""
-        self._daemon = node, keeping
+        self._daemon = node, owner
 
     def end(self) -> None:
         """Wait for what has begun. Idempotent."""
@@ -45,12 +45,12 @@ class Metrics:
     def _now(self) -> Now:
         if self._daemon is None:
             return Now()
-        node, keeping = self._daemon
+        node, owner = self._daemon
         auditor = node.auditor
         return Now(
             waiting=node.writer.waiting,
             busy=node.writer.busy_for(),
-            owned=keeping is not None and keeping.owned,
+            owned=owner is not None and owner.owned,
             pool=node.pool.figures,
             recording=auditor is not None and not auditor.trouble,
             tallied=Tallied({}, {}, 0) if auditor is None else auditor.tallied,

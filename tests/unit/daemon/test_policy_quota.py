@@ -4,7 +4,7 @@ import pytest
 
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
-from cellwall.daemon.hoards import MAX_OCTETS, MAX_POLICIES, refuse_hoard
+from cellwall.daemon.policy_quota import MAX_OCTETS, MAX_POLICIES, refuse_over_quota
 from cellwall.errors import Exhausted
 from cellwall.model.grants import parse_grant
 
@@ -16,18 +16,18 @@ FULL = {f"ci-{number}": 100 for number in range(MAX_POLICIES)}
 
 def test_there_is_an_end_to_the_tenants_that_have_one() -> None:
     with pytest.raises(Exhausted, match=f"{MAX_POLICIES}"):
-        refuse_hoard(MEMBER, "ci-more", FULL)
+        refuse_over_quota(MEMBER, "ci-more", FULL)
 
 
 def test_one_that_is_there_is_replaced_however_many_there_are() -> None:
-    refuse_hoard(MEMBER, "ci-0", FULL)
+    refuse_over_quota(MEMBER, "ci-0", FULL)
 
 
 def test_those_of_other_groups_tenants_are_not_counted() -> None:
-    refuse_hoard(MEMBER, "ci-1", {f"web-{number}": 1 << 20 for number in range(10 * MAX_POLICIES)})
+    refuse_over_quota(MEMBER, "ci-1", {f"web-{number}": 1 << 20 for number in range(10 * MAX_POLICIES)})
 
 
 def test_there_is_an_end_to_what_they_have_on_record() -> None:
     with pytest.raises(Exhausted, match=f"{MAX_OCTETS}"):
-        refuse_hoard(MEMBER, "ci-more", {"ci-1": MAX_OCTETS // 2, "ci-2": MAX_OCTETS // 2})
-    refuse_hoard(MEMBER, "ci-2", {"ci-1": MAX_OCTETS // 2, "ci-2": MAX_OCTETS // 2})
+        refuse_over_quota(MEMBER, "ci-more", {"ci-1": MAX_OCTETS // 2, "ci-2": MAX_OCTETS // 2})
+    refuse_over_quota(MEMBER, "ci-2", {"ci-1": MAX_OCTETS // 2, "ci-2": MAX_OCTETS // 2})

@@ -16,8 +16,8 @@ from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
 from cellwall.daemon.bounds import but_for_root
-from cellwall.daemon.chores import Chore, Chores
-from cellwall.daemon.lines import ROOT, Lines
+from cellwall.daemon.turns.chores import Chore, Chores
+from cellwall.daemon.turns.lines import ROOT, Lines
 from cellwall.errors import Unavailable
 
 T = TypeVar("T")

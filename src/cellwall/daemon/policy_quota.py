@@ -15,7 +15,7 @@ MAX_OCTETS = 8 << 20
 """Of their records together."""
 
 
-def refuse_hoard(asker: Asker, tenant: str, sizes: Mapping[str, int]) -> None:
+def refuse_over_quota(asker: Asker, tenant: str, sizes: Mapping[str, int]) -> None:
     """Raise Exhausted where the other tenants of the caller have as many policies, or as large ones, as all may.
     `sizes`: the octets of each policy on record. Pure."""
     own = {name: size for name, size in sizes.items() if name != tenant and asker.sees_tenant("policy", name)}

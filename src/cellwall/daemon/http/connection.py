@@ -2,7 +2,7 @@
 
 aiohttp reads and writes HTTP; it knows neither a time for headers nor callers of a unix socket, and answers what is no
 HTTP in HTML. Owns these three, in the one place where aiohttp's connection is subclassed. How many there may be is
-`cellwall.daemon.census`'.
+`cellwall.daemon.http.census`'.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from cellwall.daemon.answers import problem_response, rendered
 from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.http.answers import problem_response, rendered
 from cellwall.wire.problems import CallProblem, Problem, call_problem, status_problem
 
 _log = logging.getLogger("cellwall.daemon")

@@ -13,13 +13,13 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from cellwall.daemon.answers import rendered
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.census import Census, Counted
-from cellwall.daemon.connection import Connection
-from cellwall.daemon.peers import peer_of
-from cellwall.daemon.sockets import BACKLOG
+from cellwall.daemon.http.answers import rendered
+from cellwall.daemon.http.census import Census, Counted
+from cellwall.daemon.http.connection import Connection
+from cellwall.daemon.http.peers import peer_of
+from cellwall.daemon.http.sockets import BACKLOG
 from cellwall.errors import Unavailable
 from cellwall.wire.problems import problem_of
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from cellwall.daemon.answers import json_response, problem_response
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.calls import ACTS, Ask, Misnamed
-from cellwall.daemon.connection import Connection
+from cellwall.daemon.http.answers import json_response, problem_response
+from cellwall.daemon.http.calls import ACTS, Ask, Misnamed
+from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.node import CniReply, Node
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, METRICS_PATH, Call

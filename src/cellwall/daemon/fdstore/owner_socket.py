@@ -15,8 +15,8 @@ _log = logging.getLogger("cellwall.daemon")
 NAME = "rules"
 
 
-class Keeping:
-    """The owner of this daemon's tables, and its place in the service manager's store (reserved ports: `holding`)."""
+class OwnerSocket:
+    """The owner of this daemon's tables, and its place in the service manager's store."""
 
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager

@@ -3,7 +3,7 @@
 import asyncio
 
 from cellwall.adapters.service_manager import ServiceManager
-from cellwall.daemon.writer import Writer
+from cellwall.daemon.turns.writer import Writer
 
 
 async def pet(manager: ServiceManager, writer: Writer) -> None:

@@ -22,7 +22,7 @@ from cellwall.audit.events import Event, line_of
 from cellwall.audit.shown import journal_entry
 from cellwall.audit.tally import Tallied
 from cellwall.config import Serving
-from cellwall.daemon.recording import Feed, Keeper, Recorder
+from cellwall.daemon.audit.recorder import EventLog, Feed, Recorder
 from cellwall.errors import CellwallError, KernelError
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied
@@ -42,7 +42,7 @@ _GATHERED = 0.1
 """Seconds after which the kernel has handed over what it gathers (`cellwall.adapters.nflog`), for who reads no more."""
 
 
-class Kept:
+class FilesAndJournal:
     """The event files of a node and, if so configured, systemd's journal beside them."""
 
     def __init__(self, directory: str, serving: Serving) -> None:
@@ -50,7 +50,7 @@ class Kept:
         self._journal = Journal() if serving.journal else None
 
     def append(self, events: Sequence[Event]) -> Appended:
-        """See `recording.Keeper`. The journal is no record: what it does not take is in the files."""
+        """See `recorder.EventLog`. The journal is no record: what it does not take is in the files."""
         if self._journal is not None:
             self._journal.tell(journal_entry(event) for event in events)
         return self._files.append([line_of(event) for event in events])
@@ -148,7 +148,7 @@ def _listening(wanted: Audit, tell: Callable[[str], None]) -> PacketLog | None:
 
 
 @contextmanager
-def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
+def audited(wall: Wall, log: EventLog, refill: Callable[[], Iterable[Endpoint]]) -> Iterator[Auditor]:
     """An auditor at work in a thread of the node's network namespace, who follows what this wall does; it is over at
     the end of the block. `refill`: all endpoints there are, read beside the writer."""
     feed, netfilter = Feed(), open_netfilter_socket()
@@ -160,7 +160,7 @@ def audited(wall: Wall, keeper: Keeper, refill: Callable[[], Iterable[Endpoint]]
             _log.warning("%s", error)
             return None
 
-    auditor = Auditor(Recorder(feed, keeper, refill, denied), lambda: wall.settings.audit)
+    auditor = Auditor(Recorder(feed, log, refill, denied), lambda: wall.settings.audit)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     wall.follow(feed)
 

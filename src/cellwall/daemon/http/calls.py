@@ -10,8 +10,8 @@ from aiohttp import web
 from cellwall import __version__
 from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.audit.selection import parse_limit, parse_selection
-from cellwall.daemon.answers import document_response, json_response
 from cellwall.daemon.asker import Asker
+from cellwall.daemon.http.answers import document_response, json_response
 from cellwall.daemon.node import Node
 from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec

@@ -1,7 +1,7 @@
 """The proxy between address families, in a process of its own: no tenant's traffic takes a turn of the daemon's.
 
-`python -m cellwall.daemon.relay`, with the daemon's socket as its standard input, over which it is told what to serve:
-a message for each port, with the socket that listens there. It connects to the addresses that it is told, and to
+`python -m cellwall.daemon.proxy.relay`, with the daemon's socket as its standard input, over which it is told what to
+serve: a message for each port, with the socket that listens there. It connects to the addresses that it is told, and to
 nothing else, and reads nothing of what it passes on. It has no privilege: what it needs was opened before.
 
 Owns: bounds on connections and time, half-closed connections, and that a client which is not admitted any more is cut.
@@ -21,8 +21,8 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.daemon.arrivals import came_by
-from cellwall.daemon.clients import Clients
+from cellwall.daemon.proxy.arrivals import came_by
+from cellwall.daemon.proxy.clients import Clients
 from cellwall.model.proxied import MAX_PROXIES, ProxyRule
 
 IN_ALL, OF_TENANT, OF_ONE = 4096, 1024, 512

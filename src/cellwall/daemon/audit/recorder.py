@@ -86,7 +86,7 @@ class Feed:
             holders.fill(now(), refill())
 
 
-class Keeper(Protocol):
+class EventLog(Protocol):
     """Where events are kept."""
 
     def append(self, events: Sequence[Event]) -> Appended:
@@ -100,7 +100,7 @@ class Recorder:
     def __init__(
         self,
         feed: Feed,
-        keeper: Keeper,
+        log: EventLog,
         refill: Callable[[], Iterable[Endpoint]],
         denied: Callable[[], Denied | None] = lambda: None,
         clock: Callable[[], Moment] = now,
@@ -108,7 +108,7 @@ class Recorder:
         self.tally = Tally()
         self.trouble = ""
         self._feed = feed
-        self._keeper = keeper
+        self._keeper = log
         self._refill = refill
         self._holders = Holders()
         self._empty: deque[Moment] = deque()

@@ -9,8 +9,8 @@ from cellwall.audit.events import Attempt, Began, Event
 PATIENCE = 10.0
 
 
-class Kept:
-    """A `recording.Keeper`."""
+class Recorded:
+    """A `recorder.EventLog`."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -18,8 +18,8 @@ from threading import Lock
 import msgspec
 
 from cellwall.adapters import process
-from cellwall.daemon.arrivals import LOOPBACK, ask_for_arrivals
-from cellwall.daemon.relay import Told
+from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals
+from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import EndpointKey
@@ -136,7 +136,7 @@ class Proxies:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
             ours.settimeout(_ANSWER)
             self._told = ours
-            self._program = process.start([sys.executable, "-m", "cellwall.daemon.relay"], stdin=theirs.fileno())
+            self._program = process.start([sys.executable, "-m", "cellwall.daemon.proxy.relay"], stdin=theirs.fileno())
 
     def _tell(self, told: Told, *fds: int) -> None:
         assert self._told is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellwall.daemon.keeping import Keeping
+from cellwall.daemon.fdstore.owner_socket import OwnerSocket
 
 DESCRIPTOR = 7
 
@@ -33,9 +33,9 @@ class Owner:
 
 def test_what_is_refused_is_tried_until_it_is_not_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     manager, wall = Manager(), Owner("no nft", "no nft", "another owner")
-    keeping = Keeping(manager)  # type: ignore[arg-type]
-    keeping.own(wall)  # type: ignore[arg-type]
+    owner = OwnerSocket(manager)  # type: ignore[arg-type]
+    owner.own(wall)  # type: ignore[arg-type]
     for kept in ([], [], [DESCRIPTOR], [DESCRIPTOR]):
-        keeping.own_again(wall)  # type: ignore[arg-type]
+        owner.own_again(wall)  # type: ignore[arg-type]
         assert manager.kept == kept
     assert len(caplog.records) == 2
