@@ -22,9 +22,11 @@ STEM = 0xFFFFFFFF & ~(BLOCK - 1)
 """The mask of what all versions of a block share."""
 
 
-TENANT_BITS = 7 << 29
-"""One of them is set in every number of a tenant: a version has one of the lower two, wherever the node's bit is, and
-what was numbered before there were such numbers has the third."""
+TENANT_BIT = 1
+"""Set in the label of every flow of a tenant."""
+TENANT_BITS = 15 << 29 | TENANT_BIT
+"""One of them is, too, where the label is the number alone, as it used to be: a version has one of two bits, wherever
+the node's bit is, and what was numbered before there were such numbers the next."""
 
 
 class Blocks(msgspec.Struct, frozen=True, array_like=True):
@@ -52,6 +54,12 @@ def every_version(mark: int) -> tuple[int, int]:
     """What the mark of every flow has that carries a version, and the mask of it."""
     lowest = first_version(FIRST_BLOCK, mark)
     return lowest, 0xFFFFFFFF & ~(lowest - 1)
+
+
+def tenant_label(number: int) -> int:
+    """What the label of a flow says of its tenant. `nft list` writes a label by its lowest bit, so that what was saved
+    by it says the same of everybody: what is loaded again has all tenants share one bound, and none without any."""
+    return number << 1 | TENANT_BIT
 
 
 def block_of(version: int, mark: int) -> int:

@@ -13,7 +13,7 @@ from cellwall.compile.usage import Usage
 from cellwall.lab import addresses as at
 from cellwall.model.facts import Features
 from cellwall.model.settings import Audit, Settings
-from cellwall.model.versions import TENANT_BITS
+from cellwall.model.versions import TENANT_BITS, tenant_label
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.types import Compare, ConnectionsOver, Field, LogPacket, Meter, Rule, Tally
 from scene import (
@@ -210,7 +210,7 @@ def test_errors_about_the_flow_of_another_take_nothing_of_his_budget(public: str
     """Connection tracking takes an error for part of the flow that it quotes, which may be anybody's."""
     one, other = (WEB.address4, OTHER.address4) if public == PUBLIC4 else (WEB.address6, OTHER.address6)
     quoted = directed(flow_of(str(other), public), "related", mark=OTHER.generation)
-    quoted = msgspec.structs.replace(quoted, label=OTHER.tenant_number)
+    quoted = msgspec.structs.replace(quoted, label=tenant_label(OTHER.tenant_number))
     error = flow_packet(flow_of(str(one), public, "icmp"), source_mac=WEB.mac, destination_mac=GATEWAY_MAC)
     fate = SCENE.from_sandbox(WEB, error, quoted, over=["toldtenants"])
     assert judged(fate) == ("drop", "error about another's flow", "FWD")

@@ -12,6 +12,7 @@ from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Bound, Settings, parse_openings
+from cellwall.model.versions import tenant_label
 from cellwall.ruleset.context import State
 from cellwall.ruleset.render import render_replacement
 from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
@@ -65,7 +66,7 @@ def test_clients_of_published_ports_have_bounds_of_their_own(client: str, node: 
 def test_a_packet_too_many_is_dropped_in_whatever_flow_that_is_known_to_be_the_tenants(to: str, state: State) -> None:
     scene = Scene(WEB, settings=BOUND)
     mark = 0 if state == "new" else WEB.generation
-    label = 0 if state == "new" else WEB.tenant_number
+    label = 0 if state == "new" else tenant_label(WEB.tenant_number)
     for what, meter in (("packets", "tenantsent"), ("bytes", "tenantsentbytes")):
         fate = scene.egress(WEB, to, state=state, mark=mark, label=label, over=[meter])
         assert judged(fate) == ("drop", f"too many {what} sent by the tenant", "FWD")

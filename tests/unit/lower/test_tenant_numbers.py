@@ -5,7 +5,7 @@ import pytest
 from cellwall.lab import addresses as at
 from cellwall.lower.nft.elements import endpoint_elements
 from cellwall.lower.nft.families import FAMILIES
-from cellwall.model.versions import first_version
+from cellwall.model.versions import first_version, tenant_label
 from scene import FOUR, GATEWAY4, GATEWAY6, NODE_BIT, PUBLIC4, PUBLIC6, SCENE, WEB, Fate, Scene, endpoint
 
 
@@ -17,7 +17,7 @@ def number_of(fate: Fate) -> int:
 
 @pytest.mark.parametrize("to", [PUBLIC4, PUBLIC6])
 def test_what_a_sandbox_opens_is_its_tenants_whatever_becomes_of_it(to: str) -> None:
-    assert number_of(SCENE.egress(WEB, to)) == WEB.tenant_number
+    assert number_of(SCENE.egress(WEB, to)) == tenant_label(WEB.tenant_number)
 
 
 @pytest.mark.parametrize(
@@ -25,29 +25,29 @@ def test_what_a_sandbox_opens_is_its_tenants_whatever_becomes_of_it(to: str) -> 
 )
 def test_so_is_what_is_denied(to: str) -> None:
     fate = SCENE.egress(WEB, to)
-    assert (fate.verdict, number_of(fate)) == ("reject", WEB.tenant_number)
+    assert (fate.verdict, number_of(fate)) == ("reject", tenant_label(WEB.tenant_number))
 
 
 @pytest.mark.parametrize(("client", "node"), [("151.101.1.69", at.NODE4), ("2a04:4e42::1", at.NODE6)])
 def test_what_a_client_opens_is_the_tenants_that_published_the_port(client: str, node: str) -> None:
     fate = SCENE.ingress(client, node)
-    assert (fate.verdict, number_of(fate)) == ("accept", WEB.tenant_number)
+    assert (fate.verdict, number_of(fate)) == ("accept", tenant_label(WEB.tenant_number))
 
 
 def test_endpoints_of_one_tenant_have_one_number_in_both_families() -> None:
     second = endpoint("second", 4, tenant_number=WEB.tenant_number)
     scene = Scene(WEB, second)
     assert {number_of(scene.egress(one, to)) for one in (WEB, second) for to in (PUBLIC4, PUBLIC6)} == {
-        WEB.tenant_number
+        tenant_label(WEB.tenant_number)
     }
 
 
 def test_a_number_is_an_element_of_each_family_that_the_endpoint_has() -> None:
     for one, families in ((WEB, FAMILIES), (FOUR, FAMILIES[:1])):
         numbers = [(name, element.data) for _, name, element in endpoint_elements(one) if name.startswith("tenant")]
-        assert numbers == [("tenant" + family.suffix, (one.tenant_number,)) for family in families]
+        assert numbers == [("tenant" + family.suffix, (tenant_label(one.tenant_number),)) for family in families]
 
 
 def test_a_number_outlives_the_policy_version_that_it_was_taken_from() -> None:
     renewed = endpoint("web", 2, generation=first_version(2000, NODE_BIT), past=(WEB.generation,))
-    assert number_of(Scene(renewed).egress(renewed, PUBLIC4)) == WEB.tenant_number != renewed.generation
+    assert number_of(Scene(renewed).egress(renewed, PUBLIC4)) == tenant_label(WEB.tenant_number) != renewed.generation

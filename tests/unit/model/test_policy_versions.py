@@ -10,6 +10,7 @@ from cellwall.model.versions import (
     END_BLOCK,
     FIRST_BLOCK,
     STEM,
+    TENANT_BIT,
     TENANT_BITS,
     block_of,
     every_version,
@@ -17,6 +18,7 @@ from cellwall.model.versions import (
     following,
     policy_version,
     stems,
+    tenant_label,
 )
 
 MARKS = st.integers(0, 30).map(lambda bit: 1 << bit)
@@ -56,8 +58,18 @@ def test_an_endpoint_counts_through_its_block_and_no_further(block: int, mark: i
 
 
 @given(BLOCKS, MARKS)
-def test_every_number_of_a_tenant_has_a_bit_by_which_a_flow_is_known_to_have_one(block: int, mark: int) -> None:
-    assert first_version(block, mark) & TENANT_BITS
+def test_a_flow_that_was_labelled_with_a_number_alone_is_known_to_be_a_tenants(block: int, mark: int) -> None:
+    assert first_version(block, mark) & TENANT_BITS & ~TENANT_BIT
+
+
+@given(BLOCKS, BLOCKS, MARKS)
+def test_labels_differ_as_tenants_do_and_are_all_the_same_to_who_sees_their_lowest_bit(
+    one: int, other: int, mark: int
+) -> None:
+    numbers = [first_version(one, mark), first_version(other, mark), 1 << 31, 1 << 31 | 1]
+    labels = [tenant_label(number) for number in numbers]
+    assert len(set(labels)) == len(set(numbers))
+    assert all(label & TENANT_BITS & -label == TENANT_BIT for label in labels)
 
 
 @given(BLOCKS, BLOCKS, MARKS)

@@ -13,7 +13,7 @@ from cellwall.lower.nft.sets import by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.policy import NO_TIERS
-from cellwall.model.versions import stems
+from cellwall.model.versions import stems, tenant_label
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
@@ -29,7 +29,7 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
         own = int(address)
         yield "bridge", "pin" + family.suffix, Element((endpoint.host_index, endpoint.mac, own))
         yield "inet", "version" + family.suffix, Element((own,), (endpoint.generation,))
-        yield "inet", "tenant" + family.suffix, Element((own,), (endpoint.tenant_number,))
+        yield "inet", "tenant" + family.suffix, Element((own,), (tenant_label(endpoint.tenant_number),))
         for stem in stems((*endpoint.past_generations, endpoint.generation)):
             yield "inet", "kin" + family.suffix, Element((stem, own))
     for binding in endpoint.bindings:
