@@ -4,7 +4,7 @@ is who would not be by the wall."""
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA, NODE_OTHER
 from cellwall.lab.host import Host
 from cellwall.model.endpoint import Endpoint, parse_binding
-from cellwall.model.proxied import MAX_OF_TENANT, ProxyRule
+from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, ProxyRule
 from cellwall.model.settings import Settings
 from world import Sandbox, Stream, World, assert_connection, assert_no_connection, open_world
 
@@ -224,6 +224,36 @@ def test_a_proxy_that_died_begins_anew(world: Proxied) -> None:
         assert not stream.ask(b"<2>")
         world.attach("other")  # whatever is done next
         assert asked(world.lab.lan, 6)
+
+
+def test_tenants_that_fill_the_proxy_keep_no_other_one_out(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a quarter at most, so four have all; where a fifth one comes, they give up what they use least."""
+    world.proxies.close()
+    few = MAX_PROXIES + 64 + 2 * 32  # descriptors for 32 connections: 8 of a tenant, 4 of an endpoint
+    begin = f"ulimit -n {few}; exec {' '.join(module.COMMAND)}"
+    monkeypatch.setattr(module, "COMMAND", ("sh", "-c", begin))
+    with ExitStack() as opened:
+        for port, name in enumerate((f"{tenant}{which}" for tenant in "abcde" for which in (1, 2)), 8000):
+            sandbox = world.attach(name, tenant=name[0], expose=[f"{port}:80/tcp6to4"])
+            opened.enter_context(sandbox.host.serve(tcp=[80]))
+
+        def come(number: int, port: int) -> list[Stream]:
+            return [opened.enter_context(Stream(world.lab.lan, NODE6, port)) for _ in range(number)]
+
+        full = [come(4, port) for port in range(8000, 8008)]
+        for streams in full:
+            for stream in streams:
+                assert stream.ask(b"<1>")
+        assert not asked(world.lab.lan, 6, 8000), "nobody gives way to who has most"
+        first = full[0][0]
+        assert first.ask(b"<2>"), "used last of all"
+        came = [*come(3, 8008), *come(3, 8009)]
+        assert [stream.ask(b"<1>") for stream in came] == [True] * 6
+        assert first.ask(b"<3>")
+        left = [sum(stream.ask(b"<4>") for stream in (*full[n], *full[n + 1])) for n in (0, 2, 4, 6)]
+        assert sorted(left) == [6, 6, 7, 7], "each has its share"
+        assert not asked(world.lab.lan, 6, 8008)
+    world.proxies.close()
 
 
 def test_a_proxy_has_no_privilege_and_nothing_open_but_what_it_serves(world: Proxied) -> None:

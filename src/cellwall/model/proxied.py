@@ -20,7 +20,7 @@ MAX_OF_TENANT = 64
 """Of these those of one tenant, on however many endpoints: as many as one endpoint publishes at most."""
 
 MAX_CARRIED = 4096
-"""Connections of all proxied ports together (`daemon/proxy/relay.py`), and so of one tenant's."""
+"""Connections of all proxied ports together (`daemon/proxy/connections.py`), and so of one tenant's."""
 
 _RATES = ("new_connections", "packets", "bytes", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 

@@ -13,6 +13,7 @@ import pytest
 from cellwall.daemon.proxy import relay as module
 from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals, came_by
 from cellwall.daemon.proxy.clients import Clients
+from cellwall.daemon.proxy.connections import HALF_CLOSED, IDLE, OF_ONE, OF_TENANT, Connection, Held
 from cellwall.daemon.proxy.relay import Relay, Told
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.proxied import ProxyRule, proxy_rules
@@ -148,43 +149,107 @@ def test_one_that_came_in_the_turn_in_which_its_port_ends_leaves_its_place_to_ot
         assert made.relay.held.count == 1
         made.relay._obey(Told("end", made.rule), [])
         assert await ended(client)
-        assert made.relay.held.count == 0 and made.relay.held.has_room(
-            msgspec.structs.replace(made.rule, connections=1)
-        )
+        one = msgspec.structs.replace(made.rule, connections=1)
+        assert made.relay.held.count == 0 and made.relay.held.within_bounds(one)
 
     told(story)
 
 
-@pytest.mark.parametrize(("bound", "other", "room"), [
-    ("OF_ONE", {}, False), ("OF_ONE", {"target": "127.0.0.2"}, True),
-    ("OF_TENANT", {"target": "127.0.0.2"}, False), ("OF_TENANT", {"target": "127.0.0.2", "tenant": 1}, True),
-    ("IN_ALL", {"target": "127.0.0.2", "tenant": 1}, False),
+def has_room(held: Held, rule: ProxyRule) -> bool:
+    return held.within_bounds(rule) and held.make_room(rule)
+
+
+def fill(held: Held, number: int, **of: str | int) -> list[Connection]:
+    """So many connections of one tenant, each of an endpoint of its own, of which the first is idle for longest."""
+    rules = [msgspec.structs.replace(RULE, target=f"{of}-{n}", **of) for n in range(number)]
+    made = [Connection(CLOSED, "::1", rule) for rule in rules]
+    for n, (rule, connection) in enumerate(zip(rules, made, strict=True)):
+        connection.last += n
+        assert has_room(held, rule)
+        held.take(connection)
+    return made
+
+
+CLOSED = socket.socket()
+CLOSED.close()
+
+
+@pytest.mark.parametrize(("number", "other", "room"), [
+    (2, {}, False), (2, {"target": "127.0.0.2"}, True),
+    (4, {"target": "127.0.0.2"}, False), (4, {"target": "127.0.0.2", "tenant": 1}, True),
 ])  # fmt: skip
-def test_an_endpoint_a_tenant_and_all_have_so_many_connections_whatever_limits_allow(
-    monkeypatch: pytest.MonkeyPatch, bound: str, other: dict[str, str | int], room: bool
+def test_an_endpoint_and_a_tenant_have_so_many_connections_whatever_limits_allow(
+    number: int, other: dict[str, str | int], room: bool
 ) -> None:
-    monkeypatch.setattr(module, bound, 2)
-    held, rule = module.Held(), msgspec.structs.replace(RULE, connections=9)
-    with socket.socket() as one:
-        for _ in range(2):
-            assert held.has_room(rule)
-            held.take(module._Connection(one, "::1", rule))
-        assert held.has_room(msgspec.structs.replace(rule, **other)) is room
-        held.give_back(module._Connection(one, "::1", rule))
-        assert held.has_room(msgspec.structs.replace(rule, **other))
+    held, rule = Held(16), msgspec.structs.replace(RULE, connections=9)
+    made = []
+    for n in range(number):
+        made.append(Connection(CLOSED, "::1", msgspec.structs.replace(rule, target=f"{rule.target}{n // 2 or ''}")))
+        held.take(made[-1])
+    asked = msgspec.structs.replace(rule, **other)
+    assert has_room(held, asked) is room
+    held.give_back(made[0])
+    assert has_room(held, asked)
+
+
+def test_where_all_have_as_many_as_there_may_be_who_has_fewer_gets_the_idlest_of_who_has_most() -> None:
+    held = Held(16)
+    all_of = {tenant: fill(held, 4, tenant=tenant) for tenant in (1, 2, 3, 4)}
+    assert not has_room(held, msgspec.structs.replace(RULE, tenant=1))
+    fifth = fill(held, 3, tenant=5)
+    left = {tenant: [one for one in own if one in held._of_tenants[tenant]] for tenant, own in all_of.items()}
+    assert [len(own) for own in left.values()] == [3, 3, 3, 4], "one of each of three"
+    assert all(own == all_of[tenant][-len(own) :] for tenant, own in left.items()), "the idlest"
+    assert not has_room(held, msgspec.structs.replace(RULE, tenant=5)), "it would be taken back at once"
+    assert held.count == 16
+    for own in (*all_of.values(), fifth):
+        for connection in own:
+            held.give_back(connection)  # also those that gave way, once
+    assert held.count == 0 and not held._leaving and not held._of_tenants and not held._of_targets
+
+
+def test_so_many_give_way_at_once_as_there_are_descriptors_for() -> None:
+    held = Held(400)
+    for tenant in range(4):
+        fill(held, 100, tenant=tenant)
+    came = fill(held, 16, tenant=9)
+    assert not has_room(held, msgspec.structs.replace(RULE, tenant=9))
+    held.give_back(next(iter(held._leaving)))
+    assert has_room(held, msgspec.structs.replace(RULE, tenant=9)) and len(came) == 16
 
 
 def test_one_tenant_cannot_have_all_connections_nor_one_endpoint_all_of_its_tenant() -> None:
-    assert module.OF_ONE < module.OF_TENANT < module.IN_ALL
+    assert 1 < OF_TENANT < OF_ONE
+
+
+def test_one_that_gave_way_is_reset_and_who_came_is_served() -> None:
+    async def story(made: Told6) -> None:
+        loop, held = asyncio.get_running_loop(), made.relay.held
+        held.most = 16
+        first = await made.client()
+        await made.accepted()
+        fill(held, 1, tenant=RULE.tenant)
+        for tenant in range(1, 15):
+            fill(held, 1, tenant=tenant)
+        another = made.stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        ask_for_arrivals(another)
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, host_port=1, tenant=99)), another.fileno())
+        made.listening = another
+        second = await made.client()
+        at = await made.accepted()
+        assert await ended(first) and held.count == 16
+        await loop.sock_sendall(second, b"x")
+        assert await loop.sock_recv(at, 9) == b"x"
+
+    told(story)
 
 
 def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() -> None:
-    with socket.socket() as one:
-        connection = module._Connection(one, "::1", RULE)
-        now = time.monotonic()
-        assert not connection.overdue(now + module.IDLE - 1) and connection.overdue(now + module.IDLE + 1)
-        connection.ended = 1
-        assert not connection.overdue(now + module.HALF_CLOSED - 1) and connection.overdue(now + module.HALF_CLOSED + 1)
+    connection = Connection(CLOSED, "::1", RULE)
+    now = time.monotonic()
+    assert not connection.overdue(now + IDLE - 1) and connection.overdue(now + IDLE + 1)
+    connection.ended = 1
+    assert not connection.overdue(now + HALF_CLOSED - 1) and connection.overdue(now + HALF_CLOSED + 1)
 
 
 @pytest.mark.parametrize(("clients", "denied", "client", "admitted"), [

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
-from cellwall.daemon.proxy import relay
+from cellwall.daemon.proxy.connections import Held
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.policy import Policy, Tiers
 from cellwall.model.proxied import MAX_CARRIED, proxy_rules, unkept_bounds
@@ -27,7 +27,7 @@ def test_an_endpoints_number_of_connections_is_kept() -> None:
 
 
 def test_a_tenants_number_of_connections_is_kept_where_the_proxy_carries_no_more_of_all() -> None:
-    assert relay.IN_ALL <= MAX_CARRIED
+    assert Held().most <= MAX_CARRIED
     assert unkept_bounds(Settings(tenant_connections=MAX_CARRIED)) == ()
     assert unkept_bounds(Settings(tenant_connections=MAX_CARRIED - 1)) == ("limits.tenant_connections",)
     assert unkept_bounds(Settings(tenant_connections=9, watched=("tenant_connections",))) == ()

@@ -30,6 +30,7 @@ _ANSWER = 5.0
 """Seconds for the proxy to do what it was told; one that does not is ended, with its connections."""
 _BACKLOG = 128
 _LARGEST = 1 << 20
+COMMAND = (sys.executable, "-m", "cellwall.daemon.proxy.relay")
 
 Place = tuple[int, int, str]
 
@@ -136,7 +137,7 @@ class Proxies:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
             ours.settimeout(_ANSWER)
             self._told = ours
-            self._program = process.start([sys.executable, "-m", "cellwall.daemon.proxy.relay"], stdin=theirs.fileno())
+            self._program = process.start(COMMAND, stdin=theirs.fileno())
 
     def _tell(self, told: Told, *fds: int) -> None:
         assert self._told is not None

@@ -14,7 +14,6 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import Literal
@@ -23,17 +22,17 @@ import msgspec
 
 from cellwall.daemon.proxy.arrivals import came_by
 from cellwall.daemon.proxy.clients import Clients
-from cellwall.model.proxied import MAX_PROXIES, ProxyRule
+from cellwall.daemon.proxy.connections import OF_ONE, Connection, Held
+from cellwall.model.proxied import MAX_CARRIED, MAX_PROXIES, ProxyRule
 
-IN_ALL, OF_TENANT, OF_ONE = 4096, 1024, 512
-"""Connections of all ports together, of all of one tenant, and of all that lead to one endpoint, however many its
-limits allow."""
 CONNECT = 3.0
-IDLE, HALF_CLOSED = 900.0, 60.0
-"""Seconds: for the server to answer, and without an octet of either side, of which one may have said its last."""
+"""Seconds for the server to answer."""
 _LOOK = 5.0
 _AT_ONCE = 16
 _OCTETS = 1 << 15
+_LARGEST = 1 << 20
+_OWN = 64
+"""Descriptors beside those of ports and connections."""
 _RESET = struct.pack("=ii", 1, 0)  # struct linger: a reset in place of an orderly end
 _NOBODY = 65534
 
@@ -47,57 +46,6 @@ class Told(msgspec.Struct, frozen=True):
     number: int = 0
 
 
-class _Connection:
-    """A client and its server."""
-
-    def __init__(self, client: socket.socket, address: str, rule: ProxyRule) -> None:
-        self.client = client
-        self.address = address
-        self.target = rule.target
-        self.tenant = rule.tenant
-        self.server: socket.socket | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.last = time.monotonic()
-        self.ended = 0
-        self.whole = False
-
-    def overdue(self, now: float) -> bool:
-        """Nothing came for too long."""
-        return now - self.last > (HALF_CLOSED if self.ended else IDLE)
-
-    def cut(self) -> None:
-        """End it for both sides, at once."""
-        if self.task is not None:
-            self.task.cancel()
-
-
-class Held:
-    """How many connections there are, and whose."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._of: Counter[str | int] = Counter()  # of endpoints by their addresses, of tenants by their numbers
-
-    def has_room(self, rule: ProxyRule) -> bool:
-        """Whether one more may come by this rule."""
-        if self.count >= IN_ALL or self._of[rule.tenant] >= OF_TENANT:
-            return False
-        return self._of[rule.target] < min(rule.connections, OF_ONE)
-
-    def take(self, connection: _Connection) -> None:
-        """One more, of its endpoint and tenant."""
-        self.count += 1
-        self._of.update((connection.target, connection.tenant))
-
-    def give_back(self, connection: _Connection) -> None:
-        """One that was taken is over."""
-        self.count -= 1
-        for whose in (connection.target, connection.tenant):
-            self._of[whose] -= 1
-            if not self._of[whose]:
-                del self._of[whose]
-
-
 class Port:
     """One proxied port."""
 
@@ -106,7 +54,7 @@ class Port:
         self.listening = listening
         self._clients = Clients(rule)
         self._relay = relay
-        self.connections: set[_Connection] = set()
+        self.connections: set[Connection] = set()
         listening.setblocking(False)
         relay.loop.add_reader(listening, self._accept)
 
@@ -138,7 +86,7 @@ class Port:
             if not self._takes(client, address):
                 _reset(client)
                 continue
-            connection = _Connection(client, address, self.rule)
+            connection = Connection(client, address, self.rule)
             self.connections.add(connection)
             self._relay.held.take(connection)
             connection.task = self._relay.loop.create_task(self._serve(connection))
@@ -146,8 +94,10 @@ class Port:
             connection.task.add_done_callback(partial(self._close, connection))
 
     def _takes(self, client: socket.socket, address: str) -> bool:
-        if not self._relay.held.has_room(self.rule):
-            return False
+        held = self._relay.held
+        return held.within_bounds(self.rule) and self._admits(client, address) and held.make_room(self.rule)
+
+    def _admits(self, client: socket.socket, address: str) -> bool:
         own = _plain(client.getsockname())
         if self.rule.bind and own != self.rule.bind:  # a held port listens at every address
             return False
@@ -156,21 +106,21 @@ class Port:
         inside = own == address or came_by(client) in self.rule.interfaces
         return inside and self._clients.admits(address)
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: Connection) -> None:
         try:
             await self._relayed(connection)
             connection.whole = True
         except* OSError:  # one of them is gone, or too late
             pass
 
-    def _close(self, connection: _Connection, _: asyncio.Task[None]) -> None:
+    def _close(self, connection: Connection, _: asyncio.Task[None]) -> None:
         self.connections.discard(connection)
-        self._relay.held.give_back(connection)
         for one in (connection.client, connection.server):
             if one is not None:
                 one.close() if connection.whole else _reset(one)
+        self._relay.held.give_back(connection)
 
-    async def _relayed(self, connection: _Connection) -> None:
+    async def _relayed(self, connection: Connection) -> None:
         """Until both sides said their last."""
         loop, rule = self._relay.loop, self.rule
         family = socket.AF_INET if rule.family == 6 else socket.AF_INET6
@@ -182,16 +132,16 @@ class Port:
         async with asyncio.timeout(CONNECT):
             await loop.sock_connect(server, (rule.target, rule.port))
         async with asyncio.TaskGroup() as both:
-            both.create_task(_pass_on(loop, connection, client, server))
-            both.create_task(_pass_on(loop, connection, server, client))
+            both.create_task(_pass_on(self._relay, connection, client, server))
+            both.create_task(_pass_on(self._relay, connection, server, client))
 
 
 class Relay:
-    """All ports, and what is told of them."""
+    """All ports, and what is told of them; `most` connections at once."""
 
-    def __init__(self, told: socket.socket) -> None:
+    def __init__(self, told: socket.socket, most: int = MAX_CARRIED) -> None:
         self.loop = asyncio.get_running_loop()
-        self.held = Held()
+        self.held = Held(most)
         self.over = asyncio.Event()
         self._told = told
         self._ports: dict[tuple[int, int, str], Port] = {}
@@ -227,7 +177,7 @@ class Relay:
     def _listen(self) -> None:
         """One message a turn: who is served goes on between those of a tenant with many ports."""
         try:
-            raw, fds, _, _ = socket.recv_fds(self._told, 1 << 20, 1)
+            raw, fds, _, _ = socket.recv_fds(self._told, _LARGEST, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -254,13 +204,11 @@ class Relay:
             known.judge(told.rule)
 
 
-async def _pass_on(
-    loop: asyncio.AbstractEventLoop, connection: _Connection, source: socket.socket, sink: socket.socket
-) -> None:
+async def _pass_on(relay: Relay, connection: Connection, source: socket.socket, sink: socket.socket) -> None:
     """All of one direction. Nothing is read that was not taken on the other side; its end is passed on, too."""
-    while data := await loop.sock_recv(source, _OCTETS):
+    while data := await relay.loop.sock_recv(source, _OCTETS):
         connection.last = time.monotonic()
-        await loop.sock_sendall(sink, data)
+        await relay.loop.sock_sendall(sink, data)
     connection.ended += 1
     connection.last = time.monotonic()
     sink.shutdown(socket.SHUT_WR)
@@ -277,16 +225,22 @@ def _reset(one: socket.socket) -> None:
     one.close()
 
 
+def _carried() -> int:
+    """How many connections there may be descriptors for: two each."""
+    own = MAX_PROXIES + _OWN
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = 2 * MAX_CARRIED + own
+    most = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max((most - own) // 2, OF_ONE)
+
+
 def _without_privilege() -> None:
     """As nobody where that may be, and without capabilities in any case; with what others leave of processor and
     memory."""
     os.nice(5)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("0")  # the daemon's own is among the last to be ended where memory is short
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = 2 * IN_ALL + MAX_PROXIES + 64
-    most = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with suppress(PermissionError):
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -298,15 +252,15 @@ def _without_privilege() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-async def _run(told: socket.socket) -> None:
-    await Relay(told).look()
+async def _run(told: socket.socket, most: int) -> None:
+    await Relay(told, most).look()
 
 
 def main() -> None:
     """Serve until the daemon is gone."""
-    told = socket.socket(fileno=os.dup(0))
+    told, most = socket.socket(fileno=os.dup(0)), _carried()
     _without_privilege()
-    asyncio.run(_run(told))
+    asyncio.run(_run(told, most))
 
 
 if __name__ == "__main__":
