@@ -2,7 +2,9 @@
 is who would not be by the wall."""
 
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from cellwall.daemon.proxy import program as program_module
 from cellwall.daemon.proxy import proxies as module
+from cellwall.daemon.proxy import relay as relay_module
 from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.engine import led
 from cellwall.errors import Conflict, Exhausted, InvalidSpec, Unsupported
@@ -219,19 +223,62 @@ def test_a_proxy_that_died_begins_anew(world: Proxied) -> None:
         assert stream.ask(b"<1>")
         program = world.proxies._program
         assert program is not None
-        program.kill()
-        program.wait()
+        program._process.kill()
+        program._process.wait()
         assert not stream.ask(b"<2>")
         world.attach("other")  # whatever is done next
         assert asked(world.lab.lan, 6)
+
+
+def test_a_proxy_that_is_late_keeps_its_connections_and_passes_on_nothing_of_who_is_refused_meanwhile(
+    world: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program_module, "PATIENCE", 2.0)
+    with served(world, 6, "8080:80/tcp6to4") as web:
+        with Stream(world.lab.lan, NODE6, 8080) as lan, Stream(world.lab.internet, NODE6, 8080) as far:
+            assert lan.ask(b"<1>") and far.ask(b"<1>")
+            before = world.proxies._program
+            assert before is not None
+            os.kill(before.pid, signal.SIGSTOP)
+            try:
+                world.attach("other", tenant="other", expose=["8081:80/tcp6to4"])
+                begun = time.monotonic()
+                world.wall.set_policy({"inbound_cidr_allowlist": [LAN6]}, tenant="acme")
+                assert time.monotonic() - begun < 2.0, "one turn waits for it, and not each"
+                far.say(b"<2>")
+                time.sleep(relay_module.FRESH)
+            finally:
+                os.kill(before.pid, signal.SIGCONT)
+            with pytest.raises(ConnectionResetError):
+                far._sock.recv(9)  # what it sent meanwhile is passed to nobody
+            assert lan.ask(b"<2>")
+            world.wall.expose(web.name, "8082:80/tcp6to4")
+            assert world.proxies._program is before and asked(world.lab.lan, 6, 8082)
+        world.wall.remove_policy(tenant="acme")
+
+
+def test_a_proxy_that_answers_nothing_for_long_begins_anew(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(program_module, "SILENT", 0.5)
+    with served(world, 6, "8080:80/tcp6to4") as web:
+        before = world.proxies._program
+        assert before is not None
+        os.kill(before.pid, signal.SIGSTOP)
+        world.wall.expose(web.name, "8081:80/tcp6to4")
+        assert world.proxies._program is before
+        time.sleep(0.5)
+        world.attach("other")
+        assert world.proxies._program is not before
+        monkeypatch.undo()
+        assert asked(world.lab.lan, 6) and asked(world.lab.lan, 6, 8081)
 
 
 def test_tenants_that_fill_the_proxy_keep_no_other_one_out(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a quarter at most, so four have all; where a fifth one comes, they give up what they use least."""
     world.proxies.close()
     few = MAX_PROXIES + 64 + 2 * 32  # descriptors for 32 connections: 8 of a tenant, 4 of an endpoint
-    begin = f"ulimit -n {few}; exec {' '.join(module.COMMAND)}"
-    monkeypatch.setattr(module, "COMMAND", ("sh", "-c", begin))
+    begin = f"ulimit -n {few}; exec {' '.join(program_module.COMMAND)}"
+    monkeypatch.setattr(program_module, "COMMAND", ("sh", "-c", begin))
     with ExitStack() as opened:
         for port, name in enumerate((f"{tenant}{which}" for tenant in "abcde" for which in (1, 2)), 8000):
             sandbox = world.attach(name, tenant=name[0], expose=[f"{port}:80/tcp6to4"])

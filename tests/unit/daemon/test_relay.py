@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
+from cellwall.daemon.proxy import program
 from cellwall.daemon.proxy import relay as module
 from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals, came_by
 from cellwall.daemon.proxy.clients import Clients
@@ -242,6 +243,50 @@ def test_one_that_gave_way_is_reset_and_who_came_is_served() -> None:
         assert await loop.sock_recv(at, 9) == b"x"
 
     told(story)
+
+
+def test_one_that_is_late_obeys_before_it_passes_anything_on() -> None:
+    """What a stopped process was told meanwhile, it reads a message at a time, beside what its connections have."""
+
+    async def story(made: Told6) -> None:
+        loop = asyncio.get_running_loop()
+        client, other = await made.client(), await made.client()
+        at, _ = await made.accepted(), await made.accepted()
+        assert made.relay.is_current()
+        made.relay._looked -= module.FRESH
+        for number in range(20):
+            made.tell(Told("done", number=number))
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, clients=(("::2/128",),))))
+        client.send(b"x")
+        assert await ended(at) and await ended(client) and await ended(other)
+        made.tell(Told("serve", made.rule))
+        for number in range(20):
+            made.tell(Told("done", number=number))
+        made.relay._looked -= module.FRESH
+        client = await made.client()
+        at = await made.accepted()
+        made.relay._looked -= module.FRESH
+        await loop.sock_sendall(client, b"x")
+        assert await loop.sock_recv(at, 9) == b"x", "and then it goes on"
+
+    told(story)
+
+
+def test_who_comes_to_one_that_is_late_is_judged_by_what_it_is_told_by_then() -> None:
+    async def story(made: Told6) -> None:
+        made.relay._looked -= module.FRESH
+        for number in range(20):
+            made.tell(Told("done", number=number))
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, clients=(("::2/128",),))))
+        assert await refused(made)
+        with pytest.raises(BlockingIOError):
+            made.server.accept()
+
+    told(story)
+
+
+def test_the_daemon_waits_for_longer_than_the_proxy_goes_without_a_look() -> None:
+    assert module.FRESH < program.PATIENCE < program.SILENT
 
 
 def test_connections_that_say_nothing_are_overdue_and_half_closed_ones_sooner() -> None:

@@ -3,22 +3,18 @@
 Told at the end of every turn of the wall's, whoever's it was, and it returns when the proxy goes by what changed: a
 client that a policy does not admit any more is cut before the change is answered, as the wall's own flows are.
 
-Owns: the process, which is begun with the first proxied port and anew where it died, and the sockets that listen, so
-that a port is bound with the daemon's rights and by nobody else. What cannot be listened at is logged, and tried again.
+Owns: when the process is begun, which is with the first proxied port and anew where it died, and the sockets that
+listen, so that a port is bound with the daemon's rights and by nobody else. What cannot be listened at is logged, and
+tried again.
 """
 
-import errno
 import logging
 import socket
-import subprocess
-import sys
 from contextlib import suppress
 from threading import Lock
 
-import msgspec
-
-from cellwall.adapters import process
 from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals
+from cellwall.daemon.proxy.program import Program
 from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError
@@ -26,11 +22,7 @@ from cellwall.model.endpoint import EndpointKey
 from cellwall.model.proxied import MAX_PROXIES, Lists, ProxyRule, proxy_rules, unkept_bounds
 
 _log = logging.getLogger("cellwall.daemon")
-_ANSWER = 5.0
-"""Seconds for the proxy to do what it was told; one that does not is ended, with its connections."""
 _BACKLOG = 128
-_LARGEST = 1 << 20
-COMMAND = (sys.executable, "-m", "cellwall.daemon.proxy.relay")
 
 Place = tuple[int, int, str]
 
@@ -47,9 +39,7 @@ class Proxies:
         self._rules: dict[Place, ProxyRule] = {}
         self._sockets: dict[Place, socket.socket] = {}
         self._failed: set[Place] = set()
-        self._told: socket.socket | None = None
-        self._program: subprocess.Popen[bytes] | None = None
-        self._number = 0
+        self._program: Program | None = None
 
     def follow(self, site: Site, anew: bool) -> None:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
@@ -96,24 +86,27 @@ class Proxies:
         return {rule.place: rule for rule in rules[:MAX_PROXIES]}
 
     def _serve(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
-        if self._program is not None and self._program.poll() is not None:
-            _log.error("the proxy has died (%s), and begins anew", self._program.returncode)
+        if self._program is not None and (over := self._program.is_over()):
+            _log.error("the proxy %s, and begins anew", over)
             self._end()
         if wanted == self._rules:
             return
-        self._begin()
+        if self._program is None:
+            self._program = Program()
+        program = self._program
         for place in self._rules.keys() - wanted.keys():
-            self._tell(Told("end", self._rules.pop(place)))
+            program.tell(Told("end", self._rules.pop(place)))
             _stop(self._sockets.pop(place))
         for place, rule in wanted.items():
             if place in self._sockets:
                 if self._rules[place] is not rule and self._rules[place] != rule:
-                    self._tell(Told("serve", rule))
+                    program.tell(Told("serve", rule))
             elif (listening := self._listen(rule, site)) is not None:
                 self._sockets[place] = listening
-                self._tell(Told("serve", rule), listening.fileno())
+                program.tell(Told("serve", rule), listening.fileno())
         self._rules = {place: rule for place, rule in wanted.items() if place in self._sockets}
-        self._await()
+        if not program.settle():
+            _log.error("the proxy is late: until it has done what it was told, it passes nothing on")
 
     def _listen(self, rule: ProxyRule, site: Site) -> socket.socket | None:
         try:
@@ -129,33 +122,9 @@ class Proxies:
         self._failed.discard(rule.place)
         return listening
 
-    def _begin(self) -> None:
-        if self._told is not None:
-            return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
-            ours.settimeout(_ANSWER)
-            self._told = ours
-            self._program = process.start(COMMAND, stdin=theirs.fileno())
-
-    def _tell(self, told: Told, *fds: int) -> None:
-        assert self._told is not None
-        socket.send_fds(self._told, [msgspec.json.encode(told)], fds)
-
-    def _await(self) -> None:
-        assert self._told is not None
-        self._number += 1
-        self._tell(Told("done", number=self._number))
-        if self._told.recv(32) != str(self._number).encode():
-            raise OSError(errno.EPIPE, "the proxy has ended")
-
     def _end(self) -> None:
-        if self._told is not None:
-            self._told.close()
-            self._told = None
         if self._program is not None:
-            process.end([self._program])
+            self._program.end()
             self._program = None
         while self._sockets:
             _stop(self._sockets.popitem()[1])

@@ -27,6 +27,9 @@ from cellwall.model.proxied import MAX_CARRIED, MAX_PROXIES, ProxyRule
 
 CONNECT = 3.0
 """Seconds for the server to answer."""
+FRESH = 1.0
+"""Seconds that the proxy goes by what it was told without a look for more: it is less than the daemon waits for it to
+obey (`cellwall.daemon.proxy.program`), so one that is late passes nothing on that it was meanwhile told not to."""
 _LOOK = 5.0
 _AT_ONCE = 16
 _OCTETS = 1 << 15
@@ -75,6 +78,8 @@ class Port:
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
+            if not self._relay.is_current():  # asked again in the loop's next turn, in which one more is obeyed
+                return
             try:
                 client, peer = self.listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -144,6 +149,8 @@ class Relay:
         self.held = Held(most)
         self.over = asyncio.Event()
         self._told = told
+        self._looked = 0.0
+        self._nothing_left = asyncio.Event()
         self._ports: dict[tuple[int, int, str], Port] = {}
         self._decode = msgspec.json.Decoder(Told).decode
         told.setblocking(False)
@@ -153,6 +160,27 @@ class Relay:
         """Accept nothing there for a moment."""
         self.loop.remove_reader(port.listening)
         self.loop.call_later(1.0, self._go_on, port)
+
+    def is_current(self) -> bool:
+        """Whether all was obeyed that the daemon had told by now, or by a moment ago."""
+        now = time.monotonic()
+        if now - self._looked < FRESH:
+            return True
+        try:
+            self._told.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._looked = now
+            self._nothing_left.set()
+            return True
+        except OSError:  # the daemon has ended
+            pass
+        return False
+
+    async def obeyed(self) -> None:
+        """Wait until `is_current`."""
+        while not self.is_current():
+            self._nothing_left.clear()
+            await self._nothing_left.wait()
 
     async def look(self) -> None:
         """Cut what says nothing for too long, until the daemon is gone."""
@@ -187,10 +215,13 @@ class Relay:
             self.loop.remove_reader(self._told)
             return
         self._obey(self._decode(raw), fds)
+        if not self._nothing_left.is_set():  # somebody may be waiting
+            self.is_current()
 
     def _obey(self, told: Told, fds: list[int]) -> None:
         if told.what == "done":
-            self._told.send(str(told.number).encode())
+            with suppress(BlockingIOError):  # a daemon that did not hear so many answers asks again
+                self._told.send(str(told.number).encode())
             return
         assert told.rule is not None
         place = told.rule.place
@@ -208,6 +239,8 @@ async def _pass_on(relay: Relay, connection: Connection, source: socket.socket, 
     """All of one direction. Nothing is read that was not taken on the other side; its end is passed on, too."""
     while data := await relay.loop.sock_recv(source, _OCTETS):
         connection.last = time.monotonic()
+        if not relay.is_current():
+            await relay.obeyed()
         await relay.loop.sock_sendall(sink, data)
     connection.ended += 1
     connection.last = time.monotonic()
