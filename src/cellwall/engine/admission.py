@@ -85,7 +85,7 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
     again, else free ones."""
     if not any(binding.host_port == AUTO for request in requests for binding in request.bindings):
         return requests
-    from cellwall.engine.reservations import with_free_ports  # here and not above: most attaches publish nothing
+    from cellwall.engine.auto_ports import with_free_ports  # here and not above: most attaches publish nothing
 
     settled = []
     for request in requests:

@@ -24,7 +24,7 @@ def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBi
     """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
     if binding.host_port == AUTO:
-        from cellwall.engine.reservations import with_free_ports  # here and not above, as below
+        from cellwall.engine.auto_ports import with_free_ports  # here and not above, as below
 
         former = endpoint.bindings
         (binding,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former)

@@ -5,30 +5,27 @@ whose holder has died is over by itself: nobody has the port, which is how that 
 only who reserves, publishes or detaches reads it.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from cellwall.engine.free_ports import free_ports, range_text
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, Taken
-from cellwall.model.endpoint import AUTO, Endpoint, PortBinding
+from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_tenant
 from cellwall.model.reserved import (
-    DEFAULT_LEASE,
     MAX_OF_TENANT,
     MAX_RESERVED,
     Reservation,
     ReservedPort,
-    Span,
-    candidates,
-    parse_spans,
     validate_count,
     validate_lease,
 )
 
 _RECORD = "reserved"
+"""What of them is on record, in the journal."""
 
 
 def validate_reservation(container: str, tenant: str | None, count: int, seconds: float) -> None:
@@ -52,13 +49,13 @@ def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: 
     kept = own[:count]
     made: list[ReservedPort] = []
     try:
-        for port in _free_ports(site, {row.port for row in rows}):
+        for port in free_ports(site, {row.port for row in rows}):
             if len(kept) + len(made) == count:
                 break
             if (inode := site.holds().hold(port)) is not None:
                 made.append(ReservedPort(port, container, tenant, until, inode))
         if len(kept) + len(made) < count:
-            raise Exhausted(f"count: {count}: {len(kept) + len(made)} ports of {_range_text(site)} are free")
+            raise Exhausted(f"count: {count}: {len(kept) + len(made)} ports of {range_text(site)} are free")
         ours = [*(msgspec.structs.replace(row, until=until) for row in kept), *made]
         with site.journal.transaction():
             _write(site, [*others, *ours])
@@ -69,43 +66,6 @@ def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: 
     for row in own[count:]:
         site.holds().release(row.port)
     return Reservation(container, tenant, tuple(row.port for row in ours), seconds)
-
-
-def with_free_ports(
-    site: Site, container: str, tenant: str, bindings: Sequence[PortBinding], former: Sequence[PortBinding]
-) -> tuple[PortBinding, ...]:
-    """The bindings with a host port for each that would have any: that of one among the `former` which is the same
-    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too."""
-    low, high = site.settings.reserved_ports
-    left = [one for one in former if one not in bindings and low <= one.host_port <= high]
-    settled: list[PortBinding] = []
-    for binding in bindings:
-        same = (one for one in left if msgspec.structs.replace(one, host_port=AUTO) == binding)
-        if binding.host_port == AUTO and (found := next(same, None)) is not None:
-            left.remove(found)
-            binding = found
-        settled.append(binding)
-    missing = sum(binding.host_port == AUTO for binding in settled)
-    ports = iter(_unpublished_ports(site, container, tenant, missing) if missing else ())
-    return tuple(
-        msgspec.structs.replace(binding, host_port=next(ports)) if binding.host_port == AUTO else binding
-        for binding in settled
-    )
-
-
-def _unpublished_ports(site: Site, container: str, tenant: str, number: int) -> list[int]:
-    own = [row.port for row in _standing(site) if (row.container, row.tenant) == (container, tenant)]
-    free = [port for port in own if not _published(site, port)]
-    if len(free) < number:
-        count = len(own) + number - len(free)
-        validate_count(count)
-        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE).ports
-        free += [port for port in made if port not in own]
-    return free[:number]
-
-
-def _published(site: Site, port: int) -> bool:
-    return any(site.journal.binding_holder(PortBinding(kind, port, port)) for kind in ("tcp", "udp"))
 
 
 def release_ports(site: Site, container: str, tenant: str | None) -> int:
@@ -163,6 +123,11 @@ def reservations(site: Site) -> tuple[Reservation, ...]:
     return tuple(found.values())
 
 
+def reserved_for(site: Site, container: str, tenant: str) -> list[int]:
+    """The ports that stand for one container."""
+    return [row.port for row in _standing(site) if (row.container, row.tenant) == (container, tenant)]
+
+
 def refuse_reserved(site: Site, container: str, tenant: str, bindings: Sequence[PortBinding]) -> None:
     """Raise Taken for a host port that is kept for another container."""
     for row in _read(site):
@@ -198,27 +163,6 @@ def _is_attached(site: Site, row: ReservedPort) -> bool:
 def _held_again(site: Site, row: ReservedPort) -> ReservedPort:
     inode = site.holds().hold(row.port)
     return row if inode is None else msgspec.structs.replace(row, inode=inode)
-
-
-def _free_ports(site: Site, reserved: set[int]) -> Iterator[int]:
-    """Ports of the configured range that nothing else may want: neither a connection of the node's own, nor a
-    translated flow, a declared service, a published port or another reservation."""
-    spared = [*_spared(site), *((port, port) for port in reserved)]
-    low, high = site.settings.reserved_ports
-    for port in candidates((low, high), spared, int.from_bytes(os.urandom(4))):
-        if not _published(site, port):
-            yield port
-
-
-def _spared(site: Site) -> list[Span]:
-    told = [site.sysctls.read(f"net.ipv4.{name}") or "" for name in ("ip_local_port_range", "ip_local_reserved_ports")]
-    services = [(one.port, one.port) for one in site.settings.services]
-    return [site.settings.nat_ports, *(span for text in told for span in parse_spans(text)), *services]
-
-
-def _range_text(site: Site) -> str:
-    low, high = site.settings.reserved_ports
-    return f"{low}-{high} (node.reserved_ports), without ip_local_port_range, node.nat_ports and what is in use,"
 
 
 def _refuse_too_many(others: Sequence[ReservedPort], tenant: str, count: int) -> None:

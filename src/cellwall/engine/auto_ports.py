@@ -1,0 +1,44 @@
+"""Bindings with any host port, `auto:80`: which one each is given."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cellwall.engine.free_ports import is_published
+from cellwall.engine.reservations import reserve_ports, reserved_for
+from cellwall.engine.site import Site
+from cellwall.model.endpoint import AUTO, PortBinding
+from cellwall.model.reserved import DEFAULT_LEASE, validate_count
+
+
+def with_free_ports(
+    site: Site, container: str, tenant: str, bindings: Sequence[PortBinding], former: Sequence[PortBinding]
+) -> tuple[PortBinding, ...]:
+    """The bindings with a host port for each that would have any: that of one among the `former` which is the same
+    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too."""
+    low, high = site.settings.reserved_ports
+    left = [one for one in former if one not in bindings and low <= one.host_port <= high]
+    settled: list[PortBinding] = []
+    for binding in bindings:
+        same = (one for one in left if msgspec.structs.replace(one, host_port=AUTO) == binding)
+        if binding.host_port == AUTO and (found := next(same, None)) is not None:
+            left.remove(found)
+            binding = found
+        settled.append(binding)
+    missing = sum(binding.host_port == AUTO for binding in settled)
+    ports = iter(_unpublished_ports(site, container, tenant, missing) if missing else ())
+    return tuple(
+        msgspec.structs.replace(binding, host_port=next(ports)) if binding.host_port == AUTO else binding
+        for binding in settled
+    )
+
+
+def _unpublished_ports(site: Site, container: str, tenant: str, number: int) -> list[int]:
+    own = reserved_for(site, container, tenant)
+    free = [port for port in own if not is_published(site, port)]
+    if len(free) < number:
+        count = len(own) + number - len(free)
+        validate_count(count)
+        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE).ports
+        free += [port for port in made if port not in own]
+    return free[:number]
