@@ -1,13 +1,14 @@
 """The chains of a table: how many rules each has, and one that drops everything from now on."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from cellwall.adapters.nftables import NftRules
 from cellwall.engine.contracts import LiveChain, Met
 from cellwall.errors import KernelError
-from cellwall.ruleset.types import Hook
+from cellwall.ruleset.types import Element, ElementChange, Hook, NamedSet
 
 from .conftest import Namespace
 
@@ -88,6 +89,31 @@ def test_whether_packets_meet_what_judges_them(rules: NftRules, node: Namespace,
     assert rules.is_met(["one"], MET) == met
     assert rules.is_met(["two", "one"], MET) == met
     assert not rules.is_met(["two"], MET)
+
+
+@pytest.mark.parametrize("by_others", ["nft flush ruleset", "nft flush set inet one floor6", "nft add table ip others"])
+def test_who_changes_elements_is_told_of_the_wall_that_stands_then(
+    rules: NftRules, node: Namespace, by_others: str
+) -> None:
+    node.run("nft add set inet one live { type mark; }")
+    rules.schema = {("inet", "one", "live"): NamedSet("live", ("mark",))}
+    first, second, third = (ElementChange("add", "inet", "one", "live", Element((number,))) for number in (1, 2, 3))
+    assert rules.is_met(["one"], MET)
+    rules.apply([first])
+    assert rules.is_met(["one"], MET)
+    with pytest.raises(KernelError, match="EEXIST"):
+        rules.apply([second, first])
+    assert rules.is_met(["one"], MET)
+    node.run(by_others)
+    gone = by_others == "nft flush ruleset"
+    with pytest.raises(KernelError, match="ENOENT") if gone else nullcontext():
+        rules.apply([second])
+    stands = by_others == "nft add table ip others"
+    assert rules.is_met(["one"], MET) == stands
+    if not gone:
+        rules.apply([third])
+        assert rules.elements("inet", "one", "live") == {((number,), ()) for number in (1, 2, 3)}
+    assert rules.is_met(["one"], MET) == stands
 
 
 def test_chains_drop_everything_instead_of_what_they_have(rules: NftRules, node: Namespace) -> None:

@@ -7,6 +7,10 @@ elements never take that way. Knows the shape of the sets by `schema`, which the
 Where this socket owns our tables, or they outlived an owner, nft only compiles: see `ownership`.
 
 Refuses: to interpret rules. `shape` digests what the kernel holds, which tells that it changed, and not how.
+
+The kernel numbers the states of all tables. A wall that was met in one state is met in it whoever asks again, so each
+attach asks for the number alone; and a change of elements is made of that very state, or somebody has been faster, and
+it is asked for whole again.
 """
 
 import errno
@@ -26,8 +30,8 @@ from cellwall.adapters.elements import (
     read_elements,
     read_pairs,
 )
-from cellwall.adapters.netlink import Closing, Message
-from cellwall.adapters.nfnetlink import open_netfilter_socket, run_batch
+from cellwall.adapters.netlink import Closing, Message, Refusal
+from cellwall.adapters.nfnetlink import generation, open_netfilter_socket, run_batch
 from cellwall.engine.contracts import LiveChain, Met, PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Prefix
@@ -46,6 +50,8 @@ class NftRules(Closing):
         self._netfilter = open_netfilter_socket()
         self._works = False
         self._owning = False
+        self._met: tuple[tuple[str, ...], Met] | None = None
+        self._met_at: int | None = None
         self.unowned = ""
 
     def close(self) -> None:
@@ -79,7 +85,7 @@ class NftRules(Closing):
 
         kept = open_netfilter_socket(descriptor)
         self._netfilter.close()
-        self._netfilter = kept
+        self._netfilter, self._met_at = kept, None
         self._owning = bool(standing(kept)) and owns(kept)
         return self._owning
 
@@ -109,10 +115,26 @@ class NftRules(Closing):
         packed = pack_changes(changes, self.schema)
         if not packed:
             return
-        refusal = run_batch(self._netfilter, [entry.message for entry in packed], "change set elements")
+        refusal = self._run([entry.message for entry in packed])
         if refusal is not None:
             culprit = packed[refusal.position].culprit(refusal)
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
+
+    def _run(self, messages: Sequence[Message]) -> Refusal | None:
+        """One transaction, after which the wall is met if it was before."""
+        what, seen = "change set elements", self._met_at
+        if seen is not None:
+            try:
+                refusal = run_batch(self._netfilter, messages, what, only_at=seen)
+            except KernelError as error:
+                if error.errno != errno.ERESTART:
+                    raise
+                self._met_at = None
+            else:
+                if refusal is None:
+                    self._met_at = seen + 1
+                return refusal
+        return run_batch(self._netfilter, messages, what)
 
     def holds(self, elements: Sequence[ElementChange]) -> bool:
         """See `Rules.holds`."""
@@ -166,9 +188,15 @@ class NftRules(Closing):
 
     def is_met(self, tables: Iterable[str], met: Met) -> bool:
         """See `Rules.is_met`."""
+        asked = (tuple(tables), met)
+        state = generation(self._netfilter)
+        if (self._met_at, self._met) == (state, asked):
+            return True
         from cellwall.adapters.chains import is_met
 
-        return any(is_met(self._netfilter, table, met, _floor_of(table)) for table in tables)
+        found = any(is_met(self._netfilter, table, met, _floor_of(table)) for table in asked[0])
+        self._met, self._met_at = asked, state if found else None
+        return found
 
     def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
         """See `Rules.chains`."""
@@ -178,8 +206,6 @@ class NftRules(Closing):
 
     def generation(self) -> int:
         """See `Rules.generation`."""
-        from cellwall.adapters.nfnetlink import generation
-
         return generation(self._netfilter)
 
     def drop_all(self, places: Sequence[tuple[TableFamily, str, str]], seen: int) -> bool:
