@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cellwall.daemon.turns.reader import Reader
-from cellwall.daemon.turns.writer import Kind, Writer
+from cellwall.daemon.turns.writer import LULL, Kind, Writer
 from cellwall.errors import Unavailable
 
 
@@ -272,3 +272,27 @@ def test_of_the_reads_that_may_wait_the_last_quarter_is_roots() -> None:
         reader.end()
 
     asyncio.run(act())
+
+
+def test_who_asks_is_expected_to_ask_again_for_a_moment() -> None:
+    async def act(writer: Writer) -> list[bool]:
+        seen = [writer.at_work]
+        await writer.do(lambda: None)
+        seen.append(writer.at_work)
+        await asyncio.sleep(LULL)
+        return [*seen, writer.at_work]
+
+    assert run(act) == [False, True, False]
+
+
+def test_whoever_would_be_disturbed_is_told_before_a_write_begins() -> None:
+    order: list[str] = []
+
+    async def act() -> None:
+        writer = Writer(limit=1, together=1, afterwards=lambda: None, coming=lambda: order.append("told"))
+        writer.start()
+        await writer.do(lambda: order.append("written"))
+        await asyncio.to_thread(writer.end)
+
+    asyncio.run(act())
+    assert order == ["told", "written"]

@@ -170,7 +170,7 @@ class Emptied:
     def __init__(self) -> None:
         self.left, self.closed = 2, False
 
-    def poll(self, _: float) -> None:
+    def wait(self, _: float) -> None:
         self.left -= 1
 
     def read(self) -> Alarm:

@@ -37,10 +37,11 @@ from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.daemon.turns.watchdog import pet
-from cellwall.daemon.watched import StartWatch, watched
+from cellwall.daemon.watched import StartWatch, resting, watched
 from cellwall.errors import CellwallError, Dismissed, InvalidSpec
 from cellwall.model.pool import PoolSize
 from cellwall.model.scraped import parse_scraped
+from cellwall.watch.attention import Attention
 
 _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
@@ -99,7 +100,9 @@ def serve(
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
-        node = Node(wall, beside[0], bounds, told=metrics.events.wrote, size=_size_of(serving))
+        attention = opened.enter_context(closing(Attention()))
+        events, size = metrics.events, _size_of(serving)
+        node = Node(wall, beside[0], bounds, coming=resting(attention), told=events.wrote, size=size)
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listener = Listener(made, bounds, authority)
@@ -110,7 +113,7 @@ def serve(
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall))
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
-        with watched(wall, beside[1], metrics.events, lambda: node.writer.waiting > 0) as start_watch:
+        with watched(wall, beside[1], events, lambda: node.writer.at_work, attention) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 
 

@@ -52,7 +52,7 @@ _NO_POOL = PoolSize()
 
 class Node:
     """`writing` is the wall of who holds the writer lock for its life; `reading` one beside it that only lists. Both
-    are the caller's to close, after `end`. `told`: as of the writer."""
+    are the caller's to close, after `end`. `coming`, `told`: as of the writer."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Node:
         reading: Wall,
         bounds: Bounds,
         *,
+        coming: Callable[[], None] = lambda: None,
         told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
         size: PoolSize = _NO_POOL,
     ) -> None:
@@ -71,6 +72,7 @@ class Node:
             together=bounds.together,
             afterwards=writing.clear_up,
             chores=[Chore(self.pool.act, self.pool.pause)],
+            coming=coming,
             told=told,
         )
         self._reader = Reader("cellwall-reader", limit=bounds.reads)

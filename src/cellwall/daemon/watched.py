@@ -4,6 +4,7 @@ What the watch cannot do anything about, another version's wall or one that was 
 other failure is a defect, logged, and the watch begins anew: a daemon that ended for it would not serve either.
 """
 
+import asyncio
 import logging
 import os
 import select
@@ -13,6 +14,7 @@ from threading import Thread
 
 from cellwall.api import Wall
 from cellwall.errors import Dismissed
+from cellwall.watch.attention import REST, Attention
 from cellwall.watch.loop import NOBODY, Counts, watch
 
 _log = logging.getLogger("cellwall.daemon")
@@ -23,19 +25,33 @@ StartWatch = Callable[[Callable[[Exception], None]], None]
 """Has the node watched; its argument is told what ended that, if anything did."""
 
 
+def resting(attention: Attention) -> Callable[[], None]:
+    """Has the watch rest for a moment; for the thread of an event loop that is about to have something written."""
+
+    def rest() -> None:
+        if attention.rest():
+            asyncio.get_running_loop().call_later(REST, attention.go_on)
+
+    return rest
+
+
 @contextmanager
 def watched(
-    wall: Wall, beside: Wall, counts: Counts = NOBODY, at_work: Callable[[], bool] = lambda: False
+    wall: Wall,
+    beside: Wall,
+    counts: Counts = NOBODY,
+    at_work: Callable[[], bool] = lambda: False,
+    attention: Attention | None = None,
 ) -> Iterator[StartWatch]:
     """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. That
-    there is nothing to watch any more is told. `counts` counts what it does; `at_work`: as of the watch."""
+    there is nothing to watch any more is told. `counts` counts what it does; `at_work`, `attention`: see `watch`."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     threads: list[Thread] = []
 
     def run(failed: Callable[[Exception], None]) -> None:
         while True:
             try:
-                return watch(wall, reading, beside=beside, counts=counts, at_work=at_work)
+                return watch(wall, reading, beside=beside, counts=counts, at_work=at_work, attention=attention)
             except Dismissed as error:
                 return failed(error)
             except Exception:

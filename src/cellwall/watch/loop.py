@@ -8,10 +8,9 @@ Refuses: to bring up what is down. A node that somebody took down stays down.
 """
 
 import logging
-import select
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from socket import if_nametoindex
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
 from cellwall.adapters.lock import Held
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Dismissed
+from cellwall.watch.attention import Attention
 from cellwall.watch.pace import Pace
 from cellwall.watch.silence import Silence
 
@@ -57,23 +57,23 @@ def watch(
     beside: Wall | None = None,
     counts: Counts = NOBODY,
     at_work: Callable[[], bool] = lambda: False,
+    attention: Attention | None = None,
 ) -> None:
     """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
     to compare with, where others write by the first; `counts`: who counts what is done; `at_work`: whether
-    others wait for the wall, who are not kept waiting by a look for changes, most likely theirs. Raises
-    Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall; any other failure is said, and
-    tried again."""
+    others wait for the wall, who are not kept waiting by a look for changes, most likely theirs; `attention`: what
+    others may have rest. Raises Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall;
+    any other failure is said, and tried again."""
     looking = beside or wall
     with ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
         silent = Silence(opened)
-        told = select.poll()
-        for descriptor in (stop, *alarms.descriptors()):
-            told.register(descriptor, select.POLLIN)
+        told = attention or opened.enter_context(closing(Attention()))
+        opened.enter_context(told.to(stop, *alarms.descriptors()))
         pace = Pace(time.monotonic())
         own = True  # damage may be what was just repaired: seen first
         _log.info("watching")
-        while not _await(told, stop, min(pace.due(), silent.due())):
+        while not told.wait(max(min(pace.due(), silent.due()) - time.monotonic(), 0.0), stop):
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
             if alarm is Alarm.DAMAGED:
@@ -90,20 +90,14 @@ def watch(
                     pace.tell(Alarm.DAMAGED, time.monotonic())
 
 
-def _await(told: select.poll, stop: int, due: float) -> bool:
-    """Until something was told or that moment; True: the end."""
-    wait = max(due - time.monotonic(), 0.0)
-    return any(descriptor == stop for descriptor, _ in told.poll(wait * 1000))
-
-
-def _close_behind(wall: Wall, looking: Wall, told: select.poll, alarms: Alarms, counts: Counts = NOBODY) -> None:
+def _close_behind(wall: Wall, looking: Wall, told: Attention, alarms: Alarms, counts: Counts = NOBODY) -> None:
     """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
     judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest."""
     holder = wall.holder
     shared = holder is not None and holder.backend == "iptables"
     until = time.monotonic() + (_ALL_TABLES if shared else 0)
     while not _close(wall, looking, counts) and time.monotonic() < until:
-        told.poll(_BETWEEN * 1000)
+        told.wait(_BETWEEN)
         alarms.read()  # the look comes after all of it
 
 

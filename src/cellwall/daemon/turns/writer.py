@@ -30,6 +30,9 @@ PAUSE = 1.0
 """Seconds without a write after which what can wait is done. To delete links keeps the kernel's one lock over them for
 tens of milliseconds: after 0.05 s, two of three attaches that followed a detach as fast as a runtime deletes a sandbox
 in between ran into it."""
+LULL = 0.2
+"""Seconds after a write's beginning in which others expect one more. Whoever claims sandboxes one after the other does
+so every millisecond, and a comparison of the whole wall beside that, in the same interpreter, has each take several."""
 
 
 class Kind(Generic[T, R]):
@@ -54,8 +57,9 @@ class _Job:
 
 class Writer:
     """The thread and its queue. `limit` writes may wait; `together` are taken at once; `afterwards` is what can wait
-    until nothing else does, and is called once after writes; `chores` are more of that kind. `told` hears of each turn
-    what those had waited whose it was, and how long it took, in seconds.
+    until nothing else does, and is called once after writes; `chores` are more of that kind. `coming` is called, by who
+    asks, before a write is carried out. `told` hears of each turn what those had waited whose it was, and how long it
+    took, in seconds.
 
     Started in the network namespace of the node: a thread has that of who starts it.
     """
@@ -67,9 +71,11 @@ class Writer:
         together: int,
         afterwards: Callable[[], None],
         chores: Sequence[Chore] = (),
+        coming: Callable[[], None] = lambda: None,
         told: Callable[[Sequence[float], float], None] = lambda waits, took: None,
     ) -> None:
         self._limit = limit
+        self._coming = coming
         self._told = told
         self._together = together
         self._chores = Chores([Chore(afterwards, lambda: PAUSE), *chores])
@@ -78,6 +84,7 @@ class Writer:
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._ending = False
         self._begun: float | None = None
+        self._wrote = float("-inf")
         self._thread = Thread(target=self._work, name="cellwall-writer", daemon=True)
 
     def start(self) -> None:
@@ -94,6 +101,11 @@ class Writer:
         """How many writes wait."""
         with self._state:
             return len(self._waiting)
+
+    @property
+    def at_work(self) -> bool:
+        """Writes wait, or the last one was a moment ago, so that the next is likely to come at once."""
+        return bool(self.waiting) or time.monotonic() < self._wrote + LULL
 
     def busy_for(self) -> float:
         """For how many seconds it has been at the same writes; 0 where it is at none."""
@@ -132,6 +144,7 @@ class Writer:
                 raise Unavailable(f"{limit} writes are waiting already; ask again")
             self._waiting.append(user, job)
         job.future.add_done_callback(lambda future: self._drop(user, job) if future.cancelled() else None)
+        self._coming()
         self._bell.put(True)
         return job.future
 
@@ -149,7 +162,7 @@ class Writer:
                 self._begun = None
                 continue
             if jobs := self._next():
-                self._begun = begun = time.monotonic()
+                self._begun = self._wrote = begun = time.monotonic()
                 outcomes = _carried_out(jobs)
                 self._begun = None
                 _deliver(jobs, outcomes)
