@@ -6,8 +6,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
+from cellwall.api import Wall
+from cellwall.client import Client
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab import Lab
@@ -123,6 +126,25 @@ def test_a_group_reserves_for_its_own_tenants_and_sees_no_others() -> None:
                 assert ask("DELETE", container) == (200, str({"released": 2 if container == "job" else 0}))
             listed = daemon.get("/v1/reservations")["reservations"]
             assert {one["container"] for one in listed} == {"secret", "anybody"}
+
+
+def test_who_asked_is_on_record_where_that_is_not_root_by_whichever_way() -> None:
+    """By which its share is counted."""
+    with Lab() as lab, lab.node.enter():
+        os.chmod(lab.root, 0o755)
+        with served(lab, configuration=CONFIGURATION) as daemon, Client.open(root=lab.root, patience=60) as client:
+            client.up()
+            client.attach("web", tenant="ci-1", expose=["auto:80"])
+            for method, path, body in (
+                ("PUT", "/v1/reservations/job", {"count": 1, "tenant": "ci-1"}),
+                ("POST", "/v1/endpoints/web/eth0/ports", {"binding": "auto:81"}),
+            ):
+                assert ask_as(daemon, USER, [SOCKET, GROUP], method, path, body).status == 200
+            with Wall.open(root=lab.root, reading=True) as wall:
+                record = msgspec.json.decode(wall._site.journal.get("reserved") or b"")
+            assert sorted((row["container"], row["user"] or 0) for row in record) == [
+                ("job", USER), ("web", 0), ("web", USER)
+            ]  # fmt: skip
 
 
 def test_what_a_vanished_container_had_comes_back_unasked(node: tuple[Daemon, World]) -> None:

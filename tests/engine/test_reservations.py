@@ -4,12 +4,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from cellwall.api import Wall
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
 from cellwall.lab.addresses import NODE4, NODE6
+from cellwall.model import reserved
 from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.settings import Settings
 from engine.steps import every_step
@@ -210,6 +212,72 @@ def test_a_tenant_has_so_many_and_no_more(world: World) -> None:
         with pytest.raises(Exhausted, match=r"^count: 1: tenant greedy has 256 ports reserved, of 256 at most$"):
             wide.wall.reserve_ports("one", 1, tenant="greedy")
         assert len(wide.wall.reserve_ports("one", 1, tenant="modest").ports) == 1
+
+
+def test_ports_are_for_a_container_of_that_tenant_alone_and_without_one_for_one_that_has_none(world: World) -> None:
+    (none,) = world.wall.reserve_ports("web").ports
+    (acmes,) = world.wall.reserve_ports("web", tenant="acme").ports
+    refused = (
+        rf"^expose\.host_port: {none}:80/tcp: {none} is reserved for container web without a tenant \(tenant: acme\)$"
+    )
+    with pytest.raises(Taken, match=refused):
+        world.wall.attach("web", tenant="acme", expose=[f"{none}:80"])
+    refused = (
+        rf"^expose\.host_port: {acmes}:80/tcp: {acmes} is reserved for container web of tenant acme \(tenant: none\)$"
+    )
+    with pytest.raises(Taken, match=refused):
+        world.wall.attach("web", expose=[f"{acmes}:80"])
+    assert world.wall.endpoints() == ()
+    world.wall.attach("web", tenant="acme", expose=[f"{acmes}:80"])
+    with pytest.raises(Taken, match="without a tenant"):
+        world.wall.expose("web", f"{none}:80")
+    world.wall.detach("web")
+    assert bindable(acmes) and not bindable(none), "it waits for its own"
+    world.wall.attach("web", expose=[f"{none}:80"])
+    world.wall.detach("web")
+    assert bindable(none)
+
+
+def test_what_an_earlier_version_reserved_without_a_tenant_is_any_tenants_still(world: World) -> None:
+    (port,) = world.wall.reserve_ports("web").ports
+    journal = world.wall._site.journal
+    record = msgspec.json.decode(journal.get("reserved") or b"")
+    for row in record:
+        del row["exact"], row["user"]
+    journal.put("reserved", msgspec.json.encode(record))
+    with pytest.raises(Taken):
+        world.wall.attach("other", tenant="acme", expose=[f"{port}:80"])
+    world.wall.attach("web", tenant="acme", expose=[f"{port}:80"])
+    world.wall.expire_reserved()
+    assert not bindable(port)
+    world.wall.detach("web")
+    assert bindable(port) and world.wall.reservations() == ()
+
+
+def test_who_is_not_root_has_a_share_by_whichever_way_it_asks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reserved, "MAX_OF_USER", 3)
+    monkeypatch.setattr(reserved, "MAX_OF_MEMBERS", 4)
+    wall, refused = world.wall, r"^count: \d: uid 7 has 3 ports reserved, of 3 at most$"
+    wall.reserve_ports("first", tenant="a", user=7)
+    any_port = (PortBinding("tcp", AUTO, 80),)
+    asked = AttachRequest("second", netns=None, tenant="b", bindings=any_port)
+    wall.attach_many([asked])
+    wall.expose("second", "auto:81", user=7)
+    with pytest.raises(Exhausted, match="uid 7 has 2 ports reserved, of 3 at most"):
+        wall.reserve_ports("third", 2, tenant="c", user=7)
+    wall.reserve_ports("third", tenant="c", user=7)
+    for ask in (
+        lambda: wall.reserve_ports("fourth", tenant="d", user=7),
+        lambda: wall.expose("second", "auto:82", user=7),
+        lambda: wall.attach_many([AttachRequest("fifth", tenant="e", bindings=any_port, user=7)]),
+    ):
+        with pytest.raises(Exhausted, match=refused):
+            ask()
+    with pytest.raises(Exhausted, match=r"^count: 2: others than root have 3 ports reserved, of 4 at most$"):
+        wall.reserve_ports("sixth", 2, tenant="f", user=8)
+    assert len(wall.reserve_ports("sixth", 2, tenant="f").ports) == 2
+    wall.release_ports("first")
+    wall.reserve_ports("fourth", tenant="d", user=7)
 
 
 def test_a_death_at_any_step_leaves_ports_that_are_reserved_or_free(world: World) -> None:

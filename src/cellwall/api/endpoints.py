@@ -76,16 +76,18 @@ class EndpointVerbs(Opened):
         that stays is without its interface then. `close` does the same."""
         self._caller.leave()
 
-    def expose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
+    def expose(
+        self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0", user: int | None = None
+    ) -> Endpoint:
         """Publish a port of an attached endpoint; as `auto:80` by any free port of `node.reserved_ports`, which is
-        reserved for it, too. Idempotent. NotFound, InvalidSpec, Conflict."""
+        reserved for it, too. `user`: as for `reserve_ports`. Idempotent. NotFound, InvalidSpec, Conflict."""
         from cellwall.engine.expose import expose_port
         from cellwall.engine.requests import validate_host_ports
 
         key, wanted = parse_key(container_id, ifname), read_binding(binding, auto=True)
         with self._caller.turn():
             validate_host_ports(wanted, self._caller.take_those_to_open_by())
-            return self._caller.open([wanted], lambda site, found: expose_port(site, found, key, wanted))
+            return self._caller.open([wanted], lambda site, found: expose_port(site, found, key, wanted, user))
 
     def expose_port(
         self, container_id: str, host_port: int, port: int, protocol: Protocol = "tcp", *, ifname: str = "eth0"
@@ -104,21 +106,28 @@ class EndpointVerbs(Opened):
     # ------------------------------------------------------------------ reserved ports
 
     def reserve_ports(
-        self, container_id: str, count: int = 1, *, tenant: str | None = None, seconds: float = 600.0
+        self,
+        container_id: str,
+        count: int = 1,
+        *,
+        tenant: str | None = None,
+        seconds: float = 600.0,
+        user: int | None = None,
     ) -> "Reservation":
         """Have `count` free host ports kept for a container, which need not be attached yet. Idempotent: those that it
         has are among them, and what is more than that is given back.
 
         Each is held by a bound socket of TCP and UDP, of this wall until it is closed, and is this container's alone to
-        publish. They wait for it for `seconds`, and are given back by `release_ports` and when the container is
-        detached. Raises InvalidSpec, and Exhausted where `node.reserved_ports` has no more.
+        publish: of this `tenant`, or of none. They wait for it for `seconds`, and are given back by `release_ports` and
+        when the container is detached. `user`: the uid of who asks, where that is not root, and has a share. Raises
+        InvalidSpec, and Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks may not.
         """
         from cellwall.engine.reservations import reserve_ports, validate_reservation
 
         validate_reservation(container_id, tenant, count, seconds)
         with self._caller.turn():
             self._caller.take_those_to_open_by()
-            return reserve_ports(self._site, container_id, tenant or "", count, seconds)
+            return reserve_ports(self._site, container_id, tenant or "", count, seconds, user)
 
     def release_ports(self, container_id: str, *, tenant: str | None = None) -> int:
         """Give back what is reserved for a container, of whatever `tenant`; how many ports there were. What it has

@@ -15,6 +15,11 @@ class Asker(msgspec.Struct, frozen=True):
     peer: Peer
     authority: Authority
 
+    @property
+    def user(self) -> int | None:
+        """The uid, where that is not root: of who has a share of what there is, and no more."""
+        return None if self.peer.root else self.peer.uid
+
     def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
         """Whether the endpoint is there for them, to do this with."""
         return self.sees_tenant(verb, endpoint.tenant)

@@ -238,7 +238,7 @@ class Node:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             asker.authority.permit_ports(asker.peer, [binding])
-            return self._wall.expose(key.container_id, binding, ifname=key.ifname)
+            return self._wall.expose(key.container_id, binding, ifname=key.ifname, user=asker.user)
 
         return await self.writer.do(act, user=asker.peer.uid)
 
@@ -263,7 +263,7 @@ class Node:
 
         def act() -> Reservation:
             asker.authority.permit_own(asker.peer, "expose", tenant, container)
-            return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds)
+            return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds, user=asker.user)
 
         return await self.writer.do(act, user=asker.peer.uid)
 

@@ -91,7 +91,8 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
     for request in requests:
         row = site.journal.endpoint(request.key)
         former = () if row is None else row[0].bindings
-        bindings = with_free_ports(site, request.container_id, request.tenant or "", request.bindings, former)
+        tenant, user = request.tenant or "", request.user
+        bindings = with_free_ports(site, request.container_id, tenant, request.bindings, former, user)
         settled.append(msgspec.structs.replace(request, bindings=bindings))
     return settled
 

@@ -12,10 +12,16 @@ from cellwall.model.reserved import DEFAULT_LEASE, validate_count
 
 
 def with_free_ports(
-    site: Site, container: str, tenant: str, bindings: Sequence[PortBinding], former: Sequence[PortBinding]
+    site: Site,
+    container: str,
+    tenant: str,
+    bindings: Sequence[PortBinding],
+    former: Sequence[PortBinding],
+    user: int | None = None,
 ) -> tuple[PortBinding, ...]:
     """The bindings with a host port for each that would have any: that of one among the `former` which is the same
-    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too."""
+    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too.
+    `user`: who asks, where that is not root."""
     low, high = site.settings.reserved_ports
     left = [one for one in former if one not in bindings and low <= one.host_port <= high]
     settled: list[PortBinding] = []
@@ -26,19 +32,19 @@ def with_free_ports(
             binding = found
         settled.append(binding)
     missing = sum(binding.host_port == AUTO for binding in settled)
-    ports = iter(_unpublished_ports(site, container, tenant, missing) if missing else ())
+    ports = iter(_unpublished_ports(site, container, tenant, missing, user) if missing else ())
     return tuple(
         msgspec.structs.replace(binding, host_port=next(ports)) if binding.host_port == AUTO else binding
         for binding in settled
     )
 
 
-def _unpublished_ports(site: Site, container: str, tenant: str, number: int) -> list[int]:
+def _unpublished_ports(site: Site, container: str, tenant: str, number: int, user: int | None) -> list[int]:
     own = reserved_for(site, container, tenant)
     free = [port for port in own if not is_published(site, port)]
     if len(free) < number:
         count = len(own) + number - len(free)
         validate_count(count)
-        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE).ports
+        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE, user).ports
         free += [port for port in made if port not in own]
     return free[:number]

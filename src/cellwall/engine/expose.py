@@ -20,14 +20,17 @@ from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import Tiers
 
 
-def expose_port(site: Site, found: Foundation, key: EndpointKey, binding: PortBinding) -> Endpoint:
-    """Publish a port; idempotent. The caller holds the writer lock and has seen to `ensure_forms`."""
+def expose_port(
+    site: Site, found: Foundation, key: EndpointKey, binding: PortBinding, user: int | None = None
+) -> Endpoint:
+    """Publish a port; idempotent. `user`: who asks, where that is not root. The caller holds the writer lock and has
+    seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
     if binding.host_port == AUTO:
         from cellwall.engine.auto_ports import with_free_ports  # here and not above, as below
 
         former = endpoint.bindings
-        (binding,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former)
+        (binding,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former, user)
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)

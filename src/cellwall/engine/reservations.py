@@ -16,10 +16,9 @@ from cellwall.errors import Exhausted, Taken
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_tenant
 from cellwall.model.reserved import (
-    MAX_OF_TENANT,
-    MAX_RESERVED,
     Reservation,
     ReservedPort,
+    refuse_too_many,
     validate_count,
     validate_lease,
 )
@@ -37,26 +36,28 @@ def validate_reservation(container: str, tenant: str | None, count: int, seconds
     validate_lease(seconds)
 
 
-def reserve_ports(site: Site, container: str, tenant: str, count: int, seconds: float) -> Reservation:
-    """Have `count` ports held for a container, those that are already among them; more than that are given back.
-    Exhausted where there are no more. The caller holds the writer lock."""
+def reserve_ports(
+    site: Site, container: str, tenant: str, count: int, seconds: float, user: int | None = None
+) -> Reservation:
+    """Have `count` ports held for a container, of a tenant or ("") of none, those that are already among them; more
+    than that are given back. `user`: who asks, where that is not root. Exhausted where there are no more. The caller
+    holds the writer lock."""
     rows = _standing(site)
     site.holds().release_others({row.port for row in rows})  # also what another process gave back
     own = [row for row in rows if (row.container, row.tenant) == (container, tenant)]
     others = [row for row in rows if row not in own]
-    _refuse_too_many(others, tenant, count)
-    until = time.monotonic() + seconds
-    kept = own[:count]
+    kept, until = own[:count], time.monotonic() + seconds
+    refuse_too_many(others, kept, tenant, user, count)
     made: list[ReservedPort] = []
     try:
         for port in free_ports(site, {row.port for row in rows}):
             if len(kept) + len(made) == count:
                 break
             if (inode := site.holds().hold(port)) is not None:
-                made.append(ReservedPort(port, container, tenant, until, inode))
+                made.append(ReservedPort(port, container, tenant, until, inode, user, exact=True))
         if len(kept) + len(made) < count:
             raise Exhausted(f"count: {count}: {len(kept) + len(made)} ports of {range_text(site)} are free")
-        ours = [*(msgspec.structs.replace(row, until=until) for row in kept), *made]
+        ours = [*(msgspec.structs.replace(row, until=until, exact=True) for row in kept), *made]
         with site.journal.transaction():
             _write(site, [*others, *ours])
     except BaseException:
@@ -80,7 +81,7 @@ def release_reserved(site: Site, detached: Iterable[Endpoint]) -> None:
         return
     left = {(row.key.container_id, row.tenant) for row in site.journal.endpoints()}
     gone = {(row.key.container_id, row.tenant) for row in detached} - left
-    _drop(site, lambda row: any(row.container == name and row.tenant in ("", tenant) for name, tenant in gone))
+    _drop(site, lambda row: any(row.is_for(*whose) for whose in gone))
 
 
 def expire_reserved(site: Site) -> list[str]:
@@ -129,13 +130,17 @@ def reserved_for(site: Site, container: str, tenant: str) -> list[int]:
 
 
 def refuse_reserved(site: Site, container: str, tenant: str, bindings: Sequence[PortBinding]) -> None:
-    """Raise Taken for a host port that is kept for another container."""
+    """Raise Taken for a host port that is kept for another container than this one of this tenant, or ("") of none."""
     for row in _read(site):
-        if row.container == container and row.tenant in ("", tenant):
+        if row.is_for(container, tenant):
             continue
         for binding in bindings:
             if binding.host_port <= row.port <= binding.last and _stands(site, row):
-                raise Taken(f"expose.host_port: {binding}", f"{row.port} is reserved for", row.container)
+                holder = row.container
+                if holder == container:
+                    whose = f"of tenant {row.tenant}" if row.tenant else "without a tenant"
+                    holder = f"{holder} {whose} (tenant: {tenant or 'none'})"
+                raise Taken(f"expose.host_port: {binding}", f"{row.port} is reserved for", holder)
 
 
 def holding_sockets(site: Site) -> frozenset[int]:
@@ -157,20 +162,12 @@ def _stands(site: Site, row: ReservedPort) -> bool:
 
 
 def _is_attached(site: Site, row: ReservedPort) -> bool:
-    return any(row.tenant in ("", tenant) for tenant in site.journal.tenants_of(row.container))
+    return any(row.is_for(row.container, tenant) for tenant in site.journal.tenants_of(row.container))
 
 
 def _held_again(site: Site, row: ReservedPort) -> ReservedPort:
     inode = site.holds().hold(row.port)
     return row if inode is None else msgspec.structs.replace(row, inode=inode)
-
-
-def _refuse_too_many(others: Sequence[ReservedPort], tenant: str, count: int) -> None:
-    if len(others) + count > MAX_RESERVED:
-        raise Exhausted(f"count: {count}: {len(others)} ports are reserved already, of {MAX_RESERVED} at most")
-    of_tenant = sum(row.tenant == tenant for row in others)
-    if tenant and of_tenant + count > MAX_OF_TENANT:
-        raise Exhausted(f"count: {count}: tenant {tenant} has {of_tenant} ports reserved, of {MAX_OF_TENANT} at most")
 
 
 def _drop(site: Site, gone: Callable[[ReservedPort], bool]) -> int:

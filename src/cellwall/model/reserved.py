@@ -4,16 +4,19 @@ Who starts a container often has to say beforehand by which ports it will be rea
 a bound socket, so that no program of the node takes it meanwhile, and is nobody else's to publish.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from cellwall.errors import InvalidSpec
+from cellwall.errors import Exhausted, InvalidSpec
 
 MAX_RESERVED = 1024
+MAX_OF_MEMBERS = MAX_RESERVED * 3 // 4
+MAX_OF_USER = 512
 MAX_OF_TENANT = 256
 MAX_OF_CONTAINER = 64
-"""Ports that are reserved at once: on a node, for containers of one tenant, for one container."""
+"""Ports that are reserved at once: on a node, by all others than root together, by one of these, for containers of one
+tenant, for one container."""
 
 DEFAULT_LEASE = 600.0
 LONGEST_LEASE = 86400.0
@@ -25,18 +28,25 @@ Span = tuple[int, int]
 
 class ReservedPort(msgspec.Struct, frozen=True):
     """One port on record. `until`: on the monotonic clock, which all processes share. `inode`: of the UDP socket that
-    holds it, by which a look at the node's sockets tells it from a program's."""
+    holds it, by which a look at the node's sockets tells it from a program's. `user`: the uid of who asked for it,
+    where that was not root. `exact`: `tenant` "" is a container without one; in what earlier versions wrote, any."""
 
     port: int
     container: str
     tenant: str
     until: float
     inode: int = 0
+    user: int | None = None
+    exact: bool = False
+
+    def is_for(self, container: str, tenant: str) -> bool:
+        """Whether this container, of this tenant or ("") of none, may publish it."""
+        return self.container == container and (self.tenant == tenant or (not self.exact and not self.tenant))
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """The ports that are kept for one container. `tenant` "": of whatever tenant it will be. `seconds`: how long they
-    go on waiting for it, where it is not attached yet."""
+    """The ports that are kept for one container. `tenant` "": one that is no tenant's. `seconds`: how long they go on
+    waiting for it, where it is not attached yet."""
 
     container: str
     tenant: str
@@ -54,6 +64,27 @@ def validate_lease(seconds: float) -> None:
     """Raise InvalidSpec for a time that nothing is reserved for."""
     if not 0 < seconds <= LONGEST_LEASE:  # which is False for what is no number
         raise InvalidSpec("seconds", seconds, f"must be more than 0, and at most {LONGEST_LEASE:g}")
+
+
+def refuse_too_many(
+    others: Sequence[ReservedPort], kept: Sequence[ReservedPort], tenant: str, user: int | None, count: int
+) -> None:
+    """Raise Exhausted where `count` ports for a container of this tenant, of which it has those that are `kept`, are
+    too many beside the `others`. `user`: who asks for them, where that is not root."""
+
+    def refuse(whose: str, number: int, wanted: int, most: int) -> None:
+        if number + wanted > most:
+            raise Exhausted(f"count: {count}: {whose} {number} ports reserved, of {most} at most")
+
+    if len(others) + count > MAX_RESERVED:
+        raise Exhausted(f"count: {count}: {len(others)} ports are reserved already, of {MAX_RESERVED} at most")
+    if tenant:
+        refuse(f"tenant {tenant} has", sum(row.tenant == tenant for row in others), count, MAX_OF_TENANT)
+    if user is None:
+        return
+    standing, new = [*others, *kept], count - len(kept)
+    refuse(f"uid {user} has", sum(row.user == user for row in standing), new, MAX_OF_USER)
+    refuse("others than root have", sum(row.user is not None for row in standing), new, MAX_OF_MEMBERS)
 
 
 def candidates(wanted: Span, spared: Iterable[Span], start: int) -> Iterator[int]:

@@ -125,7 +125,7 @@ class ExposeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ReserveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Host ports to keep for a container: `count` of them, for so many `seconds` until it is attached. `tenant` null:
-    of whatever tenant it will be."""
+    it will be no tenant's."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_OF_CONTAINER)]
     tenant: Tenant | None = None

@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.errors import InvalidSpec
-from cellwall.model.reserved import candidates, parse_spans, validate_count, validate_lease
+from cellwall.errors import Exhausted, InvalidSpec
+from cellwall.model.reserved import (
+    MAX_OF_MEMBERS,
+    MAX_OF_TENANT,
+    MAX_OF_USER,
+    MAX_RESERVED,
+    ReservedPort,
+    candidates,
+    parse_spans,
+    refuse_too_many,
+    validate_count,
+    validate_lease,
+)
 
 SPANS = st.tuples(st.integers(1, 200), st.integers(0, 60)).map(lambda pair: (pair[0], sum(pair)))
 
@@ -42,3 +53,35 @@ def test_a_number_of_ports_has_bounds(count: int) -> None:
 def test_a_time_has_bounds(seconds: float) -> None:
     with pytest.raises(InvalidSpec, match=r"^seconds: "):
         validate_lease(seconds)
+
+
+def rows(number: int, tenant: str = "", user: int | None = None) -> list[ReservedPort]:
+    return [ReservedPort(n, "some", tenant, 0.0, user=user, exact=True) for n in range(number)]
+
+
+@pytest.mark.parametrize(("others", "tenant", "user", "refused"), [
+    (rows(MAX_RESERVED - 1), "", None, None),
+    (rows(MAX_RESERVED), "", None, f"{MAX_RESERVED} ports are reserved already, of {MAX_RESERVED} at most"),
+    (rows(MAX_OF_TENANT - 1, "acme"), "acme", None, None), (rows(MAX_OF_TENANT, "acme"), "other", None, None),
+    (rows(MAX_OF_TENANT, "acme"), "acme", None, f"tenant acme has {MAX_OF_TENANT} ports reserved"),
+    (rows(MAX_OF_USER - 1, "x", 7), "acme", 7, None), (rows(MAX_OF_USER, "x", 7), "acme", 8, None),
+    (rows(MAX_OF_USER, "x", 7), "acme", 7, f"uid 7 has {MAX_OF_USER} ports reserved, of {MAX_OF_USER} at most"),
+    (rows(MAX_OF_USER, "x"), "acme", 7, None), (rows(MAX_OF_MEMBERS, "x", 7), "acme", None, None),
+    (rows(MAX_OF_MEMBERS, "x", 7), "acme", 8, f"others than root have {MAX_OF_MEMBERS} ports reserved"),
+])  # fmt: skip
+def test_a_node_a_tenant_a_user_and_all_but_root_have_so_many(
+    others: list[ReservedPort], tenant: str, user: int | None, refused: str | None
+) -> None:
+    if refused is None:
+        refuse_too_many(others, [], tenant, user, 1)
+    else:
+        with pytest.raises(Exhausted, match=f"^count: 1: {refused}"):
+            refuse_too_many(others, [], tenant, user, 1)
+
+
+def test_what_a_user_had_before_is_no_more_of_its_share() -> None:
+    own = rows(4, "acme", 7)
+    refuse_too_many(rows(MAX_OF_USER - 4, "x", 7), own, "acme", 7, 4)
+    with pytest.raises(Exhausted, match="uid 7"):
+        refuse_too_many(rows(MAX_OF_USER - 4, "x", 7), own, "acme", 7, 5)
+    refuse_too_many(rows(MAX_OF_USER, "x", 7), rows(4, "acme"), "acme", 7, 4)  # root's, which stay so

@@ -19,7 +19,7 @@ def register(commands: "Commands[Parser]") -> None:
     )
     reserve.add_argument("id", metavar="ID", help="container id")
     reserve.add_argument("--count", type=int, default=1, metavar="N", help="how many (1)")
-    reserve.add_argument("--tenant", metavar="NAME", help="whose container it will be; default: anybody's")
+    reserve.add_argument("--tenant", metavar="NAME", help="whose container it will be; default: nobody's")
     reserve.add_argument(
         "--seconds",
         type=float,
