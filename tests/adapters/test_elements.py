@@ -53,7 +53,7 @@ SETS = [
 BY_NAME = {entry.name: entry for entry in SETS}
 
 
-def _text(family: TableFamily) -> str:
+def sets_text(family: TableFamily) -> str:
     lines = [f"table {family} cellwall {{"]
     for entry in SETS:
         data = f" : {' . '.join(entry.data)}" if entry.data else ""
@@ -67,7 +67,7 @@ def _text(family: TableFamily) -> str:
 def rules(node: Namespace) -> Iterator[NftRules]:
     families: tuple[TableFamily, ...] = ("inet", "bridge")
     with NftRules({(family, "cellwall", entry.name): entry for family in families for entry in SETS}) as rules:
-        rules.load("".join(map(_text, families)))
+        rules.load("".join(map(sets_text, families)))
         yield rules
 
 

@@ -25,10 +25,10 @@ class Died(BaseException):
 def unreading(wall: Wall, **adapters: object) -> Wall:
     """The same node, and a kernel that has no memory for a dump."""
 
-    def refuse(*_: object) -> NoReturn:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise KernelError(errno.ENOBUFS, "read set")
 
-    return rewired(wall, rules=Wrapped(wall._site.rules, elements=refuse), **adapters)
+    return rewired(wall, rules=Wrapped(wall._site.rules, difference=refuse), **adapters)
 
 
 def test_a_withdrawn_port_that_a_crash_left_open_is_closed_by_the_next_operation_that_can(node: World) -> None:

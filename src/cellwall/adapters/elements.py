@@ -11,7 +11,7 @@ neighbours may have to be merged; such sets are small and static and are replace
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -40,6 +40,7 @@ from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
 from cellwall.model.addresses import Address
 from cellwall.ruleset.types import (
     TABLE_FAMILIES,
+    Element,
     ElementChange,
     Interval,
     KeyPart,
@@ -48,6 +49,9 @@ from cellwall.ruleset.types import (
     Scalar,
     TableFamily,
 )
+
+if TYPE_CHECKING:
+    from cellwall.ruleset.elements import Bundle
 
 SetKey = tuple[TableFamily, str, str]
 """Family, table, set."""
@@ -186,8 +190,10 @@ def _pack_range(parts: Sequence[KeyPart], described: NamedSet, change: ElementCh
 
 
 def _pack(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
-    if len(parts) == 1:
-        return _pack_one(parts[0], types[0])
+    return _pack_one(parts[0], types[0]) if len(parts) == 1 else _registers(parts, types)
+
+
+def _registers(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
     chunks = []
     for part, kind in zip(parts, types, strict=True):
         value = _pack_one(part, kind)
@@ -243,13 +249,53 @@ def read_pairs(body: bytes, schema: Schema) -> Iterable[tuple[SetKey, Pair]]:
 
 def each_element(body: bytes) -> Iterable[dict[int, bytes]]:
     """The attributes of every element in one message of a dump."""
+    return map(attributes, list_elements(body))
+
+
+def list_elements(body: bytes) -> list[bytes]:
+    """Every element in one message of a dump, as the kernel lists it."""
     listed = attributes(body, HEADER_SIZE).get(_ELEMENTS, b"")
-    return (attributes(element) for _, element in each_attribute(listed))
+    head = listed[:4]
+    if not head:
+        return []
+    length = int.from_bytes(head[:2], sys.byteorder)
+    step = (length + 3) & ~3
+    count, odd = divmod(len(listed), step or 1)
+    # Nearly always all are of one length, and then nothing has to go through them one by one.
+    if odd or any(listed[place::step] != head[place : place + 1] * count for place in range(4)):
+        return [element for _, element in each_attribute(listed)]
+    return [listed[start : start + length - 4] for start in range(4, len(listed), step)]
+
+
+def as_listed(element: Element, named: NamedSet) -> bytes:
+    """An element as the kernel lists it (linux/net/netfilter/nf_tables_api.c, nf_tables_fill_setelem)."""
+    low = [part.low if isinstance(part, Interval) else part for part in element.key]
+    body = attribute(_KEY, attribute(_VALUE, _pack(low, named.key)))
+    if any(isinstance(part, Interval) for part in element.key):
+        high = [part.high if isinstance(part, Interval) else part for part in element.key]
+        body += attribute(_KEY_END, attribute(_VALUE, _pack(high, named.key)))
+    return body + attribute(_DATA, attribute(_VALUE, _pack(element.data, named.data))) if named.data else body
+
+
+def bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
+    """The same of all in a bundle. `rests` remembers what was packed of others of this set."""
+    rest = rests.get(bundle.rest)
+    if rest is None:
+        rest = rests[bundle.rest] = [_registers(key, named.key[1:]) for key in bundle.rest]
+    after = len(rest[0]) if rest else 0
+    whole = attribute(_KEY, attribute(_VALUE, _registers((bundle.first,), named.key[:1]) + bytes(after)))
+    head = whole[: len(whole) - after]
+    return [head + one for one in rest]
 
 
 def read_elements(bodies: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:
     """The elements of a dump as typed values."""
-    found = [element for body in bodies for element in each_element(body) if _KEY in element]
+    return read_listed((element for body in bodies for element in list_elements(body)), described)
+
+
+def read_listed(elements: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:
+    """Elements as the kernel listed them as typed values."""
+    found = [read for read in map(attributes, elements) if _KEY in read]
     if described.interval and len(described.key) == 1:
         return _read_boundaries(found, described.key[0])
     return frozenset((_read_key(element, described), _read_data(element, described)) for element in found)

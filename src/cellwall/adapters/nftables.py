@@ -21,25 +21,27 @@ from typing import TYPE_CHECKING
 from cellwall.adapters.elements import (
     Pair,
     Schema,
+    SetKey,
     ask_for,
     ask_for_address,
     describe,
-    dump_request,
     lookup_set,
     pack_changes,
-    read_elements,
+    read_listed,
     read_pairs,
 )
 from cellwall.adapters.netlink import Closing, Message, Refusal
 from cellwall.adapters.nfnetlink import generation, open_netfilter_socket, run_batch
+from cellwall.adapters.set_contents import difference, read_set
 from cellwall.engine.contracts import LiveChain, Met, PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Prefix
 from cellwall.model.floor import ALWAYS_DENIED
-from cellwall.ruleset.types import ElementChange, Ruleset, TableFamily
+from cellwall.ruleset.types import Element, ElementChange, Ruleset, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
+    from cellwall.ruleset.elements import Bundle
 
 
 class NftRules(Closing):
@@ -152,8 +154,19 @@ class NftRules(Closing):
         """See `Rules.elements`. NotFound for a set the schema does not know."""
         where = (family, table, set_name)
         described = lookup_set(where, self.schema)
-        replies = self._netfilter.dump(dump_request(where), f"read set {' '.join(where)}")
-        return read_elements((reply.body for reply in replies), described)
+        return read_listed(read_set(self._netfilter, where), described)
+
+    def difference(
+        self,
+        where: SetKey,
+        elements: Collection[Element],
+        bundles: "Collection[Bundle]" = (),
+        *,
+        beyond: bool = True,
+    ) -> tuple[frozenset[Pair], frozenset[Pair]]:
+        """See `Rules.difference`. NotFound for a set the schema does not know."""
+        described = lookup_set(where, self.schema)
+        return difference(read_set(self._netfilter, where), elements, bundles, described, beyond=beyond)
 
     def shape(self) -> str:
         """See `Rules.shape`."""

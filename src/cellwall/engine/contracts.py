@@ -15,10 +15,11 @@ from cellwall.model.addresses import Prefix
 from cellwall.model.addresses import Protocol as Transport
 from cellwall.model.facts import NodeFacts
 from cellwall.model.network import Network
-from cellwall.ruleset.types import ElementChange, Hook, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
+from cellwall.ruleset.types import Element, ElementChange, Hook, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
+    from cellwall.ruleset.elements import Bundle
 
 
 class LinkPlan(msgspec.Struct, frozen=True):
@@ -258,6 +259,20 @@ class Rules(Flows, Protocol):
         self, family: TableFamily, table: str, set_name: str
     ) -> frozenset[tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]]:
         """The present (key, data) pairs of a set, as typed values."""
+
+    def difference(
+        self,
+        where: tuple[TableFamily, str, str],
+        elements: Collection[Element],
+        bundles: "Collection[Bundle]" = (),
+        *,
+        beyond: bool = True,
+    ) -> tuple[
+        frozenset[tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]],
+        frozenset[tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]],
+    ]:
+        """Of the set (family, table, name) the (key, data) pairs that should be in it and are not, and those that are
+        and should not: none without `beyond`. Values are made of what differs alone."""
 
     def shape(self) -> str:
         """A digest of our tables without their elements, or "" where one is missing: equal digests, equal rules."""

@@ -1,10 +1,24 @@
 """What a set or map holds, arranged for the lookup of a key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from cellwall.ruleset.types import Element, Interval, KeyPart, NamedSet, Scalar
 
 Key = tuple[KeyPart, ...]
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """Elements of one set whose keys begin with the same value; none is a range or has data. Where bundles share their
+    `rest`, it is packed once for all of them."""
+
+    first: Scalar
+    rest: tuple[tuple[Scalar, ...], ...]
+
+    def elements(self) -> Iterator[Element]:
+        """One by one."""
+        return (Element((self.first, *key)) for key in self.rest)
 
 
 class Content:

@@ -1,15 +1,19 @@
 """Desired and live elements: their difference, and its repair."""
 
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 
 from cellwall.engine.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
+from cellwall.lower.nft.elements import Owned, changes, endpoint_elements, endpoint_lists, single_elements
 from cellwall.model.endpoint import Endpoint
 from cellwall.names import TABLE
-from cellwall.ruleset.types import Element, Interval
+from cellwall.ruleset.elements import Bundle
+from cellwall.ruleset.types import Element, Interval, NamedSet, TableFamily
 
+_Place = tuple[TableFamily, str]
+"""The table family and the name of a set."""
 _FEW = 128
 """As many elements as one exchange surely has room for: the receive buffer of a node that changed no setting just holds
 the answers about 256."""
@@ -17,18 +21,17 @@ the answers about 256."""
 
 def drift(rules: Rules, attached: Sequence[Endpoint]) -> tuple[str, ...]:
     """Raises KernelError (ENOENT) where a whole set is missing."""
-    desired, live = _desired(attached), _live(rules, TABLE)
-    return _lines(desired - live, live - desired)
+    return _lines(*_difference(rules, attached, TABLE))
 
 
 def missing(rules: Rules, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
     """Raises KernelError (ENOENT) where a whole set is missing. Of few endpoints each element is asked for: to read
     everything takes longer with each endpoint that the node has."""
-    desired = _desired(endpoints)
+    desired = [*islice((owned for one in endpoints for owned in endpoint_elements(one)), _FEW + 1)]
     by_key = len(desired) <= _FEW and not any(isinstance(part, Interval) for *_, one in desired for part in one.key)
     if by_key and rules.holds(changes("add", desired, TABLE)):
         return ()
-    return _lines(desired - _live(rules, TABLE), ())
+    return _lines(_difference(rules, endpoints, TABLE, beyond=False)[0], ())
 
 
 def repair(rules: Rules, attached: Sequence[Endpoint], *, opens: bool = True) -> tuple[str, ...]:
@@ -39,28 +42,49 @@ def repair(rules: Rules, attached: Sequence[Endpoint], *, opens: bool = True) ->
 
 def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str, *, opens: bool) -> tuple[str, ...]:
     try:
-        live = _live(rules, table)
+        missing, surplus = _difference(rules, attached, table)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
         return ()
-    desired = _desired(attached)
-    missing, surplus = desired - live if opens else set(), live - desired
+    if not opens:
+        missing = set()
     rules.apply((*changes("delete", surplus, table), *changes("add", missing, table)))
     return _lines(missing, surplus)
 
 
-def _desired(endpoints: Sequence[Endpoint]) -> set[Owned]:
-    return {owned for endpoint in endpoints for owned in endpoint_elements(endpoint)}
+def _difference(
+    rules: Rules, endpoints: Sequence[Endpoint], table: str, *, beyond: bool = True
+) -> tuple[set[Owned], set[Owned]]:
+    """What is missing of what these endpoints own, and what is there beyond it."""
+    elements: dict[_Place, list[Element]] = {}
+    bundles: dict[_Place, list[Bundle]] = {}
+    for endpoint in endpoints:
+        for family, name, element in single_elements(endpoint):
+            elements.setdefault((family, name), []).append(element)
+        for family, name, bundle in endpoint_lists(endpoint):
+            bundles.setdefault((family, name), []).append(bundle)
+    read = {(family, name) for (family, owner, name), one in rules.schema.items() if owner == table and _is_read(one)}
+    missing, surplus = set[Owned](), set[Owned]()
+    for family, name in read if beyond else read & (elements.keys() | bundles.keys()):
+        own = elements.pop((family, name), ()), bundles.pop((family, name), ())
+        lacking, unknown = rules.difference((family, table, name), *own, beyond=beyond)
+        missing |= {(family, name, Element(key, data)) for key, data in lacking}
+        surplus |= {(family, name, Element(key, data)) for key, data in unknown}
+    return missing | _in_no_set(elements, bundles), surplus
 
 
-def _live(rules: Rules, table: str) -> set[Owned]:
-    live: set[Owned] = set()
-    for (family, owner, name), named in rules.schema.items():
-        if owner != table or named.dynamic or named.static:  # the content of static ones is part of the rules' shape
-            continue
-        live |= {(family, name, Element(key, data)) for key, data in rules.elements(family, table, name)}
-    return live
+def _is_read(named: NamedSet) -> bool:
+    """The content of static sets is part of the rules' shape, and that of dynamic ones nobody's."""
+    return not (named.dynamic or named.static)
+
+
+def _in_no_set(elements: Mapping[_Place, Iterable[Element]], bundles: Mapping[_Place, Iterable[Bundle]]) -> set[Owned]:
+    """What should be in sets that the rules in force have not got."""
+    found = {(family, name, one) for (family, name), some in elements.items() for one in some}
+    return found | {
+        (family, name, one) for (family, name), some in bundles.items() for each in some for one in each.elements()
+    }
 
 
 def _lines(missing: Collection[Owned], surplus: Collection[Owned]) -> tuple[str, ...]:

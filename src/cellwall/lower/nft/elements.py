@@ -5,7 +5,7 @@ Hot path: plain ints, no text, no look at any other endpoint.
 
 from collections.abc import Iterable, Iterator
 from ipaddress import collapse_addresses
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cellwall.compile.usage import ExposureForm, interval_range
 from cellwall.lower.nft.families import FAMILIES, Family
@@ -17,12 +17,34 @@ from cellwall.model.versions import stems, tenant_label
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
+if TYPE_CHECKING:
+    from cellwall.ruleset.elements import Bundle
+
 Owned = tuple[TableFamily, str, Element]
 """An element with the table family and the set it belongs to."""
 
 
 def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
     """Everything the kernel's sets hold of one endpoint, its bindings included."""
+    yield from single_elements(endpoint)
+    for family, name, bundle in endpoint_lists(endpoint):
+        for element in bundle.elements():
+            yield family, name, element
+
+
+def endpoint_lists(endpoint: Endpoint) -> Iterator[tuple[TableFamily, str, "Bundle"]]:
+    """What the policies of an endpoint list: nearly all elements of a node, where there are such."""
+    if endpoint.tiers != NO_TIERS:
+        # here and not above: most endpoints have no policy
+        from cellwall.lower.nft.policies import policy_lists
+
+        for family, address in _addresses(endpoint):
+            for name, bundle in policy_lists(endpoint.tiers, int(address), family):
+                yield "inet", name, bundle
+
+
+def single_elements(endpoint: Endpoint) -> Iterator[Owned]:
+    """The others, of which each endpoint has a few."""
     yield "bridge", "ports", Element((endpoint.host_index,))
     yield "inet", "live", Element((endpoint.generation,))
     for family, address in _addresses(endpoint):
@@ -35,7 +57,6 @@ def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
     for binding in endpoint.bindings:
         yield from binding_elements(endpoint, binding)
     if endpoint.tiers != NO_TIERS:
-        # here and not above: most endpoints have no policy
         from cellwall.lower.nft.policies import policy_elements
 
         for family, address in _addresses(endpoint):

@@ -12,6 +12,7 @@ from cellwall.lower.nft.forms import Forms, Lowered, either, fields, match, per_
 from cellwall.lower.nft.sets import listed_set, under_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.policy import MAIL_PORT, Policy, TierName, Tiers
+from cellwall.ruleset.elements import Bundle
 from cellwall.ruleset.types import Element, Field, FieldName, Lookup, StampFlow
 
 _OF_LINKS = 1 << 31
@@ -19,12 +20,10 @@ _OF_LINKS = 1 << 31
 
 
 def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, Element]]:
-    """(set, element) of the policies of the endpoint whose address of this family is `own`."""
+    """(set, element) of the policies of the endpoint whose address of this family is `own`, but for what they list."""
     for tier, policy in tiers.named():
         for what in states(policy):
             yield under_set(tier, what, family), Element((own,))
-        for name, key in _keys(tier, policy, family.version):
-            yield name, Element((own, *key))
     if tiers.lists_mail(family.version):
         yield "mail" + family.suffix, Element((own,))
     if tiers.number and tiers.linked_at(IPv4Address(own) if family.version == 4 else IPv6Address(own)):
@@ -33,16 +32,24 @@ def policy_elements(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[st
         yield "linked" + family.suffix, Element((number, own))
 
 
+def policy_lists(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, Bundle]]:
+    """(set, elements) of what they list."""
+    for tier, policy in tiers.named():
+        for name, keys in _keys(tier, policy, family.version):
+            yield name, Bundle(own, keys)
+
+
 @lru_cache(maxsize=128)  # see `policy_listings`
-def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """(set, key without the endpoint) of what a policy lists of a family."""
+def _keys(tier: TierName, policy: Policy, version: int) -> tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]:
+    """Each set with the keys, without the endpoint, of what a policy lists of a family."""
     family = next(one for one in FAMILIES if one.version == version)
-    keys = []
+    keys: dict[str, list[tuple[int, ...]]] = {}
     for listing in policy_listings(tier, policy):
         if listing.form.family == version:
             rest = {"any": (), "protocol": (listing.protocol,), "ports": (listing.protocol, listing.port)}
-            keys.append((listed_set(listing.form, family), (listing.network, *rest[listing.form.kind])))
-    return tuple(keys)
+            of_set = keys.setdefault(listed_set(listing.form, family), [])
+            of_set.append((listing.network, *rest[listing.form.kind]))
+    return tuple((name, tuple(of_set)) for name, of_set in keys.items())
 
 
 def _fresh(p: Fresh, scene: w.Scene) -> tuple[Lowered, ...]:
