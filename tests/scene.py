@@ -171,12 +171,13 @@ class Scene:
         state: State = "new",
         mark: int = 0,
         label: int = 0,
+        seconds: float = 120,
         over: Sequence[str] = (),
     ) -> Fate:
-        """A packet of a flow that `sender` opens (or claims to: `source`, `mac`)."""
+        """A packet of a flow that `sender` opens (or claims to: `source`, `mac`); `seconds`: until it is forgotten."""
         going = flow_of(source or _own(sender, destination), destination, protocol, port)
         status = frozenset[str]() if state == "new" else frozenset({"confirmed"})
-        entry = Flow(going, going.reversed(), state=state, status=status, mark=mark, label=label)
+        entry = Flow(going, going.reversed(), state=state, status=status, mark=mark, label=label, seconds=seconds)
         packet = flow_packet(going, source_mac=sender.mac if mac is None else mac, destination_mac=gateway)
         return self.from_sandbox(sender, packet, entry, over=over)
 

@@ -35,7 +35,12 @@ CATALOGUE: tuple[Row, ...] = (
     Row(
         "B06",
         "exhaustion of connection tracking and of NAT ports by one container, or by all of a tenant",
-        also=("tests/packet/test_egress.py", "tests/packet/test_exhaustion.py", "tests/packet/test_tenant_bounds.py"),
+        also=(
+            "tests/packet/test_egress.py",
+            "tests/packet/test_ended.py",
+            "tests/packet/test_exhaustion.py",
+            "tests/packet/test_tenant_bounds.py",
+        ),
     ),
     Row("B07", "port shadowing (CVE-2021-3773): a container's source port takes over replies meant for the node"),
     Row("B08", "protocols other than TCP, UDP and ICMP"),
@@ -115,9 +120,10 @@ CATALOGUE: tuple[Row, ...] = (
 )
 
 UNCOVERED_PARTS: dict[str, str] = {
-    "B06": "TCP connections that have ended are counted by nothing (nf_conncount passes over them), and each packet "
-    "keeps one for 5 seconds more: who goes on sending in them keeps as many as it opens, which a rate of new ones "
-    "slows down; with iptables what one tenant may have is the sum of what its containers may",
+    "B06": "TCP connections that have ended are counted by nothing (nf_conncount passes over them): beside its bound "
+    "of open ones a tenant keeps three and a half times as many, and who goes beyond has all containers of the tenant "
+    "wait; with iptables, or without a bound of tenants, one keeps as many as it goes on sending in, which a rate of "
+    "new ones slows down; with iptables what one tenant may have is the sum of what its containers may",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",

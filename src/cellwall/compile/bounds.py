@@ -7,6 +7,10 @@ again in a second and gets through, so that a burst is slowed down and nothing f
 the node as much again.
 
 An endpoint's own bound comes before its tenant's: what it has too many of takes no part in those of its neighbours.
+
+Flows that have ended are no part of how many there may be: the kernel counts open ones. But every packet of one keeps
+it for `TIME_WAIT` seconds more, whoever sends it. So their packets have a rate, and while a tenant's are beyond it no
+TCP flow of its begins: what it keeps up is then all that it has.
 """
 
 from collections.abc import Iterator
@@ -19,6 +23,8 @@ from cellwall.compile.wall import (
     Continue,
     Count,
     Drop,
+    EndedFlow,
+    Flow,
     Layer,
     LiveFlow,
     NoteFull,
@@ -32,6 +38,8 @@ from cellwall.compile.wall import (
     TenantOverBytes,
     TenantOverConnections,
     TenantOverRate,
+    Translated,
+    Transport,
     Unstamp,
     Via,
 )
@@ -41,6 +49,10 @@ End = Literal["source", "destination"]
 
 _BURST_SECONDS = 2
 """What an endpoint that was quiet may open at once, as browsers and package managers do."""
+
+_ENDED_SHARE = 2
+"""The part of a tenant's flows at once that is the rate of packets in ended ones; at once it may have as many as flows.
+So with TIME_WAIT seconds for each, no more of them are kept than three and a half times its flows."""
 
 _BURST_BYTES = 128 << 10
 """Beside a second's worth of bytes: a slow rate, too, must let a packet pass that the kernel merged of many, which may
@@ -94,7 +106,24 @@ class Bounds(msgspec.Struct, frozen=True):
         if rate := self.tenant_new_connections:
             over = TenantOverRate(what, rate, rate * _BURST_SECONDS)
             clauses.append(self._dropped("tenant_new_connections", (*when, over), f"{why} of the tenant"))
+        if self.tenant_connections:
+            lingering = (*when, Transport(("tcp",)), TenantFull("ended" if end == "source" else "ended-clients"))
+            clauses.append(self._dropped("tenant_connections", lingering, "too many ended connections of the tenant"))
         return tuple(clauses)
+
+    def ended(self) -> tuple[Clause, ...]:
+        """Where a packet of an ended flow is counted, before anything else may drop it: it has kept the flow."""
+        known = (Flow(("established",)), EndedFlow())
+        return (Clause(known, Continue("ended")),) if self.tenant_connections else ()
+
+    def ended_stages(self) -> tuple[Stage, ...]:
+        """What is noted of it; nothing is denied there."""
+        if not (limit := self.tenant_connections):
+            return ()
+        rate = max(1, limit // _ENDED_SHARE)
+        opened, clients = TenantOverRate("ended", rate, limit), TenantOverRate("ended-clients", rate, limit)
+        own = Clause((Translated(negate=True), opened), NoteFull("ended"))
+        return (Stage("ended", (own, Clause((Translated(), clients), NoteFull("ended-clients")))),)
 
     def too_busy(self) -> Iterator[Clause]:
         """What becomes of a packet that an endpoint sends too soon, or gets too soon in a flow that was admitted; who

@@ -53,8 +53,10 @@ def guard_stages(bounds: Bounds, policies: PolicyUsage) -> tuple[Stage, ...]:
     return (
         _early(),
         _early_tenant(),
-        Stage("tracked", (Clause((_FROM_BRIDGE,), Continue("tracked-tenant")),)),
-        _tracked_tenant(),
+        # What comes from outside is known to be a tenant's by its flow alone, and may never be forwarded.
+        Stage("tracked", (Clause((_FROM_BRIDGE,), Continue("tracked-tenant")), *bounds.ended())),
+        _tracked_tenant(bounds),
+        *bounds.ended_stages(),
         Stage("tracked-guard", _guard("PRE", _services_early(bounds, policies))),
         _input(),
         Stage("input-guard", _guard("IN", _services(bounds, policies))),
@@ -85,12 +87,13 @@ def _early_tenant() -> Stage:
     return Stage("early-tenant", (Clause((Vouched(negate=True),), Drop(), "not judged by the pins", "RAW"),))
 
 
-def _tracked_tenant() -> Stage:
+def _tracked_tenant(bounds: Bounds) -> Stage:
     """Established flows leave at once: what they are to was judged when they were new, and is judged again in the
     input or forward path. The route lookup (`fib`) is paid by the first packet only."""
     return Stage(
         "tracked-tenant",
         (
+            *bounds.ended(),
             Clause((Flow(("established",)),), Accept()),
             Clause((NeighbourSolicitation(),), Accept()),
             Clause((Flow(("invalid", "untracked")),), Drop(), "no valid flow", "PRE"),

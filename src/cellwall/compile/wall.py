@@ -112,9 +112,9 @@ class OverRate(Predicate, frozen=True):
 
 class TenantOverRate(Predicate, frozen=True):
     """More than `rate` a second (bucket `burst`) of `what` from all endpoints of the flow's tenant together; or to
-    them, likewise."""
+    them, likewise. `ended`: packets of flows that they opened, either way; `ended-clients`: of those to them."""
 
-    what: Literal["flows", "clients", "sent", "got"]
+    what: Literal["flows", "clients", "sent", "got", "ended", "ended-clients"]
     rate: int
     burst: int
 
@@ -278,11 +278,20 @@ class TenantOverConnections(Predicate, frozen=True):
     endpoint: Literal["source", "destination"]
 
 
-class TenantFull(Predicate, frozen=True):
-    """The same, as `NoteFull` found it to be within the last second."""
+Crowd = Literal["source", "destination", "ended", "ended-clients"]
+"""Flows of a tenant that it opened and that were opened to it, and those of each that have ended."""
 
-    endpoint: Literal["source", "destination"]
+
+class TenantFull(Predicate, frozen=True):
+    """There are too many of these, as `NoteFull` found it to be just now."""
+
+    crowd: Crowd
     negate: bool = False
+
+
+class EndedFlow(Predicate, frozen=True):
+    """The TCP flow has ended, and this packet keeps it in the connection table for as long as `ForgetSoon` says: what
+    is told there of a flow is not its state, but when it is forgotten, and no open one is that soon."""
 
 
 class FlowFromSubnet(Predicate, frozen=True):
@@ -343,7 +352,8 @@ class ForgetSoon(Outcome, frozen=True):
 
 TIME_WAIT, CLOSE = 5, 2
 """Seconds of ForgetSoon: long enough for the last segments in flight. The kernel's 120 of TIME_WAIT let one sandbox
-fill a table of 262,144 flows in 32 s."""
+fill a table of 262,144 flows in 32 s. Not shorter: what is acknowledged behind the second FIN is TIME_WAIT already, and
+a reset that is not exact is answered (RFC 5961), as that of an open connection."""
 
 
 class FitSegments(Outcome, frozen=True):
@@ -369,9 +379,10 @@ class Attribute(Outcome, frozen=True):
 
 class NoteFull(Outcome, frozen=True):
     """Note for a second that the flow's tenant has as many flows as it may; the next clause goes on. To count them is a
-    walk over all that it has, which a flow that is refused should not cost the node each time."""
+    walk over all that it has, which a flow that is refused should not cost the node each time. Those that have ended
+    are noted until they would be gone, if nobody kept them."""
 
-    endpoint: Literal["source", "destination"]
+    crowd: Crowd
 
 
 class Unstamp(Outcome, frozen=True):

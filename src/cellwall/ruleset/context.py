@@ -41,7 +41,7 @@ class FlowTuple(msgspec.Struct, frozen=True):
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """A conntrack entry and what this packet is to it."""
+    """A conntrack entry and what this packet is to it. `seconds`: until it is forgotten, if no other comes."""
 
     original: FlowTuple
     reply: FlowTuple
@@ -50,6 +50,7 @@ class Flow(msgspec.Struct, frozen=True):
     status: frozenset[str] = frozenset()
     mark: int = 0
     label: int = 0
+    seconds: float = 120
 
 
 class Context(msgspec.Struct, frozen=True):

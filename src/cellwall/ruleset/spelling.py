@@ -21,6 +21,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     Field,
+    ForgottenWithin,
     LabelFlow,
     LogPacket,
     Lookup,
@@ -174,6 +175,11 @@ def _(statement: UnstampFlow) -> str:
 @spell_statement.register
 def _(statement: LabelFlow) -> str:
     return f"ct label set {_key(statement.fields)} map @{check_name('map', statement.map)}"
+
+
+@spell_statement.register
+def _(statement: ForgottenWithin) -> str:
+    return f"ct expiration < {_positive('seconds', statement.seconds)}s"
 
 
 @spell_statement.register

@@ -18,6 +18,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     Field,
+    ForgottenWithin,
     LabelFlow,
     LogPacket,
     Lookup,
@@ -125,6 +126,9 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return _lookup(statement, contents, run)
         case Counter() | SetTimeouts() | ClampSegments() | LogPacket():
             return True
+        case ForgottenWithin():
+            flow = run.context.flow
+            return flow is not None and flow.seconds < statement.seconds
         case MarkPacket():
             run.set_mark(run.context.mark | statement.bits)
             return True

@@ -264,6 +264,12 @@ class Tally(msgspec.Struct, frozen=True, tag=True):
     set: str
 
 
+class ForgottenWithin(msgspec.Struct, frozen=True, tag=True):
+    """The packet's flow is forgotten in less than `seconds` if no other packet comes; without one, no match."""
+
+    seconds: int
+
+
 class LogPacket(msgspec.Struct, frozen=True, tag=True):
     """Tells whoever listens to a group of the kernel's packet log of the packet, `length` bytes of it from the network
     header on; whether anybody does changes nothing. `prefix` is printable ASCII of at most 127 characters."""
@@ -286,6 +292,7 @@ Statement = (
     | StampFlow
     | UnstampFlow
     | LabelFlow
+    | ForgottenWithin
     | SetTimeouts
     | ClampSegments
     | Dnat

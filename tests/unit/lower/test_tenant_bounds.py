@@ -15,6 +15,7 @@ from cellwall.model.settings import Bound, Settings, parse_openings
 from cellwall.model.versions import tenant_label
 from cellwall.ruleset.context import State
 from cellwall.ruleset.render import render_replacement
+from cellwall.ruleset.types import Element, Ruleset
 from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
 SERVICE = parse_openings(f"dns {GATEWAY4} udp/53", "x")
@@ -24,6 +25,7 @@ BOUND = Settings(
 )
 NAMES: tuple[Bound, ...] = ("tenant_connections", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 WATCHED = msgspec.structs.replace(BOUND, watched=NAMES)
+ENDED = "too many ended connections of the tenant"
 MANY, FAST = "too many connections of the tenant", "too many new connections of the tenant"
 ENDS = [(PUBLIC4, "FWD"), (PUBLIC6, "FWD"), (GATEWAY4, "IN")]
 
@@ -87,6 +89,60 @@ def test_what_is_only_watched_is_counted_and_passes(sender: Endpoint) -> None:
     said = ["too many packets sent by the tenant", "too many bytes sent by the tenant", FAST, MANY]
     assert (fate.verdict, fate.mark) == ("accept", sender.generation)
     assert scene.counted(fate) == [f"{why}, which is only watched" for why in said]
+
+
+def lingering(scene: Scene, name: str, tenant: Endpoint) -> Scene:
+    """The scene with a tenant in such a set."""
+    noted = (Element((tenant_label(tenant.tenant_number),)),)
+    tables = [
+        msgspec.structs.replace(
+            table,
+            sets=tuple(msgspec.structs.replace(s, elements=noted) if s.name == name else s for s in table.sets),
+        )
+        for table in scene.ruleset.tables
+    ]
+    return scene.under(Ruleset(tuple(tables)))
+
+
+@SENDERS
+@pytest.mark.parametrize(("to", "layer"), ENDS)
+def test_no_connection_begins_of_a_tenant_that_keeps_too_many_ended_ones(to: str, layer: str, sender: Endpoint) -> None:
+    services = parse_openings(f"web {GATEWAY4} tcp/53", "x")
+    known = Scene(sender, settings=msgspec.structs.replace(BOUND, services=(*SERVICE, *services)))
+    scene = lingering(known, "lingering", sender)
+    assert judged(scene.egress(sender, to, "tcp", 53))[:2] == ("drop", ENDED)
+    going_on = scene.egress(sender, to, "tcp", 53, state="established", mark=sender.generation)
+    assert {going_on.verdict, scene.egress(sender, to, "udp", 53).verdict} == {"accept"}
+    assert lingering(known, "lingeringclients", sender).egress(sender, to, "tcp", 53).verdict == "accept"
+
+
+@pytest.mark.parametrize(("client", "node"), [(at.LAN4, at.NODE4), (at.LAN6, at.NODE6)])
+def test_clients_that_keep_ended_connections_take_nothing_from_what_the_tenant_opens(client: str, node: str) -> None:
+    """Nor does it from them."""
+    scene = Scene(WEB, settings=BOUND)
+    assert judged(lingering(scene, "lingeringclients", WEB).ingress(client, node)) == ("drop", ENDED, "FWD")
+    assert lingering(scene, "lingering", WEB).ingress(client, node).verdict == "accept"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "protocol", "noted"),
+    [(5, "established", "tcp", 1), (6, "established", "tcp", 0), (5, "new", "tcp", 0), (5, "established", "udp", 0)],
+)
+def test_a_packet_too_many_of_ended_flows_is_noted_of_the_tenant_and_passes(
+    seconds: float, state: State, protocol: str, noted: int
+) -> None:
+    fate = Scene(WEB, settings=BOUND).egress(
+        WEB,
+        PUBLIC4,
+        protocol,
+        state=state,
+        mark=WEB.generation,
+        label=tenant_label(WEB.tenant_number),
+        seconds=seconds,
+        over=["tenantended", "tenantendedclients"],
+    )
+    assert fate.verdict == "accept"
+    assert [step.index for step in fate.evaluation.path if step.chain == "ended"] == [0] * noted
 
 
 def test_an_endpoints_own_bound_comes_first() -> None:

@@ -6,7 +6,7 @@ from cellwall.attack.probe import Probe
 
 _MODULES = (
     *("layer2", "ethertypes", "neighbours", "tables"),
-    *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "abuse", "floods", "unfinished"),
+    *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "ended", "abuse", "floods", "unfinished"),
     "floor",
     *(
         "node",

@@ -11,7 +11,7 @@ from cellwall.attack.rows.routed import FAR, OUTSIDE, by_gateway, from_outside
 from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots, episode
 from cellwall.attack.stage import PUBLISHED, SETTINGS
 from cellwall.attack.world import World
-from cellwall.lower.nft.sets import full_set
+from cellwall.lower.nft.sets import FULL_SETS
 from cellwall.names import TABLE
 
 _BEYOND = 100
@@ -48,7 +48,7 @@ def _crowded(w: World, token: bytes) -> bool:
         few = _flood(w, w.attacker.ip(family), FAR[family], "udp", token, 9072)[: _limit(w)]
         sight = w.fire(Shot("attacker", frame(w.attacker.mac, w.gateway.mac, one)) for one in few)
         arrived += sum(token in data for data in sight.seen["internet"])
-    _forget(w)
+    forget(w)
     return arrived > _tenant_limit(w)
 
 
@@ -89,16 +89,16 @@ def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, 
     source = seats[other].ip(family)
     alive = by_gateway(lambda w, t: packet(source, FAR[family], "udp", t, dport=9071), origin=other)
     answer = w.fire(alive(w, b"alive" + token))
-    _forget(w)
+    forget(w)
     return arrived > _limit(w) or not answer.saw(b"alive" + token, "internet")
 
 
-def _forget(w: World) -> None:
-    """What flows there are of the two, and that their tenant had too many."""
+def forget(w: World) -> None:
+    """What flows there are of the two, and that their tenant had too many, or kept too many that have ended."""
     for seat, family, end in product((w.attacker, w.victim), sorted(w.families), ("--orig-src", "--reply-src")):
         w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
-    for end in ("source", "destination"):
-        w.node.run(["nft", "flush", "set", "inet", TABLE, full_set(end)], check=False)
+    for name in (*FULL_SETS.values(), "tenantended", "tenantendedclients"):
+        w.node.run(["nft", "flush", "set", "inet", TABLE, name], check=False)
 
 
 PROBES: tuple[Probe, ...] = tuple(_out())

@@ -3,11 +3,11 @@
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import BOTH, NUMBERED, Forms, Lowered, either, fields, in_subnet, match, per_family
-from cellwall.lower.nft.sets import PROTOCOLS, by_protocol, exposed_set, full_set
+from cellwall.lower.nft.sets import FULL_SETS, PROTOCOLS, by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.versions import STEM
-from cellwall.ruleset.types import ConnectionsOver, Field, FieldName, Lookup, Meter
+from cellwall.ruleset.types import ConnectionsOver, Field, FieldName, ForgottenWithin, Lookup, Meter
 
 _STEM = Field("ct mark", STEM)
 """Whose a flow is, by whichever policy it was judged."""
@@ -113,7 +113,11 @@ def _tenant_over_connections(p: w.TenantOverConnections, scene: w.Scene) -> tupl
 
 
 def _tenant_full(p: w.TenantFull, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((NUMBERED, Lookup(fields("ct label"), full_set(p.endpoint), p.negate)),)
+    return ((NUMBERED, Lookup(fields("ct label"), FULL_SETS[p.crowd], p.negate)),)
+
+
+def _ended(p: w.EndedFlow, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("meta l4proto", PROTOCOL_NUMBERS["tcp"]), ForgottenWithin(w.TIME_WAIT + 1)),)
 
 
 def _flow_from_subnet(p: w.FlowFromSubnet, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
@@ -135,5 +139,6 @@ FLOWS: Forms = {
     w.OverConnections: per_family(_over_connections),
     w.TenantOverConnections: either(_tenant_over_connections),
     w.TenantFull: either(_tenant_full),
+    w.EndedFlow: either(_ended),
     w.FlowFromSubnet: per_family(_flow_from_subnet),
 }

@@ -107,6 +107,8 @@ _RATES = {
     "clients": ("destination", "newclients"),
     "sent": ("source", "sent"),
     "got": ("destination", "got"),
+    "ended": ("source", "ended"),
+    "ended-clients": ("destination", "endedclients"),
 }
 """Of whom, and in which set, what a packet is counted for."""
 _FRAME_RATES: dict[str, tuple[FieldName, str]] = {

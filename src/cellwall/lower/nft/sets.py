@@ -33,7 +33,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `allfragments` (bridge) | dynamic: a bound | the gateway's MAC: all senders |
 | `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
 | `tenantflows` `tenantclients` `tenantnewflows` … | dynamic: bounds, by number | tenant |
-| `fulltenants` `fullclients` | dynamic: those over a bound of flows | tenant |
+| `fulltenants` `fullclients` `lingering` `lingeringclients` | dynamic: those over a bound of flows | tenant |
 | `deniedports` `deniedout` `deniedin` | dynamic: packets denied | port; stem of policy versions, 0 of nobody |
 | `toldports` `toldout` `toldin` | dynamic: budgets of reports | the same |
 | `toldtenants` `seenout` `seenin` | dynamic: budgets of reports | label of the flows of a tenant |
@@ -46,6 +46,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from cellwall.compile.usage import ExposureForm, PolicyForm, PolicyUsage, Usage
+from cellwall.compile.wall import TIME_WAIT, Crowd
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.model.addresses import Protocol
 from cellwall.model.policy import TierName
@@ -55,6 +56,7 @@ from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
 _FULL = 1  # until a tenant that had too many flows is counted again
+_LINGERING = TIME_WAIT + 1  # until those that have ended are gone, if nobody keeps them
 _TALLIED = 600  # until a count is that does not grow, as of who is gone: whoever adds them up looks more often
 
 
@@ -87,6 +89,14 @@ def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> 
     return (*sets, *_PORT_REPORTS, *_ENDPOINT_REPORTS)
 
 
+FULL_SETS: Mapping[Crowd, str] = {
+    "source": "fulltenants",
+    "destination": "fullclients",
+    "ended": "lingering",
+    "ended-clients": "lingeringclients",
+}
+"""The names of the sets of tenants that have as many flows as they may, or keep too many that have ended."""
+
 PROTOCOLS: tuple[Protocol, ...] = ("tcp", "udp")
 
 
@@ -101,11 +111,6 @@ def exposed_set(form: ExposureForm, family: Family, protocol: Protocol) -> str:
     at = "at" if form.bound else ""
     length = f"p{form.prefixlen}" if form.kind == "source" else ""
     return "exposed" + at + names[form.kind] + family.suffix + length + (protocol if by_protocol(form) else "")
-
-
-def full_set(end: str) -> str:
-    """The name of the set of tenants that have as many flows as they may, that they opened or to ports of theirs."""
-    return "fulltenants" if end == "source" else "fullclients"
 
 
 def under_set(tier: TierName, what: str, family: Family) -> str:
@@ -176,8 +181,11 @@ def _tenant_sets() -> Iterator[NamedSet]:
     """Of both families: a tenant is no more for having two."""
     for name in ("tenantflows", "tenantclients"):
         yield NamedSet(name, ("ct_label",), dynamic=True, size=_SENDERS)
-    for end in ("source", "destination"):
-        yield NamedSet(full_set(end), ("ct_label",), dynamic=True, timeout=_FULL, size=_SENDERS)
+    for crowd, name in FULL_SETS.items():
+        seconds = _LINGERING if crowd.startswith("ended") else _FULL
+        yield NamedSet(name, ("ct_label",), dynamic=True, timeout=seconds, size=_SENDERS)
+    for name in ("tenantended", "tenantendedclients"):
+        yield _rate(name, "ct_label")
     for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot", "tenantsentbytes", "tenantgotbytes"):
         yield _rate(name, "ct_label")
 

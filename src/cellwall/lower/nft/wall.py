@@ -17,7 +17,7 @@ from cellwall.lower.nft.forms import fields, match
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.reports import Terminal, leads_to_report, report_chains
-from cellwall.lower.nft.sets import bridge_sets, full_set
+from cellwall.lower.nft.sets import FULL_SETS, bridge_sets
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (
     Chain,
@@ -142,7 +142,7 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         owner = family.original_source if then.endpoint == "source" else family.reply_source
         return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
     if isinstance(then, w.NoteFull):
-        return ((Tally(fields("ct label"), full_set(then.endpoint)),),)
+        return ((Tally(fields("ct label"), FULL_SETS[then.crowd]),),)
     if isinstance(then, w.Unstamp):
         return ((UnstampFlow(),),)
     if isinstance(then, w.Publish):

@@ -10,9 +10,10 @@ from cellwall.compile import wall as w
 SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
     w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
     w.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
+    w.TenantFull: "the same",
+    w.EndedFlow: "that it is forgotten within seconds, unless somebody goes on sending in it, which nothing bounds",
     w.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
-    w.TenantFull: "the same",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
