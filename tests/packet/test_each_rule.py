@@ -20,7 +20,7 @@ from cellwall.attack.stage import WalledStage, walled_stage
 from cellwall.attack.suite import assault
 from cellwall.model.settings import Settings
 from cellwall.ruleset.types import Ruleset
-from packet import stopped, stopped_frames
+from packet import stopped, stopped_ended, stopped_frames
 from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
 from world import World, open_world, take_out, unlatch
 
@@ -59,6 +59,7 @@ def both_floors(having: str, *targets: str) -> tuple[Row, Row]:
     return Row(sent, scenario, (led,), families), Row(led, scenario, (sent,), families)
 
 
+LINGERING = "too many ended connections of the tenant"
 FORMER = "flow of a former endpoint"
 UNTRACKED = Rule("tracked-tenant", "no valid flow")
 ROUTER = Rule("forward", "the node is no router")
@@ -75,6 +76,8 @@ PACKETS: tuple[Row, ...] = (
     *both_guards("too many connections of the tenant", stopped.flows_to_a_service, stopped.CROWDED),
     Row(Rule("input-guard", "too many new connections"), stopped.flows_to_a_service, settings=stopped.HURRIED),
     Row(Rule("client", "too many connections of the tenant"), stopped.flows_of_clients, settings=stopped.CROWDED),
+    Row(Rule("input-guard", LINGERING), stopped_ended.connection_to_a_service, settings=stopped_ended.WITH_SERVICE),
+    Row(Rule("client", LINGERING), stopped_ended.connection_of_a_client),
     Row(Rule("client", "too many new connections"), stopped.flows_of_clients, settings=stopped.HURRIED),
     Row(Rule("client", "too many bytes got"), stopped.first_packets_of_clients, settings=stopped.PARTED),
     Row(Rule("client", "too many packets got"), stopped.first_packets_of_clients, settings=stopped.BUSY),
