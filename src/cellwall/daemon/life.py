@@ -89,13 +89,7 @@ def serve(
     sys.setswitchinterval(_THREAD_TURN)
     manager = ServiceManager(environ)
     with ExitStack() as opened:
-        wall = opened.enter_context(_open(paths, read, serving=True))
-        owner = OwnerSocket(manager)
-        hold_reserved(wall, manager)
-        proxies = Proxies()
-        opened.callback(proxies.close)
-        wall.run_proxies(proxies.follow)
-        opened.callback(_leave_record, paths, read, owner)
+        wall, owner = opened.enter_context(_writing(paths, read, manager))
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
@@ -105,16 +99,35 @@ def serve(
         node = Node(wall, beside[0], bounds, coming=resting(attention), told=events.wrote, size=size)
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
-        listener = Listener(made, bounds, authority)
+        listeners = [(Listener(made, bounds, authority), sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), partial(_reread, paths, read, authority, node)
-        listeners = [(listener, sock)]
-        if serving.metrics and (scraped := listening_at(parse_scraped(serving.metrics, "daemon.metrics"))):
-            listeners.append((scraping(metrics, bounds), opened.enter_context(scraped)))
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall))
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
         with watched(wall, beside[1], events, lambda: node.writer.at_work, attention) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
+
+
+@contextmanager
+def _writing(paths: Paths, read: Callable[[], Loaded], manager: ServiceManager) -> Iterator[tuple[Wall, OwnerSocket]]:
+    """The wall of the one who writes, with the lock, and what is this process's beside it: the socket that owns our
+    tables, the ports on record, and what is proxied."""
+    with _open(paths, read, serving=True) as wall, closing(Proxies()) as proxies:
+        owner = OwnerSocket(manager)
+        hold_reserved(wall, manager)
+        wall.run_proxies(proxies.follow)
+        try:
+            yield wall, owner
+        finally:
+            _leave_record(paths, read, owner)
+
+
+def _scraped(
+    serving: Serving, metrics: Metrics, bounds: Bounds, opened: ExitStack
+) -> list[tuple[Listener, socket.socket]]:
+    """Who answers at the port for figures, where there is one."""
+    at = listening_at(parse_scraped(serving.metrics, "daemon.metrics")) if serving.metrics else None
+    return [(scraping(metrics, bounds), opened.enter_context(at))] if at else []
 
 
 def _take_over(owner: OwnerSocket, wall: Wall, metrics: Metrics) -> tuple[str, ...]:
