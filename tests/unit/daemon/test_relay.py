@@ -285,6 +285,19 @@ def test_who_comes_to_one_that_is_late_is_judged_by_what_it_is_told_by_then() ->
     told(story)
 
 
+def test_what_is_told_does_not_wait_for_a_turn_of_the_traffic_each() -> None:
+    """A turn is long where much is passed on, and a tenant has 64 ports."""
+
+    async def story(made: Told6) -> None:
+        for number in range(64):
+            made.tell(Told("done", number=number))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert [int(made.ours.recv(9)) for _ in range(64)] == list(range(64))
+
+    told(story)
+
+
 def test_the_daemon_waits_for_longer_than_the_proxy_goes_without_a_look() -> None:
     assert module.FRESH < program.PATIENCE < program.SILENT
 

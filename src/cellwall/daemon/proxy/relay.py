@@ -31,7 +31,9 @@ FRESH = 1.0
 """Seconds that the proxy goes by what it was told without a look for more: it is less than the daemon waits for it to
 obey (`cellwall.daemon.proxy.program`), so one that is late passes nothing on that it was meanwhile told not to."""
 _LOOK = 5.0
+_MOMENT = 0.005
 _AT_ONCE = 16
+"""Of a turn, the seconds in which it is obeyed what is told, and how many clients a port takes."""
 _OCTETS = 1 << 15
 _LARGEST = 1 << 20
 _OWN = 64
@@ -203,20 +205,27 @@ class Relay:
             self.loop.add_reader(port.listening, port._accept)
 
     def _listen(self) -> None:
-        """One message a turn: who is served goes on between those of a tenant with many ports."""
+        """Obey for a moment of each turn: who is served goes on between the lists of a tenant with many ports."""
+        until = time.monotonic() + _MOMENT
+        while self._hear() and time.monotonic() < until:
+            pass
+        if not self._nothing_left.is_set():  # somebody may be waiting
+            self.is_current()
+
+    def _hear(self) -> bool:
+        """Obey one message, if there is one."""
         try:
             raw, fds, _, _ = socket.recv_fds(self._told, _LARGEST, 1)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             raw, fds = b"", []
         if not raw:  # the daemon has ended, and what it told with it
             self.over.set()
             self.loop.remove_reader(self._told)
-            return
+            return False
         self._obey(self._decode(raw), fds)
-        if not self._nothing_left.is_set():  # somebody may be waiting
-            self.is_current()
+        return True
 
     def _obey(self, told: Told, fds: list[int]) -> None:
         if told.what == "done":
