@@ -1,6 +1,10 @@
 """A proxy between the address families is the daemon's: over its calls, and through its death."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +12,10 @@ from cellwall.api import Wall
 from cellwall.client import Client
 from cellwall.config import drop_mode_record, record_daemon
 from cellwall.errors import Unsupported
-from cellwall.lab import Lab
+from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE6
 from cellwall.model.endpoint import parse_binding
-from daemon.served import Daemon, served
+from daemon.served import PATIENCE, Daemon, served
 from world import Stream, World, assert_connection, assert_no_connection
 
 pytestmark = pytest.mark.root
@@ -48,6 +52,27 @@ def test_a_proxy_ends_with_its_daemon_and_is_there_again_with_the_next(node: tup
     with pytest.raises(Unsupported, match="a proxy is the daemon's to run"):
         in_process(daemon, world, web.name)
     daemon.start()
+
+
+def test_a_proxy_that_dies_is_there_again_with_nobody_asking(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    web = world.attach("web", expose=["8090:80/tcp6to4"])
+    with web.host.serve(tcp=[80]):
+        assert_connection(world.lab.lan, NODE6, 8090)
+        os.kill(relay_of(daemon), signal.SIGKILL)
+        daemon.logged("the proxy has died")
+        deadline = time.monotonic() + PATIENCE
+        while connect(world.lab.lan, NODE6, 8090, timeout=2.0).kind != "answer":
+            assert time.monotonic() < deadline
+    world.wall.detach(web.name)
+
+
+def relay_of(daemon: Daemon) -> int:
+    """The process, by its number."""
+    children = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
+    pids = [pid for each in children for pid in each.read_text().split()]
+    (relay,) = (pid for pid in pids if b"cellwall.daemon.proxy.relay" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return int(relay)
 
 
 def in_process(daemon: Daemon, world: World, name: str) -> None:

@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -50,8 +51,9 @@ _AGAIN = 1.0
 _THREAD_TURN = 0.0001
 """Seconds that a thread may keep the interpreter from another one. Python's own 5 ms are waited for after each call of
 the kernel's while the watch compares a thousand endpoints: a hundred milliseconds of one attach."""
-_NOW_AND_THEN = 60.0
-"""Seconds after which what could not be done about the node is tried again."""
+_NOW_AND_THEN, _SOONER = 60.0, 2.0
+"""Seconds after which what could not be done about the node is tried again, and after which it is asked whether that
+should be sooner."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -89,7 +91,7 @@ def serve(
     sys.setswitchinterval(_THREAD_TURN)
     manager = ServiceManager(environ)
     with ExitStack() as opened:
-        wall, owner = opened.enter_context(_writing(paths, read, manager))
+        wall, owner, proxies = opened.enter_context(_writing(paths, read, manager))
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
         authority = Authority(terms.granted)
@@ -101,7 +103,7 @@ def serve(
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listeners = [(Listener(made, bounds, authority), sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), partial(_reread, paths, read, authority, node)
-        life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall))
+        life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
         with watched(wall, beside[1], events, lambda: node.writer.at_work, attention) as start_watch:
@@ -109,7 +111,9 @@ def serve(
 
 
 @contextmanager
-def _writing(paths: Paths, read: Callable[[], Loaded], manager: ServiceManager) -> Iterator[tuple[Wall, OwnerSocket]]:
+def _writing(
+    paths: Paths, read: Callable[[], Loaded], manager: ServiceManager
+) -> Iterator[tuple[Wall, OwnerSocket, Proxies]]:
     """The wall of the one who writes, with the lock, and what is this process's beside it: the socket that owns our
     tables, the ports on record, and what is proxied."""
     with _open(paths, read, serving=True) as wall, closing(Proxies()) as proxies:
@@ -117,7 +121,7 @@ def _writing(paths: Paths, read: Callable[[], Loaded], manager: ServiceManager) 
         hold_reserved(wall, manager)
         wall.run_proxies(proxies.follow)
         try:
-            yield wall, owner
+            yield wall, owner, proxies
         finally:
             _leave_record(paths, read, owner)
 
@@ -164,12 +168,14 @@ class Life:
         take_over: Callable[[], tuple[str, ...]],
         reread: Callable[[], None],
         now_and_then: Callable[[], None],
+        sooner: Callable[[], bool] = lambda: False,
     ) -> None:
         self._manager = manager
         self._node = node
         self._act = take_over
         self._reread = reread
         self._now_and_then = now_and_then
+        self._sooner = sooner
         self._state = "takes the node over"
 
     async def run(self, listeners: Sequence[tuple[Listener, socket.socket]], start_watch: StartWatch) -> None:
@@ -222,9 +228,14 @@ class Life:
         start_watch(failed)
         self._say("serves", READY=1)
         while True:
-            await asyncio.sleep(_NOW_AND_THEN)
+            await self._pause()
             with suppress(CellwallError, OSError):  # what it is about fails in the calls and the watch as well
                 await self._node.writer.do(self._now_and_then)
+
+    async def _pause(self) -> None:
+        end = time.monotonic() + _NOW_AND_THEN
+        while time.monotonic() < end and not self._sooner():
+            await asyncio.sleep(_SOONER)
 
     def _behind(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Work beside the calls. A defect in it is the end: nobody else would notice that it is not done."""

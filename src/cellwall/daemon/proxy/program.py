@@ -61,9 +61,14 @@ class Program:
         self._hear(patience)
         return self._answered == self._asked
 
+    @property
+    def dead(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
     def is_over(self) -> str:
         """How it came to an end, or "": it is there, and answers, or may yet."""
-        if self._process.poll() is not None:
+        if self.dead:
             return f"has died ({self._process.returncode})"
         if self._answered == self._asked or time.monotonic() - self._since < SILENT:
             return ""

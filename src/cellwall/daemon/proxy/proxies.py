@@ -55,6 +55,11 @@ class Proxies:
                 _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
                 self._end()
 
+    def is_dead(self) -> bool:
+        """Whether there is need of a turn, at which the process begins anew. It waits for none."""
+        program = self._program
+        return program is not None and program.dead
+
     def close(self) -> None:
         """End the proxy, and with it all that it serves. Idempotent."""
         with self._state:
