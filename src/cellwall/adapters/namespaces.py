@@ -46,6 +46,13 @@ class ProcNamespaces:
     def identity_of(self, path: str) -> tuple[int, int] | None:
         return netns.find_identity(path, walked=self._serving)
 
+    def identity_of_own(self, path: str) -> tuple[int, int] | None:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def create(self, path: str) -> None:
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

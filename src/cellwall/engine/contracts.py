@@ -389,6 +389,10 @@ class Namespaces(Protocol):
     def identity_of(self, path: str) -> tuple[int, int] | None:
         """(device, inode) of what is at `path` now; None where nothing is."""
 
+    def identity_of_own(self, path: str) -> tuple[int, int] | None:
+        """`identity_of` for a path that `create` made, whose directories are nobody else's: in a twentieth of the
+        time, as nobody can have led it elsewhere."""
+
     def create(self, path: str) -> None:
         """Make a new namespace, kept alive by a mount at `path`. Raises AlreadyExists."""
 

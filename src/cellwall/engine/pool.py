@@ -91,7 +91,7 @@ def _ready(site: Site, count: int) -> list[Endpoint]:
 
 
 def _stands(site: Site, endpoint: Endpoint) -> bool:
-    return site.namespaces.identity_of(endpoint.netns) == (endpoint.netns_device, endpoint.netns_inode)
+    return site.namespaces.identity_of_own(endpoint.netns) == (endpoint.netns_device, endpoint.netns_inode)
 
 
 def _claim(
