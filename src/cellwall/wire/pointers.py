@@ -4,8 +4,7 @@ A refusal comes from one of three places, and each names the entry in its own wa
 (`$.endpoints[2].mac`), the parsers of single values by being called with one, the engine by field and value.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from cellwall.errors import InvalidSpec
 
@@ -18,15 +17,22 @@ class Refused(InvalidSpec):
         super().__init__(field, value, reason)
 
 
-@contextmanager
-def placed(at: str) -> Iterator[None]:
+class placed:  # reads as the block that it opens; a generator takes four times as long
     """What the block refuses was found at this pointer; one that has a place already keeps it."""
-    try:
-        yield
-    except Refused:
-        raise
-    except InvalidSpec as error:
-        raise Refused(at, error.field, error.value, error.reason) from error
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, InvalidSpec) and not isinstance(error, Refused):
+            raise Refused(self._at, error.field, error.value, error.reason) from error
 
 
 def pointer(*parts: str | int) -> str:

@@ -24,6 +24,9 @@ _MOST_UNREAD = 1 << 19
 """Octets that may arrive before the headers of a request are whole. What is read at once, 256 KiB, may have a body in
 it, too."""
 
+_KEPT = 1 << 15
+"""Octets of a body that asyncio takes at any time: with more than 64 KiB in its hands it has who writes wait."""
+
 
 class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it."""
@@ -74,6 +77,8 @@ class Connection(web.RequestHandler):
         if not whole:  # what goes on arriving is the rest of a body that was refused
             resp.force_close()
         try:
+            if self._has_room_for(resp):  # nothing to wait for, and no timer to set
+                return await super().finish_response(request, resp, *rest)
             async with asyncio.timeout(self._bounds.answer_seconds):
                 return await super().finish_response(request, resp, *rest)
         except TimeoutError:
@@ -107,6 +112,12 @@ class Connection(web.RequestHandler):
         super().force_close()
         if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
             transport.abort()
+
+    def _has_room_for(self, resp: Any) -> bool:
+        """Whoever writes this need not wait until the caller has taken any of it."""
+        body, transport = getattr(resp, "body", None), self.transport
+        small = isinstance(body, bytes) and len(body) <= _KEPT
+        return small and isinstance(transport, asyncio.Transport) and not transport.get_write_buffer_size()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
