@@ -18,6 +18,7 @@ from cellwall.daemon.proxy import proxies as module
 from cellwall.daemon.proxy import relay as relay_module
 from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.engine import led
+from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, Exhausted, InvalidSpec, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4, LAN6, NODE4, NODE6, NODE_INFRA, NODE_OTHER
@@ -342,6 +343,16 @@ def test_what_stands_is_not_displaced_and_a_tenant_has_a_share(world: Proxied, m
         third = world.attach("aad", tenant="third")
         with pytest.raises(Exhausted, match=r"^expose\.proxy: 9997:80/tcp6to4: a node has at most 65 ports"):
             world.wall.expose(third.name, "9997:80/tcp6to4")
+        monkeypatch.setattr(led, "MAX_PROXIES", (MAX_OF_TENANT + 1) * 4 // 3 + 1)
+        refused = (
+            r"^expose\.proxy: 9997:80/tcp6to4: a node has at most 65 ports served by a proxy for others than root$"
+        )
+        with pytest.raises(Exhausted, match=refused):
+            world.wall.expose(third.name, "9997:80/tcp6to4", user=1000)
+        request = AttachRequest("aae", tenant="fourth", bindings=(parse_binding("9997:80/tcp6to4"),), user=1000)
+        with pytest.raises(Exhausted, match=refused):
+            world.wall.attach_many([request])
+        assert world.wall.expose(third.name, "9997:80/tcp6to4").bindings
         assert stream.ask(b"<1>") and asked(world.lab.lan, 6)
 
 

@@ -116,7 +116,8 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
     if any(binding.proxy for binding in bindings):
         from cellwall.engine.led import refuse_more_proxies  # as below
 
-        refuse_more_proxies(site, [(one.tenant or one.key, binding) for one in requests for binding in one.bindings])
+        asked = [(one.tenant or one.key, binding, one.user) for one in requests for binding in one.bindings]
+        refuse_more_proxies(site, asked)
     if bindings:
         from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
 

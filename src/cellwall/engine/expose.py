@@ -47,7 +47,7 @@ def expose_port(
     if binding.proxy:
         from cellwall.engine.led import refuse_more_proxies  # as above
 
-        refuse_more_proxies(site, [(endpoint.tenant or key, binding)])
+        refuse_more_proxies(site, [(endpoint.tenant or key, binding, user)])
     return _change(site, endpoint, exposed, published=(binding,))
 
 

@@ -19,18 +19,20 @@ def refuse_unbounded(site: Site, binding: PortBinding) -> None:
         raise Unsupported(f"expose.proxy: {binding}: {', '.join(bounds)} would not hold for what a proxy carries")
 
 
-def refuse_more_proxies(site: Site, asked: Iterable[tuple[Whose, PortBinding]]) -> None:
-    """Raise Exhausted for the first of these, which are not on record yet, that would be one too many."""
+def refuse_more_proxies(site: Site, asked: Iterable[tuple[Whose, PortBinding, int | None]]) -> None:
+    """Raise Exhausted for the first of these, which are not on record yet, that would be one too many. With each is who
+    asks for it, where that is not root: a quarter of all is root's."""
     held: Counter[Whose] = Counter()
     for endpoint in site.journal.proxied():
         held[endpoint.tenant or endpoint.key] += sum(binding.proxy != 0 for binding in endpoint.bindings)
     total = held.total()
-    for whose, binding in asked:
+    for whose, binding, user in asked:
         if not binding.proxy:
             continue
         held[whose] += 1
         total += 1
         if held[whose] > MAX_OF_TENANT:
             raise Exhausted(f"expose.proxy: {binding}: a tenant has at most {MAX_OF_TENANT} ports served by a proxy")
-        if total > MAX_PROXIES:
-            raise Exhausted(f"expose.proxy: {binding}: a node has at most {MAX_PROXIES} ports served by a proxy")
+        most, whom = (MAX_PROXIES, "") if user is None else (MAX_PROXIES * 3 // 4, " for others than root")
+        if total > most:
+            raise Exhausted(f"expose.proxy: {binding}: a node has at most {most} ports served by a proxy{whom}")
