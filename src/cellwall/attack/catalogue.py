@@ -121,7 +121,7 @@ CATALOGUE: tuple[Row, ...] = (
 
 UNCOVERED_PARTS: dict[str, str] = {
     "B06": "TCP connections that have ended are counted by nothing (nf_conncount passes over them): beside its bound "
-    "of open ones a tenant keeps three and a half times as many, and who goes beyond has all containers of the tenant "
+    "of open ones a tenant keeps six times as many at most, and who goes beyond has all containers of the tenant "
     "wait; with iptables, or without a bound of tenants, one keeps as many as it goes on sending in, which a rate of "
     "new ones slows down; with iptables what one tenant may have is the sum of what its containers may",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",

@@ -17,11 +17,11 @@ from cellwall.model.settings import Settings
 SETTINGS = Settings(
     public_addresses=tuple(ip_address(address) for address in HIDDEN_PUBLIC),
     protect=tuple(ip_network(network) for network in PROTECTED),
-    connections=512,
+    connections=256,
     new_connections=1000,
     packets=5000,
     bytes=10_000_000,
-    tenant_connections=800,
+    tenant_connections=320,
 )
 """A node behind a cloud's 1:1 translation, with a cluster network that its operator named. Rates that no probe but a
 flood comes near."""

@@ -50,10 +50,6 @@ End = Literal["source", "destination"]
 _BURST_SECONDS = 2
 """What an endpoint that was quiet may open at once, as browsers and package managers do."""
 
-_ENDED_SHARE = 2
-"""The part of a tenant's flows at once that is the rate of packets in ended ones; at once it may have as many as flows.
-So with TIME_WAIT seconds for each, no more of them are kept than three and a half times its flows."""
-
 _BURST_BYTES = 128 << 10
 """Beside a second's worth of bytes: a slow rate, too, must let a packet pass that the kernel merged of many, which may
 have 64 KiB."""
@@ -117,11 +113,11 @@ class Bounds(msgspec.Struct, frozen=True):
         return (Clause(known, Continue("ended")),) if self.tenant_connections else ()
 
     def ended_stages(self) -> tuple[Stage, ...]:
-        """What is noted of it; nothing is denied there."""
+        """What is noted of it; nothing is denied there. A second may have as many as there may be open flows at once,
+        and so may a moment: of ended ones, no more than six times as many are kept, and of reset ones three times."""
         if not (limit := self.tenant_connections):
             return ()
-        rate = max(1, limit // _ENDED_SHARE)
-        opened, clients = TenantOverRate("ended", rate, limit), TenantOverRate("ended-clients", rate, limit)
+        opened, clients = TenantOverRate("ended", limit, limit), TenantOverRate("ended-clients", limit, limit)
         own = Clause((Translated(negate=True), opened), NoteFull("ended"))
         return (Stage("ended", (own, Clause((Translated(), clients), NoteFull("ended-clients")))),)
 

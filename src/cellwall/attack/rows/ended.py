@@ -4,7 +4,7 @@ Opened, ended and kept up, round after round, until the attacker has tried for m
 Internet is on its side: without an answer a connection would count for as long as it is known.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import msgspec
 
 from cellwall.attack.frames import frame, packet
-from cellwall.attack.probe import Probe, Shot, layers
+from cellwall.attack.probe import Probe, layers
 from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.rows.floods import numbered
 from cellwall.attack.rows.routed import FAR, from_outside
@@ -27,7 +27,7 @@ Way = Literal["reset", "finished"]
 
 _PORT = 9074
 _FIRST = 20000
-_ROUND = 400
+ROUND = 240
 """Connections that are open at once, which is less than an endpoint may have."""
 _KEPT = 1.0  # seconds after which they are forgotten at the soonest, less than a reset connection's two
 _PATIENCE = 20.0
@@ -45,26 +45,26 @@ class Kept:
         self._outside: dict[int, int] = {}  # the attacker's port → what it was translated to
         self.opened = 0
 
-    def open(self, count: int) -> None:
-        """So many more, as far as the wall lets them."""
+    def open(self, count: int) -> list[int]:
+        """So many more, as far as the wall lets them; which there are."""
         numbers = range(_FIRST + self.opened, _FIRST + self.opened + count)
         self.opened += count
-        sight = self._w.fire(Shot("attacker", one) for one in self._out("S", 0, 0, numbers))
-        before = set(self._outside)
-        self._outside |= dict(self._arrived(sight.seen["internet"]))
-        self._w.inject("internet", list(self._into("SA", 0, 1, set(self._outside) - before)))
+        self._w.observers.discard()
+        self._w.inject("attacker", list(self._out("S", 0, 0, numbers)))
+        found = dict(self._arrived(self._w.settle().seen["internet"]))  # what was lost on the way is not open
+        self._outside |= found
+        self._w.inject("internet", list(self._into("SA", 0, 1, found)))
+        return list(found)
 
-    def end(self, way: Way, last: int) -> None:
-        """The last so many of them: by a reset of the attacker's, or by a FIN of each."""
-        numbers = [one for one in self._outside if one >= _FIRST + self.opened - last]
-        if way == "reset":
-            self._w.inject("attacker", list(self._out("RA", 1, 1, numbers)))
-            return
-        self._w.inject("attacker", list(self._out("FA", 1, 1, numbers)))
+    def end(self, way: Way, numbers: Sequence[int]) -> None:
+        """These: by a reset of the attacker's, or by a FIN of each."""
+        if way == "finished":
+            self._w.inject("internet", list(self._into("FA", 1, 1, numbers)))
         self._w.settle()
-        self._w.inject("internet", list(self._into("FA", 1, 2, numbers)))
-        self._w.settle()
-        self._w.inject("attacker", list(self._out("A", 2, 2, numbers)))
+        self._w.inject("attacker", list(self._out("RA" if way == "reset" else "FA", 1, 1, numbers)))
+        if way == "finished":
+            self._w.settle()
+            self._w.inject("internet", list(self._into("A", 2, 2, numbers)))
 
     def keep(self, way: Way) -> None:
         """One packet in each of them, of the attacker's or, to it, of who plays along."""
@@ -145,13 +145,11 @@ def hold(w: World, token: bytes, family: int, way: Way, count: int, *, beyond: f
     """Open, end and keep up `count` connections, or more than `beyond` and so many a second allow."""
     kept, begun, elapsed, last = Kept(w, token, family), monotonic(), 0.0, 0.0
     with _hushed(w):
+        w.settle()  # the sentinel's own flow exists before there are too many
         while kept.opened < max(count, _MORE * (beyond + growing * (elapsed + _LATE))):
             if elapsed > _PATIENCE:
                 raise LabError("the machine is too busy: connections end faster than they are opened")
-            kept.open(_ROUND)
-            w.settle()
-            kept.end(way, _ROUND)
-            w.settle()
+            kept.end(way, kept.open(ROUND))
             if elapsed - last > _KEPT:
                 kept.keep(way)
                 last = elapsed
@@ -163,10 +161,9 @@ def hold(w: World, token: bytes, family: int, way: Way, count: int, *, beyond: f
 
 
 def _lingers(w: World, token: bytes, *, family: int, way: Way) -> bool:
-    """Whether more are kept than as many as the bound of a tenant at once, half as many a second, and those that are
-    open meanwhile."""
+    """Whether more are kept than the bound of a tenant at once, as many a second, and those that are open meanwhile."""
     settings = w.wall.settings if w.wall else SETTINGS
-    beyond, growing = settings.tenant_connections + _ROUND, settings.tenant_connections / 2
+    beyond, growing = settings.tenant_connections + ROUND, settings.tenant_connections
     try:
         held = hold(w, token, family, way, 0, beyond=beyond, growing=growing)
     finally:
