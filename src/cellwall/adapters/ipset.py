@@ -41,7 +41,7 @@ _IP, _IP_TO, _CIDR, _PORT, _PORT_TO, _PROTO, _CADT_FLAGS = 1, 2, 3, 4, 5, 7, 8
 _MAXELEM, _ETHER, _IP2, _CIDR2, _SKBMARK = 19, 17, 20, 21, 27
 _NET_BYTEORDER = 0x4000
 _VERSION = 6  # of the protocol: the kernel takes it and all later ones
-_LIST_HEADER, _WITH_SKBINFO = 1 << 2, 1 << 6
+_LIST_HEADER, _WITH_COUNTERS, _WITH_SKBINFO = 1 << 2, 1 << 3, 1 << 6
 _FAMILIES: dict[int, Literal[4, 6]] = {2: 4, 10: 6}
 _NFPROTO = {4: 2, 6: 10}
 _ALL_BITS = 0xFFFFFFFF
@@ -113,10 +113,7 @@ class IpSets(Closing):
     def entries(self, name: str) -> frozenset[Entry]:
         """See `Sets.entries`. NotFound for a set that the schema does not know."""
         one = self._known(name)
-        request = ipset_message(_LIST, 0, _head(name), what=f"set {name}")
-        replies = self._netfilter.dump(request, f"read set {name}")
-        listed = (attributes(reply.body, HEADER_SIZE).get(_ADT, b"") for reply in replies)
-        return frozenset(_read(attributes(data), one) for adt in listed for _, data in each_attribute(adt))
+        return frozenset(_read(entry, one) for entry in list_set(self._netfilter, name))
 
     def definitions(self) -> Mapping[str, str]:
         """See `Sets.definitions`."""
@@ -231,6 +228,14 @@ def _read(data: Mapping[int, bytes], one: IpSet) -> Entry:
     )
 
 
+def list_set(netfilter: Netlink, name: str) -> Iterator[Mapping[int, bytes]]:
+    """The attributes of each entry of a set. KernelError ENOENT where it is missing."""
+    request = ipset_message(_LIST, 0, _head(name), what=f"set {name}")
+    for reply in netfilter.dump(request, f"read set {name}"):
+        for _, data in each_attribute(attributes(reply.body, HEADER_SIZE).get(_ADT, b"")):
+            yield attributes(data)
+
+
 def all_headers(netfilter: Netlink) -> Iterator[tuple[str, Mapping[int, bytes]]]:
     """Every set, whoever's, by name, with the attributes of its header."""
     flags = attribute(_FLAGS | _NET_BYTEORDER, _LIST_HEADER.to_bytes(4, "big"))
@@ -252,8 +257,15 @@ def _definition(name: str, header: Mapping[int, bytes]) -> str:
     """A live set in the words of `lower.xt.sets.definition`, whatever type it has."""
     kind, data = text_of(header[_TYPENAME]), attributes(header.get(_DATA, b""))
     version = _FAMILIES.get(header[_FAMILY][0], 4)
-    marks = bool(_number(data.get(_CADT_FLAGS)) & _WITH_SKBINFO)
-    one = IpSet(name, "bitmap:ip,mac" if kind == "bitmap:ip,mac" else "hash:ip", version, marks, span=_span(data))
+    flags = _number(data.get(_CADT_FLAGS))
+    one = IpSet(
+        name,
+        "bitmap:ip,mac" if kind == "bitmap:ip,mac" else "hash:ip",
+        version,
+        marks=bool(flags & _WITH_SKBINFO),
+        span=_span(data),
+        counts=bool(flags & _WITH_COUNTERS),
+    )
     shown = definition(one).split(" ")
     shown[1] = kind
     if "maxelem" in shown:

@@ -56,6 +56,14 @@ _OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
         '*mangle\n:B9-T - [0:0]\n-A B9-T -m bpf --bytecode "1,6 0 0 0" -j DROP\n'
         "-A B9-T -j CONNMARK --restore-mark --nfmask 0xffff --ctmask 0xffff0000 --right-shift-mark 16\nCOMMIT\n",
     ),
+    "packet_log": (
+        _BOTH,
+        "".join(
+            f"*{table}\n:B9-T - [0:0]\n-A B9-T -m hashlimit --hashlimit-upto 9/sec --hashlimit-mode dstip"
+            ' --hashlimit-name b9t -j NFLOG --nflog-group 1 --nflog-size 128 --nflog-prefix "x y"\nCOMMIT\n'
+            for table in ("filter", "raw", "mangle")
+        ),
+    ),
     "security": (_BOTH, "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
     "nat6": (("ipv6",), "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
     "frames": (

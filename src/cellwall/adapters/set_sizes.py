@@ -10,10 +10,11 @@ from cellwall.adapters.alarms import Alarm
 from cellwall.adapters.ipset import all_headers
 from cellwall.adapters.netlink import Closing, attributes
 from cellwall.adapters.nfnetlink import open_netfilter_socket
-from cellwall.lower.xt.sets import is_own_set, node_sets
+from cellwall.lower.xt.sets import counting_sets, is_own_set, node_sets
 
 _DATA, _ELEMENTS = 7, 24  # IPSET_ATTR_*
 _OF_NODE = frozenset(one.name for one in node_sets())
+_FILLED_BY_RULES = frozenset(one.name for one in counting_sets())
 
 
 class SetSizes(Closing):
@@ -37,4 +38,5 @@ class SetSizes(Closing):
 
     def _read(self) -> Mapping[str, bytes]:
         headers = all_headers(self._netfilter)
-        return {name: attributes(one.get(_DATA, b""))[_ELEMENTS] for name, one in headers if is_own_set(name)}
+        ours = ((name, one) for name, one in headers if is_own_set(name) and name not in _FILLED_BY_RULES)
+        return {name: attributes(one.get(_DATA, b""))[_ELEMENTS] for name, one in ours}

@@ -110,7 +110,7 @@ def test_where_mail_is_open_no_rule_asks_for_it(sender: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     ("mail", "target", "rules"),
-    [("closed", "-g B9-DENY", 2), ("watched", 'which is only watched"', 1), ("open", "", 0)],
+    [("closed", "-g B9-TOLD-", 2), ("watched", 'which is only watched" -j B9-SEEN-', 1), ("open", "", 0)],
 )
 @pytest.mark.parametrize("sender", [OTHER, under(ELSEWHERE), under(SENDS)])
 def test_iptables_asks_the_same(mail: Mail, target: str, rules: int, sender: Endpoint) -> None:
@@ -123,7 +123,7 @@ def test_iptables_asks_the_same(mail: Mail, target: str, rules: int, sender: End
     assert len(asking) == rules
     for line, (source, to) in zip(asking, (("src", "dst"), ("dst", "src")), strict=False):
         assert f"! --match-set b9opened4 {to},{to}" in line
-        assert line.endswith(target)
+        assert target in line
         assert (f"! --match-set b9mail4 {source} " in line) == bool(listed)
 
 

@@ -142,8 +142,10 @@ def _digest(value: object) -> str:
 
 def lowered(wanted: Wanted, form: Form) -> XtWall:
     """The wall in iptables' words, without endpoints."""
-    wall = compile_wall(wanted.settings, wanted.facts, wanted.usage, uplink=wanted.uplink)
-    return lower_wall(wall, form.features)
+    # Whether rules can tell of packets is a matter of iptables here, whatever nftables could.
+    has = msgspec.structs.replace(wanted.facts.features, packet_log=form.features.packet_log)
+    facts = msgspec.structs.replace(wanted.facts, features=has)
+    return lower_wall(compile_wall(wanted.settings, facts, wanted.usage, uplink=wanted.uplink), form.features)
 
 
 def _make_room(host: Host, wall: XtWall) -> None:

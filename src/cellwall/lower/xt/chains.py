@@ -2,7 +2,10 @@
 
 A chain is ours by its whole name: who has one that only begins like ours keeps it. So every name that any version of
 the program laid stands here, also those that no wall has any more: what an older one left goes with the next `up`.
+Those that tell of denials are named by a digest (`reports`).
 """
+
+import re
 
 _OF_BOTH_DIRECTIONS = (
     "ADMIT",
@@ -23,10 +26,13 @@ _OTHERS = (
     *("TRACKED", "LIVE", "OF-SRC", "OF-DST", "KIN-SRC", "KIN-DST", "OWN", "JUDGED"),
     *("GUARD", "OUTBOUND", "RELATED", "STAMP", "PASS", "DENY", "OTHERS", "PROTOCOL", "LED", "FLOORED"),
     *("DNAT", "MASQUERADE"),
+    *("TELL", "TELL-IN", "TELL-OUT"),
 )
 _FORMER = ("RELATED-O", "RELATED-R", "STAMP-DST", "STAMP-HERE", "STAMP-O", "STAMP-R")
 
 PREFIX = "B9-"
+TOLD_PREFIX, SEEN_PREFIX = PREFIX + "TOLD-", PREFIX + "SEEN-"
+_REPORT = re.compile(rf"(?:{TOLD_PREFIX}|{SEEN_PREFIX})[0-9a-f]{{8}}", re.ASCII)
 _NAMES = frozenset(
     PREFIX + name for name in (*(f"{name}-{way}" for name in _OF_BOTH_DIRECTIONS for way in "OR"), *_OTHERS, *_FORMER)
 )
@@ -34,4 +40,4 @@ _NAMES = frozenset(
 
 def is_own_chain(name: str) -> bool:
     """Whether a chain of that name is ours, or was."""
-    return name in _NAMES
+    return name in _NAMES or _REPORT.fullmatch(name) is not None

@@ -5,9 +5,11 @@ of protocols, and the floor of a translated flow. What `filter` accepts it marks
 what has another mark, so that it stands in for `filter` when somebody flushes that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
+from operator import eq
 from typing import Literal
 
 import msgspec
@@ -16,6 +18,7 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import SUBSTITUTES
+from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives, side_of
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
@@ -143,8 +146,11 @@ def _by_direction(clause: w.Clause, view: View) -> Iterator[XtRule]:
 def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Words], ...]:
     """(further matches, target) of each rule that an outcome is."""
     floor = next((p for p in clause.when if isinstance(p, w.FloorHit)), None)
+    told = is_told(clause, view)
     if floor is not None:
         return (((), ("-j", _LED if floor.end == "original" else _FLOORED)),)
+    if told and not isinstance(clause.then, w.Observe):
+        return (((), leads_to_report(clause)),)
     then, mark = clause.then, f"{view.scene.mark:#x}"
     match then:
         case w.Accept():
@@ -154,7 +160,8 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
         case w.Count():  # every rule counts
             return (((), ()),)
         case w.Continue():
-            return (((), ("-g", chain_of(then.stage, view.direction))),)
+            watched = (((), leads_to_report(clause)),) if told else ()
+            return (*watched, ((), ("-g", chain_of(then.stage, view.direction))))
         case w.Vouch():
             return (((), ("-g", VOUCH)),)
         case w.Distrust():
@@ -203,10 +210,20 @@ def _rejected(view: View) -> tuple[tuple[Words, Words], ...]:
 # ---------------------------------------------------------------- chains beside the stages'
 
 
-def protocol_chain(view: View) -> XtChain:
+def protocol_chain(wall: w.Wall, view: View) -> XtChain:
     """Ends in the denial for every protocol but three."""
     allowed = tuple(XtRule(("-p", name), ("-j", "RETURN")) for name in ("tcp", "udp", view.icmp))
-    return XtChain(_PROTOCOLS, (*allowed, XtRule((), ("-g", _DENY), "protocol")))
+    denial = _denial(wall, view, lambda p: isinstance(p, w.Transport) and p.negate and len(p.protocols) > 1)
+    return XtChain(_PROTOCOLS, (*allowed, XtRule((), denial, "protocol")))
+
+
+def _denial(wall: w.Wall, view: View, asks: Callable[[w.Predicate], bool]) -> Words:
+    """Where a packet goes that the clauses deny whose predicate is a chain: all of them deny it alike."""
+    clauses = [one for stage in flow_stages(wall) for one in stage.clauses if any(map(asks, one.when))]
+    targets = {leads_to_report(one) if is_told(one, view) else ("-g", _DENY) for one in clauses}
+    if len(targets) != 1:
+        raise Unsupported("one chain for clauses that deny otherwise", backend="iptables")
+    return targets.pop()
 
 
 def floor_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
@@ -216,8 +233,11 @@ def floor_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     opened = tuple(_opened(row) for row in wall.exceptions if row.version == view.version)
     denied = [("--ctorigdst", str(network)) for network in floor]
     outside = [("!", "--ctorigdst", str(GLOBAL6))] if view.version == 6 else []
-    rules = tuple(XtRule(("-m", "conntrack", *words), ("-g", _DENY)) for words in (*outside, *denied))
-    return XtChain(_LED, (*opened, *rules)), XtChain(_FLOORED, (*opened, XtRule((), ("-g", _DENY))))
+    sent, led = (_denial(wall, view, partial(eq, hit)) for hit in (w.FloorHit("original"), w.FloorHit("translated")))
+    rules = tuple(XtRule(("-m", "conntrack", *words), sent) for words in (*outside, *denied))
+    # What nobody translated was sent there: it is said as it is of those.
+    led_there = (XtRule(("-m", "conntrack", "--ctstate", "DNAT"), led),) if led != sent else ()
+    return XtChain(_LED, (*opened, *rules)), XtChain(_FLOORED, (*opened, *led_there, XtRule((), sent)))
 
 
 def _opened(row: w.OpenedService) -> XtRule:

@@ -20,7 +20,7 @@ SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
 
 NARROWER: dict[str, str] = {
     "Exposed": "by endpoint, port and client, not by host port and bind address: these are the rule's that leads a new "
-    "flow there, and withdrawing a port deletes its flows",
+    "flow there, and withdrawing a port deletes its flows. Who is no client is led nowhere, and nobody is told of him",
     "OverConnections": "each rule counts for itself, so that flows to services of the node are a budget of their own, "
     "and from zero when the rules are replaced",
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself; rates "
@@ -41,8 +41,10 @@ NARROWER: dict[str, str] = {
     "that a policy names are in the sets and rules of published ports, so that one that only watches counts none",
     "MailTransfer": "services and exceptions are known by where another table led the flow, not by where it was sent",
     "Listed": "one set is all forms with ports",
-    "subject": "denials are counted by their rules and told to nobody: before routing iptables has no limit by bridge "
-    "port, and one by the source of a packet is the sender's to choose where sources are forged",
+    "subject": "what is told of denials has a budget by the address of a sandbox, which its sender cannot choose "
+    "behind the pins, and none by tenant. What the pins and ebtables deny themselves is counted by their rules and "
+    "told to nobody: before routing iptables has no limit by bridge port, and one by the source of a packet is the "
+    "sender's to choose where sources are forged. While `filter` is flushed, `security` denies and tells nobody",
     "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
     "loose-arp-out": "the same",
 }
@@ -57,6 +59,7 @@ WITHOUT: dict[str, str] = {
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
+    "packet_log": "what is denied is counted by rules, and nobody is told of it: there are no events",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",
 }

@@ -21,6 +21,7 @@ from cellwall.lower.xt.programs import (
     SECOND_IS_FORMER,
     is_source_mac,
 )
+from cellwall.lower.xt.reports import former_flow, is_told, leads_to_report
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended
@@ -83,18 +84,19 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
         judged = (stamped,) if view.features.program else ()
         chains.append(XtChain(chain, (*version, unlike, live, *judged, *version)))
         if view.features.program:
-            chains.append(_kin_chain(kin, set_name("born", view.version), side))
+            chains.append(_kin_chain(kin, view, side))
     return (*chains, XtChain(_LIVE_CHAIN, (_set_mark(LIVE),)))
 
 
-def _kin_chain(name: str, born: str, side: Literal["src", "dst"]) -> XtChain:
+def _kin_chain(name: str, view: View, side: Literal["src", "dst"]) -> XtChain:
     """Drops a packet whose flow's stamp comes before the first version of the address's holder, or where nobody holds
     it, and returns otherwise. First the upper halves: the first version's stays where it is, the stamp's comes below
     it; where these are equal the lower ones, in the opposite places."""
-    first = (_set_mark(NOBODY), _map(born, side))
+    first = (_set_mark(NOBODY), _map(set_name("born", view.version), side))
+    denial = former_flow("sender" if side == "src" else "receiver")
     upper = ("--nfmask", f"{_LOW:#x}", "--ctmask", f"{_HIGH:#x}", "--right-shift-mark", "16")
     lower = ("--nfmask", f"{_HIGH:#x}", "--ctmask", f"{_LOW:#x}", "--left-shift-mark", "16")
-    former = ("-j", "DROP"), "flow of a former endpoint"
+    former = (leads_to_report(denial) if is_told(denial, view) else ("-j", "DROP")), denial.why
     return XtChain(
         name,
         (

@@ -13,6 +13,7 @@
 | `b9tlimits4` … `b9ewatches4` … | hash:ip | endpoint under such a policy of its tenant, or its own |
 | `b9tallow4` `b9tdeny4` … | hash:ip,port,net | listed port and network; a range is its ports |
 | `b9mail4` `b9mail6` | hash:ip | endpoint with a policy that lists mail |
+| `b9sent4` … `b9got4` … | hash:ip, packets counted | address of whose packets some were denied: rules add it |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
@@ -59,7 +60,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 class IpSet(msgspec.Struct, frozen=True):
     """A set. `marks`: its entries map to packet marks. `static`: its content is the node's and replaced as a whole;
-    otherwise it belongs to the endpoints and `entries` is empty. `span`: the network of a bitmap."""
+    otherwise it belongs to the endpoints and `entries` is empty. `span`: the network of a bitmap. `counts`: rules add
+    its entries, each with a count of packets, and nobody else does."""
 
     name: str
     type: SetType
@@ -67,6 +69,7 @@ class IpSet(msgspec.Struct, frozen=True):
     marks: bool = False
     static: bool = False
     span: str = ""
+    counts: bool = False
     entries: tuple[Entry, ...] = ()
 
 
@@ -79,6 +82,8 @@ _OF_POLICIES: tuple[tuple[str, SetType], ...] = (
     ("allow", "hash:ip,port,net"),
     ("deny", "hash:ip,port,net"),
 )
+COUNTING = ("sent", "got")
+"""What was denied of what an address sent, and of what was sent to it."""
 _TIERS: dict[TierName, str] = {"tenant": "t", "endpoint": "e"}
 _OF_NODE: tuple[tuple[str, SetType], ...] = (
     ("floor", "hash:net"),
@@ -88,7 +93,8 @@ _OF_NODE: tuple[tuple[str, SetType], ...] = (
 )
 _SPARE = "n"  # ends the name of the set by which one of the node's is replaced
 _OWN = re.compile(
-    rf"{SET_PREFIX}(?:({'|'.join(_OF_ENDPOINTS)})[46]|[te]({'|'.join(name for name, _ in _OF_POLICIES)})[46]"
+    rf"{SET_PREFIX}(?:({'|'.join((*_OF_ENDPOINTS, *COUNTING))})[46]"
+    rf"|[te]({'|'.join(name for name, _ in _OF_POLICIES)})[46]"
     rf"|({'|'.join(name for name, _ in _OF_NODE)})[46]{_SPARE}?)",
     re.ASCII,
 )
@@ -119,7 +125,16 @@ def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
         content[set_name("opened", version)] = _services(version, wall.exceptions)
         content[set_name("services", version)] = _services(version, wall.services)
     own = (msgspec.structs.replace(one, entries=content[one.name]) for one in node_sets())
-    return (*endpoint_sets(wall.scene.subnet4, features, wall.policies), *own)
+    counting = counting_sets() if wall.reports is not None and features.packet_log else ()
+    return (*endpoint_sets(wall.scene.subnet4, features, wall.policies), *counting, *own)
+
+
+def counting_sets() -> tuple[IpSet, ...]:
+    """The sets that rules add what they deny to."""
+    versions: tuple[Literal[4, 6], ...] = (4, 6)
+    return tuple(
+        IpSet(set_name(name, version), "hash:ip", version, counts=True) for version in versions for name in COUNTING
+    )
 
 
 def node_sets() -> tuple[IpSet, ...]:
@@ -191,7 +206,7 @@ def definition(one: IpSet, name: str = "") -> str:
         words += ["range", one.span]
     else:
         words += ["family", "inet" if one.version == 4 else "inet6", "maxelem", str(_ENTRIES)]
-    return " ".join([*words, *(["skbinfo"] if one.marks else [])])
+    return " ".join([*words, *(["counters"] if one.counts else []), *(["skbinfo"] if one.marks else [])])
 
 
 def _set_lines(one: IpSet) -> Iterable[str]:

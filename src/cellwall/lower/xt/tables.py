@@ -27,6 +27,7 @@ TableName = Literal["raw", "mangle", "nat", "filter", "security"]
 _WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\[\]&>@\-]+", re.ASCII)
 _OWN_JUMP = re.compile(rf"-A (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) -j {PREFIX}\1", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SAID = re.compile(r"[A-Z]+ (?:deny|watch) (?:out|in): [ !#-\[\]-~]+", re.ASCII)  # `compile.reasons`
 _PROGRAM = re.compile(r"[0-9]+(,[0-9]+ [0-9]+ [0-9]+ [0-9]+)+", re.ASCII)
 _MAX_COMMENT = 255
 
@@ -218,7 +219,7 @@ def _section(saved: str, name: str) -> list[str]:
 
 
 def _word(word: str) -> str:
-    if _PROGRAM.fullmatch(word) is not None:
+    if _PROGRAM.fullmatch(word) is not None or _SAID.fullmatch(word) is not None:
         return f'"{word}"'
     if _WORD.fullmatch(word) is None:
         raise InvalidSpec("iptables argument", word, "has a character that a rule cannot carry safely")

@@ -38,8 +38,9 @@ from cellwall.lower.xt.clauses import (
 from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, Pins
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.frames import lower_frames
+from cellwall.lower.xt.reports import counted_where_judged, report_chains
 from cellwall.lower.xt.sets import IpSet, wall_sets
-from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.tables import Family, TableName, XtChain, XtJump, XtRule, XtTable
 from cellwall.lower.xt.timeouts import FlowTimeouts, ended
 from cellwall.lower.xt.words import NODE_MARKS, View, not_unicast, side_of
 
@@ -66,6 +67,7 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
         raise Unsupported(
             "sandboxes that reach each other have no iptables form", predicate="Linked", backend="iptables"
         )
+    wall = counted_where_judged(wall)
     return XtWall(
         sets=wall_sets(wall, features),
         tables4=_tables(wall, features, 4),
@@ -94,7 +96,9 @@ def _with_rules(table: XtTable, rules: tuple[XtRule, ...]) -> XtTable:
 
 def _tables(wall: w.Wall, features: XtFeatures, version: Literal[4, 6]) -> tuple[XtTable, ...]:
     def view(table: TableName) -> View:
-        return View(wall.scene, features, version, table)
+        # `security` judges while `filter` is flushed, and says of it what its rules count: half as many chains.
+        reports = wall.reports if features.packet_log and table != "security" else None
+        return View(wall.scene, features, version, table, reports=reports)
 
     judging: list[TableName] = ["filter", "security"] if features.security else ["filter"]
     return (
@@ -105,13 +109,15 @@ def _tables(wall: w.Wall, features: XtFeatures, version: Literal[4, 6]) -> tuple
     )
 
 
-def _table(view: View, chains: Iterable[XtChain], *jumps: XtJump) -> XtTable:
-    return XtTable("ipv4" if view.version == 4 else "ipv6", view.table, tuple(chains), jumps)
+def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *jumps: XtJump) -> XtTable:
+    chains = tuple(chains)
+    family: Family = "ipv4" if view.version == 4 else "ipv6"
+    return XtTable(family, view.table, (*chains, *report_chains(wall, view, chains)), jumps)
 
 
 def _raw(wall: w.Wall, view: View) -> XtTable:
     early = stage_chain(wall.stage("early"), view)
-    return _table(view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
+    return _table(wall, view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
 
 
 def _pins(wall: w.Wall, view: View) -> tuple[XtChain, ...]:
@@ -145,6 +151,7 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
         *marks.outgoing_chains(view),
     )
     return _table(
+        wall,
         view,
         chains,
         XtJump("PREROUTING", "B9-PREROUTING"),
@@ -177,11 +184,12 @@ def _judging(wall: w.Wall, view: View) -> XtTable:
         _outbound(wall, view),
         stage_chain(wall.stage("deny"), view),
         *floor_chains(wall, view),
-        protocol_chain(view),
+        protocol_chain(wall, view),
         *marks.closing_chains(view),
     )
     return _table(
-        view, chains, XtJump("INPUT", "B9-INPUT"), XtJump("FORWARD", "B9-FORWARD"), XtJump("OUTPUT", "B9-OUTPUT")
+        *(wall, view, chains),
+        *(XtJump("INPUT", "B9-INPUT"), XtJump("FORWARD", "B9-FORWARD"), XtJump("OUTPUT", "B9-OUTPUT")),
     )
 
 
@@ -201,6 +209,7 @@ def _nat(wall: w.Wall, view: View) -> XtTable:
     publish = XtChain("B9-PREROUTING", (*own, *stage_chain(wall.stage("publish-uplink"), view).rules))
     names = ("publish-node", "publish", "translate", "translate-source")
     return _table(
+        wall,
         view,
         (publish, *(stage_chain(wall.stage(name), view) for name in names)),
         XtJump("PREROUTING", "B9-PREROUTING"),

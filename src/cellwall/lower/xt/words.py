@@ -22,6 +22,7 @@ from cellwall.lower.xt.sets import SMALLEST_PORT_BITS, policy_set, set_name
 from cellwall.lower.xt.tables import TableName
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.policy import MAIL_PORT
+from cellwall.model.settings import Audit
 
 Direction = Literal["original", "reply"]
 Words = tuple[str, ...]
@@ -35,6 +36,8 @@ PINNED = 0x20000000
 """A bit beside the node's mark: `raw` judged this packet of a sandbox. Until `mangle` gives it a version."""
 NODE_MARKS = 0x1FFFFFFE
 """The bits that may be the node's mark: the others tell these values apart."""
+JUDGED = 0xC0000000
+"""One of these bits is in every mark that `mangle` gives a packet of a sandbox: in LIVE, NOBODY and each version."""
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
@@ -44,13 +47,14 @@ _NEVER: tuple[Words, ...] = ()
 
 
 class View(msgspec.Struct, frozen=True):
-    """What a clause is lowered for."""
+    """What a clause is lowered for. `reports`: how what is denied is told of, None: it is counted alone."""
 
     scene: w.Scene
     features: XtFeatures
     version: Literal[4, 6]
     table: TableName
     direction: Direction = "original"
+    reports: Audit | None = None
 
     @property
     def towards(self) -> tuple[str, str]:

@@ -1,0 +1,185 @@
+"""How a denial is told: counted of whose address it is, and logged as far as his budget goes, before the packet ends.
+
+A clause that denies leads to a chain of its own words (`B9-TOLD-…`, named by what differs). That one asks a chain that
+is the same for all of its kind (`B9-TELL-OUT`, `B9-TELL-IN`) whether there is room: the packet's mark, which nobody
+needs any more, becomes 1, or 0. With a mark the packet is logged. A packet that is only watched goes on with the mark
+that it has (`B9-SEEN-…`).
+
+No match of iptables knows a tenant or, before it routes, a bridge port. What is left to have a budget by is an address,
+and only one that its sender did not choose: the source behind the pins, as far as `mangle` gave the packet a version,
+and a destination that is an endpoint's. So each sandbox has a budget of its own, and what the pins themselves deny is
+told of nobody (`limits`, "subject").
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from cellwall.compile import wall as w
+from cellwall.compile.policy_words import Under
+from cellwall.compile.reasons import Direction, Judgement, Reason, format_reason
+from cellwall.compile.reports import judgement_of
+from cellwall.lower.xt.chains import SEEN_PREFIX, TOLD_PREFIX
+from cellwall.lower.xt.sets import set_name
+from cellwall.lower.xt.tables import XtChain, XtRule
+from cellwall.lower.xt.words import JUDGED, View, Words, member, side_of
+from cellwall.model.settings import Audit
+
+_LENGTH = 128
+"""Bytes of a packet that are told, as with nftables."""
+_TOLD, _SILENT = 0x1, 0x0
+"""Marks: that there is room to tell of the packet, and that there is none. Neither is a version or the node's mark."""
+_JUDGING = ("tenant-denied", "endpoint-denied")
+_ROOM = "B9-TELL"
+_ASKED: dict[Direction, str] = {"out": "B9-TELL-OUT", "in": "B9-TELL-IN"}
+_COUNTING: dict[Direction, str] = {"out": "sent", "in": "got"}
+
+Side = Literal["src", "dst"]
+
+
+def former_flow(subject: w.Subject) -> w.Clause:
+    """What `marks` drops before any clause: packets of a flow whose endpoint is gone."""
+    return w.Clause((), w.Drop(), "flow of a former endpoint", "FWD", subject)
+
+
+def counted_where_judged(wall: w.Wall) -> w.Wall:
+    """The wall with would-be denials of policies counted, and told of, where a flow is judged before it is stamped: the
+    other passes, of which one counts, have no form (`Fresh`)."""
+    stages = tuple(
+        w.Stage(stage.name, tuple(map(_observed, stage.clauses))) if stage.name in _JUDGING else stage
+        for stage in wall.stages
+    )
+    return msgspec.structs.replace(wall, stages=stages)
+
+
+def _observed(clause: w.Clause) -> w.Clause:
+    if not (
+        isinstance(clause.then, w.Continue) and any(isinstance(p, Under) and p.what == "watches" for p in clause.when)
+    ):
+        return clause
+    return msgspec.structs.replace(clause, then=w.Observe(clause.then.stage), subject="either")
+
+
+def is_told(clause: w.Clause, view: View) -> bool:
+    """Whether somebody is told of what the clause denies. Of whom it is by its bridge port alone nobody is."""
+    return view.reports is not None and clause.subject in ("sender", "receiver", "either")
+
+
+def leads_to_report(clause: w.Clause) -> Words:
+    """Where the packets of a clause go that is told of. What is only watched comes back."""
+    return ("-j" if judgement_of(clause) == "watch" else "-g", chain_name(clause))
+
+
+def chain_name(clause: w.Clause) -> str:
+    """One name, one chain: a name has 28 letters, so what makes two chains differ is in its digest."""
+    judgement = judgement_of(clause)
+    end = clause.then.stage if isinstance(clause.then, w.Continue) else type(clause.then).__name__
+    words = f"{clause.subject} {clause.layer} {clause.why} {'' if judgement == 'watch' else end}"
+    return (SEEN_PREFIX if judgement == "watch" else TOLD_PREFIX) + sha256(words.encode()).hexdigest()[:8]
+
+
+def report_chains(wall: w.Wall, view: View, chains: tuple[XtChain, ...]) -> Iterator[XtChain]:
+    """The chains of reports that these chains of a table lead to, and those that they ask."""
+    if view.reports is None:
+        return
+    led = {rule.target[1] for chain in chains for rule in chain.rules if rule.target}
+    denials = [clause for stage in wall.stages for clause in stage.clauses]
+    denials += [former_flow("sender"), former_flow("receiver")]
+    made: dict[str, XtChain] = {}
+    for clause in denials:
+        if is_told(clause, view) and (name := chain_name(clause)) in led:
+            made.setdefault(name, _report_chain(name, clause, view, view.reports))
+    yield from made.values()
+    asked = {rule.target[1] for chain in made.values() for rule in chain.rules if rule.target[0] == "-j"}
+    for direction, name in _ASKED.items():
+        if name in asked:
+            yield _asked_chain(name, direction, view, view.reports)
+    if asked & set(_ASKED.values()):
+        yield XtChain(_ROOM, (_marked(_TOLD),))
+
+
+def _report_chain(name: str, clause: w.Clause, view: View, audit: Audit) -> XtChain:
+    judgement = judgement_of(clause) or "deny"
+    ways = tuple(_ways(clause.subject, view))
+    rules = []
+    if judgement == "deny":
+        rules += [XtRule(where, ("-j", _ASKED[direction]), clause.why) for direction, where in ways]
+    for direction, where in ways:
+        room = _room(direction, judgement, view, audit) if judgement == "watch" else _is_marked(_TOLD)
+        reason = Reason(clause.layer or "", judgement, direction, clause.why)
+        rules.append(XtRule((*where, *room), _log(audit, reason), "" if judgement == "deny" else clause.why))
+    if judgement == "deny":
+        rules.append(XtRule((), _end(clause)))
+    return XtChain(name, tuple(rules))
+
+
+def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Direction, Words]]:
+    """Which way a packet can be going, and the match that tells."""
+    if subject == "either":
+        inside = w.Via("in", "bridge")
+        yield "out", side_of(inside, view.scene)
+        yield "in", side_of(w.Via("in", "bridge", negate=True), view.scene)
+    else:
+        yield ("out" if subject == "sender" else "in"), ()
+
+
+def _asked_chain(name: str, direction: Direction, view: View, audit: Audit) -> XtChain:
+    """Counts a packet of whose address it is, and marks it where it may be told of. The set has an entry from the
+    first packet on: that one is counted by being added, every other by being found."""
+    side, counting = _side(direction), set_name(_COUNTING[direction], view.version)
+    whose = _whose(direction, view)
+    room = (*whose, *_within(direction, "deny", view, audit))
+    return XtChain(
+        name,
+        (
+            XtRule((*whose, *member(counting, side, negate=True)), ("-j", "SET", "--add-set", counting, side)),
+            XtRule(room, ("-g", _ROOM)),
+            _marked(_SILENT),
+        ),
+    )
+
+
+def _room(direction: Direction, judgement: Judgement, view: View, audit: Audit) -> Words:
+    return (*_whose(direction, view), *_within(direction, judgement, view, audit))
+
+
+def _whose(direction: Direction, view: View) -> Words:
+    """The address is an endpoint's, and of a source, that the pins have seen it: of a packet without a version nobody
+    knows whether they have, as after a flush of the tables that ask."""
+    seen = ("-m", "mark", "!", "--mark", f"0x0/{JUDGED:#x}")
+    vouched = seen if direction == "out" and view.table == "filter" else ()
+    return (*vouched, *member(set_name("version", view.version), _side(direction)))
+
+
+def _within(direction: Direction, judgement: Judgement, view: View, audit: Audit) -> Words:
+    """The budget of an address. A table that is in use keeps its rate, so this is in its name, which has fifteen
+    letters."""
+    letter = {"deny": "t", "watch": "s"}[judgement] + {"out": "o", "in": "i"}[direction]
+    name = f"b9{letter}{view.version}{audit.rate:x}.{audit.burst:x}"
+    mode = "srcip" if direction == "out" else "dstip"
+    upto = ("--hashlimit-upto", f"{audit.rate}/sec", "--hashlimit-burst", str(audit.burst))
+    table = ("--hashlimit-mode", mode, "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
+    return ("-m", "hashlimit", *upto, *table)
+
+
+def _side(direction: Direction) -> Side:
+    return "src" if direction == "out" else "dst"
+
+
+def _end(clause: w.Clause) -> Words:
+    return ("-g", "B9-DENY") if isinstance(clause.then, w.Continue) else ("-j", "DROP")
+
+
+def _log(audit: Audit, reason: Reason) -> Words:
+    group = ("--nflog-prefix", format_reason(reason), "--nflog-group", str(audit.group))
+    return ("-j", "NFLOG", *group, "--nflog-size", str(_LENGTH))
+
+
+def _is_marked(value: int) -> Words:
+    return ("-m", "mark", "--mark", f"{value:#x}")
+
+
+def _marked(value: int) -> XtRule:
+    return XtRule((), ("-j", "MARK", "--set-xmark", f"{value:#x}/0xffffffff"))
