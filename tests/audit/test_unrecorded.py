@@ -2,10 +2,13 @@
 nothing of another tenant."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
 from audit.recorded import Recorded
+from cellwall.adapters.counted_sets import read_denied_by_address
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Unrecorded
@@ -62,3 +65,32 @@ def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tena
     told = [one for one in attempts if one.tenant == "mallory"]
     assert 0 < len(told) < 500
     assert 4 * FLOOD <= at_least <= len(told) + sum(one.count for one in missed) <= at_most
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> None:
+    kept, audit = Recorded(), Audit(rate=5, burst=20)
+    with open_world(settings=Settings(backend="iptables", iptables=variant, audit=audit)) as world:
+        with audited(world.wall, kept, world.wall.endpoints):
+            kept.wait_for_beginning()
+            flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
+            flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
+            quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
+            kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
+            at_least = counted_by_address(world, flooding)
+        at_most = counted_by_address(world, flooding)
+    attempts = [one for one in kept.events if isinstance(one, Attempt)]
+    missed = [one for one in kept.events if isinstance(one, Unrecorded)]
+    assert len([one for one in attempts if one.tenant == "acme" and one.destination in FLOOR.values()]) == 2 * SINGLE
+    assert {(one.tenant, one.container, one.cause) for one in missed} == {("mallory", flooding.name, "rate")}
+    told = [one for one in attempts if one.tenant == "mallory"]
+    assert 0 < len(told) < 500
+    assert 2 * FLOOD <= at_least <= len(told) + sum(one.count for one in missed) <= at_most
+
+
+def counted_by_address(world: World, sandbox: Sandbox) -> int:
+    with world.lab.node.enter(), open_netfilter_socket() as netfilter:
+        denied = read_denied_by_address(netfilter)
+    assert denied is not None
+    assert denied.addresses is not None
+    return sum(denied.addresses.get(address, 0) for address in own(sandbox).values())

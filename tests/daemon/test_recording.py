@@ -169,3 +169,28 @@ def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> No
     assert {(event.container, event.cause) for event in said} == {("web", "rate")}
     assert sum(event.count for event in said) == 60 * 90
     assert made.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}
+
+
+def test_what_rules_counted_by_address_is_said_of_whoever_has_it() -> None:
+    """A hundred are denied each second and ten told. What the pins deny is no part of what is counted so."""
+    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
+    address = str(WEB.address4)
+
+    def clock() -> Moment:
+        return Moment(1_700_000_000 + seconds, seconds)
+
+    def denied() -> Denied:
+        return Denied({}, {}, {}, {address: counted})
+
+    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
+    made.begin("1.0")
+    for second in range(60):
+        seconds = float(second)
+        counted += 100
+        pins = packet(WEB, clock().wall)
+        pins = msgspec.structs.replace(pins, prefix=pins.prefix.replace("FWD", "PIN"))
+        made.step(Heard((*(packet(WEB, clock().wall),) * 10, pins)), drained=True)
+    made.step(Heard(()), drained=True, last=True)
+    said = [event for event in kept.events if isinstance(event, Unrecorded)]
+    assert {(event.container, event.cause) for event in said} == {("web", "rate")}
+    assert sum(event.count for event in said) == 60 * 90

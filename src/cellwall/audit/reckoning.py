@@ -12,8 +12,9 @@ from typing import Literal
 Attachment = tuple[str, str, str]
 """Tenant, container and interface; empty where they are not known."""
 
-Key = tuple[Literal["port", "sent", "received"], int]
-"""What rules count by: the index of a link, or the stem of policy versions and which way a packet went."""
+Key = tuple[Literal["port", "sent", "received"], int] | tuple[Literal["address"], str]
+"""What rules count by: the index of a link, or the stem of policy versions and which way a packet went; or, where they
+know neither, an address."""
 
 _MOST = 8192
 

@@ -52,11 +52,13 @@ class RuleCount(msgspec.Struct, frozen=True, gc=False):
 
 class Denied(msgspec.Struct, frozen=True):
     """Packets that rules denied, by whose they were: frames by bridge port, packets that endpoints sent and that were
-    sent to them by the stem of their policy versions."""
+    sent to them by the stem of their policy versions. `addresses`: both by address, where rules know neither, for as
+    long as there are such rules, whoever has it."""
 
     ports: dict[int, int]
     sent: dict[int, int]
     received: dict[int, int]
+    addresses: dict[str, int] | None = None
 
     def of(self, host_index: int, stems: tuple[int, ...]) -> int:
         """All of one endpoint."""

@@ -36,6 +36,9 @@ _RECKONED = 5.0
 
 _NOBODY: Attachment = ("", "", "")
 
+_UNCOUNTED = ("PIN",)
+"""Layers that are no part of what is counted by address."""
+
 _AT_ONCE = 0.001
 """Seconds between a look at one clock and at the other: a busy machine may come between, and sets no clock."""
 
@@ -118,6 +121,7 @@ class Recorder:
         self._now = clock
         self._reckoning = Reckoning()
         self._looked = float("-inf")
+        self._by_address = False
         self._heard = False
 
     def begin(self, program: str) -> None:
@@ -140,7 +144,7 @@ class Recorder:
             attempt = attempt_of(packet, self._holders, at.wall)
             if attempt is not None:
                 events.append(attempt)
-                if attempt.judgement == "deny":
+                if attempt.judgement == "deny" and not (self._by_address and attempt.layer in _UNCOUNTED):
                     self._reckoning.record(_whose(attempt), packet.time or at.wall)
         self.tally.ignore(len(heard.packets) - len(events))
         if heard.lost:
@@ -167,7 +171,7 @@ class Recorder:
             if last or (drained and at.steady >= self._looked + _BEHIND):
                 for whose, count in self._reckoning.reckon(last=last):
                     self.miss(count, "rate", whose)
-        elif self._heard and at.steady >= self._looked + _RECKONED:
+        elif (self._heard or self._by_address) and at.steady >= self._looked + _RECKONED:
             self._look(at)
 
     def _look(self, at: Moment) -> None:
@@ -177,13 +181,17 @@ class Recorder:
         counters: dict[Key, int] = {("port", key): count for key, count in denied.ports.items()}
         counters |= {("sent", key): count for key, count in denied.sent.items()}
         counters |= {("received", key): count for key, count in denied.received.items()}
+        counters |= {("address", key): count for key, count in (denied.addresses or {}).items()}
+        self._by_address = denied.addresses is not None
         self._reckoning.read(counters, self._holding, at.wall)
         self._looked, self._heard = at.steady, False
 
     def _holding(self, key: Key) -> Attachment | None:
-        kind, number = key
         holders = self._holders
-        holder = holders.of_port(number, 0.0) if kind == "port" else holders.of_version(number, 0.0)
+        if key[0] == "address":  # whoever had it all the time since the last look; of two it is nobody's
+            holder = holders.of_address(key[1], 0.0)
+        else:
+            holder = holders.of_port(key[1], 0.0) if key[0] == "port" else holders.of_version(key[1], 0.0)
         return None if holder is None else (holder.tenant, holder.container, holder.interface)
 
     def _missed(self, at: Moment) -> list[Event]:
@@ -213,8 +221,10 @@ class Recorder:
     def _settle(self, at: Moment) -> None:
         """What was logged before an empty queue was found has been read by now, but for what the kernel gathered."""
         self._empty.append(at)
-        settled = None
-        while self._empty and self._empty[0].steady <= at.steady - _BEHIND:
+        settled, until = None, at.steady - _BEHIND
+        if self._by_address:  # whoever had one since the last look may be asked for at the next
+            until = min(until, self._looked)
+        while self._empty and self._empty[0].steady <= until:
             settled = self._empty.popleft()
         if settled is not None:
             self._holders.settle(settled)

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from threading import Thread
 
 from cellwall import __version__
+from cellwall.adapters.counted_sets import read_denied_by_address
 from cellwall.adapters.denials import read_denied
 from cellwall.adapters.event_files import Appended, EventFiles
 from cellwall.adapters.journald import Journal
@@ -85,7 +86,7 @@ class Auditor:
         wall."""
         lines = [f"what sandboxes try is not recorded: {self.trouble}"] if self.trouble else []
         if mechanism.startswith("iptables") and self._settings().log:
-            lines.append("what sandboxes try is counted and not recorded: rules of iptables tell nobody of it")
+            lines.append("forged sources and frames are counted and not recorded: iptables tells nobody of them")
         missed = sum(self.tallied.unrecorded.values())
         if missed:
             lines.append(f"{missed} attempts were not recorded one by one since the daemon began (`cellwall log`)")
@@ -155,7 +156,7 @@ def audited(wall: Wall, log: EventLog, refill: Callable[[], Iterable[Endpoint]])
 
     def denied() -> Denied | None:
         try:
-            return read_denied(netfilter)
+            return read_denied(netfilter) or read_denied_by_address(netfilter)
         except KernelError as error:
             _log.warning("%s", error)
             return None
