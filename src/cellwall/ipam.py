@@ -24,18 +24,24 @@ class Taken(Protocol):
 
 class Pool:
     """The addresses of one network, of which `leased` and `draining` are taken, as they are now; `cursor` is where an
-    earlier pool of it stood."""
+    earlier pool of it stood. `held`: how many these two are, for who has counted them."""
 
     def __init__(
-        self, network: Network, leased: Taken = frozenset(), draining: Taken = frozenset(), cursor: int = 1
+        self,
+        network: Network,
+        leased: Taken = frozenset(),
+        draining: Taken = frozenset(),
+        cursor: int = 1,
+        *,
+        held: tuple[int, int] | None = None,
     ) -> None:
         self._network = network
         self._first = int(network.subnet4.network_address)
         self._size = network.subnet4.num_addresses
         gateways = (int(network.gateway4) - self._first, int(network.gateway6) - int(network.subnet6.network_address))
         self._gateways = {offset for offset in gateways if 0 < offset < self._size - 1}
-        self._leased, self._were_leased = leased, len(leased)
-        self._draining, self._were_draining = draining, len(draining)
+        self._leased, self._draining = leased, draining
+        self._were_leased, self._were_draining = held or (len(leased), len(draining))
         self._handed: set[int] = set()
         self._cursor = cursor
 

@@ -52,7 +52,7 @@ def test_an_endpoint_reads_back_as_written(store: Store) -> None:
         store.write_endpoints([_endpoint()], "attaching")
     assert store.endpoint(EndpointKey("web")) == (_endpoint(), "attaching")
     assert store.unfinished()
-    assert store.in_netns(4, 1002, "eth0") == EndpointKey("web")
+    assert store.in_netns(4, 1002) == {"eth0": EndpointKey("web")}
     store.close()
 
 
@@ -234,6 +234,44 @@ def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path
         store.add_draining([_endpoint("other", 3)])
     assert len(store.draining()) == 2
     assert len(store.unretired()) == 1
+    store.close()
+
+
+def test_a_link_that_was_retired_is_on_record_with_the_next_transaction(tmp_path: Path) -> None:
+    store, other = Store(tmp_path, "boot-1"), Store(tmp_path, "boot-1")
+    first, second = _endpoint("web", 2), _endpoint("db", 3)
+    with store.transaction():
+        store.add_draining([first, second])
+    store.mark_retired([first.address4])
+    assert store.unretired() == (second,)
+    assert set(other.unretired()) == {first, second}
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        raise ZeroDivisionError
+    assert (store.unretired(), len(other.unretired())) == ((second,), 2)
+    with store.transaction():
+        store.put("something", b"else")
+    assert store.unretired() == other.unretired() == (second,)
+    with store.transaction():
+        store.delete_draining([first.address4])
+        store.add_draining([msgspec.structs.replace(first, host_link="b9hother")])
+    assert len(store.unretired()) == len(other.unretired()) == 2
+    store.close()
+    other.close()
+
+
+def test_an_attach_is_finished_with_what_its_link_came_to(store: Store) -> None:
+    planned = [_endpoint("web", 2, host_index=0), _endpoint("db", 3, host_index=0, bindings=())]
+    with store.transaction():
+        store.write_endpoints(planned, "attaching")
+    wired = [msgspec.structs.replace(one, host_index=7 + number) for number, one in enumerate(planned)]
+    with store.transaction():
+        store.finish_attach(wired)
+    assert [store.endpoint(one.key) for one in wired] == [(one, "attached") for one in wired]
+    assert store.held() == (2, 0)
+    assert not store.unfinished()
+    with store.transaction():
+        store.put("pending", b"elements")
+    assert store.unfinished()
     store.close()
 
 

@@ -18,11 +18,11 @@ from world import World, rewired
 
 ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
 _OF_THE_RECORD = """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
-    pooled pooled_count in_netns leased mac_holder binding_holder draining draining_addresses unfinished unretired
+    pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses unfinished unretired
     host_link_taken policy policies policy_sizes proxied stamp"""
-_OF_THE_NODE = """read observe fingerprint listeners mtu find find_bridge kept port_differences bridge_differences
-    checksum_differences latch_differences chains elements generation is_kept is_met shape save variants installed
-    lacking features spelled order entries definitions leads vouches denies"""
+_OF_THE_NODE = """read observe fingerprint listeners mtu find index_of find_bridge kept port_differences
+    bridge_differences checksum_differences latch_differences chains elements generation is_kept is_met shape save
+    variants installed lacking features spelled order entries definitions leads vouches denies"""
 READS = frozenset(f"{_OF_THE_RECORD} {_OF_THE_NODE}".split())
 """What leaves the node and the record as they were: who dies before one of these leaves what who dies before the next
 other step does. They are two thirds of all steps."""

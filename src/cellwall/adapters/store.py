@@ -11,8 +11,8 @@ synchronous=FULL: 0.17 ms a transaction on a disk, less on the tmpfs that a run 
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from ipaddress import IPv4Address
 from operator import itemgetter
@@ -67,6 +67,14 @@ CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
 CREATE TABLE policies (tenant TEXT PRIMARY KEY, generation INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 """
 
+_INSERT = "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link.
+_UPSERT = (
+    f"{_INSERT} ON CONFLICT (container_id, ifname)"
+    " DO UPDATE SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
+    " host_link = excluded.host_link, netns_device = excluded.netns_device,"
+    " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant"
+)
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
 
@@ -85,6 +93,7 @@ class Store:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, self.path) from error
         self._db = Database(self.path)
+        self._retired: set[int] = set()
         try:
             version = int(self._db.row("PRAGMA user_version")[0])
             if version > SCHEMA_VERSION:
@@ -165,9 +174,15 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """All writes of the block, or none. The writer lock makes waiting for another writer a fault."""
-        return self._db.transaction()
+        with self._db.transaction():
+            yield
+            if self._retired:
+                rows = [(address,) for address in self._retired]
+                self._db.run_each("UPDATE draining SET retired = 1 WHERE address4 = ?", rows)
+        self._retired.clear()
 
     # -------------------------------------------------------------- what `up` did, counters
 
@@ -252,7 +267,11 @@ class Store:
 
     def unfinished(self) -> bool:
         """Some operation was begun and neither finished nor taken back."""
-        return self._db.row("SELECT 1 FROM endpoints WHERE phase != 'attached' LIMIT 1") is not None
+        row = self._db.row(
+            "SELECT 1 FROM endpoints WHERE phase != 'attached'"
+            " UNION ALL SELECT 1 FROM meta WHERE key = 'pending' LIMIT 1"
+        )
+        return row is not None
 
     def count(self) -> int:
         """How many endpoints there are, in any phase."""
@@ -267,13 +286,12 @@ class Store:
         """How many stand ready."""
         return int(self._db.row(f"SELECT count(*) FROM endpoints {_POOLED}")[0])
 
-    def in_netns(self, device: int, inode: int, ifname: str) -> EndpointKey | None:
-        """Who holds this interface of this namespace."""
-        row = self._db.row(
-            "SELECT container_id, ifname FROM endpoints WHERE netns_device = ? AND netns_inode = ? AND ifname = ?",
-            (device, inode, ifname),
+    def in_netns(self, device: int, inode: int) -> dict[str, EndpointKey]:
+        """Who holds each interface of this namespace."""
+        rows = self._db.rows(
+            "SELECT container_id, ifname FROM endpoints WHERE netns_device = ? AND netns_inode = ?", (device, inode)
         )
-        return None if row is None else EndpointKey(row[0], row[1])
+        return {row[1]: EndpointKey(row[0], row[1]) for row in rows}
 
     def mac_holder(self, mac: int) -> EndpointKey | None:
         """Who has this MAC."""
@@ -282,45 +300,45 @@ class Store:
 
     def host_link_taken(self, host_link: str) -> bool:
         """Some endpoint has this host link, or had it and its address still drains."""
-        for table in ("endpoints", "draining"):
-            if self._db.row(f"SELECT 1 FROM {table} WHERE host_link = ?", (host_link,)) is not None:
-                return True
-        return False
+        row = self._db.row(
+            "SELECT 1 FROM endpoints WHERE host_link = ?1"
+            " UNION ALL SELECT 1 FROM draining WHERE host_link = ?1 LIMIT 1",
+            (host_link,),
+        )
+        return row is not None
+
+    def add_endpoint(self, endpoint: Endpoint, phase: Phase) -> None:
+        """Insert an endpoint that is not on record, and its bindings."""
+        self._write(_INSERT, endpoint, phase)
+        if endpoint.bindings:
+            self._insert_bindings(endpoint)
 
     def write_endpoints(self, endpoints: Sequence[Endpoint], phase: Phase) -> None:
         """Insert or replace endpoints and their bindings."""
         for endpoint in endpoints:
-            key = endpoint.key
-            self._upsert(
-                (
-                    key.container_id,
-                    key.ifname,
-                    phase,
-                    int(endpoint.address4),
-                    endpoint.mac,
-                    endpoint.host_link,
-                    endpoint.netns_device,
-                    endpoint.netns_inode,
-                    encode_endpoint(endpoint),
-                    endpoint.tenant,
-                ),
-            )
-            self._delete_bindings(key)
+            self._write(_UPSERT, endpoint, phase)
+            self._delete_bindings(endpoint.key)
             if endpoint.bindings:
                 self._insert_bindings(endpoint)
 
-    def _upsert(self, row: tuple[object, ...]) -> None:
-        """Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link."""
+    def _write(self, statement: str, endpoint: Endpoint, phase: Phase) -> None:
+        key = endpoint.key
+        row = (
+            key.container_id,
+            key.ifname,
+            phase,
+            int(endpoint.address4),
+            endpoint.mac,
+            endpoint.host_link,
+            endpoint.netns_device,
+            endpoint.netns_inode,
+            encode_endpoint(endpoint),
+            endpoint.tenant,
+        )
         try:
-            self._db.run(
-                "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (container_id, ifname)"
-                " DO UPDATE SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
-                " host_link = excluded.host_link, netns_device = excluded.netns_device,"
-                " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant",
-                row,
-            )
+            self._db.run(statement, row)
         except AlreadyExists as error:
-            raise Conflict(f"container id: {row[0]}/{row[1]}: shares what is unique with another: {error}") from error
+            raise Conflict(f"container id: {key}: shares what is unique with another: {error}") from error
 
     def rename_endpoint(self, former: EndpointKey, endpoint: Endpoint, phase: Phase) -> None:
         """What is on record under a key without bindings is this endpoint's, under its own key."""
@@ -351,6 +369,14 @@ class Store:
                 (key.container_id, key.ifname, b.protocol, b.host_port, b.last, str(b.bind or ""))
                 for b in endpoint.bindings
             ],
+        )
+
+    def finish_attach(self, endpoints: Iterable[Endpoint]) -> None:
+        """These, which are on record as `attaching`, are attached as they are by now; their bindings, namespaces and
+        addresses are those on record. A page for each index of a column that is written: these two write one."""
+        self._db.run_each(
+            "UPDATE endpoints SET phase = 'attached', body = ? WHERE container_id = ? AND ifname = ?",
+            [(encode_endpoint(one), one.key.container_id, one.key.ifname) for one in endpoints],
         )
 
     def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None:
@@ -408,6 +434,11 @@ class Store:
         """The addresses of all endpoints, as numbers, as they are whenever it is asked."""
         return _Addresses(self._db, "endpoints")
 
+    def held(self) -> tuple[int, int]:
+        """How many addresses are leased, and how many drain."""
+        row = self._db.row("SELECT (SELECT count(*) FROM endpoints), (SELECT count(*) FROM draining)")
+        return row[0], row[1]
+
     def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
         """Released addresses that the kernel may still know; their links are not retired yet."""
         self._db.run_each(
@@ -425,12 +456,13 @@ class Store:
 
     def unretired(self) -> tuple[Endpoint, ...]:
         """The former endpoints whose links nobody has retired yet."""
-        rows = self._db.rows("SELECT body FROM draining WHERE NOT retired")
-        return tuple(decode_endpoint(row[0]) for row in rows)
+        rows = self._db.rows("SELECT address4, body FROM draining WHERE NOT retired")
+        return tuple(decode_endpoint(row[1]) for row in rows if row[0] not in self._retired)
 
     def mark_retired(self, addresses: Iterable[IPv4Address]) -> None:
-        """The links of these former endpoints are retired."""
-        self._db.run_each("UPDATE draining SET retired = 1 WHERE address4 = ?", [(int(a),) for a in addresses])
+        """The links of these former endpoints are retired: on record with this transaction, or the next one, as to
+        retire one again does no harm."""
+        self._retired.update(map(int, addresses))
 
     def delete_draining(self, addresses: Iterable[IPv4Address]) -> None:
         """These addresses are free."""

@@ -19,9 +19,10 @@ MAX_BRIDGE_PORTS = 1023
 """BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
 
 
-def free_ports(site: Site) -> int:
-    """How many more there may be at least: the link of a closed endpoint is one until it is deleted."""
-    return MAX_BRIDGE_PORTS - site.journal.count() - len(site.journal.draining_addresses())
+def free_ports(site: Site, held: tuple[int, int] | None = None) -> int:
+    """How many more there may be at least: the link of a closed endpoint is one until it is deleted. `held`: as the
+    journal has it, for who has asked."""
+    return MAX_BRIDGE_PORTS - sum(held or site.journal.held())
 
 
 def full_bridge(site: Site) -> Exhausted:

@@ -8,7 +8,7 @@ before any rule knows it, then its elements, then the inside, and the host end u
 elements passes nothing whatever its links do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 
@@ -76,7 +76,7 @@ def place_endpoints(
             planned = _journal(site, found, sandboxes, undo)
             wired = _wire(site, found, sandboxes, planned, undo, opens=opens)
             with site.journal.transaction():
-                site.journal.write_endpoints(wired, "attached")
+                site.journal.finish_attach(wired)
             made |= {endpoint.key: endpoint for endpoint in wired}
         undo.pop_all()
     return tuple(made[request.key] for request in requests)
@@ -105,21 +105,21 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
         if request.user is None:
             raise
         raise _not_made_by(request.user, path) from error  # what is at a path of the node's is not theirs to learn
+    holders = site.journal.in_netns(namespace.device, namespace.inode)
     if request.netns is not None:
-        _refuse_ready(site, namespace)
+        _refuse_ready(namespace, holders)
     if request.netns is not None and request.user is not None:
         _refuse_foreign(site, request, namespace, request.user)
-    holder = site.journal.in_netns(namespace.device, namespace.inode, request.ifname)
+    holder = holders.get(request.ifname)
     if holder is not None and not evict_dead(site, holder):
         raise Taken(f"netns: {path}", f"interface {request.ifname} belongs to", holder.container_id)
     return _Sandbox(request, namespace)
 
 
-def _refuse_ready(site: Site, namespace: Namespace) -> None:
+def _refuse_ready(namespace: Namespace, holders: Mapping[str, EndpointKey]) -> None:
     """One that stands ready is given whole to who claims it, and to nobody by its path: it would have another's
     interface, too."""
-    holder = site.journal.in_netns(namespace.device, namespace.inode, "eth0")
-    if holder is not None and holder.pooled:
+    if any(holder.pooled for holder in holders.values()):
         raise Conflict(f"netns: {namespace.path}: is of a sandbox that stands ready to be claimed")
 
 
@@ -140,10 +140,12 @@ def _not_made_by(user: int, path: str | None) -> Forbidden:
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
     """Lease, name and number every endpoint, and put them on record before the kernel is touched."""
-    if free_ports(site) < len(sandboxes):
+    held = site.journal.held()
+    if free_ports(site, held) < len(sandboxes):
         from cellwall.engine.room import ensure_ports  # here and not above: most nodes have room
 
         ensure_ports(site, len(sandboxes))
+        held = site.journal.held()
     refuse_taken(site, found, [sandbox.request for sandbox in sandboxes])
     refuse_crowds(site, [sandbox.request for sandbox in sandboxes])
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
@@ -152,21 +154,21 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
         from cellwall.engine.room import free_addresses
 
         free_addresses(site, asked)
+        held = site.journal.held()
     while True:
+        cursor = int(site.journal.get("cursor") or b"1")
+        pool = Pool(site.settings.network, leased, draining, cursor, held=held)
         try:
-            return _lease(site, found, sandboxes, undo)
+            return _lease(site, found, sandboxes, pool, undo)
         except Exhausted:
             from cellwall.engine.room import make_room
 
             if not make_room(site, len(sandboxes)):
                 raise
+            held = site.journal.held()
 
 
-def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
-    network = site.settings.network
-    pool = Pool(
-        network, site.journal.leased(), site.journal.draining_addresses(), int(site.journal.get("cursor") or b"1")
-    )
+def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], pool: Pool, undo: ExitStack) -> list[Endpoint]:
     with site.journal.transaction():
         generations = site.next_versions(len(sandboxes))
         asked = [_asked_address(site, sandbox.request) for sandbox in sandboxes]
@@ -174,7 +176,7 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: E
         endpoints = []
         for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
-            site.journal.write_endpoints(endpoints[-1:], "attaching")
+            site.journal.add_endpoint(endpoints[-1], "attaching")
         site.journal.put("cursor", str(pool.cursor).encode())
     undo.callback(_forget, site, [endpoint.key for endpoint in endpoints])
     return endpoints

@@ -11,6 +11,7 @@ versions.
 
 from collections.abc import Iterable
 
+from cellwall.engine.dead import vanished
 from cellwall.engine.detach import port_on
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint
@@ -20,8 +21,9 @@ _GATHERED = 128
 
 
 def settle_closed(site: Site) -> None:
-    """What detaches left behind and cannot wait any longer; the caller holds the writer lock."""
-    retire_closed(site)
+    """What detaches left behind and cannot wait any longer; the caller holds the writer lock. That links are retired is
+    on record with the caller's next transaction."""
+    _retire(site)
     if len(site.journal.draining_addresses()) >= _GATHERED:
         collect_drained(site)
 
@@ -29,12 +31,16 @@ def settle_closed(site: Site) -> None:
 def retire_closed(site: Site) -> None:
     """Shut the links of closed endpoints and put them into the reaper group. Nothing passes them since the detach,
     but that was the rules alone; from here on it holds without any rule."""
+    if _retire(site):
+        with site.journal.transaction():
+            pass  # which has it on record
+
+
+def _retire(site: Site) -> bool:
     closed = site.journal.unretired()
-    if not closed:
-        return
     shut_links(site, closed)
-    with site.journal.transaction():
-        site.journal.mark_retired(endpoint.address4 for endpoint in closed)
+    site.journal.mark_retired(endpoint.address4 for endpoint in closed)
+    return bool(closed)
 
 
 def shut_links(site: Site, endpoints: Iterable[Endpoint]) -> None:
@@ -58,11 +64,7 @@ def collect_drained(site: Site) -> int:
     if not draining:
         return 0
     site.links.reap()
-    gone = [
-        endpoint
-        for endpoint in draining
-        if (link := site.links.find(endpoint.host_link)) is None or link.index != endpoint.host_index
-    ]
+    gone = [endpoint for endpoint in draining if vanished(site, endpoint)]
     if not gone:
         return 0
     site.flows.purge_flows(

@@ -125,7 +125,7 @@ def take_backend(site: Site, found: Foundation | None) -> None:
 
 
 def _finish_interrupted(site: Site) -> None:
-    if site.journal.unfinished() or site.journal.get("pending") is not None:
+    if site.journal.unfinished():
         from cellwall.engine.recover import recover
 
         recover(site)

@@ -130,7 +130,7 @@ def status(site: Site) -> Status:
         drift.append("endpoints are on record, and no wall was laid that holds them")
     drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
     drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
-    if site.journal.unfinished() or site.journal.get("pending") is not None:
+    if site.journal.unfinished():
         drift.append("an operation was interrupted")
     drift += [_unkept(tenant) for tenant in unkept_policies(site)]
     return Status(

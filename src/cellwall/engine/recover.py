@@ -18,7 +18,7 @@ from cellwall.model.endpoint import Endpoint
 
 def recover(site: Site) -> tuple[str, ...]:
     """Finish what others left; the caller holds the writer lock. What was repaired, a line each."""
-    if not site.journal.unfinished() and site.journal.get("pending") is None:
+    if not site.journal.unfinished():
         return ()
     repaired = repair_endpoints(site)
     half_made = site.journal.endpoints("attaching")
