@@ -143,12 +143,12 @@ def test_a_full_bridge_gets_its_room_from_closed_endpoints_first(monkeypatch: py
         world.detach(closed)
         links, asked_after = world.wall._site.links, list[str]()
 
-        def find(name: str) -> ObservedLink | None:
+        def index_of(name: str) -> int:
             asked_after.append(name)
-            return links.find(name)
+            return links.index_of(name)
 
         successor = world.host("successor")
-        rewired(world.wall, links=Wrapped(links, find=find)).attach("successor", netns=successor.netns)
+        rewired(world.wall, links=Wrapped(links, index_of=index_of)).attach("successor", netns=successor.netns)
         assert closed.endpoint.host_link in asked_after
         assert alive.endpoint.host_link not in asked_after
         with pytest.raises(Exhausted, match="2 ports"):

@@ -40,7 +40,9 @@ from cellwall.adapters.rtnetlink import (
     VETH_INFO_PEER,
     get_link,
     get_links,
+    index_of,
     link_header,
+    link_index,
     link_kind,
     link_message,
     neighbour_message,
@@ -126,13 +128,13 @@ class LinkLayer(Closing):
             # veth says EEXIST for either end.
             place = f"exists inside the sandbox already, or {plan.host_link} does on the node"
             raise AlreadyExists(f"ifname: {plan.ifname}: {place}") from error
-        link = read_link(reply)
-        if link.master != plan.bridge_index:
-            self._route.transact([_delete(link.index)], f"undo {operation}")
+        index, ends = link_index(reply), carrier.ends_of(reply)
+        if (read_link(reply).master if ends is None else ends[0]) != plan.bridge_index:
+            self._route.transact([_delete(index)], f"undo {operation}")
             raise KernelError(errno.ENODEV, operation, f"it did not become a port of bridge {plan.bridge_index}")
-        if (ends := carrier.ends_of(reply)) is not None:
-            self._ends[link.index] = ends
-        return link.index
+        if ends is not None:
+            self._ends[index] = ends
+        return index
 
     def lock_port(self, plan: PortPlan) -> None:
         """See `Links.lock_port`. Idempotent."""
@@ -164,13 +166,12 @@ class LinkLayer(Closing):
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """See `Links.retire`. Idempotent."""
-        link = self.find(host_link)
         messages = [
             neighbour_message(RTM_DELNEIGH, plan.bridge_index, address, None, what="neighbour", tolerate=_ABSENT)
             for address in addresses_of(plan)
         ]
-        if link is not None and link.index == plan.host_index:
-            header = link_header(link.index, change=IFF_UP)
+        if plan.host_index and self.index_of(host_link) == plan.host_index:
+            header = link_header(plan.host_index, change=IFF_UP)
             messages.insert(0, link_message(RTM_SETLINK, header, _REAPED, what="link", tolerate=_ABSENT))
         self._route.transact(messages, f"retire {host_link}")
 
@@ -221,6 +222,10 @@ class LinkLayer(Closing):
     def observe(self) -> tuple[ObservedLink, ...]:
         """See `Links.observe`."""
         return tuple(read_link(reply) for reply in self._route.dump(get_links(), "read the links"))
+
+    def index_of(self, name: str) -> int:
+        """See `Links.index_of`."""
+        return index_of(self._route, name)
 
     def find(self, name: str) -> ObservedLink | None:
         """See `Links.find`."""

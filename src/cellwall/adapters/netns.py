@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 
 from cellwall.errors import InvalidSpec, KernelError, NoPrivilege, NotFound
 
@@ -116,7 +117,7 @@ def _names(path: str) -> list[str]:
 
 def _open_namespace(found: int) -> int | None:
     """The network namespace that was found, None where it is something else."""
-    if os.fstat(found).st_dev != os.stat("/proc/thread-self/ns/net").st_dev:
+    if os.fstat(found).st_dev != _nsfs():
         return None  # a file of another file system than nsfs, of which there is one
     fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -126,6 +127,12 @@ def _open_namespace(found: int) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+@cache
+def _nsfs() -> int:
+    """The device of the file system that namespaces are of: there is one."""
+    return os.stat("/proc/thread-self/ns/net").st_dev
 
 
 def identity(fd: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ flags and states are the caller's.
 """
 
 import errno
+import fcntl
 import struct
 import sys
 from _socket import AF_INET, AF_INET6
@@ -27,9 +28,11 @@ from cellwall.adapters.netlink import (
     u32_of,
 )
 from cellwall.engine.contracts import ObservedLink
+from cellwall.errors import KernelError
 from cellwall.model.addresses import Address
 
 AF_BRIDGE = 7
+_SIOCGIFINDEX = 0x8933  # linux/sockios.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
@@ -89,6 +92,18 @@ class ForwardingEntry(msgspec.Struct, frozen=True, gc=False):
 def open_route_socket() -> Netlink:
     """A NETLINK_ROUTE socket of the calling thread's namespace, dumps filtered by the kernel where it can."""
     return Netlink(_NETLINK_ROUTE, strict=True)
+
+
+def index_of(route: Netlink, name: str) -> int:
+    """The index of the link of that name in the socket's namespace, 0 where there is none. An ioctl, which any socket
+    takes: to read the link costs twenty times as much."""
+    try:
+        answer = fcntl.ioctl(route.fileno(), _SIOCGIFINDEX, struct.pack("16s24x", name.encode()))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return 0
+        raise KernelError(error.errno or errno.EIO, f"look for {name}") from error
+    return int(struct.unpack_from("=i", answer, 16)[0])
 
 
 def link_header(index: int = 0, *, family: int = 0, flags: int = 0, change: int = 0) -> bytes:

@@ -28,6 +28,7 @@ from cellwall.adapters.rtnetlink import (
     RTM_NEWNEIGH,
     RTM_SETLINK,
     address_message,
+    index_of,
     link_header,
     link_message,
     neighbour_message,
@@ -46,29 +47,26 @@ _PUT = NLM_F_CREATE | NLM_F_REPLACE
 
 def configure_sandbox(plan: SandboxPlan, netns_fd: int) -> None:
     """Bring the interface up with everything it needs. Idempotent. NotFound where the interface is missing."""
-    with entered(netns_fd):
-        try:
-            index = socket.if_nametoindex(plan.ifname)
-        except OSError as error:
-            raise NotFound(f"no interface {plan.ifname} inside the sandbox") from error
+    with entered(netns_fd), open_route_socket() as route:
+        index = index_of(route, plan.ifname)
+        if not index:
+            raise NotFound(f"no interface {plan.ifname} inside the sandbox")
         if plan.address6 is None:
             _set_disable_ipv6(plan.ifname, "1")
-        route = open_route_socket()
-        with route:
-            messages = _messages(plan, index)
-            if plan.mac is not None and plan.mac != _mac_of(route, plan.ifname):
-                messages.insert(0, _mac_message(index, plan.mac))  # which forgets all neighbours, so only where it must
-            operation = f"configure {plan.ifname} in the sandbox"
-            try:
-                route.transact(messages, operation)
-            except KernelError as error:
-                # EACCES: the sandbox's own defaults have IPv6 off. Asked last, so that the usual case pays nothing.
-                if error.errno != errno.EACCES or plan.address6 is None:
-                    raise
-                _set_disable_ipv6(plan.ifname, "0")
-                route.transact(messages, operation)
-            if plan.address6 is not None:
-                await_addresses(route, index, [plan.address6])
+        messages = _messages(plan, index)
+        if plan.mac is not None and plan.mac != _mac_of(route, plan.ifname):
+            messages.insert(0, _mac_message(index, plan.mac))  # which forgets all neighbours, so only where it must
+        operation = f"configure {plan.ifname} in the sandbox"
+        try:
+            route.transact(messages, operation)
+        except KernelError as error:
+            # EACCES: the sandbox's own defaults have IPv6 off. Asked last, so that the usual case pays nothing.
+            if error.errno != errno.EACCES or plan.address6 is None:
+                raise
+            _set_disable_ipv6(plan.ifname, "0")
+            route.transact(messages, operation)
+        if plan.address6 is not None:
+            await_addresses(route, index, [plan.address6])
 
 
 def set_inner_mtu(ifname: str, netns_fd: int, mtu: int) -> None:

@@ -7,6 +7,7 @@ There is no request that makes the worker's work be done, but one that tells whe
 """
 
 import errno
+import os
 import time
 from collections.abc import Iterable
 from ipaddress import IPv6Address
@@ -14,16 +15,21 @@ from ipaddress import IPv6Address
 from cellwall.adapters.netlink import Netlink
 from cellwall.adapters.rtnetlink import RTN_LOCAL, get_route_to, route_header
 
+_YIELDS = 3
 _PAUSE = 0.0002
 _ATTEMPTS = 100
 _NONE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 
 
 def await_addresses(route: Netlink, index: int, addresses: Iterable[IPv6Address]) -> None:
-    """Return when each address of an interface is answered for, or after 20 ms where the kernel does not get there."""
+    """Return when each address of an interface is answered for, or after 20 ms where the kernel does not get there. The
+    worker waits for this processor as a rule, and has done its work when it is given it."""
     for address in addresses:
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             found = route.transact([get_route_to(index, address, tolerate=_NONE)], f"look for {address}")
             if found and route_header(found[0].body)[7] == RTN_LOCAL:
                 break
-            time.sleep(_PAUSE)
+            if attempt < _YIELDS:
+                os.sched_yield()
+            else:
+                time.sleep(_PAUSE)

@@ -195,6 +195,9 @@ class Links(Protocol):
     def observe(self) -> tuple[ObservedLink, ...]:
         """All links of the node."""
 
+    def index_of(self, name: str) -> int:
+        """The index of the link of that name, 0 where there is none. Microseconds."""
+
     def find(self, name: str) -> ObservedLink | None:
         """One link by name."""
 

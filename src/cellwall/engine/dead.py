@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def vanished(site: Site, endpoint: Endpoint) -> bool:
     """Its host link is gone, so its namespace is: the kernel deletes a pair with the namespace of either end. A path
     that no longer leads anywhere says less: a namespace lives as long as anybody holds it."""
-    link = site.links.find(endpoint.host_link)
-    return link is None or link.index != endpoint.host_index
+    index = site.links.index_of(endpoint.host_link)
+    return index == 0 or index != endpoint.host_index
 
 
 def evict_dead(site: Site, key: EndpointKey) -> bool:
