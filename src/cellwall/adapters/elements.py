@@ -11,13 +11,24 @@ neighbours may have to be merged; such sets are small and static and are replace
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from cellwall.adapters.element_layout import (
+    DATA,
+    KEY,
+    LIST_ELEM,
+    SIZES,
+    VALUE,
+    layout,
+    order_of,
+)
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    PADDING,
     Message,
     Refusal,
     attribute,
@@ -59,27 +70,12 @@ Schema = Mapping[SetKey, NamedSet]
 Pair = tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]
 """The key and the data of an element."""
 
-_TABLE, _SET, _ELEMENTS, _LIST_ELEM = 1, 2, 3, 1  # NFTA_SET_ELEM_LIST_*, NFTA_LIST_ELEM
-_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10  # NFTA_SET_ELEM_*
-_VALUE = 1  # NFTA_DATA_VALUE
+_TABLE, _SET, _ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_*
+_FLAGS, _KEY_END = 3, 10  # NFTA_SET_ELEM_*
 _INTERVAL_END = 0x1
 _LARGEST_LIST = 60_000  # an attribute's length is 16 bits
-_IFNAMSIZ = 16
 
-_SIZES: dict[KeyType, int] = {
-    "iface_index": 4,
-    "ifname": _IFNAMSIZ,
-    "ether_addr": 6,
-    "ipv4_addr": 4,
-    "ipv6_addr": 16,
-    "inet_proto": 1,
-    "inet_service": 2,
-    "mark": 4,
-    "ct_label": 16,
-}
 _FAMILIES = {NFPROTO[family]: family for family in TABLE_FAMILIES}
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
-_Order = Literal["big", "little"]
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -127,25 +123,35 @@ def lookup_set(where: SetKey, schema: Schema) -> NamedSet:
     return found
 
 
-def _pack_run(where: SetKey, run: Sequence[ElementChange], schema: Schema) -> Iterable[Packed]:
+def _pack_run(where: SetKey, run: Sequence[ElementChange], schema: Schema) -> list[Packed]:
     described = lookup_set(where, schema)
     if described.interval and len(described.key) == 1:
         raise Unsupported(f"{' '.join(where)}: single elements of an interval set", backend="nftables")
-    family, table, name = where
-    head = attribute_text(_TABLE, table) + attribute_text(_SET, name)
+    head = _head(where)
     first = 16 + HEADER_SIZE + len(head) + 4  # where the list's content starts in the message
+    if len(run) == 1:
+        return [_packed(where[0], head, [_pack_element(run[0], described)], [first], run)]
+    messages: list[Packed] = []
     elements: list[bytes] = []
     starts: list[int] = []
     size = taken = 0
     for position, change in enumerate(run):
         element = _pack_element(change, described)
         if size + len(element) > _LARGEST_LIST:
-            yield _packed(family, head, elements, starts, run[taken:position])
+            messages.append(_packed(where[0], head, elements, starts, run[taken:position]))
             elements, starts, size, taken = [], [], 0, position
         starts.append(first + size)
         elements.append(element)
         size += len(element)
-    yield _packed(family, head, elements, starts, run[taken:])
+    messages.append(_packed(where[0], head, elements, starts, run[taken:]))
+    return messages
+
+
+@lru_cache(maxsize=512)
+def _head(where: SetKey) -> bytes:
+    """What names a set in a message."""
+    _, table, name = where
+    return attribute_text(_TABLE, table) + attribute_text(_SET, name)
 
 
 def _packed(
@@ -167,17 +173,30 @@ def _pack_element(change: ElementChange, described: NamedSet) -> bytes:
     parts, data = element.key, element.data
     if len(parts) != len(described.key) or (change.op == "add" and len(data) != len(described.data)):
         raise InvalidSpec("element", describe(change), "does not have the shape of the set")
+    # A deletion names the key alone: with data, an element whose data differs would not be found.
+    values, types = (parts + data, described.data) if change.op == "add" else (parts, ())
+    laid = layout(described.key, types)
+    if laid is not None:
+        try:
+            return laid.pack(values)
+        except (AttributeError, OverflowError):  # a range, or no number that fits
+            pass
+    return _pack_by_part(change, described)
+
+
+def _pack_by_part(change: ElementChange, described: NamedSet) -> bytes:
+    """The same of any element, and an error that names one that does not fit."""
+    parts, data = change.element.key, change.element.data
     try:
         if any(isinstance(part, Interval) for part in parts):
             body = _pack_range(parts, described, change)
         else:
-            body = nested(_KEY, attribute(_VALUE, _pack(parts, described.key)))
-        # A deletion names the key alone: with data, an element whose data differs would not be found.
+            body = nested(KEY, attribute(VALUE, _pack(parts, described.key)))
         if data and change.op == "add":
-            body += nested(_DATA, attribute(_VALUE, _pack(data, described.data)))
+            body += nested(DATA, attribute(VALUE, _pack(data, described.data)))
     except (OverflowError, AttributeError, TypeError) as error:
         raise InvalidSpec("element", describe(change), "has a part that does not fit its type") from error
-    return nested(_LIST_ELEM, body)
+    return nested(LIST_ELEM, body)
 
 
 def _pack_range(parts: Sequence[KeyPart], described: NamedSet, change: ElementChange) -> bytes:
@@ -185,8 +204,8 @@ def _pack_range(parts: Sequence[KeyPart], described: NamedSet, change: ElementCh
         raise InvalidSpec("element", describe(change), "is a range, the set has none")
     low = [part.low if isinstance(part, Interval) else part for part in parts]
     high = [part.high if isinstance(part, Interval) else part for part in parts]
-    start = nested(_KEY, attribute(_VALUE, _pack(low, described.key)))
-    return start + nested(_KEY_END, attribute(_VALUE, _pack(high, described.key)))
+    start = nested(KEY, attribute(VALUE, _pack(low, described.key)))
+    return start + nested(_KEY_END, attribute(VALUE, _pack(high, described.key)))
 
 
 def _pack(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
@@ -197,22 +216,18 @@ def _registers(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
     chunks = []
     for part, kind in zip(parts, types, strict=True):
         value = _pack_one(part, kind)
-        chunks.append(value + _PADDING[len(value) & 3])
+        chunks.append(value + PADDING[len(value) & 3])
     return b"".join(chunks)
 
 
 def _pack_one(part: KeyPart, kind: KeyType) -> bytes:
     if kind == "ifname":
-        if not isinstance(part, str) or len(raw := part.encode()) >= _IFNAMSIZ:
+        if not isinstance(part, str) or len(raw := part.encode()) >= SIZES["ifname"]:
             raise TypeError(kind)
-        return raw.ljust(_IFNAMSIZ, b"\0")
+        return raw.ljust(SIZES["ifname"], b"\0")
     if not isinstance(part, int):
         raise TypeError(kind)
-    return part.to_bytes(_SIZES[kind], _order(kind))
-
-
-def _order(kind: KeyType) -> _Order:
-    return sys.byteorder if kind in ("iface_index", "mark", "ct_label") else "big"
+    return part.to_bytes(SIZES[kind], order_of(kind))
 
 
 # ---------------------------------------------------------------- reading back
@@ -228,7 +243,7 @@ def dump_request(where: SetKey) -> Message:
 def ask_for_address(where: SetKey, address: Address) -> Message:
     """Ask for the element that an address is in; ENOENT where there is none."""
     family, table, name = where
-    element = nested(_LIST_ELEM, nested(_KEY, attribute(_VALUE, address.packed)))
+    element = nested(LIST_ELEM, nested(KEY, attribute(VALUE, address.packed)))
     body = attribute_text(_TABLE, table) + attribute_text(_SET, name) + nested(_ELEMENTS, element)
     return nft_message(NFT_MSG_GETSETELEM, NFPROTO[family], body, what=f"set {printable(name)}")
 
@@ -270,11 +285,11 @@ def list_elements(body: bytes) -> list[bytes]:
 def as_listed(element: Element, named: NamedSet) -> bytes:
     """An element as the kernel lists it (linux/net/netfilter/nf_tables_api.c, nf_tables_fill_setelem)."""
     low = [part.low if isinstance(part, Interval) else part for part in element.key]
-    body = attribute(_KEY, attribute(_VALUE, _pack(low, named.key)))
+    body = attribute(KEY, attribute(VALUE, _pack(low, named.key)))
     if any(isinstance(part, Interval) for part in element.key):
         high = [part.high if isinstance(part, Interval) else part for part in element.key]
-        body += attribute(_KEY_END, attribute(_VALUE, _pack(high, named.key)))
-    return body + attribute(_DATA, attribute(_VALUE, _pack(element.data, named.data))) if named.data else body
+        body += attribute(_KEY_END, attribute(VALUE, _pack(high, named.key)))
+    return body + attribute(DATA, attribute(VALUE, _pack(element.data, named.data))) if named.data else body
 
 
 def bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
@@ -283,7 +298,7 @@ def bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list
     if rest is None:
         rest = rests[bundle.rest] = [_registers(key, named.key[1:]) for key in bundle.rest]
     after = len(rest[0]) if rest else 0
-    whole = attribute(_KEY, attribute(_VALUE, _registers((bundle.first,), named.key[:1]) + bytes(after)))
+    whole = attribute(KEY, attribute(VALUE, _registers((bundle.first,), named.key[:1]) + bytes(after)))
     head = whole[: len(whole) - after]
     return [head + one for one in rest]
 
@@ -295,14 +310,14 @@ def read_elements(bodies: Iterable[bytes], described: NamedSet) -> frozenset[Pai
 
 def read_listed(elements: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:
     """Elements as the kernel listed them as typed values."""
-    found = [read for read in map(attributes, elements) if _KEY in read]
+    found = [read for read in map(attributes, elements) if KEY in read]
     if described.interval and len(described.key) == 1:
         return _read_boundaries(found, described.key[0])
     return frozenset((_read_key(element, described), _read_data(element, described)) for element in found)
 
 
 def _read_key(element: Mapping[int, bytes], described: NamedSet) -> tuple[KeyPart, ...]:
-    low = _unpack(_value(element[_KEY]), described.key)
+    low = _unpack(_value(element[KEY]), described.key)
     if _KEY_END not in element:
         return low
     high = _unpack(_value(element[_KEY_END]), described.key)
@@ -313,14 +328,14 @@ def _read_key(element: Mapping[int, bytes], described: NamedSet) -> tuple[KeyPar
 
 
 def _read_data(element: Mapping[int, bytes], described: NamedSet) -> tuple[Scalar, ...]:
-    return _unpack(_value(element[_DATA]), described.data) if described.data else ()
+    return _unpack(_value(element[DATA]), described.data) if described.data else ()
 
 
 def _read_boundaries(found: Iterable[Mapping[int, bytes]], kind: KeyType) -> frozenset[Pair]:
     """Closed ranges from the tree's boundaries: a start belongs to its range, an end is the first key after it.
     A range that reaches to the last key has no end."""
-    boundaries = sorted((int.from_bytes(_value(element[_KEY]), "big"), not _is_end(element)) for element in found)
-    last_key = (1 << 8 * _SIZES[kind]) - 1
+    boundaries = sorted((int.from_bytes(_value(element[KEY]), "big"), not _is_end(element)) for element in found)
+    last_key = (1 << 8 * SIZES[kind]) - 1
     pairs: set[Pair] = set()
     start: int | None = None
     for number, starts in (*boundaries, (last_key + 1, False)):
@@ -337,18 +352,20 @@ def _is_end(element: Mapping[int, bytes]) -> bool:
 
 
 def _value(data: bytes) -> bytes:
-    return attributes(data)[_VALUE]
+    return attributes(data)[VALUE]
 
 
 def _unpack(raw: bytes, types: Sequence[KeyType]) -> tuple[Scalar, ...]:
     values: list[Scalar] = []
     offset = 0
     for kind in types:
-        size = _SIZES[kind]
+        size = SIZES[kind]
         part = raw[offset : offset + size]
         if kind == "ifname":
             values.append(text_of(part))
         else:
-            values.append(u32_of(part) if size == 4 and _order(kind) != "big" else int.from_bytes(part, _order(kind)))
+            values.append(
+                u32_of(part) if size == 4 and order_of(kind) != "big" else int.from_bytes(part, order_of(kind))
+            )
         offset += (size + 3) & ~3
     return tuple(values)

@@ -40,13 +40,13 @@ _RECEIVE = 1 << 16  # the largest datagram the kernel builds for a dump is 32 Ki
 _DUMP_ATTEMPTS = 8
 
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
 _U8 = struct.Struct("=HHB3x")
 _U16 = struct.Struct("=HHH2x")
 _U32 = struct.Struct("=HHI")
 _NATIVE_U32 = struct.Struct("=I")
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -83,7 +83,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 def attribute(kind: int, value: bytes) -> bytes:
     """An attribute with bytes as its value, padded to 4."""
     length = len(value)
-    return _ATTRIBUTE.pack(length + 4, kind) + value + _PADDING[length & 3]
+    return ATTRIBUTE.pack(length + 4, kind) + value + PADDING[length & 3]
 
 
 def attribute_u8(kind: int, value: int) -> bytes:
@@ -105,7 +105,7 @@ def attribute_text(kind: int, value: str) -> bytes:
 def nested(kind: int, *parts: bytes) -> bytes:
     """An attribute that holds attributes."""
     body = b"".join(parts)
-    return _ATTRIBUTE.pack(len(body) + 4, kind | NLA_F_NESTED) + body
+    return ATTRIBUTE.pack(len(body) + 4, kind | NLA_F_NESTED) + body
 
 
 def without(body: bytes, kinds: Collection[int], offset: int = 0) -> bytes:
@@ -113,11 +113,11 @@ def without(body: bytes, kinds: Collection[int], offset: int = 0) -> bytes:
     kept: list[bytes] = []
     end = len(body)
     while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        length, kind = ATTRIBUTE.unpack_from(body, offset)
         if length < 4:
             break
         if kind & 0x3FFF not in kinds:
-            kept.append(body[offset : offset + length] + _PADDING[length & 3])
+            kept.append(body[offset : offset + length] + PADDING[length & 3])
         offset += (length + 3) & ~3
     return b"".join(kept)
 
@@ -126,7 +126,7 @@ def each_attribute(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """(kind, value) of every attribute from `offset` on, without the nesting and byte-order flags."""
     end = len(body)
     while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        length, kind = ATTRIBUTE.unpack_from(body, offset)
         if length < 4:
             return
         yield kind & 0x3FFF, body[offset + 4 : offset + length]
@@ -137,7 +137,7 @@ def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
     """The attributes by kind; the last one of a kind counts."""
     found: dict[int, bytes] = {}
     end = len(body) - 4
-    unpack = _ATTRIBUTE.unpack_from  # a link has 45 attributes: this loop is most of what reading one costs
+    unpack = ATTRIBUTE.unpack_from  # a link has 45 attributes: this loop is most of what reading one costs
     while offset <= end:
         length, kind = unpack(body, offset)
         if length < 4:

@@ -15,7 +15,7 @@ from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
-from cellwall.names import MET, SPARE_TABLE
+from cellwall.names import MET, SPARE_TABLE, TABLE
 
 
 class NftablesBackend:
@@ -70,7 +70,7 @@ class NftablesBackend:
 
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
-        return self._rules.is_met(dict.fromkeys(table for _, table, _ in self._rules.schema), MET)
+        return self._rules.is_met((TABLE, SPARE_TABLE) if self._copies() else (TABLE,), MET)
 
     def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
         """See `Backend.close_unjudged`."""
@@ -100,11 +100,15 @@ class NftablesBackend:
         if come and not self.stands():
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         difference = (*changes("delete", gone), *changes("add", come))
-        if ("inet", SPARE_TABLE, "live") in self._rules.schema:  # the copy is included
+        if self._copies():
             from cellwall.engine.nftables.copies import in_every_table
 
             difference = in_every_table(self._rules, difference)
         self._rules.apply(difference)
+
+    def _copies(self) -> bool:
+        """The copy of our tables is included in what is changed."""
+        return ("inet", SPARE_TABLE, "live") in self._rules.schema
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """See `Backend.drift`."""
