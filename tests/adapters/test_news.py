@@ -12,11 +12,14 @@ pytestmark = pytest.mark.root
 USED = 77  # by index: the interface that has addresses and routes
 
 
-@pytest.fixture
-def news(node: Namespace) -> Iterator[News]:
+@pytest.fixture(params=["all", "some"])
+def news(node: Namespace, request: pytest.FixtureRequest) -> Iterator[News]:
+    """Told of everything, and by a filter in the kernel of what can matter."""
     node.run(f"ip link add eth0 index {USED} up type bridge")
     with News() as news:
         assert news.nothing_about({USED})
+        if request.param == "some":
+            news.hear_of({USED - 1, USED, USED + 1})
         yield news
 
 
@@ -57,7 +60,25 @@ def test_news_are_told_once(news: News, node: Namespace, command: str) -> None:
     assert news.nothing_about({USED})
 
 
+@pytest.mark.parametrize("most", [1, 200, 201])
+def test_links_of_others_fill_no_queue(news: News, node: Namespace, most: int) -> None:
+    for command in ("link add other type bridge", "link set other addrgenmode none", "link set other up"):
+        node.run(f"ip {command}")
+    news.nothing_about({USED})
+    heard = range(1000, 1000 + most)
+    news.hear_of(heard)
+    node.run("ip -batch -", input=b"link set other alias a\nlink set other alias b\n" * 2000)
+    assert news.nothing_about(heard) == (most <= 200)
+    news.hear_of({USED})
+    node.run("ip link set eth0 down")
+    assert not news.nothing_about({USED})
+    news.hear_all()
+    node.run("ip link set other alias c")
+    assert not news.nothing_about(range(1000))
+
+
 def test_a_queue_that_overflowed_is_news(news: News, node: Namespace) -> None:
+    news.hear_all()
     node.run("ip link add other type bridge")
     toggles = b"link set other up\nlink set other down\n" * 2000
     node.run("ip -batch -", input=toggles)

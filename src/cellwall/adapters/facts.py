@@ -107,8 +107,10 @@ class NodeObserver(Closing):
         """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
         if self._last is None or not self._news.nothing_about(self._last.interfaces):
             self._last = None  # whatever fails from here on is not taken for an answer next time
+            self._news.hear_all()
             self._settle()
             self._last = self._look()
+            self._news.hear_of(self._last.interfaces)
         return self._last.fingerprint
 
     def _settle(self) -> None:

@@ -4,6 +4,9 @@ Owns: a netlink socket that the kernel tells of every change, and the question w
 for it: it is read, without blocking, when somebody asks. Of links only those matter that have an address or a route
 now: whatever gives one to another link is told as an address or a route.
 
+News of other links are most of all: an attach tells of its own a dozen times. So they are left in the kernel, by a
+filter of the socket (networking/filter.rst of the kernel's documentation), once it is known which links those are.
+
 Refuses: to know what changed. Whatever it cannot read, a full queue (ENOBUFS, which anybody can cause whose links are
 busy) and an error are a change; the facts are read again then, which is right, only dearer.
 
@@ -17,7 +20,10 @@ import _socket as socket
 import errno
 import os
 import struct
-from collections.abc import Container
+import sys
+from array import array
+from collections.abc import Collection, Container
+from contextlib import suppress
 
 from cellwall.adapters.netlink import Closing
 from cellwall.adapters.rtnetlink import RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
@@ -29,6 +35,12 @@ _RTM_DELROUTE = 25
 _RTM_NEWNETCONF, _RTM_DELNETCONF = 80, 81
 _NETLINK_ROUTE = 0
 _MOST = 4096  # more than fit into the queue: only somebody who keeps adding to it while we read gets here
+
+# linux/filter.h, and asm-generic/socket.h
+_LOAD_BYTE, _LOAD_HALF, _LOAD_WORD, _LOAD_LENGTH = 0x30, 0x28, 0x20, 0x80
+_SHIFT_LEFT, _OR_X, _TO_X, _IF_EQUAL, _IF_EQUAL_X, _RETURN = 0x64, 0x4C, 0x07, 0x15, 0x1D, 0x06
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_MOST_LINKS = 200  # as far as a filter's jumps reach
 
 _HEADER = struct.Struct("=IH10x")
 _LINK = struct.Struct("=4xi")
@@ -51,6 +63,22 @@ class News(Closing):
     def close(self) -> None:
         self._socket.close()
 
+    def hear_all(self) -> None:
+        """Leave nothing out from now on."""
+        with suppress(OSError):  # ENOENT: there was no filter
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def hear_of(self, interfaces: Collection[int]) -> None:
+        """Leave out what is told of other links than these, from now on, where the kernel can: `nothing_about` these
+        would say no more of it."""
+        if sys.byteorder == "big" or len(interfaces) > _MOST_LINKS:
+            self.hear_all()
+            return
+        program = array("Q", b"".join(_others_links(interfaces)))
+        place, length = program.buffer_info()
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("=H6xQ", length, place))
+
     def nothing_about(self, interfaces: Container[int]) -> bool:
         """True if nothing was told since the last call that can matter to addresses and routes, or to these
         interfaces by index, which are all that have any. Forgets what was told."""
@@ -67,6 +95,37 @@ class News(Closing):
                 continue
             nothing = nothing and not _matters(memoryview(self._buffer)[:length], interfaces)
         return False
+
+
+def _others_links(interfaces: Collection[int]) -> list[bytes]:
+    """The filter: a datagram is dropped that is one message, about a link, and about none of these. It loads numbers in
+    network order, whatever order they have."""
+
+    def swapped(layout: str, number: int) -> int:
+        return int.from_bytes(struct.pack(layout, number), "big")
+
+    links = len(interfaces)
+    whole = [
+        (_LOAD_BYTE, 0, 0, 1),
+        (_SHIFT_LEFT, 0, 0, 8),
+        (_TO_X, 0, 0, 0),
+        (_LOAD_BYTE, 0, 0, 0),
+        (_OR_X, 0, 0, 0),
+        (_TO_X, 0, 0, 0),  # X: the first message's length
+        (_LOAD_LENGTH, 0, 0, 0),
+        (_IF_EQUAL_X, 0, links + 2, 0),
+    ]
+    steps = [
+        (_LOAD_HALF, 0, 0, 4),
+        (_IF_EQUAL, 1, 0, swapped("=H", RTM_NEWLINK)),
+        (_IF_EQUAL, 0, len(whole) + links + 2, swapped("=H", RTM_DELLINK)),
+        *whole,
+        (_LOAD_WORD, 0, 0, 20),
+        *((_IF_EQUAL, links - at, 0, swapped("=i", index)) for at, index in enumerate(interfaces)),
+        (_RETURN, 0, 0, 0),
+        (_RETURN, 0, 0, 0xFFFFFFFF),
+    ]
+    return [struct.pack("=HBBI", *step) for step in steps]
 
 
 def _matters(datagram: memoryview, interfaces: Container[int]) -> bool:
