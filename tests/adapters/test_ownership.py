@@ -24,7 +24,7 @@ from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.settings import Settings
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
+from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove, Replace
 from cellwall.ruleset.select import renamed, without_chains
 from cellwall.ruleset.types import Chain, Element, Hook, Interval, NamedSet, Rule, Ruleset, Table, Verdict
 from scene import OTHER, SCENE, WEB, Scene
@@ -155,12 +155,22 @@ def other_rules(ruleset: Ruleset) -> Ruleset:
         [[Replace(HELD)], [Remove(renamed(BARE, SPARE_TABLE)), Replace(other_rules(BARE))]],
         [[Replace(without_chains(HELD))], [Refresh(HELD)]],
         [[Replace(renamed(HELD, SPARE_TABLE))], [Refresh(HELD)], [Remove(renamed(HELD, SPARE_TABLE))]],
+        [[Replace(HELD)], [Flush(HELD), Flush(renamed(HELD, SPARE_TABLE))]],
     ],
-    ids=["refresh", "and back", "replacement", "sets first", "copy"],
+    ids=["refresh", "and back", "replacement", "sets first", "copy", "flush"],
 )
 def test_an_owner_changes_what_nft_would(node: Namespace, edits: list[list[Edit]]) -> None:
     assert as_nft_lays(node, edits) == as_owner_lays(edits)
     assert SPARE_TABLE not in node.run("nft list tables")
+
+
+def test_tables_without_a_rule_do_not_stand(rules: NftRules) -> None:
+    rules.lay([Flush(HELD)])  # of none
+    rules.lay([Replace(HELD)])
+    assert rules.stands(TABLE)
+    rules.lay([Flush(HELD)])
+    assert not rules.stands(TABLE)
+    assert {chain.rules for chain in rules.chains("inet", TABLE).values()} == {0}
 
 
 def test_the_shape_does_not_tell_who_laid_it(node: Namespace, rules: NftRules) -> None:

@@ -5,7 +5,7 @@ Owns: the order inside the transaction. What the messages say is nft's (`compile
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 
 import msgspec
@@ -32,8 +32,11 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_NEWTABLE,
     nft_message,
 )
-from cellwall.ruleset.edits import Edit, Refresh, Remove
-from cellwall.ruleset.types import NamedSet, Ruleset, Table, Timeouts
+from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove
+from cellwall.ruleset.types import NamedSet, Ruleset, Table, TableFamily, Timeouts
+
+TableKey = tuple[TableFamily, str]
+"""Family and name."""
 
 _U32 = struct.Struct(">I")
 _NLM_F_APPEND = 0x800
@@ -44,12 +47,15 @@ _CT_TIMEOUT, _L4PROTO, _STATES = 7, 2, 3  # NFT_OBJECT_CT_TIMEOUT; NFTA_CT_TIMEO
 _TCP, _TCP_STATES = 6, {"time_wait": 7, "close": 8}  # CTA_TIMEOUT_TCP_*
 
 
-def compile_edits(edits: Sequence[Edit], flags: int) -> list[Message]:
+def compile_edits(edits: Sequence[Edit], flags: int, live: Collection[TableKey] = ()) -> list[Message]:
     """The messages of one transaction, whether or not the tables are there. `flags`: those that tables get which are
-    made, and which those have that are refreshed."""
+    made, and which those have that are refreshed; `live`: the tables that are there, of which alone rules can go."""
     numbers = count(1)
     messages: list[Message] = []
     for edit in edits:
+        if isinstance(edit, Flush):
+            messages += [_flush(table) for table in edit.ruleset.tables if (table.family, table.name) in live]
+            continue
         keeps = isinstance(edit, Refresh)
         if not keeps:
             messages += [_destroy(table) for table in edit.ruleset.tables]
@@ -64,6 +70,11 @@ def compile_edits(edits: Sequence[Edit], flags: int) -> list[Message]:
 def _destroy(table: Table) -> Message:
     body, what = attribute_text(_NAME, table.name), f"{table.family} {table.name}"
     return nft_message(NFT_MSG_DESTROYTABLE, NFPROTO[table.family], body, what=what)
+
+
+def _flush(table: Table) -> Message:
+    body, what = attribute_text(_OF_TABLE, table.name), f"{table.family} {table.name} rules"
+    return nft_message(NFT_MSG_DELRULE, NFPROTO[table.family], body, what=what)
 
 
 def _is_refilled(named: NamedSet) -> bool:

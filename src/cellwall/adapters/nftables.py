@@ -73,12 +73,12 @@ class NftRules(Closing):
     def lay(self, edits: "Sequence[Edit]") -> None:
         """See `Rules.lay`. Unsupported where nft is not installed."""
         from cellwall.adapters.ownership import ORPHANED, OWNED, lay, outlived
+        from cellwall.ruleset.edits import Flush, render_edits
 
-        if self._owning or outlived(self._netfilter):
+        # a flush needs no nft to compile anything
+        if self._owning or all(isinstance(edit, Flush) for edit in edits) or outlived(self._netfilter):
             lay(self._netfilter, edits, OWNED if self._owning else ORPHANED)
             return
-        from cellwall.ruleset.edits import render_edits
-
         self.load(render_edits(edits))
 
     def go_on(self, descriptor: int) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.adapters.batches import compile_edits
+from cellwall.adapters.batches import TableKey, compile_edits
 from cellwall.adapters.netlink import (
     NLM_F_CREATE,
     Message,
@@ -37,12 +37,9 @@ from cellwall.adapters.nfnetlink import (
 )
 from cellwall.errors import Conflict, KernelError
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.edits import Edit, Replace
+from cellwall.ruleset.edits import Edit, Flush, Replace
 from cellwall.ruleset.select import renamed
-from cellwall.ruleset.types import TABLE_FAMILIES, Ruleset, TableFamily
-
-TableKey = tuple[TableFamily, str]
-"""Family and name."""
+from cellwall.ruleset.types import TABLE_FAMILIES, Ruleset
 
 OWNED = 0x2 | 0x4
 """NFT_TABLE_F_OWNER and _PERSIST: of tables that a living process holds."""
@@ -84,7 +81,10 @@ def owns(netfilter: Netlink) -> bool:
 
 def lay(netfilter: Netlink, edits: Sequence[Edit], flags: int) -> None:
     """One transaction over this socket. KernelError with what was refused, Conflict where another socket owns it."""
-    messages = compile_edits(edits, flags)
+    flushes = any(isinstance(edit, Flush) for edit in edits)
+    messages = compile_edits(edits, flags, standing(netfilter) if flushes else ())
+    if not messages:
+        return
     refusal = run_batch(netfilter, messages, "lay the rules")
     if refusal is None:
         return

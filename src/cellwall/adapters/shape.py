@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
 from cellwall.adapters.elements import dump_request, each_element
-from cellwall.adapters.netlink import Netlink, attributes, each_attribute, text_of
+from cellwall.adapters.netlink import Netlink, attribute_text, attributes, each_attribute, text_of
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -71,13 +71,15 @@ def _digest(netfilter: Netlink) -> str:
 
 
 def stands(netfilter: Netlink, table: str) -> bool:
-    """Whether the table of that name has chains in each of the families."""
-    return all(any(_records(netfilter, NFT_MSG_GETCHAIN, family, table)) for family in TABLE_FAMILIES)
+    """Whether the table of that name has rules in each of the families."""
+    return all(any(_records(netfilter, NFT_MSG_GETRULE, family, table)) for family in TABLE_FAMILIES)
 
 
 def _records(netfilter: Netlink, kind: int, family: TableFamily, table: str = TABLE) -> Iterator[dict[int, bytes]]:
     """What means something of each table, chain, set or rule of our table in a family."""
-    request = nft_message(kind, NFPROTO[family], b"")
+    # Of rules the kernel tells those of one table, if it is asked for it; of all else everything.
+    only = attribute_text(_OF_TABLE, table) if kind == NFT_MSG_GETRULE else b""
+    request = nft_message(kind, NFPROTO[family], only)
     for reply in netfilter.dump(request, f"read the {family} rules"):
         found = attributes(reply.body, HEADER_SIZE)
         if text_of(found[_OF_TABLE]) == table:

@@ -1,4 +1,4 @@
-"""What one transaction makes of our tables: their end, their replacement, or their rules anew. Pure values.
+"""What one transaction makes of our tables: their end, their replacement, their rules anew or none. Pure values.
 
 Whoever carries them out chooses the way: `render_edits` is the text for `nft -f -`.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.ruleset.render import render_refresh, render_removal, render_replacement
+from cellwall.ruleset.render import render_flush, render_refresh, render_removal, render_replacement
 from cellwall.ruleset.types import Ruleset
 
 
@@ -29,7 +29,13 @@ class Refresh(msgspec.Struct, frozen=True, tag=True):
     ruleset: Ruleset
 
 
-Edit = Remove | Replace | Refresh
+class Flush(msgspec.Struct, frozen=True, tag=True):
+    """No rule in these tables, whatever rules they have; chains and sets stay. Every packet passes them then."""
+
+    ruleset: Ruleset
+
+
+Edit = Remove | Replace | Refresh | Flush
 
 
 def render_edits(edits: Sequence[Edit]) -> str:
@@ -45,3 +51,5 @@ def _render(edit: Edit) -> str:
             return render_replacement(ruleset)
         case Refresh(ruleset):
             return render_refresh(ruleset)
+        case Flush(ruleset):
+            return render_flush(ruleset)

@@ -9,6 +9,7 @@ The text is deterministic and meant to be read. It refuses names and comments th
 | `render_replacement` | our tables as given, whatever they were before; counters and dynamic sets start anew |
 | `render_refresh` | the rules as given, sets and their elements kept; needs sets of unchanged type |
 | `render_removal` | none of our tables, whether or not they existed |
+| `render_flush` | our tables without a rule, whatever else is in them |
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,12 @@ def render_removal(ruleset: Ruleset) -> str:
     nothing to delete (`destroy table` needs nft 1.0.7)."""
     names = [_identity(table) for table in ruleset.tables]
     return _text(line for name in names for line in (f"table {name} {{}}", f"delete table {name}"))
+
+
+def render_flush(ruleset: Ruleset) -> str:
+    """The end of all rules of our tables; chains, and sets with their elements, stay."""
+    names = [_identity(table) for table in ruleset.tables]
+    return _text(line for name in names for line in (f"table {name} {{}}", f"flush table {name}"))
 
 
 def render_refresh(ruleset: Ruleset) -> str:

@@ -15,7 +15,7 @@ from cellwall.engine.nftables.laying import plan, remove
 from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Audit, Settings
 from cellwall.names import SPARE_TABLE, TABLE
-from cellwall.ruleset.edits import Edit, Refresh, Remove, Replace
+from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove, Replace
 from cellwall.ruleset.types import Ruleset
 from scene import FACTS, WEB
 
@@ -75,7 +75,13 @@ def steps(
 
 
 AT_ONCE = [f"Refresh {TABLE}"]
-UNDER_A_COPY = [f"Replace {SPARE_TABLE}", f"Refresh {SPARE_TABLE}", f"Refresh {TABLE}", f"Remove {SPARE_TABLE}"]
+UNDER_A_COPY = [
+    f"Replace {SPARE_TABLE}",
+    f"Refresh {SPARE_TABLE}",
+    f"Refresh {TABLE}",
+    f"Flush {SPARE_TABLE}",
+    f"Remove {SPARE_TABLE}",
+]
 ENDPOINTS = of(endpoint=narrow("93.0.0.0/8"))
 BOTH = of(endpoint=narrow("93.0.0.0/8"), tenant=narrow("93.0.0.0/8"))
 
@@ -117,8 +123,9 @@ def test_the_copy_is_of_the_rules_to_come() -> None:
     laying = plan(live, wanted, (BARE,), before)  # type: ignore[arg-type]
     assert laying is not None
     laying.lay()
-    sets, copy, own, gone = (edits[0] for edits in live.loads)
+    sets, copy, own, emptied, gone = (edits[0] for edits in live.loads)
     assert isinstance(sets, Replace)
+    assert isinstance(emptied, Flush)
     assert isinstance(gone, Remove)
     assert isinstance(copy, Refresh)
     assert isinstance(own, Refresh)
@@ -127,12 +134,15 @@ def test_the_copy_is_of_the_rules_to_come() -> None:
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_who_asks_for_a_mark_goes_before_who_leaves_it_only_where_another_wall_stands(beside: bool) -> None:
-    """A packet may meet the end of a removal between the two: then it is dropped, or passes one whole wall."""
+def test_no_rule_is_left_when_tables_go_beside_another_wall(beside: bool) -> None:
+    """What they look up is gone before they are, and who is not found is dropped: as it should be where nothing else
+    stands."""
     live = Live(desired_ruleset(SILENT, FACTS, Usage(), "eth0"))
     remove(live, Wanted(SILENT, FACTS, Usage(), "eth0"), beside=beside)  # type: ignore[arg-type]
-    ((*edits,),) = live.loads
-    for edit in edits:
-        families = [table.family for table in edit.ruleset.tables]
-        assert sorted(families) == ["arp", "bridge", "inet"]
-        assert (families.index("inet") < families.index("bridge")) == beside
+    kinds = [{type(edit) for edit in edits} for edits in live.loads]
+    assert kinds == ([{Flush}, {Remove}] if beside else [{Remove}])
+    for edits in live.loads:
+        for edit in edits:
+            families = [table.family for table in edit.ruleset.tables]
+            assert sorted(families) == ["arp", "bridge", "inet"]
+            assert families.index("bridge") < families.index("inet")

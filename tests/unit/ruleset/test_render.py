@@ -12,6 +12,7 @@ from rulesets import ACCEPT, COUNT, DROP, WALL, eq, f, ip, jump, ne, net, one_ch
 
 from cellwall.errors import InvalidSpec, NotFound, Unsupported
 from cellwall.ruleset.render import (
+    render_flush,
     render_refresh,
     render_removal,
     render_replacement,
@@ -68,6 +69,12 @@ def test_golden(name: str, text: Callable[[], str]) -> None:
 
 def test_replacement_removes_before_it_defines() -> None:
     assert render_replacement(WALL) == render_removal(WALL) + "\n" + render_ruleset(WALL)
+
+
+def test_a_flush_is_of_tables_that_may_be_missing() -> None:
+    text = render_flush(WALL)
+    for table in WALL.tables:
+        assert f"table {table.family} {table.name} {{}}\nflush table {table.family} {table.name}\n" in text
 
 
 BAD_WORDS = ['a"b', "a\nb", "a;b", "a b", "ä", "", "1a", "{", "a$", "#a", "a*"]
