@@ -114,7 +114,11 @@ CATALOGUE: tuple[Row, ...] = (
     Row("D11", "IPv6 in the container where no IPv6 filter can be installed", also=("tests/packet/test_hosts.py",)),
     Row("D12", "names that collide because container ids are cut short"),
     Row("D13", "injection through ids, names and comments"),
-    Row("D14", "descriptors of namespaces that children inherit, the control socket"),
+    Row(
+        "D14",
+        "descriptors of namespaces that children inherit, the control socket",
+        also=("tests/daemon/test_sockets.py", "tests/daemon/test_peers.py", "tests/daemon/test_callers.py"),
+    ),
     Row("D15", "forwarding that is turned on makes the node a router between its other networks"),
     Row("D16", "the node's links, by the number that a veth gives a container for the node's network namespace"),
 )
@@ -129,7 +133,6 @@ UNCOVERED_PARTS: dict[str, str] = {
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",
     "B13": "a kernel that does not describe its types (BTF), is older than 5.8, or is locked down against reading its "
     "memory: what judges the place cannot be loaded, and `up`, `status` and `doctor` say so",
-    "D14": "the control socket: there is none yet",
     "D16": "a container that has CAP_NET_ADMIN and no user namespace of its own: the kernel lets it act on the node's "
     "links, and no network layer can stop that",
 }

@@ -18,6 +18,7 @@ _MODULES = (
         "policies",
         "without6",
         "inputs",
+        "control",
         "clients",
         "beyond",
         "audited",
