@@ -16,8 +16,9 @@ pytestmark = pytest.mark.root
 
 TEXT = b"""\
 table bridge one {
- chain port { counter accept; counter drop; }
  chain empty { }
+ chain unused { }
+ chain port { counter jump empty; counter drop; }
  chain frame { type filter hook prerouting priority -500; counter accept; }
 }
 table bridge two { chain port { counter accept; }; }
@@ -38,7 +39,7 @@ def rules(node: Namespace) -> Iterator[NftRules]:
         yield rules
 
 
-def test_the_rules_of_each_chain_are_counted_and_where_it_is_met(rules: NftRules) -> None:
+def test_the_rules_of_each_chain_that_packets_can_come_by_are_counted_and_where_it_is_met(rules: NftRules) -> None:
     assert rules.chains("bridge", "one") == {
         "port": LiveChain(2),
         "empty": LiveChain(0),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_network
 from itertools import cycle, islice
 
 import pytest
@@ -16,6 +17,7 @@ from cellwall.api import Wall
 from cellwall.attack.flood import Flood
 from cellwall.errors import CellwallError
 from cellwall.model.addresses import mac_text
+from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
 from cellwall.names import SPARE_TABLE, TABLE
 from packet.test_blink import _replace_whole, blinking, to_the_floor
@@ -368,3 +370,16 @@ def test_an_operation_that_meets_a_foreign_owner_says_whose_tables_they_are(worl
         world.lab.node.run(["ip", "address", "add", "9.9.9.1/24", "dev", "eth1"])
         with pytest.raises(CellwallError, match="another program owns"):
             world.wall.up()
+
+
+def test_chains_that_no_rule_leads_to_any_more_are_no_damage(world: World) -> None:
+    """A refresh of owned tables takes all rules out, and chains that only the former ones had stay behind."""
+    tenant = world.attach("tenant", tenant="acme")
+    own(world.wall)
+    world.lab.internet.serve(tcp=[80])
+    before = world.wall._site.rules.chains("inet", TABLE).keys()
+    world.wall.set_policy(Policy("allow", (Rule("allow", ip_network(public(4))),)), tenant="acme")
+    assert not world.wall.close_unjudged()
+    assert before - world.wall._site.rules.chains("inet", TABLE).keys()
+    assert world.wall.repair() == ()
+    assert_connection(tenant.host, public(4), 80)

@@ -94,10 +94,16 @@ def chains(netfilter: Netlink, family: TableFamily, table: str) -> Mapping[str, 
     if not own or _is_dormant(own[0]):
         return {}
     found = (one for one in _records(netfilter, NFT_MSG_GETCHAIN, family, b"") if text_of(one[_OF_TABLE]) == table)
-    hooks = {text_of(one[_CHAIN_NAME]): _hook(one) for one in found}
+    hooks = {text_of(one[_CHAIN_NAME]): _hook(one) for one in found if _is_used(one)}
     rules = (one for one in _records(netfilter, NFT_MSG_GETRULE, family, named) if text_of(one[_RULE_TABLE]) == table)
     counts = Counter(text_of(one[_RULE_CHAIN]) for one in rules)
     return {name: LiveChain(counts[name], hook) for name, hook in hooks.items()}
+
+
+def _is_used(chain: Mapping[int, bytes]) -> bool:
+    """Packets can come by it, or it has rules: a refresh of owned tables leaves chains behind that are neither, as all
+    rules of a table go by one message."""
+    return _CHAIN_HOOK in chain or int.from_bytes(chain[_CHAIN_USE], "big") > 0
 
 
 def _hook(chain: Mapping[int, bytes]) -> Hook | None:

@@ -293,7 +293,8 @@ class Rules(Flows, Protocol):
         these chains, and a hook for those of them that no rule leads to; for the others, how many do. Microseconds."""
 
     def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
-        """The chains of a table by name; nothing where the table is missing or asleep. Milliseconds."""
+        """The chains of a table by name, but for such as have no rule and that none leads to; nothing where the table
+        is missing or asleep. Milliseconds."""
 
     def generation(self) -> int:
         """Which state of all tables of nftables it is: every change by anybody gives another number."""
