@@ -1,6 +1,7 @@
 """The proxy's own process, over loopback: its bounds, and what it obeys."""
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals, came_by
 from cellwall.daemon.proxy.clients import Clients
 from cellwall.daemon.proxy.connections import HALF_CLOSED, IDLE, OF_ONE, OF_TENANT, Connection, Held
 from cellwall.daemon.proxy.relay import Relay, Told
+from cellwall.daemon.proxy.shares import PIECES
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.proxied import ProxyRule, proxy_rules
 from scene import endpoint
@@ -296,6 +298,38 @@ def test_what_is_told_does_not_wait_for_a_turn_of_the_traffic_each() -> None:
         assert [int(made.ours.recv(9)) for _ in range(64)] == list(range(64))
 
     told(story)
+
+
+def test_a_tenant_with_much_to_pass_on_has_a_share_of_each_turn_and_others_theirs() -> None:
+    """Connections that never wait would leave nobody a turn."""
+
+    async def story(made: Told6) -> None:
+        loop, much = asyncio.get_running_loop(), bytes(1 << 18)
+        made.rule = msgspec.structs.replace(made.rule, connections=99)
+        made.tell(Told("serve", made.rule))
+        clients = [await made.client() for _ in range(8)]
+        taking = [await made.accepted() for _ in range(8)]
+        another = made.stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        ask_for_arrivals(another)
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, host_port=1, tenant=9)), another.fileno())
+        made.listening = another
+        light = await made.client()
+        at = await made.accepted()
+        sent = sum(client.send(much) for client in clients)
+        light.send(b"x")
+        assert await loop.sock_recv(at, 9) == b"x"
+        passed = sum(len(one.recv(1 << 22, socket.MSG_PEEK)) for one in taking if readable(one))
+        assert passed <= 2 * PIECES * module._OCTETS < sent, "of two turns at most"
+        got = 0
+        while got < sent:
+            got += sum(len(one.recv(1 << 22)) for one in taking if readable(one))
+            await asyncio.sleep(0)
+
+    told(story)
+
+
+def readable(one: socket.socket) -> bool:
+    return bool(select.select([one], [], [], 0)[0])
 
 
 def test_the_daemon_waits_for_longer_than_the_proxy_goes_without_a_look() -> None:

@@ -23,6 +23,7 @@ import msgspec
 from cellwall.daemon.proxy.arrivals import came_by
 from cellwall.daemon.proxy.clients import Clients
 from cellwall.daemon.proxy.connections import OF_ONE, Connection, Held
+from cellwall.daemon.proxy.shares import Shares
 from cellwall.model.proxied import MAX_CARRIED, MAX_PROXIES, ProxyRule
 
 CONNECT = 3.0
@@ -80,7 +81,8 @@ class Port:
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
-            if not self._relay.is_current():  # asked again in the loop's next turn, in which one more is obeyed
+            # Asked again in the loop's next turn, in which more is obeyed, and the tenant has a share again.
+            if not self._relay.is_current() or not self._relay.shares.take(self.rule.tenant):
                 return
             try:
                 client, peer = self.listening.accept()
@@ -149,6 +151,7 @@ class Relay:
     def __init__(self, told: socket.socket, most: int = MAX_CARRIED) -> None:
         self.loop = asyncio.get_running_loop()
         self.held = Held(most)
+        self.shares = Shares(self.loop)
         self.over = asyncio.Event()
         self._told = told
         self._looked = 0.0
@@ -248,6 +251,8 @@ async def _pass_on(relay: Relay, connection: Connection, source: socket.socket, 
     """All of one direction. Nothing is read that was not taken on the other side; its end is passed on, too."""
     while data := await relay.loop.sock_recv(source, _OCTETS):
         connection.last = time.monotonic()
+        if not relay.shares.take(connection.tenant):
+            await relay.shares.wait(connection.tenant)
         if not relay.is_current():
             await relay.obeyed()
         await relay.loop.sock_sendall(sink, data)
