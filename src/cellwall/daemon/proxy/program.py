@@ -35,7 +35,11 @@ class Program:
         with theirs:
             _with_room(self._word)
             self._word.settimeout(PATIENCE)
-            self._process = process.start(COMMAND, stdin=theirs.fileno())
+            try:
+                self._process = process.start(COMMAND, stdin=theirs.fileno())
+            except BaseException:
+                self._word.close()
+                raise
         self._asked = self._answered = 0
         self._since = time.monotonic()
 

@@ -4,7 +4,8 @@
 serve: a message for each port, with the socket that listens there. It connects to the addresses that it is told, and to
 nothing else, and reads nothing of what it passes on. It has no privilege: what it needs was opened before.
 
-Owns: bounds on connections and time, half-closed connections, and that a client which is not admitted any more is cut.
+Owns: the loop, time without an octet, half-closed connections, and that a client which is not admitted any more is cut,
+also by one that is told late. How many there are of whom is of `connections`, whose turn it is of `shares`.
 """
 
 import asyncio
