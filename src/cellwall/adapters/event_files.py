@@ -1,4 +1,5 @@
 """Lines in files of bounded size and number: `events-00000001.jsonl` and on, the highest number is the present one.
+Number 0 is what stays of files that went, each tenant's share of it (`event_shares`).
 
 A file is never renamed, so that who reads one to its end finds the next by its name. Owner and mode let root alone read
 them: a file knows no tenants, and everybody's events lie side by side. Who may see some of them asks the daemon.
@@ -11,8 +12,11 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
+
+from cellwall.adapters.event_shares import keep_shares
 
 _CHUNK = 1 << 18
 _NAME = re.compile(r"events-(\d{8})\.jsonl")
@@ -36,12 +40,13 @@ class Appended(msgspec.Struct, frozen=True):
 
 class EventFiles:
     """The one writer below a directory, which need not exist yet. `size`: octets after which a file is followed by the
-    next; `count`: files that are kept."""
+    next; `count`: files that are kept; `shares`: octets that stay of those that go."""
 
-    def __init__(self, directory: str, *, size: int, count: int) -> None:
+    def __init__(self, directory: str, *, size: int, count: int, shares: int = 0) -> None:
         self._directory = directory
         self._size = size
         self._count = count
+        self._shares = shares
         self._fd: int | None = None
         self._path = ""
         self._length = 0
@@ -77,7 +82,7 @@ class EventFiles:
         if self._fd is not None and not self._in_place():
             self.close()
         if self._fd is None:
-            present = event_files(self._directory)
+            present = self._present()
             self._open(present[-1] if present else self._numbered(1))
         if self._length and self._length + wanted > self._size:
             number = int(_NAME.fullmatch(os.path.basename(self._path))[1])  # type: ignore[index]
@@ -91,8 +96,19 @@ class EventFiles:
         self._length = os.fstat(self._fd).st_size
         if self._length and os.pread(self._fd, 1, self._length - 1) != b"\n":
             self._write(b"\n")  # a line that a crash tore: who reads passes it over, and the next one is whole
-        for old in event_files(self._directory)[: -self._count]:
-            os.unlink(old)
+        self._drop(self._present()[: -self._count])
+
+    def _present(self) -> list[str]:
+        """Those that are written one after the other."""
+        return [path for path in event_files(self._directory) if path != self._numbered(0)]
+
+    def _drop(self, old: Sequence[str]) -> None:
+        kept = self._numbered(0)
+        if old and self._shares:
+            with suppress(OSError):  # a disk that is full: the files go all the same, and make room
+                keep_shares([kept, *old], kept, self._shares)
+        for path in old:
+            os.unlink(path)
 
     def _write(self, octets: bytes) -> None:
         assert self._fd is not None

@@ -39,6 +39,9 @@ _AGAIN = 10.0
 
 _MOST = 4096
 
+_SHARED = 4
+"""One of so many event files is for what stays of those that go."""
+
 _GATHERED = 0.1
 """Seconds after which the kernel has handed over what it gathers (`cellwall.adapters.nflog`), for who reads no more."""
 
@@ -47,7 +50,8 @@ class FilesAndJournal:
     """The event files of a node and, if so configured, systemd's journal beside them."""
 
     def __init__(self, directory: str, serving: Serving) -> None:
-        self._files = EventFiles(directory, size=serving.file_size << 20, count=serving.files)
+        size, shared = serving.file_size << 20, -(-serving.files // _SHARED) if serving.files > 1 else 0
+        self._files = EventFiles(directory, size=size, count=serving.files - shared, shares=shared * size)
         self._journal = Journal() if serving.journal else None
 
     def append(self, events: Sequence[Event]) -> Appended:
@@ -86,7 +90,7 @@ class Auditor:
         wall."""
         lines = [f"what sandboxes try is not recorded: {self.trouble}"] if self.trouble else []
         if mechanism.startswith("iptables") and self._settings().log:
-            lines.append("forged sources and frames are counted and not recorded: iptables tells nobody of them")
+            lines.append("of forged sources and frames iptables tells so many a second of all sandboxes together")
         missed = sum(self.tallied.unrecorded.values())
         if missed:
             lines.append(f"{missed} attempts were not recorded one by one since the daemon began (`cellwall log`)")
