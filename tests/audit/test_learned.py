@@ -12,7 +12,8 @@ from cellwall.config.policy_text import parse_text
 from cellwall.daemon.audit.thread import audited
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.policy_document import parse_policy
-from world import World, about_nftables, assert_connection, assert_no_connection, open_world
+from cellwall.model.settings import Settings
+from world import World, assert_connection, assert_no_connection, open_world
 
 pytestmark = pytest.mark.root
 USED = [(PUBLIC4[0], 80, False), (PUBLIC6[0], 81, False), (PUBLIC4[1], 80, True)]
@@ -23,10 +24,16 @@ UNUSED = [
 ]
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    about_nftables("nobody is told of denials")
-    with open_world() as world:
+@pytest.fixture(
+    params=[
+        Settings(),
+        Settings(backend="iptables", iptables="nft"),
+        Settings(backend="iptables", iptables="legacy"),
+    ],
+    ids=["nftables", "iptables-nft", "iptables-legacy"],
+)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with open_world(settings=request.param) as world:
         world.lab.internet.serve(tcp=[80, 81], udp=[80, 81])
         yield world
 

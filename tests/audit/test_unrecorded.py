@@ -75,6 +75,7 @@ def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> N
             kept.wait_for_beginning()
             flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
             flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
+            flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
             quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
             kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
             at_least = counted_by_address(world, flooding)
@@ -83,7 +84,9 @@ def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> N
     missed = [one for one in kept.events if isinstance(one, Unrecorded)]
     assert len([one for one in attempts if one.tenant == "acme" and one.destination in FLOOR.values()]) == 2 * SINGLE
     assert {(one.tenant, one.container, one.cause) for one in missed} == {("mallory", flooding.name, "rate")}
-    told = [one for one in attempts if one.tenant == "mallory"]
+    forged = [one for one in attempts if one.layer == "PIN" and one.tenant == "mallory"]
+    told = [one for one in attempts if one.layer != "PIN" and one.tenant == "mallory"]
+    assert 0 < len(forged) < 500
     assert 0 < len(told) < 500
     assert 2 * FLOOD <= at_least <= len(told) + sum(one.count for one in missed) <= at_most
 

@@ -64,6 +64,11 @@ _OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
             for table in ("filter", "raw", "mangle")
         ),
     ),
+    "frame_log": (
+        ("bridge",),
+        "*nat\n:B9-T ACCEPT\n-A B9-T --limit 9/sec --limit-burst 9"
+        ' --nflog-prefix "x y" --nflog-group 1 --nflog-range 128 -j CONTINUE\nCOMMIT\n',
+    ),
     "security": (_BOTH, "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
     "nat6": (("ipv6",), "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
     "frames": (

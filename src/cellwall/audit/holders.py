@@ -15,6 +15,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.versions import STEM
 
@@ -198,6 +199,10 @@ class Holders:
         """Whose address that was. Only for addresses that something vouched for."""
         return self._addresses.at(address, self._trusted(stamp))
 
+    def of_mac(self, mac: bytes, stamp: float) -> Holder | None:
+        """Whose MAC that was. Only for frames that came by a locked bridge port, or by one of another's MAC."""
+        return self._addresses.at(mac.hex(":"), self._trusted(stamp))
+
     def _trusted(self, stamp: float) -> float:
         """No time tells where a clock was set since the first packet was stamped that may still come."""
         return 0.0 if self._was_set > self._settled else stamp
@@ -213,7 +218,8 @@ def holder_of(endpoint: Endpoint) -> Holder:
 
 
 def _addresses(endpoint: Endpoint) -> list[str]:
-    return [str(one) for one in (endpoint.address4, endpoint.address6) if one is not None]
+    addresses = [str(one) for one in (endpoint.address4, endpoint.address6) if one is not None]
+    return [*addresses, mac_text(endpoint.mac)]
 
 
 def _lasting(endpoint: Endpoint) -> list[Lasting]:

@@ -11,6 +11,9 @@ from cellwall.compile.reasons import Reason, parse_reason
 _BRIDGE = 7
 """The family of frames (NFPROTO_BRIDGE)."""
 
+_PINS = "PIN"
+_ETHERNET = 14
+
 _VOUCHED = frozenset({"PRE", "IN", "FWD"})
 """Layers behind the pins: what a sandbox sends comes as far with no other source than its own."""
 
@@ -70,7 +73,7 @@ def attempt_of(logged: Logged, holders: Holders, read: float) -> Attempt | None:
         icmp_type=icmp_type,
         icmp_code=icmp_code,
         fragment=packet.fragment,
-        mac=logged.hardware[6:12].hex(":") if logged.family == _BRIDGE and len(logged.hardware) == 14 else "",
+        mac=_source_mac(logged).hex(":") if logged.family == _BRIDGE or reason.layer == _PINS else "",
     )
 
 
@@ -79,10 +82,15 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
+def _source_mac(logged: Logged) -> bytes:
+    return logged.hardware[6:12] if len(logged.hardware) == _ETHERNET else b""
+
+
 def _holder(logged: Logged, reason: Reason, packet: Packet, holders: Holders) -> Holder | None:
     """By the bridge port, which cannot be forged, or the policy version, with which the wall marks a packet that it
     tells of (`lower.nft.reports`). Where there is neither, by the address of the end that is a sandbox, if something
-    vouched for it: what comes by the uplink says whatever its sender likes."""
+    vouched for it: what comes by the uplink says whatever its sender likes. Where pins judge packets and the bridge
+    calls nobody before (`lower.xt`), no port is known any more, but its lock let no MAC by except its own."""
     sent = reason.direction == "out"
     for index in (logged.physindev, logged.indev) if sent else (logged.physoutdev, logged.outdev):
         holder = holders.of_port(index, logged.time) if index else None
@@ -90,6 +98,8 @@ def _holder(logged: Logged, reason: Reason, packet: Packet, holders: Holders) ->
             return holder
     if (holder := holders.of_version(logged.mark, logged.time)) is not None:
         return holder
+    if sent and reason.layer == _PINS and logged.family != _BRIDGE and not logged.physindev:
+        return holders.of_mac(_source_mac(logged), logged.time)
     if not sent:
         return holders.of_address(packet.destination, logged.time)
     return holders.of_address(packet.source, logged.time) if reason.layer in _VOUCHED else None

@@ -173,7 +173,7 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
         unable = f"{site.backend.name} cannot filter and translate it"
         reason = unable if facts.features.ipv6 else "the kernel has it disabled"
         warnings.append(f"no IPv6 in sandboxes: {reason}")
-    if site.settings.audit.log and not facts.features.packet_log:
+    if site.settings.audit.log and not facts.features.packet_log and site.backend.name == "nftables":
         warnings.append("what is denied is counted and nobody is told of it: the kernel has no nfnetlink_log")
     if not uplink_of(site.settings, facts):
         warnings.append(f"the default route is gone; {found.uplink} stays the only way out")

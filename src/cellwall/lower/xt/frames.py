@@ -11,9 +11,11 @@ from itertools import product
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
+from cellwall.lower.xt.reports import frame_report
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
 from cellwall.lower.xt.words import Words, side_of
 from cellwall.model.addresses import mac_text, solicited_node_mac
+from cellwall.model.settings import Audit
 
 _TYPES = {"ipv4": "IPv4", "ipv6": "IPv6", "arp": "ARP"}
 _HOOKS: dict[str, tuple[TableName, XtJump]] = {
@@ -28,21 +30,22 @@ _IN_PACKETS = {"port-ipv4", "port-ipv6", "port-group6"}
 _ARP_TO = "B9-ARP-TO"
 
 
-def lower_frames(wall: w.Wall) -> tuple[XtTable, ...]:
-    """The tables of ebtables. Its chains end in the verdict of their last rule: the policy that `-N` takes is RETURN
-    in ebtables-nft."""
+def lower_frames(wall: w.Wall, *, tells: bool) -> tuple[XtTable, ...]:
+    """The tables of ebtables; `tells`: its rules can tell of frames. Its chains end in the verdict of their last rule:
+    the policy that `-N` takes is RETURN in ebtables-nft."""
+    audit = wall.reports if tells else None
     tables: dict[TableName, list[XtChain]] = {"nat": [], "filter": []}
     jumps: dict[TableName, list[XtJump]] = {"nat": [], "filter": []}
     for stage, (table, jump) in _HOOKS.items():
-        tables[table].append(XtChain(jump.chain, tuple(_rules(wall, stage))))
+        tables[table].append(XtChain(jump.chain, tuple(_rules(wall, stage, audit))))
         jumps[table].append(jump)
     for stage, chain in _CHAINS.items():
-        tables["nat"].append(XtChain(chain, tuple(_rules(wall, stage))))
-    tables["nat"].append(_arp_destinations(wall))
+        tables["nat"].append(XtChain(chain, tuple(_rules(wall, stage, audit))))
+    tables["nat"].append(_arp_destinations(wall, audit))
     return tuple(XtTable("bridge", name, tuple(tables[name]), tuple(jumps[name])) for name in tables)
 
 
-def _rules(wall: w.Wall, stage: str) -> Iterator[XtRule]:
+def _rules(wall: w.Wall, stage: str, audit: Audit | None) -> Iterator[XtRule]:
     for clause in wall.stage(stage).clauses:
         if stage == "port-arp" and any(isinstance(p, w.OverRate) for p in clause.when):
             assert "OverRate" in NARROWER
@@ -55,14 +58,23 @@ def _rules(wall: w.Wall, stage: str) -> Iterator[XtRule]:
         target = _target(clause.then, stage, wall.scene, clause.when)
         if target:
             for conjunction in product(*(_words(p, wall.scene) for p in clause.when)):
-                yield XtRule(tuple(word for part in conjunction for word in part), target)
+                matches = tuple(word for part in conjunction for word in part)
+                yield from _told(clause, matches, audit)
+                yield XtRule(matches, target)
 
 
-def _arp_destinations(wall: w.Wall) -> XtChain:
+def _told(clause: w.Clause, matches: Words, audit: Audit | None) -> Iterator[XtRule]:
+    if audit is not None and clause.subject is not None:
+        yield XtRule((*matches, *frame_report(clause, audit)), ("-j", "CONTINUE"))
+
+
+def _arp_destinations(wall: w.Wall, audit: Audit | None) -> XtChain:
     """Returns what is for the gateway or for everybody."""
-    asked = [p for clause in wall.stage("port-arp").clauses for p in clause.when if isinstance(p, w.FrameTo)]
+    clauses = [one for one in wall.stage("port-arp").clauses if any(isinstance(p, w.FrameTo) for p in one.when)]
+    asked = [p for clause in clauses for p in clause.when if isinstance(p, w.FrameTo)]
+    told = tuple(rule for clause in clauses if clause.then == w.Drop() for rule in _told(clause, (), audit))
     known = tuple(XtRule(("-d", mac), ("-j", "RETURN")) for p in asked for mac in _macs(p, wall.scene))
-    return XtChain(_ARP_TO, (*known, XtRule((), ("-j", "DROP"))))
+    return XtChain(_ARP_TO, (*known, *told, XtRule((), ("-j", "DROP"))))
 
 
 def _words(predicate: w.Predicate, scene: w.Scene) -> tuple[Words, ...]:

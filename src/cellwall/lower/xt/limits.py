@@ -42,9 +42,10 @@ NARROWER: dict[str, str] = {
     "MailTransfer": "services and exceptions are known by where another table led the flow, not by where it was sent",
     "Listed": "one set is all forms with ports",
     "subject": "what is told of denials has a budget by the address of a sandbox, which its sender cannot choose "
-    "behind the pins, and none by tenant. What the pins and ebtables deny themselves is counted by their rules and "
-    "told to nobody: before routing iptables has no limit by bridge port, and one by the source of a packet is the "
-    "sender's to choose where sources are forged. While `filter` is flushed, `security` denies and tells nobody",
+    "behind the pins, and none by tenant. What the pins deny has one for all sandboxes, and so has each rule of "
+    "ebtables: iptables has no limit by bridge port, and one by the source of a packet is the sender's to choose where "
+    "sources are forged. So who forges many has another's forged ones missing there, which are counted by their rules "
+    "and of nobody; not what is denied behind the pins. While a table is flushed, what stands in for it tells nobody",
     "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
     "loose-arp-out": "the same",
 }
@@ -59,6 +60,7 @@ WITHOUT: dict[str, str] = {
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
+    "frame_log": "frames that are neither IP nor ARP, and ARP, are dropped and told of nobody",
     "packet_log": "what is denied is counted by rules, and nobody is told of it: there are no events",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",

@@ -1,14 +1,15 @@
 """How a denial is told: counted of whose address it is, and logged as far as his budget goes, before the packet ends.
 
 A clause that denies leads to a chain of its own words (`B9-TOLD-…`, named by what differs). That one asks a chain that
-is the same for all of its kind (`B9-TELL-OUT`, `B9-TELL-IN`) whether there is room: the packet's mark, which nobody
+is the same for all of its kind (`B9-TELL-OUT`, `-IN`, `-PORT`) whether there is room: the packet's mark, which nobody
 needs any more, becomes 1, or 0. With a mark the packet is logged. A packet that is only watched goes on with the mark
 that it has (`B9-SEEN-…`).
 
 No match of iptables knows a tenant or, before it routes, a bridge port. What is left to have a budget by is an address,
 and only one that its sender did not choose: the source behind the pins, as far as `mangle` gave the packet a version,
-and a destination that is an endpoint's. So each sandbox has a budget of its own, and what the pins themselves deny is
-told of nobody (`limits`, "subject").
+and a destination that is an endpoint's. So each sandbox has a budget of its own. Of what the pins themselves deny there
+is none that somebody could not use up for another: all sandboxes have one together, apart from every other (`limits`,
+"subject"). So it is with frames, for each rule of ebtables (`frame_report`).
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ _TOLD, _SILENT = 0x1, 0x0
 """Marks: that there is room to tell of the packet, and that there is none. Neither is a version or the node's mark."""
 _JUDGING = ("tenant-denied", "endpoint-denied")
 _ROOM = "B9-TELL"
-_ASKED: dict[Direction, str] = {"out": "B9-TELL-OUT", "in": "B9-TELL-IN"}
+Way = Literal["out", "in", "port"]
+_ASKED: dict[Way, str] = {"out": "B9-TELL-OUT", "in": "B9-TELL-IN", "port": "B9-TELL-PORT"}
 _COUNTING: dict[Direction, str] = {"out": "sent", "in": "got"}
 
 Side = Literal["src", "dst"]
@@ -63,8 +65,10 @@ def _observed(clause: w.Clause) -> w.Clause:
 
 
 def is_told(clause: w.Clause, view: View) -> bool:
-    """Whether somebody is told of what the clause denies. Of whom it is by its bridge port alone nobody is."""
-    return view.reports is not None and clause.subject in ("sender", "receiver", "either")
+    """Whether somebody is told of what the clause denies. What the pins deny once more in `mangle` nobody is told of:
+    it comes there where `raw` was flushed."""
+    told = clause.subject in ("sender", "receiver", "either") or (clause.subject == "port" and view.table == "raw")
+    return view.reports is not None and told
 
 
 def leads_to_report(clause: w.Clause) -> Words:
@@ -93,11 +97,21 @@ def report_chains(wall: w.Wall, view: View, chains: tuple[XtChain, ...]) -> Iter
             made.setdefault(name, _report_chain(name, clause, view, view.reports))
     yield from made.values()
     asked = {rule.target[1] for chain in made.values() for rule in chain.rules if rule.target[0] == "-j"}
-    for direction, name in _ASKED.items():
+    for way, name in _ASKED.items():
         if name in asked:
-            yield _asked_chain(name, direction, view, view.reports)
+            rules = _port_rules(view, view.reports) if way == "port" else _address_rules(way, view, view.reports)
+            yield XtChain(name, (*rules, _marked(_SILENT)))
     if asked & set(_ASKED.values()):
         yield XtChain(_ROOM, (_marked(_TOLD),))
+
+
+def frame_report(clause: w.Clause, audit: Audit) -> Words:
+    """What tells of the frames of a rule of ebtables in front of it, as long as there is room: of each such rule by
+    itself, whoever sends them."""
+    reason = Reason(clause.layer or "", judgement_of(clause) or "deny", "out", clause.why)
+    room = ("--limit", f"{audit.rate}/sec", "--limit-burst", str(audit.burst))
+    told = ("--nflog-prefix", format_reason(reason), "--nflog-group", str(audit.group), "--nflog-range", str(_LENGTH))
+    return (*room, *told)
 
 
 def _report_chain(name: str, clause: w.Clause, view: View, audit: Audit) -> XtChain:
@@ -105,8 +119,9 @@ def _report_chain(name: str, clause: w.Clause, view: View, audit: Audit) -> XtCh
     ways = tuple(_ways(clause.subject, view))
     rules = []
     if judgement == "deny":
-        rules += [XtRule(where, ("-j", _ASKED[direction]), clause.why) for direction, where in ways]
-    for direction, where in ways:
+        rules += [XtRule(where, ("-j", _ASKED[way]), clause.why) for way, where in ways]
+    for way, where in ways:
+        direction: Direction = "in" if way == "in" else "out"
         room = _room(direction, judgement, view, audit) if judgement == "watch" else _is_marked(_TOLD)
         reason = Reason(clause.layer or "", judgement, direction, clause.why)
         rules.append(XtRule((*where, *room), _log(audit, reason), "" if judgement == "deny" else clause.why))
@@ -115,30 +130,31 @@ def _report_chain(name: str, clause: w.Clause, view: View, audit: Audit) -> XtCh
     return XtChain(name, tuple(rules))
 
 
-def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Direction, Words]]:
+def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Way, Words]]:
     """Which way a packet can be going, and the match that tells."""
     if subject == "either":
         inside = w.Via("in", "bridge")
         yield "out", side_of(inside, view.scene)
         yield "in", side_of(w.Via("in", "bridge", negate=True), view.scene)
     else:
-        yield ("out" if subject == "sender" else "in"), ()
+        yield {"sender": "out", "receiver": "in"}.get(subject or "", "port"), ()  # type: ignore[misc]
 
 
-def _asked_chain(name: str, direction: Direction, view: View, audit: Audit) -> XtChain:
-    """Counts a packet of whose address it is, and marks it where it may be told of. The set has an entry from the
+def _address_rules(direction: Direction, view: View, audit: Audit) -> tuple[XtRule, ...]:
+    """Count a packet of whose address it is, and mark it where it may be told of. The set has an entry from the
     first packet on: that one is counted by being added, every other by being found."""
     side, counting = _side(direction), set_name(_COUNTING[direction], view.version)
     whose = _whose(direction, view)
     room = (*whose, *_within(direction, "deny", view, audit))
-    return XtChain(
-        name,
-        (
-            XtRule((*whose, *member(counting, side, negate=True)), ("-j", "SET", "--add-set", counting, side)),
-            XtRule(room, ("-g", _ROOM)),
-            _marked(_SILENT),
-        ),
+    return (
+        XtRule((*whose, *member(counting, side, negate=True)), ("-j", "SET", "--add-set", counting, side)),
+        XtRule(room, ("-g", _ROOM)),
     )
+
+
+def _port_rules(view: View, audit: Audit) -> tuple[XtRule, ...]:
+    """Without a mode `hashlimit` has one budget for all."""
+    return (XtRule(_upto(f"b9tp{view.version}", audit), ("-g", _ROOM)),)
 
 
 def _room(direction: Direction, judgement: Judgement, view: View, audit: Audit) -> Words:
@@ -154,14 +170,16 @@ def _whose(direction: Direction, view: View) -> Words:
 
 
 def _within(direction: Direction, judgement: Judgement, view: View, audit: Audit) -> Words:
-    """The budget of an address. A table that is in use keeps its rate, so this is in its name, which has fifteen
-    letters."""
+    """The budget of an address."""
     letter = {"deny": "t", "watch": "s"}[judgement] + {"out": "o", "in": "i"}[direction]
-    name = f"b9{letter}{view.version}{audit.rate:x}.{audit.burst:x}"
     mode = "srcip" if direction == "out" else "dstip"
+    return (*_upto(f"b9{letter}{view.version}", audit), "--hashlimit-mode", mode, "--hashlimit-htable-max", "65536")
+
+
+def _upto(name: str, audit: Audit) -> Words:
+    """A table that is in use keeps its rate, so this is in its name, which has fifteen letters."""
     upto = ("--hashlimit-upto", f"{audit.rate}/sec", "--hashlimit-burst", str(audit.burst))
-    table = ("--hashlimit-mode", mode, "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
-    return ("-m", "hashlimit", *upto, *table)
+    return ("-m", "hashlimit", *upto, "--hashlimit-name", f"{name}{audit.rate:x}.{audit.burst:x}")
 
 
 def _side(direction: Direction) -> Side:

@@ -72,7 +72,7 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
         sets=wall_sets(wall, features),
         tables4=_tables(wall, features, 4),
         tables6=_tables(wall, features, 6) if features.ipv6 else (),
-        frames=lower_frames(wall) if features.frames else (),
+        frames=lower_frames(wall, tells=features.frame_log) if features.frames else (),
         timeouts=(ended(4), ended(6)) if features.timeouts else (),
         pins={version: pin_form(version, wall.scene.subnet4, features) for version in (4, 6)},
     )
