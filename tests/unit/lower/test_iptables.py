@@ -31,7 +31,7 @@ from cellwall.lower.xt.tables import (
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
 from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View
 from cellwall.model.endpoint import parse_binding
-from cellwall.model.settings import Settings, parse_openings
+from cellwall.model.settings import Audit, Settings, parse_openings
 from scene import FACTS, FOUR, OTHER, WEB, endpoint
 
 OPENED = Settings(
@@ -112,6 +112,42 @@ def test_every_chain_that_is_led_to_is_there_and_every_chain_is_led_to() -> None
             led |= {jump.chain for jump in table.jumps}
             assert len(names) == len(set(names))
             assert led == set(names), (table.family, table.name)
+
+
+UNTOLD = Settings(audit=Audit(log=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "features", "frames"),
+    [
+        (UNTOLD, PLAIN, False),
+        (OPENED, XtFeatures(packet_log=False, frame_log=False), False),
+        (OPENED, XtFeatures(packet_log=False), True),
+    ],
+    ids=["switched off", "no NFLOG", "only that of ebtables"],
+)
+def test_where_nobody_is_told_denials_end_as_they_do_and_nothing_is_counted_by_address(
+    settings: Settings, features: XtFeatures, frames: bool
+) -> None:
+    wall = wall_of(settings=settings, features=features)
+    text = render_tables(wall.tables4) + render_tables(wall.tables6)
+    assert not any(word in text for word in ("NFLOG", "B9-TOLD", "B9-SEEN", "B9-TELL", "b9sent", "b9got"))
+    assert {"b9sent4", "b9got6"}.isdisjoint(one.name for one in wall.sets)
+    assert ("nflog" in render_tables(wall.frames)) == frames
+
+
+def test_what_is_told_ends_as_it_would_untold() -> None:
+    """A chain that tells of a denial is left by what the rule would have done."""
+    for tables, untold in ((WALL.tables4, wall_of(settings=UNTOLD).tables4),):
+        for table, other in zip(tables, untold, strict=True):
+            ends = {chain.name: chain.rules[-1].target for chain in table.chains if chain.name.startswith("B9-TOLD-")}
+            assert set(ends.values()) <= {("-j", "DROP"), ("-g", "B9-DENY")}
+            said = {(rule.comment, ends.get(rule.target[1], rule.target)) for rule in rules_of(table) if rule.target}
+            assert {(rule.comment, rule.target) for rule in rules_of(other) if rule.comment and rule.target} <= said
+
+
+def rules_of(table: XtTable) -> list[XtRule]:
+    return [rule for chain in table.chains for rule in chain.rules]
 
 
 def test_every_set_that_is_asked_is_there() -> None:
