@@ -6,7 +6,7 @@ from importlib import import_module
 
 from cellwall.lab.ending import ended_by_signals
 
-NAMES = ("attach", "dataplane", "flush", "neighbour", "policies", "pool", "soak")
+NAMES = ("attach", "dataplane", "flush", "neighbour", "policies", "pool", "rivals", "soak")
 
 
 def main() -> int:

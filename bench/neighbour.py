@@ -7,10 +7,10 @@ flood is longer than that, and no more flows than FLOWS are ever in it. Everybod
 beside nobody, then beside the flood, and the ratio of both is taken within the round.
 
 Rates are of the neighbour's own processor time, in which all its packets travel: what they pay for a flood, in locks,
-caches, tables and whatever else the kernel does meanwhile. The same by the clock, with the flood on one processor and
-the neighbour on another, as a node has more of them than two. Throughput is by the clock, of one TCP flow over an
-uplink of UPLINK bytes a second that the flood shares: of full packets, of no more flows than one may have. That a flood
-and its neighbour share a processor no rule settles: who sends has it before any rule sees a packet.
+caches, tables and whatever else the kernel does meanwhile; by the clock see `rivals`. Throughput is by the clock, of
+one TCP flow over an uplink of UPLINK bytes a second that the flood shares: of full packets, of no more flows than one
+may have. That a flood and its neighbour share a processor no rule settles: who sends has it before any rule sees a
+packet.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
@@ -106,6 +106,12 @@ class Flood:
             ended.set()
             sender.join()
 
+    def send_forever(self) -> NoReturn:
+        """For a process that somebody else ends; on whichever processor it is."""
+        while True:
+            for batch, _ in self._batches:
+                _libc.sendmmsg(self._socket.fileno(), batch, _BATCH, 0)
+
     def close(self) -> None:
         self._socket.close()
 
@@ -120,28 +126,39 @@ class Flood:
 
 
 class Node:
-    """A node with bounds, one that floods and its neighbour. `narrow`: its uplink carries UPLINK bytes a second, and
-    the flood is of full packets, of few flows."""
+    """A node with bounds (`settings` where none of the usual ones are meant), one that floods and its neighbour.
+    `narrow`: its uplink carries UPLINK bytes a second, and the flood is of full packets, of few flows."""
 
-    def __init__(self, bounds: str, opened: ExitStack, family: Family = 4, *, narrow: bool = False) -> None:
+    def __init__(
+        self,
+        bounds: str,
+        opened: ExitStack,
+        family: Family = 4,
+        *,
+        narrow: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
         self.bounds, self.family = bounds, family
         self._lab = opened.enter_context(Lab())
         flooding, neighbour = self._lab.sandboxes(["flooding", "neighbour"])
-        settings = _SETTINGS[bounds]
+        settings = settings or _SETTINGS[bounds]
         with self._lab.node.enter(), Wall.open(root=self._lab.root, settings=settings) as wall:
             self._endpoint = wall.attach("flooding", netns=flooding.netns)
             wall.attach("neighbour", netns=neighbour.netns)
         if narrow:
             limit = ["rate", f"{UPLINK}bps", "burst", "256kb", "latency", "20ms"]
             self._lab.node.run(["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *limit])
-        link = "lo" if bounds == _INSIDE else "eth0"
-        self.flood = Flood(flooding, self._endpoint, settings.network.bridge_mac, link, family, narrow=narrow)
-        opened.callback(self.flood.close)
+        gateway = settings.network.bridge_mac
+        self.inner = Flood(flooding, self._endpoint, gateway, "lo", family, narrow=narrow)
+        outer = Flood(flooding, self._endpoint, gateway, "eth0", family, narrow=narrow)
+        for flood in (self.inner, outer):
+            opened.callback(flood.close)
+        self.flood = self.inner if bounds == _INSIDE else outer
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         sink = opened.enter_context(self._lab.internet.socket(kind, socket.SOCK_DGRAM))
         sink.bind((PUBLIC4[1] if family == 4 else PUBLIC6[1], 9))  # nobody answers, nor says that nobody is there
-        self._load = Load(self._lab, neighbour, kind)
-        opened.callback(self._load.close)
+        self.load = Load(self._lab, neighbour, kind)
+        opened.callback(self.load.close)
         self._transfer = Transfer(self._lab, neighbour, family, opened) if narrow else None
 
     def sample(self) -> dict[str, float]:
@@ -150,11 +167,10 @@ class Node:
             return {"throughput": self._transfer.rate()}
         found = {}
         for what, count, carry in (
-            ("connections", CONNECTIONS, self._load.connections),
-            ("datagrams", DATAGRAMS, self._load.datagrams),
+            ("connections", CONNECTIONS, self.load.connections),
+            ("datagrams", DATAGRAMS, self.load.datagrams),
         ):
-            worked, elapsed = _seconds(carry)
-            found[what], found[f"{what}, by the clock"] = count / worked, count / elapsed
+            found[what] = count / _worked(carry)
         return found
 
     def remembered(self) -> int:
@@ -264,11 +280,11 @@ def _measured(nodes: Sequence[Node], rounds: int) -> list[Left]:
     ]
 
 
-def _seconds(carry: Callable[[], object]) -> tuple[float, float]:
-    """Of processor time, and by the clock."""
-    worked, began = time.thread_time(), time.perf_counter()
+def _worked(carry: Callable[[], object]) -> float:
+    """Seconds of processor time."""
+    began = time.thread_time()
     carry()
-    return time.thread_time() - worked, time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def _left(node: Node, what: str, quiet: Sequence[float], beside: Sequence[float], remembered: int) -> Left:

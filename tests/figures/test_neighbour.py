@@ -1,9 +1,12 @@
 """The flood that a neighbour is measured beside is one of new flows, and bounds keep what they are called."""
 
+import os
+import time
 from contextlib import ExitStack
 
 import pytest
 from bench.neighbour import FLOWS, RECOMMENDED, UPLINK, Family, Node
+from bench.rivals import rival, spin
 
 
 @pytest.mark.root
@@ -26,3 +29,20 @@ def test_a_flood_of_new_flows_is_as_many_as_the_bounds_let_be(bounds: str, least
             node.flood.sent_all.wait(60)
         assert least <= node.remembered() <= most
         assert node.remembered() == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_rival_works_on_its_processor_and_is_gone_afterwards(family: Family) -> None:
+    with ExitStack() as opened:
+        node = Node(RECOMMENDED, opened, family)
+        for work in (spin, node.flood.send_forever, node.inner.send_forever):
+            with rival(work, max(os.sched_getaffinity(0))) as seconds:
+                deadline = time.monotonic() + 30
+                while seconds() < 0.05:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+            with pytest.raises(FileNotFoundError):
+                seconds()
+            if work == node.flood.send_forever:
+                assert node.remembered() > 0
