@@ -12,8 +12,10 @@ overflowed is damage: what was lost may have been that. Rules of iptables-legacy
 import _socket as socket
 import errno
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+from functools import lru_cache
 
 from cellwall.adapters.netlink import Closing, attribute_of, text_of, u32_of
 from cellwall.adapters.rtnetlink import (
@@ -104,33 +106,31 @@ class Alarms(Closing):
                 worst = Alarm.DAMAGED
                 continue
             if worst < Alarm.DAMAGED:
-                worst = max([worst, *(judge(*one) for one in _each(memoryview(self._buffer)[:length]))])
+                for kind, body in _each(memoryview(self._buffer)[:length]):
+                    worst = max(worst, judge(kind, body))
         return worst
 
     def _of_rules(self, kind: int, body: bytes) -> Alarm:
         subsystem, kind = kind >> 8, kind & 0xFF
         if subsystem != _NFTABLES or kind == _NEW_GENERATION:
             return Alarm.NOTHING
-        # Whatever it is about, the name of its table is attribute 1; the set of an element is attribute 2.
+        if kind in (_NEW_ELEMENT, _DELETED_ELEMENT):
+            return _of_element(_beginning(body), self.tables)
+        # Whatever it is about, the name of its table is attribute 1.
         ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in self.tables
-        if kind not in (_NEW_ELEMENT, _DELETED_ELEMENT):
-            return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
-        if not ours:
-            return Alarm.NOTHING
-        of_node = text_of(attribute_of(body, 2, _NF_HEADER_SIZE) or b"") in NODE_SETS
-        return Alarm.DAMAGED if of_node else Alarm.CHANGED
+        return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
 
     def _of_links(self, kind: int, body: bytes) -> Alarm:
         family, index = _INDEX.unpack_from(body)
         at_bridge = index == self.bridge != 0
-        if kind in _TRAFFIC_CONTROL:
-            return Alarm.DAMAGED if at_bridge else Alarm.NOTHING
         if kind in (RTM_NEWLINK, RTM_DELLINK):
             resized = self._is_resized(kind, index, body)
             return Alarm.CHANGED if at_bridge or self._is_port(body) or resized else Alarm.NOTHING
         if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             behind = family == AF_BRIDGE and self._leads_to_bridge(body, _NDA_MASTER, _NEIGHBOUR_SIZE)
             return Alarm.CHANGED if at_bridge or behind else Alarm.NOTHING
+        if kind in _TRAFFIC_CONTROL:
+            return Alarm.DAMAGED if at_bridge else Alarm.NOTHING
         return Alarm.CHANGED
 
     def _is_resized(self, kind: int, index: int, body: bytes) -> bool:
@@ -149,6 +149,21 @@ class Alarms(Closing):
     def _leads_to_bridge(self, body: bytes, attribute: int, offset: int) -> bool:
         master = attribute_of(body, attribute, offset)
         return master is not None and u32_of(master) == self.bridge != 0
+
+
+def _beginning(body: bytes) -> bytes:
+    """The first two attributes of an element, which name its table and its set, each attach's the same dozen."""
+    end = _NF_HEADER_SIZE
+    for _ in range(2):
+        end += (int.from_bytes(body[end : end + 2], sys.byteorder) + 3) & ~3
+    return body[_NF_HEADER_SIZE:end]
+
+
+@lru_cache(maxsize=1024)
+def _of_element(named: bytes, tables: frozenset[str]) -> Alarm:
+    if text_of(attribute_of(named, 1, 0) or b"") not in tables:
+        return Alarm.NOTHING
+    return Alarm.DAMAGED if text_of(attribute_of(named, 2, 0) or b"") in NODE_SETS else Alarm.CHANGED
 
 
 def somebody_listens() -> bool:

@@ -149,9 +149,15 @@ def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
 
 def attribute_of(body: bytes, wanted: int, offset: int) -> bytes | None:
     """The first attribute of a kind, reading no further; None where there is none."""
-    for kind, value in each_attribute(body, offset):
-        if kind == wanted:
-            return value
+    end = len(body) - 4
+    unpack = ATTRIBUTE.unpack_from
+    while offset <= end:
+        length, kind = unpack(body, offset)
+        if length < 4:
+            return None
+        if kind & 0x3FFF == wanted:
+            return body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
     return None
 
 

@@ -25,6 +25,9 @@ from cellwall.watch.silence import Silence
 _log = logging.getLogger("cellwall.watch")
 _SHOWN = 6
 _ALL_TABLES, _BETWEEN = 0.05, 0.005
+_GATHERING = 0.003
+"""Seconds in which what others at work do is told before it is read: an attach tells of itself 27 times, and to wake
+for each takes more than to read them all."""
 _PATIENCE = 0.1
 """Seconds that anything waits for another writer before it is put off."""
 
@@ -88,6 +91,8 @@ def watch(
                 # since the look began: what makes no event is not noticed as a change
                 if not alone and _close(wall, looking, counts):
                     pace.tell(Alarm.DAMAGED, time.monotonic())
+            elif alarm is Alarm.CHANGED and at_work():
+                time.sleep(_GATHERING)
 
 
 def _close_behind(wall: Wall, looking: Wall, told: Attention, alarms: Alarms, counts: Counts = NOBODY) -> None:
