@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from cellwall.daemon.turns.lines import ROOT, Whose
 from cellwall.daemon.turns.reader import Reader
 from cellwall.daemon.turns.writer import LULL, Kind, Writer
 from cellwall.errors import Unavailable
+
+MEMBER = Whose(50, 1000)
 
 
 class Slow:
@@ -55,14 +58,14 @@ def test_writes_keep_their_order() -> None:
 def test_who_asks_a_lot_keeps_nobody_else_waiting() -> None:
     done: list[str] = []
 
-    def ask(writer: Writer, user: int, *names: str) -> list[Any]:
-        return [writer.do(lambda name=name: done.append(name), user=user) for name in names]
+    def ask(writer: Writer, whose: Whose, *names: str) -> list[Any]:
+        return [writer.do(lambda name=name: done.append(name), whose=whose) for name in names]
 
     async def act(writer: Writer) -> None:
         slow = Slow()
-        first = writer.do(slow, user=1000)
+        first = writer.do(slow, whose=MEMBER)
         await slow.has_begun()
-        waiting = ask(writer, 1000, *"abcdef") + ask(writer, 0, *"PQR") + ask(writer, 1001, *"xy")
+        waiting = ask(writer, MEMBER, *"abcdef") + ask(writer, ROOT, *"PQR") + ask(writer, Whose(60, 1001), *"xy")
         slow.go.set()
         await asyncio.gather(first, *waiting)
 
@@ -81,7 +84,7 @@ def test_only_one_callers_are_taken_together() -> None:
         kind, slow = Kind(together, lambda item: item), Slow()
         first = writer.do(slow)
         await slow.has_begun()
-        waiting = [writer.add(kind, number, user=1000 + number % 2) for number in range(6)]
+        waiting = [writer.add(kind, number, whose=Whose(50, 1000 + number % 2)) for number in range(6)]
         slow.go.set()
         await asyncio.gather(first, *waiting)
 
@@ -244,9 +247,9 @@ def test_of_the_writes_that_may_wait_the_last_quarter_is_roots() -> None:
     async def act(writer: Writer) -> None:
         first = writer.do(slow)
         await slow.has_begun()
-        waiting = [writer.do(int, user=1000) for _ in range(3)]
+        waiting = [writer.do(int, whose=MEMBER) for _ in range(3)]
         with pytest.raises(Unavailable, match="3 writes"):
-            writer.do(int, user=1000)
+            writer.do(int, whose=MEMBER)
         waiting.append(writer.do(int))
         with pytest.raises(Unavailable, match="4 writes"):
             writer.do(int)

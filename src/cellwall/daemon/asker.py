@@ -3,7 +3,8 @@
 import msgspec
 
 from cellwall.api import Wall
-from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.authority import NO_GROUP, Authority, Peer
+from cellwall.daemon.turns.lines import ROOT, Whose
 from cellwall.errors import NotFound
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.wire.calls import Verb
@@ -19,6 +20,12 @@ class Asker(msgspec.Struct, frozen=True):
     def user(self) -> int | None:
         """The uid, where that is not root: of who has a share of what there is, and no more."""
         return None if self.peer.root else self.peer.uid
+
+    @property
+    def whose(self) -> Whose:
+        """In whose line its calls wait: who is granted anything by several groups is in the first one's."""
+        groups = self.authority.groups_of(self.peer)
+        return ROOT if self.peer.root else Whose(min(groups, default=NO_GROUP), self.peer.uid)
 
     def sees(self, verb: Verb, endpoint: Endpoint) -> bool:
         """Whether the endpoint is there for them, to do this with."""

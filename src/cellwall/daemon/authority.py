@@ -17,6 +17,8 @@ from cellwall.wire.calls import Verb
 ANYBODYS: frozenset[Verb] = frozenset({"version"})
 """What whoever may connect may ask."""
 
+NO_GROUP = -1
+"""Of who is granted nothing."""
 
 FIRST_PORT = 1024
 """Of host ports those from here on are for members: below are the node's own services, also while one of them starts

@@ -23,7 +23,7 @@ from cellwall.daemon.policy_quota import refuse_over_quota
 from cellwall.daemon.pool import Pool
 from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
-from cellwall.daemon.turns.lines import ROOT
+from cellwall.daemon.turns.lines import ROOT, Whose
 from cellwall.daemon.turns.reader import Reader
 from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
@@ -180,7 +180,7 @@ class Node:
             asker.find(self._wall, "check", key)
             return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
-        endpoint, outside = await self._look(look, user=asker.peer.uid)
+        endpoint, outside = await self._look(look, whose=asker.whose)
         inside = self._inspector.do(lambda: self._beside.verify_inside(endpoint), root=asker.peer.root)
         return (*outside, *await inside)
 
@@ -188,12 +188,12 @@ class Node:
         """Those that wait in a row are attached in one transaction; where that is refused each is attached by itself,
         and has its own answer."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._attaching, Attach(request, places, asker), user=asker.peer.uid)
+        return await self.writer.add(self._attaching, Attach(request, places, asker), whose=asker.whose)
 
     async def claim(self, asker: Asker, places: Places) -> Attached:
         """`attach`, to a sandbox that stands ready where there is one."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return await self.writer.add(self._claiming, Attach(request, places, asker), user=asker.peer.uid)
+        return await self.writer.add(self._claiming, Attach(request, places, asker), whose=asker.whose)
 
     def resize_pool(self, size: PoolSize) -> None:
         """Have so many stand ready from now on."""
@@ -222,17 +222,17 @@ class Node:
             except InvalidSpec as error:
                 raise places.of(error) from error
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     async def detach(self, asker: Asker, key: EndpointKey) -> bool:
         """Those that wait in a row are closed in one transaction."""
-        return await self.writer.add(self._detaching, Detach(key, asker), user=asker.peer.uid)
+        return await self.writer.add(self._detaching, Detach(key, asker), whose=asker.whose)
 
     async def detach_many(self, asker: Asker, keys: Sequence[EndpointKey]) -> int:
         def act() -> int:
             return self._wall.detach_many([key for key in keys if asker.may_close(self._wall, key)])
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
@@ -240,14 +240,14 @@ class Node:
             asker.authority.permit_ports(asker.peer, [binding])
             return self._wall.expose(key.container_id, binding, ifname=key.ifname, user=asker.user)
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     async def unexpose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
             return self._wall.unexpose(key.container_id, binding, ifname=key.ifname)
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     # ------------------------------------------------------------------ reserved ports
 
@@ -265,7 +265,7 @@ class Node:
             asker.authority.permit_own(asker.peer, "expose", tenant, container)
             return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds, user=asker.user)
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     async def release_ports(self, asker: Asker, container: str) -> int:
         def act() -> int:
@@ -273,7 +273,7 @@ class Node:
             seen = [tenant for tenant in own if asker.sees_tenant("expose", tenant)]
             return sum(self._wall.release_ports(container, tenant=tenant) for tenant in seen)
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     # ------------------------------------------------------------------ policies
 
@@ -312,14 +312,14 @@ class Node:
             except InvalidSpec as error:
                 raise pointed(error) from error
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     async def remove_policy(self, asker: Asker, subject: Subject) -> bool:
         def act() -> bool:
             self._may_rule(asker, subject)
             return self._wall.remove_policy(**_named(subject))
 
-        return await self.writer.do(act, user=asker.peer.uid)
+        return await self.writer.do(act, whose=asker.whose)
 
     def _may_rule(self, asker: Asker, subject: Subject) -> None:
         if isinstance(subject, EndpointKey):
@@ -344,11 +344,11 @@ class Node:
 
         return await self._historian.do(read, root=asker.peer.root)
 
-    async def _look(self, act: Callable[[], R], *, user: int = ROOT) -> R:
+    async def _look(self, act: Callable[[], R], *, whose: Whose = ROOT) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
         write waits for one."""
         async with self._one_look:
-            return await self.writer.do(act, user=user)
+            return await self.writer.do(act, whose=whose)
 
 
 class _Named(TypedDict, total=False):

@@ -11,16 +11,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from cellwall.daemon.authority import Peer
+from cellwall.daemon.authority import NO_GROUP, Peer
 from cellwall.daemon.bounds import Bounds, but_for_root
 
 _log = logging.getLogger("cellwall.daemon")
 
 _A_LINE_EACH = 60.0
 """Seconds between two lines of the log about refusals, however many there are and whose."""
-
-NO_GROUP = -1
-"""Of who is granted nothing."""
 
 
 class Counted(msgspec.Struct, frozen=True):

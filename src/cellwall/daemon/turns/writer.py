@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from cellwall.daemon.bounds import but_for_root
 from cellwall.daemon.turns.chores import Chore, Chores
-from cellwall.daemon.turns.lines import ROOT, Lines
+from cellwall.daemon.turns.lines import ROOT, Lines, Whose
 from cellwall.errors import Unavailable
 
 T = TypeVar("T")
@@ -112,14 +112,14 @@ class Writer:
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
-    def do(self, act: Callable[[], R], *, user: int = ROOT) -> "asyncio.Future[R]":
-        """Carry this out for that user, by number; the outcome is the running loop's to wait for. Unavailable where too
+    def do(self, act: Callable[[], R], *, whose: Whose = ROOT) -> "asyncio.Future[R]":
+        """Carry this out in the turn of that user; the outcome is the running loop's to wait for. Unavailable where too
         many wait, which for others than root is earlier."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), user)
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), whose)
 
-    def add(self, kind: Kind[T, R], item: T, *, user: int = ROOT) -> "asyncio.Future[R]":
+    def add(self, kind: Kind[T, R], item: T, *, whose: Whose = ROOT) -> "asyncio.Future[R]":
         """Carry out one of a kind, like `do`."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), user)
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), whose)
 
     def refuse(self) -> None:
         """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
@@ -135,22 +135,22 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _queue(self, job: _Job, user: int) -> "asyncio.Future[Any]":
-        limit = self._limit if user == ROOT else but_for_root(self._limit)
+    def _queue(self, job: _Job, whose: Whose) -> "asyncio.Future[Any]":
+        limit = self._limit if whose == ROOT else but_for_root(self._limit)
         with self._state:
             if self._ending:
                 raise Unavailable(ENDING)
             if len(self._waiting) >= limit:
                 raise Unavailable(f"{limit} writes are waiting already; ask again")
-            self._waiting.append(user, job)
-        job.future.add_done_callback(lambda future: self._drop(user, job) if future.cancelled() else None)
+            self._waiting.append(whose, job)
+        job.future.add_done_callback(lambda future: self._drop(whose, job) if future.cancelled() else None)
         self._coming()
         self._bell.put(True)
         return job.future
 
-    def _drop(self, user: int, job: _Job) -> None:
+    def _drop(self, whose: Whose, job: _Job) -> None:
         with self._state:
-            self._waiting.remove(user, job)
+            self._waiting.remove(whose, job)
 
     def _work(self) -> None:
         while not self._ending:
