@@ -33,6 +33,7 @@ from cellwall.adapters.records import (
     encode_endpoint,
     encode_policy,
 )
+from cellwall.adapters.spare_room import SpareRoom
 from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
@@ -109,6 +110,7 @@ class Store:
             self._db.close()
             raise
         self._inode = os.stat(self.path).st_ino
+        self._spare = SpareRoom(os.path.join(directory, "spare"))
 
     def _create(self, boot_id: str) -> None:
         with self.transaction():
@@ -173,6 +175,15 @@ class Store:
             return os.stat(self.path).st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def keep_spare_room(self) -> None:
+        """Set room aside for what closes, where it is not. Never raises."""
+        self._spare.keep()
+
+    def spend_spare_room(self) -> bool:
+        """Give up what is set aside, for one operation that closes: nothing else is journalled on a full disk. False
+        where there is none."""
+        return self._spare.spend()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ policy back that somebody took away, without a word to anybody. Of a node that i
 on without either. Owns: which settings the site carries from turn to turn. Decides nothing about packets.
 """
 
+import errno
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,7 +23,7 @@ from cellwall.engine.readiness import (
     take_backend,
 )
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec, Unsupported
+from cellwall.errors import CellwallError, Conflict, Dismissed, InvalidSpec, KernelError, Unsupported
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.settings import Settings
 
@@ -76,6 +77,7 @@ class Caller:
         with self.mutex, self.site.lock if patience is None else self.site.lock.within(patience):
             if not self.site.journal.in_place():
                 raise Dismissed(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
+            self.site.journal.keep_spare_room()
             bare = self.site.journal.get("foundation") is None
             try:
                 yield
@@ -160,10 +162,19 @@ class Caller:
         return over_lost_tables(self.site, found, lambda found: act(self.site, found))
 
     def close(self, act: Callable[[Site], T], *, leaves_links: bool) -> T:
-        """What `act` gives, which only closes: neither a wrong configuration nor another program's record keeps it."""
+        """What `act` gives, which only closes: neither a wrong configuration, nor another program's record, nor a full
+        disk keeps it. `act` may be done twice."""
         in_force = self._take_those_to_close_by()
-        make_closable(self.site, in_force=in_force)
         self._left_links |= leaves_links
+        try:
+            return self._closed(act, in_force=in_force)
+        except KernelError as error:
+            if error.errno != errno.ENOSPC or not self.site.journal.spend_spare_room():
+                raise
+            return self._closed(act, in_force=in_force)
+
+    def _closed(self, act: Callable[[Site], T], *, in_force: bool) -> T:
+        make_closable(self.site, in_force=in_force)
         return over_other_sets(self.site, lambda: act(self.site), in_force=in_force)
 
     def leave(self) -> None:
