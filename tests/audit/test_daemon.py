@@ -19,7 +19,7 @@ from cellwall.lab import Lab
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
 from daemon.served import Daemon, ask_as, served
-from world import Sandbox, World, about_nftables
+from world import Sandbox, World
 
 pytestmark = pytest.mark.root
 SOURCE = Path(__file__).parents[2] / "src"
@@ -37,11 +37,16 @@ burst = 1000
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[tuple[Daemon, World]]:
-    about_nftables("nobody is told of denials")
+    with serving(CONFIGURATION) as made:
+        yield made
+
+
+@contextmanager
+def serving(configuration: str) -> Iterator[tuple[Daemon, World]]:
     with (
         Lab() as lab,
         lab.node.enter(),
-        served(lab, configuration=CONFIGURATION) as daemon,
+        served(lab, configuration=configuration) as daemon,
         Client.open(root=lab.root, patience=60) as client,
     ):
         os.chmod(lab.root, 0o755)
@@ -93,7 +98,10 @@ def following(daemon: Daemon, *arguments: str) -> Iterator[Following]:
 
 
 def test_what_a_sandbox_tries_is_told_to_whom_it_concerns(node: tuple[Daemon, World]) -> None:
-    daemon, world = node
+    assert_told_to_whom_it_concerns(*node)
+
+
+def assert_told_to_whom_it_concerns(daemon: Daemon, world: World) -> None:
     web, other = world.attach("web", tenant="acme"), world.attach("other", tenant="rival")
     with following(daemon) as told:
         for sport, box, family in ((1001, web, 4), (1002, other, 6), (1003, web, 6)):
