@@ -262,12 +262,12 @@ def test_of_the_writes_that_may_wait_the_last_quarter_is_roots() -> None:
 def test_of_the_reads_that_may_wait_the_last_quarter_is_roots() -> None:
     async def act() -> None:
         reader, slow = Reader("reads", limit=4), Slow()
-        waiting = [asyncio.ensure_future(reader.do(slow, root=False))]
+        waiting = [asyncio.ensure_future(reader.do(slow, whose=MEMBER))]
         await slow.has_begun()
-        waiting += [asyncio.ensure_future(reader.do(lambda: "done", root=False)) for _ in range(2)]
+        waiting += [asyncio.ensure_future(reader.do(lambda: "done", whose=MEMBER)) for _ in range(2)]
         await asyncio.sleep(0)  # each has its place
         with pytest.raises(Unavailable, match="3 reads"):
-            await reader.do(str, root=False)
+            await reader.do(str, whose=MEMBER)
         waiting.append(asyncio.ensure_future(reader.do(lambda: "done")))
         await asyncio.sleep(0)
         slow.go.set()

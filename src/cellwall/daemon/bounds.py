@@ -26,7 +26,7 @@ class Bounds(msgspec.Struct, frozen=True):
     connections_per_uid: int = 64
     connections_per_group: int = 512
     writes: int = 2048
-    reads: int = 256
+    reads: int = 2048
     together: int = 128
     scrape_seconds: float = 0.5
 

@@ -19,12 +19,13 @@ from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.audit.thread import Auditor
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.policy_quota import refuse_over_quota
+from cellwall.daemon.quotas import refuse_policies
 from cellwall.daemon.pool import Pool
 from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
 from cellwall.daemon.turns.lines import ROOT, Whose
 from cellwall.daemon.turns.reader import Reader
+from cellwall.daemon.turns.single import Single
 from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
 from cellwall.engine.requests import Reconciled, Status, UpReport, validate_request
@@ -83,7 +84,7 @@ class Node:
         self._claiming: Kind[Attach, Attached] = Kind(self._claim_gathered, lambda item: item.request.key)
         self._detaching: Kind[Detach, bool] = Kind(partial(detach_gathered, writing), lambda item: item.key)
         self._clearing: Kind[object, None] = Kind(self._clear_waiting, id)
-        self._one_look = asyncio.Semaphore(1)
+        self._one_look = Single()
         self._fresh = bounds.scrape_seconds
         self._traffic: TrafficReport | None = None
         self._status: asyncio.Task[Status] | None = None
@@ -117,7 +118,7 @@ class Node:
         return await self.writer.do(self._wall.reconcile)
 
     async def dns(self, asker: Asker) -> tuple[Address, ...]:
-        return await self._reader.do(self._beside.dns, root=asker.peer.root)
+        return await self._reader.do(self._beside.dns, whose=asker.whose)
 
     async def status(self) -> Status:
         """Live compared with desired. All who wait for it at once are told the same."""
@@ -152,11 +153,11 @@ class Node:
         """All that are there for who asks, as `render` has them, on the reader's thread: a thousand take a while."""
         return await self._reader.do(
             lambda: render([one for one in self._beside.endpoints() if asker.sees("list", one)]),
-            root=asker.peer.root,
+            whose=asker.whose,
         )
 
     async def endpoint(self, asker: Asker, key: EndpointKey) -> Endpoint:
-        return await self._reader.do(lambda: asker.find(self._beside, "list", key), root=asker.peer.root)
+        return await self._reader.do(lambda: asker.find(self._beside, "list", key), whose=asker.whose)
 
     async def traffic(self, asker: Asker, render: Callable[[float, Sequence[EndpointTraffic]], R]) -> R:
         """The figures of those that are there for who asks. Whoever asks soon after another is told the same: to count
@@ -170,7 +171,7 @@ class Node:
             seen = [one for one in report.endpoints if asker.peer.root or allows(asker.peer, "list", one.tenant)]
             return render(report.at, seen)
 
-        return await self._reader.do(look, root=asker.peer.root)
+        return await self._reader.do(look, whose=asker.whose)
 
     async def findings(self, asker: Asker, key: EndpointKey) -> tuple[str, ...]:
         """What is wrong with one. The writer has no part in the look inside: whoever is root in there has a say in how
@@ -181,7 +182,7 @@ class Node:
             return self._wall.verify_outside(key.container_id, ifname=key.ifname, alone=not asker.peer.root)
 
         endpoint, outside = await self._look(look, whose=asker.whose)
-        inside = self._inspector.do(lambda: self._beside.verify_inside(endpoint), root=asker.peer.root)
+        inside = self._inspector.do(lambda: self._beside.verify_inside(endpoint), whose=asker.whose)
         return (*outside, *await inside)
 
     async def attach(self, asker: Asker, places: Places) -> Attached:
@@ -211,7 +212,7 @@ class Node:
         asker.authority.admit(asker.peer, places.requests)
 
         def act() -> tuple[Endpoint, ...]:
-            admitted = asker.authority.admit(asker.peer, places.requests)
+            admitted = asker.admit(self._wall, places.requests)
             for number, request in enumerate(admitted):
                 try:
                     validate_request(request, self._wall.settings)
@@ -237,7 +238,7 @@ class Node:
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
-            asker.authority.permit_ports(asker.peer, [binding])
+            asker.permit_ports(self._wall, [binding])
             return self._wall.expose(key.container_id, binding, ifname=key.ifname, user=asker.user)
 
         return await self.writer.do(act, whose=asker.whose)
@@ -253,7 +254,7 @@ class Node:
 
     async def reservations(self, asker: Asker) -> list[Reservation]:
         """What is kept for containers of tenants that who asks may be told of."""
-        known = await self._reader.do(self._beside.reservations, root=asker.peer.root)
+        known = await self._reader.do(self._beside.reservations, whose=asker.whose)
         return [one for one in known if asker.sees_tenant("list", one.tenant)]
 
     async def reserve_ports(
@@ -279,7 +280,7 @@ class Node:
 
     async def policies(self, asker: Asker) -> dict[str, PolicyRecord]:
         """Those of tenants, of which who asks may be told."""
-        known = await self._reader.do(self._beside.policies, root=asker.peer.root)
+        known = await self._reader.do(self._beside.policies, whose=asker.whose)
         return {
             tenant: record for tenant, record in known.items() if asker.authority.allows(asker.peer, "policy", tenant)
         }
@@ -296,7 +297,7 @@ class Node:
                 raise NotFound(f"tenant: {subject}: has no policy")
             return record
 
-        return await self._reader.do(read, root=asker.peer.root)
+        return await self._reader.do(read, whose=asker.whose)
 
     async def set_policy(self, asker: Asker, subject: Subject, body: PolicyBody, *, patch: bool) -> PolicyRecord:
         """Replaced whole, or changed by a merge patch. A refusal points into the body."""
@@ -305,7 +306,7 @@ class Node:
             self._may_rule(asker, subject)
             member = not asker.peer.root
             if member and not isinstance(subject, EndpointKey):
-                refuse_over_quota(asker, subject, self._wall.policy_sizes())
+                refuse_policies(asker, subject, self._wall.policy_sizes())
             change = self._wall.patch_policy if patch else self._wall.set_policy
             try:
                 return change(written(body), member=member, **_named(subject))
@@ -342,12 +343,12 @@ class Node:
             place = self._beside.paths.in_log()
             return render(latest(place, selection, limit=limit, permit=may_be_told, octets=_LOG_OCTETS))
 
-        return await self._historian.do(read, root=asker.peer.root)
+        return await self._historian.do(read, whose=asker.whose)
 
     async def _look(self, act: Callable[[], R], *, whose: Whose = ROOT) -> R:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
-        write waits for one."""
-        async with self._one_look:
+        write waits for one, and who asks for one of each other group's."""
+        async with self._one_look.turn(whose):
             return await self.writer.do(act, whose=whose)
 
 
