@@ -117,6 +117,30 @@ def test_who_changes_elements_is_told_of_the_wall_that_stands_then(
     assert rules.is_met(["one"], MET) == stands
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
+@pytest.mark.parametrize(
+    ("by_others", "stands"),
+    [
+        ("nft flush set inet one floor6", False),
+        ("nft flush chain inet one forward", False),
+        ("nft add table ip a", True),
+    ],
+)
+def test_elements_are_added_to_a_wall_that_stands_and_to_no_other(
+    rules: NftRules, node: Namespace, by_others: str, stands: bool, asked_before: bool
+) -> None:
+    node.run("nft add set inet one live { type mark; }")
+    rules.schema = {("inet", "one", "live"): NamedSet("live", ("mark",))}
+    first, second = (ElementChange("add", "inet", "one", "live", Element((number,))) for number in (1, 2))
+    where = (("two", "one"), MET)
+    if asked_before:
+        rules.apply([first], where)
+    node.run(by_others)
+    with nullcontext() if stands else pytest.raises(KernelError, match="ENOENT"):
+        rules.apply([second], where)
+    assert (((2,), ()) in rules.elements("inet", "one", "live")) == stands
+
+
 def test_chains_drop_everything_instead_of_what_they_have(rules: NftRules, node: Namespace) -> None:
     for _ in range(2):
         assert rules.drop_all([("bridge", "one", "port"), ("bridge", "one", "frame")], rules.generation())

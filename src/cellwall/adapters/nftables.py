@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from cellwall.ruleset.edits import Edit
     from cellwall.ruleset.elements import Bundle
 
+_CHANGE = "change set elements"
+
 
 class NftRules(Closing):
     """`engine.contracts.Rules` of the network namespace that the creating thread is in."""
@@ -112,22 +114,28 @@ class NftRules(Closing):
 
         load_text(text)
 
-    def apply(self, changes: Sequence[ElementChange]) -> None:
+    def apply(self, changes: Sequence[ElementChange], where: tuple[tuple[str, ...], Met] | None = None) -> None:
         """See `Rules.apply`."""
         packed = pack_changes(changes, self.schema)
         if not packed:
             return
-        refusal = self._run([entry.message for entry in packed])
+        refusal = self._run([entry.message for entry in packed], where)
         if refusal is not None:
             culprit = packed[refusal.position].culprit(refusal)
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
 
-    def _run(self, messages: Sequence[Message]) -> Refusal | None:
-        """One transaction, after which the wall is met if it was before."""
-        what, seen = "change set elements", self._met_at
-        if seen is not None:
+    def _run(self, messages: Sequence[Message], where: tuple[tuple[str, ...], Met] | None) -> Refusal | None:
+        """One transaction, after which the wall is met if it was before. As a rule nobody has changed anything since it
+        was met last, which the transaction itself asks: then there is no other question."""
+        known = self._met_at is not None and where in (None, self._met)
+        for asks in (False, True) if known else (True,):
+            if asks and where is not None and not self.is_met(*where):
+                raise KernelError(errno.ENOENT, _CHANGE, "the wall was flushed")
+            seen = self._met_at
+            if seen is None:
+                break
             try:
-                refusal = run_batch(self._netfilter, messages, what, only_at=seen)
+                refusal = run_batch(self._netfilter, messages, _CHANGE, only_at=seen)
             except KernelError as error:
                 if error.errno != errno.ERESTART:
                     raise
@@ -136,7 +144,7 @@ class NftRules(Closing):
                 if refusal is None:
                     self._met_at = seen + 1
                 return refusal
-        return run_batch(self._netfilter, messages, what)
+        return run_batch(self._netfilter, messages, _CHANGE)
 
     def holds(self, elements: Sequence[ElementChange]) -> bool:
         """See `Rules.holds`."""

@@ -250,9 +250,10 @@ class Rules(Flows, Protocol):
     def descriptor(self) -> int:
         """The socket's, for who keeps it alive beyond this process: the tables' owner is the socket."""
 
-    def apply(self, changes: Sequence[ElementChange]) -> None:
+    def apply(self, changes: Sequence[ElementChange], where: tuple[tuple[str, ...], Met] | None = None) -> None:
         """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
-        one that is absent raise KernelError (EEXIST, ENOENT) and change nothing. A missing table: ENOENT."""
+        one that is absent raise KernelError (EEXIST, ENOENT) and change nothing. A missing table: ENOENT, and so where
+        the wall `is_met` in none of the tables that `where` names, with what is met there."""
 
     def holds(self, elements: Sequence[ElementChange]) -> bool:
         """Whether all of these additions are live, with this data. For few, hundreds, and none with a range in its key:

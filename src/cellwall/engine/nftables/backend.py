@@ -4,12 +4,10 @@ Hot path: an attach or a detach is one element transaction. What needs the compi
 where that happens: a container runtime starts a process for each attach.
 """
 
-import errno
 from collections.abc import Sequence
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
 from cellwall.engine.contracts import Rules
-from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
@@ -70,7 +68,7 @@ class NftablesBackend:
 
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
-        return self._rules.is_met((TABLE, SPARE_TABLE) if self._copies() else (TABLE,), MET)
+        return self._rules.is_met(self._tables(), MET)
 
     def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
         """See `Backend.close_unjudged`."""
@@ -97,14 +95,15 @@ class NftablesBackend:
         if gone and come:
             kept = set(gone) & set(come)
             gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
-        if come and not self.stands():
-            raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         difference = (*changes("delete", gone), *changes("add", come))
         if self._copies():
             from cellwall.engine.nftables.copies import in_every_table
 
             difference = in_every_table(self._rules, difference)
-        self._rules.apply(difference)
+        self._rules.apply(difference, (self._tables(), MET) if come else None)
+
+    def _tables(self) -> tuple[str, ...]:
+        return (TABLE, SPARE_TABLE) if self._copies() else (TABLE,)
 
     def _copies(self) -> bool:
         """The copy of our tables is included in what is changed."""
