@@ -1,8 +1,11 @@
 """A namespace that a caller names is found once, as what it is, and is the caller's own."""
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,25 @@ def served(node_lab: World) -> Iterator[Wall]:
     wall = rewired(node_lab.wall, namespaces=ProcNamespaces(serving=True))
     yield wall
     wall.detach_many([endpoint.key for endpoint in wall.endpoints()])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def beside(path: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process in that namespace."""
+    with subprocess.Popen(["nsenter", f"--net={path}", "sleep", "600"]) as process:
+        try:
+            own = f"/proc/{process.pid}/ns/net"
+            until(lambda: os.stat(own).st_ino == os.stat(path).st_ino)
+            yield process
+        finally:
+            process.kill()
 
 
 def asked(container: str, path: str, user: int = USER, tenant: str = "t", ifname: str = "eth0") -> AttachRequest:
@@ -100,6 +122,21 @@ def test_a_path_leads_into_no_files_of_a_process(served: Wall, tmp_path: Path) -
                 served.attach_many([asked("lost", f"{way}{path}")])
         served.attach_many([asked("found", f"/run/../{path}/")])
         assert served.verify("found") == ()
+
+
+@pytest.mark.parametrize("way", ["/proc/{pid}/root/proc/{pid}/ns/net", "/proc/{pid}/ns/net"])
+def test_what_root_attached_by_a_process_is_found_by_who_serves_and_after_that_process(
+    served: Wall, node_lab: World, way: str
+) -> None:
+    with namespace_of(USER) as path, beside(path) as later:
+        first = path.split("/")[2]
+        node_lab.wall.attach("by-process", netns=way.format(pid=first))
+        assert served.verify("by-process") == node_lab.wall.verify("by-process") == ()
+        os.kill(int(first), signal.SIGKILL)
+        until(lambda: netns.find_identity(path, walked=True) is None)
+        assert served.verify("by-process") == node_lab.wall.verify("by-process") == ()
+        later.kill()
+        until(lambda: served.verify("by-process") != ())
 
 
 def test_root_in_process_may_name_a_link(node_lab: World, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ plugin is a process per call.
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cellwall.adapters import netns
 from cellwall.engine.contracts import Namespace
-from cellwall.errors import AlreadyExists, KernelError
+from cellwall.errors import AlreadyExists, InvalidSpec, KernelError, NotFound
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _MS_BIND = 0x1000
 _MNT_DETACH = 0x2
 _CLONE_NEWNET = 0x40000000
+_REST = 10
+"""For so many times as long as a look at all processes took there is none again for who was not in it: a thousand
+endpoints may be asked about."""
 
 
 class ProcNamespaces:
@@ -28,6 +32,8 @@ class ProcNamespaces:
 
     def __init__(self, *, serving: bool = False) -> None:
         self._serving = serving
+        self._processes: dict[tuple[int, int], str] = {}
+        self._due = float("-inf")
 
     @contextmanager
     def opened(self, path: str, *, asked: bool = False) -> Iterator[Namespace]:
@@ -36,6 +42,36 @@ class ProcNamespaces:
             yield Namespace(os.path.abspath(path), fd, *netns.identity(fd))
         finally:
             os.close(fd)
+
+    @contextmanager
+    def attached(self, path: str, identity: tuple[int, int]) -> Iterator[Namespace]:
+        try:
+            fd = netns.open_sandbox(path, walked=self._serving)
+        except (InvalidSpec, NotFound):
+            if (held := self._of_a_process(path, identity)) is None:
+                raise
+            fd = held
+        try:
+            if netns.identity(fd) != identity and (held := self._of_a_process(path, identity)) is not None:
+                os.close(fd)
+                fd = held
+            yield Namespace(path, fd, *netns.identity(fd))
+        finally:
+            os.close(fd)
+
+    def _of_a_process(self, path: str, identity: tuple[int, int]) -> int | None:
+        """By the process that was named, or else any that is in it now."""
+        if not path.startswith("/proc/"):
+            return None
+        known = self._processes.get(identity)
+        if known is not None and (fd := netns.open_identified(known, identity)) is not None:
+            return fd
+        began = time.monotonic()
+        if known is not None or began >= self._due:
+            self._processes = netns.namespaces_of_processes()
+            self._due = time.monotonic() + _REST * (time.monotonic() - began)
+        place = self._processes.get(identity)
+        return None if place is None else netns.open_identified(place, identity)
 
     def shares_users(self, namespace: Namespace) -> bool:
         return netns.shares_users(namespace.fd)

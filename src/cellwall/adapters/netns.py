@@ -193,6 +193,31 @@ def find_identity(path: str, *, walked: bool) -> tuple[int, int] | None:
         os.close(found)
 
 
+def namespaces_of_processes() -> dict[tuple[int, int], str]:
+    """The identity of each network namespace that some process is in, and a path by which it can be opened for as long
+    as that process lives."""
+    found: dict[tuple[int, int], str] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            place = f"/proc/{name}/ns/net"
+            with suppress(OSError):  # it has ended
+                status = os.stat(place)
+                found.setdefault((status.st_dev, status.st_ino), place)
+    return found
+
+
+def open_identified(place: str, wanted: tuple[int, int]) -> int | None:
+    """Open the namespace at a place of `namespaces_of_processes`; None where that is another one by now."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if identity(fd) == wanted:
+        return fd
+    os.close(fd)
+    return None
+
+
 def open_sandbox(path: str, *, field: str = "netns", walked: bool = False, links: bool = True) -> int:
     """`open_netns`, refusing the namespace the caller itself lives in: a node must never be wired to itself."""
     fd = open_netns(path, field=field, walked=walked, links=links)

@@ -25,9 +25,9 @@ def shared_users(site: Site, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
 
 
 def _shared(site: Site, endpoint: Endpoint) -> bool:
+    identity = endpoint.netns_device, endpoint.netns_inode
     try:
-        with site.namespaces.opened(endpoint.netns) as namespace:
-            attached = (namespace.device, namespace.inode) == (endpoint.netns_device, endpoint.netns_inode)
-            return attached and site.namespaces.shares_users(namespace)
+        with site.namespaces.attached(endpoint.netns, identity) as namespace:
+            return (namespace.device, namespace.inode) == identity and site.namespaces.shares_users(namespace)
     except CellwallError:
         return False  # it is gone, and whoever could have used it

@@ -27,9 +27,10 @@ def verify_inside(site: Site, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _inside(site: Site, endpoint: Endpoint) -> list[str]:
+    identity = endpoint.netns_device, endpoint.netns_inode
     try:
-        with site.namespaces.opened(endpoint.netns) as namespace:
-            if (namespace.device, namespace.inode) != (endpoint.netns_device, endpoint.netns_inode):
+        with site.namespaces.attached(endpoint.netns, identity) as namespace:
+            if (namespace.device, namespace.inode) != identity:
                 return [f"netns: {endpoint.netns}: is another namespace than was attached"]
             seen = site.links.inspect_sandbox(endpoint.key.ifname, namespace.fd)
     except (InvalidSpec, NotFound) as error:
