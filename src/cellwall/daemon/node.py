@@ -76,6 +76,8 @@ class Node:
             coming=coming,
             told=told,
         )
+        self.aside = Reader("cellwall-aside", limit=bounds.connections)
+        """What no wall has a part in, and would keep the event loop from others for too long."""
         self._reader = Reader("cellwall-reader", limit=bounds.reads)
         self._inspector = Reader("cellwall-inspector", limit=bounds.reads)
         self._historian = Reader("cellwall-historian", limit=bounds.reads)
@@ -102,6 +104,7 @@ class Node:
     def end(self) -> None:
         """`refuse`, and wait for what has begun. Idempotent."""
         self.writer.end()
+        self.aside.end()
         self._reader.end()
         self._inspector.end()
         self._historian.end()

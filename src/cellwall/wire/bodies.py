@@ -30,10 +30,14 @@ from cellwall.model.published import MAX_ENTRIES_TOGETHER, entries
 from cellwall.model.reserved import DEFAULT_LEASE, LONGEST_LEASE, MAX_OF_CONTAINER
 from cellwall.wire.documents import Proxy, proxied_family, proxy_text
 from cellwall.wire.pointers import Refused, placed, pointer
-from cellwall.wire.policies import Networks, PolicyBody, Word, body_of, pointed, written
+from cellwall.wire.policies import Networks, PolicyBody, Word, body_of, entries_of, pointed, written
 
 MAX_BATCH = 1024
 """Entries of one batch; a bridge has room for one less."""
+
+MAX_RULES_TOGETHER = 4096
+"""Of the policies in one batch, with their clients: four of the longest. Each takes 20 µs to read, and waits as an
+object until the batch is attached."""
 
 
 def _grammar(pattern: str, example: str) -> msgspec.Meta:
@@ -283,11 +287,14 @@ class Places:
 
 
 def _refuse_too_much(bodies: Sequence[AttachBody]) -> None:
-    """Before any of it is read: reading takes its time, too, and nobody is answered meanwhile."""
+    """Before any of it is read, which takes its time, too."""
     written_out = [entry for body in bodies for entry in body.expose]
     total = sum(one.count(",") + 1 if isinstance(one, str) else max(1, len(one.sources)) for one in written_out)
     if total > MAX_ENTRIES_TOGETHER:
         raise Refused("/endpoints", "expose", str(total), f"ports and clients are more than {MAX_ENTRIES_TOGETHER}")
+    total = sum(len(body.allow_list or ()) + (0 if body.policy is None else entries_of(body.policy)) for body in bodies)
+    if total > MAX_RULES_TOGETHER:
+        raise Refused("/endpoints", "policy", str(total), f"rules and clients are more than {MAX_RULES_TOGETHER}")
 
 
 def _meant(error: InvalidSpec, body: AttachBody, request: AttachRequest, place: str) -> list[tuple[str, str]]:

@@ -84,6 +84,19 @@ def written(body: PolicyBody) -> dict[str, Any]:
     return document
 
 
+def entries_of(body: PolicyBody) -> int:
+    """How many rules and clients a body lists."""
+    lists = (
+        body.rules,
+        body.sources,
+        body.exceptions,
+        body.allow_list,
+        body.outbound_cidr_allowlist,
+        body.inbound_cidr_allowlist,
+    )
+    return sum(len(one) for one in lists if isinstance(one, tuple))
+
+
 def body_of(document: object) -> PolicyBody:
     """The body of a document; Refused where it has another shape, as the daemon would refuse it."""
     try:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.daemon.http.application import _decoded, _Refusal
+from cellwall.daemon.http.decoding import CallRefused, decoded
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(':,{}"\\a', max_size=4),
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_what_has_each_name_once_is_taken(value: Any) -> None:
-    assert _decoded(msgspec.json.decode, json.dumps(value).encode()) == value
+    assert decoded(msgspec.json.decode, json.dumps(value).encode()) == value
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,11 @@ def test_what_has_each_name_once_is_taken(value: Any) -> None:
         '{"a":"x:y","a":2}',
         '[[{"b":{"a":{},"a":{}}}]]',
         '{"a":{"b":1},"a":{"c:":1}}',
+        '{"l":[' + "0," * 100 + '0],"a":1,"a":2}',
         '{"a":{"b":1,"c":2},"a":[]}',
     ],
 )
 def test_a_name_that_stands_twice_is_refused(text: str) -> None:
-    with pytest.raises(_Refusal) as refused:
-        _decoded(msgspec.json.decode, text.encode())
+    with pytest.raises(CallRefused) as refused:
+        decoded(msgspec.json.decode, text.encode())
     assert "stands twice" in str(refused.value.problem.detail)

@@ -6,11 +6,11 @@ Refuses: being stateful. What waits, and for how long, is `cellwall.daemon.node`
 """
 
 import asyncio
-import json
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,14 +20,16 @@ from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import json_response, problem_response
-from cellwall.daemon.http.calls import ACTS, Ask, Misnamed
+from cellwall.daemon.http.calls import ACTS, READ, Ask, Misnamed
 from cellwall.daemon.http.connection import Connection
+from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
 from cellwall.daemon.node import CniReply, Node
+from cellwall.daemon.turns.single import Single
 from cellwall.errors import CellwallError, InvalidSpec
 from cellwall.wire.calls import CALLS, CNI, METRICS_PATH, Call
 from cellwall.wire.openapi import openapi_document
 from cellwall.wire.pointers import Refused
-from cellwall.wire.problems import TYPE, Problem, call_problem, invalid_body, problem_of
+from cellwall.wire.problems import TYPE, Problem, call_problem, problem_of
 
 if TYPE_CHECKING:
     from cellwall.daemon.metrics.serving import Metrics
@@ -45,14 +47,6 @@ Counted = Callable[[str, str, float], None]
 _CNI_COMMANDS = frozenset({"ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION"})
 
 
-class _Refusal(Exception):
-    """The call itself is refused."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        super().__init__(problem.title)
-
-
 class Gate:
     """The way in and out that all calls share."""
 
@@ -61,6 +55,7 @@ class Gate:
         self._authority = authority
         self._bounds = bounds
         self._counted = counted
+        self._long = Single()
 
     def guarded(
         self, respond: Respond, name: str = "other", *, judge_media: bool = True
@@ -92,19 +87,24 @@ class Gate:
         """What carries out a call of the table."""
         act = ACTS[call.name]
         decode = None if call.body is None else msgspec.json.Decoder(call.body).decode
+        read = READ.get(call.name, lambda body: body)
         known = {parameter.name: parameter.required for parameter in call.query}
 
         async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
             asker.authority.permit(asker.peer, call.verb)
             query = _query(request, known)
             raw = await self.body(request)
-            body = None
-            if decode is not None:
-                _refuse_other_bodies(request, call.media)
-                body = _decoded(decode, raw or (b"{}" if call.body_optional else b""))
-            elif raw and call.method != "GET":
-                raise Refused("", "body", f"{len(raw)} bytes", "is not taken by this call")
-            return await act(self.node, Ask(asker, request.match_info, query, body))
+            ask = partial(Ask, asker, request.match_info, query)
+            if decode is None:
+                if raw and call.method != "GET":
+                    raise Refused("", "body", f"{len(raw)} bytes", "is not taken by this call")
+                return await act(self.node, ask(None))
+            _refuse_other_bodies(request, call.media)
+            parse = partial(_parsed, decode, read, raw or (b"{}" if call.body_optional else b""))
+            if not is_long(raw):
+                return await act(self.node, ask(parse()))
+            async with self._long.turn(asker.whose):  # of the others what was sent waits, and not what is made of it
+                return await act(self.node, ask(await self.node.aside.do(parse, whose=asker.whose)))
 
         return respond
 
@@ -125,10 +125,10 @@ class Gate:
         if not request.body_exists:
             return b""
         if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise _Refusal(call_problem("unsupported-media-type", "a body is not compressed"))
+            raise CallRefused(call_problem("unsupported-media-type", "a body is not compressed"))
         limit = self._bounds.body_bytes
         if (request.content_length or 0) > limit:
-            raise _Refusal(call_problem("too-large", f"at most {limit} bytes"))
+            raise CallRefused(call_problem("too-large", f"at most {limit} bytes"))
         if request.content.is_eof():  # it came with the headers, as most do: nothing to wait for, and no timer to set
             return await request.read()
         try:
@@ -136,10 +136,10 @@ class Gate:
                 return await request.read()
         except TimeoutError:
             request.protocol.close()
-            raise _Refusal(call_problem("too-slow", "the body did not arrive in time")) from None
+            raise CallRefused(call_problem("too-slow", "the body did not arrive in time")) from None
 
     def _problem(self, request: web.Request, asker: Asker, error: Exception) -> Problem:
-        if isinstance(error, _Refusal):
+        if isinstance(error, CallRefused):
             return error.problem
         if isinstance(error, Misnamed):
             return problem_of(error.error, parameter=error.parameter)
@@ -256,33 +256,8 @@ def _query(request: web.Request, known: Mapping[str, bool]) -> Mapping[str, str]
     return query
 
 
-def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    try:
-        decoded = decode(raw)
-        if raw.count(b":") != _members(msgspec.json.decode(raw)):  # the decoder takes the last of two and says nothing
-            json.loads(raw, object_pairs_hook=_once)
-        return decoded
-    except msgspec.ValidationError as error:
-        raise _Refusal(invalid_body(str(error))) from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise _Refusal(call_problem("malformed", str(error))) from error
-
-
-def _members(value: Any) -> int:
-    """How many names there are in a value and all that is in it. Each was behind a colon, so where a text has no more
-    colons than that, no name stands twice. Most have none in what they say; to look takes a tenth of reading it so."""
-    if isinstance(value, dict):
-        return len(value) + sum(_members(one) for one in value.values() if isinstance(one, dict | list))
-    return sum(map(_members, value)) if isinstance(value, list) else 0
-
-
-def _once(members: list[tuple[str, Any]]) -> None:
-    """Refuse a name that stands twice in an object: readers differ in which of the two counts."""
-    names: set[str] = set()
-    for name, _ in members:
-        if name in names:
-            raise ValueError(f"{name} stands twice")
-        names.add(name)
+def _parsed(decode: Callable[[bytes], Any], read: Callable[[Any], Any], raw: bytes) -> Any:
+    return read(decoded(decode, raw))
 
 
 def _refuse_other_media(request: web.Request) -> None:
@@ -292,7 +267,7 @@ def _refuse_other_media(request: web.Request) -> None:
         return
     kinds = [part.partition(";")[0].strip().lower() for part in accepted.split(",")]
     if not {"application/json", "application/*", "application/problem+json"}.intersection(kinds):
-        raise _Refusal(call_problem("not-acceptable"))
+        raise CallRefused(call_problem("not-acceptable"))
 
 
 def _refuse_other_bodies(request: web.Request, media: tuple[str, ...]) -> None:
@@ -300,4 +275,4 @@ def _refuse_other_bodies(request: web.Request, media: tuple[str, ...]) -> None:
     if request.headers.get("Content-Type") is None:
         return
     if request.content_type not in media or (request.charset or "utf-8").lower() != "utf-8":
-        raise _Refusal(call_problem("unsupported-media-type", f"{media[0]} in UTF-8"))
+        raise CallRefused(call_problem("unsupported-media-type", f"{media[0]} in UTF-8"))

@@ -15,12 +15,20 @@ from cellwall.daemon.http.answers import document_response, json_response
 from cellwall.daemon.node import Node
 from cellwall.engine.arguments import Subject
 from cellwall.errors import InvalidSpec
-from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.figures import EndpointTraffic
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
 from cellwall.model.reserved import Reservation
 from cellwall.wire import answers, calls, documents
-from cellwall.wire.bodies import Places, binding_of, key_of
+from cellwall.wire.bodies import (
+    AttachBody,
+    AttachManyBody,
+    DetachManyBody,
+    ExposeBody,
+    Places,
+    binding_of,
+    key_of,
+)
 from cellwall.wire.pointers import placed
 from cellwall.wire.policies import record_answer
 
@@ -35,7 +43,7 @@ class Misnamed(Exception):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One call: who asks, the parameters of path and query, the body."""
+    """One call: who asks, the parameters of path and query, the body, or what `READ` has made of it."""
 
     asker: Asker
     path: Mapping[str, str]
@@ -98,18 +106,18 @@ async def _show(node: Node, ask: Ask) -> web.Response:
 
 
 async def _attach(node: Node, ask: Ask) -> web.Response:
-    attached = await node.attach(ask.asker, Places([ask.body], [""]))
+    attached = await node.attach(ask.asker, ask.body)
     return _one(attached.endpoint, 200 if attached.before else 201)
 
 
 async def _claim(node: Node, ask: Ask) -> web.Response:
-    claimed = await node.claim(ask.asker, Places([ask.body], [""]))
+    claimed = await node.claim(ask.asker, ask.body)
     return _one(claimed.endpoint, 200 if claimed.before else 201)
 
 
 async def _attach_many(node: Node, ask: Ask) -> web.Response:
-    places = [f"/endpoints/{number}" for number in range(len(ask.body.endpoints))]
-    return json_response(_encoded(await node.attach_many(ask.asker, Places(ask.body.endpoints, places))))
+    attached = await node.attach_many(ask.asker, ask.body)
+    return json_response(await node.aside.do(lambda: _encoded(attached), whose=ask.asker.whose))
 
 
 async def _detach(node: Node, ask: Ask) -> web.Response:
@@ -117,8 +125,7 @@ async def _detach(node: Node, ask: Ask) -> web.Response:
 
 
 async def _detach_many(node: Node, ask: Ask) -> web.Response:
-    keys = [key_of(body, f"/endpoints/{number}") for number, body in enumerate(ask.body.endpoints)]
-    return document_response(answers.DetachedManyAnswer(await node.detach_many(ask.asker, keys)))
+    return document_response(answers.DetachedManyAnswer(await node.detach_many(ask.asker, ask.body)))
 
 
 async def _findings(node: Node, ask: Ask) -> web.Response:
@@ -130,7 +137,7 @@ async def _traffic(node: Node, ask: Ask) -> web.Response:
 
 
 async def _expose(node: Node, ask: Ask) -> web.Response:
-    return _one(await node.expose(ask.asker, ask.key(), binding_of(ask.body.binding, "/binding")))
+    return _one(await node.expose(ask.asker, ask.key(), ask.body))
 
 
 async def _unexpose(node: Node, ask: Ask) -> web.Response:
@@ -230,6 +237,32 @@ ACTS: dict[str, Act] = {
     calls.LOG.name: _log,
 }
 """By the name of the call; `cni` is not one of them, for its texts are another specification's."""
+
+
+def _read_attach(body: AttachBody) -> Places:
+    return Places([body], [""])
+
+
+def _read_attach_many(body: AttachManyBody) -> Places:
+    return Places(body.endpoints, [f"/endpoints/{number}" for number in range(len(body.endpoints))])
+
+
+def _read_detach_many(body: DetachManyBody) -> list[EndpointKey]:
+    return [key_of(one, f"/endpoints/{number}") for number, one in enumerate(body.endpoints)]
+
+
+def _read_expose(body: ExposeBody) -> PortBinding:
+    return binding_of(body.binding, "/binding")
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    calls.ATTACH.name: _read_attach,
+    calls.CLAIM.name: _read_attach,
+    calls.ATTACH_MANY.name: _read_attach_many,
+    calls.DETACH_MANY.name: _read_detach_many,
+    calls.EXPOSE.name: _read_expose,
+}
+"""What its act is given in place of the body, where to make that of a long one takes a while. Pure; Refused."""
 
 
 def _one(endpoint: Endpoint, status: int = 200) -> web.Response:
