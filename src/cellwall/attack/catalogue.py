@@ -131,6 +131,8 @@ UNCOVERED_PARTS: dict[str, str] = {
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",
+    "B11": "with iptables forged sources and frames of all containers have one budget of the log: who forges many has "
+    "another's forged ones missing, which rules count, and of nobody",
     "B13": "a kernel that does not describe its types (BTF), is older than 5.8, or is locked down against reading its "
     "memory: what judges the place cannot be loaded, and `up`, `status` and `doctor` say so",
     "D16": "a container that has CAP_NET_ADMIN and no user namespace of its own: the kernel lets it act on the node's "

@@ -18,7 +18,7 @@ _IPTABLES_CHAINS = (SECURITY_CHAIN, "B9-EGRESS-O", "B9-INPUT", "B9-GUARD")
 
 def take_rules_away(w: World) -> None:
     """Delete every rule of ours. The wall is repaired by the next operation that looks at it."""
-    variant = _variant(w)
+    variant = variant_of(w)
     if variant is None:
         for family in ("inet", "bridge"):
             w.node.run(["nft", "delete", "table", family, TABLE])
@@ -31,12 +31,12 @@ def take_rules_away(w: World) -> None:
 
 def refused_updates(w: World) -> int:
     """How many different updates `refused_update` can try."""
-    return len(_NFT_CHAINS if _variant(w) is None else _IPTABLES_CHAINS)
+    return len(_NFT_CHAINS if variant_of(w) is None else _IPTABLES_CHAINS)
 
 
 def refused_update(w: World, number: int) -> None:
     """Empty a chain, and in the same transaction something that the kernel refuses: nothing of it may come true."""
-    variant = _variant(w)
+    variant = variant_of(w)
     if variant is None:
         _load_refused_by_nft(w, _NFT_CHAINS[number])
         return
@@ -64,7 +64,7 @@ def _must_fail(update: Callable[[], None]) -> None:
     raise LabError("the kernel took a rule that leads nowhere")
 
 
-def _variant(w: World) -> Variant | None:
+def variant_of(w: World) -> Variant | None:
     """In which iptables the wall is; None where it is in nftables."""
     tables = XtTables()
     both: tuple[Variant, ...] = ("nft", "legacy")

@@ -9,10 +9,11 @@ import select
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from time import monotonic
+from time import monotonic, sleep
 
 from cellwall.adapters.nflog import Logged, PacketLog
 from cellwall.attack.frames import packet
+from cellwall.attack.mechanism import variant_of
 from cellwall.attack.probe import Episode, Layer, Place, Shot, layers
 from cellwall.attack.rows.errors import about_a_neighbour
 from cellwall.attack.rows.routed import OUTSIDE, by_gateway, from_outside, victims
@@ -31,6 +32,8 @@ _FORGED = {4: "8.8.4.4", 6: "2a00:1450::44"}
 
 
 _PATIENCE = 5.0
+_REFILLED = 1.0
+"""Seconds after which a budget of iptables has room for some packets, whatever was denied before."""
 _QUOTED = 7190
 """A port that no other probe has a flow to."""
 
@@ -94,13 +97,20 @@ def _blinded(
     """Whether the log has not told what the victim did, as denied by that layer."""
     (frame,) = flood(w, b"<flood>")
     w.fire(before(w, b"<before>"))
-    w.node.run(["nft", "-f", "-"], input=_UNUSED.encode())
+    _refill(w)
     with w.node.enter(), PacketLog(wall_of(w).settings.audit.group, queue=_QUEUE) as log:
         w.inject(frame.origin, [frame.frame] * _FLOOD)
         w.fire(attempt(w, token))
         w.inject(frame.origin, [frame.frame] * _FLOOD)
         told = _all_told(w, log, sentinel)
     return not any(token in one.payload and one.prefix.startswith(f"{layer} deny out") for one in told)
+
+
+def _refill(w: World) -> None:
+    if variant_of(w) is None:
+        w.node.run(["nft", "-f", "-"], input=_UNUSED.encode())
+    else:  # nobody can empty a table of hashlimit
+        sleep(_REFILLED)
 
 
 def _all_told(w: World, log: PacketLog, sentinel: Shots) -> list[Logged]:

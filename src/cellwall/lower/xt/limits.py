@@ -45,7 +45,8 @@ NARROWER: dict[str, str] = {
     "behind the pins, and none by tenant. What the pins deny has one for all sandboxes, and so has each rule of "
     "ebtables: iptables has no limit by bridge port, and one by the source of a packet is the sender's to choose where "
     "sources are forged. So who forges many has another's forged ones missing there, which are counted by their rules "
-    "and of nobody; not what is denied behind the pins. While a table is flushed, what stands in for it tells nobody",
+    "and of nobody; not what is denied behind the pins. Frames under another's MAC the lock of the bridge port drops, "
+    "and tells nobody. While a table is flushed, what stands in for it tells nobody",
     "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
     "loose-arp-out": "the same",
 }
