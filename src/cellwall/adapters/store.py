@@ -417,6 +417,11 @@ class Store:
 
     # -------------------------------------------------------------- policies of tenants
 
+    def published_ports(self) -> dict[str, int]:
+        """How many host ports the endpoints of each tenant have, of TCP and UDP together."""
+        statement = "SELECT tenant, sum(last - first + 1) FROM bindings JOIN endpoints USING (container_id, ifname)"
+        return {row[0]: int(row[1]) for row in self._db.rows(f"{statement} GROUP BY tenant")}
+
     def policy(self, tenant: str) -> PolicyRecord | None:
         """What is in force for a tenant, whether or not it has endpoints."""
         row = self._db.row("SELECT generation, body FROM policies WHERE tenant = ?", (tenant,))

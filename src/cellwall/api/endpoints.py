@@ -180,6 +180,11 @@ class EndpointVerbs(Opened):
             attached = self._site.journal.endpoints("attached")
         return tuple(endpoint for endpoint in attached if not endpoint.key.pooled)
 
+    def published_ports(self) -> dict[str, int]:
+        """How many host ports the endpoints of each tenant have, of TCP and UDP together: for who bounds that."""
+        with self._caller.mutex:
+            return self._site.journal.published_ports()
+
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""
         from cellwall.engine.expose import attached_endpoint

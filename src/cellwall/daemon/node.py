@@ -6,7 +6,7 @@ one between the question and the deed. What belongs to somebody else is not ther
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypedDict, TypeVar
 
@@ -19,8 +19,8 @@ from cellwall.audit.selection import Selection
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.audit.thread import Auditor
 from cellwall.daemon.bounds import Bounds
-from cellwall.daemon.quotas import refuse_policies
 from cellwall.daemon.pool import Pool
+from cellwall.daemon.quotas import admit, permit_ports, refuse_policies
 from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
 from cellwall.daemon.turns.lines import ROOT, Whose
@@ -215,7 +215,7 @@ class Node:
         asker.authority.admit(asker.peer, places.requests)
 
         def act() -> tuple[Endpoint, ...]:
-            admitted = asker.admit(self._wall, places.requests)
+            admitted = admit(asker, self._wall, places.requests)
             for number, request in enumerate(admitted):
                 try:
                     validate_request(request, self._wall.settings)
@@ -241,7 +241,7 @@ class Node:
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
             asker.find(self._wall, "expose", key)
-            asker.permit_ports(self._wall, [binding])
+            permit_ports(asker, self._wall, [binding])
             return self._wall.expose(key.container_id, binding, ifname=key.ifname, user=asker.user)
 
         return await self.writer.do(act, whose=asker.whose)
@@ -281,12 +281,14 @@ class Node:
 
     # ------------------------------------------------------------------ policies
 
-    async def policies(self, asker: Asker) -> dict[str, PolicyRecord]:
-        """Those of tenants, of which who asks may be told."""
-        known = await self._reader.do(self._beside.policies, whose=asker.whose)
-        return {
-            tenant: record for tenant, record in known.items() if asker.authority.allows(asker.peer, "policy", tenant)
-        }
+    async def policies(self, asker: Asker, render: Callable[[Mapping[str, PolicyRecord]], R]) -> R:
+        """Those of tenants, of which who asks may be told, as `render` has them, on the reader's thread."""
+
+        def look() -> R:
+            known, allows = self._beside.policies(), asker.authority.allows
+            return render({tenant: one for tenant, one in known.items() if allows(asker.peer, "policy", tenant)})
+
+        return await self._reader.do(look, whose=asker.whose)
 
     async def policy(self, asker: Asker, subject: Subject) -> PolicyRecord:
         """A tenant's, or an endpoint's own; NotFound."""

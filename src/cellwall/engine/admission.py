@@ -99,7 +99,13 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
 
 
 def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:
-    """Raise Conflict where somebody else holds a MAC or a host port of these."""
+    """Raise Conflict where somebody else holds a MAC or a host port of these, and InvalidSpec or Exhausted for what is
+    root's to ask for."""
+    if any(request.user is not None for request in requests):
+        from cellwall.engine.shares import refuse_ephemeral, refuse_last_quarter  # here and not above: most are root's
+
+        refuse_last_quarter(site, requests, MAX_BRIDGE_PORTS)
+        refuse_ephemeral(site, [one for request in requests if request.user is not None for one in request.bindings])
     for request in requests:
         holder = None if request.mac is None else site.journal.mac_holder(request.mac)
         if request.mac is not None and holder is not None and not evict_dead(site, holder):

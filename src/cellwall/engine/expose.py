@@ -34,6 +34,10 @@ def expose_port(
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)
+    if user is not None:
+        from cellwall.engine.shares import refuse_ephemeral  # here and not above, as below
+
+        refuse_ephemeral(site, [binding])
     refuse_bound(site, binding)
     from cellwall.engine.reservations import refuse_reserved  # here and not above: an attach reads this module, too
 

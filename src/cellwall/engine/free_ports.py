@@ -23,6 +23,11 @@ def is_published(site: Site, port: int) -> bool:
     return any(site.journal.binding_holder(PortBinding(kind, port, port)) for kind in ("tcp", "udp"))
 
 
+def ephemeral_ports(site: Site) -> tuple[Span, ...]:
+    """Those that the kernel gives to connections of the node's own."""
+    return parse_spans(site.sysctls.read("net.ipv4.ip_local_port_range") or "")
+
+
 def range_text(site: Site) -> str:
     """Where these ports are taken from, for who is told that there are no more."""
     low, high = site.settings.reserved_ports
@@ -30,6 +35,6 @@ def range_text(site: Site) -> str:
 
 
 def _spared(site: Site) -> list[Span]:
-    told = [site.sysctls.read(f"net.ipv4.{name}") or "" for name in ("ip_local_port_range", "ip_local_reserved_ports")]
+    set_aside = parse_spans(site.sysctls.read("net.ipv4.ip_local_reserved_ports") or "")
     services = [(one.port, one.port) for one in site.settings.services]
-    return [site.settings.nat_ports, *(span for text in told for span in parse_spans(text)), *services]
+    return [site.settings.nat_ports, *ephemeral_ports(site), *set_aside, *services]

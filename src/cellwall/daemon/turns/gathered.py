@@ -6,6 +6,7 @@ import msgspec
 
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
+from cellwall.daemon.quotas import admit
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import CellwallError, Incomplete, InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey
@@ -26,10 +27,10 @@ class Attach(msgspec.Struct, frozen=True):
     places: Places
     asker: Asker
 
-    def refusal(self) -> CellwallError | None:
+    def refusal(self, wall: Wall) -> CellwallError | None:
         """Why it may not be asked for, if it may not any more: a grant may have been taken back while it waited."""
         try:
-            self.asker.authority.admit(self.asker.peer, [self.request])
+            admit(self.asker, wall, [self.request])
         except CellwallError as error:
             return error
         return None
@@ -48,7 +49,7 @@ AttachMany = Callable[[Sequence[AttachRequest]], Sequence[Endpoint]]
 
 def attach_gathered(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> list[Attached | Exception]:
     """In one transaction; where that is refused each by itself, and has its own answer."""
-    refusals = [item.refusal() for item in items]
+    refusals = [item.refusal(wall) for item in items]
     admitted = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
     outcomes = iter(_attach_admitted(wall, attach, admitted))
     return [refusal or next(outcomes) for refusal in refusals]

@@ -1,0 +1,34 @@
+"""What of a node is not for somebody who is not root: its last quarter of room, and the ports of its own connections.
+
+Whoever may attach for `ci-*` may for as many tenants as there are names: no bound of a tenant's is one of theirs.
+"""
+
+from collections.abc import Sequence
+
+from cellwall.engine.free_ports import ephemeral_ports
+from cellwall.engine.requests import AttachRequest
+from cellwall.engine.site import Site
+from cellwall.errors import Exhausted, InvalidSpec
+from cellwall.model.endpoint import AUTO, PortBinding
+
+
+def refuse_last_quarter(site: Site, requests: Sequence[AttachRequest], room: int) -> None:
+    """Raise Exhausted where requests of others than root would have the node's containers take more than three
+    quarters of its `room`, the number of sandboxes that it has ports and addresses for."""
+    asked = sum(request.user is not None for request in requests)
+    if not asked:
+        return
+    room = min(room, site.settings.network.subnet4.num_addresses - 3)  # network, gateway, broadcast
+    there = site.journal.count() - site.journal.pooled_count()
+    if there + asked > room - room // 4:
+        raise Exhausted(f"attach: {there} of {room} sandboxes are there; the last quarter is root's")
+
+
+def refuse_ephemeral(site: Site, bindings: Sequence[PortBinding]) -> None:
+    """Raise InvalidSpec for host ports that the node's own connections are given. What comes late to one of them, when
+    its flow is forgotten, would be led to the sandbox."""
+    for low, high in ephemeral_ports(site):
+        for binding in bindings:
+            if binding.host_port != AUTO and binding.host_port <= high and binding.last >= low:
+                reason = f"is in ip_local_port_range, {low}-{high}, of the node's own connections"
+                raise InvalidSpec("expose.host_port", str(binding), reason)

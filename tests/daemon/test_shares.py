@@ -1,0 +1,70 @@
+"""What one group of a node's users has of it is not all there is: root, and other groups, find room."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.lab import Lab
+from daemon.served import Answer, Daemon, ask_as, served
+
+pytestmark = pytest.mark.root
+SOCKET, CI, DEV = 6000, 6100, 6101
+CONFIGURATION = f"""
+[network]
+subnet4 = "10.77.0.0/27"
+[daemon]
+group = "{SOCKET}"
+allow = ["{CI} attach,detach,expose ci-*", "{DEV} attach,expose dev-*"]
+"""
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with Lab() as lab, lab.node.enter():
+        os.chmod(lab.root, 0o755)  # its users reach the socket
+        with served(lab, configuration=CONFIGURATION) as daemon:
+            assert daemon.ask("POST", "/v1/up").status == 200
+            yield daemon
+
+
+def attach(daemon: Daemon, group: int, container: str, **more: object) -> Answer:
+    tenant = {CI: "ci-", DEV: "dev-"}[group] + container
+    body = {"container": container, "tenant": tenant, **more}
+    return ask_as(daemon, 1000 + group, [SOCKET, group], "POST", "/v1/endpoints", body)
+
+
+def batch(*names: str) -> tuple[str, str, object]:
+    entries = [{"container": name, "tenant": f"ci-{name}"} for name in names]
+    return "POST", "/v1/endpoints/batch", {"endpoints": entries}
+
+
+def test_the_last_quarter_of_the_sandboxes_is_root_s(daemon: Daemon) -> None:
+    share = 29 - 29 // 4
+    assert ask_as(daemon, 1000, [SOCKET, CI], *batch(*(f"c{number}" for number in range(share + 1)))).status == 409
+    assert ask_as(daemon, 1000, [SOCKET, CI], *batch(*(f"c{number}" for number in range(share)))).status == 200
+    refused = attach(daemon, CI, "more")
+    assert (refused.status, "the last quarter is root's" in str(refused.document)) == (409, True)
+    assert daemon.ask("POST", "/v1/endpoints", {"container": "root-s"}).status == 201
+    claim = {"container": "claimed", "tenant": "ci-claimed"}
+    assert ask_as(daemon, 1000, [SOCKET, CI], "POST", "/v1/pool/claims", claim).status == 409
+
+
+def test_one_group_s_ports_leave_some_for_another(daemon: Daemon) -> None:
+    assert attach(daemon, CI, "wide", expose=["2000-10191:2000"]).status == 201
+    refused = attach(daemon, CI, "wider", expose=["1999:80/udp"])
+    assert (refused.status, "have 8192 host ports and ask for 1" in str(refused.document)) == (409, True)
+    one_more = ("POST", "/v1/endpoints/wide/eth0/ports", {"binding": "1998:80/udp"})
+    assert ask_as(daemon, 1000, [SOCKET, CI], *one_more).status == 409
+    assert attach(daemon, DEV, "other", expose=["2000:80/udp"]).status == 201
+
+
+def test_no_port_of_the_node_s_own_connections_is_a_member_s(daemon: Daemon) -> None:
+    """The kernel's default range; a late answer to one of them would be the sandbox's."""
+    for expose in ("40000:80", "30000-32768:30000/udp"):
+        assert attach(daemon, CI, "wide", expose=[expose]).status == 422
+    assert daemon.attached() == set()
+    assert attach(daemon, CI, "plain").status == 201
+    path = "/v1/endpoints/plain/eth0/ports"
+    assert ask_as(daemon, 1000, [SOCKET, CI], "POST", path, {"binding": "40000:80"}).status == 422
+    assert daemon.ask("POST", path, {"binding": "40000:80"}).status == 200
