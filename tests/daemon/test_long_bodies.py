@@ -1,12 +1,15 @@
 """What takes long to read is read beside the event loop, which answers everybody else meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from threading import Event, current_thread
 from typing import Any
 
 import pytest
 
+from cellwall.daemon.asker import Asker
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.model.policy import PolicyRecord
 from served import Answer, Served, open_served
 
 pytestmark = pytest.mark.root
@@ -63,3 +66,19 @@ def test_a_batch_has_so_many_rules_in_all(served: Served) -> None:
     refused = ask(served, "POST", "/v1/endpoints/batch", {"endpoints": batch})
     assert (refused.status, refused.document["pointer"]) == (422, "/endpoints")
     assert "4097" in refused.document["detail"] and "4096" in refused.document["detail"]
+
+
+def test_policies_are_rendered_where_they_are_read(served: Served) -> None:
+    """A node's are some mebibytes."""
+    threads: list[str] = []
+
+    async def rendered() -> int:
+        def render(known: Mapping[str, PolicyRecord]) -> int:
+            threads.append(current_thread().name)
+            return len(known)
+
+        return await served.node.policies(Asker(Peer(0), Authority()), render)
+
+    ask(served, "PUT", "/v1/policies/acme", {"mode": "block"})
+    assert served.run(rendered) == len(ask(served, "GET", "/v1/policies").document["policies"]) >= 1
+    assert threads == ["cellwall-reader_0"]

@@ -117,7 +117,7 @@ def test_a_group_rules_its_own_tenants_and_hears_of_no_other(served: Served, pla
     node, web_key = served.node, EndpointKey("web")
     plain.ask("PUT", TENANT, {"mode": "block"})
     mine = served.run(lambda: node.set_policy(asker, "other", PolicyBody(mode="block"), patch=False))
-    assert served.run(lambda: node.policies(asker)) == {"other": mine}
+    assert served.run(lambda: node.policies(asker, dict)) == {"other": mine}
     for act in (
         lambda: node.policy(asker, "acme"),
         lambda: node.set_policy(asker, "acme", PolicyBody(), patch=True),

@@ -18,6 +18,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.figures import EndpointTraffic
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
+from cellwall.model.policy import PolicyRecord
 from cellwall.model.reserved import Reservation
 from cellwall.wire import answers, calls, documents
 from cellwall.wire.bodies import (
@@ -168,10 +169,7 @@ def _reservation(made: Reservation) -> answers.ReservationDocument:
 
 
 async def _policies(node: Node, ask: Ask) -> web.Response:
-    known = await node.policies(ask.asker)
-    return document_response(
-        answers.PoliciesAnswer({tenant: record_answer(record) for tenant, record in known.items()})
-    )
+    return json_response(await node.policies(ask.asker, _encoded_policies))
 
 
 async def _show_policy(node: Node, ask: Ask) -> web.Response:
@@ -275,6 +273,10 @@ def _encoded_log(found: Log) -> bytes:
 
 def _encoded(endpoints: Sequence[Endpoint]) -> bytes:
     return _encode(answers.EndpointsAnswer(tuple(documents.endpoint_document(one) for one in endpoints)))
+
+
+def _encoded_policies(known: Mapping[str, PolicyRecord]) -> bytes:
+    return _encode(answers.PoliciesAnswer({tenant: record_answer(record) for tenant, record in known.items()}))
 
 
 def _encoded_traffic(at: float, endpoints: Sequence[EndpointTraffic]) -> bytes:
