@@ -26,7 +26,10 @@ def parse_tenant(value: str, field: str = "tenant") -> str:
 
 
 def parse_link_name(value: str, field: str = "interface") -> str:
-    """An interface name of at most 15 characters (IFNAMSIZ less its zero) that needs no quoting anywhere."""
+    """An interface name of at most 15 characters (IFNAMSIZ less its zero) that needs no quoting anywhere, and that the
+    kernel keeps no settings of all interfaces under (net/ipv4/devinet.c, `inetdev_valid_name`)."""
+    if value in ("all", "default"):
+        raise InvalidSpec(field, value, "is no name that an interface may have")
     wanted = "1 to 15 letters, digits, '_', '.', '-', first a letter, a digit or '_'"
     return _parsed(value, field, wanted, longest=15, first=_ALPHANUMERIC | {"_"}, others=_IN_NAMES)
 

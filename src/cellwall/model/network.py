@@ -60,6 +60,8 @@ class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidSpec("network.mtu", self.mtu, "must be 0 (automatic) or 1280 to 65535")
         if len(self.veth_prefix) != 3 or not self.veth_prefix.isalnum() or not self.veth_prefix.isascii():
             raise InvalidSpec("network.veth_prefix", self.veth_prefix, "must be three letters or digits")
+        if self.bridge == "lo":
+            raise InvalidSpec("network.bridge", self.bridge, "is the loopback interface")
         if self.bridge.startswith(self.veth_prefix):
             raise InvalidSpec("network.bridge", self.bridge, "must not start with network.veth_prefix")
 

@@ -144,6 +144,10 @@ class Settings(msgspec.Struct, frozen=True):
         first, last = self.reserved_ports
         if not 1024 <= first <= last <= 65535:
             raise InvalidSpec("node.reserved_ports", f"{first}-{last}", "must be a range of ports above 1023")
+        if low <= first and last <= high:
+            raise InvalidSpec("node.reserved_ports", f"{first}-{last}", f"all lie in node.nat_ports, {low}-{high}")
+        if self.interface in ("lo", self.network.bridge):
+            raise InvalidSpec("node.interface", self.interface, "is no way to the Internet")
         if not 0 < self.mark < 1 << 32 or self.mark & (self.mark - 1):
             raise InvalidSpec("node.mark", f"{self.mark:#x}", "must be a single bit of the packet mark")
         if not 1 <= self.connections <= MAX_CONNECTIONS:
@@ -154,7 +158,17 @@ class Settings(msgspec.Struct, frozen=True):
         for field, openings in (("network.exceptions", self.exceptions), ("node.services", self.services)):
             for opening in openings:
                 _validate_opening(opening, field, opening)
+                self._refuse_sandbox(opening, field)
 
+    def _refuse_sandbox(self, opening: Opening, field: str) -> None:
+        network = self.network
+        inside = opening.address in network.subnet4 or opening.address in network.subnet6
+        if inside and opening.address not in (network.gateway4, network.gateway6):
+            given = f"{opening.name} {opening.address} {opening.protocol}/{opening.port}"
+            raise InvalidSpec(field, given, "is an address of sandboxes, which no opening leads to")
+
+
+_BROADCAST = IPv4Address("255.255.255.255")
 
 PUBLIC_RESOLVERS: tuple[Address, ...] = (
     IPv4Address("1.1.1.1"),
@@ -192,5 +206,8 @@ def _validate_opening(opening: Opening, field: str, given: object) -> None:
     parse_port(opening.port, field)
     if opening.protocol not in ("tcp", "udp"):
         raise InvalidSpec(field, given, "the protocol must be tcp, udp or tcp,udp")
+    address = opening.address
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address == _BROADCAST:
+        raise InvalidSpec(field, given, "must name the address of one host, by which sandboxes reach it")
     if opening.port != 53 and metadata_address(opening.address):
         raise InvalidSpec(field, given, "is a metadata service; only its port 53 can be opened")

@@ -95,7 +95,14 @@ def test_gateway_follows_its_subnet_unless_chosen(subnet: str, gateway: str) -> 
 
 BAD_VALUES = [
     ("network.name", "a b"), ("network.bridge", "br/0"), ("network.bridge", "a-name-much-too-long"),
-    ("network.bridge", 'b";0'), ("network.bridge", "b9hx"), ("network.bridge_mac", "01:00:5e:00:00:01"),
+    ("network.bridge", 'b";0'), ("network.bridge", "lo"), ("network.bridge", "default"), ("node.interface", "lo"),
+    ("node.interface", "b9_br0"), ("node.interface", "all"), ("node.reserved_ports", "20000-20010"),
+    ("network.exceptions", "x 255.255.255.255 udp/67"), ("network.exceptions", "mdns 224.0.0.251 udp/5353"),
+    ("network.exceptions", "mdns ff02::fb udp/5353"), ("network.exceptions", "other 192.168.0.9 tcp/80"),
+    ("node.services", "any 0.0.0.0 tcp/80"), ("node.services", "any :: tcp/80"),
+    ("node.services", "own 127.0.0.1 tcp/80"), ("node.services", "own ::1 tcp/80"),
+    ("node.services", "other fd00:abcd::9 tcp/80"),
+    ("network.bridge", "b9hx"), ("network.bridge_mac", "01:00:5e:00:00:01"),
     ("network.bridge_mac", "00:00:00:00:00:00"), ("network.bridge_mac", "02:00"),
     ("network.veth_prefix", "toolong"), ("network.subnet4", "192.168.0.1/20"),
     ("network.subnet4", "10.0.0.0/8"), ("network.subnet4", "10.0.0.0/30"), ("network.subnet4", "fd00::/64"),

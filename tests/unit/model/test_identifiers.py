@@ -66,7 +66,7 @@ def test_what_is_no_text_is_refused(parse: Parse, longest: int, value: object) -
     [
         (parse_container_id, ("web", "0a_b.c-d", "9" * 64, "x.y_z-1"), ("a/b", "a:b", ".a", "_a", "..")),
         (parse_tenant, ("acme", "k8s:ns/team-a", "org/unit.7_x"), ("/acme", ":acme", ".acme")),
-        (parse_link_name, ("eth0", "_x", "b9h-0.1"), (".", "..", "a/b", "a:b", "lo@if2")),
+        (parse_link_name, ("eth0", "_x", "b9h-0.1"), (".", "..", "a/b", "a:b", "lo@if2", "all", "default")),
         (parse_label, ("resolver", "gw_1", "A-b"), ("1st", "a.b", "a/b", "_x")),
     ],
 )

@@ -47,6 +47,8 @@ def test_the_outermost_values_work(changed: dict[str, Any]) -> None:
         Opening("any", ip_address("10.0.0.2"), "tcp", 0),
         Opening("any", ip_address("10.0.0.2"), "udp", 65536),
         Opening("a;b", ip_address("10.0.0.2"), "udp", 53),
+        Opening("own", ip_address("127.0.0.1"), "udp", 53),
+        Opening("sandbox", ip_address("192.168.0.9"), "udp", 53),
     ],
     ids=str,
 )
