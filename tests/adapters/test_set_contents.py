@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.elements import as_listed
+from cellwall.adapters.elements import SetKey, as_listed
 from cellwall.adapters.netlink import Message, Netlink, Reply
 from cellwall.adapters.nftables import NftRules
 from cellwall.adapters.set_contents import read_set
@@ -69,6 +69,15 @@ def test_ranges_that_have_a_set_to_themselves_are_compared_as_ranges(rules: NftR
     ten, one = Element((Interval(10 << 24, (11 << 24) - 1),)), Element((0xC0A80001,))
     assert rules.difference(("inet", "cellwall", "floor4"), [ten, one]) == (frozenset(), frozenset())
     assert rules.difference(("inet", "cellwall", "floor4"), [ten]) == (frozenset(), {(one.key, ())})
+
+
+@pytest.mark.parametrize(("name", "data"), [("live", ()), ("generation", (7,)), ("pin6", ())])
+def test_an_element_that_any_key_is_in_is_found_and_goes(rules: NftRules, name: str, data: tuple[int, ...]) -> None:
+    where: SetKey = ("inet", "cellwall", name)
+    rules.load(f"add element inet cellwall {name} {{ *{' : 7' if data else ''} }}")
+    assert rules.difference(where, ()) == (frozenset(), {((), data)})
+    rules.apply([ElementChange("delete", *where, Element((), data))])
+    assert rules.difference(where, ()) == (frozenset(), frozenset())
 
 
 def test_a_bundle_is_its_elements(rules: NftRules) -> None:

@@ -65,3 +65,14 @@ def test_ranges_are_read_and_not_asked_for(node: World, backend: Backend) -> Non
     rules, numbers = asked(node)
     assert missing(rules, [PUBLISHED]) == ()
     assert numbers == []
+
+
+@pytest.mark.parametrize("place", ["inet cellwall live", "inet cellwall version4", "bridge cellwall ports"])
+def test_an_element_that_any_key_is_in_opens_everything_and_is_drift(node: World, backend: Backend, place: str) -> None:
+    attached = [PUBLISHED, *MANY]
+    family, _, name = place.split()
+    node.lab.node.run(["nft", "add", "element", *place.split(), f"{{ *{' : 5' if name == 'version4' else ''} }}"])
+    line = f"unknown element in {family} {name}: *"
+    assert backend.drift(attached) == (line,)
+    assert backend.repair(attached) == (line,)
+    assert backend.drift(attached) == ()

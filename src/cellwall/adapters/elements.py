@@ -72,7 +72,9 @@ Pair = tuple[tuple[KeyPart, ...], tuple[Scalar, ...]]
 
 _TABLE, _SET, _ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_*
 _FLAGS, _KEY_END = 3, 10  # NFTA_SET_ELEM_*
-_INTERVAL_END = 0x1
+_INTERVAL_END, _CATCH_ALL = 0x1, 0x2
+EVERY_KEY: tuple[KeyPart, ...] = ()
+"""That of an element that any key is in for which there is no other (`*`): nobody of ours adds one."""
 _LARGEST_LIST = 60_000  # an attribute's length is 16 bits
 
 _FAMILIES = {NFPROTO[family]: family for family in TABLE_FAMILIES}
@@ -171,6 +173,8 @@ def _packed(
 def _pack_element(change: ElementChange, described: NamedSet) -> bytes:
     element = change.element
     parts, data = element.key, element.data
+    if parts == EVERY_KEY and change.op == "delete":
+        return nested(LIST_ELEM, attribute(_FLAGS, _CATCH_ALL.to_bytes(4, "big")))
     if len(parts) != len(described.key) or (change.op == "add" and len(data) != len(described.data)):
         raise InvalidSpec("element", describe(change), "does not have the shape of the set")
     # A deletion names the key alone: with data, an element whose data differs would not be found.
@@ -262,11 +266,6 @@ def read_pairs(body: bytes, schema: Schema) -> Iterable[tuple[SetKey, Pair]]:
     return ((where, pair) for pair in read_elements([body], lookup_set(where, schema)))
 
 
-def each_element(body: bytes) -> Iterable[dict[int, bytes]]:
-    """The attributes of every element in one message of a dump."""
-    return map(attributes, list_elements(body))
-
-
 def list_elements(body: bytes) -> list[bytes]:
     """Every element in one message of a dump, as the kernel lists it."""
     listed = attributes(body, HEADER_SIZE).get(_ELEMENTS, b"")
@@ -310,13 +309,15 @@ def read_elements(bodies: Iterable[bytes], described: NamedSet) -> frozenset[Pai
 
 def read_listed(elements: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:
     """Elements as the kernel listed them as typed values."""
-    found = [read for read in map(attributes, elements) if KEY in read]
+    found = map(attributes, elements)
     if described.interval and len(described.key) == 1:
-        return _read_boundaries(found, described.key[0])
-    return frozenset((_read_key(element, described), _read_data(element, described)) for element in found)
+        return _read_boundaries((read for read in found if KEY in read), described.key[0])
+    return frozenset((_read_key(read, described), _read_data(read, described)) for read in found)
 
 
 def _read_key(element: Mapping[int, bytes], described: NamedSet) -> tuple[KeyPart, ...]:
+    if KEY not in element:
+        return EVERY_KEY
     low = _unpack(_value(element[KEY]), described.key)
     if _KEY_END not in element:
         return low

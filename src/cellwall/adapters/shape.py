@@ -12,7 +12,6 @@ import errno
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
-from cellwall.adapters.elements import dump_request, each_element
 from cellwall.adapters.netlink import Netlink, attribute_text, attributes, each_attribute, text_of
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
@@ -23,6 +22,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_GETTABLE,
     nft_message,
 )
+from cellwall.adapters.set_contents import read_set
 from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, TABLE
 from cellwall.ruleset.types import TABLE_FAMILIES, TableFamily
@@ -110,8 +110,7 @@ def _sets(netfilter: Netlink, family: TableFamily) -> tuple[list[bytes], dict[by
 
 def _content(netfilter: Netlink, family: TableFamily, name: str) -> bytes:
     """The elements of a set, in an order that does not depend on how they came."""
-    replies = netfilter.dump(dump_request((family, TABLE, name)), f"read set {name}")
-    return b"".join(sorted(_flat(element) for reply in replies for element in each_element(reply.body)))
+    return b"".join(sorted(_flat(attributes(element)) for element in read_set(netfilter, (family, TABLE, name))))
 
 
 def _flat_rule(rule: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:

@@ -89,6 +89,6 @@ def _in_no_set(elements: Mapping[_Place, Iterable[Element]], bundles: Mapping[_P
 
 def _lines(missing: Collection[Owned], surplus: Collection[Owned]) -> tuple[str, ...]:
     """One line an element, in a stable order."""
-    lines = [f"missing element in {family} {name}: {element.key}" for family, name, element in missing]
-    lines += [f"unknown element in {family} {name}: {element.key}" for family, name, element in surplus]
+    lines = [f"missing element in {family} {name}: {element.key or '*'}" for family, name, element in missing]
+    lines += [f"unknown element in {family} {name}: {element.key or '*'}" for family, name, element in surplus]
     return tuple(sorted(lines))
