@@ -25,7 +25,7 @@ FLOOD, SINGLE = 3000, 5
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    about_nftables("nobody is told of denials")
+    about_nftables("rules that count by bridge port and policy version")
     with open_world(settings=Settings(audit=Audit(rate=5, burst=20))) as world:
         yield world
 

@@ -4,15 +4,19 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from threading import Condition
+from typing import Literal
 
 import pytest
 
+from cellwall.adapters.counted_sets import read_denied_by_address
 from cellwall.adapters.event_files import Appended
+from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.attack import wire
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event
 from cellwall.daemon.audit.thread import Auditor, audited
 from cellwall.model.addresses import mac_text
+from cellwall.model.settings import Settings
 from cellwall.model.versions import STEM
 from cellwall.names import TABLE
 from world import Sandbox, World, about_nftables, open_world
@@ -44,12 +48,12 @@ class Recorded:
             self._more.wait_for(enough, PATIENCE)
 
 
-Recorded = tuple[World, Recorded, Auditor]
+Recording = tuple[World, Recorded, Auditor]
 
 
 @pytest.fixture(scope="module")
-def recorded() -> Iterator[Recorded]:
-    about_nftables("nobody is told of denials")
+def recorded() -> Iterator[Recording]:
+    about_nftables("budgets and counters by bridge port and policy version")
     with open_world() as world:
         kept = Recorded()
         with audited(world.wall, kept, world.wall.endpoints) as auditor:
@@ -69,7 +73,7 @@ def datagram(world: World, sandbox: Sandbox, source: str, target: str, sport: in
 
 
 @FAMILIES
-def test_a_flood_of_one_tenant_loses_no_attempt_of_another(recorded: Recorded, family: int) -> None:
+def test_a_flood_of_one_tenant_loses_no_attempt_of_another(recorded: Recording, family: int) -> None:
     world, kept, auditor = recorded
     loud, quiet = world.attach(f"loud{family}", tenant="loud"), world.attach(f"quiet{family}", tenant="quiet")
     flood = [datagram(world, loud, source, FLOOR[family], 1) for source in (FORGED[family], loud.address(family))] * (
@@ -96,3 +100,33 @@ def test_a_flood_of_one_tenant_loses_no_attempt_of_another(recorded: Recorded, f
     assert denied(world, "inet", "deniedout")[loud.endpoint.generation & STEM] == sent
     # Beside what its own kernel announces of itself.
     assert 0 <= denied(world, "bridge", "deniedports")[loud.endpoint.host_link] - sent < 50
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_nor_does_one_in_iptables_of_what_is_denied_behind_the_pins(variant: Literal["nft", "legacy"]) -> None:
+    """Half of the flood is forged: of that iptables has one budget for all, and the quiet one forges nothing."""
+    kept = Recorded()
+    with (
+        open_world(settings=Settings(backend="iptables", iptables=variant)) as world,
+        audited(world.wall, kept, world.wall.endpoints),
+    ):
+        loud, quiet = world.attach("loud", tenant="loud"), world.attach("quiet", tenant="quiet")
+        own, calm = loud.address(4), quiet.address(4)
+        flood = [datagram(world, loud, source, FLOOR[4], 1) for source in (FORGED[4], own)] * (AT_ONCE // 2)
+        attempts = range(20000, 20000 + ROUNDS)
+        with loud.host.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("eth0", 0))
+            for sport in attempts:
+                wire.send(sender, flood)
+                quiet.host.inject("eth0", [datagram(world, quiet, calm, FLOOR[4], sport)])
+        kept.wait(lambda: len([one for one in kept.attempts if one.source == calm]) >= ROUNDS)
+        with world.lab.node.enter(), open_netfilter_socket() as netfilter:
+            counted = read_denied_by_address(netfilter)
+    told = [one for one in kept.attempts if one.source == calm]
+    assert [one.source_port for one in told] == list(attempts)
+    assert {one.tenant for one in told} == {"quiet"}
+    of_loud = [one for one in kept.attempts if one.container == loud.name]
+    assert {one.layer for one in of_loud} >= {"PIN", "FWD"}
+    assert len(of_loud) < ROUNDS * AT_ONCE / 10
+    assert counted is not None
+    assert counted.addresses == {own: ROUNDS * AT_ONCE // 2, calm: ROUNDS}

@@ -24,7 +24,7 @@ FORGED = {4: "8.8.8.8", 6: "2a00:1450::8"}
 
 @pytest.fixture(scope="module", autouse=True)
 def only_where_rules_tell() -> None:
-    about_nftables("nobody is told of denials")
+    about_nftables("marks and layers of what is told; tests/audit is about all")
 
 
 @pytest.fixture(scope="module")
