@@ -1,17 +1,21 @@
 """`nft flush ruleset` ends hooks in the order in which their tables were made: what vouches for packets is made before
 what judges them, so that nothing is vouched for that nobody judges any more."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from cellwall.attack.flood import Flood
+from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.flush_order import vouching_first
+from cellwall.engine.iptables.host import Host
+from cellwall.lower.xt.tables import Family
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
 from packet.test_blink import to_the_floor
 from packet.test_half_replaced import to_the_node
-from world import Stream, World, open_world, public
+from world import Stream, World, Wrapped, open_world, public, rewired
 
 BEFORE = (
     ("bridge nat", "ip security"),
@@ -44,6 +48,30 @@ def test_they_are_after_a_flush_and_beside_tables_of_others(world: World) -> Non
     tables = order(world)
     assert tables[0] == "ip filter"
     assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+
+
+@pytest.mark.root
+def test_a_wall_that_is_gone_is_laid_before_it_is_compared(world: World) -> None:
+    """Each program that runs before the frames' rules are laid is time in which nothing passes."""
+    host = world.wall._site.iptables()
+    done: list[str] = []
+
+    def noting(name: str) -> Callable[..., object]:
+        def call(variant: Variant, family: Family, *text: str) -> object:
+            done.append(f"{name} {family}")
+            return getattr(host.tables, name)(variant, family, *text)
+
+        return call
+
+    noted = Host(Wrapped(host.tables, save=noting("save"), restore=noting("restore")), host.sets, host.glance)
+    wall = rewired(world.wall, iptables=lambda: noted)
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    assert wall.repair()
+    laid = len(done) - done[::-1].index("restore bridge")
+    assert Counter(done[:laid]) == {
+        f"{what} {family}": 2 for what in ("save", "restore") for family in ("bridge", "ipv4", "ipv6")
+    }
     assert world.wall.status().drift == ()
 
 

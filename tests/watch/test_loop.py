@@ -16,6 +16,7 @@ from cellwall.engine.backend import Holder
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.model.settings import Settings
 from cellwall.watch.loop import _close_behind, watch
+from cellwall.watch.pace import AGAIN
 from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
@@ -162,16 +163,46 @@ def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> No
     world.wall.up()
 
 
+class Busy(Eventful):
+    """A wall that somebody changes while it is compared, so many times."""
+
+    def __init__(self, world: World, times: int) -> None:
+        super().__init__(world.wall)
+        self._world, self._times = world, times
+        self.compared = threading.Event()
+
+    def holds(self) -> bool:
+        self.asked.append("holds")
+        if self._times:
+            self._times -= 1
+            self._world.detach(self._world.attach("meanwhile"))
+            return False
+        self.compared.set()
+        return True
+
+
+@pytest.mark.parametrize("times", [1, AGAIN, AGAIN + 1])
+def test_what_changes_while_it_is_compared_is_compared_again_before_writers_wait(world: World, times: int) -> None:
+    wall = Busy(world, times)
+    with watching(wall):
+        assert wall.repaired.wait(PATIENCE)
+        world.detach(world.attach("first"))
+        assert wall.compared.wait(PATIENCE)
+    again = [*["holds"] * (AGAIN + 1), "repair"] if times > AGAIN else ["holds"] * times
+    assert wall.asked[: len(again) + 2] == ["repair", *again, "holds"]
+
+
 class Emptied:
     """Two tables that judge, of which somebody empties one at each wait, and the wall that they hold."""
 
     holder = Holder("iptables", "legacy")
 
-    def __init__(self) -> None:
-        self.left, self.closed = 2, False
+    def __init__(self, *, pins: bool = True) -> None:
+        self.left, self.closed, self.pins, self.waits = 2, False, pins, 0
 
     def wait(self, _: float) -> None:
         self.left -= 1
+        self.waits += 1
 
     def read(self) -> Alarm:
         return Alarm.NOTHING
@@ -180,14 +211,23 @@ class Emptied:
         return None
 
     def close_unjudged(self, **_: object) -> bool:
-        self.closed = not self.left
+        self.closed = self.pins and not self.left
         return self.closed
+
+    def vouches(self) -> bool:
+        return self.pins
 
 
 def test_the_second_of_two_tables_that_are_emptied_is_waited_for_before_the_look() -> None:
     all_of_it = Emptied()
     _close_behind(all_of_it, all_of_it, all_of_it, all_of_it)  # type: ignore[arg-type]
     assert all_of_it.closed
+
+
+def test_nothing_is_waited_for_where_nothing_vouches_any_more() -> None:
+    gone = Emptied(pins=False)
+    _close_behind(gone, gone, gone, gone)  # type: ignore[arg-type]
+    assert gone.waits == 0
 
 
 @pytest.fixture(scope="module")

@@ -53,11 +53,12 @@ def reconcile(site: Site) -> Reconciled:
 
 def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
-    `unseen` spares the comparison. A process that lives long must not lay its own version over a newer one's."""
+    `unseen` spares the comparison, as does a wall that does not stand. A process that lives long must not lay its own
+    version over a newer one's."""
     if not found.is_of(site.program):
         raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
-    if not unseen and site.current() is not None and not status(site).drift:
+    if not unseen and site.backend.stands() and site.current() is not None and not status(site).drift:
         return ()
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
     return (*(["closed: what judges was gone"] if closed else []), *reconcile(site).repaired)
@@ -79,6 +80,11 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
     are not ours to judge."""
     return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
+
+
+def vouches(site: Site, found: Foundation) -> bool:
+    """Whether there may be anything to close: see `Backend.vouches`."""
+    return site.mechanism(found.backend).vouches(found.laid)
 
 
 def close_beside_writers(site: Site, found: Foundation) -> bool | None:

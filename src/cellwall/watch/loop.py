@@ -97,13 +97,21 @@ def watch(
 
 def _close_behind(wall: Wall, looking: Wall, told: Attention, alarms: Alarms, counts: Counts = NOBODY) -> None:
     """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
-    judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest."""
+    judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest.
+    Where nothing vouches any more, as after a flush of everything, there is nothing to wait for."""
     holder = wall.holder
     shared = holder is not None and holder.backend == "iptables"
     until = time.monotonic() + (_ALL_TABLES if shared else 0)
-    while not _close(wall, looking, counts) and time.monotonic() < until:
+    while not _close(wall, looking, counts) and time.monotonic() < until and _may_open(looking):
         told.wait(_BETWEEN)
         alarms.read()  # the look comes after all of it
+
+
+def _may_open(looking: Wall) -> bool:
+    try:
+        return looking.vouches()
+    except (CellwallError, OSError):  # it cannot be asked now
+        return True
 
 
 def _close(wall: Wall, looking: Wall, counts: Counts) -> bool:

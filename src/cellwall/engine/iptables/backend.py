@@ -88,6 +88,11 @@ class IptablesBackend:
         form = recorded_form(laid)
         return form is not None and close_unjudged(self._host, form)
 
+    def vouches(self, laid: Laid) -> bool:
+        """See `Backend.vouches`."""
+        form = recorded_form(laid)
+        return form is not None and form.features.frames and self._host.glance.vouches()
+
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
         from cellwall.engine.iptables.differences import differences

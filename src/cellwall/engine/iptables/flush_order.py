@@ -26,17 +26,19 @@ def vouching_first(variant: Variant, family: Family, saved: str) -> str:
     return "".join(render_made(family, name, "PREROUTING", saved) for name in _VOUCHING[family])
 
 
-def make_vouching(host: Host) -> None:
+def make_vouching(host: Host) -> dict[Family, str]:
     """All tables that vouch are there, and older than the last one that judges: where it is the older one it goes, to
     be laid anew, if `filter` judges meanwhile and nothing of others is in it. Frames are vouched for before packets of
-    either family are judged, and their rules are laid after all others."""
+    either family are judged, and their rules are laid after all others. Returns what the save programs say of families
+    in which there is nothing else by now but tables that are empty: a program is most of what a repair waits for."""
     variant, families = host.in_force.variant, host.families
+    saved: dict[Family, str] = {}
     if variant != "nft":
-        return
+        return saved
     framed: tuple[Family, ...] = ("bridge",) if host.in_force.features.frames else ()
     for family in (*framed, *families):
-        text = vouching_first(variant, family, host.tables.save(variant, family))
-        host.tables.restore(variant, family, text)
+        saved[family] = host.tables.save(variant, family)
+        host.tables.restore(variant, family, vouching_first(variant, family, saved[family]))
     made = host.tables.order()
     for family in families:
         if (family, _LAST) not in made or not _is_older(made, family):
@@ -44,6 +46,8 @@ def make_vouching(host: Host) -> None:
         judged = host.glance.leads(variant, 4 if family == "ipv4" else 6, "filter")
         if judged and is_ours_alone(host.tables.save(variant, family), _LAST):
             host.tables.delete(family, _LAST)
+            del saved[family]
+    return saved
 
 
 def _is_older(made: tuple[tuple[Family, str], ...], family: Family) -> bool:

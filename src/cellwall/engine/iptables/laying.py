@@ -19,7 +19,7 @@ from cellwall.engine.iptables.flush_order import make_vouching
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import digest, is_whole, observe, repair, shape
-from cellwall.engine.iptables.remnants import out_of_reach
+from cellwall.engine.iptables.remnants import out_of_reach, stands
 from cellwall.errors import CellwallError, Incomplete, KernelError, Unsupported
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_sets
@@ -57,7 +57,7 @@ class XtLaying(msgspec.Struct, frozen=True):
         """See `Laying.lay`."""
         tables = self.host.tables
         _make_room(self.host, self.wall)
-        make_vouching(self.host)
+        standing = make_vouching(self.host)
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
@@ -69,7 +69,8 @@ class XtLaying(msgspec.Struct, frozen=True):
         }
         for family, own in by_family.items():
             if own:
-                tables.restore(self.variant, family, render_tables(own, tables.save(self.variant, family)))
+                saved = standing[family] if family in standing else tables.save(self.variant, family)
+                tables.restore(self.variant, family, render_tables(own, saved))
         if self.elsewhere:
             for other in tables.installed():
                 if other != self.variant:  # ebtables is the same for both
@@ -84,7 +85,8 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
     form, former = choose_form(host.tables, wanted.settings, before), recorded_form(before)
     host.take(wanted.settings.network.subnet4, form, wanted.usage.policies)
     wall = lowered(wanted, form)
-    intact = before is not None and former == form and before.shape == shape(host) != ""
+    # the glance spares three programs where the wall is gone
+    intact = before is not None and former == form and stands(host) and before.shape == shape(host) != ""
     rules, sets = digests(wall)
     if before is not None and intact and before.rules == rules:
         return None

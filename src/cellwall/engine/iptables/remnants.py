@@ -56,7 +56,7 @@ def is_judged(host: "Host", form: "Form") -> bool:
 
 def close_unjudged(host: "Host", form: "Form") -> bool:
     """See `Backend.close_unjudged`. Idempotent."""
-    if not form.features.frames or is_judged(host, form):
+    if not form.features.frames or is_judged(host, form) or not host.glance.vouches():
         return False
     pins = [line for line in own_lines(host.tables.save(form.variant, "bridge")) if line.startswith(_PINS)]
     if not pins or pins == [f"{_PINS}-j DROP"]:
