@@ -34,11 +34,12 @@ _TOLD, _SILENT = 0x1, 0x0
 """Marks: that there is room to tell of the packet, and that there is none. Neither is a version or the node's mark."""
 _JUDGING = ("tenant-denied", "endpoint-denied")
 _ROOM = "B9-TELL"
+Side = Literal["src", "dst"]
 Way = Literal["out", "in", "port"]
+"""What a packet is told of by: its source, its destination, or the port that it came by."""
+_WAYS: dict[w.Subject, Way] = {"sender": "out", "receiver": "in", "port": "port"}
 _ASKED: dict[Way, str] = {"out": "B9-TELL-OUT", "in": "B9-TELL-IN", "port": "B9-TELL-PORT"}
 _COUNTING: dict[Direction, str] = {"out": "sent", "in": "got"}
-
-Side = Literal["src", "dst"]
 
 
 def former_flow(subject: w.Subject) -> w.Clause:
@@ -137,7 +138,7 @@ def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Way, Words]]:
         yield "out", side_of(inside, view.scene)
         yield "in", side_of(w.Via("in", "bridge", negate=True), view.scene)
     else:
-        yield {"sender": "out", "receiver": "in"}.get(subject or "", "port"), ()  # type: ignore[misc]
+        yield _WAYS[subject or "port"], ()
 
 
 def _address_rules(direction: Direction, view: View, audit: Audit) -> tuple[XtRule, ...]:
