@@ -16,6 +16,7 @@ from cellwall.engine.backend import Holder
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.model.settings import Settings
 from cellwall.watch.loop import _close_behind, watch
+from cellwall.watch.pace import AGAIN
 from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
@@ -160,6 +161,35 @@ def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> No
     assert None in seen  # while rules were laid
     world.detach(tenant)
     world.wall.up()
+
+
+class Busy(Eventful):
+    """A wall that somebody changes while it is compared, so many times."""
+
+    def __init__(self, world: World, times: int) -> None:
+        super().__init__(world.wall)
+        self._world, self._times = world, times
+        self.compared = threading.Event()
+
+    def holds(self) -> bool:
+        self.asked.append("holds")
+        if self._times:
+            self._times -= 1
+            self._world.detach(self._world.attach("meanwhile"))
+            return False
+        self.compared.set()
+        return True
+
+
+@pytest.mark.parametrize("times", [1, AGAIN, AGAIN + 1])
+def test_what_changes_while_it_is_compared_is_compared_again_before_writers_wait(world: World, times: int) -> None:
+    wall = Busy(world, times)
+    with watching(wall):
+        assert wall.repaired.wait(PATIENCE)
+        world.detach(world.attach("first"))
+        assert wall.compared.wait(PATIENCE)
+    again = [*["holds"] * (AGAIN + 1), "repair"] if times > AGAIN else ["holds"] * times
+    assert wall.asked[: len(again) + 2] == ["repair", *again, "holds"]
 
 
 class Emptied:

@@ -85,7 +85,7 @@ def watch(
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
-                own = _look(wall, looking, pace, counts, unseen=pace.damaged and alone and not own)
+                own = _look(wall, looking, alarms, pace, counts, unseen=pace.damaged and alone and not own)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
                 # since the look began: what makes no event is not noticed as a change
@@ -133,14 +133,17 @@ def _close(wall: Wall, looking: Wall, counts: Counts) -> bool:
     return closed
 
 
-def _look(wall: Wall, looking: Wall, pace: Pace, counts: Counts, *, unseen: bool) -> bool:
-    """Look and repair; whether there was anything to repair."""
+def _look(wall: Wall, looking: Wall, alarms: Alarms, pace: Pace, counts: Counts, *, unseen: bool) -> bool:
+    """Look and repair; whether there was anything to repair. What changed while it was compared beside writers is most
+    likely what differs: to compare it once more under the lock has them wait for all of it."""
     began, patient = time.monotonic(), not pace.damaged
     pace.look()
     repaired: Sequence[str] = ()
     failed = False
     try:
         if not (patient and looking.holds()):
+            if patient and _changed_meanwhile(alarms, pace) and pace.again(time.monotonic()):
+                return False
             repaired = wall.repair(unseen=unseen, patience=_PATIENCE)
     except Dismissed:
         raise
@@ -162,6 +165,12 @@ def _look(wall: Wall, looking: Wall, pace: Pace, counts: Counts, *, unseen: bool
     if hold:
         _log.warning("repaired again and again: somebody keeps changing it; the next repair waits %.1f s", hold)
     return failed or bool(repaired)
+
+
+def _changed_meanwhile(alarms: Alarms, pace: Pace) -> bool:
+    told = alarms.read()
+    pace.tell(told, time.monotonic())
+    return told is Alarm.CHANGED
 
 
 def _say(repaired: Sequence[str], took: float) -> None:

@@ -6,8 +6,9 @@ own, they take no more than a share of the time, after a purse for the first of 
 as others' rules in a table that holds ours, have a purse of their own, so that no change keeps damage waiting: after
 each nothing is looked at for three times as long as it took, and with an empty purse for as long as the share asks, but
 never longer than `LONGEST`, for the next one may be damage. Where others are at work, who are most likely what changed,
-a look for changes waits for them, up to `COURTESY`. Repairs that follow each other on and on, because somebody keeps
-flushing, wait longer each time, up to `LONGEST`. And every `PATROL` there is a look without any alarm.
+a look for changes waits for them, up to `COURTESY`; and what differs while something changes is looked at `AGAIN` times
+more before it counts. Repairs that follow each other on and on, because somebody keeps flushing, wait longer each time,
+up to `LONGEST`. And every `PATROL` there is a look without any alarm.
 """
 
 from collections import deque
@@ -18,6 +19,7 @@ SETTLE, PATROL = 0.05, 30.0
 SHARE, PURSE = 0.05, 1.0
 COURTESY = 1.0
 REST = 3
+AGAIN = 2
 WINDOW, PATIENCE, FIRST, LONGEST = 10.0, 8, 0.1, 5.0
 
 
@@ -34,6 +36,7 @@ class Pace:
         self._about_damage = False
         self._repairs: deque[float] = deque()
         self._held = self._deferred = now
+        self._agains = 0
 
     def tell(self, alarm: Alarm, now: float) -> None:
         """Something was told."""
@@ -75,8 +78,18 @@ class Pace:
         self._damaged = self._damaged or self._about_damage
         self._changed, self._held = now, now + SETTLE
 
+    def again(self, now: float) -> bool:
+        """The look that began found something, while something changed: whether to look once more before it is taken
+        for a difference. It may so often in a row, and not where damage was seen."""
+        if self._about_damage or self._damaged or self._agains >= AGAIN:
+            return False
+        self._agains += 1
+        self.put_off(now)
+        return True
+
     def looked(self, began: float, ended: float, *, repaired: bool) -> float:
         """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
+        self._agains = 0
         took = ended - began
         spent = 0.0 if repaired else took
         earned = (ended - self._counted) * SHARE

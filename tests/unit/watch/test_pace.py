@@ -1,7 +1,7 @@
 """When a process that watches looks: moments are numbers here, and nobody waits."""
 
 from cellwall.adapters.alarms import Alarm
-from cellwall.watch.pace import COURTESY, LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
+from cellwall.watch.pace import AGAIN, COURTESY, LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
 
 
 def rested(now: float = 100.0) -> Pace:
@@ -164,3 +164,25 @@ def test_changes_without_end_do_not_keep_damage_waiting() -> None:
     busy(pace, cost=0.5, seconds=100)
     pace.tell(Alarm.DAMAGED, 250.0)
     assert pace.due() <= 250.0
+
+
+def test_what_differs_while_something_changes_is_looked_at_again_so_often_in_a_row() -> None:
+    pace, now = rested(), 101.0
+    for _ in range(2):
+        pace.tell(Alarm.CHANGED, now)
+        for _ in range(AGAIN):
+            pace.look()
+            assert pace.again(now)
+            assert pace.due() == now + SETTLE
+            now += SETTLE
+        pace.look()
+        assert not pace.again(now)
+        pace.looked(now, now, repaired=True)
+
+
+def test_what_differs_where_damage_was_seen_is_not_looked_at_again() -> None:
+    pace = rested()
+    pace.tell(Alarm.CHANGED, 101.0)
+    pace.look()
+    pace.tell(Alarm.DAMAGED, 101.1)
+    assert not pace.again(101.2)
