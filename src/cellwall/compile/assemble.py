@@ -19,7 +19,6 @@ from cellwall.model.settings import Opening, Settings
 
 def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: str) -> Wall:
     """The wall of this node. `uplink` is the node interface in force (see `uplink_of`)."""
-    network = settings.network
     routers: tuple[tuple[Literal[4, 6], bool], ...] = ((4, facts.forwarding4), (6, facts.forwarding6))
     floor4, floor6 = floor_prefixes(denied_prefixes(settings, facts))
     strangers4, strangers6 = stranger_prefixes(map(ip_network, settings.public_addresses))
@@ -36,18 +35,7 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
     )
     tells = settings.audit.log and facts.features.packet_log
     return Wall(
-        scene=Scene(
-            bridge=network.bridge,
-            veth_prefix=network.veth_prefix,
-            uplink=uplink,
-            gateway_mac=network.bridge_mac,
-            gateway4=network.gateway4,
-            gateway6=network.gateway6,
-            gateway_link_local=network.gateway_link_local,
-            subnet4=network.subnet4,
-            subnet6=network.subnet6,
-            mark=settings.mark,
-        ),
+        scene=_scene(settings, uplink),
         stages=with_subjects(stages) if tells else stages,
         floor4=floor4,
         floor6=floor6,
@@ -57,6 +45,22 @@ def compile_wall(settings: Settings, facts: NodeFacts, usage: Usage, *, uplink: 
         services=_opened(settings.services),
         policies=usage.policies,
         reports=settings.audit if tells else None,
+    )
+
+
+def _scene(settings: Settings, uplink: str) -> Scene:
+    network = settings.network
+    return Scene(
+        bridge=network.bridge,
+        veth_prefix=network.veth_prefix,
+        uplink=uplink,
+        gateway_mac=network.bridge_mac,
+        gateway4=network.gateway4,
+        gateway6=network.gateway6,
+        gateway_link_local=network.gateway_link_local,
+        subnet4=network.subnet4,
+        subnet6=network.subnet6,
+        mark=settings.mark,
     )
 
 

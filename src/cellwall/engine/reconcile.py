@@ -115,30 +115,12 @@ def status(site: Site) -> Status:
     of_node: list[str] = []
     warnings: list[str] = []
     if found is not None:
-        if site.current() is None:
-            warnings.append("the node's addresses, routes or configuration changed since `up`")
-        warnings += (*found.gaps, *found.overlaps)
         of_node = node_drift(site, found)
-        drift += (*of_node, *rule_drift(site, found))
-        attached = site.journal.endpoints("attached")
-        try:
-            drift += site.backend.drift(attached)
-        except KernelError as error:
-            drift.append(f"sets cannot be read: {error}")
-        links = site.links.observe()
-        drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
-        drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
-        speaking = open_strangers(site, found)
-        drift += speaking.values()
-        warnings += captured_listeners(site, found, attached)
-        warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
+        live, warnings = _live(site, found)
+        drift += (*of_node, *rule_drift(site, found), *live)
     elif site.journal.count():
         drift.append("endpoints are on record, and no wall was laid that holds them")
-    drift += [f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site)]
-    drift += [f"unknown namespace {path}" for path in orphaned_namespaces(site)]
-    if site.journal.unfinished():
-        drift.append("an operation was interrupted")
-    drift += [_unkept(tenant) for tenant in unkept_policies(site)]
+    drift += _unrecorded(site)
     return Status(
         up=found is not None,
         endpoints=site.journal.count() - site.journal.pooled_count(),
@@ -150,6 +132,37 @@ def status(site: Site) -> Status:
         notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found)),
         mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
+
+
+def _live(site: Site, found: Foundation) -> tuple[list[str], list[str]]:
+    """What differs of endpoints and links, and what an operator should know."""
+    drift: list[str] = []
+    warnings: list[str] = []
+    if site.current() is None:
+        warnings.append("the node's addresses, routes or configuration changed since `up`")
+    warnings += (*found.gaps, *found.overlaps)
+    attached = site.journal.endpoints("attached")
+    try:
+        drift += site.backend.drift(attached)
+    except KernelError as error:
+        drift.append(f"sets cannot be read: {error}")
+    links = site.links.observe()
+    drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
+    drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
+    speaking = open_strangers(site, found)
+    drift += speaking.values()
+    warnings += captured_listeners(site, found, attached)
+    warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
+    return drift, warnings
+
+
+def _unrecorded(site: Site) -> Iterator[str]:
+    """What is not as the record has it, whether or not a wall was laid."""
+    yield from (f"{endpoint.key}: the process that ran it is gone" for endpoint in abandoned_endpoints(site))
+    yield from (f"unknown namespace {path}" for path in orphaned_namespaces(site))
+    if site.journal.unfinished():
+        yield "an operation was interrupted"
+    yield from map(_unkept, unkept_policies(site))
 
 
 def _claimed(site: Site) -> list[Endpoint]:

@@ -117,12 +117,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return leads_to_report(clause)
     if isinstance(then, w.Accept):
         return ((Verdict("accept"),),)
-    if isinstance(then, w.Vouch):
-        return ((MarkPacket(wall.scene.mark), Verdict("accept")),)
-    if isinstance(then, w.Attest):
-        return ((MarkPacket(wall.scene.mark),),)
-    if isinstance(then, w.Distrust):
-        return ((UnmarkPacket(wall.scene.mark),),)
+    if isinstance(then, (w.Vouch, w.Attest, w.Distrust)):
+        return (_marked(then, wall.scene.mark),)
     if isinstance(then, w.Drop):
         return ((*counted, Verdict("drop")),)
     if isinstance(then, w.Count):
@@ -162,6 +158,12 @@ def _end_of_report(wall: w.Wall) -> Terminal:
         )
 
     return end
+
+
+def _marked(then: w.Vouch | w.Attest | w.Distrust, mark: int) -> tuple[Statement, ...]:
+    if isinstance(then, w.Vouch):
+        return (MarkPacket(mark), Verdict("accept"))
+    return (MarkPacket(mark),) if isinstance(then, w.Attest) else (UnmarkPacket(mark),)
 
 
 def _stamp_key(then: w.Stamp, family: Family) -> FieldName:
