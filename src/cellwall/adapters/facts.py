@@ -110,6 +110,7 @@ class NodeObserver(Closing):
             self._news.hear_all()
             self._settle()
             self._last = self._look()
+        elif not self._news.filtered:  # not at once: a process of a runtime's asks once
             self._news.hear_of(self._last.interfaces)
         return self._last.fingerprint
 

@@ -21,7 +21,6 @@ import errno
 import os
 import struct
 import sys
-from array import array
 from collections.abc import Collection, Container
 from contextlib import suppress
 
@@ -59,12 +58,14 @@ class News(Closing):
             raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
         self._buffer = bytearray(1 << 16)
         self._owner = os.getpid()
+        self.filtered = False
 
     def close(self) -> None:
         self._socket.close()
 
     def hear_all(self) -> None:
         """Leave nothing out from now on."""
+        self.filtered = False
         with suppress(OSError):  # ENOENT: there was no filter
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -73,11 +74,15 @@ class News(Closing):
         would say no more of it."""
         if sys.byteorder == "big" or len(interfaces) > _MOST_LINKS:
             self.hear_all()
+            self.filtered = True  # as far as it goes
             return
+        from array import array  # here and not above: who asks once has no filter
+
         program = array("Q", b"".join(_others_links(interfaces)))
         place, length = program.buffer_info()
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("=H6xQ", length, place))
+        self.filtered = True
 
     def nothing_about(self, interfaces: Container[int]) -> bool:
         """True if nothing was told since the last call that can matter to addresses and routes, or to these

@@ -32,7 +32,6 @@ from cellwall.adapters.elements import (
 )
 from cellwall.adapters.netlink import Closing, Message, Refusal
 from cellwall.adapters.nfnetlink import generation, open_netfilter_socket, run_batch
-from cellwall.adapters.set_contents import difference, read_set
 from cellwall.engine.contracts import LiveChain, Met, PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Prefix
@@ -162,6 +161,8 @@ class NftRules(Closing):
         """See `Rules.elements`. NotFound for a set the schema does not know."""
         where = (family, table, set_name)
         described = lookup_set(where, self.schema)
+        from cellwall.adapters.set_contents import read_set  # here and below, not above: no attach reads a set
+
         return read_listed(read_set(self._netfilter, where), described)
 
     def difference(
@@ -173,6 +174,8 @@ class NftRules(Closing):
         beyond: bool = True,
     ) -> tuple[frozenset[Pair], frozenset[Pair]]:
         """See `Rules.difference`. NotFound for a set the schema does not know."""
+        from cellwall.adapters.set_contents import difference, read_set
+
         described = lookup_set(where, self.schema)
         return difference(read_set(self._netfilter, where), elements, bundles, described, beyond=beyond)
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.compile.usage import usage_of
+from cellwall.compile.wall import TIME_WAIT
 from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
-from cellwall.lower.nft.sets import schema_of
+from cellwall.lower.nft.sets import LINGERING, schema_of
 from cellwall.model.endpoint import Endpoint, PortBinding, parse_binding
 from cellwall.ruleset.types import ElementChange, Interval
 from scene import endpoint
@@ -129,6 +130,10 @@ def test_every_element_has_a_set_of_its_form(some: list[Endpoint]) -> None:
             named = schema[family, "cellwall", name]
             assert len(element.key) == len(named.key)
             assert named.interval or not any(isinstance(part, Interval) for part in element.key)
+
+
+def test_what_has_ended_is_counted_until_it_is_forgotten() -> None:
+    assert LINGERING == TIME_WAIT + 1
 
 
 def test_no_two_endpoints_have_an_element_in_common() -> None:

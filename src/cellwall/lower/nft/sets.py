@@ -44,19 +44,24 @@ reads another type back, and refuses elements for a set that stands already.
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from cellwall.compile.usage import ExposureForm, PolicyForm, PolicyUsage, Usage
-from cellwall.compile.wall import TIME_WAIT, Crowd
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.model.addresses import Protocol
 from cellwall.model.policy import TierName
 from cellwall.names import TABLE
 from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
+if TYPE_CHECKING:
+    from cellwall.compile.wall import Crowd
+
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
 _FULL = 1  # until a tenant that had too many flows is counted again
-_LINGERING = TIME_WAIT + 1  # until those that have ended are gone, if nobody keeps them
+# Until those that have ended are gone, if nobody keeps them: `compile.wall.TIME_WAIT` and one more, written down again,
+# as that module is most of the wall, and each process that attaches would import it for this number.
+LINGERING = 6
 _TALLIED = 600  # until a count is that does not grow, as of who is gone: whoever adds them up looks more often
 
 
@@ -89,7 +94,7 @@ def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> 
     return (*sets, *_PORT_REPORTS, *_ENDPOINT_REPORTS)
 
 
-FULL_SETS: Mapping[Crowd, str] = {
+FULL_SETS: "Mapping[Crowd, str]" = {
     "source": "fulltenants",
     "destination": "fullclients",
     "ended": "lingering",
@@ -182,7 +187,7 @@ def _tenant_sets() -> Iterator[NamedSet]:
     for name in ("tenantflows", "tenantclients"):
         yield NamedSet(name, ("ct_label",), dynamic=True, size=_SENDERS)
     for crowd, name in FULL_SETS.items():
-        seconds = _LINGERING if crowd.startswith("ended") else _FULL
+        seconds = LINGERING if crowd.startswith("ended") else _FULL
         yield NamedSet(name, ("ct_label",), dynamic=True, timeout=seconds, size=_SENDERS)
     for name in ("tenantended", "tenantendedclients"):
         yield _rate(name, "ct_label")
