@@ -286,8 +286,7 @@ class Rules(Flows, Protocol):
         each; nothing where nft cannot tell. Two programs run: not for the hot path."""
 
     def stands(self, table: str) -> bool:
-        """Whether the tables of that name are there with chains: a load leaves all of them or none, so then with all
-        their rules."""
+        """Whether the tables of that name are there with rules: a load leaves all of them or none."""
 
     def is_met(self, tables: Iterable[str], met: Met) -> bool:
         """Whether one of these tables is awake and has a floor that is filled, in both families, rules in each of
@@ -383,11 +382,11 @@ class Namespaces(Protocol):
     def opened(self, path: str, *, asked: bool = False) -> AbstractContextManager[Namespace]:
         """The namespace at `path`, held open for the length of the block. Raises NotFound, or InvalidSpec for what is
         none and for the node's own; where others are served, also for a symbolic link that was `asked` for."""
+
     def attached(self, path: str, identity: tuple[int, int]) -> AbstractContextManager[Namespace]:
         """`opened`, for one that was attached as `path`, with that (device, inode), and may be another one by now. A
         path in /proc is a process', which may have ended, and by its files leads nowhere where others are served: then
         the namespace is opened if any process is in it."""
-
 
     def shares_users(self, namespace: Namespace) -> bool:
         """It belongs to the user namespace that this process is in, or to one around it: whoever has a capability
