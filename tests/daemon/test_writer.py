@@ -288,6 +288,20 @@ def test_who_asks_is_expected_to_ask_again_for_a_moment() -> None:
     assert run(act) == [False, True, False]
 
 
+def test_whoever_is_at_a_long_write_is_at_work() -> None:
+    async def act(writer: Writer) -> bool:
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        await asyncio.sleep(2 * LULL)
+        seen = writer.at_work
+        slow.go.set()
+        await first
+        return seen
+
+    assert run(act)
+
+
 def test_whoever_would_be_disturbed_is_told_before_a_write_begins() -> None:
     order: list[str] = []
 

@@ -74,7 +74,8 @@ class Pace:
         self._changed, self._damaged = None, False
 
     def put_off(self, now: float) -> None:
-        """The look that began could not be: it is due again in a moment."""
+        """The look that began could not be, as somebody writes: it is due again in a moment, as the first one was."""
+        self._agains = 0
         self._damaged = self._damaged or self._about_damage
         self._changed, self._held = now, now + SETTLE
 
@@ -83,8 +84,9 @@ class Pace:
         for a difference. It may so often in a row, and not where damage was seen."""
         if self._about_damage or self._damaged or self._agains >= AGAIN:
             return False
-        self._agains += 1
+        before = self._agains
         self.put_off(now)
+        self._agains = before + 1
         return True
 
     def looked(self, began: float, ended: float, *, repaired: bool) -> float:

@@ -186,3 +186,16 @@ def test_what_differs_where_damage_was_seen_is_not_looked_at_again() -> None:
     pace.look()
     pace.tell(Alarm.DAMAGED, 101.1)
     assert not pace.again(101.2)
+
+
+def test_what_differed_while_a_long_write_went_on_is_looked_at_again_after_it() -> None:
+    pace = rested()
+    pace.tell(Alarm.CHANGED, 101.0)
+    for _ in range(AGAIN):
+        pace.look()
+        assert pace.again(101.0)
+    pace.look()
+    assert not pace.again(101.0)
+    pace.put_off(101.0)  # the writer is still at it
+    pace.look()
+    assert pace.again(102.0)

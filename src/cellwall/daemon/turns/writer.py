@@ -104,8 +104,8 @@ class Writer:
 
     @property
     def at_work(self) -> bool:
-        """Writes wait, or the last one was a moment ago, so that the next is likely to come at once."""
-        return bool(self.waiting) or time.monotonic() < self._wrote + LULL
+        """Writes wait or go on, or the last one was a moment ago, so that the next is likely to come at once."""
+        return bool(self.waiting) or self._begun is not None or time.monotonic() < self._wrote + LULL
 
     def busy_for(self) -> float:
         """For how many seconds it has been at the same writes; 0 where it is at none."""
