@@ -18,8 +18,6 @@ from ipaddress import IPv4Address
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cellwall.adapters.database import Database
 from cellwall.adapters.records import (
     LED_4,
@@ -38,35 +36,12 @@ from cellwall.errors import AlreadyExists, Conflict, KernelError
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
-from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
 if TYPE_CHECKING:
     from cellwall.model.figures import Metered
 
 SCHEMA_VERSION = 4
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE endpoints (
-    container_id TEXT NOT NULL, ifname TEXT NOT NULL, phase TEXT NOT NULL, address4 INTEGER NOT NULL UNIQUE,
-    mac INTEGER NOT NULL UNIQUE, host_link TEXT NOT NULL UNIQUE, netns_device INTEGER NOT NULL,
-    netns_inode INTEGER NOT NULL, body BLOB NOT NULL, tenant TEXT NOT NULL,
-    PRIMARY KEY (container_id, ifname), UNIQUE (netns_device, netns_inode, ifname)
-) WITHOUT ROWID;
-CREATE INDEX endpoints_of ON endpoints (tenant);
-CREATE INDEX unfinished ON endpoints (phase) WHERE phase != 'attached';
-CREATE TABLE bindings (
-    container_id TEXT NOT NULL, ifname TEXT NOT NULL, protocol TEXT NOT NULL, first INTEGER NOT NULL,
-    last INTEGER NOT NULL, bind TEXT NOT NULL
-);
-CREATE INDEX bound ON bindings (protocol, first, last);
-CREATE INDEX bindings_of ON bindings (container_id, ifname);
-CREATE TABLE draining (
-    address4 INTEGER PRIMARY KEY, host_link TEXT NOT NULL UNIQUE, body BLOB NOT NULL, retired INTEGER NOT NULL
-);
-CREATE INDEX unretired ON draining (retired) WHERE NOT retired;
-CREATE TABLE policies (tenant TEXT PRIMARY KEY, generation INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
-"""
+"""Of the tables that `cellwall.adapters.store_schema` makes, or makes of older ones."""
 
 _INSERT = "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link.
@@ -77,11 +52,6 @@ _UPSERT = (
     " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant"
 )
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
-
-
-def _first_block() -> int:
-    """At random: a journal that was lost gave out versions that open flows still carry."""
-    return FIRST_BLOCK + int.from_bytes(os.urandom(4)) % (END_BLOCK - FIRST_BLOCK)
 
 
 class Store:
@@ -113,51 +83,18 @@ class Store:
         self._spare = SpareRoom(os.path.join(directory, "spare"))
 
     def _create(self, boot_id: str) -> None:
+        from cellwall.adapters.store_schema import create  # here and not above: nearly all find the tables as they are
+
         with self.transaction():
-            for statement in _SCHEMA.split(";\n"):
-                if statement.strip():
-                    self._db.run(statement)
+            create(self._db, boot_id)
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            self.put("boot_id", boot_id.encode())
-            self._put_versions(_first_block())
 
     def _upgrade(self) -> None:
-        """Schema 1 did not know which links of closed endpoints are retired, the first of it; to retire one again does
-        no harm. 2 knew no policies, 3 no numbers of tenants. Another process may have done it meanwhile."""
+        from cellwall.adapters.store_schema import upgrade
+
         with self.transaction():
-            if "retired" not in self._columns("draining"):
-                self._db.run("ALTER TABLE draining ADD COLUMN retired INTEGER NOT NULL DEFAULT 0")
-                self._db.run("CREATE INDEX unretired ON draining (retired) WHERE NOT retired")
-            if "tenant" not in self._columns("endpoints"):
-                self._db.run("ALTER TABLE endpoints ADD COLUMN tenant TEXT NOT NULL DEFAULT ''")
-                self._db.run("CREATE INDEX endpoints_of ON endpoints (tenant)")
-                rows = [decode_endpoint(row[0]) for row in self._db.rows("SELECT body FROM endpoints")]
-                self._db.run_each(
-                    "UPDATE endpoints SET tenant = ? WHERE container_id = ? AND ifname = ?",
-                    [(row.tenant, row.key.container_id, row.key.ifname) for row in rows],
-                )
-                self._db.run(next(text for text in _SCHEMA.split(";\n") if "TABLE policies" in text))
-                former = int(self.get("generation") or 0) // BLOCK
-                first = former + 1 if FIRST_BLOCK <= former < END_BLOCK - 1 else _first_block()
-                self._put_versions(first, tuple(row.generation for row in rows))
-            self._number_tenants()
+            upgrade(self._db)
             self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def _number_tenants(self) -> None:
-        """Of endpoints that have no number yet, with a bit that no version has."""
-        rows = [row for row in map(decode_endpoint, map(itemgetter(0), self._bodies("", ()))) if not row.tenant_number]
-        numbers: dict[object, int] = {}
-        for row in rows:
-            number = numbers.setdefault(row.tenant or row.key, 1 << 31 | len(numbers))
-            body = encode_endpoint(msgspec.structs.replace(row, tenant_number=number))
-            where = (row.key.container_id, row.key.ifname)
-            self._db.run("UPDATE endpoints SET body = ? WHERE container_id = ? AND ifname = ?", (body, *where))
-
-    def _put_versions(self, first: int, shared: tuple[int, ...] = ()) -> None:
-        self.put("versions", msgspec.json.encode(Blocks(first, END_BLOCK, 0, shared)))
-
-    def _columns(self, table: str) -> set[str]:
-        return {row[1] for row in self._db.rows(f"PRAGMA table_info({table})")}
 
     def _discard(self) -> None:
         self._db.close()
