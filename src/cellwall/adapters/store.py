@@ -352,12 +352,12 @@ class Store:
         )
         return None if row is None else EndpointKey(row[0], row[1])
 
-    # -------------------------------------------------------------- policies of tenants
-
     def published_ports(self) -> dict[str, int]:
         """How many host ports the endpoints of each tenant have, of TCP and UDP together."""
         statement = "SELECT tenant, sum(last - first + 1) FROM bindings JOIN endpoints USING (container_id, ifname)"
         return {row[0]: int(row[1]) for row in self._db.rows(f"{statement} GROUP BY tenant")}
+
+    # -------------------------------------------------------------- policies of tenants
 
     def policy(self, tenant: str) -> PolicyRecord | None:
         """What is in force for a tenant, whether or not it has endpoints."""
