@@ -92,6 +92,28 @@ def test_whether_packets_meet_what_judges_them(rules: NftRules, node: Namespace,
     assert not rules.is_met(["two"], MET)
 
 
+def test_who_is_outrun_twice_is_told_where_the_wall_is_gone_by_then(
+    rules: NftRules, node: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others that change tables all the time: the third transaction is of any state, so that nobody waits for them."""
+    node.run("nft add set inet one live { type mark; }")
+    rules.schema = {("inet", "one", "live"): NamedSet("live", ("mark",))}
+    where, asked = (("one",), MET), rules.is_met
+    orders = ["nft add table ip more", "nft add table ip others", "nft flush table inet one"]
+    faster = iter(orders)
+
+    def is_met(*question: object) -> bool:
+        met = asked(*question)  # type: ignore[arg-type]
+        node.run(next(faster, "nft list tables"))
+        return met
+
+    monkeypatch.setattr(rules, "is_met", is_met)
+    rules.apply([ElementChange("add", "inet", "one", "live", Element((1,)))], where)  # by others, and harmless
+    faster = iter(orders[2:])
+    with pytest.raises(KernelError, match="flushed"):
+        rules.apply([ElementChange("add", "inet", "one", "live", Element((2,)))], where)
+
+
 @pytest.mark.parametrize("by_others", ["nft flush ruleset", "nft flush set inet one floor6", "nft add table ip others"])
 def test_who_changes_elements_is_told_of_the_wall_that_stands_then(
     rules: NftRules, node: Namespace, by_others: str

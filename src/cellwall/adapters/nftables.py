@@ -124,8 +124,9 @@ class NftRules(Closing):
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
 
     def _run(self, messages: Sequence[Message], where: tuple[tuple[str, ...], Met] | None) -> Refusal | None:
-        """One transaction, after which the wall is met if it was before. As a rule nobody has changed anything since it
-        was met last, which the transaction itself asks: then there is no other question."""
+        """One transaction, by which the wall is met as it was before. As a rule nobody has changed anything since it
+        was met last, which the transaction itself asks: then there is no other question. Who changes tables all the
+        time keeps nobody from a change: the third is of any state, and whether the wall stands is asked behind it."""
         known = self._met_at is not None and where in (None, self._met)
         for asks in (False, True) if known else (True,):
             if asks and where is not None and not self.is_met(*where):
@@ -143,7 +144,10 @@ class NftRules(Closing):
                 if refusal is None:
                     self._met_at = seen + 1
                 return refusal
-        return run_batch(self._netfilter, messages, _CHANGE)
+        refusal = run_batch(self._netfilter, messages, _CHANGE)
+        if refusal is None and where is not None and not self.is_met(*where):
+            raise KernelError(errno.ENOENT, _CHANGE, "the wall was flushed")
+        return refusal
 
     def holds(self, elements: Sequence[ElementChange]) -> bool:
         """See `Rules.holds`."""
