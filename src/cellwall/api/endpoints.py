@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from cellwall.api.opened import Opened
-from cellwall.engine.admission import with_ports
 from cellwall.engine.arguments import AttachOptions, parse_key, read_attach, read_binding
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import standing
@@ -46,16 +45,7 @@ class EndpointVerbs(Opened):
         return self._attach(requests)
 
     def _attach(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
-        from cellwall.engine.requests import validate_request
-
-        bindings = [binding for request in requests for binding in request.bindings]
-        with self._caller.turn():
-            settings = self._caller.take_those_to_open_by()
-            for request in requests:
-                validate_request(request, settings)
-            return self._caller.open(
-                bindings, lambda site, found: attach_endpoints(site, found, with_ports(site, requests))
-            )
+        return self._place(requests, attach_endpoints)
 
     def detach(self, container_id: str, *, ifname: str = "eth0") -> bool:
         """Close the endpoint: nothing of it passes when this returns, and its ports are free. False where there was

@@ -1,12 +1,17 @@
 """A node that was opened: what all verbs work with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from cellwall.config import Paths
+from cellwall.engine.admission import with_ports
 from cellwall.engine.caller import Caller, Configured
-from cellwall.engine.site import Site
+from cellwall.engine.requests import AttachRequest, validate_request
+from cellwall.engine.site import Foundation, Site
+from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
+
+Place = Callable[[Site, Foundation, Sequence[AttachRequest]], tuple[Endpoint, ...]]
 
 
 class Opened:
@@ -38,3 +43,13 @@ class Opened:
     @property
     def _site(self) -> Site:
         return self._caller.site
+
+    def _place(self, requests: Sequence[AttachRequest], place: Place) -> tuple[Endpoint, ...]:
+        """What `place` gives for all of these in one turn. What is wrong with any is refused before the node is made
+        ready for them."""
+        bindings = [binding for request in requests for binding in request.bindings]
+        with self._caller.turn():
+            settings = self._caller.take_those_to_open_by()
+            for request in requests:
+                validate_request(request, settings)
+            return self._caller.open(bindings, lambda site, found: place(site, found, with_ports(site, requests)))

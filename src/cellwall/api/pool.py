@@ -58,15 +58,6 @@ class PoolVerbs(Opened):
             return self._site.journal.pooled_count()
 
     def _claim(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
-        from cellwall.engine.admission import with_ports
         from cellwall.engine.pool import claim_endpoints
-        from cellwall.engine.requests import validate_request
 
-        bindings = [binding for request in requests for binding in request.bindings]
-        with self._caller.turn():
-            settings = self._caller.take_those_to_open_by()
-            for request in requests:
-                validate_request(request, settings)
-            return self._caller.open(
-                bindings, lambda site, found: claim_endpoints(site, found, with_ports(site, requests))
-            )
+        return self._place(requests, claim_endpoints)
