@@ -139,7 +139,7 @@ def refuse_bound(site: Site, binding: PortBinding) -> None:
         raise Taken(f"expose.host_port: {binding}", "is taken by", holder.container_id)
 
 
-def refuse_crowds(site: Site, requests: Sequence[AttachRequest]) -> None:
+def refuse_full_tenants(site: Site, requests: Sequence[AttachRequest]) -> None:
     """Raise Exhausted where a tenant would have more endpoints, or policies of theirs, than one has room for. Before
     they are on record: room is made for what finds no address, and no room helps against this."""
     for tenant in {request.tenant for request in requests if request.tenant}:
@@ -147,8 +147,9 @@ def refuse_crowds(site: Site, requests: Sequence[AttachRequest]) -> None:
         own = [request.policy for request in new if request.policy is not None]
         if known is None and not own:
             continue
-        from cellwall.engine.crowds import crowd, refuse_crowd  # here and not above: most tenants have no policy
+        # Here and not above: most tenants have no policy.
+        from cellwall.engine.policy_totals import policy_total, refuse_total
 
         endpoints = site.journal.count_of(tenant) + len(new)
         all_own = [*site.journal.own_policies_of(tenant).values(), *own]
-        refuse_crowd(tenant, crowd(known.policy if known else OPEN, endpoints, all_own))
+        refuse_total(tenant, policy_total(known.policy if known else OPEN, endpoints, all_own))

@@ -13,7 +13,6 @@ import msgspec
 from cellwall.compile.policy_size import validate_size
 from cellwall.engine.arguments import Asked, Document, Subject
 from cellwall.engine.caller import Caller
-from cellwall.engine.crowds import refuse_crowd_of_endpoint, refuse_crowd_of_tenant
 from cellwall.engine.expose import attached_endpoint
 from cellwall.engine.policies import (
     judge_policy,
@@ -22,6 +21,7 @@ from cellwall.engine.policies import (
     tenant_policies,
     tenant_policy,
 )
+from cellwall.engine.policy_totals import refuse_more_for_endpoint, refuse_more_for_tenant
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.errors import InvalidSpec
@@ -161,10 +161,10 @@ def _set(site: Site, subject: Subject, written: Written, *, member: bool) -> Pol
     written = written.resolved(site.settings.openings)
     _judge(site, written, endpoint=isinstance(subject, EndpointKey))
     if isinstance(subject, EndpointKey):
-        refuse_crowd_of_endpoint(site, tenant, subject, written.policy)
+        refuse_more_for_endpoint(site, tenant, subject, written.policy)
         return set_endpoint_policy(site, subject, written.policy, member=member).own_policy
     before = tenant_policy(site, subject)
-    refuse_crowd_of_tenant(site, subject, written.policy, before.policy if before else OPEN)
+    refuse_more_for_tenant(site, subject, written.policy, before.policy if before else OPEN)
     known = set_tenant_policy(site, subject, written.policy, member=member)
     assert known is not None
     return known

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from cellwall.engine.admission import existing_endpoint, free_ports, refuse_crowds, refuse_taken, refuse_twins
+from cellwall.engine.admission import existing_endpoint, free_ports, refuse_full_tenants, refuse_taken, refuse_twins
 from cellwall.engine.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
 from cellwall.engine.detach import detach_endpoints
 from cellwall.engine.former_flows import end_former_flows
@@ -98,7 +98,7 @@ def _claim(
     site: Site, found: Foundation, pairs: Sequence[tuple[AttachRequest, Endpoint]], undo: ExitStack
 ) -> list[Endpoint]:
     refuse_taken(site, found, [request for request, _ in pairs])
-    refuse_crowds(site, [request for request, _ in pairs])
+    refuse_full_tenants(site, [request for request, _ in pairs])
     former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
     with site.journal.transaction():
         for request, endpoint in pairs:

@@ -4,7 +4,7 @@ import pytest
 
 from cellwall.compile.policy_forms import policy_listings
 from cellwall.compile.policy_size import MAX_ENTRIES, policy_size
-from cellwall.engine.crowds import MAX_TENANT_ENTRIES, crowd, refuse_crowd
+from cellwall.engine.policy_totals import MAX_TENANT_ENTRIES, policy_total, refuse_total
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.model.policy import Policy
@@ -53,9 +53,9 @@ def test_the_policies_of_its_endpoints_count_for_their_tenant() -> None:
 
 
 def test_less_than_before_is_refused_to_nobody() -> None:
-    before = crowd(LARGE, MOST + 2, [LARGE])
-    refuse_crowd("acme", crowd(LARGE, MOST + 1, [LARGE]), before)
+    before = policy_total(LARGE, MOST + 2, [LARGE])
+    refuse_total("acme", policy_total(LARGE, MOST + 1, [LARGE]), before)
     with pytest.raises(Exhausted):
-        refuse_crowd("acme", crowd(LARGE, MOST + 3, [LARGE]), before)
+        refuse_total("acme", policy_total(LARGE, MOST + 3, [LARGE]), before)
     with pytest.raises(Exhausted):
-        refuse_crowd("acme", crowd(LARGE, MOST + 1, [LARGE]))
+        refuse_total("acme", policy_total(LARGE, MOST + 1, [LARGE]))

@@ -20,24 +20,24 @@ MAX_TENANT_ENTRIES = 1 << 18
 """Entries of a tenant's policies in the kernel: a thousand for each of 262 endpoints."""
 
 
-class Crowd(msgspec.Struct, frozen=True):
+class PolicyTotal(msgspec.Struct, frozen=True):
     """What the policies of a tenant and of its endpoints come to."""
 
     entries: int
     forms: frozenset[PolicyForm]
 
 
-def crowd(policy: Policy, endpoints: int, own: Iterable[Policy]) -> Crowd:
+def policy_total(policy: Policy, endpoints: int, own: Iterable[Policy]) -> PolicyTotal:
     """Of a tenant with so many endpoints, some of which have an `own` policy. Pure."""
     shared = policy_size("tenant", policy)
     alone = [policy_size("endpoint", each) for each in own]
-    return Crowd(
+    return PolicyTotal(
         endpoints * shared.entries + sum(size.entries for size in alone),
         shared.forms.union(*(size.forms for size in alone)),
     )
 
 
-def refuse_crowd(tenant: str, after: Crowd, before: Crowd | None = None) -> None:
+def refuse_total(tenant: str, after: PolicyTotal, before: PolicyTotal | None = None) -> None:
     """Raise Exhausted where that is too much for one tenant, and no less than it was `before`. Pure."""
     if after.entries > MAX_TENANT_ENTRIES and (before is None or after.entries > before.entries):
         raise Exhausted(
@@ -51,19 +51,21 @@ def refuse_crowd(tenant: str, after: Crowd, before: Crowd | None = None) -> None
         )
 
 
-def refuse_crowd_of_tenant(site: Site, tenant: str, policy: Policy, before: Policy) -> None:
+def refuse_more_for_tenant(site: Site, tenant: str, policy: Policy, before: Policy) -> None:
     """The same, where a policy of the tenant takes the place of the one `before`."""
     own, endpoints = site.journal.own_policies_of(tenant).values(), site.journal.count_of(tenant)
-    refuse_crowd(tenant, crowd(policy, endpoints, own), crowd(before, endpoints, own))
+    refuse_total(tenant, policy_total(policy, endpoints, own), policy_total(before, endpoints, own))
 
 
-def refuse_crowd_of_endpoint(site: Site, tenant: str, key: EndpointKey, policy: Policy) -> None:
+def refuse_more_for_endpoint(site: Site, tenant: str, key: EndpointKey, policy: Policy) -> None:
     """The same, where a policy of one endpoint changes. Who is of no tenant is root's, and shares with nobody."""
     if not tenant:
         return
     known = site.journal.policy(tenant)
     shared, endpoints = known.policy if known else Policy(), site.journal.count_of(tenant)
     own = site.journal.own_policies_of(tenant)
-    refuse_crowd(
-        tenant, crowd(shared, endpoints, {**own, key: policy}.values()), crowd(shared, endpoints, own.values())
+    refuse_total(
+        tenant,
+        policy_total(shared, endpoints, {**own, key: policy}.values()),
+        policy_total(shared, endpoints, own.values()),
     )
