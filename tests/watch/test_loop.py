@@ -192,6 +192,27 @@ def test_what_changes_while_it_is_compared_is_compared_again_before_writers_wait
     assert wall.asked[: len(again) + 2] == ["repair", *again, "holds"]
 
 
+def test_damage_that_is_none_is_compared_as_a_change_is_and_damage_is_repaired(world: World) -> None:
+    """A first policy of its form has us lay rules, and one of many rules has more elements than can be told of."""
+    wall = Busy(world, 0)
+    undone = b"add chain inet cellwall passing; delete chain inet cellwall passing"
+    with watching(wall):
+        assert wall.repaired.wait(PATIENCE)
+        for act in (
+            lambda: world.detach(world.attach("first")),
+            lambda: world.lab.node.run(["nft", "-f", "-"], input=undone),
+        ):
+            asked = len(wall.asked)
+            wall.compared.clear()
+            act()
+            assert wall.compared.wait(PATIENCE)
+            assert "repair" not in wall.asked[asked:]
+        wall.repaired.clear()
+        world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", "B9-FORWARD"])
+        assert wall.repaired.wait(PATIENCE)
+    assert world.wall.status().drift == ()
+
+
 class Emptied:
     """Two tables that judge, of which somebody empties one at each wait, and the wall that they hold."""
 

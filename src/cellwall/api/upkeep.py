@@ -39,6 +39,19 @@ class UpkeepVerbs(Opened):
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
                 return False
 
+    def node_holds(self) -> bool:
+        """The same of the node's part alone, which is all that damage can be of: the rules, the node's own sets, the
+        bridge and its latch. It takes as long however many endpoints there are, and whatever their policies."""
+        from cellwall.engine.drift import node_drift
+
+        with self._caller.mutex:
+            try:
+                found = self._caller.take_as_laid()
+                right = found is None or (self._site.current() is not None and not node_drift(self._site, found))
+                return right and self._site.journal.in_place()
+            except (CellwallError, OSError):
+                return False
+
     def repair(self, *, unseen: bool = False, patience: float | None = None) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.

@@ -85,7 +85,11 @@ def watch(
                 began = time.monotonic()
                 holder = wall.holder
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
-                own = _look(wall, looking, alarms, pace, counts, unseen=pace.damaged and alone and not own)
+                unseen = pace.damaged and alone and not own
+                if unseen and looking.node_holds():  # we laid rules, or there were more elements than can be told of
+                    pace.calm(began, time.monotonic())
+                    continue
+                own = _look(wall, looking, alarms, pace, counts, unseen=unseen)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
                 # since the look began: what makes no event is not noticed as a change

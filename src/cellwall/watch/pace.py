@@ -68,6 +68,13 @@ class Pace:
         """The next look is about damage."""
         return self._damaged
 
+    def calm(self, began: float, ended: float) -> None:
+        """What was told as damage is none, as a first look at the node alone found: it is a change, to be looked at
+        like any other."""
+        self._damaged = False
+        self._changed = ended if self._changed is None else self._changed
+        self._held = max(self._held, ended + REST * (ended - began))
+
     def look(self) -> None:
         """A look begins: what is told from now on is about another one."""
         self._about_damage = self._damaged

@@ -199,3 +199,13 @@ def test_what_differed_while_a_long_write_went_on_is_looked_at_again_after_it() 
     pace.put_off(101.0)  # the writer is still at it
     pace.look()
     assert pace.again(102.0)
+
+
+def test_damage_that_is_none_is_a_change_that_waits_as_long_as_others() -> None:
+    pace = rested()
+    pace.tell(Alarm.DAMAGED, 101.0)
+    pace.calm(101.0, 101.01)
+    assert not pace.damaged
+    assert pace.due() == 101.01 + SETTLE
+    pace.tell(Alarm.DAMAGED, 101.02)
+    assert pace.damaged and pace.due() == 101.01 + REST * (101.01 - 101.0)  # of the time, no more than a share
