@@ -127,8 +127,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
         case Counter() | SetTimeouts() | ClampSegments() | LogPacket():
             return True
         case ForgottenWithin():
-            flow = run.context.flow
-            return flow is not None and flow.seconds < statement.seconds
+            return _is_forgotten_within(statement.seconds, run)
         case MarkPacket():
             run.set_mark(run.context.mark | statement.bits)
             return True
@@ -148,8 +147,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             run.set_flow_mark(0)
             return True
         case Meter():
-            exceeded = run.context.over.get(statement.set, False)
-            return run.read(statement.fields) is not None and exceeded != isinstance(statement.bound, RateWithin)
+            return _meter(statement, run)
         case Tally():
             return _note(statement, run)
         case Verdict() | Reject():
@@ -173,6 +171,16 @@ def _apply_found(
     if found is not None:
         apply(_number(found[0]))
     return found is not None
+
+
+def _is_forgotten_within(seconds: int, run: Run) -> bool:
+    flow = run.context.flow
+    return flow is not None and flow.seconds < seconds
+
+
+def _meter(statement: Meter, run: Run) -> bool:
+    exceeded = run.context.over.get(statement.set, False)
+    return run.read(statement.fields) is not None and exceeded != isinstance(statement.bound, RateWithin)
 
 
 def _note(statement: Tally, run: Run) -> bool:

@@ -149,8 +149,13 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
     told = is_told(clause, view)
     if floor is not None:
         return (((), ("-j", _LED if floor.end == "original" else _FLOORED)),)
-    if told and not isinstance(clause.then, w.Observe):
-        return (((), leads_to_report(clause)),)
+    if isinstance(clause.then, w.Observe) and told:
+        return ((), leads_to_report(clause)), *_own_outcomes(clause, view, stage)
+    return (((), leads_to_report(clause)),) if told else _own_outcomes(clause, view, stage)
+
+
+def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Words], ...]:
+    """The same where no chain that reports stands in for it."""
     then, mark = clause.then, f"{view.scene.mark:#x}"
     match then:
         case w.Accept():
@@ -160,8 +165,7 @@ def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Wo
         case w.Count():  # every rule counts
             return (((), ()),)
         case w.Continue():
-            watched = (((), leads_to_report(clause)),) if told else ()
-            return (*watched, ((), ("-g", chain_of(then.stage, view.direction))))
+            return (((), ("-g", chain_of(then.stage, view.direction))),)
         case w.Vouch():
             return (((), ("-g", VOUCH)),)
         case w.Distrust():
