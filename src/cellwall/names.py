@@ -30,7 +30,7 @@ MET: dict[tuple[Literal["inet", "bridge"], str], int] = {
 """What every packet and every frame meets, which a flush takes away, whatever it is of: base chains, and those to which
 this many rules lead. The kernel counts a chain's rules and these together: one with no more uses is empty."""
 
-NODE_SETS = frozenset(f"{name}{version}" for name in ("floor", "opened", "services") for version in (4, 6))
+NODE_SETS = frozenset(f"{name}{version}" for name in ("floor", "noclients", "opened", "services") for version in (4, 6))
 """Sets whose content is the node's and not endpoints': it is part of the rules."""
 
 REAPER_GROUP = 0xB9

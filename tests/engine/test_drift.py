@@ -115,6 +115,10 @@ RULES = {
     "insert": ("nft insert rule inet cellwall B9-FORWARD accept", "unknown in inet chain B9-FORWARD: accept"),
     "a chain more": ("nft add chain inet cellwall more", "unknown: inet chain more"),
     "floor": ("nft delete element inet cellwall floor4 { 10.0.0.0/8 }", "missing in inet set floor4: 10.0.0.0/8"),
+    "noclients": (
+        "nft delete element inet cellwall noclients4 { 192.0.0.0/24 }",
+        "missing in inet set noclients4: 192.0.0.0/24",
+    ),
     "opened": (
         "nft add element inet cellwall opened4 { 169.254.169.254 . tcp . 80 }",
         "unknown in inet set opened4: 169.254.169.254 . tcp . 80",

@@ -21,6 +21,7 @@ DAMAGES = {
     "nft flush chain inet cellwall B9-FORWARD": "our rules were changed",
     "nft insert rule inet cellwall forward accept": "our rules were changed",
     "nft flush set inet cellwall floor4": "our rules were changed",
+    "nft flush set inet cellwall noclients6": "our rules were changed",
     "nft flush set inet cellwall live": "missing element in inet live",
     "nft flush set bridge cellwall pin4": "missing element in bridge pin4",
     "tc qdisc del dev b9_br0 clsact": "does not latch",

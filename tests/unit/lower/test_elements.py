@@ -7,11 +7,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.compile.usage import usage_of
+from cellwall.compile.usage import PolicyUsage, usage_of
 from cellwall.compile.wall import TIME_WAIT
 from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
-from cellwall.lower.nft.sets import LINGERING, schema_of
+from cellwall.lower.nft.sets import LINGERING, inet_definitions, schema_of
 from cellwall.model.endpoint import Endpoint, PortBinding, parse_binding
+from cellwall.names import NODE_SETS
 from cellwall.ruleset.types import ElementChange, Interval
 from scene import endpoint
 
@@ -150,3 +151,9 @@ def _moved(text: str, number: int) -> str:
     last = binding.last + 100 * number if binding.host_port_last else 0
     same = port if not binding.shifted else binding.port
     return str(msgspec.structs.replace(binding, host_port=port, host_port_last=last, port=same)).replace(" from ", "@")
+
+
+def test_what_is_of_the_rules_shape_is_every_set_that_endpoints_have_no_part_in() -> None:
+    """The content of others is compared by itself: what is in neither would be anybody's to change unseen."""
+    static = {named.name for named in inet_definitions((), PolicyUsage()) if named.static}
+    assert static == NODE_SETS
