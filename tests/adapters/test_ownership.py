@@ -230,8 +230,11 @@ def test_a_flush_takes_what_is_not_ours(node: Namespace, owning: NftRules) -> No
 
 
 def test_the_owner_changes_elements(owning: NftRules) -> None:
-    owning.apply(changes("add", endpoint_elements(OTHER)))
+    added = changes("add", endpoint_elements(OTHER))
+    owning.apply(added)
+    assert owning.holds(added)
     owning.apply(changes("delete", endpoint_elements(OTHER)))
+    assert not any(owning.holds([one]) for one in added)
 
 
 def test_another_writer_of_ours_is_told_whose_they_are(owning: NftRules) -> None:
