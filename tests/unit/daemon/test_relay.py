@@ -50,6 +50,13 @@ class Told6:
         self.ours.setblocking(False)
         assert await asyncio.get_running_loop().sock_recv(self.ours, 9) == b"7"
 
+    def serve_another(self, tenant: int) -> None:
+        """A port of another tenant's; clients come to that one from now on."""
+        self.listening = self.stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        ask_for_arrivals(self.listening)
+        rule = msgspec.structs.replace(self.rule, host_port=1, tenant=tenant)
+        self.tell(Told("serve", rule), self.listening.fileno())
+
     async def client(self) -> socket.socket:
         one = self.stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
         one.setblocking(False)
@@ -234,10 +241,7 @@ def test_one_that_gave_way_is_reset_and_who_came_is_served() -> None:
         fill(held, 1, tenant=RULE.tenant)
         for tenant in range(1, 15):
             fill(held, 1, tenant=tenant)
-        another = made.stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
-        ask_for_arrivals(another)
-        made.tell(Told("serve", msgspec.structs.replace(made.rule, host_port=1, tenant=99)), another.fileno())
-        made.listening = another
+        made.serve_another(tenant=99)
         second = await made.client()
         at = await made.accepted()
         assert await ended(first) and held.count == 16
@@ -309,10 +313,7 @@ def test_a_tenant_with_much_to_pass_on_has_a_share_of_each_turn_and_others_their
         made.tell(Told("serve", made.rule))
         clients = [await made.client() for _ in range(8)]
         taking = [await made.accepted() for _ in range(8)]
-        another = made.stack.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
-        ask_for_arrivals(another)
-        made.tell(Told("serve", msgspec.structs.replace(made.rule, host_port=1, tenant=9)), another.fileno())
-        made.listening = another
+        made.serve_another(tenant=9)
         light = await made.client()
         at = await made.accepted()
         sent = sum(client.send(much) for client in clients)
