@@ -111,7 +111,7 @@ class Recorder:
         self.tally = Tally()
         self.trouble = ""
         self._feed = feed
-        self._keeper = log
+        self._event_log = log
         self._refill = refill
         self._holders = Holders()
         self._empty: deque[Moment] = deque()
@@ -200,7 +200,7 @@ class Recorder:
         return [Unrecorded(when, count, cause, *whose) for (whose, cause), count in missing.items()]
 
     def _keep(self, events: Sequence[Event]) -> None:
-        appended = self._keeper.append(events)
+        appended = self._event_log.append(events)
         self._say_trouble(appended.error)
         for event in events[: appended.written]:
             if isinstance(event, Attempt):
