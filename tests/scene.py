@@ -24,7 +24,7 @@ from cellwall.model.policy import Rule as PolicyRule
 from cellwall.model.settings import Settings
 from cellwall.model.versions import FIRST_BLOCK, first_version
 from cellwall.names import host_link
-from cellwall.ruleset.compose import SYN_ACK, flow_packet
+from cellwall.ruleset.compose import SYN, SYN_ACK, flow_packet
 from cellwall.ruleset.context import Context, Direction, Flow, FlowTuple, HookName, State
 from cellwall.ruleset.evaluate import Evaluation, Evaluator
 from cellwall.ruleset.packet import Packet
@@ -173,12 +173,14 @@ class Scene:
         label: int = 0,
         seconds: float = 120,
         over: Sequence[str] = (),
+        tcp_flags: int = SYN,
     ) -> Fate:
         """A packet of a flow that `sender` opens (or claims to: `source`, `mac`); `seconds`: until it is forgotten."""
         going = flow_of(source or _own(sender, destination), destination, protocol, port)
         status = frozenset[str]() if state == "new" else frozenset({"confirmed"})
         entry = Flow(going, going.reversed(), state=state, status=status, mark=mark, label=label, seconds=seconds)
-        packet = flow_packet(going, source_mac=sender.mac if mac is None else mac, destination_mac=gateway)
+        source_mac = sender.mac if mac is None else mac
+        packet = flow_packet(going, source_mac=source_mac, destination_mac=gateway, tcp_flags=tcp_flags)
         return self.from_sandbox(sender, packet, entry, over=over)
 
     def ingress(

@@ -61,6 +61,8 @@ def both_floors(having: str, *targets: str) -> tuple[Row, Row]:
 
 LINGERING = "too many ended connections of the tenant"
 FORMER = "flow of a former endpoint"
+AGAIN = Rule("begun-again", "begins again within an ended connection")
+ANSWERED = Rule("early", "answer within an ended connection")
 UNTRACKED = Rule("tracked-tenant", "no valid flow")
 ROUTER = Rule("forward", "the node is no router")
 ONE_WAY = Rule("B9-FORWARD", "not by the default interface")
@@ -78,6 +80,8 @@ PACKETS: tuple[Row, ...] = (
     Row(Rule("client", "too many connections of the tenant"), stopped.flows_of_clients, settings=stopped.CROWDED),
     Row(Rule("input-guard", LINGERING), stopped_ended.connection_to_a_service, settings=stopped_ended.WITH_SERVICE),
     Row(Rule("client", LINGERING), stopped_ended.connection_of_a_client),
+    Row(AGAIN, stopped_ended.connection_begun_again, (ANSWERED,)),
+    Row(ANSWERED, stopped_ended.connection_begun_again, (AGAIN,)),
     Row(Rule("client", "too many new connections"), stopped.flows_of_clients, settings=stopped.HURRIED),
     Row(Rule("client", "too many bytes got"), stopped.first_packets_of_clients, settings=stopped.PARTED),
     Row(Rule("client", "too many packets got"), stopped.first_packets_of_clients, settings=stopped.BUSY),

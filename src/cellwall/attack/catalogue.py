@@ -127,7 +127,8 @@ UNCOVERED_PARTS: dict[str, str] = {
     "B06": "TCP connections that have ended are counted by nothing (nf_conncount passes over them): beside its bound "
     "of open ones a tenant keeps six times as many at most, and who goes beyond has all containers of the tenant "
     "wait; with iptables, or without a bound of tenants, one keeps as many as it goes on sending in, which a rate of "
-    "new ones slows down; with iptables what one tenant may have is the sum of what its containers may",
+    "new ones slows down; with iptables those that were reset and begin again at once are open and counted by nothing, "
+    "and what one tenant may have is the sum of what its containers may",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",

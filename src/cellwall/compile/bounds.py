@@ -19,14 +19,18 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.wall import (
+    Accept,
+    BeginsAgain,
     Clause,
     Continue,
     Count,
     Drop,
     EndedFlow,
     Flow,
+    FlowOverRate,
     Layer,
     LiveFlow,
+    NoteBegunAgain,
     NoteFull,
     Outcome,
     OverBytes,
@@ -108,18 +112,25 @@ class Bounds(msgspec.Struct, frozen=True):
         return tuple(clauses)
 
     def ended(self) -> tuple[Clause, ...]:
-        """Where a packet of an ended flow is counted, before anything else may drop it: it has kept the flow."""
+        """Where a packet of an ended flow is counted, before anything else may drop it: it has kept the flow. And where
+        a SYN in it ends, whatever is configured: an endpoint's own bound would not count what begins there either."""
         known = (Flow(("established",)), EndedFlow())
-        return (Clause(known, Continue("ended")),) if self.tenant_connections else ()
+        again = Clause((*known, BeginsAgain()), Continue("begun-again"))
+        return (again, Clause(known, Continue("ended"))) if self.tenant_connections else (again,)
 
     def ended_stages(self) -> tuple[Stage, ...]:
-        """What is noted of it; nothing is denied there. A second may have as many as there may be open flows at once,
-        and so may a moment: of ended ones, no more than six times as many are kept, and of reset ones three times."""
+        """What is noted of it; nothing is denied there but a SYN. A second may have as many as there may be open flows
+        at once, and so may a moment: of ended ones, no more than six times as many are kept, and of reset ones three
+        times. Of one flow a packet a second counts: more keep it no better, and whoever is at its other end may send
+        as many as he likes."""
+        why = "begins again within an ended connection"
+        again = Stage("begun-again", (Clause((), NoteBegunAgain()), Clause((), Drop(), why, "PRE")))
         if not (limit := self.tenant_connections):
-            return ()
+            return (again,)
+        often = Clause((FlowOverRate(1, 4),), Accept())
         opened, clients = TenantOverRate("ended", limit, limit), TenantOverRate("ended-clients", limit, limit)
         own = Clause((Translated(negate=True), opened), NoteFull("ended"))
-        return (Stage("ended", (own, Clause((Translated(), clients), NoteFull("ended-clients")))),)
+        return again, Stage("ended", (often, own, Clause((Translated(), clients), NoteFull("ended-clients"))))
 
     def too_busy(self) -> Iterator[Clause]:
         """What becomes of a packet that an endpoint sends too soon, or gets too soon in a flow that was admitted; who

@@ -14,6 +14,7 @@ from cellwall.compile.wall import (
     AmidConnection,
     Attest,
     Attribute,
+    BegunAgain,
     Clause,
     Continue,
     Count,
@@ -73,6 +74,8 @@ def _early() -> Stage:
         "early",
         (
             Clause((_FROM_PORT,), Drop(), "not a bridge port", "PIN"),
+            # It would open a flow that has ended, if connection tracking had it.
+            Clause((BegunAgain(),), Drop(), "answer within an ended connection", "RAW"),
             Clause((_FROM_BRIDGE,), Continue("early-tenant")),
             Clause((Via("in", "loopback"),), Accept()),
             Clause((), Distrust()),

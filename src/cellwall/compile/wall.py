@@ -294,6 +294,21 @@ class EndedFlow(Predicate, frozen=True):
     is told there of a flow is not its state, but when it is forgotten, and no open one is that soon."""
 
 
+class BeginsAgain(Predicate, frozen=True):
+    """A SYN of who opened the flow, in a flow of a tenant's that is known already."""
+
+
+class BegunAgain(Predicate, frozen=True):
+    """The answer to a SYN that `NoteBegunAgain` noted, before connection tracking has seen it."""
+
+
+class FlowOverRate(Predicate, frozen=True):
+    """More than `rate` packets a second (bucket `burst`) in this flow, of either direction."""
+
+    rate: int
+    burst: int
+
+
 class FlowFromSubnet(Predicate, frozen=True):
     """The flow's first packet came from an address of the network."""
 
@@ -383,6 +398,12 @@ class NoteFull(Outcome, frozen=True):
     are noted until they would be gone, if nobody kept them."""
 
     crowd: Crowd
+
+
+class NoteBegunAgain(Outcome, frozen=True):
+    """Note until a flow that has ended would be gone that a SYN came in it, and what its answer is from and to; the
+    next clause goes on. Connection tracking ignores such a SYN, and takes the flow for open with its answer
+    (net/netfilter/nf_conntrack_proto_tcp.c, TCP_CONNTRACK_IGNORE), which no bound would count: no flow begins there."""
 
 
 class Unstamp(Outcome, frozen=True):

@@ -179,6 +179,7 @@ NOBODYS = {
     "not a bridge port": "a host link without an endpoint",
     "a sandbox's address from outside": "whoever forges it has no endpoint",
     "loopback from outside": "an outsider's",
+    "answer within an ended connection": "whose the flow is stands in it, which the packet has not come to",
     "the node is no router": "between the node's other networks",
     "redirected past the wall": "the node's own",
 }

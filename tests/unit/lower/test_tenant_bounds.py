@@ -13,11 +13,13 @@ from cellwall.lower.xt.wall import lower_wall
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Bound, Settings, parse_openings
 from cellwall.model.versions import tenant_label
+from cellwall.ruleset.compose import SYN
 from cellwall.ruleset.context import State
 from cellwall.ruleset.render import render_replacement
 from cellwall.ruleset.types import Element, Ruleset
 from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
+ACK = 0x10
 SERVICE = parse_openings(f"dns {GATEWAY4} udp/53", "x")
 SENDERS = pytest.mark.parametrize("sender", [WEB, POLICED], ids=["no policy", "a policy"])
 BOUND = Settings(
@@ -140,9 +142,36 @@ def test_a_packet_too_many_of_ended_flows_is_noted_of_the_tenant_and_passes(
         label=tenant_label(WEB.tenant_number),
         seconds=seconds,
         over=["tenantended", "tenantendedclients"],
+        tcp_flags=ACK,
     )
     assert fate.verdict == "accept"
-    assert [step.index for step in fate.evaluation.path if step.chain == "ended"] == [0] * noted
+    assert [step.index for step in fate.evaluation.path if step.chain == "ended"] == [2] * noted
+
+
+@pytest.mark.parametrize(("to", "rule"), [(PUBLIC4, 0), (PUBLIC6, 1)])
+def test_of_one_ended_flow_no_more_than_a_packet_a_second_counts(to: str, rule: int) -> None:
+    flow = {"state": "established", "label": tenant_label(WEB.tenant_number), "seconds": 5, "tcp_flags": ACK}
+    over = ["tenantended", "endedflows4", "endedflows6"]
+    fate = Scene(WEB, settings=BOUND).egress(WEB, to, mark=WEB.generation, over=over, **flow)  # type: ignore[arg-type]
+    assert fate.verdict == "accept"
+    assert [step.index for step in fate.evaluation.path if step.chain == "ended"] == [rule]
+
+
+@pytest.mark.parametrize("to", [PUBLIC4, PUBLIC6])
+@pytest.mark.parametrize(("seconds", "flags", "denied"), [(5, SYN, True), (6, SYN, False), (5, ACK, False)])
+def test_no_flow_begins_again_that_has_ended(to: str, seconds: float, flags: int, denied: bool) -> None:
+    """Whatever is configured: an endpoint's own bound does not count it either."""
+    fate = Scene(WEB, settings=Settings(tenant_connections=0)).egress(
+        WEB,
+        to,
+        state="established",
+        mark=WEB.generation,
+        label=tenant_label(WEB.tenant_number),
+        seconds=seconds,
+        tcp_flags=flags,
+    )
+    assert (judged(fate) == ("drop", "begins again within an ended connection", "PRE")) == denied
+    assert (fate.verdict == "accept") != denied
 
 
 def test_an_endpoints_own_bound_comes_first() -> None:

@@ -1,4 +1,5 @@
-"""B06: connections that have ended, which nf_conncount passes over, and which every packet keeps for some seconds more.
+"""B06: connections that have ended, which nf_conncount passes over, and which every packet keeps for some seconds more;
+and those that begin again within them.
 
 Opened, ended and kept up, round after round, until the attacker has tried for more than it may keep. Who answers on the
 Internet is on its side: without an answer a connection would count for as long as it is known.
@@ -73,10 +74,25 @@ class Kept:
         else:
             self._w.inject("internet", list(self._into("A", 2, 2, self._outside)))
 
-    def remembered(self) -> int:
-        """How many the node knows."""
+    def refuse(self, numbers: Sequence[int]) -> None:
+        """Who plays along resets these."""
+        self._w.inject("internet", list(self._into("RA", 1, 1, numbers)))
+        self._w.settle()
+
+    def begin_again(self, numbers: Sequence[int]) -> None:
+        """These, from the same ports: the answer and what comes behind it are sent whether or not the SYN arrived."""
+        self._w.inject("attacker", list(self._out("S", 0, 0, numbers)))
+        self._w.settle()
+        self._w.inject("internet", list(self._into("SA", 0, 1, numbers)))
+        self._w.settle()
+        self._w.inject("attacker", list(self._out("A", 1, 1, numbers)))
+        self._w.settle()
+
+    def remembered(self, state: str = "") -> int:
+        """How many the node knows, or knows to be in that state."""
         query = ["-f", f"ipv{self.family}", "-p", "tcp", "--orig-src", self._w.attacker.ip(self.family)]
-        return len(self._w.node.run(["conntrack", "-L", *query]).text.splitlines())
+        known = self._w.node.run(["conntrack", "-L", *query]).text.splitlines()
+        return sum(state in line for line in known)
 
     def _arrived(self, seen: Iterable[bytes]) -> Iterator[tuple[int, int]]:
         at = 14 + (20 if self.family == 4 else 40)
@@ -160,6 +176,31 @@ def hold(w: World, token: bytes, family: int, way: Way, count: int, *, beyond: f
         return Held(kept.opened, kept.remembered(), monotonic() - begun)
 
 
+def reopen(w: World, token: bytes, family: int, count: int, *, rounds: int = 3) -> int:
+    """Have so many connections reset, and begin them again when the next have been opened, by whose SYNs the kernel
+    takes those that have ended off its count; how many are open in the end."""
+    kept, last = Kept(w, token, family), list[int]()
+    with _hushed(w):
+        w.settle()
+        for _ in range(rounds):
+            opened = kept.open(count)
+            w.settle()
+            kept.begin_again(last)
+            kept.refuse(opened)
+            w.observers.discard()
+            last = opened
+        return kept.remembered("ESTABLISHED")
+
+
+def _begins_again(w: World, token: bytes, *, family: int) -> bool:
+    """Whether more are open than an endpoint may have."""
+    limit = (w.wall.settings if w.wall else SETTINGS).connections
+    try:
+        return reopen(w, token, family, ROUND, rounds=2 + limit // ROUND) > limit
+    finally:
+        forget(w)
+
+
 def _lingers(w: World, token: bytes, *, family: int, way: Way) -> bool:
     """Whether more are kept than the bound of a tenant at once, as many a second, and those that are open meanwhile."""
     settings = w.wall.settings if w.wall else SETTINGS
@@ -179,6 +220,14 @@ def _probes() -> Iterator[Probe]:
             f"a tenant piles up connections {how[way]}, IPv{family}",
             layers("FWD"),
             partial(_lingers, family=family, way=way),
+            family=family,
+        )
+    for family in FAMILIES:
+        yield episode(
+            f"B06-begun-again-v{family}",
+            f"a container begins connections again that its peer has reset, IPv{family}",
+            layers("RAW"),
+            partial(_begins_again, family=family),
             family=family,
         )
 

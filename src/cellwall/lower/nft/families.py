@@ -23,6 +23,7 @@ class Family(msgspec.Struct, frozen=True):
     original_source: FieldName
     original_destination: FieldName
     reply_source: FieldName
+    reply_destination: FieldName
 
     def prefix(self, network: IPv4Network | IPv6Network) -> tuple[int, int]:
         """(network address, mask) as ints."""
@@ -50,6 +51,7 @@ IPV4 = Family(
     original_source="ct original ip saddr",
     original_destination="ct original ip daddr",
     reply_source="ct reply ip saddr",
+    reply_destination="ct reply ip daddr",
 )
 IPV6 = Family(
     version=6,
@@ -64,5 +66,6 @@ IPV6 = Family(
     original_source="ct original ip6 saddr",
     original_destination="ct original ip6 daddr",
     reply_source="ct reply ip6 saddr",
+    reply_destination="ct reply ip6 daddr",
 )
 FAMILIES = (IPV4, IPV6)

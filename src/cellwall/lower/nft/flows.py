@@ -3,11 +3,11 @@
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import BOTH, NUMBERED, Forms, Lowered, either, fields, in_subnet, match, per_family
-from cellwall.lower.nft.sets import FULL_SETS, PROTOCOLS, by_protocol, exposed_set
+from cellwall.lower.nft.sets import BEGUN_AGAIN, FULL_SETS, PROTOCOLS, by_protocol, exposed_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.versions import STEM
-from cellwall.ruleset.types import ConnectionsOver, Field, FieldName, ForgottenWithin, Lookup, Meter
+from cellwall.ruleset.types import Compare, ConnectionsOver, Field, FieldName, ForgottenWithin, Lookup, Meter, RateOver
 
 _STEM = Field("ct mark", STEM)
 """Whose a flow is, by whichever policy it was judged."""
@@ -87,9 +87,31 @@ def _stranger(p: w.Stranger, scene: w.Scene, family: Family) -> tuple[Lowered, .
     return ((Lookup(fields(family.original_source), "noclients" + family.suffix),),)
 
 
+def _opening(*, negate: bool = False) -> Compare:
+    return match("tcp flags", _SYN, mask=_FIN | _SYN | _RST | _ACK, negate=negate)
+
+
 def _amid_connection(p: w.AmidConnection, scene: w.Scene) -> tuple[Lowered, ...]:
-    opening = match("tcp flags", _SYN, mask=_FIN | _SYN | _RST | _ACK, negate=True)
-    return ((match("ct state", "new"), opening),)
+    return ((match("ct state", "new"), _opening(negate=True)),)
+
+
+def _begins_again(p: w.BeginsAgain, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((_opening(), match("ct direction", "original"), NUMBERED),)
+
+
+def _begun_again(p: w.BegunAgain, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    answer = match("tcp flags", _SYN | _ACK, mask=_SYN | _ACK)
+    ends = fields(family.source, family.destination, "th sport", "th dport")
+    return ((answer, Lookup(ends, BEGUN_AGAIN + family.suffix)),)
+
+
+def answered_from(family: Family) -> tuple[Field, ...]:
+    """The ends of a flow, as packets in reply have them."""
+    return fields(family.reply_source, family.reply_destination, "ct reply proto-src", "ct reply proto-dst")
+
+
+def _flow_over_rate(p: w.FlowOverRate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    return ((Meter(answered_from(family), "endedflows" + family.suffix, RateOver(p.rate, p.burst)),),)
 
 
 def _opens_backwards(p: w.OpensBackwards, scene: w.Scene) -> tuple[Lowered, ...]:
@@ -140,5 +162,8 @@ FLOWS: Forms = {
     w.TenantOverConnections: either(_tenant_over_connections),
     w.TenantFull: either(_tenant_full),
     w.EndedFlow: either(_ended),
+    w.BeginsAgain: either(_begins_again),
+    w.BegunAgain: per_family(_begun_again),
+    w.FlowOverRate: per_family(_flow_over_rate),
     w.FlowFromSubnet: per_family(_flow_from_subnet),
 }

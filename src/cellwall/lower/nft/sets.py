@@ -34,6 +34,7 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `clients4` `newclients4` `got4` … | dynamic: bounds | endpoint with published ports |
 | `tenantflows` `tenantclients` `tenantnewflows` … | dynamic: bounds, by number | tenant |
 | `fulltenants` `fullclients` `lingering` `lingeringclients` | dynamic: those over a bound of flows | tenant |
+| `endedflows4` `begunagain4` … | dynamic: packets in ended flows; SYNs in them | ended flow with packets |
 | `deniedports` `deniedout` `deniedin` | dynamic: packets denied | port; stem of policy versions, 0 of nobody |
 | `toldports` `toldout` `toldin` | dynamic: budgets of reports | the same |
 | `toldtenants` `seenout` `seenin` | dynamic: budgets of reports | label of the flows of a tenant |
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from cellwall.compile.wall import Crowd
 
 _SENDERS = 65535  # the most keys a dynamic set holds
+_FLOWS = 1 << 18  # the same of one by flows, of which each tenant has thousands
+BEGUN_AGAIN = "begunagain"
+"""How the names of the sets begin of flows that have ended, and have had a SYN since: the ends of an answer to it."""
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
 _FULL = 1  # until a tenant that had too many flows is counted again
 # Until those that have ended are gone, if nobody keeps them: `compile.wall.TIME_WAIT` and one more, written down again,
@@ -179,6 +183,10 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("got" + suffix, address),
         _rate("sentbytes" + suffix, address),
         _rate("gotbytes" + suffix, address),
+        *(
+            NamedSet(name + suffix, (address, address, *service[2:] * 2), dynamic=True, timeout=LINGERING, size=_FLOWS)
+            for name in (BEGUN_AGAIN, "endedflows")
+        ),
     ]
 
 

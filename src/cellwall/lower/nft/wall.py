@@ -13,11 +13,12 @@ from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.content import inet_sets
 from cellwall.lower.nft.families import FAMILIES, IPV4, Family
+from cellwall.lower.nft.flows import answered_from
 from cellwall.lower.nft.forms import fields, match
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.reports import Terminal, leads_to_report, report_chains
-from cellwall.lower.nft.sets import FULL_SETS, bridge_sets
+from cellwall.lower.nft.sets import BEGUN_AGAIN, FULL_SETS, bridge_sets
 from cellwall.names import TABLE
 from cellwall.ruleset.types import (
     Chain,
@@ -92,7 +93,9 @@ def _onward(then: w.Outcome) -> str:
 
 def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
     separate = [families_of(predicate) for predicate in clause.when if families_of(predicate)]
-    separate += [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish) else []
+    separate += (
+        [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish | w.NoteBegunAgain) else []
+    )
     versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
     rules = []
     for family in FAMILIES:
@@ -139,6 +142,8 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
     if isinstance(then, w.NoteFull):
         return ((Tally(fields("ct label"), FULL_SETS[then.crowd]),),)
+    if isinstance(then, w.NoteBegunAgain):
+        return ((Tally(answered_from(family), BEGUN_AGAIN + family.suffix),),)
     if isinstance(then, w.Unstamp):
         return ((UnstampFlow(),),)
     if isinstance(then, w.Publish):

@@ -12,6 +12,9 @@ SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
     w.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
     w.TenantFull: "the same",
     w.EndedFlow: "that it is forgotten within seconds, unless somebody goes on sending in it, which nothing bounds",
+    w.BeginsAgain: "nothing: one that was reset and begins again within seconds, by a SYN and its answer in the same "
+    "flow, is open and counted by nobody",
+    w.BegunAgain: "the same",
     w.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
