@@ -18,34 +18,36 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.compile.wall import (
-    Accept,
+from cellwall.compile.predicates import (
     BeginsAgain,
-    Clause,
-    Continue,
-    Count,
-    Drop,
     EndedFlow,
     Flow,
     FlowOverRate,
-    Layer,
     LiveFlow,
-    NoteBegunAgain,
-    NoteFull,
-    Outcome,
     OverBytes,
     OverConnections,
     OverRate,
     Predicate,
-    Stage,
     TenantFull,
     TenantOverBytes,
     TenantOverConnections,
     TenantOverRate,
     Translated,
     Transport,
-    Unstamp,
     Via,
+)
+from cellwall.compile.wall import (
+    Accept,
+    Clause,
+    Continue,
+    Count,
+    Drop,
+    Layer,
+    NoteBegunAgain,
+    NoteFull,
+    Outcome,
+    Stage,
+    Unstamp,
 )
 from cellwall.model.settings import Bound, Settings
 

@@ -19,21 +19,12 @@ from cellwall.compile.policies import (
     policy_stages,
     stamp_opened,
 )
-from cellwall.compile.usage import ExposureForm, PolicyUsage, Usage
-from cellwall.compile.wall import (
-    Accept,
+from cellwall.compile.predicates import (
     AmidConnection,
-    Attest,
-    Attribute,
-    Clause,
-    Continue,
-    Drop,
     Exposed,
-    FitSegments,
     FloorHit,
     Flow,
     FlowDirection,
-    ForgetSoon,
     Handshake,
     IpVersion,
     LiveFlow,
@@ -41,15 +32,26 @@ from cellwall.compile.wall import (
     OpensBackwards,
     OrphanFlow,
     OwnError,
-    Reject,
-    Stage,
-    Stamp,
     Stranger,
     ToSubnet,
     Translated,
     Transport,
     Via,
     Vouched,
+)
+from cellwall.compile.usage import ExposureForm, PolicyUsage, Usage
+from cellwall.compile.wall import (
+    Accept,
+    Attest,
+    Attribute,
+    Clause,
+    Continue,
+    Drop,
+    FitSegments,
+    ForgetSoon,
+    Reject,
+    Stage,
+    Stamp,
 )
 from cellwall.model.settings import Mail
 from cellwall.names import SECURITY_CHAIN

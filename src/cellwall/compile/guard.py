@@ -8,26 +8,15 @@ import msgspec
 
 from cellwall.compile.bounds import Bounds
 from cellwall.compile.policies import OPENED
-from cellwall.compile.usage import PolicyUsage
-from cellwall.compile.wall import (
-    Accept,
+from cellwall.compile.predicates import (
     AmidConnection,
-    Attest,
-    Attribute,
     BegunAgain,
-    Clause,
-    Continue,
-    Count,
-    Distrust,
-    Drop,
     ExtensionHeader,
     Flow,
     FlowDirection,
-    ForgetSoon,
     FromSubnet,
     GatewayPing,
     Icmp6Type,
-    Layer,
     LiveFlow,
     NeighbourSolicitation,
     NodeService,
@@ -35,13 +24,26 @@ from cellwall.compile.wall import (
     OrphanFlow,
     OverRate,
     OwnError,
-    Stage,
-    Stamp,
     ToLoopback,
     ToSubnet,
     Transport,
     Via,
     Vouched,
+)
+from cellwall.compile.usage import PolicyUsage
+from cellwall.compile.wall import (
+    Accept,
+    Attest,
+    Attribute,
+    Clause,
+    Continue,
+    Count,
+    Distrust,
+    Drop,
+    ForgetSoon,
+    Layer,
+    Stage,
+    Stamp,
 )
 
 _FROM_BRIDGE = Via("in", "bridge")

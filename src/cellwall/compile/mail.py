@@ -9,8 +9,15 @@ where all of their policies let them; and an exception of the floor or a service
 """
 
 from cellwall.compile.policy_words import Fresh, MailTransfer
+from cellwall.compile.predicates import Flow, Predicate
 from cellwall.compile.usage import PolicyUsage
-from cellwall.compile.wall import Clause, Continue, Count, Flow, Predicate, Stage, Unstamp
+from cellwall.compile.wall import (
+    Clause,
+    Continue,
+    Count,
+    Stage,
+    Unstamp,
+)
 from cellwall.model.settings import Mail
 
 _WHY = "mail to a server"

@@ -14,12 +14,8 @@ node has its place.
 
 from typing import Literal
 
-from cellwall.compile.wall import (
+from cellwall.compile.predicates import (
     ArpAsksForGateway,
-    Clause,
-    Continue,
-    Distrust,
-    Drop,
     Fragment,
     FrameTo,
     FrameType,
@@ -31,10 +27,16 @@ from cellwall.compile.wall import (
     Pinned,
     PlainHeader,
     SolicitsGateway,
-    Stage,
     Via,
-    Vouch,
     Vouched,
+)
+from cellwall.compile.wall import (
+    Clause,
+    Continue,
+    Distrust,
+    Drop,
+    Stage,
+    Vouch,
 )
 
 _FRAGMENTS = (OverRate("fragments", 20, 100), OverRate("all-fragments", 150, 500))

@@ -12,20 +12,22 @@ from typing import Literal
 from cellwall.compile.bounds import Bounds
 from cellwall.compile.mail import refuse_stamped_mail, unsent_stages
 from cellwall.compile.policy_words import Fresh, Linked, Listed, Under
+from cellwall.compile.predicates import (
+    Flow,
+    OpensBackwards,
+    Translated,
+    Transport,
+)
 from cellwall.compile.usage import PolicyUsage
 from cellwall.compile.wall import (
     Accept,
     Clause,
     Continue,
     Drop,
-    Flow,
     ForgetSoon,
     Observe,
-    OpensBackwards,
     Stage,
     Stamp,
-    Translated,
-    Transport,
     Unstamp,
 )
 from cellwall.model.policy import TierName

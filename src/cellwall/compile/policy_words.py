@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from cellwall.compile.predicates import Predicate
 from cellwall.compile.usage import PolicyForm
-from cellwall.compile.wall import Predicate
 from cellwall.model.policy import TierName
 
 

@@ -7,19 +7,17 @@ not told: the node's own multicast, what an outsider sends to nobody, the node's
 
 import msgspec
 
+from cellwall.compile.predicates import Icmp6Type, ToSubnet, Via
 from cellwall.compile.reasons import Judgement
 from cellwall.compile.wall import (
     Clause,
     Continue,
     Count,
     Drop,
-    Icmp6Type,
     Observe,
     Reject,
     Stage,
     Subject,
-    ToSubnet,
-    Via,
 )
 
 _NOBODY = ("frame-output", "loose-arp-in", "loose-arp-out")

@@ -6,18 +6,20 @@ one tenant to another. Flows are masqueraded into one range of ports that neithe
 binding uses (port shadowing, CVE-2021-3773).
 """
 
-from cellwall.compile.wall import (
-    Clause,
-    Continue,
+from cellwall.compile.predicates import (
     FlowDirection,
     FlowFromSubnet,
     LocalDestination,
-    Masquerade,
-    Publish,
-    Stage,
     ToLoopback,
     Transport,
     Via,
+)
+from cellwall.compile.wall import (
+    Clause,
+    Continue,
+    Masquerade,
+    Publish,
+    Stage,
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage
@@ -22,7 +23,7 @@ from scene import FACTS, SCENE
 WALL = compile_wall(Settings(), FACTS, Usage(), uplink="eth0")
 
 
-class Horoscope(w.Predicate, frozen=True):
+class Horoscope(when.Predicate, frozen=True):
     """A predicate that no mechanism knows."""
 
 
@@ -60,7 +61,7 @@ def test_a_stage_that_nothing_leads_to_is_refused() -> None:
 
 def test_a_negated_arp_claim_is_refused() -> None:
     with pytest.raises(Unsupported, match="negated ARP claim"):
-        lower_wall(having(w.Clause((w.Pinned("arp", negate=True),), w.Drop(), "x", "PIN"), "port-arp"))
+        lower_wall(having(w.Clause((when.Pinned("arp", negate=True),), w.Drop(), "x", "PIN"), "port-arp"))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_renamed_ruleset_and_its_sets_alone_are_the_same_otherwise() -> None:
 
 def test_a_bound_that_is_kept_per_address_is_a_rule_in_each_family() -> None:
     """Alone in its clause: no other predicate tells the lowering that the families differ."""
-    rules = lower_wall(having(w.Clause((w.OverRate("ping", 10, 10),), w.Drop(), "x", "FWD"))).tables[-1]
+    rules = lower_wall(having(w.Clause((when.OverRate("ping", 10, 10),), w.Drop(), "x", "FWD"))).tables[-1]
     related = next(chain for chain in rules.chains if chain.name == "related").rules
     meters = [statement.set for rule in related for statement in rule.statements if isinstance(statement, Meter)]
     assert meters == ["pings4", "pings6"]

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from cellwall.compile.predicates import Exposed
 from cellwall.compile.usage import ExposureForm
-from cellwall.compile.wall import Exposed, OpenedService, Wall
+from cellwall.compile.wall import OpenedService, Wall
 from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.sets import inet_definitions
 from cellwall.model.addresses import Prefix

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import IPV4, IPV6, Family
 from cellwall.model.versions import TENANT_BITS
@@ -33,7 +34,7 @@ OF_TENANT: Lowered = (Compare(Field("ct state"), ("related",), negate=True), NUM
 """Packets of the tenant whose flow it is. An error is taken for part of the flow that it quotes, maybe another's.
 To forge some would use up what others may."""
 
-P = TypeVar("P", bound=w.Predicate)
+P = TypeVar("P", bound=when.Predicate)
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class Form(msgspec.Struct, frozen=True):
     families: Callable[..., frozenset[int]]
 
 
-Forms = Mapping[type[w.Predicate], Form]
+Forms = Mapping[type[when.Predicate], Form]
 
 
 def either(lower: Callable[[P, w.Scene], tuple[Lowered, ...]]) -> Form:

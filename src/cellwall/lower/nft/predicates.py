@@ -3,6 +3,7 @@
 The tables say of each predicate how it is lowered and in which address families it has a form of its own.
 """
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.nft.families import Family
@@ -15,17 +16,17 @@ from cellwall.lower.nft.policies import POLICIES
 _FORMS: Forms = {**FRAMES, **PACKETS, **FLOWS, **POLICIES}
 
 
-def lower_predicate(predicate: w.Predicate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+def lower_predicate(predicate: when.Predicate, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     """The alternatives, each a conjunction of matches, that together mean `predicate` in one family."""
     return _form_of(predicate).lower(predicate, scene, family)
 
 
-def families_of(predicate: w.Predicate) -> frozenset[int]:
+def families_of(predicate: when.Predicate) -> frozenset[int]:
     """The address families that a predicate has separate forms for; empty: one form for both."""
     return _form_of(predicate).families(predicate)
 
 
-def _form_of(predicate: w.Predicate) -> Form:
+def _form_of(predicate: when.Predicate) -> Form:
     form = _FORMS.get(type(predicate))
     if form is None:
         name = type(predicate).__name__

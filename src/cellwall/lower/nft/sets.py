@@ -55,7 +55,7 @@ from cellwall.names import TABLE
 from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
 if TYPE_CHECKING:
-    from cellwall.compile.wall import Crowd
+    from cellwall.compile.predicates import Crowd
 
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FLOWS = 1 << 18  # the same of one by flows, of which each tenant has thousands

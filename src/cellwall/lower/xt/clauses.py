@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import pin_form
@@ -110,7 +111,7 @@ def _clause(clause: w.Clause, view: View, stage: str) -> Iterator[XtRule]:
     if isinstance(clause.then, w.Continue) and _is_directed(clause.then.stage) and not _is_directed(stage):
         yield from _by_direction(clause, view)
         return
-    if any(isinstance(p, w.Transport) and p.negate and len(p.protocols) > 1 for p in clause.when):
+    if any(isinstance(p, when.Transport) and p.negate and len(p.protocols) > 1 for p in clause.when):
         # iptables has no set of protocols: each that may pass returns from a chain of its own that ends in the denial.
         yield XtRule((), ("-j", _PROTOCOLS), clause.why)
         return
@@ -126,15 +127,15 @@ def _is_directed(stage: str) -> bool:
 
 def _opens_in_reply(clause: w.Clause, view: View) -> bool:
     """No reply opens a flow."""
-    opening = (w.Flow(("new",)), w.AmidConnection())
+    opening = (when.Flow(("new",)), when.AmidConnection())
     return view.direction == "reply" and any(predicate in opening for predicate in clause.when)
 
 
 def _by_direction(clause: w.Clause, view: View) -> Iterator[XtRule]:
     """Where a stage is two chains, the packet's direction in its flow says which."""
     assert isinstance(clause.then, w.Continue)
-    given = [p.direction for p in clause.when if isinstance(p, w.FlowDirection)]
-    rest = [alternatives(p, view) for p in clause.when if not isinstance(p, w.FlowDirection)]
+    given = [p.direction for p in clause.when if isinstance(p, when.FlowDirection)]
+    rest = [alternatives(p, view) for p in clause.when if not isinstance(p, when.FlowDirection)]
     both: tuple[Direction, ...] = ("original", "reply")
     for direction in given or both:
         for conjunction in product(*rest):
@@ -145,7 +146,7 @@ def _by_direction(clause: w.Clause, view: View) -> Iterator[XtRule]:
 
 def _outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words, Words], ...]:
     """(further matches, target) of each rule that an outcome is."""
-    floor = next((p for p in clause.when if isinstance(p, w.FloorHit)), None)
+    floor = next((p for p in clause.when if isinstance(p, when.FloorHit)), None)
     told = is_told(clause, view)
     if floor is not None:
         return (((), ("-j", _LED if floor.end == "original" else _FLOORED)),)
@@ -197,7 +198,7 @@ def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words
 
 def _accepted(clause: w.Clause, view: View, stage: str) -> Words:
     """What is not a sandbox's goes on to the node's other rules."""
-    others = stage in _OTHERS or w.Via("in", "bridge", negate=True) in clause.when
+    others = stage in _OTHERS or when.Via("in", "bridge", negate=True) in clause.when
     return ("-g", PASS) if view.table in ("filter", "security") and not others else ("-j", "RETURN")
 
 
@@ -217,11 +218,11 @@ def _rejected(view: View) -> tuple[tuple[Words, Words], ...]:
 def protocol_chain(wall: w.Wall, view: View) -> XtChain:
     """Ends in the denial for every protocol but three."""
     allowed = tuple(XtRule(("-p", name), ("-j", "RETURN")) for name in ("tcp", "udp", view.icmp))
-    denial = _denial(wall, view, lambda p: isinstance(p, w.Transport) and p.negate and len(p.protocols) > 1)
+    denial = _denial(wall, view, lambda p: isinstance(p, when.Transport) and p.negate and len(p.protocols) > 1)
     return XtChain(_PROTOCOLS, (*allowed, XtRule((), denial, "protocol")))
 
 
-def _denial(wall: w.Wall, view: View, asks: Callable[[w.Predicate], bool]) -> Words:
+def _denial(wall: w.Wall, view: View, asks: Callable[[when.Predicate], bool]) -> Words:
     """Where a packet goes that the clauses deny whose predicate is a chain: all of them deny it alike."""
     clauses = [one for stage in flow_stages(wall) for one in stage.clauses if any(map(asks, one.when))]
     targets = {leads_to_report(one) if is_told(one, view) else ("-g", _DENY) for one in clauses}
@@ -237,7 +238,8 @@ def floor_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     opened = tuple(_opened(row) for row in wall.exceptions if row.version == view.version)
     denied = [("--ctorigdst", str(network)) for network in floor]
     outside = [("!", "--ctorigdst", str(GLOBAL6))] if view.version == 6 else []
-    sent, led = (_denial(wall, view, partial(eq, hit)) for hit in (w.FloorHit("original"), w.FloorHit("translated")))
+    ends = when.FloorHit("original"), when.FloorHit("translated")
+    sent, led = (_denial(wall, view, partial(eq, end)) for end in ends)
     rules = tuple(XtRule(("-m", "conntrack", *words), sent) for words in (*outside, *denied))
     # What nobody translated was sent there: it is said as it is of those.
     led_there = (XtRule(("-m", "conntrack", "--ctstate", "DNAT"), led),) if led != sent else ()
@@ -259,11 +261,11 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
     from nor to the bridge."""
     head: list[w.Clause] = []
     tail: list[w.Clause] = []
-    neither: list[w.Predicate] = []
+    neither: list[when.Predicate] = []
     for clause in wall.stage("forward").clauses:
         if clause.then == w.Continue(SECURITY_CHAIN):
             (via,) = clause.when
-            assert isinstance(via, w.Via)
+            assert isinstance(via, when.Via)
             neither.append(msgspec.structs.replace(via, negate=not via.negate))
         elif not isinstance(clause.then, w.Attest):  # `B9-PASS` attests, what it accepts
             (tail if neither else head).append(clause)
@@ -287,11 +289,11 @@ def pinned_still(view: View, hook: Literal["input", "forward"]) -> tuple[XtRule,
     if view.table != "security" or pin_form(view.version, view.scene.subnet4, view.features) is None:
         return ()
     claim: Literal["ipv4", "ipv6"] = "ipv4" if view.version == 4 else "ipv6"
-    inside = side_of(w.Via("in", "bridge"), view.scene)
+    inside = side_of(when.Via("in", "bridge"), view.scene)
     asking = ("-m", "conntrack", "--ctdir", "ORIGINAL") if hook == "input" else ()
     return tuple(
         XtRule((*inside, *asking, *words), ("-j", "DROP"), "spoofed source")
-        for words in alternatives(w.Pinned(claim, negate=True), view)
+        for words in alternatives(when.Pinned(claim, negate=True), view)
     )
 
 

@@ -8,6 +8,7 @@ answers for the gateway, nobody else is asked and nothing of it reaches the node
 from collections.abc import Iterator
 from itertools import product
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
@@ -47,12 +48,12 @@ def lower_frames(wall: w.Wall, *, tells: bool) -> tuple[XtTable, ...]:
 
 def _rules(wall: w.Wall, stage: str, audit: Audit | None) -> Iterator[XtRule]:
     for clause in wall.stage(stage).clauses:
-        if stage == "port-arp" and any(isinstance(p, w.OverRate) for p in clause.when):
+        if stage == "port-arp" and any(isinstance(p, when.OverRate) for p in clause.when):
             assert "OverRate" in NARROWER
             continue
         if any(type(p) in SUBSTITUTES for p in clause.when):
             continue
-        if sum(isinstance(p, w.FrameTo) and p.negate for p in clause.when) > 1:
+        if sum(isinstance(p, when.FrameTo) and p.negate for p in clause.when) > 1:
             yield XtRule((), ("-j", _ARP_TO))  # ebtables asks for one destination in a rule
             continue
         target = _target(clause.then, stage, wall.scene, clause.when)
@@ -70,37 +71,37 @@ def _told(clause: w.Clause, matches: Words, audit: Audit | None) -> Iterator[XtR
 
 def _arp_destinations(wall: w.Wall, audit: Audit | None) -> XtChain:
     """Returns what is for the gateway or for everybody."""
-    clauses = [one for one in wall.stage("port-arp").clauses if any(isinstance(p, w.FrameTo) for p in one.when)]
-    asked = [p for clause in clauses for p in clause.when if isinstance(p, w.FrameTo)]
+    clauses = [one for one in wall.stage("port-arp").clauses if any(isinstance(p, when.FrameTo) for p in one.when)]
+    asked = [p for clause in clauses for p in clause.when if isinstance(p, when.FrameTo)]
     told = tuple(rule for clause in clauses if clause.then == w.Drop() for rule in _told(clause, (), audit))
     known = tuple(XtRule(("-d", mac), ("-j", "RETURN")) for p in asked for mac in _macs(p, wall.scene))
     return XtChain(_ARP_TO, (*known, *told, XtRule((), ("-j", "DROP"))))
 
 
-def _words(predicate: w.Predicate, scene: w.Scene) -> tuple[Words, ...]:
+def _words(predicate: when.Predicate, scene: w.Scene) -> tuple[Words, ...]:
     match predicate:
-        case w.Via():
+        case when.Via():
             return (side_of(predicate, scene),)
-        case w.FrameType():
+        case when.FrameType():
             return (("-p", _TYPES[predicate.type]),)
-        case w.FrameTo(target="group", negate=False):
+        case when.FrameTo(target="group", negate=False):
             return (("-d", "Multicast"),)
-        case w.FrameTo():
+        case when.FrameTo():
             negate = ("!",) if predicate.negate else ()
             return tuple((*negate, "-d", mac) for mac in _macs(predicate, scene))
-        case w.Vouched():
+        case when.Vouched():
             mark = f"{scene.mark:#x}"
             return ((*(("!",) if predicate.negate else ()), "--mark", f"{mark}/{mark}"),)
-        case w.ArpAsksForGateway():
+        case when.ArpAsksForGateway():
             form = ("-p", "ARP", "--arp-op", "Request", "--arp-htype", "1", "--arp-ptype", "0x800")
             return ((*form, "--arp-ip-src", str(scene.subnet4), "--arp-ip-dst", str(scene.gateway4)),)
-        case w.Pinned(claim="arp", negate=False):
+        case when.Pinned(claim="arp", negate=False):
             return ((),)  # NARROWER: the answer goes back by the port the question came from
     name = type(predicate).__name__
     raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")
 
 
-def _macs(predicate: w.FrameTo, scene: w.Scene) -> tuple[str, ...]:
+def _macs(predicate: when.FrameTo, scene: w.Scene) -> tuple[str, ...]:
     targets: dict[str, tuple[str, ...]] = {
         "gateway": (mac_text(scene.gateway_mac),),
         "broadcast": ("ff:ff:ff:ff:ff:ff",),
@@ -111,7 +112,7 @@ def _macs(predicate: w.FrameTo, scene: w.Scene) -> tuple[str, ...]:
     return targets[predicate.target]
 
 
-def _target(then: w.Outcome, stage: str, scene: w.Scene, when: tuple[w.Predicate, ...]) -> Words:
+def _target(then: w.Outcome, stage: str, scene: w.Scene, conditions: tuple[when.Predicate, ...]) -> Words:
     """The target of a rule; () where nothing has to be done."""
     mark = f"{scene.mark:#x}"
     judged = ("-j", "mark", "--mark-or", mark, "--mark-target", "ACCEPT")
@@ -126,7 +127,7 @@ def _target(then: w.Outcome, stage: str, scene: w.Scene, when: tuple[w.Predicate
             return ("-j", _CHAINS[then.stage])
         case w.Vouch() if stage == "frame-forward":
             return ()  # what another bridge forwards is told apart by the kernel: `words`, Vouched
-        case w.Vouch() if any(isinstance(p, w.ArpAsksForGateway) for p in when):
+        case w.Vouch() if any(isinstance(p, when.ArpAsksForGateway) for p in conditions):
             return ("-j", "arpreply", "--arpreply-mac", mac_text(scene.gateway_mac), "--arpreply-target", "DROP")
     name = type(then).__name__
     raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")

@@ -5,17 +5,18 @@ is right for two kinds only: clauses that accept (what is left is stricter), and
 `NARROWER` is about what is lowered, but not to the letter; `WITHOUT` about what is missing where a feature is.
 """
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 
-SUBSTITUTES: dict[type[w.Predicate | w.Outcome], str] = {
-    w.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
-    w.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
-    w.TenantFull: "the same",
-    w.EndedFlow: "that it is forgotten within seconds, unless somebody goes on sending in it, which nothing bounds",
-    w.BeginsAgain: "nothing: one that was reset and begins again within seconds, by a SYN and its answer in the same "
-    "flow, is open and counted by nobody",
-    w.BegunAgain: "the same",
-    w.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
+SUBSTITUTES: dict[type[when.Predicate | w.Outcome], str] = {
+    when.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
+    when.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
+    when.TenantFull: "the same",
+    when.EndedFlow: "that it is forgotten within seconds, unless somebody goes on sending in it, which nothing bounds",
+    when.BeginsAgain: "nothing: one that was reset and begins again within seconds, by a SYN and its answer in the "
+    "same flow, is open and counted by nobody",
+    when.BegunAgain: "the same",
+    when.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }

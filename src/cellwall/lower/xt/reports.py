@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.compile.policy_words import Under
 from cellwall.compile.reasons import Direction, Judgement, Reason, format_reason
@@ -134,9 +135,9 @@ def _report_chain(name: str, clause: w.Clause, view: View, audit: Audit) -> XtCh
 def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Way, Words]]:
     """Which way a packet can be going, and the match that tells."""
     if subject == "either":
-        inside = w.Via("in", "bridge")
+        inside = when.Via("in", "bridge")
         yield "out", side_of(inside, view.scene)
-        yield "in", side_of(w.Via("in", "bridge", negate=True), view.scene)
+        yield "in", side_of(when.Via("in", "bridge", negate=True), view.scene)
     else:
         yield _WAYS[subject or "port"], ()
 

@@ -21,6 +21,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt import marks
@@ -197,13 +198,13 @@ def _outbound(wall: w.Wall, view: View) -> XtChain:
     """Without the shortcut of live flows: nothing before this hook knows the endpoint's version, and all that follows
     is about new flows."""
     stage = wall.stage("output-tenant")
-    rest = tuple(clause for clause in stage.clauses if not any(isinstance(p, w.LiveFlow) for p in clause.when))
+    rest = tuple(clause for clause in stage.clauses if not any(isinstance(p, when.LiveFlow) for p in clause.when))
     return stage_chain(msgspec.structs.replace(stage, clauses=rest), view)
 
 
 def _nat(wall: w.Wall, view: View) -> XtTable:
     """Before published ports: what a sandbox sends to the node itself is translated by nobody."""
-    inside = w.Via("in", "bridge")
+    inside = when.Via("in", "bridge")
     kinds = not_unicast("--dst-type", view.version)
     own = (XtRule((*side_of(inside, view.scene), *kind), ("-j", "ACCEPT")) for kind in kinds)
     publish = XtChain("B9-PREROUTING", (*own, *stage_chain(wall.stage("publish-uplink"), view).rules))

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.compile.policy_words import Fresh, Listed, MailTransfer, Under
 from cellwall.compile.usage import ExposureForm
@@ -81,7 +82,7 @@ class View(msgspec.Struct, frozen=True):
         return str(self.scene.subnet4 if self.version == 4 else self.scene.subnet6)
 
 
-def alternatives(predicate: w.Predicate, view: View) -> tuple[Words, ...]:
+def alternatives(predicate: when.Predicate, view: View) -> tuple[Words, ...]:
     """The conjunctions that together mean a predicate; none: it never holds in this family or this table."""
     for group in (_of_packet, _of_frame, _of_flow, _of_endpoint):
         found = group(predicate, view)
@@ -96,7 +97,7 @@ def member(name: str, *sides: str, negate: bool = False) -> Words:
     return ("-m", "set", *_not(negate), "--match-set", name, ",".join(sides))
 
 
-def side_of(p: w.Via, scene: w.Scene) -> Words:
+def side_of(p: when.Via, scene: w.Scene) -> Words:
     """The interface match of one side."""
     names = {"port": scene.veth_prefix + "+", "bridge": scene.bridge, "uplink": scene.uplink, "loopback": "lo"}
     return (*_not(p.negate), "-i" if p.direction == "in" else "-o", names[p.side])
@@ -112,104 +113,104 @@ def not_unicast(flag: Literal["--src-type", "--dst-type"], version: int) -> tupl
     return (other, *(("-m", "addrtype", flag, kind) for kind in ("LOCAL", "ANYCAST", "UNREACHABLE")))
 
 
-def _of_packet(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+def _of_packet(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None:
     match predicate:
-        case w.Via():
+        case when.Via():
             return (side_of(predicate, view.scene),)
-        case w.IpVersion():
+        case when.IpVersion():
             return ((),) if predicate.version == view.version else _NEVER
-        case w.ToSubnet():
+        case when.ToSubnet():
             return (("-d", view.subnet),)
-        case w.FromSubnet() | w.FlowFromSubnet():  # of a flow: asked of its first packet only
+        case when.FromSubnet() | when.FlowFromSubnet():  # of a flow: asked of its first packet only
             return (("-s", view.subnet),)
-        case w.ToLoopback():
+        case when.ToLoopback():
             return ((*_not(predicate.negate), "-d", _LOOPBACK[view.version]),)
-        case w.LocalDestination():
+        case when.LocalDestination():
             return (("-m", "addrtype", "--dst-type", "LOCAL"),)
-        case w.NotUnicast():
+        case when.NotUnicast():
             return not_unicast("--dst-type", view.version)
-        case w.NotUnicastSource():
+        case when.NotUnicastSource():
             return not_unicast("--src-type", view.version)
-        case w.Transport():
+        case when.Transport():
             return _transport(predicate, view)
-        case w.Vouched():
+        case when.Vouched():
             return (_vouched(predicate, view),)
-        case w.GatewayPing():
+        case when.GatewayPing():
             return _gateway_ping(view)
-        case w.NodeService():
+        case when.NodeService():
             return (member(set_name("services", view.version), "dst", "dst"),)
     return None
 
 
-def _of_frame(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+def _of_frame(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None:
     """What of a frame is still to be seen in its packet."""
     match predicate:
-        case w.FrameType():
+        case when.FrameType():
             return ((),) if predicate.type == f"ipv{view.version}" else _NEVER
-        case w.FrameTo(target="gateway", negate=False):
+        case when.FrameTo(target="gateway", negate=False):
             return (("-m", "pkttype", "--pkt-type", "unicast"),)
-        case w.FrameTo(target="gateway-solicited", negate=False):
+        case when.FrameTo(target="gateway-solicited", negate=False):
             return (("-d", "ff00::/8"),) if view.version == 6 else _NEVER
-        case w.PlainHeader():
+        case when.PlainHeader():
             return (("-m", "u32", "--u32", "0>>24&0xF=5"),)
-        case w.Pinned():
+        case when.Pinned():
             return _pinned(predicate, view)
-        case w.NextHeader():
+        case when.NextHeader():
             if predicate.fragment:  # put together already
                 return _NEVER
             numbers = ",".join(str(_NEXT_HEADERS[name]) for name in predicate.protocols)
             return (("-m", "u32", "--u32", f"3&0xFF={numbers}"),)
-        case w.Icmp6Type():
+        case when.Icmp6Type():
             return tuple(_icmp6(_ICMP6.get(name, name)) for name in predicate.types) if view.version == 6 else _NEVER
-        case w.OnLinkHopLimit():
+        case when.OnLinkHopLimit():
             return (("-m", "hl", *_not(predicate.negate), "--hl-eq", "255"),) if view.version == 6 else _NEVER
-        case w.SolicitsGateway():
+        case when.SolicitsGateway():
             return _solicits(view) if view.version == 6 else _NEVER
-        case w.NeighbourSolicitation():
+        case when.NeighbourSolicitation():
             solicits = (*_icmp6("neighbour-solicitation"), "-m", "hl", "--hl-eq", "255")
             return (solicits,) if view.version == 6 else _NEVER
-        case w.ExtensionHeader():
+        case when.ExtensionHeader():
             headers = tuple(("-m", "ipv6header", "--soft", "--header", name) for name in _EXTENSIONS)
             return headers if view.version == 6 else _NEVER
     return None
 
 
-def _of_flow(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+def _of_flow(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None:
     match predicate:
-        case w.Flow():
+        case when.Flow():
             return (("-m", "conntrack", "--ctstate", ",".join(state.upper() for state in predicate.states)),)
-        case w.FlowDirection():
+        case when.FlowDirection():
             return (("-m", "conntrack", "--ctdir", predicate.direction.upper()),)
-        case w.Translated():
+        case when.Translated():
             return (("-m", "conntrack", *_not(predicate.negate), "--ctstate", "DNAT"),)
-        case w.LiveFlow():
+        case when.LiveFlow():
             return (("-m", "mark", *_not(predicate.negate), "--mark", view.only(LIVE)),)
-        case w.OrphanFlow():
+        case when.OrphanFlow():
             return _NEVER  # dropped already, where versions are: `marks`
-        case w.OwnError():  # live by the sender's version: the flow is the sender's
+        case when.OwnError():  # live by the sender's version: the flow is the sender's
             return (("-m", "mark", "--mark", view.only(LIVE)),) if view.table != "mangle" else _NEVER
-        case w.AmidConnection():
+        case when.AmidConnection():
             return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
-        case w.Handshake():
+        case when.Handshake():
             return (("-p", "tcp", "--tcp-flags", "SYN,RST", "SYN"),)
-        case w.OpensBackwards():
+        case when.OpensBackwards():
             return (("-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN", "-m", "conntrack", "--ctdir", "REPLY"),)
     return None
 
 
-def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None:
+def _of_endpoint(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None:
     match predicate:
-        case w.FloorHit():
+        case when.FloorHit():
             return _floor(predicate, view)
-        case w.Stranger():
+        case when.Stranger():
             return (member(set_name("noclients", view.version), view.towards[0]),)
-        case w.OverConnections():
+        case when.OverConnections():
             return (_connections(predicate, view),)
-        case w.OverRate():
+        case when.OverRate():
             return (_rate(predicate, view),)
-        case w.OverBytes():
+        case when.OverBytes():
             return (_bytes(predicate, view),)
-        case w.Exposed():
+        case when.Exposed():
             return _exposed(predicate, view)
         case Fresh():
             return _NEVER  # its version is read before the first list, in `mangle`, and lists change before versions
@@ -222,7 +223,7 @@ def _of_endpoint(predicate: w.Predicate, view: View) -> tuple[Words, ...] | None
     return None
 
 
-def _transport(predicate: w.Transport, view: View) -> tuple[Words, ...]:
+def _transport(predicate: when.Transport, view: View) -> tuple[Words, ...]:
     names = [view.icmp if name == "icmp" else name for name in predicate.protocols]
     if not predicate.negate:
         return tuple(("-p", name) for name in names)
@@ -231,7 +232,7 @@ def _transport(predicate: w.Transport, view: View) -> tuple[Words, ...]:
     raise Unsupported("a negated list of protocols is a chain", predicate="Transport", backend="iptables")
 
 
-def _vouched(predicate: w.Vouched, view: View) -> Words:
+def _vouched(predicate: when.Vouched, view: View) -> Words:
     if view.table in ("filter", "security") and not predicate.negate:
         # No mark says so there: what another bridge forwards is told by the kernel itself.
         return ("-m", "physdev", "--physdev-is-bridged")
@@ -259,7 +260,7 @@ def _solicits(view: View) -> tuple[Words, ...]:
     return tuple(found)
 
 
-def _pinned(predicate: w.Pinned, view: View) -> tuple[Words, ...]:
+def _pinned(predicate: when.Pinned, view: View) -> tuple[Words, ...]:
     if predicate.claim != f"ipv{view.version}":
         return _NEVER
     if pin_form(view.version, view.scene.subnet4, view.features) in ("bitmap", "hash"):
@@ -274,7 +275,7 @@ def _pinned(predicate: w.Pinned, view: View) -> tuple[Words, ...]:
     return member(asked, "src"), (*somebody, *usual)
 
 
-def _floor(predicate: w.FloorHit, view: View) -> tuple[Words, ...]:
+def _floor(predicate: when.FloorHit, view: View) -> tuple[Words, ...]:
     """`original`: only what was translated, and an error that somebody on the way sent, have another destination than
     their flow; the rest is asked with `translated`."""
     if predicate.end == "original":
@@ -288,7 +289,7 @@ def _floor(predicate: w.FloorHit, view: View) -> tuple[Words, ...]:
     return denied
 
 
-def _connections(predicate: w.OverConnections, view: View) -> Words:
+def _connections(predicate: when.OverConnections, view: View) -> Words:
     side = view.towards[0] if predicate.endpoint == "source" else view.towards[1]
     flag = "--connlimit-saddr" if side == "src" else "--connlimit-daddr"
     bits = "32" if view.version == 4 else "128"
@@ -299,7 +300,7 @@ _RATED = {"flows": "out", "clients": "in", "sent": "s", "got": "g"}
 """What can be configured, short: a table's name has fifteen letters, seven of them the rate's."""
 
 
-def _rate(predicate: w.OverRate, view: View) -> Words:
+def _rate(predicate: when.OverRate, view: View) -> Words:
     """A table that is in use keeps its rate, whatever another rule says: one that can be configured is in its name."""
     above = ("--hashlimit-above", f"{predicate.rate}/sec", "--hashlimit-burst", str(predicate.burst))
     name = f"b9{predicate.what}{view.version}"
@@ -310,7 +311,7 @@ def _rate(predicate: w.OverRate, view: View) -> Words:
     return ("-m", "hashlimit", *above, *table)
 
 
-def _bytes(predicate: w.OverBytes, view: View) -> Words:
+def _bytes(predicate: when.OverBytes, view: View) -> Words:
     """Without a burst a bucket is a second's worth, and a packet that is more passes when it is full
     (net/netfilter/xt_hashlimit.c, hashlimit_byte_cost): one would be another second. The rate in the table's name is
     hexadecimal, to be short."""
@@ -320,7 +321,7 @@ def _bytes(predicate: w.OverBytes, view: View) -> Words:
     return ("-m", "hashlimit", "--hashlimit-above", f"{predicate.rate}b/s", *table)
 
 
-def _exposed(predicate: w.Exposed, view: View) -> tuple[Words, ...]:
+def _exposed(predicate: when.Exposed, view: View) -> tuple[Words, ...]:
     """Two sets are all forms: the one that every wall has stands for them, so that no binding changes a rule."""
     if predicate.form != ExposureForm("any"):
         return _NEVER
