@@ -84,16 +84,16 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def too_many(self, *when: Predicate, then: Outcome, end: End = "source") -> tuple[Clause, ...]:
         """What becomes of a flow that is one too many."""
-        return tuple(clause for crowd in self._crowds(end) for clause in self._crowd(when, then, crowd, said=True))
+        return tuple(clause for bound in self._at_once(end) for clause in self._beyond(when, then, bound, said=True))
 
     def too_many_stamped(self, *when: Predicate) -> tuple[Clause, ...]:
-        """The same of one that is stamped first, which goes on in a stage of `crowd_stages`."""
-        crowds = self._crowds("source")
-        return tuple(one for crowd in crowds for one in self._crowd(when, Continue(crowd.stage), crowd, said=False))
+        """The same of one that is stamped first, which goes on in a stage of `too_many_stages`."""
+        bounds = self._at_once("source")
+        return tuple(one for bound in bounds for one in self._beyond(when, Continue(bound.stage), bound, said=False))
 
-    def crowd_stages(self) -> tuple[Stage, ...]:
+    def too_many_stages(self) -> tuple[Stage, ...]:
         """Where a flow that was stamped ends as one too many."""
-        kept = [crowd for crowd in self._crowds("source") if crowd.bound not in self.watched]
+        kept = [bound for bound in self._at_once("source") if bound.name not in self.watched]
         unstamped = Clause((), Unstamp())
         return tuple(Stage(one.stage, (unstamped, Clause((), Continue("deny"), one.why, "FWD"))) for one in kept)
 
@@ -162,21 +162,23 @@ class Bounds(msgspec.Struct, frozen=True):
             much = TenantOverBytes(way, rate, _BURST_BYTES)
             yield self._dropped("tenant_bytes", (*when, much), f"too many bytes {way} by the tenant")
 
-    def _crowds(self, end: End) -> Iterator["_Crowd"]:
+    def _at_once(self, end: End) -> Iterator["_AtOnce"]:
         why = "too many connections"
-        yield _Crowd("connections", OverConnections(self.connections, end), "crowded", why)
+        yield _AtOnce("connections", OverConnections(self.connections, end), "crowded", why)
         if limit := self.tenant_connections:
             over = TenantOverConnections(limit, end)
-            yield _Crowd("tenant_connections", over, "tenant-crowded", f"{why} of the tenant", full=end)
+            yield _AtOnce("tenant_connections", over, "tenant-crowded", f"{why} of the tenant", full=end)
 
-    def _crowd(self, when: tuple[Predicate, ...], then: Outcome, crowd: "_Crowd", *, said: bool) -> tuple[Clause, ...]:
-        why, layer = (crowd.why, _FWD) if said else ("", None)
-        if crowd.bound in self.watched:
-            return (Clause((*when, crowd.over), Count(), f"{crowd.why}, which is only watched", "FWD"),)
-        if crowd.full is None:
-            return (Clause((*when, crowd.over), then, why, layer),)
-        counted = Clause((*when, TenantFull(crowd.full, negate=True), crowd.over), NoteFull(crowd.full))
-        return counted, Clause((*when, TenantFull(crowd.full)), then, why, layer)
+    def _beyond(
+        self, when: tuple[Predicate, ...], then: Outcome, bound: "_AtOnce", *, said: bool
+    ) -> tuple[Clause, ...]:
+        why, layer = (bound.why, _FWD) if said else ("", None)
+        if bound.name in self.watched:
+            return (Clause((*when, bound.over), Count(), f"{bound.why}, which is only watched", "FWD"),)
+        if bound.full is None:
+            return (Clause((*when, bound.over), then, why, layer),)
+        counted = Clause((*when, TenantFull(bound.full, negate=True), bound.over), NoteFull(bound.full))
+        return counted, Clause((*when, TenantFull(bound.full)), then, why, layer)
 
     def _dropped(self, name: Bound, over: tuple[Predicate, ...], why: str) -> Clause:
         if name in self.watched:
@@ -184,10 +186,10 @@ class Bounds(msgspec.Struct, frozen=True):
         return Clause(over, Drop(), why, "FWD")
 
 
-class _Crowd(msgspec.Struct, frozen=True):
+class _AtOnce(msgspec.Struct, frozen=True):
     """A bound of flows at once. `full`: of those at which end, where that they are too many is noted."""
 
-    bound: Bound
+    name: Bound
     over: Predicate
     stage: str
     why: str

@@ -73,7 +73,7 @@ def policy_stages(policies: PolicyUsage, admitted: tuple[Clause, ...], bounds: B
         yield Stage(ADMIT, admitted)
         yield Stage(_ADMITTED, (*refuse_stamped_mail(mail, policies), *_bounded(bounds), Clause((), Accept())))
         yield from unsent_stages(mail)
-        yield from bounds.crowd_stages()
+        yield from bounds.too_many_stages()
     opened: tuple[tuple[Pass, str], ...] = (("fresh", _ADMITTED), ("policy", ADMIT), ("still", _ADMITTED))
     for when, admit in opened:
         for tier, following in zip_longest(policies.tiers, policies.tiers[1:]):

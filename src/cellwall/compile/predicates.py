@@ -270,14 +270,14 @@ class TenantOverConnections(Predicate, frozen=True):
     endpoint: Literal["source", "destination"]
 
 
-Crowd = Literal["source", "destination", "ended", "ended-clients"]
+TenantFlows = Literal["source", "destination", "ended", "ended-clients"]
 """Flows of a tenant that it opened and that were opened to it, and those of each that have ended."""
 
 
 class TenantFull(Predicate, frozen=True):
     """There are too many of these, as `NoteFull` found it to be just now."""
 
-    crowd: Crowd
+    flows: TenantFlows
     negate: bool = False
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.compile.predicates import Crowd, Predicate
+from cellwall.compile.predicates import Predicate, TenantFlows
 from cellwall.compile.usage import PolicyUsage
 from cellwall.model.settings import Audit
 
@@ -102,7 +102,7 @@ class NoteFull(Outcome, frozen=True):
     walk over all that it has, which a flow that is refused should not cost the node each time. Those that have ended
     are noted until they would be gone, if nobody kept them."""
 
-    crowd: Crowd
+    flows: TenantFlows
 
 
 class NoteBegunAgain(Outcome, frozen=True):

@@ -136,7 +136,7 @@ def _tenant_over_connections(p: when.TenantOverConnections, scene: w.Scene) -> t
 
 
 def _tenant_full(p: when.TenantFull, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((NUMBERED, Lookup(fields("ct label"), FULL_SETS[p.crowd], p.negate)),)
+    return ((NUMBERED, Lookup(fields("ct label"), FULL_SETS[p.flows], p.negate)),)
 
 
 def _ended(p: when.EndedFlow, scene: w.Scene) -> tuple[Lowered, ...]:

@@ -55,7 +55,7 @@ from cellwall.names import TABLE
 from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 
 if TYPE_CHECKING:
-    from cellwall.compile.predicates import Crowd
+    from cellwall.compile.predicates import TenantFlows
 
 _SENDERS = 65535  # the most keys a dynamic set holds
 _FLOWS = 1 << 18  # the same of one by flows, of which each tenant has thousands
@@ -98,7 +98,7 @@ def inet_definitions(forms: tuple[ExposureForm, ...], policies: PolicyUsage) -> 
     return (*sets, *_PORT_REPORTS, *_ENDPOINT_REPORTS)
 
 
-FULL_SETS: "Mapping[Crowd, str]" = {
+FULL_SETS: "Mapping[TenantFlows, str]" = {
     "source": "fulltenants",
     "destination": "fullclients",
     "ended": "lingering",
@@ -194,8 +194,8 @@ def _tenant_sets() -> Iterator[NamedSet]:
     """Of both families: a tenant is no more for having two."""
     for name in ("tenantflows", "tenantclients"):
         yield NamedSet(name, ("ct_label",), dynamic=True, size=_SENDERS)
-    for crowd, name in FULL_SETS.items():
-        seconds = LINGERING if crowd.startswith("ended") else _FULL
+    for flows, name in FULL_SETS.items():
+        seconds = LINGERING if flows.startswith("ended") else _FULL
         yield NamedSet(name, ("ct_label",), dynamic=True, timeout=seconds, size=_SENDERS)
     for name in ("tenantended", "tenantendedclients"):
         yield _rate(name, "ct_label")

@@ -141,7 +141,7 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         owner = family.original_source if then.endpoint == "source" else family.reply_source
         return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
     if isinstance(then, w.NoteFull):
-        return ((Tally(fields("ct label"), FULL_SETS[then.crowd]),),)
+        return ((Tally(fields("ct label"), FULL_SETS[then.flows]),),)
     if isinstance(then, w.NoteBegunAgain):
         return ((Tally(answered_from(family), BEGUN_AGAIN + family.suffix),),)
     if isinstance(then, w.Unstamp):
