@@ -136,7 +136,7 @@ def test_a_control_plane_that_leaves_open_flows_alone_is_found_out(stage: Walled
     """What new policies list is in force at once, and for flows that are under way with the next operation only."""
     rules, late = stage.wall._site.rules, []
 
-    def apply(changes: Sequence[ElementChange]) -> None:
+    def apply(changes: Sequence[ElementChange], where: object = None) -> None:
         while late:
             rules.apply(late.pop())
         if {change.op for change in changes if change.set == "live"} == {"add", "delete"}:
@@ -154,7 +154,7 @@ def test_a_control_plane_that_leaves_open_flows_alone_is_found_out(stage: Walled
 def test_a_control_plane_that_leaves_a_port_published_is_found_out(stage: WalledStage, family: int) -> None:
     rules = stage.wall._site.rules
 
-    def apply(changes: Sequence[ElementChange]) -> None:
+    def apply(changes: Sequence[ElementChange], where: object = None) -> None:
         published = [change for change in changes if change.set.startswith(("publish", "exposed"))]
         rules.apply([change for change in changes if change.op == "add" or change not in published])
 
