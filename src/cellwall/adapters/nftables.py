@@ -115,6 +115,8 @@ class NftRules(Closing):
 
     def apply(self, changes: Sequence[ElementChange], where: tuple[tuple[str, ...], Met] | None = None) -> None:
         """See `Rules.apply`."""
+        if where is not None and not self.schema:
+            raise KernelError(errno.ENOENT, _CHANGE, "no wall is laid")
         packed = pack_changes(changes, self.schema)
         if not packed:
             return
