@@ -94,3 +94,25 @@ def test_failed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert namespaces.namespaces_of("cwfailed") == []
     monkeypatch.undo()
     Lab(prefix="cwfailed").close()
+
+
+METERED = """
+table inet wall {
+    set flows {
+        type ipv4_addr; flags dynamic,timeout; timeout 6s;
+        elements = { 10.0.0.1 limit rate 1/second burst 4 packets, %s };
+    }
+    set floor { type ipv4_addr; elements = { 10.0.0.8%s }; }
+}
+"""
+
+
+@pytest.mark.parametrize(("more", "same"), [("", True), (", 10.0.0.9", False)])
+def test_what_packets_add_to_a_dynamic_set_is_no_change_of_the_machine(machine: Host, more: str, same: bool) -> None:
+    """A wall that stands on the machine counts on, and what it counted goes with time."""
+    with machine.enter():
+        process.run(["nft", "-f", "-"], input=(METERED % ("10.0.0.2", "")).encode())
+        before = safety.snapshot()
+        process.run(["nft", "flush", "ruleset"])
+        process.run(["nft", "-f", "-"], input=(METERED % ("10.0.0.3, 10.0.0.4, 10.0.0.5", more)).encode())
+        assert (safety.snapshot() == before) == same

@@ -9,7 +9,7 @@ meanwhile. The error says what differs, and an operator decides.
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,7 +90,23 @@ def _link_facts() -> tuple[str, ...]:
 def _ruleset() -> tuple[str, ...]:
     if process.find_program("nft") is None:
         return ()
-    return tuple(process.run(["nft", "-s", "list", "ruleset"]).text.splitlines())
+    return tuple(_without_meters(process.run(["nft", "-s", "list", "ruleset"]).text.splitlines()))
+
+
+def _without_meters(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a ruleset without the elements of dynamic sets: packets add these, and time takes them away."""
+    dynamic = within = False
+    for line in lines:
+        word = line.split(maxsplit=1)[0] if line.strip() else ""
+        if word in ("set", "map"):
+            dynamic = False
+        elif word == "flags":
+            dynamic = "dynamic" in line
+        within = within or (dynamic and word == "elements")
+        if not within:
+            yield line
+        elif line.endswith("}"):
+            within = False
 
 
 def _switches() -> tuple[str, ...]:
