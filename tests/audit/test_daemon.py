@@ -112,7 +112,7 @@ def assert_told_to_whom_it_concerns(daemon: Daemon, world: World) -> None:
     answer = ask_as(daemon, MEMBER, [GROUP], "GET", "/v1/log")
     assert {event.get("tenant") for event in answer.document["events"]} == {None, "acme"}
     assert [event["source_port"] for event in answer.document["events"] if "source_port" in event][-2:] == [1001, 1003]
-    shown = as_member(daemon, "log", "--json", "--limit", "1")
+    shown = as_member(daemon, "log", "--json", "--limit", "1", "--reason", "the floor")
     assert (shown["events"][0]["source_port"], shown["more"]) == (1003, True)
     for box in (web, other):
         world.detach(box)

@@ -43,10 +43,12 @@ def test_what_is_learned_lets_what_was_used_through_and_nothing_else(world: Worl
     box = world.attach("web", tenant="acme")
     world.wall.set_policy({"mode": "block", "monitor": True}, tenant="acme")
     with audited(world.wall, kept, world.wall.endpoints):
+        kept.wait_for_beginning()
         for address, port, udp in USED:
             for _ in range(2):
                 assert_connection(box.host, address, port, udp=udp)
-        kept.found(lambda event: event.destination == USED[-1][0])
+        for used in USED:
+            kept.found(lambda event, used=used: (event.destination, event.destination_port) == used[:2])  # type: ignore[misc]
     watched = [event for event in kept.events if isinstance(event, Attempt) and event.judgement == "watch"]
     assert {event.container for event in watched} == {box.name}
     known = world.wall.policy(tenant="acme")

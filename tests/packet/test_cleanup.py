@@ -75,7 +75,7 @@ def test_namespaces_that_vanished_are_taken_back_whole_beside_open_flows(world: 
         gone = [world.host("gone") for _ in range(4)]
         for number, host in enumerate(gone):
             world.wall.attach(host.name, netns=host.netns, tenant="acme", expose=[f"{8100 + number}:80"])
-            world.wall.reserve_ports(host.name)
+            world.wall.reserve_ports(host.name, tenant="acme")
         assert kept(world) != before
         vanish(world, *gone)
         told = world.wall.status().drift
