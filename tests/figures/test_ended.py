@@ -19,6 +19,7 @@ WHOLE = 7
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_benchmark_that_is_ended_leaves_no_namespace(name: str) -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "bench", name], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
