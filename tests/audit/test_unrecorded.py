@@ -47,15 +47,21 @@ def counted(wall: Wall, sandbox: Sandbox) -> int:
     return denied.of(sandbox.endpoint.host_index, (sandbox.endpoint.generation & STEM,))
 
 
+def flooded(world: World, kept: Recorded) -> Sandbox:
+    """One that floods, and another tenant's few attempts behind it, once these are on record."""
+    kept.wait_for_beginning()
+    flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
+    flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
+    flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
+    quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
+    kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
+    return flooding
+
+
 def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tenant(world: World) -> None:
     kept = Recorded()
     with audited(world.wall, kept, world.wall.endpoints):
-        kept.wait_for_beginning()
-        flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
-        flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
-        flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
-        quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
-        kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
+        flooding = flooded(world, kept)
         at_least = counted(world.wall, flooding)
     at_most = counted(world.wall, flooding)
     attempts = [one for one in kept.events if isinstance(one, Attempt)]
@@ -72,12 +78,7 @@ def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> N
     kept, audit = Recorded(), Audit(rate=5, burst=20)
     with open_world(settings=Settings(backend="iptables", iptables=variant, audit=audit)) as world:
         with audited(world.wall, kept, world.wall.endpoints):
-            kept.wait_for_beginning()
-            flooding, quiet = world.attach("flooding", tenant="mallory"), world.attach("quiet", tenant="acme")
-            flooding.host.inject("eth0", frames(world, flooding, own(flooding), FLOOD))
-            flooding.host.inject("eth0", frames(world, flooding, {4: "8.8.8.8", 6: "2a00::8"}, FLOOD))
-            quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
-            kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
+            flooding = flooded(world, kept)
             at_least = counted_by_address(world, flooding)
         at_most = counted_by_address(world, flooding)
     attempts = [one for one in kept.events if isinstance(one, Attempt)]
