@@ -71,6 +71,16 @@ def test_lab_refuses_a_prefix_in_use(lab: Lab) -> None:
     assert lab.root.exists()
 
 
+def test_prefix_that_is_drawn_and_taken_is_drawn_again(lab: Lab) -> None:
+    digits = iter([lab.prefix.removeprefix("cw"), "ffffffffff"])
+    assert namespaces.free_prefix(lambda: next(digits)) == "cwffffffffff"
+
+
+def test_each_lab_draws_from_as_many_prefixes_as_there_can_be(lab: Lab) -> None:
+    assert len(lab.prefix) == 12
+    assert len({namespaces.free_prefix() for _ in range(2000)}) == 2000
+
+
 @pytest.mark.parametrize("prefix", ["x", "Upper", "has-dash", "0digit", "../up", "waytoolongprefix", "a b", "a\n"])
 def test_lab_refuses_a_bad_prefix(prefix: str) -> None:
     with pytest.raises(LabError, match="prefix"):

@@ -10,10 +10,11 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import select
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,9 @@ _LONGEST = 10.0
 """Seconds for a program that is ended to have made its namespaces."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _PREFIX = re.compile(r"[a-z][a-z0-9]{1,11}")
+_DRAWN = 5
+"""Random bytes of a prefix, two digits each. Sixteen bits beside the process's number came twice in a run of some
+thousand labs: a process has several at once."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
@@ -34,6 +38,14 @@ def check_prefix(prefix: str) -> str:
     if not _PREFIX.fullmatch(prefix):
         raise LabError(f"prefix: {printable(prefix)}: is not 2 to 12 of a-z and 0-9, a letter first")
     return prefix
+
+
+def free_prefix(drawn: Callable[[], str] = lambda: secrets.token_hex(_DRAWN)) -> str:
+    """A prefix that no namespace has: as many random digits as fit (2⁴⁰ prefixes), again where somebody has them."""
+    while True:
+        prefix = check_prefix(f"cw{drawn()}")
+        if not namespaces_of(prefix):
+            return prefix
 
 
 def check_name(name: str) -> str:

@@ -7,7 +7,6 @@ safety gate says no, and raises at the end where the machine's own namespace is 
 
 import atexit
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ class Lab:
     def __init__(self, *, prefix: str | None = None, ipv6: bool = True, offload: bool = False) -> None:
         """Build the lab. `ipv6=False` gives hosts without IPv6, as does a kernel without it. `offload=True` leaves the
         node's cards what a veth is: fast, and without the checksums that a card writes; for measurements."""
-        self.prefix = namespaces.check_prefix(prefix or f"cw{os.getpid() & 0xFFFFF:x}{secrets.token_hex(2)}")
+        self.prefix = namespaces.check_prefix(prefix or namespaces.free_prefix())
         self._kernel6 = Path("/proc/sys/net/ipv6").exists()
         self.ipv6 = ipv6 and self._kernel6
         safety.check_machine()
