@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from cellwall.adapters.nftables import NftRules
-from cellwall.engine.contracts import LiveChain, Met
+from cellwall.engine.nftables.contracts import LiveChain, Met
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import Element, ElementChange, Hook, NamedSet
 

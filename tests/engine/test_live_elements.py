@@ -6,10 +6,10 @@ import pytest
 
 from cellwall.compile.usage import usage_of_endpoints
 from cellwall.engine.backend import Backend, Wanted
-from cellwall.engine.contracts import ElementChange, Rules
+from cellwall.engine.nftables.contracts import Rules
 from cellwall.engine.nftables.live import missing
 from cellwall.model.settings import Settings
-from cellwall.ruleset.types import Interval
+from cellwall.ruleset.types import ElementChange, Interval
 from engine.test_backends import PUBLISHED, endpoint, lay
 from world import World, Wrapped, open_world
 

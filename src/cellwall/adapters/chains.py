@@ -33,7 +33,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     run_batch,
 )
-from cellwall.engine.contracts import LiveChain, Met
+from cellwall.engine.nftables.contracts import LiveChain, Met
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import Hook, TableFamily
 

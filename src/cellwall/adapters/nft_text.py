@@ -38,7 +38,7 @@ _ERRNOS = {
 
 
 def refusal(netfilter: Netlink) -> str:
-    """See `engine.contracts.Rules.refusal`."""
+    """See `engine.nftables.contracts.Rules.refusal`."""
     if find_program("nft") is None:
         return "the program 'nft' is not installed"
     for family in ("inet", "arp", "bridge"):

@@ -32,13 +32,14 @@ from cellwall.adapters.elements import (
 )
 from cellwall.adapters.netlink import Closing, Message, Refusal
 from cellwall.adapters.nfnetlink import generation, open_netfilter_socket, run_batch
-from cellwall.engine.contracts import LiveChain, Met, PortFlows
+from cellwall.engine.contracts import PortFlows
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Prefix
 from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import Element, ElementChange, Ruleset, TableFamily
 
 if TYPE_CHECKING:
+    from cellwall.engine.nftables.contracts import LiveChain, Met
     from cellwall.ruleset.edits import Edit
     from cellwall.ruleset.elements import Bundle
 
@@ -46,7 +47,7 @@ _CHANGE = "change set elements"
 
 
 class NftRules(Closing):
-    """`engine.contracts.Rules` of the network namespace that the creating thread is in."""
+    """`engine.nftables.contracts.Rules` of the network namespace that the creating thread is in."""
 
     def __init__(self, schema: Schema | None = None) -> None:
         self.schema: Schema = schema or {}
@@ -113,7 +114,7 @@ class NftRules(Closing):
 
         load_text(text)
 
-    def apply(self, changes: Sequence[ElementChange], where: tuple[tuple[str, ...], Met] | None = None) -> None:
+    def apply(self, changes: Sequence[ElementChange], where: "tuple[tuple[str, ...], Met] | None" = None) -> None:
         """See `Rules.apply`."""
         if where is not None and not self.schema:
             raise KernelError(errno.ENOENT, _CHANGE, "no wall is laid")
@@ -125,7 +126,7 @@ class NftRules(Closing):
             culprit = packed[refusal.position].culprit(refusal)
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
 
-    def _run(self, messages: Sequence[Message], where: tuple[tuple[str, ...], Met] | None) -> Refusal | None:
+    def _run(self, messages: Sequence[Message], where: "tuple[tuple[str, ...], Met] | None") -> Refusal | None:
         """One transaction, by which the wall is met as it was before. As a rule nobody has changed anything since it
         was met last, which the transaction itself asks: then there is no other question. Who changes tables all the
         time keeps nobody from a change: the third is of any state, and whether the wall stands is asked behind it."""
@@ -216,7 +217,7 @@ class NftRules(Closing):
 
         return stands(self._netfilter, table)
 
-    def is_met(self, tables: Iterable[str], met: Met) -> bool:
+    def is_met(self, tables: Iterable[str], met: "Met") -> bool:
         """See `Rules.is_met`."""
         asked = (tuple(tables), met)
         state = generation(self._netfilter)
@@ -228,7 +229,7 @@ class NftRules(Closing):
         self._met, self._met_at = asked, state if found else None
         return found
 
-    def chains(self, family: TableFamily, table: str) -> Mapping[str, LiveChain]:
+    def chains(self, family: TableFamily, table: str) -> "Mapping[str, LiveChain]":
         """See `Rules.chains`."""
         from cellwall.adapters.chains import chains
 

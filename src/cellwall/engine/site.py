@@ -12,7 +12,7 @@ import msgspec
 
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, BackendName, Laid
-from cellwall.engine.contracts import Flows, Links, Namespaces, Node, PortHolds, Rules, Sysctls
+from cellwall.engine.contracts import Flows, Links, Namespaces, Node, PortHolds, Sysctls
 from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
 from cellwall.model.endpoint import Endpoint
@@ -22,6 +22,7 @@ from cellwall.model.versions import Blocks, first_version
 if TYPE_CHECKING:
     from cellwall.engine.figures import Ledger, Meters
     from cellwall.engine.iptables.host import Host
+    from cellwall.engine.nftables.contracts import Rules
     from cellwall.engine.record import Audience, Journal, Lock, Owners, TenantPolicies
 
 Latched = Literal["no", "inwards", "both ways"]
@@ -119,7 +120,7 @@ class Site(msgspec.Struct, frozen=True):
     settings_text: str
     program: str
     links: Links
-    rules: Rules
+    rules: "Rules"
     iptables: Callable[[], "Host"]
     sysctls: Sysctls
     node: Node

@@ -9,7 +9,7 @@ import pytest
 from cellwall.compile.policy_forms import policy_usage
 from cellwall.compile.usage import PolicyUsage, Usage
 from cellwall.engine.backend import Laid, Wanted
-from cellwall.engine.contracts import LiveChain
+from cellwall.engine.nftables.contracts import LiveChain
 from cellwall.engine.nftables.desired import desired_ruleset, digests
 from cellwall.engine.nftables.laying import plan, remove
 from cellwall.model.policy import Policy, Rule, Tiers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellwall.engine.contracts import LiveChain
+from cellwall.engine.nftables.contracts import LiveChain
 from cellwall.engine.nftables.remnants import close_unjudged, judges, vouches
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.names import SPARE_TABLE, TABLE

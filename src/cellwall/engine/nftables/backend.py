@@ -5,15 +5,18 @@ where that happens: a container runtime starts a process for each attach.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
-from cellwall.engine.contracts import Rules
 from cellwall.lower.nft.elements import changes, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 from cellwall.names import MET, SPARE_TABLE, TABLE
+
+if TYPE_CHECKING:
+    from cellwall.engine.nftables.contracts import Rules
 
 
 class NftablesBackend:
@@ -22,7 +25,7 @@ class NftablesBackend:
     __slots__ = ("_rules",)
     name: BackendName = "nftables"
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: "Rules") -> None:
         self._rules = rules
 
     def refusal(self, settings: Settings) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.engine.contracts import Rules
+from cellwall.engine.nftables.contracts import Rules
 from cellwall.names import SPARE_TABLE
 from cellwall.ruleset.types import ElementChange
 

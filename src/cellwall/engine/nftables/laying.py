@@ -9,7 +9,7 @@ import msgspec
 
 from cellwall.compile.usage import usage_of_endpoints
 from cellwall.engine.backend import Laid, Wanted
-from cellwall.engine.contracts import Rules
+from cellwall.engine.nftables.contracts import Rules
 from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endpoints
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
-from cellwall.engine.contracts import Rules
+from cellwall.engine.nftables.contracts import Rules
 from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import Owned, changes, endpoint_elements, endpoint_lists, single_elements
 from cellwall.model.endpoint import Endpoint

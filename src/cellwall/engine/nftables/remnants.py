@@ -8,7 +8,7 @@ wall takes some hundred.
 from collections.abc import Mapping
 
 from cellwall.engine.backend import Settled
-from cellwall.engine.contracts import LiveChain, Rules
+from cellwall.engine.nftables.contracts import LiveChain, Rules
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.names import SPARE_TABLE, TABLE, VOUCHING
 from cellwall.ruleset.types import TableFamily
