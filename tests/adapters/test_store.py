@@ -6,6 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -43,8 +45,9 @@ def _endpoint(container_id: str = "web", number: int = 2, **changes: object) -> 
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "run", "boot-1")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "run", "boot-1")) as opened:
+        yield opened
 
 
 def test_an_endpoint_reads_back_as_written(store: Store) -> None:
@@ -53,7 +56,6 @@ def test_an_endpoint_reads_back_as_written(store: Store) -> None:
     assert store.endpoint(EndpointKey("web")) == (_endpoint(), "attaching")
     assert store.unfinished()
     assert store.in_netns(4, 1002) == {"eth0": EndpointKey("web")}
-    store.close()
 
 
 def test_what_is_proxied_is_found_in_every_phase(store: Store) -> None:
@@ -67,7 +69,6 @@ def test_what_is_proxied_is_found_in_every_phase(store: Store) -> None:
             [_endpoint("plain", 6, bindings=plain, past_generations=(4, 6), tenant_number=6)], "attached"
         )
     assert [one.key.container_id for one in store.proxied()] == ["db", "web"]
-    store.close()
 
 
 def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: Store) -> None:
@@ -92,7 +93,6 @@ def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: S
             assert store.stamp(key) == stamps[-1]
     assert len(set(stamps)) == 5
     assert wrote((_endpoint(), "detaching")) == 0
-    store.close()
 
 
 @pytest.mark.parametrize("field", ["address4", "mac", "host_link", "netns_inode"])
@@ -103,7 +103,6 @@ def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str
     with pytest.raises(Conflict), store.transaction():
         store.write_endpoints([msgspec.structs.replace(second, **{field: getattr(first, field)})], "attaching")
     assert store.endpoints() == (first,)
-    store.close()
 
 
 def test_whose_a_container_is_is_known_of_each_of_its_interfaces(store: Store) -> None:
@@ -136,7 +135,6 @@ def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None
     for word in ("one", "two"):
         subprocess.run([sys.executable, "-c", other, str(Path(store.path).parent), word], check=True)
         assert store.get("word") == word.encode()
-    store.close()
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
@@ -144,7 +142,6 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
         store.write_endpoints([_endpoint()], "attached")
         raise RuntimeError
     assert store.count() == 0
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +152,6 @@ def test_a_host_port_has_one_holder(store: Store, asked: str, taken: bool) -> No
     with store.transaction():
         store.write_endpoints([_endpoint()], "attached")
     assert (store.binding_holder(parse_binding(asked)) == EndpointKey("web")) is taken
-    store.close()
 
 
 def test_releasing_an_address_costs_the_same_whatever_else_is_leased(store: Store) -> None:
@@ -175,7 +171,6 @@ def test_releasing_an_address_costs_the_same_whatever_else_is_leased(store: Stor
         store._db._db.set_progress_handler(None, 1)
         cost.append(len(steps))
     assert cost[0] == cost[1] > 0
-    store.close()
 
 
 def test_policy_versions_of_a_lost_journal_are_not_given_out_again(tmp_path: Path) -> None:
@@ -272,7 +267,6 @@ def test_an_attach_is_finished_with_what_its_link_came_to(store: Store) -> None:
     with store.transaction():
         store.put("pending", b"elements")
     assert store.unfinished()
-    store.close()
 
 
 def test_endpoints_that_had_no_numbers_of_tenants_get_one_for_each(tmp_path: Path) -> None:
@@ -304,7 +298,6 @@ def test_a_full_disk_is_an_error_with_the_path_and_what_was_written_before_stays
     with store.transaction():
         store.put("word", b"fits")
     assert (store.get("word"), store.endpoints()) == (b"fits", (_endpoint(),))
-    store.close()
 
 
 def test_a_read_only_journal_is_an_error_with_the_path(store: Store) -> None:
@@ -312,7 +305,6 @@ def test_a_read_only_journal_is_an_error_with_the_path(store: Store) -> None:
     with pytest.raises(KernelError, match=r"state\.db: Read-only file system"), store.transaction():
         store.put("word", b"")
     assert store.get("word") is None
-    store.close()
 
 
 def limited(store: Store, pragma: str, value: int) -> None:
@@ -342,7 +334,6 @@ def test_a_writer_that_does_not_let_go_is_unavailable(store: Store) -> None:
     with pytest.raises(Unavailable, match=r"state\.db"), store.transaction():
         pass
     other.close()
-    store.close()
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path: Path) -> None:
@@ -353,11 +344,9 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path: Pat
 
 def test_only_root_reads_the_journal(store: Store) -> None:
     assert stat.S_IMODE(Path(store.path).stat().st_mode) == 0o600
-    store.close()
 
 
 def test_a_removed_journal_is_noticed(store: Store) -> None:
     assert store.in_place()
     Path(store.path).unlink()
     assert not store.in_place()
-    store.close()
