@@ -89,11 +89,12 @@ def test_who_may_not_read_the_record_goes_by_the_socket() -> None:
 def judge_by_the_socket(paths: Paths) -> None:
     paths.run.mkdir(parents=True, mode=0o700)
     record_daemon(paths)
-    program = f"from cellwall.config import *; print(recorded_mode(paths_for({paths.base!r})))"
-    argv = [sys.executable, "-c", program]
+    # Imported first: an interpreter under root's home cannot be read by anybody else.
+    becomes = f"import os; os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
+    program = f"from cellwall.config import *; {becomes}; print(recorded_mode(paths_for({paths.base!r})))"
 
     def asked() -> str:
-        return subprocess.run(argv, user=NOBODY, group=NOBODY, text=True, check=True, stdout=subprocess.PIPE).stdout
+        return subprocess.run([sys.executable, "-c", program], text=True, check=True, stdout=subprocess.PIPE).stdout
 
     assert asked() == "None\n"
     Path(paths.socket_directory).mkdir()
