@@ -10,8 +10,7 @@ from cellwall.adapters.nflog import Heard, Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.holders import Moment
 from cellwall.audit.packets import IPV4
-from cellwall.daemon.audit import recorder as recording
-from cellwall.daemon.audit.recorder import Feed, Recorder
+from cellwall.daemon.audit.recorder import Feed, Recorder, now
 from cellwall.daemon.audit.thread import Auditor
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied
@@ -53,7 +52,7 @@ def test_what_was_there_before_is_known_and_the_beginning_is_said() -> None:
     kept, feed = Recorded(), Feed()
     made = recorder(kept, feed, WEB)
     made.begin("1.0")
-    made.step(Heard((packet(WEB, recording.now().wall),)), drained=True)
+    made.step(Heard((packet(WEB, now().wall),)), drained=True)
     began, attempt = kept.events
     assert isinstance(began, Began)
     assert began.program == "1.0"
@@ -66,10 +65,10 @@ def test_a_packet_of_who_has_gone_meanwhile_is_not_the_next_one_s() -> None:
     kept, feed = Recorded(), Feed()
     made = recorder(kept, feed)
     feed.change((), [WEB])
-    sent = recording.now().wall
+    sent = now().wall
     feed.change([WEB], ())
     feed.change((), [NEXT])
-    made.step(Heard((packet(WEB, sent), packet(NEXT, recording.now().wall))), drained=True)
+    made.step(Heard((packet(WEB, sent), packet(NEXT, now().wall))), drained=True)
     assert [event.container for event in kept.events if isinstance(event, Attempt)] == ["web", "next"]
 
 
@@ -90,7 +89,7 @@ def test_what_a_full_disk_costs_is_counted_by_tenant_and_said_once_there_is_room
     kept, feed = Recorded(room=1), Feed()
     made = recorder(kept, feed, WEB)
     made.begin("1.0")
-    stamp = recording.now().wall
+    stamp = now().wall
     for _ in range(5):
         made.step(Heard((packet(WEB, stamp), packet(WEB, stamp))), drained=True)
     assert made.trouble == "no space left on device"
@@ -128,7 +127,7 @@ def test_word_that_nobody_heard_for_long_is_read_from_the_record() -> None:
         feed.change((), [WEB])
         feed.change([WEB], ())
     made.step(Heard(()), drained=True)
-    made.step(Heard((packet(NEXT, recording.now().wall),)), drained=True)
+    made.step(Heard((packet(NEXT, now().wall),)), drained=True)
     (attempt,) = kept.events
     assert isinstance(attempt, Attempt)
     assert attempt.container == "next"
@@ -140,7 +139,7 @@ def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
     auditor = Auditor(made, Audit)
     assert auditor.notes("nftables") == ()
     assert ["iptables" in line for line in auditor.notes("iptables (nft)")] == [True]
-    made.step(Heard((packet(WEB, recording.now().wall),), lost=4), drained=True)
+    made.step(Heard((packet(WEB, now().wall),), lost=4), drained=True)
     full, missed = auditor.notes("nftables")
     assert "no space left on device" in full
     assert missed.startswith("5 attempts were not recorded one by one")
