@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellwall.adapters import event_shares
 from cellwall.adapters.event_files import EventFiles, Following, event_files, whole_lines
 from cellwall.adapters.event_reading import latest
 from cellwall.adapters.event_shares import keep_shares, share_of
@@ -54,6 +55,40 @@ def test_however_many_flood_none_keeps_more_than_who_is_flooded(files: EventFile
             files.append([attempt(number, "quiet")])
     kept = whose([event_of(line) for _, line in whole_lines(event_files(str(tmp_path))[0])])
     assert max(kept.values()) - min(kept.values()) <= 1
+
+
+def test_what_a_container_had_denied_outlasts_a_flood_of_another_of_its_tenant(
+    files: EventFiles, tmp_path: Path
+) -> None:
+    files.append([attempt(number, "acme", "quiet") for number in range(5)])
+    for number in range(5, 2000):
+        files.append([attempt(number, "acme", "loud")])
+    events = [one for one in events_in(tmp_path) if isinstance(one, Attempt)]
+    assert sum(one.container == "quiet" for one in events) == 5
+    assert sum(os.path.getsize(path) for path in event_files(str(tmp_path))) <= COUNT * SIZE + SHARES
+
+
+def test_containers_that_are_no_more_leave_half_to_the_latest_of_their_tenant(tmp_path: Path) -> None:
+    """However many there were: a container is not asked for whether it is still there."""
+    old, into = tmp_path / "old", tmp_path / "kept"
+    old.write_bytes(b"".join(attempt(number, "acme", f"c{number}") for number in range(3000)))
+    keep_shares([str(into), str(old)], str(into), SHARES)
+    kept = into.read_bytes().splitlines(keepends=True)
+    assert SHARES * 0.9 < len(b"".join(kept)) <= SHARES
+    latest = [attempt(number, "acme", f"c{number}") for number in range(3000 - len(kept) // 2 + 2, 3000)]
+    assert kept[-len(latest) :] == latest
+
+
+def test_so_many_containers_of_a_tenant_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that came first: a number for each that ever was would be memory without a bound."""
+    monkeypatch.setattr(event_shares, "MAX_APART", 2)
+    old, into = tmp_path / "old", tmp_path / "kept"
+    first = [attempt(number, "acme", f"c{number}") for number in range(4)]
+    old.write_bytes(b"".join([*first, *(attempt(number, "acme", f"c{number % 2 + 4}") for number in range(4, 1000))]))
+    keep_shares([str(into), str(old)], str(into), SHARES)
+    kept = into.read_bytes().splitlines(keepends=True)
+    assert kept[:2] == first[:2] and first[2] not in kept
+    assert len(b"".join(kept)) <= SHARES
 
 
 def test_containers_without_a_tenant_have_a_share_each(files: EventFiles, tmp_path: Path) -> None:
