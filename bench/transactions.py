@@ -2,7 +2,7 @@
 
 import msgspec
 
-from cellwall.adapters.netlink import Netlink, attributes
+from cellwall.adapters.netlink import Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFT_MSG_GETCHAIN,
@@ -10,6 +10,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     open_netfilter_socket,
 )
+from cellwall.adapters.nlattr import attributes
 from cellwall.lab import Host
 
 _GETGEN, _GEN_ID = 16, 1  # NFT_MSG_GETGEN, NFTA_GEN_ID

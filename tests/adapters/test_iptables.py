@@ -15,8 +15,8 @@ from cellwall.adapters import bridge_ports, iptables_probes
 from cellwall.adapters.cttimeouts import has_timeouts, timeout_names
 from cellwall.adapters.ipset import IpSets, has_type
 from cellwall.adapters.iptables import XtTables
-from cellwall.adapters.netlink import attribute_u8, nested
 from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.nlattr import attribute_u8, nested
 from cellwall.adapters.port_trial import try_port_flags
 from cellwall.adapters.process import start
 from cellwall.adapters.rtnetlink import IFLA_PROTINFO

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.adapters import process
-from cellwall.adapters.netlink import (
-    Message,
+from cellwall.adapters.netlink import Message
+from cellwall.adapters.nlattr import (
     attribute,
     attribute_of,
     attribute_text,

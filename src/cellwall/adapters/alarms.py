@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import lru_cache
 
-from cellwall.adapters.netlink import Closing, attribute_of, text_of, u32_of
+from cellwall.adapters.netlink import Closing
+from cellwall.adapters.nlattr import attribute_of, text_of, u32_of
 from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
     IFLA_IFNAME,

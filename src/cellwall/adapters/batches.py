@@ -11,14 +11,7 @@ from itertools import count
 import msgspec
 
 from cellwall.adapters.compiler import Compiled, SetPart, compile_tables
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    attribute,
-    attribute_text,
-    attribute_u8,
-    nested,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, Message
 from cellwall.adapters.nfnetlink import (
     NFPROTO,
     NFT_MSG_DELRULE,
@@ -32,6 +25,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_NEWTABLE,
     nft_message,
 )
+from cellwall.adapters.nlattr import attribute, attribute_text, attribute_u8, nested
 from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove
 from cellwall.ruleset.types import NamedSet, Ruleset, Table, TableFamily, Timeouts
 

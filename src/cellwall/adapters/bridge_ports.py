@@ -10,19 +10,8 @@ import sys
 from _socket import AF_INET, AF_INET6
 from collections.abc import Container, Iterable, Sequence
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    Message,
-    Netlink,
-    attribute_of,
-    attribute_u8,
-    attribute_u16,
-    attributes,
-    nested,
-    text_of,
-    u32_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink
+from cellwall.adapters.nlattr import attribute_of, attribute_u8, attribute_u16, attributes, nested, text_of, u32_of
 from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
     IFLA_IFNAME,

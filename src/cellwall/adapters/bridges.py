@@ -12,12 +12,8 @@ Refuses: anything else of that name, whatever it is.
 import errno
 import sys
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    Message,
-    Netlink,
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message, Netlink
+from cellwall.adapters.nlattr import (
     attribute,
     attribute_text,
     attribute_u8,

@@ -14,7 +14,8 @@ does not settle anything on reading, but tells the state: there it is read again
 import errno
 import time
 
-from cellwall.adapters.netlink import Netlink, Reply, attribute_of, attributes, u32_of
+from cellwall.adapters.netlink import Netlink, Reply
+from cellwall.adapters.nlattr import attribute_of, attributes, u32_of
 from cellwall.adapters.rtnetlink import (
     IFF_UP,
     IFLA_LINK,

@@ -10,16 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    Netlink,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    nested,
-    text_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -33,6 +24,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     run_batch,
 )
+from cellwall.adapters.nlattr import attribute_text, attribute_u32, attributes, nested, text_of
 from cellwall.engine.nftables.contracts import LiveChain, Met
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import Hook, TableFamily

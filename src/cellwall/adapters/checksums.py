@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink, attribute_text, attribute_u32, text_of
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink
+from cellwall.adapters.nlattr import attribute_text, attribute_u32, text_of
 from cellwall.adapters.traffic_control import (
     BPF_FD,
     BPF_NAME,

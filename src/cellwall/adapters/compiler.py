@@ -13,15 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cellwall.adapters.elements import dump_request
-from cellwall.adapters.netlink import (
-    Netlink,
-    attribute,
-    attributes,
-    each_attribute,
-    nested,
-    text_of,
-    without,
-)
+from cellwall.adapters.netlink import Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -32,6 +24,7 @@ from cellwall.adapters.nfnetlink import (
     open_netfilter_socket,
 )
 from cellwall.adapters.nft_text import load_text
+from cellwall.adapters.nlattr import attribute, attributes, each_attribute, nested, text_of, without
 from cellwall.adapters.shape import BOOKKEEPING
 from cellwall.adapters.throwaway import in_new_namespace
 from cellwall.ruleset.render import render_ruleset

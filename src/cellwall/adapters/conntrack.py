@@ -9,8 +9,9 @@ mask. Refuses mark 0, which every flow carries that is not ours.
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, collapse_addresses
 
-from cellwall.adapters.netlink import Message, Netlink, attribute
+from cellwall.adapters.netlink import Message, Netlink
 from cellwall.adapters.nfnetlink import conntrack_message
+from cellwall.adapters.nlattr import attribute
 from cellwall.errors import InvalidSpec
 from cellwall.model.versions import BLOCK, STEM, stems
 

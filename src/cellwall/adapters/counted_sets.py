@@ -7,7 +7,8 @@ import errno
 from ipaddress import ip_address
 
 from cellwall.adapters.ipset import list_set
-from cellwall.adapters.netlink import Netlink, each_attribute
+from cellwall.adapters.netlink import Netlink
+from cellwall.adapters.nlattr import each_attribute
 from cellwall.errors import KernelError
 from cellwall.lower.xt.sets import counting_sets
 from cellwall.model.figures import Denied

@@ -3,19 +3,9 @@
 import errno
 from collections.abc import Iterable
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    Message,
-    Netlink,
-    attribute,
-    attribute_text,
-    attribute_u8,
-    attributes,
-    nested,
-    text_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink
 from cellwall.adapters.nfnetlink import HEADER_SIZE, timeout_message
+from cellwall.adapters.nlattr import attribute, attribute_text, attribute_u8, attributes, nested, text_of
 from cellwall.errors import KernelError
 from cellwall.lower.xt.sets import SET_PREFIX
 from cellwall.lower.xt.timeouts import TIMEOUT_NAMES, FlowTimeouts

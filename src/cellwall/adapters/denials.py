@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from cellwall.adapters.elements import SetKey, dump_request
-from cellwall.adapters.netlink import Message, Netlink, attribute, attribute_text, attributes, nested, text_of, u32_of
+from cellwall.adapters.netlink import Message, Netlink
 from cellwall.adapters.nfnetlink import HEADER_SIZE, NFPROTO, NFT_MSG_GETSETELEM, nft_message
+from cellwall.adapters.nlattr import attribute, attribute_text, attributes, nested, text_of, u32_of
 from cellwall.errors import KernelError
 from cellwall.model.figures import Denied
 from cellwall.names import TABLE

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from cellwall.adapters.netlink import ATTRIBUTE, NLA_F_NESTED, PADDING
+from cellwall.adapters.nlattr import ATTRIBUTE, NLA_F_NESTED, PADDING
 from cellwall.ruleset.types import KeyType
 
 LIST_ELEM = 1  # NFTA_LIST_ELEM

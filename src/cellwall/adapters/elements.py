@@ -25,20 +25,7 @@ from cellwall.adapters.element_layout import (
     layout,
     order_of,
 )
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    PADDING,
-    Message,
-    Refusal,
-    attribute,
-    attribute_text,
-    attributes,
-    each_attribute,
-    nested,
-    text_of,
-    u32_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_EXCL, Message, Refusal
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -46,6 +33,16 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_GETSETELEM,
     NFT_MSG_NEWSETELEM,
     nft_message,
+)
+from cellwall.adapters.nlattr import (
+    PADDING,
+    attribute,
+    attribute_text,
+    attributes,
+    each_attribute,
+    nested,
+    text_of,
+    u32_of,
 )
 from cellwall.errors import InvalidSpec, NotFound, Unsupported, printable
 from cellwall.model.addresses import Address

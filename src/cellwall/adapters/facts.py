@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Closing, Netlink, Reply, attribute, attribute_text, nested, text_of
+from cellwall.adapters.netlink import NLM_F_CREATE, Closing, Netlink, Reply
 from cellwall.adapters.news import News
 from cellwall.adapters.nfnetlink import (
     NFPROTO,
@@ -28,7 +28,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     open_netfilter_socket,
 )
-from cellwall.adapters.resolvers import RESOLV_CONF, UPSTREAM_CONF, read_resolvers
+from cellwall.adapters.nlattr import attribute, attribute_text, nested, text_of
 from cellwall.adapters.routes import (
     NextHops,
     OnLink,
@@ -72,10 +72,10 @@ class _Look(msgspec.Struct, frozen=True):
 class NodeObserver(Closing):
     """`engine.contracts.Node` of the network namespace that the creating thread is in."""
 
-    def __init__(self, *, resolv_conf: str = RESOLV_CONF, upstream_resolv_conf: str = UPSTREAM_CONF) -> None:
+    def __init__(self, *, resolv_conf: str = "/etc/resolv.conf") -> None:
         self._route = open_route_socket()
         self._sysctls = ProcSysctls()
-        self._resolv_conf = (resolv_conf, upstream_resolv_conf)
+        self._resolv_conf = resolv_conf
         self._ipv6_nat: bool | None = None
         self._packet_log: bool | None = None
         self._news = News()
@@ -87,6 +87,8 @@ class NodeObserver(Closing):
 
     def observe(self) -> NodeFacts:
         """See `Node.observe`."""
+        from cellwall.adapters.resolvers import read_resolvers  # here and not above: most attaches only compare
+
         name = _namer(self._route)
         addresses, defaults, networks, crowded = _neighbourhood(*self._read())
         default4, default6 = map(name, defaults)
@@ -99,7 +101,7 @@ class NodeObserver(Closing):
             default6=default6,
             forwarding4=read("net/ipv4/ip_forward") == "1",
             forwarding6=read("net/ipv6/conf/all/forwarding") == "1",
-            resolvers=read_resolvers(*self._resolv_conf),
+            resolvers=read_resolvers(self._resolv_conf),
             features=self._features(),
         )
 

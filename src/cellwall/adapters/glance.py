@@ -14,16 +14,7 @@ import struct
 from typing import Literal
 
 from cellwall.adapters.legacy_entries import have_rules, leads_first
-from cellwall.adapters.netlink import (
-    Closing,
-    Message,
-    attribute,
-    attribute_of,
-    attribute_text,
-    attribute_u8,
-    each_attribute,
-    nested,
-)
+from cellwall.adapters.netlink import Closing, Message
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -33,6 +24,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     open_netfilter_socket,
 )
+from cellwall.adapters.nlattr import attribute, attribute_of, attribute_text, attribute_u8, each_attribute, nested
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError

@@ -16,11 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.adapters.netlink import (
-    NLM_F_EXCL,
-    Closing,
-    Message,
-    Netlink,
+from cellwall.adapters.netlink import NLM_F_EXCL, Closing, Message, Netlink
+from cellwall.adapters.nfnetlink import HEADER_SIZE, ipset_message, open_netfilter_socket
+from cellwall.adapters.nlattr import (
     attribute,
     attribute_text,
     attribute_u8,
@@ -29,7 +27,6 @@ from cellwall.adapters.netlink import (
     nested,
     text_of,
 )
-from cellwall.adapters.nfnetlink import HEADER_SIZE, ipset_message, open_netfilter_socket
 from cellwall.errors import KernelError, NoPrivilege, NotFound
 from cellwall.lower.xt.endpoints import OwnedEntry
 from cellwall.lower.xt.sets import Entry, IpSet, definition, entry_text, is_own_set

@@ -2,8 +2,9 @@
 
 import errno
 
-from cellwall.adapters.netlink import Netlink, attribute_text, attributes, text_of
+from cellwall.adapters.netlink import Netlink
 from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_DELTABLE, NFT_MSG_GETTABLE, nft_message, run_batch
+from cellwall.adapters.nlattr import attribute_text, attributes, text_of
 from cellwall.errors import KernelError
 from cellwall.lower.xt.tables import Family
 

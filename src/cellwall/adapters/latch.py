@@ -12,7 +12,8 @@ action", Linux 4.4): no program to load, no descriptor to keep, no action module
 import errno
 import struct
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink, attribute, attribute_text, attribute_u16
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink
+from cellwall.adapters.nlattr import attribute, attribute_text, attribute_u16
 from cellwall.adapters.traffic_control import (
     BPF_NAME,
     BPF_OPS,

@@ -13,16 +13,8 @@ from collections.abc import Container, Sequence
 
 from cellwall.adapters import bridge_ports, bridges, carrier
 from cellwall.adapters.bridge_ports import addresses_of, lock_messages
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    Closing,
-    Message,
-    attribute,
-    attribute_text,
-    attribute_u32,
-    nested,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_EXCL, Closing, Message
+from cellwall.adapters.nlattr import attribute, attribute_text, attribute_u32, nested
 from cellwall.adapters.rtnetlink import (
     IFF_UP,
     IFLA_ADDRESS,

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from cellwall.adapters.netlink import Message, Netlink, Reply, attributes
+from cellwall.adapters.netlink import Message, Netlink, Reply
+from cellwall.adapters.nlattr import attributes
 from cellwall.engine.contracts import Listener
 from cellwall.errors import KernelError
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Protocol

@@ -14,15 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from cellwall.adapters.denials import AT_ONCE, read_denied, read_denied_of
-from cellwall.adapters.netlink import (
-    Closing,
-    Message,
-    Netlink,
-    attribute_text,
-    attributes,
-    each_attribute,
-    text_of,
-)
+from cellwall.adapters.netlink import Closing, Message, Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -31,6 +23,7 @@ from cellwall.adapters.nfnetlink import (
     nft_message,
     open_netfilter_socket,
 )
+from cellwall.adapters.nlattr import attribute_text, attributes, each_attribute, text_of
 from cellwall.adapters.rtnetlink import open_route_socket
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.model.figures import Denied, RuleCount, RuleOutcome, Tracked, Traffic

@@ -70,8 +70,8 @@ class _Unread(Exception):
 
 
 def _forward_bases() -> list[_Base]:
-    from cellwall.adapters.netlink import attributes, text_of
     from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_GETCHAIN, nft_message, open_netfilter_socket
+    from cellwall.adapters.nlattr import attributes, text_of
     from cellwall.names import SPARE_TABLE, TABLE
 
     bases = []

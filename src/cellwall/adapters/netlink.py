@@ -1,7 +1,7 @@
-"""Netlink by hand: attributes, messages, and a socket that sends many messages at once.
+"""Netlink by hand: messages, and a socket that sends many at once.
 
-Owns: the wire format (linux/netlink.h), sequence numbers, acknowledgements with the kernel's extended text, and the
-retry of a dump that the kernel says was inconsistent. Knows nothing of links or rules.
+Owns: the header of a message (linux/netlink.h), sequence numbers, acknowledgements with the kernel's extended text, and
+the retry of a dump that the kernel says was inconsistent. Knows nothing of links or rules.
 
 Netlink to the kernel is synchronous: a request is carried out inside `send`, in the sender's context, and its answers
 lie in the receive queue when `send` returns (net/netlink/af_netlink.c, netlink_unicast_kernel). So nothing here waits
@@ -17,17 +17,17 @@ import _socket as socket  # what socket is made of; its enumerations cost a CNI 
 import errno
 import os
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
 import msgspec
 
+from cellwall.adapters.nlattr import attributes, text_of, u32_of
 from cellwall.errors import KernelError, NoPrivilege, Unavailable
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
-NLA_F_NESTED = 0x8000
 
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
@@ -40,13 +40,7 @@ _RECEIVE = 1 << 16  # the largest datagram the kernel builds for a dump is 32 Ki
 _DUMP_ATTEMPTS = 8
 
 _HEADER = struct.Struct("=IHHII")
-ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=i")
-_U8 = struct.Struct("=HHB3x")
-_U16 = struct.Struct("=HHH2x")
-_U32 = struct.Struct("=HHI")
-_NATIVE_U32 = struct.Struct("=I")
-PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -75,103 +69,6 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     errno: int
     text: str
     offset: int
-
-
-# ---------------------------------------------------------------- attributes
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """An attribute with bytes as its value, padded to 4."""
-    length = len(value)
-    return ATTRIBUTE.pack(length + 4, kind) + value + PADDING[length & 3]
-
-
-def attribute_u8(kind: int, value: int) -> bytes:
-    return _U8.pack(5, kind, value)
-
-
-def attribute_u16(kind: int, value: int) -> bytes:
-    return _U16.pack(6, kind, value)
-
-
-def attribute_u32(kind: int, value: int) -> bytes:
-    return _U32.pack(8, kind, value)
-
-
-def attribute_text(kind: int, value: str) -> bytes:
-    return attribute(kind, value.encode() + b"\0")
-
-
-def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    body = b"".join(parts)
-    return ATTRIBUTE.pack(len(body) + 4, kind | NLA_F_NESTED) + body
-
-
-def without(body: bytes, kinds: Collection[int], offset: int = 0) -> bytes:
-    """The attributes from `offset` on as they are, those of these kinds left out."""
-    kept: list[bytes] = []
-    end = len(body)
-    while offset + 4 <= end:
-        length, kind = ATTRIBUTE.unpack_from(body, offset)
-        if length < 4:
-            break
-        if kind & 0x3FFF not in kinds:
-            kept.append(body[offset : offset + length] + PADDING[length & 3])
-        offset += (length + 3) & ~3
-    return b"".join(kept)
-
-
-def each_attribute(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(kind, value) of every attribute from `offset` on, without the nesting and byte-order flags."""
-    end = len(body)
-    while offset + 4 <= end:
-        length, kind = ATTRIBUTE.unpack_from(body, offset)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, body[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
-def attributes(body: bytes, offset: int = 0) -> dict[int, bytes]:
-    """The attributes by kind; the last one of a kind counts."""
-    found: dict[int, bytes] = {}
-    end = len(body) - 4
-    unpack = ATTRIBUTE.unpack_from  # a link has 45 attributes: this loop is most of what reading one costs
-    while offset <= end:
-        length, kind = unpack(body, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
-def attribute_of(body: bytes, wanted: int, offset: int) -> bytes | None:
-    """The first attribute of a kind, reading no further; None where there is none."""
-    end = len(body) - 4
-    unpack = ATTRIBUTE.unpack_from
-    while offset <= end:
-        length, kind = unpack(body, offset)
-        if length < 4:
-            return None
-        if kind & 0x3FFF == wanted:
-            return body[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return None
-
-
-def text_of(value: bytes) -> str:
-    """A zero-terminated string attribute as text; foreign names may be any bytes."""
-    return value.split(b"\0", 1)[0].decode(errors="backslashreplace")
-
-
-def u32_of(value: bytes) -> int:
-    number: int = _NATIVE_U32.unpack_from(value)[0]
-    return number
-
-
-# ---------------------------------------------------------------- the socket
 
 
 class Closing:

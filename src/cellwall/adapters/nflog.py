@@ -16,7 +16,8 @@ from contextlib import suppress
 
 import msgspec
 
-from cellwall.adapters.netlink import NLM_F_ACK, NLM_F_REQUEST, Closing, attribute, attributes, text_of
+from cellwall.adapters.netlink import NLM_F_ACK, NLM_F_REQUEST, Closing
+from cellwall.adapters.nlattr import attribute, attributes, text_of
 from cellwall.errors import Conflict, KernelError, NoPrivilege, Unsupported
 
 _NETLINK_NETFILTER = 12

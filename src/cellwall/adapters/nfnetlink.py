@@ -8,7 +8,8 @@ import errno
 import struct
 from collections.abc import Sequence
 
-from cellwall.adapters.netlink import Message, Netlink, Refusal, attribute, attributes
+from cellwall.adapters.netlink import Message, Netlink, Refusal
+from cellwall.adapters.nlattr import attribute, attributes
 from cellwall.errors import KernelError, NoPrivilege
 
 NFPROTO: dict[str, int] = {"inet": 1, "arp": 3, "bridge": 7, "ip6": 10}

@@ -8,8 +8,9 @@ import errno
 import os
 import re
 
-from cellwall.adapters.netlink import NLM_F_CREATE, Netlink, attribute_text
+from cellwall.adapters.netlink import NLM_F_CREATE, Netlink
 from cellwall.adapters.nfnetlink import NFPROTO, NFT_MSG_NEWTABLE, batch_is_valid, nft_message
+from cellwall.adapters.nlattr import attribute_text
 from cellwall.adapters.process import find_program, run
 from cellwall.errors import KernelError, printable
 

@@ -17,15 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cellwall.adapters.batches import TableKey, compile_edits
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    Netlink,
-    attribute,
-    attribute_text,
-    attributes,
-    text_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -35,6 +27,7 @@ from cellwall.adapters.nfnetlink import (
     refusal_of,
     run_batch,
 )
+from cellwall.adapters.nlattr import attribute, attribute_text, attributes, text_of
 from cellwall.errors import Conflict, KernelError
 from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit, Flush, Replace

@@ -9,8 +9,9 @@ from _socket import AF_INET, AF_INET6
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from cellwall.adapters.netlink import Message, Netlink, attribute, attribute_u8, attribute_u32, attributes, nested
+from cellwall.adapters.netlink import Message, Netlink
 from cellwall.adapters.nfnetlink import HEADER_SIZE, conntrack_message
+from cellwall.adapters.nlattr import attribute, attribute_u8, attribute_u32, attributes, nested
 from cellwall.engine.contracts import PortFlows
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Protocol
 

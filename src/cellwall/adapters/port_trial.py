@@ -2,7 +2,8 @@
 
 from cellwall.adapters.bridge_ports import absent_flags
 from cellwall.adapters.bridges import find_link
-from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute_text, attribute_u32
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_EXCL
+from cellwall.adapters.nlattr import attribute_text, attribute_u32
 from cellwall.adapters.rtnetlink import (
     IFLA_IFNAME,
     IFLA_MASTER,

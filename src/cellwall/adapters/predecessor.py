@@ -12,7 +12,8 @@ from typing import Literal
 
 from cellwall.adapters import netns, process
 from cellwall.adapters.legacy_names import legacy_tables
-from cellwall.adapters.netlink import Message, Netlink, Reply, attribute_text, attribute_u32, attributes, u32_of
+from cellwall.adapters.netlink import Message, Netlink, Reply
+from cellwall.adapters.nlattr import attribute_text, attribute_u32, attributes, u32_of
 from cellwall.adapters.rtnetlink import (
     IFF_UP,
     IFLA_IFALIAS,

@@ -9,13 +9,12 @@ from ipaddress import ip_address
 
 from cellwall.model.addresses import Address
 
-RESOLV_CONF = "/etc/resolv.conf"
 UPSTREAM_CONF = "/run/systemd/resolve/resolv.conf"
 
 _STUBS = frozenset({ip_address("127.0.0.53"), ip_address("127.0.0.54")})
 
 
-def read_resolvers(path: str = RESOLV_CONF, upstream_path: str = UPSTREAM_CONF) -> tuple[Address, ...]:
+def read_resolvers(path: str, upstream_path: str = UPSTREAM_CONF) -> tuple[Address, ...]:
     """The name servers in order; empty where the file is missing or lists none."""
     listed = _parse(path)
     if listed and _STUBS.issuperset(listed):

@@ -12,7 +12,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
-from cellwall.adapters.netlink import Reply, attribute_u32, attributes, u32_of
+from cellwall.adapters.netlink import Reply
+from cellwall.adapters.nlattr import attribute_u32, attributes, u32_of
 from cellwall.adapters.rtnetlink import ROUTE_HEADER_SIZE, RT_TABLE_MAIN, RTN_UNICAST, route_header
 from cellwall.model.addresses import Prefix
 from cellwall.model.announced import Network, cover

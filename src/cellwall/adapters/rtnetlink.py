@@ -14,10 +14,8 @@ from typing import Any
 
 import msgspec
 
-from cellwall.adapters.netlink import (
-    Message,
-    Netlink,
-    Reply,
+from cellwall.adapters.netlink import Message, Netlink, Reply
+from cellwall.adapters.nlattr import (
     attribute,
     attribute_text,
     attribute_u8,

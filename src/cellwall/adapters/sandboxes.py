@@ -15,8 +15,9 @@ import os
 import struct
 from ipaddress import IPv6Address
 
-from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink, attribute, attribute_u32
+from cellwall.adapters.netlink import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink
 from cellwall.adapters.netns import entered
+from cellwall.adapters.nlattr import attribute, attribute_u32
 from cellwall.adapters.rtnetlink import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from cellwall.adapters.alarms import Alarm
 from cellwall.adapters.ipset import all_headers
-from cellwall.adapters.netlink import Closing, attributes
+from cellwall.adapters.netlink import Closing
 from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.nlattr import attributes
 from cellwall.lower.xt.sets import counting_sets, is_own_set, node_sets
 
 _DATA, _ELEMENTS = 7, 24  # IPSET_ATTR_*

@@ -12,7 +12,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
-from cellwall.adapters.netlink import Netlink, attribute_text, attributes, each_attribute, text_of
+from cellwall.adapters.netlink import Netlink
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
     NFPROTO,
@@ -22,6 +22,7 @@ from cellwall.adapters.nfnetlink import (
     NFT_MSG_GETTABLE,
     nft_message,
 )
+from cellwall.adapters.nlattr import attribute_text, attributes, each_attribute, text_of
 from cellwall.adapters.set_contents import read_set
 from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, TABLE

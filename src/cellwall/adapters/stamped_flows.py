@@ -7,8 +7,9 @@ address of ours. Another program may mark flows in the same bits, but none of sa
 from _socket import AF_INET, AF_INET6
 from collections.abc import Collection, Iterator, Sequence
 
-from cellwall.adapters.netlink import Message, Netlink, attribute, attributes
+from cellwall.adapters.netlink import Message, Netlink
 from cellwall.adapters.nfnetlink import HEADER_SIZE, conntrack_message
+from cellwall.adapters.nlattr import attribute, attributes
 from cellwall.adapters.port_flows import deletion
 from cellwall.model.addresses import Prefix
 from cellwall.model.versions import STEM

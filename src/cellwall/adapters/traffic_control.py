@@ -9,17 +9,8 @@ import errno
 import struct
 from collections.abc import Iterator, Mapping
 
-from cellwall.adapters.netlink import (
-    NLM_F_CREATE,
-    Message,
-    Netlink,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    nested,
-    text_of,
-    u32_of,
-)
+from cellwall.adapters.netlink import NLM_F_CREATE, Message, Netlink
+from cellwall.adapters.nlattr import attribute_text, attribute_u32, attributes, nested, text_of, u32_of
 
 RTM_NEWQDISC, RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 36, 44, 45, 46
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
