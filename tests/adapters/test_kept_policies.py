@@ -11,7 +11,8 @@ import pytest
 
 from adapters.test_store import _endpoint
 from cellwall.adapters.policies import KeptPolicies
-from cellwall.adapters.store import SCHEMA_VERSION, Store
+from cellwall.adapters.state_file import SCHEMA_VERSION
+from cellwall.adapters.store import Store
 from cellwall.errors import Conflict, KernelError
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule, Tiers

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cellwall.adapters.store import SCHEMA_VERSION, Store
+from cellwall.adapters.state_file import SCHEMA_VERSION
+from cellwall.adapters.store import Store
 from cellwall.errors import Conflict, KernelError, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, parse_binding
 from cellwall.model.policy import OPEN, PolicyRecord

@@ -1,18 +1,13 @@
-"""The journal and the state of this boot: one SQLite file in the run directory.
+"""The journal and the state of this boot: the tables of `state_file`.
 
-Owns: endpoints with their phase, bindings, policies of tenants as they are in force, draining leases, the
-policy-version counter, and what `up` did. Every operation is journalled here before the kernel is touched: a row in
-phase `attaching` or `detaching` that survives its process is a crash, and reconcile takes it back or finishes it.
-
-It describes one boot of one node. A file of another boot is discarded (its links and rules are gone with that
-boot), a file of a newer schema is refused, one of an older schema taken over under its endpoints. WAL with
-synchronous=FULL: 0.17 ms a transaction on a disk, less on the tmpfs that a run directory is.
+Owns: endpoints with their phase, bindings, policies of tenants as they are in force, and draining leases. Every
+operation is journalled here before the kernel is touched: a row in phase `attaching` or `detaching` that survives its
+process is a crash, and reconcile takes it back or finishes it.
 """
 
-import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from ipaddress import IPv4Address
 from operator import itemgetter
@@ -31,17 +26,14 @@ from cellwall.adapters.records import (
     encode_endpoint,
     encode_policy,
 )
-from cellwall.adapters.spare_room import SpareRoom
-from cellwall.errors import AlreadyExists, Conflict, KernelError
+from cellwall.adapters.state_file import StateFile
+from cellwall.errors import AlreadyExists, Conflict
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import Policy, PolicyRecord
 
 if TYPE_CHECKING:
     from cellwall.model.figures import Metered
-
-SCHEMA_VERSION = 4
-"""Of the tables that `cellwall.adapters.store_schema` makes, or makes of older ones."""
 
 _INSERT = "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link.
@@ -54,73 +46,12 @@ _UPSERT = (
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
 
-class Store:
-    """One connection; used by one thread at a time (the writer lock sees to that), whichever it is."""
+class Store(StateFile):
+    """What is on record; used by one thread at a time (the writer lock sees to that), whichever it is."""
 
     def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
-        self.path = os.path.join(directory, "state.db")
-        try:
-            os.makedirs(directory, exist_ok=True, mode=0o750)
-        except OSError as error:
-            raise KernelError(error.errno or errno.EIO, self.path) from error
-        self._db = Database(self.path)
+        super().__init__(directory, boot_id)
         self._retired: set[int] = set()
-        try:
-            version = int(self._db.row("PRAGMA user_version")[0])
-            if version > SCHEMA_VERSION:
-                raise Conflict(f"{self.path}: written by a newer cellwall (schema {version})")
-            if version == 0:
-                self._create(boot_id)
-            elif self.get("boot_id") != boot_id.encode():
-                self._discard()
-                self._create(boot_id)
-            elif version < SCHEMA_VERSION:
-                self._upgrade()
-        except BaseException:
-            self._db.close()
-            raise
-        self._inode = os.stat(self.path).st_ino
-        self._spare = SpareRoom(os.path.join(directory, "spare"))
-
-    def _create(self, boot_id: str) -> None:
-        from cellwall.adapters.store_schema import create  # here and not above: nearly all find the tables as they are
-
-        with self.transaction():
-            create(self._db, boot_id)
-            self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def _upgrade(self) -> None:
-        from cellwall.adapters.store_schema import upgrade
-
-        with self.transaction():
-            upgrade(self._db)
-            self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def _discard(self) -> None:
-        self._db.close()
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{self.path}{suffix}")
-        self._db = Database(self.path)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def in_place(self) -> bool:
-        """The file that is open is still the one at its path: nobody removed the run directory meanwhile."""
-        try:
-            return os.stat(self.path).st_ino == self._inode
-        except FileNotFoundError:
-            return False
-
-    def keep_spare_room(self) -> None:
-        """Set room aside for what closes, where it is not. Never raises."""
-        self._spare.keep()
-
-    def spend_spare_room(self) -> bool:
-        """Give up what is set aside, for one operation that closes: nothing else is journalled on a full disk. False
-        where there is none."""
-        return self._spare.spend()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -131,21 +62,6 @@ class Store:
                 rows = [(address,) for address in self._retired]
                 self._db.run_each("UPDATE draining SET retired = 1 WHERE address4 = ?", rows)
         self._retired.clear()
-
-    # -------------------------------------------------------------- what `up` did, counters
-
-    def get(self, key: str) -> bytes | None:
-        """A named record, or None."""
-        row = self._db.row("SELECT value FROM meta WHERE key = ?", (key,))
-        return None if row is None else bytes(row[0])
-
-    def put(self, key: str, value: bytes) -> None:
-        """Write a named record."""
-        self._db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def drop(self, key: str) -> None:
-        """Remove a named record; tolerates absence."""
-        self._db.run("DELETE FROM meta WHERE key = ?", (key,))
 
     # -------------------------------------------------------------- endpoints
 

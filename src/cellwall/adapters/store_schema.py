@@ -1,7 +1,7 @@
 """The tables of the journal: how they are made, and how those of an older schema become them.
 
 Owns: the statements of the schema and what each former one lacked. Which schema a file has, and that nothing else is
-written meanwhile, is the store's to know; every function here runs inside a transaction of its caller's.
+written meanwhile, is `state_file`'s to know; every function here runs inside a transaction of its caller's.
 """
 
 import os

@@ -1,0 +1,136 @@
+"""The file that describes one boot of one node: an SQLite database in the run directory, with room set aside beside it.
+
+A file of another boot is discarded (its links and rules are gone with that boot), a file of a newer schema is refused,
+one of an older schema taken over under its endpoints. WAL with synchronous=FULL: 0.17 ms a transaction on a disk, less
+on the tmpfs that a run directory is.
+
+Owns: the file from its making to its end, and named records in it: what `up` did, the policy-version counter. What its
+other tables hold is `store`'s.
+"""
+
+import errno
+import os
+from contextlib import suppress
+
+from cellwall.adapters.database import Database
+from cellwall.errors import Conflict, KernelError
+
+SCHEMA_VERSION = 4
+"""Of the tables that `cellwall.adapters.store_schema` makes, or makes of older ones."""
+
+SPARE = 2 << 20
+"""Octets: what a journal takes for some dozens of operations, or one of a few hundred endpoints."""
+
+
+class SpareRoom:
+    """A file of so many octets that are all allocated, which is given up for what must be written."""
+
+    def __init__(self, path: str, size: int = SPARE) -> None:
+        self._path = path
+        self._size = size
+        self._kept = os.path.exists(path)
+
+    def keep(self) -> None:
+        """Set it aside where it is not. What fails is tried again with the next call: nothing depends on it yet."""
+        if self._kept:
+            return
+        with suppress(OSError):
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, self._size)
+                self._kept = True
+            finally:
+                os.close(fd)
+                if not self._kept:
+                    os.unlink(self._path)
+
+    def spend(self) -> bool:
+        """Give it up. False where there was none, so that nothing has changed."""
+        self._kept = False
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return False
+        return True
+
+
+class StateFile:
+    """One connection. KernelError where the directory cannot be made, Conflict for a file of a newer schema, and what
+    `Database` raises."""
+
+    def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
+        self.path = os.path.join(directory, "state.db")
+        try:
+            os.makedirs(directory, exist_ok=True, mode=0o750)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, self.path) from error
+        self._db = Database(self.path)
+        try:
+            version = int(self._db.row("PRAGMA user_version")[0])
+            if version > SCHEMA_VERSION:
+                raise Conflict(f"{self.path}: written by a newer cellwall (schema {version})")
+            if version == 0:
+                self._create(boot_id)
+            elif self.get("boot_id") != boot_id.encode():
+                self._discard()
+                self._create(boot_id)
+            elif version < SCHEMA_VERSION:
+                self._upgrade()
+        except BaseException:
+            self._db.close()
+            raise
+        self._inode = os.stat(self.path).st_ino
+        self._spare = SpareRoom(os.path.join(directory, "spare"))
+
+    def _create(self, boot_id: str) -> None:
+        from cellwall.adapters.store_schema import create  # here and not above: nearly all find the tables as they are
+
+        with self._db.transaction():
+            create(self._db, boot_id)
+            self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _upgrade(self) -> None:
+        from cellwall.adapters.store_schema import upgrade
+
+        with self._db.transaction():
+            upgrade(self._db)
+            self._db.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _discard(self) -> None:
+        self._db.close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self.path}{suffix}")
+        self._db = Database(self.path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def in_place(self) -> bool:
+        """The file that is open is still the one at its path: nobody removed the run directory meanwhile."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def keep_spare_room(self) -> None:
+        """Set room aside for what closes, where it is not. Never raises."""
+        self._spare.keep()
+
+    def spend_spare_room(self) -> bool:
+        """Give up what is set aside, for one operation that closes: nothing else is journalled on a full disk. False
+        where there is none."""
+        return self._spare.spend()
+
+    def get(self, key: str) -> bytes | None:
+        """A named record, or None."""
+        row = self._db.row("SELECT value FROM meta WHERE key = ?", (key,))
+        return None if row is None else bytes(row[0])
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write a named record."""
+        self._db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def drop(self, key: str) -> None:
+        """Remove a named record; tolerates absence."""
+        self._db.run("DELETE FROM meta WHERE key = ?", (key,))
