@@ -10,7 +10,6 @@ A detach of cellwall closes the endpoint and leaves its link to a later operatio
 attaches and detaches are also timed as a whole, at full speed and with every deletion that falls due among them.
 """
 
-import argparse
 import socket
 import sys
 import time
@@ -33,6 +32,7 @@ from bench.contestants import (
 )
 from bench.figures import Machine, Place, Row, headline, machine, place_state, summarise, table
 from bench.firstpacket import Echo
+from bench.front import parser_for, tell
 from bench.goals import CYCLE, DETACH, FIRST_IPV6_PACKET, FIRST_PACKET, RETURNS, Goal, judge
 from bench.served import ByClient, PluginByDaemon
 from bench.transactions import RuleCount, count_rules
@@ -68,17 +68,13 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench attach", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("attach", __doc__, quick="4 rounds, 50 attached")
     parser.add_argument("--population", type=int, default=1000, metavar="N", help="attached containers (%(default)s)")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="at each population (%(default)s)")
     parser.add_argument("--state", choices=("tmpfs", "disk"), default="tmpfs", help="everybody's state (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--quick", action="store_true", help="4 rounds, 50 attached: it works, its figures say little")
     chosen = parser.parse_args(argv)
     population, rounds = (50, 4) if chosen.quick else (chosen.population, chosen.rounds)
-    report = measure(population, rounds, chosen.state)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    return tell(measure(population, rounds, chosen.state), _text, as_json=chosen.json)
 
 
 def measure(population: int, rounds: int, state: Place) -> Report:

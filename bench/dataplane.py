@@ -22,6 +22,7 @@ from bench.bare import NoFirewall
 from bench.contestants import Contestant, InIptables, InLegacyIptables, InProcess, Netavark, ReferenceChain, missing
 from bench.figures import Machine, headline, machine, place_state, quantile, table
 from bench.firstpacket import Echo
+from bench.front import parser_for, tell
 from bench.load import CONNECTIONS, DATAGRAMS, Load
 from cellwall.lab import Lab
 
@@ -64,15 +65,12 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench dataplane", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("dataplane", __doc__, quick="10 rounds at 10")
     parser.add_argument("--populations", type=_numbers, default=[10, 1000], metavar="N,…", help="default: 10,1000")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="at each population (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="10 rounds at 10: the bench works, its figures say little")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
     chosen = parser.parse_args(argv)
-    report = measure([10], 10) if chosen.quick else measure(chosen.populations, chosen.rounds)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    populations, rounds = ([10], 10) if chosen.quick else (chosen.populations, chosen.rounds)
+    return tell(measure(populations, rounds), _text, as_json=chosen.json)
 
 
 def measure(populations: Sequence[int], rounds: int) -> Report:

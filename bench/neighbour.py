@@ -13,7 +13,6 @@ may have. That a flood and its neighbour share a processor no rule settles: who 
 packet.
 """
 
-import argparse
 import ctypes
 import os
 import socket
@@ -28,6 +27,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from bench.figures import Machine, headline, machine, place_state, quantile, table
+from bench.front import parser_for, tell
 from bench.load import CONNECTIONS, DATAGRAMS, Load, Message, message_batch
 from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
@@ -38,6 +38,7 @@ from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 
 Family = Literal[4, 6]
+FAMILIES: tuple[Family, ...] = (4, 6)
 FLOWS = 20_000
 UPLINK = 40_000_000
 _INSIDE = "the flood stays inside"
@@ -224,19 +225,12 @@ class Transfer:
                 self._received += sock.recv_into(room)
 
 
-_FAMILIES: tuple[Family, ...] = (4, 6)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench neighbour", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("neighbour", __doc__, quick="3 rounds")
     parser.add_argument("--rounds", type=int, default=40, metavar="N", help="of everybody (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="3 rounds: the bench works, its figures say little")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
     chosen = parser.parse_args(argv)
-    report = measure(3 if chosen.quick else chosen.rounds)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    return tell(measure(3 if chosen.quick else chosen.rounds), _text, as_json=chosen.json)
 
 
 def measure(rounds: int) -> Report:
@@ -245,7 +239,7 @@ def measure(rounds: int) -> Report:
     processors = os.sched_getaffinity(0)
     rows: list[Left] = []
     try:
-        for family in _FAMILIES:
+        for family in FAMILIES:
             with ExitStack() as opened:
                 os.sched_setaffinity(0, {min(processors)})
                 nodes = [Node(bounds, opened, family) for bounds in _SETTINGS]

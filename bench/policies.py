@@ -7,7 +7,6 @@ on the last. An established flow asks no list. Everybody is asked in turn within
 wall without policies; rates are of processor time.
 """
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -21,6 +20,7 @@ import msgspec
 from bench.contestants import InProcess
 from bench.dataplane import FAMILIES, Ratio, Samples, ratios_of
 from bench.figures import Machine, headline, machine, place_state, quantile, table
+from bench.front import parser_for, tell
 from bench.load import CONNECTIONS, DATAGRAMS, Load
 from cellwall.api import AttachRequest, Wall
 from cellwall.lab import Lab
@@ -51,17 +51,13 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench policies", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("policies", __doc__, quick="few of each")
     parser.add_argument("--rules", type=int, default=1000, metavar="N", help="of one endpoint (%(default)s)")
     parser.add_argument("--endpoints", type=int, default=1000, metavar="N", help="of ten rules each (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="of the data plane (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="few of each: the bench works, its figures say little")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
     chosen = parser.parse_args(argv)
     size = (100, 20, 3) if chosen.quick else (chosen.rules, chosen.endpoints, chosen.rounds)
-    report = measure(*size)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    return tell(measure(*size), _text, as_json=chosen.json)
 
 
 def measure(rules: int, endpoints: int, rounds: int) -> Report:

@@ -7,7 +7,6 @@ attaches at once as a bridge has room for. Beside the clock stands the processor
 work on the machine changes less. A ready sandbox is a bridge port, so a full node has fewer than 1,023 containers.
 """
 
-import argparse
 import asyncio
 import os
 import sys
@@ -19,6 +18,7 @@ import msgspec
 
 from bench.contestants import batches
 from bench.figures import Machine, Row, headline, machine, place_state, summarise, table
+from bench.front import parser_for, tell
 from bench.served import Daemon
 from cellwall.client import AsyncClient
 from cellwall.lab import Lab
@@ -57,18 +57,14 @@ class Report(msgspec.Struct, frozen=True):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench pool", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("pool", __doc__, quick="small numbers")
     parser.add_argument("--population", type=int, default=900, metavar="N", help="attached containers (%(default)s)")
     parser.add_argument("--claims", type=int, default=40, metavar="N", help="calls of a kind (%(default)s)")
     parser.add_argument("--crowd", type=int, default=1000, metavar="N", help="callers at once (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--quick", action="store_true", help="small numbers: it works, its figures say little")
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.population, chosen.claims, chosen.crowd = 20, 5, 20
-    report = measure(chosen.population, chosen.claims, chosen.crowd)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    return tell(measure(chosen.population, chosen.claims, chosen.crowd), _text, as_json=chosen.json)
 
 
 def measure(population: int, claims: int, crowd: int) -> Report:

@@ -11,7 +11,6 @@ processor takes half of what the group has. Within a round everybody has a turn,
 The sandboxes have bounds by tenant, of packets and of flows at once; what a flood sends beyond them is dropped.
 """
 
-import argparse
 import ctypes
 import os
 import signal
@@ -26,8 +25,9 @@ from warnings import catch_warnings
 import msgspec
 
 from bench.figures import Machine, headline, machine, place_state, quantile, table
+from bench.front import parser_for, tell
 from bench.load import CONNECTIONS, DATAGRAMS
-from bench.neighbour import Family, Node
+from bench.neighbour import FAMILIES, Family, Node
 from cellwall.model.settings import Settings
 
 What = Literal["spins", "floods itself", "floods"]
@@ -93,20 +93,15 @@ def spin() -> NoReturn:
         pass
 
 
-_FAMILIES: tuple[Family, ...] = (4, 6)
 _Samples = Mapping[tuple[What | None, bool, str], Sequence[float]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="bench rivals", description=(__doc__ or "").splitlines()[0])
+    parser = parser_for("rivals", __doc__, quick="2 rounds")
     parser.add_argument("--rounds", type=int, default=30, metavar="N", help="of everybody (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="2 rounds: the bench works, its figures say little")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
     chosen = parser.parse_args(argv)
-    report = measure(2 if chosen.quick else chosen.rounds)
-    print(msgspec.json.format(msgspec.json.encode(report)).decode() if chosen.json else _text(report))
-    return 0
+    return tell(measure(2 if chosen.quick else chosen.rounds), _text, as_json=chosen.json)
 
 
 def measure(rounds: int) -> Report:
@@ -115,7 +110,7 @@ def measure(rounds: int) -> Report:
     processors = os.sched_getaffinity(0)
     rows: list[Beside] = []
     try:
-        for family in _FAMILIES:
+        for family in FAMILIES:
             os.sched_setaffinity(0, {min(processors)})
             with ExitStack() as opened:
                 rows += _measured(
