@@ -45,7 +45,7 @@ from cellwall.adapters.rtnetlink import (
     read_address,
     read_link,
 )
-from cellwall.adapters.settling import await_addresses
+from cellwall.adapters.settling import stand_in
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.engine.contracts import ObservedLink
 from cellwall.errors import Conflict, KernelError, printable
@@ -105,10 +105,11 @@ def ensure_bridge(route: Netlink, network: Network, *, ipv6: bool, mtu: int) -> 
     route.transact(messages, operation)
     _switch_ipv6(network.bridge, on=ipv6)
     messages = _address_changes(route, link.index, _wanted(network, ipv6=ipv6))
-    up = link_header(link.index, flags=IFF_UP, change=IFF_UP)
-    route.transact([*messages, link_message(RTM_SETLINK, up, what="up")], operation)
-    if messages and ipv6:
-        await_addresses(route, link.index, [network.gateway6, network.gateway_link_local])
+    changed = bool(messages)
+    messages.append(link_message(RTM_SETLINK, link_header(link.index, flags=IFF_UP, change=IFF_UP), what="up"))
+    if changed and ipv6:
+        messages += [stand_in(link.index, address) for address in (network.gateway6, network.gateway_link_local)]
+    route.transact(messages, operation)
     return link.index
 
 

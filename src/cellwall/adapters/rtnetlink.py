@@ -47,14 +47,14 @@ _IFA_F_PERMANENT = 0x80
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_MASTER, NTF_STICKY = 0x04, 0x40
 _NTF_SELF = 0x02
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST, RTN_LOCAL = 0, 253, 254, 1, 2
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
 RTNH_F_ONLINK = 0x4
 
 _RTM_GETNEXTHOP = 106
-_RTPROT_STATIC = 4
+_RT_TABLE_LOCAL, _RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 255, 2, 2, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_EXPIRES = 1, 4, 5, 23
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _NETLINK_ROUTE = 0
 
@@ -165,6 +165,14 @@ def route_message(
     if gateway is not None:
         body += attribute(_RTA_GATEWAY, gateway.packed)
     return Message(RTM_NEWROUTE, flags, body + attribute_u32(_RTA_OIF, index), what)
+
+
+def local_route(index: int, address: IPv6Address, seconds: int, *, flags: int, what: str = "") -> Message:
+    """A route in the local table, by which what is sent to an address of a link arrives; it ends after so many seconds.
+    The link must be up."""
+    body = _RTM.pack(AF_INET6, 128, 0, 0, _RT_TABLE_LOCAL, _RTPROT_KERNEL, RT_SCOPE_UNIVERSE, _RTN_LOCAL, 0)
+    body += attribute(_RTA_DST, address.packed) + attribute_u32(_RTA_OIF, index) + attribute_u32(_RTA_EXPIRES, seconds)
+    return Message(RTM_NEWROUTE, flags, body, what)
 
 
 def neighbour_message(
@@ -302,14 +310,6 @@ def get_routes(family: int) -> Message:
 def get_next_hops() -> Message:
     """A dump of all next-hop objects (linux/nexthop.h)."""
     return Message(_RTM_GETNEXTHOP, 0, bytes(8), "next hops", (errno.EOPNOTSUPP,))
-
-
-def get_route_to(index: int, address: Address, *, tolerate: tuple[int, ...] = ()) -> Message:
-    """Ask which route a packet to an address takes, as seen from an interface."""
-    family = AF_INET if len(address.packed) == 4 else AF_INET6
-    body = _RTM.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    body += attribute(_RTA_DST, address.packed) + attribute_u32(_RTA_OIF, index)
-    return Message(RTM_GETROUTE, 0, body, "route", tolerate)
 
 
 def match_route(address: IPv6Address) -> Message:

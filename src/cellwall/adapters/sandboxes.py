@@ -36,7 +36,7 @@ from cellwall.adapters.rtnetlink import (
     open_route_socket,
     route_message,
 )
-from cellwall.adapters.settling import await_addresses
+from cellwall.adapters.settling import stand_in
 from cellwall.engine.contracts import SandboxPlan
 from cellwall.errors import KernelError, NotFound
 from cellwall.model.addresses import Address
@@ -66,8 +66,6 @@ def configure_sandbox(plan: SandboxPlan, netns_fd: int) -> None:
                 raise
             _set_disable_ipv6(plan.ifname, "0")
             route.transact(messages, operation)
-        if plan.address6 is not None:
-            await_addresses(route, index, [plan.address6])
 
 
 def set_inner_mtu(ifname: str, netns_fd: int, mtu: int) -> None:
@@ -113,6 +111,7 @@ def _messages(plan: SandboxPlan, index: int) -> list[Message]:
     messages += _family(index, plan.address4, plan.prefixlen4, plan.gateway4, mac)
     if plan.address6 is not None and plan.gateway6 is not None:
         messages += _family(index, plan.address6, plan.prefixlen6, plan.gateway6, mac)
+        messages.append(stand_in(index, plan.address6))
     return messages
 
 
