@@ -25,7 +25,7 @@ from cellwall.lower.xt.reports import former_flow, is_told, leads_to_report
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, PINNED, View, member
+from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, PINNED, End, View, member
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
@@ -38,8 +38,8 @@ def _set_mark(value: int) -> XtRule:
     return XtRule((), ("-j", "MARK", "--set-xmark", f"{value:#x}/0xffffffff"))
 
 
-def _map(name: str, side: Literal["src", "dst"]) -> XtRule:
-    return XtRule((), ("-j", "SET", "--map-set", name, side, "--map-mark"))
+def _map(name: str, end: End) -> XtRule:
+    return XtRule((), ("-j", "SET", "--map-set", name, end, "--map-mark"))
 
 
 def pin_chains(view: View) -> tuple[XtChain, ...]:
@@ -71,12 +71,12 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
     """Give a packet of a sandbox its endpoint's version, or LIVE where its flow carries that; drop it where its flow is
     a former endpoint's."""
     chains = []
-    sides: tuple[tuple[str, str, Literal["src", "dst"]], ...] = (
+    ends: tuple[tuple[str, str, End], ...] = (
         (_OF_SOURCE, "B9-KIN-SRC", "src"),
         (_OF_DESTINATION, "B9-KIN-DST", "dst"),
     )
-    for chain, kin, side in sides:
-        version = (_set_mark(NOBODY), _map(set_name("version", view.version), side))
+    for chain, kin, end in ends:
+        version = (_set_mark(NOBODY), _map(set_name("version", view.version), end))
         unlike = XtRule((), ("-j", "CONNMARK", "--restore-mark", "--nfmask", "0x0", "--ctmask", "0xffffffff"))
         live = XtRule(("-m", "mark", "--mark", "0x0"), ("-g", _LIVE_CHAIN))
         stamped = XtRule(("-m", "connmark", "!", "--mark", "0x0"), ("-j", kin))
@@ -84,16 +84,16 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
         judged = (stamped,) if view.features.program else ()
         chains.append(XtChain(chain, (*version, unlike, live, *judged, *version)))
         if view.features.program:
-            chains.append(_kin_chain(kin, view, side))
+            chains.append(_kin_chain(kin, view, end))
     return (*chains, XtChain(_LIVE_CHAIN, (_set_mark(LIVE),)))
 
 
-def _kin_chain(name: str, view: View, side: Literal["src", "dst"]) -> XtChain:
+def _kin_chain(name: str, view: View, end: End) -> XtChain:
     """Drops a packet whose flow's stamp comes before the first version of the address's holder, or where nobody holds
     it, and returns otherwise. First the upper halves: the first version's stays where it is, the stamp's comes below
     it; where these are equal the lower ones, in the opposite places."""
-    first = (_set_mark(NOBODY), _map(set_name("born", view.version), side))
-    denial = former_flow("sender" if side == "src" else "receiver")
+    first = (_set_mark(NOBODY), _map(set_name("born", view.version), end))
+    denial = former_flow("sender" if end == "src" else "receiver")
     upper = ("--nfmask", f"{_LOW:#x}", "--ctmask", f"{_HIGH:#x}", "--right-shift-mark", "16")
     lower = ("--nfmask", f"{_HIGH:#x}", "--ctmask", f"{_LOW:#x}", "--left-shift-mark", "16")
     former = (leads_to_report(denial) if is_told(denial, view) else ("-j", "DROP")), denial.why

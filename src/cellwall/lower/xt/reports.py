@@ -26,7 +26,7 @@ from cellwall.compile.reports import judgement_of
 from cellwall.lower.xt.chains import SEEN_PREFIX, TOLD_PREFIX
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import JUDGED, View, Words, member, side_of
+from cellwall.lower.xt.words import JUDGED, End, View, Words, member, side_of
 from cellwall.model.settings import Audit
 
 _LENGTH = 128
@@ -35,7 +35,6 @@ _TOLD, _SILENT = 0x1, 0x0
 """Marks: that there is room to tell of the packet, and that there is none. Neither is a version or the node's mark."""
 _JUDGING = ("tenant-denied", "endpoint-denied")
 _ROOM = "B9-TELL"
-Side = Literal["src", "dst"]
 Way = Literal["out", "in", "port"]
 """What a packet is told of by: its source, its destination, or the port that it came by."""
 _WAYS: dict[w.Subject, Way] = {"sender": "out", "receiver": "in", "port": "port"}
@@ -145,11 +144,11 @@ def _ways(subject: w.Subject | None, view: View) -> Iterator[tuple[Way, Words]]:
 def _address_rules(direction: Direction, view: View, audit: Audit) -> tuple[XtRule, ...]:
     """Count a packet of whose address it is, and mark it where it may be told of. The set has an entry from the
     first packet on: that one is counted by being added, every other by being found."""
-    side, counting = _side(direction), set_name(_COUNTING[direction], view.version)
+    end, counting = _asked_end(direction), set_name(_COUNTING[direction], view.version)
     whose = _whose(direction, view)
     room = (*whose, *_within(direction, "deny", view, audit))
     return (
-        XtRule((*whose, *member(counting, side, negate=True)), ("-j", "SET", "--add-set", counting, side)),
+        XtRule((*whose, *member(counting, end, negate=True)), ("-j", "SET", "--add-set", counting, end)),
         XtRule(room, ("-g", _ROOM)),
     )
 
@@ -168,7 +167,7 @@ def _whose(direction: Direction, view: View) -> Words:
     knows whether they have, as after a flush of the tables that ask."""
     seen = ("-m", "mark", "!", "--mark", f"0x0/{JUDGED:#x}")
     vouched = seen if direction == "out" and view.table == "filter" else ()
-    return (*vouched, *member(set_name("version", view.version), _side(direction)))
+    return (*vouched, *member(set_name("version", view.version), _asked_end(direction)))
 
 
 def _within(direction: Direction, judgement: Judgement, view: View, audit: Audit) -> Words:
@@ -184,7 +183,7 @@ def _upto(name: str, audit: Audit) -> Words:
     return ("-m", "hashlimit", *upto, "--hashlimit-name", f"{name}{audit.rate:x}.{audit.burst:x}")
 
 
-def _side(direction: Direction) -> Side:
+def _asked_end(direction: Direction) -> End:
     return "src" if direction == "out" else "dst"
 
 

@@ -26,6 +26,8 @@ from cellwall.model.policy import MAIL_PORT
 from cellwall.model.settings import Audit
 
 Direction = Literal["original", "reply"]
+End = Literal["src", "dst"]
+"""By which address of a packet a set is asked, as ipset writes it."""
 Words = tuple[str, ...]
 
 LIVE, NOBODY = 0x80000000, 0x80000001
@@ -58,8 +60,8 @@ class View(msgspec.Struct, frozen=True):
     reports: Audit | None = None
 
     @property
-    def towards(self) -> tuple[str, str]:
-        """The ipset sides of the flow's original (source, destination)."""
+    def towards(self) -> tuple[End, End]:
+        """Where the flow's original (source, destination) are in the packet."""
         return ("src", "dst") if self.direction == "original" else ("dst", "src")
 
     @property
