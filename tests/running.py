@@ -1,8 +1,12 @@
-"""A program that runs beside a test, until it has come as far as the test needs it."""
+"""A program that runs beside a test: until it has come as far as the test needs it, and what labs it has."""
 
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+
+import msgspec
+
+from cellwall.lab import records
 
 
 def come_to(running: "subprocess.Popen[bytes]", point: Callable[[], bool]) -> None:
@@ -11,3 +15,16 @@ def come_to(running: "subprocess.Popen[bytes]", point: Callable[[], bool]) -> No
         with suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"it ended before that, with {running.wait(0.01)}")
     assert running.poll() is None
+
+
+def labs_of(pid: int) -> list[str]:
+    """The prefixes of a process' labs that are on record."""
+    found = []
+    for path in records.RECORDS.glob("[a-z]*"):
+        try:
+            record = msgspec.json.decode(path.read_bytes(), type=records.Record)
+        except FileNotFoundError:
+            continue
+        if record.pid == pid:
+            found.append(record.prefix)
+    return found

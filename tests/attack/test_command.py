@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,7 +18,8 @@ from cellwall.attack.rows import every_probe
 from cellwall.attack.suite import Control
 from cellwall.cli.exits import classify
 from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unsupported
-from running import come_to
+from cellwall.lab.namespaces import namespaces_of
+from running import come_to, labs_of
 
 PROBES = every_probe()
 PROBE = PROBES[0]
@@ -171,12 +171,14 @@ def test_a_peer_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -
 def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> None:
     code = "import sys; from cellwall.attack import main; sys.exit(main(['--controls']))"
     running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    prefix = f"cw{running.pid & 0xFFFFF:x}"
+    prefixes: list[str] = []
 
-    def namespaces() -> set[str]:
-        return {path.name for path in Path("/run/netns").glob(f"{prefix}*")}
+    def has_a_lab() -> bool:
+        prefixes[:] = labs_of(running.pid)
+        return any(map(namespaces_of, prefixes))
 
-    come_to(running, lambda: f"{prefix}" in "".join(namespaces()))
+    come_to(running, has_a_lab)
     running.send_signal(number)
     assert running.wait(30) != 0
-    assert namespaces() == set()
+    assert [one for prefix in prefixes for one in namespaces_of(prefix)] == []
+    assert labs_of(running.pid) == []

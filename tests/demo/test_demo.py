@@ -14,12 +14,10 @@ from cellwall.demo.attempts import Attempt, Outcome
 from cellwall.demo.command import main
 from cellwall.demo.story import Story
 from cellwall.errors import NoPrivilege, Unsupported
+from cellwall.lab.namespaces import namespaces_of
+from running import labs_of
 
 _DEMO = [sys.executable, "-c", "import sys; from cellwall.demo import main; sys.exit(main(sys.argv[1:]))"]
-
-
-def namespaces() -> set[str]:
-    return set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
 
 
 @pytest.mark.root
@@ -60,12 +58,12 @@ def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> Non
     for line in running.stdout:
         if b"Two tenants move in" in line:
             break
-    prefix = f"cw{running.pid & 0xFFFFF:x}"
-    assert any(name.startswith(prefix) for name in namespaces())
+    (prefix,) = labs_of(running.pid)
+    assert namespaces_of(prefix)
     running.send_signal(number)
     running.stdout.close()
     assert running.wait(20) != 0
-    assert not any(name.startswith(prefix) for name in namespaces())
+    assert not namespaces_of(prefix)
 
 
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 from bench.__main__ import NAMES
 
-from cellwall.lab import namespaces, records
-from running import come_to
+from cellwall.lab import namespaces
+from running import come_to, labs_of
 
 REPOSITORY = Path(__file__).parents[2]
 WHOLE = 7
@@ -39,16 +38,3 @@ def test_a_benchmark_that_is_ended_leaves_no_namespace(name: str) -> None:
         running.wait()
     assert [one for prefix in prefixes for one in namespaces.namespaces_of(prefix)] == []
     assert labs_of(running.pid) == []
-
-
-def labs_of(pid: int) -> list[str]:
-    """The prefixes of a process' labs that are on record."""
-    found = []
-    for path in records.RECORDS.glob("[a-z]*"):
-        try:
-            record = msgspec.json.decode(path.read_bytes(), type=records.Record)
-        except FileNotFoundError:
-            continue
-        if record.pid == pid:
-            found.append(record.prefix)
-    return found
