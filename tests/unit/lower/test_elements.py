@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cellwall.compile.usage import PolicyUsage, usage_of
 from cellwall.compile.wall import TIME_WAIT
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements
+from cellwall.lower.nft.elements import Owned, changes, differing_elements, endpoint_elements
 from cellwall.lower.nft.sets import LINGERING, inet_definitions, schema_of
 from cellwall.model.endpoint import Endpoint, PortBinding, parse_binding
+from cellwall.model.policy import NO_TIERS, Policy, Tiers
 from cellwall.names import NODE_SETS
 from cellwall.ruleset.types import ElementChange, Interval
 from scene import endpoint
@@ -111,6 +112,29 @@ def test_exposing_and_withdrawing_leads_back_whatever_stands_beside(
             kernel.apply(changes("delete", list(had)))
             kernel.apply(changes("add", list(own - before)))
         assert kernel.held == before
+
+
+CHANGES: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "host_index": st.integers(1, 9),
+        "generation": st.integers(1 << 8, 1 << 12),
+        "past_generations": st.tuples(st.integers(1 << 8, 1 << 12)),
+        "tenant_number": st.integers(1, 1 << 12),
+        "bindings": bindings(),
+        "tiers": st.sampled_from((NO_TIERS, Tiers(endpoint=Policy("block")), Tiers(Policy(links=True), number=7))),
+    },
+)
+
+
+@given(some=endpoints(), change=CHANGES)
+def test_what_one_becomes_differs_from_it_as_all_of_both_do(some: list[Endpoint], change: dict[str, object]) -> None:
+    for one in some:
+        other = msgspec.structs.replace(one, **change)
+        before, after = set(endpoint_elements(one)), set(endpoint_elements(other))
+        gone, come = differing_elements(one, other)
+        assert (set(gone), set(come)) == (before - after, after - before)
+        assert (len(gone), len(come)) == (len(before - after), len(after - before))
 
 
 @given(some=endpoints())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
-from cellwall.lower.nft.elements import changes, endpoint_elements
+from cellwall.lower.nft.elements import Owned, changes, differing_elements, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
@@ -99,11 +99,7 @@ class NftablesBackend:
 
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """See `Backend.change`."""
-        gone = [owned for endpoint in before for owned in endpoint_elements(endpoint)]
-        come = [owned for endpoint in after for owned in endpoint_elements(endpoint)]
-        if gone and come:
-            kept = set(gone) & set(come)
-            gone, come = ([owned for owned in side if owned not in kept] for side in (gone, come))
+        gone, come = _differing(before, after)
         difference = (*changes("delete", gone), *changes("add", come))
         if self._copies():
             from cellwall.engine.nftables.copies import in_every_table
@@ -135,3 +131,14 @@ class NftablesBackend:
         from cellwall.engine.nftables.live import repair
 
         return repair(self._rules, attached, opens=self.stands())
+
+
+def _differing(before: Sequence[Endpoint], after: Sequence[Endpoint]) -> tuple[list[Owned], list[Owned]]:
+    """What goes and what comes. Of as many as there were each takes the place of one: no two have an element in
+    common."""
+    if len(before) == len(after):
+        pairs = [differing_elements(one, other) for one, other in zip(before, after, strict=True)]
+        return [owned for gone, _ in pairs for owned in gone], [owned for _, come in pairs for owned in come]
+    gone, come = ([owned for one in side for owned in endpoint_elements(one)] for side in (before, after))
+    kept = set(gone).intersection(come)
+    return [owned for owned in gone if owned not in kept], [owned for owned in come if owned not in kept]

@@ -3,8 +3,9 @@
 Hot path: plain ints, no text, no look at any other endpoint.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import collapse_addresses
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from cellwall.compile.usage import ExposureForm, interval_range
@@ -27,9 +28,16 @@ Owned = tuple[TableFamily, str, Element]
 def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
     """Everything the kernel's sets hold of one endpoint, its bindings included."""
     yield from single_elements(endpoint)
-    for family, name, bundle in endpoint_lists(endpoint):
-        for element in bundle.elements():
-            yield family, name, element
+    yield from _listed_elements(endpoint)
+
+
+def differing_elements(before: Endpoint, after: Endpoint) -> tuple[list[Owned], list[Owned]]:
+    """What the kernel's sets hold of the one and not of the other, of each. A claim changes whose an endpoint is, and a
+    policy what it may: only what is made of that is made and compared."""
+    made = [make for make, read in _PARTS if read(before) != read(after)]
+    gone, come = ([owned for make in made for owned in make(endpoint)] for endpoint in (before, after))
+    kept = set(gone).intersection(come)
+    return [owned for owned in gone if owned not in kept], [owned for owned in come if owned not in kept]
 
 
 def endpoint_lists(endpoint: Endpoint) -> Iterator[tuple[TableFamily, str, "Bundle"]]:
@@ -45,23 +53,58 @@ def endpoint_lists(endpoint: Endpoint) -> Iterator[tuple[TableFamily, str, "Bund
 
 def single_elements(endpoint: Endpoint) -> Iterator[Owned]:
     """The others, of which each endpoint has a few."""
+    yield from _link_elements(endpoint)
+    yield from _tenant_elements(endpoint)
+    yield from _published_elements(endpoint)
+    yield from _policy_elements(endpoint)
+
+
+def _link_elements(endpoint: Endpoint) -> Iterator[Owned]:
     yield "bridge", "ports", Element((endpoint.host_index,))
     yield "inet", "live", Element((endpoint.generation,))
     for family, address in _addresses(endpoint):
         own = int(address)
         yield "bridge", "pin" + family.suffix, Element((endpoint.host_index, endpoint.mac, own))
         yield "inet", "version" + family.suffix, Element((own,), (endpoint.generation,))
-        yield "inet", "tenant" + family.suffix, Element((own,), (tenant_label(endpoint.tenant_number),))
         for stem in stems((*endpoint.past_generations, endpoint.generation)):
             yield "inet", "kin" + family.suffix, Element((stem, own))
+
+
+def _tenant_elements(endpoint: Endpoint) -> Iterator[Owned]:
+    label = tenant_label(endpoint.tenant_number)
+    for family, address in _addresses(endpoint):
+        yield "inet", "tenant" + family.suffix, Element((int(address),), (label,))
+
+
+def _published_elements(endpoint: Endpoint) -> Iterator[Owned]:
     for binding in endpoint.bindings:
         yield from binding_elements(endpoint, binding)
+
+
+def _policy_elements(endpoint: Endpoint) -> Iterator[Owned]:
     if endpoint.tiers != NO_TIERS:
         from cellwall.lower.nft.policies import policy_elements
 
         for family, address in _addresses(endpoint):
             for name, element in policy_elements(endpoint.tiers, int(address), family):
                 yield "inet", name, element
+
+
+def _listed_elements(endpoint: Endpoint) -> Iterator[Owned]:
+    for family, name, bundle in endpoint_lists(endpoint):
+        for element in bundle.elements():
+            yield family, name, element
+
+
+_WHERE = ("address4", "address6")
+_PARTS: tuple[tuple[Callable[[Endpoint], Iterator[Owned]], Callable[[Endpoint], object]], ...] = (
+    (_link_elements, attrgetter("host_index", "mac", "generation", "past_generations", *_WHERE)),
+    (_tenant_elements, attrgetter("tenant_number", *_WHERE)),
+    (_published_elements, attrgetter("bindings", *_WHERE)),
+    (_policy_elements, attrgetter("tiers", *_WHERE)),
+    (_listed_elements, attrgetter("tiers", *_WHERE)),
+)
+"""All elements of an endpoint in parts, with what each is made of."""
 
 
 def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:
