@@ -59,6 +59,15 @@ def test_one_group_s_ports_leave_some_for_another(daemon: Daemon) -> None:
     assert attach(daemon, DEV, "other", expose=["2000:80/udp"]).status == 201
 
 
+def test_who_asks_again_for_all_its_ports_is_answered_as_before(daemon: Daemon) -> None:
+    asked = {"expose": ["2000-10191:2000"]}
+    assert attach(daemon, CI, "wide", **asked).status == 201
+    assert attach(daemon, CI, "wide", **asked).status == 200
+    path = "/v1/endpoints/wide/eth0/ports"
+    again = {"binding": "2000-10191:2000"}
+    assert ask_as(daemon, 1000, [SOCKET, CI], "POST", path, again).status == 200
+
+
 def test_no_port_of_the_node_s_own_connections_is_a_member_s(daemon: Daemon) -> None:
     """The kernel's default range; a late answer to one of them would be the sandbox's."""
     for expose in ("40000:80", "30000-32768:30000/udp"):

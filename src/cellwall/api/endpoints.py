@@ -109,8 +109,9 @@ class EndpointVerbs(Opened):
 
         Each is held by a bound socket of TCP and UDP, of this wall until it is closed, and is this container's alone to
         publish: of this `tenant`, or of none. They wait for it for `seconds`, and are given back by `release_ports` and
-        when the container is detached. `user`: the uid of who asks, where that is not root, and has a share. Raises
-        InvalidSpec, and Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks may not.
+        when the container is detached. `user`: the uid of who asks, where that is not root, as these have a share.
+        Raises InvalidSpec, and Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks
+        may not.
         """
         from cellwall.engine.reservations import reserve_ports, validate_reservation
 
@@ -174,6 +175,23 @@ class EndpointVerbs(Opened):
         """How many host ports the endpoints of each tenant have, of TCP and UDP together: for who bounds that."""
         with self._caller.mutex:
             return self._site.journal.published_ports()
+
+    def proxied_ports(self) -> dict[str, int]:
+        """How many host ports of each tenant are served by a proxy: for who bounds that."""
+        found: dict[str, int] = {}
+        with self._caller.mutex:
+            for endpoint in self._site.journal.proxied():
+                own = sum(binding.proxy != 0 for binding in endpoint.bindings)
+                found[endpoint.tenant] = found.get(endpoint.tenant, 0) + own
+        return found
+
+    def unpublished_ports(self, container_id: str, tenant: str) -> int:
+        """How many of the ports that are reserved for a container are not published: for who bounds that, as any free
+        port is one of these first."""
+        from cellwall.engine.auto_ports import unpublished_ports
+
+        with self._caller.mutex:
+            return len(unpublished_ports(self._site, container_id, tenant))
 
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""

@@ -20,7 +20,7 @@ from cellwall.daemon.asker import Asker
 from cellwall.daemon.audit.thread import Auditor
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.pool import Pool
-from cellwall.daemon.quotas import admit, permit_ports, refuse_policies
+from cellwall.daemon.quotas import admit, permit_port, permit_reservation, refuse_policies
 from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.gathered import Attach, Attached, Detach, attach_gathered, detach_gathered
 from cellwall.daemon.turns.lines import ROOT, Whose
@@ -240,8 +240,8 @@ class Node:
 
     async def expose(self, asker: Asker, key: EndpointKey, binding: PortBinding) -> Endpoint:
         def act() -> Endpoint:
-            asker.find(self._wall, "expose", key)
-            permit_ports(asker, self._wall, [binding])
+            endpoint = asker.find(self._wall, "expose", key)
+            permit_port(asker, self._wall, key, endpoint.tenant, binding)
             return self._wall.expose(key.container_id, binding, ifname=key.ifname, user=asker.user)
 
         return await self.writer.do(act, whose=asker.whose)
@@ -266,7 +266,7 @@ class Node:
         """Who is not root names a tenant, as for an attach."""
 
         def act() -> Reservation:
-            asker.authority.permit_own(asker.peer, "expose", tenant, container)
+            permit_reservation(asker, self._wall, container, tenant, count)
             return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds, user=asker.user)
 
         return await self.writer.do(act, whose=asker.whose)

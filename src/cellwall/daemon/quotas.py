@@ -3,13 +3,16 @@
 Whoever may ask for `ci-*` may for as many tenants as there are names, so nothing is bounded by a tenant's share.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cellwall.api import Wall
-from cellwall.daemon.asker import Asker
+from cellwall.daemon.asker import Asker, found
+from cellwall.engine.auto_ports import with_former_ports
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
-from cellwall.model.endpoint import PortBinding
+from cellwall.model.endpoint import AUTO, EndpointKey, PortBinding
+from cellwall.model.reserved import Reservation, Span
 
 MAX_POLICIES = 1024
 """Of policies: as many as a bridge has ports. They outlive boots, and the first `up` of each reads them all."""
@@ -18,6 +21,12 @@ MAX_OCTETS = 8 << 20
 
 MAX_PORTS = 8192
 """Of host ports that are published, of TCP and UDP together: several groups find some on one node."""
+
+MAX_RESERVED = 512
+"""Of host ports that are reserved, half of a node's."""
+
+MAX_PROXIED = 256
+"""Of host ports that are served by a proxy, half of a node's."""
 
 
 def refuse_policies(asker: Asker, tenant: str, sizes: Mapping[str, int]) -> None:
@@ -33,24 +42,78 @@ def refuse_policies(asker: Asker, tenant: str, sizes: Mapping[str, int]) -> None
 def admit(asker: Asker, wall: Wall, requests: Sequence[AttachRequest]) -> tuple[AttachRequest, ...]:
     """What of these goes to the wall (`Authority.admit`), as its record stands. Forbidden, Exhausted."""
     admitted = asker.authority.admit(asker.peer, requests)
-    if bindings := [binding for request in requests for binding in request.bindings]:
-        permit_ports(asker, wall, bindings)
+    if not asker.peer.root and any(request.bindings for request in requests):
+        refuse_published(asker, wall, [(request.key, request.tenant or "", request.bindings) for request in requests])
     return admitted
 
 
-def permit_ports(asker: Asker, wall: Wall, bindings: Sequence[PortBinding]) -> None:
-    """Raise Forbidden for host ports that are root's, and Exhausted for more than others may have."""
-    asker.authority.permit_ports(asker.peer, bindings)
+def permit_port(asker: Asker, wall: Wall, key: EndpointKey, tenant: str, binding: PortBinding) -> None:
+    """Raise Forbidden for a host port that is root's, and Exhausted for more than others may have."""
+    asker.authority.permit_ports(asker.peer, [binding])
     if not asker.peer.root:
-        refuse_ports(asker, bindings, wall.published_ports())
+        refuse_published(asker, wall, [(key, tenant, [binding])])
+
+
+def permit_reservation(asker: Asker, wall: Wall, container: str, tenant: str | None, count: int) -> None:
+    """Raise Forbidden where no ports may be reserved for this container, and Exhausted for more than others may."""
+    asker.authority.permit_own(asker.peer, "expose", tenant, container)
+    if asker.peer.root:
+        return
+    known = wall.reservations()
+    own = sum(len(one.ports) for one in known if (one.container, one.tenant) == (container, tenant))
+    refuse_reserved(asker, count - own, _by_tenant(known))
+
+
+def refuse_published(asker: Asker, wall: Wall, asked: Sequence[tuple[EndpointKey, str, Sequence[PortBinding]]]) -> None:
+    """Raise Exhausted where the caller's tenants would have too many ports by what is asked for these endpoints, of
+    these tenants: published, reserved to be published, or served by a proxy."""
+    bindings: list[PortBinding] = []
+    automatic = Counter[tuple[str, str]]()
+    for key, tenant, each in asked:
+        endpoint = found(wall, key)
+        new = not_yet_published(each, () if endpoint is None else endpoint.bindings, wall.settings.reserved_ports)
+        automatic[key.container_id, tenant] += sum(one.host_port == AUTO for one in new)
+        bindings += new
+    if not bindings:
+        return
+    refuse_ports(asker, bindings, wall.published_ports())
+    if automatic.total():
+        more = [max(0, number - wall.unpublished_ports(*whose)) for whose, number in automatic.items() if number]
+        refuse_reserved(asker, sum(more), _by_tenant(wall.reservations()))
+    if proxied := sum(one.proxy != 0 for one in bindings):
+        refuse_proxied(asker, proxied, wall.proxied_ports())
+
+
+def not_yet_published(asked: Sequence[PortBinding], former: Sequence[PortBinding], span: Span) -> list[PortBinding]:
+    """What of this is not among the `former` bindings of its endpoint; `span`: of which any free port is. Pure."""
+    return [binding for binding in with_former_ports(asked, former, span) if binding not in former]
 
 
 def refuse_ports(asker: Asker, bindings: Sequence[PortBinding], published: Mapping[str, int]) -> None:
-    """Raise Exhausted where these and what the caller's tenants have `published`, by tenant, are too many host ports.
-    What is asked for again is counted twice."""
+    """Raise Exhausted where these, which are new, and what the caller's tenants have `published`, by tenant, are too
+    many host ports."""
     asked = sum(binding.last - binding.host_port + 1 for binding in bindings)
-    own = sum(ports for tenant, ports in published.items() if asker.sees_tenant("expose", tenant))
-    if own + asked > MAX_PORTS:
-        raise Exhausted(
-            f"expose: tenants of {asker.peer} have {own} host ports and ask for {asked}; {MAX_PORTS} may be"
-        )
+    _refuse(asker, "host ports", asked, published, MAX_PORTS)
+
+
+def refuse_reserved(asker: Asker, asked: int, reserved: Mapping[str, int]) -> None:
+    """The same of so many more that are to be `reserved`."""
+    _refuse(asker, "ports reserved", asked, reserved, MAX_RESERVED)
+
+
+def refuse_proxied(asker: Asker, asked: int, proxied: Mapping[str, int]) -> None:
+    """The same of so many more that are to be served by a proxy."""
+    _refuse(asker, "ports served by a proxy", asked, proxied, MAX_PROXIED)
+
+
+def _refuse(asker: Asker, what: str, asked: int, by_tenant: Mapping[str, int], most: int) -> None:
+    own = sum(number for tenant, number in by_tenant.items() if asker.sees_tenant("expose", tenant))
+    if asked > 0 and own + asked > most:
+        raise Exhausted(f"expose: tenants of {asker.peer} have {own} {what} and ask for {asked}; {most} may be")
+
+
+def _by_tenant(known: Sequence[Reservation]) -> Counter[str]:
+    reserved = Counter[str]()
+    for one in known:
+        reserved[one.tenant] += len(one.ports)
+    return reserved

@@ -12,11 +12,10 @@ from cellwall.errors import Exhausted, InvalidSpec
 
 MAX_RESERVED = 1024
 MAX_OF_MEMBERS = MAX_RESERVED * 3 // 4
-MAX_OF_USER = 512
 MAX_OF_TENANT = 256
 MAX_OF_CONTAINER = 64
-"""Ports that are reserved at once: on a node, by all others than root together, by one of these, for containers of one
-tenant, for one container."""
+"""Ports that are reserved at once: on a node, by all others than root together, for containers of one tenant, for one
+container."""
 
 DEFAULT_LEASE = 600.0
 LONGEST_LEASE = 86400.0
@@ -83,7 +82,6 @@ def refuse_too_many(
     if user is None:
         return
     standing, new = [*others, *kept], count - len(kept)
-    refuse(f"uid {user} has", sum(row.user == user for row in standing), new, MAX_OF_USER)
     refuse("others than root have", sum(row.user is not None for row in standing), new, MAX_OF_MEMBERS)
 
 

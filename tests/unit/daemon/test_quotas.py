@@ -4,9 +4,20 @@ import pytest
 
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
-from cellwall.daemon.quotas import MAX_OCTETS, MAX_POLICIES, MAX_PORTS, refuse_policies, refuse_ports
+from cellwall.daemon.quotas import (
+    MAX_OCTETS,
+    MAX_POLICIES,
+    MAX_PORTS,
+    MAX_PROXIED,
+    MAX_RESERVED,
+    not_yet_published,
+    refuse_policies,
+    refuse_ports,
+    refuse_proxied,
+    refuse_reserved,
+)
 from cellwall.errors import Exhausted
-from cellwall.model.endpoint import parse_binding
+from cellwall.model.endpoint import PortBinding, parse_binding
 from cellwall.model.grants import parse_grant
 
 MEMBER = Asker(
@@ -40,3 +51,43 @@ def test_there_is_an_end_to_the_host_ports_of_their_tenants() -> None:
     refuse_ports(asker, asked, {"ci-1": MAX_PORTS - 1001, "web": 60_000, "": 60_000})
     with pytest.raises(Exhausted, match=f"{MAX_PORTS - 1000} host ports and ask for 1001; {MAX_PORTS} may"):
         refuse_ports(asker, asked, {"ci-1": MAX_PORTS - 2000, "ci-2": 1000})
+
+
+MEMBERS = [
+    Asker(Peer(uid, frozenset({7})), Authority([Granted(7, parse_grant("7 attach,expose ci-*", "daemon.allow"))]))
+    for uid in (1000, 1001)
+]
+
+
+@pytest.mark.parametrize("asker", MEMBERS, ids=["one of them", "another one"])
+def test_there_is_an_end_to_what_members_of_one_group_have_together(asker: Asker) -> None:
+    """Of whatever uid each is, and whoever of them asked before."""
+    held = {"ci-1": 200, "ci-2": MAX_RESERVED - 203, "web": 500, "": 500}
+    refuse_reserved(asker, 3, held)
+    with pytest.raises(Exhausted, match=f"have {MAX_RESERVED - 3} ports reserved and ask for 4; {MAX_RESERVED} may"):
+        refuse_reserved(asker, 4, held)
+    served = {"ci-1": 60, "ci-2": MAX_PROXIED - 61, "web": 64}
+    refuse_proxied(asker, 1, served)
+    with pytest.raises(Exhausted, match=f"have {MAX_PROXIED - 1} ports served by a proxy and ask for 2"):
+        refuse_proxied(asker, 2, served)
+
+
+def test_who_asks_for_nothing_more_is_not_refused_for_what_there_is() -> None:
+    """A bound may have been another one, or a grant."""
+    refuse_ports(MEMBERS[0], [], {"ci-1": 2 * MAX_PORTS})
+    refuse_reserved(MEMBERS[0], 0, {"ci-1": 2 * MAX_RESERVED})
+    refuse_proxied(MEMBERS[0], 0, {"ci-1": 2 * MAX_PROXIED})
+
+
+@pytest.mark.parametrize(("asked", "former", "new"), [
+    (["80:80"], ["80:80", "81:81"], []), (["80:80"], ["80:81"], ["80:80"]),
+    (["2000-2999:2000", "80:80"], ["2000-2999:2000"], ["80:80"]),
+    (["auto:80"], ["61000:80"], []), (["auto:80", "auto:80"], ["61000:80"], ["auto:80"]),
+    (["auto:80"], ["8080:80"], ["auto:80"]), (["auto:80", "61000:80"], ["61000:80"], ["auto:80"]),
+    (["auto:80/udp"], ["61000:80"], ["auto:80/udp"]),
+])  # fmt: skip
+def test_what_is_published_already_is_asked_for_once(asked: list[str], former: list[str], new: list[str]) -> None:
+    def read(texts: list[str]) -> list[PortBinding]:
+        return [parse_binding(text, auto=True) for text in texts]
+
+    assert not_yet_published(read(asked), read(former), (61000, 65535)) == read(new)

@@ -8,7 +8,6 @@ from cellwall.errors import Exhausted, InvalidSpec
 from cellwall.model.reserved import (
     MAX_OF_MEMBERS,
     MAX_OF_TENANT,
-    MAX_OF_USER,
     MAX_RESERVED,
     ReservedPort,
     candidates,
@@ -64,12 +63,11 @@ def rows(number: int, tenant: str = "", user: int | None = None) -> list[Reserve
     (rows(MAX_RESERVED), "", None, f"{MAX_RESERVED} ports are reserved already, of {MAX_RESERVED} at most"),
     (rows(MAX_OF_TENANT - 1, "acme"), "acme", None, None), (rows(MAX_OF_TENANT, "acme"), "other", None, None),
     (rows(MAX_OF_TENANT, "acme"), "acme", None, f"tenant acme has {MAX_OF_TENANT} ports reserved"),
-    (rows(MAX_OF_USER - 1, "x", 7), "acme", 7, None), (rows(MAX_OF_USER, "x", 7), "acme", 8, None),
-    (rows(MAX_OF_USER, "x", 7), "acme", 7, f"uid 7 has {MAX_OF_USER} ports reserved, of {MAX_OF_USER} at most"),
-    (rows(MAX_OF_USER, "x"), "acme", 7, None), (rows(MAX_OF_MEMBERS, "x", 7), "acme", None, None),
+    (rows(MAX_OF_MEMBERS - 1, "x", 7), "acme", 8, None), (rows(MAX_OF_MEMBERS, "x"), "acme", 7, None),
+    (rows(MAX_OF_MEMBERS, "x", 7), "acme", None, None),
     (rows(MAX_OF_MEMBERS, "x", 7), "acme", 8, f"others than root have {MAX_OF_MEMBERS} ports reserved"),
 ])  # fmt: skip
-def test_a_node_a_tenant_a_user_and_all_but_root_have_so_many(
+def test_a_node_a_tenant_and_all_but_root_have_so_many(
     others: list[ReservedPort], tenant: str, user: int | None, refused: str | None
 ) -> None:
     if refused is None:
@@ -79,9 +77,9 @@ def test_a_node_a_tenant_a_user_and_all_but_root_have_so_many(
             refuse_too_many(others, [], tenant, user, 1)
 
 
-def test_what_a_user_had_before_is_no_more_of_its_share() -> None:
+def test_what_a_container_had_before_is_no_more_of_others_share() -> None:
     own = rows(4, "acme", 7)
-    refuse_too_many(rows(MAX_OF_USER - 4, "x", 7), own, "acme", 7, 4)
-    with pytest.raises(Exhausted, match="uid 7"):
-        refuse_too_many(rows(MAX_OF_USER - 4, "x", 7), own, "acme", 7, 5)
-    refuse_too_many(rows(MAX_OF_USER, "x", 7), rows(4, "acme"), "acme", 7, 4)  # root's, which stay so
+    refuse_too_many(rows(MAX_OF_MEMBERS - 4, "x", 7), own, "acme", 7, 4)
+    with pytest.raises(Exhausted, match="others than root"):
+        refuse_too_many(rows(MAX_OF_MEMBERS - 4, "x", 7), own, "acme", 7, 5)
+    refuse_too_many(rows(MAX_OF_MEMBERS, "x", 7), rows(4, "acme"), "acme", 7, 4)  # root's, which stay so
