@@ -56,14 +56,23 @@ def attach_gathered(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> 
 
 
 def _attach_admitted(wall: Wall, attach: AttachMany, items: Sequence[Attach]) -> list[Attached | Exception]:
+    if len(items) <= 1:
+        return [_attach_one(attach, item, found(wall, item.request.key)) for item in items]
     before = [found(wall, item.request.key) for item in items]
-    if len(items) > 1:
-        try:
-            made = attach([item.request for item in items])
-            return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
-        except Exception:  # of one of them, and nothing was done
-            before = [found(wall, item.request.key) for item in items]
-    return [_attach_one(attach, item, known) for item, known in zip(items, before, strict=True)]
+    try:
+        _admit_together(wall, items)
+        made = attach([item.request for item in items])
+    except Exception:  # of one of them, and nothing was done
+        # Each is judged again, by what there is behind those before it.
+        return [item.refusal(wall) or _attach_one(attach, item, found(wall, item.request.key)) for item in items]
+    return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
+
+
+def _admit_together(wall: Wall, items: Sequence[Attach]) -> None:
+    """Raise where all of these are more than who asks may have, though each of them is not."""
+    requests = [item.request for item in items]
+    for asker in {item.asker.peer.groups: item.asker for item in items}.values():
+        admit(asker, wall, requests)
 
 
 def _attach_one(attach: AttachMany, item: Attach, known: Endpoint | None) -> Attached | Exception:
