@@ -62,17 +62,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     beside_others = pytest.mark.skip(reason="beside other programs, or for many minutes: --full runs it")
     too_slow = pytest.mark.skip(reason="slow, and --quick was given")
     for item in items:
-        if "root" in item.keywords and os.geteuid() != 0:
+        # By markers: keywords hold the names of directories as well, that of the checkout among them.
+        if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(without_root)
-        if "slow" in item.keywords and config.getoption("--quick"):
+        if item.get_closest_marker("slow") and config.getoption("--quick"):
             item.add_marker(too_slow)
-        if "full" in item.keywords and not config.getoption("--full"):
+        if item.get_closest_marker("full") and not config.getoption("--full"):
             item.add_marker(beside_others)
 
 
 def _put_slow_files_first(items: list[pytest.Item]) -> None:
     """Files are given out in this order, and one that takes a minute must not be what all the others are waited for."""
-    slow = Counter(item.path for item in items if "slow" in item.keywords)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
 
