@@ -107,18 +107,10 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
         refuse_last_quarter(site, requests, MAX_BRIDGE_PORTS)
         refuse_ephemeral(site, [one for request in requests if request.user is not None for one in request.bindings])
     for request in requests:
-        holder = None if request.mac is None else site.journal.mac_holder(request.mac)
-        if request.mac is not None and holder is not None and not evict_dead(site, holder):
-            raise Taken(f"mac: {mac_text(request.mac)}", "belongs to", holder.container_id)
-        for binding in request.bindings:
-            refuse_bound(site, binding)
+        if request.mac is not None:
+            _refuse_worn(site, request.mac)
         if request.bindings:
-            from cellwall.engine.reservations import refuse_reserved  # here and not above, as below
-
-            refuse_reserved(site, request.container_id, request.tenant or "", request.bindings)
-        for binding in request.bindings:
-            if binding.proxy == 4 and not found.ipv6:
-                raise Conflict(f"expose.proxy: {binding}: sandboxes of this node have no IPv6")
+            _refuse_published(site, found, request)
     bindings = [binding for request in requests for binding in request.bindings]
     if any(binding.proxy for binding in bindings):
         from cellwall.engine.led import refuse_more_proxies  # as below
@@ -129,6 +121,26 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
         from cellwall.engine.captures import refuse_captures  # here and not above: most attaches publish nothing
 
         refuse_captures(site, found, bindings, ipv6=found.ipv6)
+
+
+def _refuse_worn(site: Site, mac: int) -> None:
+    """Raise Conflict where another endpoint has this MAC."""
+    holder = site.journal.mac_holder(mac)
+    if holder is not None and not evict_dead(site, holder):
+        raise Taken(f"mac: {mac_text(mac)}", "belongs to", holder.container_id)
+
+
+def _refuse_published(site: Site, found: Foundation, request: AttachRequest) -> None:
+    """Raise Conflict where a host port is somebody else's, or reserved for another, or where its proxy would lead to
+    addresses that sandboxes have not got."""
+    from cellwall.engine.reservations import refuse_reserved  # here and not above: most attaches publish nothing
+
+    for binding in request.bindings:
+        refuse_bound(site, binding)
+    refuse_reserved(site, request.container_id, request.tenant or "", request.bindings)
+    for binding in request.bindings:
+        if binding.proxy == 4 and not found.ipv6:
+            raise Conflict(f"expose.proxy: {binding}: sandboxes of this node have no IPv6")
 
 
 def refuse_bound(site: Site, binding: PortBinding) -> None:
