@@ -14,7 +14,7 @@ import msgspec
 from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
-from cellwall.model.policy import MAIL_PORT, Policy, Rule, RuleProtocol, TierName
+from cellwall.model.policy import MAIL_PORT, OPEN, Policy, Rule, RuleProtocol, TierName
 
 K = TypeVar("K")
 
@@ -65,37 +65,57 @@ class Proposal(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, rules=rules, left_out=(*self.left_out, (rule, self.rules[rule], why)))
 
 
+class _Watched:
+    """What the policy of a tier would have denied, gathered by what would allow it."""
+
+    def __init__(self, tier: TierName, prefix4: int, prefix6: int) -> None:
+        self.rules: dict[Rule, Seen] = {}
+        self.clients: dict[Prefix, Seen] = {}
+        self.unrecorded = 0
+        self._opens, self._asks = _OPENS.format(tier), _ASKS.format(tier)
+        self._prefixes = prefix4, prefix6
+
+    def add(self, event: Event) -> None:
+        """One more; what says nothing of the tier is left out."""
+        if isinstance(event, Unrecorded):
+            self.unrecorded += event.count
+        elif isinstance(event, Attempt) and event.judgement == "watch":
+            if event.reason == self._opens:
+                _note(self.rules, _asked(event, *self._prefixes), event)
+            elif event.reason == self._asks:
+                _note(self.clients, _prefix(event.source, *self._prefixes), event)
+
+
 def propose(
     events: Iterable[Event], base: Policy | None, tier: TierName = "tenant", *, prefix4: int = 32, prefix6: int = 128
 ) -> Proposal:
     """What the events ask for, beside what `base`, the policy that watched, allows already. `prefix4`, `prefix6`: how
     long the prefixes are that addresses are widened to."""
-    found: dict[Rule, Seen] = {}
-    clients: dict[Prefix, Seen] = {}
-    unrecorded = 0
+    watched = _Watched(tier, prefix4, prefix6)
     for event in events:
-        if isinstance(event, Unrecorded):
-            unrecorded += event.count
-        if not isinstance(event, Attempt) or event.judgement != "watch":
-            continue
-        if event.reason == _OPENS.format(tier):
-            _note(found, _asked(event, prefix4, prefix6), event)
-        elif event.reason == _ASKS.format(tier):
-            _note(clients, _prefix(event.source, prefix4, prefix6), event)
-    keeps = base is not None and base.mode == "allow"
-    sources = base.sources if base is not None else None
-    proposal = Proposal(
-        rules=_with_all_ports(found),
-        clients={client: seen for client, seen in clients.items() if client not in (sources or ())},
-        kept=base.rules if base is not None and keeps else (),
-        kept_clients=sources,
-        links=base is not None and base.links,
-        unrecorded=unrecorded,
+        watched.add(event)
+    base = base or OPEN
+    known = base.sources or ()
+    return _without_needless(
+        Proposal(
+            rules=_with_all_ports(watched.rules),
+            clients={client: seen for client, seen in watched.clients.items() if client not in known},
+            kept=base.rules if base.mode == "allow" else (),
+            kept_clients=base.sources,
+            links=base.links,
+            unrecorded=watched.unrecorded,
+        )
     )
-    for rule in [rule for rule in proposal.rules if rule.lists_mail and rule.ports == (MAIL_PORT, MAIL_PORT)]:
-        proposal = proposal.without(rule, "mail: a rule that names it opens it (limits.smtp)")
-    for rule in [rule for rule in proposal.rules if any(one.holds(rule) for one in proposal.kept)]:
-        proposal = proposal.without(rule, "is allowed or denied by a rule already")
+
+
+def _without_needless(proposal: Proposal) -> Proposal:
+    """Without the rules that open more than they say, and those that say what is said already."""
+    for rule in list(proposal.rules):
+        if rule.lists_mail and rule.ports == (MAIL_PORT, MAIL_PORT):
+            proposal = proposal.without(rule, "mail: a rule that names it opens it (limits.smtp)")
+    for rule in list(proposal.rules):
+        if any(one.holds(rule) for one in proposal.kept):
+            proposal = proposal.without(rule, "is allowed or denied by a rule already")
     return proposal
 
 
