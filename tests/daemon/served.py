@@ -116,6 +116,12 @@ class Daemon:
             if word in text:
                 return text
 
+    def reload(self) -> str:
+        """Have it read anew who may ask for what; what it says then."""
+        self.process.send_signal(signal.SIGHUP)
+        self.until("RELOADING=1")
+        return self.until("READY=1")
+
     def heard(self) -> None:
         """Take all that it has said by now to its service manager, and keep what it was to keep."""
         self._notify.setblocking(False)

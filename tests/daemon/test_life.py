@@ -17,7 +17,7 @@ from cellwall.daemon.life import Life
 from cellwall.daemon.turns.writer import Writer
 from cellwall.errors import Conflict, Dismissed
 from cellwall.lab import Lab
-from daemon.served import Daemon, served
+from daemon.served import Daemon, ask_as, served
 
 pytestmark = pytest.mark.root
 
@@ -98,24 +98,37 @@ def test_who_calls_before_the_node_is_taken_over_waits_and_is_answered(daemon: D
 
 def test_a_reload_reads_who_may_connect_and_keeps_what_it_had_where_that_is_wrong(daemon: Daemon) -> None:
     daemon.configure('[daemon]\ngroup = "5000"\nallow = ["5000 list *"]')
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.until("RELOADING=1")
-    daemon.until("READY=1")
+    daemon.reload()
     assert stat.S_IMODE(os.stat(daemon.paths.socket).st_mode) == 0o660
     assert os.stat(daemon.paths.socket).st_gid == 5000
     daemon.configure('[daemon]\ngroup = "no-such-group"')
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.until("RELOADING=1")
-    daemon.until("READY=1")
+    daemon.reload()
     assert os.stat(daemon.paths.socket).st_gid == 5000
     assert "no-such-group" in daemon.log.read_text()
 
 
+@pytest.mark.parametrize("wrong", ["no-such-group list ci-*", "5001 lst ci-*"], ids=["its group", "its verb"])
+def test_of_what_is_read_anew_one_wrong_grant_has_nothing_in_force_and_is_told(daemon: Daemon, wrong: str) -> None:
+    """Nor the others, and not who may connect: half of what somebody wrote is what nobody wrote."""
+    os.chmod(daemon.lab.root, 0o755)  # its users reach the socket
+    rest = ["5000 list *"]
+    daemon.configure(f'[daemon]\ngroup = "5000"\nallow = {rest}')
+    daemon.reload()
+    daemon.configure(f'[daemon]\ngroup = "5001"\nallow = {["5001 list ci-*", wrong]}')
+    said = daemon.reload()
+    assert wrong in said and "STATUS=" in said
+    assert os.stat(daemon.paths.socket).st_gid == 5000
+    assert ask_as(daemon, 1000, [5000], "GET", "/v1/endpoints").status == 200
+    (note,) = [line for line in daemon.get("/v1/status")["notes"] if "as it was" in line]
+    assert wrong in note and wrong in daemon.logged("stays as it was")
+    daemon.configure(f'[daemon]\ngroup = "5000"\nallow = {rest}')
+    assert "STATUS=serves" in daemon.reload()
+    assert not [line for line in daemon.get("/v1/status")["notes"] if "as it was" in line]
+
+
 def test_grants_that_nobody_can_use_are_told(daemon: Daemon) -> None:
     daemon.configure('[daemon]\nallow = ["5000 list *"]')
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.until("RELOADING=1")
-    daemon.until("READY=1")
+    daemon.reload()
     assert "daemon.group says who may connect" in daemon.log.read_text()
 
 
@@ -173,6 +186,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.writer = Writer(limit=1, together=1, afterwards=lambda: None)
+        self.unread = ""
 
     def start(self) -> None:
         self.writer.start()

@@ -64,4 +64,4 @@ def test_groups_are_named_or_numbered() -> None:
 def test_a_group_that_is_nobodys_is_refused(name: str) -> None:
     with pytest.raises(InvalidSpec) as refused:
         granted([parse_grant(f"{name} attach a", "daemon.allow")])
-    assert (refused.value.field, refused.value.value) == ("daemon.allow", name)
+    assert (refused.value.field, refused.value.value) == ("daemon.allow", f"{name} attach a")

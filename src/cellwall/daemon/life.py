@@ -93,7 +93,7 @@ def serve(
     with ExitStack() as opened:
         wall, owner, proxies = opened.enter_context(_writing(paths, read, manager))
         sock = opened.enter_context(_socket(manager, paths, terms.group))
-        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(3)]
+        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(4)]
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
         attention = opened.enter_context(closing(Attention()))
@@ -102,11 +102,11 @@ def serve(
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listeners = [(Listener(made, bounds, authority), sock), *_scraped(serving, metrics, bounds, opened)]
-        take_over, reread = partial(_take_over, owner, wall, metrics), partial(_reread, paths, read, authority, node)
+        take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
-        with watched(wall, beside[1], events, lambda: node.writer.at_work, attention) as start_watch:
+        with watched(wall, beside[1], beside[3], events, lambda: node.writer.at_work, attention) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 
 
@@ -146,12 +146,30 @@ def _now_and_then(owner: OwnerSocket, wall: Wall) -> None:
     give_back(wall)
 
 
-def _reread(paths: Paths, read: Callable[[], Loaded], authority: Authority, node: Node) -> None:
-    serving = read().serving
-    now = terms_of(serving)
-    let_in(paths.socket, now.group)
-    authority.regrant(now.granted)
-    node.resize_pool(_size_of(serving))
+class Reread:
+    """What is configured, brought into force anew by a call: all of it, or CellwallError and nothing."""
+
+    def __init__(
+        self, paths: Paths, read: Callable[[], Loaded], authority: Authority, node: Node, group: int | None
+    ) -> None:
+        self._paths = paths
+        self._read = read
+        self._authority = authority
+        self._node = node
+        self._group = group
+
+    def __call__(self) -> None:
+        serving = self._read().serving
+        now = terms_of(serving)
+        try:
+            let_in(self._paths.socket, now.group)
+        except CellwallError:
+            with suppress(CellwallError):
+                let_in(self._paths.socket, self._group)
+            raise
+        self._group = now.group
+        self._authority.regrant(now.granted)
+        self._node.resize_pool(_size_of(serving))
 
 
 def _size_of(serving: Serving) -> PoolSize:
@@ -261,14 +279,17 @@ class Life:
         self._manager.reloading()
         try:
             self._reread()
+            self._node.unread = ""
             _log.info("who may connect, and ask for what, is read anew")
-        except CellwallError as error:
-            _log.error("who may connect, and ask for what, stays as it was: %s", error)
+        except Exception as error:  # also a defect: the manager waits for an answer
+            self._node.unread = f"who may connect, and ask for what, stays as it was: {error}"
+            _log.error("%s", self._node.unread, exc_info=None if isinstance(error, CellwallError) else error)
         self._say(self._state, READY=1)
 
     def _say(self, state: str, **said: object) -> None:
         self._state = state
-        self._manager.tell(**said, STATUS=" ".join(state.split()))
+        words = f"{state}; {self._node.unread}" if self._node.unread else state
+        self._manager.tell(**said, STATUS=" ".join(words.split()))
 
 
 def _open(paths: Paths, read: Callable[[], Loaded], *, serving: bool = False, reading: bool = False) -> Wall:

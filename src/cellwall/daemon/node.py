@@ -90,6 +90,8 @@ class Node:
         self._fresh = bounds.scrape_seconds
         self._traffic: TrafficReport | None = None
         self._status: asyncio.Task[Status] | None = None
+        self.unread = ""
+        """Why what is configured for the daemon is not in force, if it is not; for who reads it to set."""
         self.auditor: Auditor | None = None
         """What records what sandboxes try, if anything does; for who makes it to set."""
 
@@ -138,7 +140,8 @@ class Node:
         self._status = None  # who asks from now on is told what is so from now on
         status = self._wall.status()
         notes = self.auditor.notes(status.mechanism) if self.auditor is not None else ()
-        return msgspec.structs.replace(status, notes=(*status.notes, *notes))
+        unread = (self.unread,) if self.unread else ()
+        return msgspec.structs.replace(status, notes=(*status.notes, *notes, *unread))
 
     async def cni(self, answer: Callable[[], CniReply]) -> tuple[int, bytes]:
         status, body, waits = await self.writer.do(answer)

@@ -58,17 +58,18 @@ def _many_groups(fd: int) -> Sequence[int]:
     return groups[: size.value // 4]
 
 
-def group_number(name: str, field: str) -> int:
-    """The number of a group by name or number; InvalidSpec where there is no such group."""
+def group_number(name: str, field: str, value: str = "") -> int:
+    """The number of a group by name or number; InvalidSpec where there is no such group. `value`: what the name is part
+    of."""
     try:
         number = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError as error:
-        raise InvalidSpec(field, name, "there is no such group") from error
+        raise InvalidSpec(field, value or name, "there is no such group") from error
     if number >= 1 << 32 or number == OVERFLOW_ID:
-        raise InvalidSpec(field, name, "is nobody's group, and so anybody's")
+        raise InvalidSpec(field, value or name, "is nobody's group, and so anybody's")
     return number
 
 
 def granted(grants: Iterable[Grant]) -> tuple[Granted, ...]:
-    """The grants with the numbers that their groups have now."""
-    return tuple(Granted(group_number(grant.group, "daemon.allow"), grant) for grant in grants)
+    """The grants with the numbers that their groups have now; InvalidSpec with the first one whose group has none."""
+    return tuple(Granted(group_number(grant.group, "daemon.allow", str(grant)), grant) for grant in grants)
