@@ -67,6 +67,28 @@ def test_frames_that_nobody_vouches_for_are_seen(node: Node) -> None:
     assert node.glances.vouches()
 
 
+def test_frames_are_closed_as_they_were_seen_or_not_at_all(node: Node) -> None:
+    """And it is ebtables' own rule that does it."""
+    seen = node.glances.generation()
+    assert node.glances.opens()
+    node.world.lab.node.run(["nft", "add", "table", "inet", "somebody"])
+    assert not node.glances.close_frames(seen)
+    assert node.glances.opens()
+    assert node.glances.close_frames(node.glances.generation())
+    assert not node.glances.opens()
+    listed = node.world.lab.node.run(["ebtables-nft-save"]).text.splitlines()
+    assert [line for line in listed if line.startswith("-A B9-PORT")] == ["-A B9-PORT -j DROP"]
+    node.world.lab.node.run(["nft", "delete", "table", "inet", "somebody"])
+    node.world.wall.reconcile()
+    assert node.glances.opens()
+
+
+def test_which_tables_there_are_is_asked_without_making_one(node: Node) -> None:
+    made = {table for table in JUDGING for version in FAMILIES if node.glances.is_made("legacy", version, table)}
+    assert made == (set(JUDGING) if node.variant == "legacy" else set())
+    assert all(node.glances.is_made("nft", version, table) for version in FAMILIES for table in JUDGING)
+
+
 def theirs(node: Node, flag: str, hook: str, *words: str) -> None:
     for version in FAMILIES:
         node.run(version, flag, hook, "-i", "lo", "-m", "comment", "--comment", "theirs", *words)

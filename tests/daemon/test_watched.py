@@ -31,11 +31,15 @@ class Once:
         return getattr(self._wall, name)
 
 
+def beside(world: World) -> Wall:
+    return Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True)
+
+
 def test_the_watch_begins_anew_after_a_defect(node_lab: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AGAIN", 0.01)
     told: list[Exception] = []
     wall = Once(node_lab.wall, RuntimeError("a defect"))
-    with watched(wall, node_lab.wall) as start:  # type: ignore[arg-type]
+    with beside(node_lab) as closer, watched(wall, node_lab.wall, closer) as start:  # type: ignore[arg-type]
         start(told.append)
         assert wall.held.wait(30), "it looked at nothing again"
     assert told == []
@@ -44,7 +48,7 @@ def test_the_watch_begins_anew_after_a_defect(node_lab: World, monkeypatch: pyte
 def test_that_there_is_no_wall_any_more_is_told(node_lab: World) -> None:
     told, ended = list[Exception](), threading.Event()
     gone = Dismissed("cellwall was uninstalled meanwhile")
-    with watched(Once(node_lab.wall, gone), node_lab.wall) as start:  # type: ignore[arg-type]
+    with beside(node_lab) as closer, watched(Once(node_lab.wall, gone), node_lab.wall, closer) as start:  # type: ignore[arg-type]
         start(lambda error: (told.append(error), ended.set())[0])
         assert ended.wait(30)
     assert told == [gone]
@@ -52,5 +56,6 @@ def test_that_there_is_no_wall_any_more_is_told(node_lab: World) -> None:
 
 def test_a_watch_that_waits_to_begin_anew_ends_at_once(node_lab: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AGAIN", 3600.0)
-    with watched(Once(node_lab.wall, RuntimeError("a defect")), node_lab.wall) as start:  # type: ignore[arg-type]
+    wall = Once(node_lab.wall, RuntimeError("a defect"))
+    with beside(node_lab) as closer, watched(wall, node_lab.wall, closer) as start:  # type: ignore[arg-type]
         start(lambda _: None)

@@ -5,23 +5,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from cellwall.adapters.alarms import Alarm
 from cellwall.api import Wall
-from cellwall.engine.backend import Holder
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.model.settings import Settings
-from cellwall.watch.loop import _close_behind, watch
+from cellwall.watch.loop import watch
 from cellwall.watch.pace import AGAIN
 from world import World, open_world, rewired
 
 pytestmark = pytest.mark.root
 PATIENCE = 30
 TABLES = ("filter", "nat", "mangle", "raw", "security")
+VARIANTS: tuple[Literal["nft", "legacy"], ...] = ("nft", "legacy")
 
 
 class Eventful:
@@ -31,7 +30,7 @@ class Eventful:
         self._wall = wall
         self._events = list(events)
         self.asked: list[str] = []
-        self.closed, self.repaired = threading.Event(), threading.Event()
+        self.was_closed, self.repaired = threading.Event(), threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wall, name)
@@ -49,17 +48,13 @@ class Eventful:
             self.repaired.set()
         return done
 
-    def close_unjudged(self, **how: Any) -> bool | None:
-        return self._told(self._wall.close_unjudged(**how))
+    def looked(self, repaired: int, *, failed: bool) -> None:
+        pass
 
-    def close_beside_writers(self) -> bool | None:
-        return self._told(self._wall.close_beside_writers())
-
-    def _told(self, closed: bool | None) -> bool | None:
-        if closed:
-            self.asked.append("closed")
-            self.closed.set()
-        return closed
+    def closed(self) -> None:
+        """Told by who closes beside it."""
+        self.asked.append("closed")
+        self.was_closed.set()
 
 
 @contextmanager
@@ -70,7 +65,8 @@ def watching(wall: Eventful) -> Iterator[list[Exception]]:
 
     def run() -> None:
         try:
-            watch(wall, reading)  # type: ignore[arg-type]
+            with Wall.open(root=wall.paths.base, settings=lambda: wall.settings, reading=True) as closer:
+                watch(wall, reading, closer=closer, counts=wall)  # type: ignore[arg-type]
         except Exception as error:
             ended.append(error)
 
@@ -114,13 +110,17 @@ def test_it_ends_where_there_is_nothing_to_watch_any_more(world: World) -> None:
     assert ended == [gone]
 
 
-def test_what_is_being_laid_is_not_closed_without_the_lock_and_once_it_is_on_record_it_is(world: World) -> None:
+def test_what_another_version_lays_is_not_closed_without_the_lock_and_what_this_one_lays_is(world: World) -> None:
     site = world.wall._site
     found = site.foundation()
     assert found is not None
-    for program, closed in (("", None), (found.program, True), (found.program, False)):
+    own, other = found.program, "another"
+    for program, laying, closed in (
+        ("", "", None), (other, own, None), ("", other, None), ("", own, True), (own, "", False)
+    ):  # fmt: skip
+        doubted = msgspec.structs.replace(found, program=program, laying=laying)
         with site.journal.transaction():
-            site.journal.put("foundation", msgspec.json.encode(msgspec.structs.replace(found, program=program)))
+            site.journal.put("foundation", msgspec.json.encode(doubted))
         world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", "B9-FORWARD"])
         assert world.wall.close_beside_writers() is closed
     world.wall.repair()
@@ -158,9 +158,34 @@ def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> No
             looks.join()
     assert True not in seen
     assert False in seen
-    assert None in seen  # while rules were laid
     world.detach(tenant)
     world.wall.up()
+
+
+def test_nothing_that_iptables_lays_or_moves_is_taken_for_something_to_close() -> None:
+    """From one variant to the other and back, and to nftables and back, with rules laid anew in each."""
+    over, seen = threading.Event(), list[bool | None]()
+    both = [Settings(backend="iptables", iptables=variant) for variant in VARIANTS]
+
+    def look(beside: Wall) -> None:
+        while not over.is_set():
+            seen.append(beside.close_beside_writers())
+
+    with open_world(settings=both[0]) as world:
+        world.attach("tenant", expose=["8080:80"])
+        with Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True) as beside:
+            looks = threading.Thread(target=look, args=(beside,))
+            looks.start()
+            try:
+                for number, settings in enumerate((*both, Settings(), *reversed(both))):
+                    other = msgspec.structs.replace(settings, protect=(ip_network(f"203.0.113.{number}"),))
+                    rewired(world.wall, settings=settings).up()
+                    rewired(world.wall, settings=other).up()
+            finally:
+                over.set()
+                looks.join()
+        assert set(seen) == {False}
+        rewired(world.wall, settings=both[0]).up()
 
 
 class Busy(Eventful):
@@ -213,44 +238,6 @@ def test_damage_that_is_none_is_compared_as_a_change_is_and_damage_is_repaired(w
     assert world.wall.status().drift == ()
 
 
-class Emptied:
-    """Two tables that judge, of which somebody empties one at each wait, and the wall that they hold."""
-
-    holder = Holder("iptables", "legacy")
-
-    def __init__(self, *, pins: bool = True) -> None:
-        self.left, self.closed, self.pins, self.waits = 2, False, pins, 0
-
-    def wait(self, _: float) -> None:
-        self.left -= 1
-        self.waits += 1
-
-    def read(self) -> Alarm:
-        return Alarm.NOTHING
-
-    def close_beside_writers(self) -> None:
-        return None
-
-    def close_unjudged(self, **_: object) -> bool:
-        self.closed = self.pins and not self.left
-        return self.closed
-
-    def vouches(self) -> bool:
-        return self.pins
-
-
-def test_the_second_of_two_tables_that_are_emptied_is_waited_for_before_the_look() -> None:
-    all_of_it = Emptied()
-    _close_behind(all_of_it, all_of_it, all_of_it, all_of_it)  # type: ignore[arg-type]
-    assert all_of_it.closed
-
-
-def test_nothing_is_waited_for_where_nothing_vouches_any_more() -> None:
-    gone = Emptied(pins=False)
-    _close_behind(gone, gone, gone, gone)  # type: ignore[arg-type]
-    assert gone.waits == 0
-
-
 @pytest.fixture(scope="module")
 def legacy() -> Iterator[World]:
     with open_world(settings=Settings(backend="iptables", iptables="legacy")) as world:
@@ -264,8 +251,8 @@ def test_what_was_emptied_without_a_word_while_it_looked_is_closed_before_the_ne
         legacy.wall, lambda: (legacy.lab.node.run(["iptables-legacy-restore", "-w", "10"], input=empty), None)[1]
     )
     with watching(wall):
-        assert wall.closed.wait(PATIENCE)
+        assert wall.was_closed.wait(PATIENCE)
         assert wall.repaired.wait(PATIENCE)
-    assert wall.asked.index("closed") == 1  # after the first look
+    assert wall.asked.index("closed") == 1  # before the second look
     legacy.wall.repair()
     assert legacy.wall.status().drift == ()

@@ -38,8 +38,8 @@ from cellwall.names import NODE_SETS, SPARE_TABLE, TABLE
 
 # linux/rtnetlink.h, RTNLGRP_*: LINK, NEIGH, TC; IFADDR, ROUTE and NETCONF of both families; NEXTHOP
 _ROUTE_GROUPS = sum(1 << group - 1 for group in (1, 3, 4, 5, 7, 9, 11, 24, 25, 32))
-_NETFILTER_GROUPS = 1 << 7 - 1  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
-_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+NETFILTER_GROUPS = 1 << 7 - 1  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
+_NETLINK_ROUTE, NETFILTER = 0, 12
 _SO_RCVBUFFORCE = 33
 _QUEUE = 8 << 20  # a bulk attach of a thousand tells of about 8,000 elements
 _NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
@@ -75,9 +75,9 @@ class Alarms(Closing):
         self.bridge = 0
         self.tables = OWN_TABLES
         self._prefix = veth_prefix
-        self._netfilter = _subscribed(_NETLINK_NETFILTER, _NETFILTER_GROUPS, queue)
+        self._netfilter = subscribed(NETFILTER, NETFILTER_GROUPS, queue)
         try:
-            self._route = _subscribed(_NETLINK_ROUTE, _ROUTE_GROUPS, queue)
+            self._route = subscribed(_NETLINK_ROUTE, _ROUTE_GROUPS, queue)
         except BaseException:
             self._netfilter.close()
             raise
@@ -107,7 +107,7 @@ class Alarms(Closing):
                 worst = Alarm.DAMAGED
                 continue
             if worst < Alarm.DAMAGED:
-                for kind, body in _each(memoryview(self._buffer)[:length]):
+                for kind, body in each_message(memoryview(self._buffer)[:length]):
                     worst = max(worst, judge(kind, body))
         return worst
 
@@ -181,7 +181,9 @@ def _mtus() -> dict[int, bytes]:
     return {link_index(one): attribute_of(one.body, IFLA_MTU, LINK_HEADER_SIZE) or b"" for one in replies}
 
 
-def _subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
+def subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
+    """A socket that the kernel tells of what these groups of a netlink protocol are about, in the calling thread's
+    network namespace; `queue`: how many bytes may wait to be read. KernelError."""
     try:
         told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         told.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
@@ -191,7 +193,8 @@ def _subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
     return told
 
 
-def _each(datagram: memoryview) -> Iterator[tuple[int, bytes]]:
+def each_message(datagram: memoryview) -> Iterator[tuple[int, bytes]]:
+    """The messages of a datagram: what each is about, and what is behind its netlink header."""
     offset, end = 0, len(datagram)
     while offset + 16 <= end:
         length, kind = _HEADER.unpack_from(datagram, offset)

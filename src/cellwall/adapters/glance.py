@@ -14,6 +14,7 @@ import struct
 from typing import Literal
 
 from cellwall.adapters.legacy_entries import have_rules, leads_first
+from cellwall.adapters.legacy_names import legacy_tables
 from cellwall.adapters.netlink import Closing, Message
 from cellwall.adapters.nfnetlink import (
     HEADER_SIZE,
@@ -79,6 +80,24 @@ class Glances(Closing):
         """See `Glance.vouches`."""
         replies = self._netfilter.dump(_FRAMES, "read a chain of ebtables")
         return any(_always_to(reply.body) == b"B9-PREROUTING\0" for reply in replies)
+
+    def opens(self) -> bool:
+        """See `Glance.opens`."""
+        return len(self._netfilter.dump(_VOUCHING, "read a chain of ebtables")) > 1
+
+    def generation(self) -> int:
+        """See `Glance.generation`."""
+        return generation(self._netfilter)
+
+    def close_frames(self, seen: int) -> bool:
+        """See `Glance.close_frames`."""
+        from cellwall.adapters.chains import drop_all  # here and not above: hardly anybody ever closes
+
+        return drop_all(self._netfilter, [("bridge", "nat", _PORT)], seen)
+
+    def is_made(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
+        """See `Glance.is_made`: no question to nf_tables makes a table."""
+        return variant == "nft" or table in legacy_tables(version)
 
     def denies(self, version: Literal[4, 6]) -> bool:
         """See `Glance.denies`."""
@@ -157,6 +176,8 @@ _ASKED = {
     for hook in (*_PLACES, *_OWN)
 }
 _FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
+_PORT = "B9-PORT"  # through which every frame of a sandbox goes (`lower/xt/frames.py`)
+_VOUCHING = _request(NFPROTO["bridge"], "nat", _PORT)
 
 
 def _floored(version: Literal[4, 6]) -> Message:

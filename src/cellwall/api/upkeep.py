@@ -73,18 +73,9 @@ class UpkeepVerbs(Opened):
             found = self._site.foundation()
             return found is not None and close_unjudged(self._site, found)
 
-    def vouches(self) -> bool:
-        """Whether anything lets sandboxes' frames past the latch of the bridge: where nothing does, nothing is open,
-        and `close_unjudged` has nothing to do. Without the lock."""
-        from cellwall.engine.reconcile import vouches
-
-        with self._caller.mutex:
-            found = self._site.foundation()
-            return found is not None and vouches(self._site, found)
-
     def close_beside_writers(self) -> bool | None:
-        """`close_unjudged` without the writer lock, so that whatever another process does meanwhile, for however long,
-        keeps nothing open. None where it takes the lock: in iptables, and while rules are being laid."""
+        """`close_unjudged` without the writer lock, so that whatever others do meanwhile, for however long, keeps
+        nothing open. None where that takes the lock: another version of the program laid the wall, or is about to."""
         from cellwall.engine.reconcile import close_beside_writers
 
         with self._caller.mutex:

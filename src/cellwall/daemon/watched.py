@@ -1,4 +1,4 @@
-"""The watch in a thread of the daemon: by the wall that writes, and a second one beside it to compare with.
+"""The watch in a thread of the daemon: by the wall that writes, and two beside it, to compare with and to close by.
 
 What the watch cannot do anything about, another version's wall or one that was removed, is the end of the daemon. Any
 other failure is a defect, logged, and the watch begins anew: a daemon that ended for it would not serve either.
@@ -10,6 +10,7 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 
 from cellwall.api import Wall
@@ -39,19 +40,21 @@ def resting(attention: Attention) -> Callable[[], None]:
 def watched(
     wall: Wall,
     beside: Wall,
+    closer: Wall,
     counts: Counts = NOBODY,
     at_work: Callable[[], bool] = lambda: False,
     attention: Attention | None = None,
 ) -> Iterator[StartWatch]:
     """What starts the watch, in a thread of the node's network namespace; it is over at the end of the block. That
-    there is nothing to watch any more is told. `counts` counts what it does; `at_work`, `attention`: see `watch`."""
+    there is nothing to watch any more is told; of the other arguments see `watch`."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    look = partial(watch, wall, reading, closer=closer, beside=beside, counts=counts)
     threads: list[Thread] = []
 
     def run(failed: Callable[[Exception], None]) -> None:
         while True:
             try:
-                return watch(wall, reading, beside=beside, counts=counts, at_work=at_work, attention=attention)
+                return look(at_work=at_work, attention=attention)
             except Dismissed as error:
                 return failed(error)
             except Exception:

@@ -126,10 +126,6 @@ class Backend(Protocol):
         for who does not hold the writer lock; asked once it would be noticed that anybody lays another wall.
         """
 
-    def vouches(self, laid: Laid) -> bool:
-        """Whether anything lets sandboxes' frames past the latch. Where nothing does, nothing is open, whatever else is
-        gone, and there is nothing to close. Fast."""
-
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """What live rules have otherwise than they should, a line each, as far as it can be told rule by rule. Slow:
         for who looks because `shape` differs."""

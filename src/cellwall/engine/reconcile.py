@@ -82,18 +82,22 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
 
 
-def vouches(site: Site, found: Foundation) -> bool:
-    """Whether there may be anything to close: see `Backend.vouches`."""
-    return site.mechanism(found.backend).vouches(found.laid)
-
-
 def close_beside_writers(site: Site, found: Foundation) -> bool | None:
     """`close_unjudged` without the writer lock; None where that is not safe. A laying, of whatever version, has the
-    wall on record as in doubt before its first change: what is closed is of the foundation that was `found`, or nothing
-    is."""
-    if found.backend != "nftables" or found.program != site.program:
+    wall on record as in doubt before its first change, and leaves at no moment what vouches without what judges: what
+    is closed is of a wall that this version laid or lays, in the form that was `found`, or nothing is."""
+    if not found.is_known_to(site.program):
         return None
-    return site.mechanism(found.backend).close_unjudged(found.laid, settled=lambda: site.foundation() == found)
+
+    def settled() -> bool:
+        now = site.foundation()
+        return now is not None and now.is_known_to(site.program) and _form(now) == _form(found)
+
+    return site.mechanism(found.backend).close_unjudged(found.laid, settled=settled)
+
+
+def _form(found: Foundation) -> tuple[str, str]:
+    return found.backend, found.details
 
 
 def _unkept(tenant: str) -> str:

@@ -84,7 +84,7 @@ def _doubted(site: Site, found: Foundation) -> Foundation:
     """A foundation that does not hold, whoever looks, and that only these settings may mend: rules that follow them
     may be live already. Until what is laid now is on record, whoever comes next finds it so, and lays it: a crash may
     leave other rules than were recorded, or what was to replace them beside them."""
-    return msgspec.structs.replace(found, program="", settings=site.settings_text)
+    return msgspec.structs.replace(found, program="", laying=site.program, settings=site.settings_text)
 
 
 def _note(

@@ -49,7 +49,8 @@ class Foundation(msgspec.Struct, frozen=True):
     `fingerprint` of the node's addresses and routes and `settings` (the text of those in force) tell when it no longer
     holds; `program` is the version that wrote the rules; `rules` and `sets` are digests of the desired rules
     and set definitions, `shape` of the live ones. `overlaps`: networks that appeared beside ours, a line each.
-    `unfiltered`: why checksums are not filtered, "" where they are.
+    `unfiltered`: why checksums are not filtered, "" where they are. `laying`: the version that lays another wall, or
+    died at it: `program` is "" then.
     """
 
     fingerprint: str
@@ -71,6 +72,7 @@ class Foundation(msgspec.Struct, frozen=True):
     details: str = ""
     latched: Latched = "no"
     unfiltered: str = ""
+    laying: str = ""
 
     @property
     def gaps(self) -> tuple[str, ...]:
@@ -81,6 +83,10 @@ class Foundation(msgspec.Struct, frozen=True):
     def is_of(self, program: str) -> bool:
         """That version laid it, or somebody died at it."""
         return self.program in ("", program)
+
+    def is_known_to(self, program: str) -> bool:
+        """That version knows what stands, at every moment: it laid that, or is the one that lays another."""
+        return program == (self.program or self.laying)
 
     @property
     def laid(self) -> Laid:

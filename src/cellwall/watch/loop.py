@@ -1,8 +1,8 @@
 """The loop of a process that watches: wait for the kernel, look, repair, say so.
 
-Owns: the order. It listens before it looks, so that no change falls between the two; it closes what is open at once,
-whoever has the writer lock, and repairs under it, so that a transaction of another process of ours is over before it is
-judged; and what its own repair set off is looked at as well, once, and found to be right.
+Owns: the order. It listens before it looks, so that no change falls between the two; it repairs under the writer lock,
+so that a transaction of another process of ours is over before it is judged; and what its own repair set off is looked
+at as well, once, and found to be right. What is open is closed at once meanwhile, by a thread beside it (`closing`).
 
 Refuses: to bring up what is down. A node that somebody took down stays down.
 """
@@ -19,12 +19,15 @@ from cellwall.adapters.lock import Held
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Dismissed
 from cellwall.watch.attention import Attention
+from cellwall.watch.closing import Closer
 from cellwall.watch.pace import Pace
 from cellwall.watch.silence import Silence
 
 _log = logging.getLogger("cellwall.watch")
 _SHOWN = 6
-_ALL_TABLES, _BETWEEN = 0.05, 0.005
+_ALL_TABLES, _BETWEEN = 0.05, 0.01
+"""Seconds for which tables of iptables are waited for that somebody empties one after the other, and that may lie
+between two of them: a look that began with the first would miss the rest."""
 _GATHERING = 0.003
 """Seconds in which what others at work do is told before it is read: an attach tells of itself 27 times, and to wake
 for each takes more than to read them all."""
@@ -57,18 +60,20 @@ def watch(
     wall: Wall,
     stop: int,
     *,
+    closer: Wall,
     beside: Wall | None = None,
     counts: Counts = NOBODY,
     at_work: Callable[[], bool] = lambda: False,
     attention: Attention | None = None,
 ) -> None:
-    """Watch the node of the calling thread until the descriptor `stop` is readable. `beside`: a wall of the same node
-    to compare with, where others write by the first; `counts`: who counts what is done; `at_work`: whether
+    """Watch the node of the calling thread until the descriptor `stop` is readable. `closer`: a wall of the same node
+    that nobody else uses, to close by, whatever becomes of the others; `beside`: one to compare with, where others
+    write by the first; `counts`: who counts what is done, from more than one thread; `at_work`: whether
     others wait for the wall, who are not kept waiting by a look for changes, most likely theirs; `attention`: what
     others may have rest. Raises Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall;
     any other failure is said, and tried again."""
     looking = beside or wall
-    with ExitStack() as opened:
+    with Closer(closer, counts) as closes, ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
         silent = Silence(opened)
         told = attention or opened.enter_context(closing(Attention()))
@@ -79,11 +84,12 @@ def watch(
         while not told.wait(max(min(pace.due(), silent.due()) - time.monotonic(), 0.0), stop):
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
-            if alarm is Alarm.DAMAGED:
-                _close_behind(wall, looking, told, alarms, counts)
+            if alarm is Alarm.DAMAGED and alarms.tables is IPTABLES:
+                _await_rest(told, alarms, silent)
             if pace.due() <= time.monotonic() and not (at_work() and pace.defer(time.monotonic())):
                 began = time.monotonic()
                 holder = wall.holder
+                closes.attend(holder)
                 alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
                 unseen = pace.damaged and alone and not own
                 if unseen and looking.node_holds():  # we laid rules, or there were more elements than can be told of
@@ -92,49 +98,17 @@ def watch(
                 own = _look(wall, looking, alarms, pace, counts, unseen=unseen)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
                 silent.attend(wall.holder, took=time.monotonic() - began)
-                # since the look began: what makes no event is not noticed as a change
-                if not alone and _close(wall, looking, counts):
-                    pace.tell(Alarm.DAMAGED, time.monotonic())
+                closes.attend(wall.holder)
             elif alarm is Alarm.CHANGED and at_work():
                 time.sleep(_GATHERING)
 
 
-def _close_behind(wall: Wall, looking: Wall, told: Attention, alarms: Alarms, counts: Counts = NOBODY) -> None:
-    """Nothing is left open until the look is over, or for as long as a repair has to wait. Two tables of iptables
-    judge, and whoever empties all does it one after the other: a look that began with the first would miss the rest.
-    Where nothing vouches any more, as after a flush of everything, there is nothing to wait for."""
-    holder = wall.holder
-    shared = holder is not None and holder.backend == "iptables"
-    until = time.monotonic() + (_ALL_TABLES if shared else 0)
-    while not _close(wall, looking, counts) and time.monotonic() < until and _may_open(looking):
+def _await_rest(told: Attention, alarms: Alarms, silent: Silence) -> None:
+    until = time.monotonic() + _ALL_TABLES
+    while time.monotonic() < until:
         told.wait(_BETWEEN)
-        alarms.read()  # the look comes after all of it
-
-
-def _may_open(looking: Wall) -> bool:
-    try:
-        return looking.vouches()
-    except (CellwallError, OSError):  # it cannot be asked now
-        return True
-
-
-def _close(wall: Wall, looking: Wall, counts: Counts) -> bool:
-    """Whether there was anything to close."""
-    try:
-        closed = looking.close_beside_writers()
-        if closed is None:
-            closed = wall.close_unjudged(patience=_PATIENCE)
-    except Dismissed:
-        raise
-    except Held:  # a repair is next, and closes first
-        return False
-    except (CellwallError, OSError) as error:
-        _log.error("not closed: %s", error)
-        return False
-    if closed:
-        counts.closed()
-        _log.warning("closed: what judges was taken away, until it is repaired")
-    return closed
+        if max(alarms.read(), silent.read()) is not Alarm.DAMAGED:
+            break
 
 
 def _look(wall: Wall, looking: Wall, alarms: Alarms, pace: Pace, counts: Counts, *, unseen: bool) -> bool:
@@ -151,7 +125,7 @@ def _look(wall: Wall, looking: Wall, alarms: Alarms, pace: Pace, counts: Counts,
             repaired = wall.repair(unseen=unseen, patience=_PATIENCE)
     except Dismissed:
         raise
-    except Held:  # nobody waits for it: what is open would not be closed meanwhile
+    except Held:  # nobody waits for it: what is told meanwhile would not be heard
         pace.put_off(time.monotonic())
         return True
     except (CellwallError, ExceptionGroup, OSError) as error:

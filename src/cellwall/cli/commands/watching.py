@@ -2,12 +2,17 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.errors import Conflict
+
+_THREAD_TURN = 0.0001
+"""Seconds that the thread which looks may keep the interpreter from the one that closes: of Python's own 5 ms each
+question to the kernel would wait for as much."""
 
 _DESCRIPTION = """\
 Listen to the kernel and put back, at once, what others take away from the wall or change of it: a flush of all rules,
@@ -30,8 +35,9 @@ def _watch(invocation: Invocation) -> Outcome:
 
     if invocation.served():
         raise Conflict("a daemon writes on this node (node.mode), and watches it itself")
-    with _ended_by_signals() as stop, invocation.own_wall() as wall:
-        watch(wall, stop)
+    sys.setswitchinterval(_THREAD_TURN)
+    with _ended_by_signals() as stop, invocation.own_wall() as wall, invocation.wall_to_read() as closer:
+        watch(wall, stop, closer=closer)
     return Outcome()
 
 

@@ -86,12 +86,7 @@ class IptablesBackend:
     def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
         """See `Backend.close_unjudged`: ebtables vouches for all frames, whatever becomes of the other tables."""
         form = recorded_form(laid)
-        return form is not None and close_unjudged(self._host, form)
-
-    def vouches(self, laid: Laid) -> bool:
-        """See `Backend.vouches`."""
-        form = recorded_form(laid)
-        return form is not None and form.features.frames and self._host.glance.vouches()
+        return form is not None and close_unjudged(self._host, form, settled)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""

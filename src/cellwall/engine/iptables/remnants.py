@@ -7,8 +7,8 @@ floor is a set, which whoever flushes all sets empties, while the rules that ask
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cellwall.engine.backend import Settled
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.lower.xt.tables import XtChain, XtRule, XtTable, own_lines, render_table
 
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Form, Host
@@ -17,9 +17,7 @@ Judging = Literal["filter", "security"]
 JUDGING: tuple[Judging, ...] = ("filter", "security")
 """The tables that judge, each the whole of it."""
 
-_VOUCHING = "B9-PORT"  # the chain of ebtables' `nat` through which every frame of a sandbox goes (`lower/xt/frames.py`)
-_PINS = f"nat -A {_VOUCHING} "
-_CLOSED = XtTable("bridge", "nat", (XtChain(_VOUCHING, (XtRule((), ("-j", "DROP")),)),))
+_ATTEMPTS = 100
 
 
 class Glance(Protocol):
@@ -31,6 +29,19 @@ class Glance(Protocol):
 
     def vouches(self) -> bool:
         """Whether ebtables leads frames to our chains, which let them past the latch of the bridge."""
+
+    def opens(self) -> bool:
+        """Whether what frames are led to lets any past the latch: it has more than the one rule that closes it."""
+
+    def generation(self) -> int:
+        """Which state of ebtables it is, and of the tables of iptables-nft: another one after each change."""
+
+    def close_frames(self, seen: int) -> bool:
+        """Have ebtables let no frame of a sandbox past the latch; False, and nothing is done, where `generation` is not
+        `seen` any more."""
+
+    def is_made(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
+        """Whether there is such a table: where there is none `leads` may make one."""
 
     def denies(self, version: Literal[4, 6]) -> bool:
         """Whether the floor is filled: it has an address that every floor denies."""
@@ -54,15 +65,36 @@ def is_judged(host: "Host", form: "Form") -> bool:
     return all(any(host.glance.leads(form.variant, version, table) for table in judging) for version in _versions(form))
 
 
-def close_unjudged(host: "Host", form: "Form") -> bool:
-    """See `Backend.close_unjudged`. Idempotent."""
-    if not form.features.frames or is_judged(host, form) or not host.glance.vouches():
+def close_unjudged(host: "Host", form: "Form", settled: Settled | None = None) -> bool:
+    """See `Backend.close_unjudged`. Idempotent; False, too, where others' changes never let it be.
+
+    What is closed is what was seen, or nothing, but for the rules of iptables-legacy: their changes give no other
+    `generation`. Whoever lays these lays frames last, and so opens what was closed too late."""
+    if not form.features.frames:
         return False
-    pins = [line for line in own_lines(host.tables.save(form.variant, "bridge")) if line.startswith(_PINS)]
-    if not pins or pins == [f"{_PINS}-j DROP"]:
-        return False
-    host.tables.restore(form.variant, "bridge", render_table(_CLOSED))
-    return True
+    for _ in range(_ATTEMPTS):
+        seen = host.glance.generation()
+        if settled is not None and not settled():
+            return False
+        if _is_judged_anyhow(host, form) or not (host.glance.vouches() and host.glance.opens()):
+            return False
+        if host.glance.close_frames(seen):
+            return True
+    return False
+
+
+def _is_judged_anyhow(host: "Host", form: "Form") -> bool:
+    """By the other variant, too: a wall that moves from one to the other stands in both, and then in the new one."""
+    if is_judged(host, form):
+        return True
+    other: Variant = "legacy" if form.variant == "nft" else "nft"
+    judging = [(version, table) for version in _versions(form) for table in JUDGING]
+    led = {version for version, table in judging if _leads(host, other, version, table)}
+    return led == {*_versions(form)}
+
+
+def _leads(host: "Host", variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
+    return host.glance.is_made(variant, version, table) and host.glance.leads(variant, version, table)
 
 
 def out_of_reach(host: "Host", installed: Sequence[Variant], *, sets: Sequence[str]) -> Iterator[str]:

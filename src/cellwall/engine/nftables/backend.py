@@ -79,12 +79,6 @@ class NftablesBackend:
 
         return close_unjudged(self._rules, ours=ours, settled=settled)
 
-    def vouches(self, laid: Laid) -> bool:
-        """See `Backend.vouches`."""
-        from cellwall.engine.nftables.remnants import vouching
-
-        return bool(vouching(self._rules))
-
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""
         from cellwall.engine.nftables.laying import differences

@@ -1,0 +1,106 @@
+"""A thread beside the watch that does one thing: it closes, at once, what somebody left open.
+
+A look takes as long as it takes, and a repair longer; what judges may be taken away amid either, also of what the
+repair has just laid. Owns: a wall of its own, so that it waits for nobody, neither for the writer lock nor for the
+thread that looks. It listens to what is told of rules and chains; of iptables-legacy, which tells nothing, it asks.
+
+Refuses: to repair. Whoever looks is told of what was closed as of any other change.
+"""
+
+import logging
+import os
+import select
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol, Self
+
+from cellwall.adapters.alarms import IPTABLES, OWN_TABLES
+from cellwall.adapters.rule_news import RuleNews
+from cellwall.errors import CellwallError
+
+if TYPE_CHECKING:
+    from cellwall.adapters.legacy_tables import LegacyTables
+    from cellwall.engine.backend import Holder
+
+_log = logging.getLogger("cellwall.watch")
+_ASKS = 0.02
+"""Seconds between two questions to legacy tables, each of some microseconds."""
+_AGAIN = 0.2
+"""Seconds until what could not be closed is tried again."""
+
+
+class Closable(Protocol):
+    """The wall that is kept closed: `api.Wall`."""
+
+    def close_beside_writers(self) -> bool | None: ...
+
+
+class Counts(Protocol):
+    """Who counts what is closed, told by this thread."""
+
+    def closed(self) -> None: ...
+
+
+class Closer:
+    """Closes from its beginning to its end, in the network namespace of the thread that makes it. Nobody else uses
+    `wall` meanwhile."""
+
+    def __init__(self, wall: Closable, counts: Counts) -> None:
+        self._wall, self._counts = wall, counts
+        self._legacy: LegacyTables | None = None
+        self._news = RuleNews()
+        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._over = False
+        self._thread = Thread(target=self._run, name="cellwall-closing")
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over = True
+        os.eventfd_write(self._told, 1)
+        self._thread.join()
+        os.close(self._told)
+        self._news.close()
+        if self._legacy is not None:
+            self._legacy.close()
+
+    def attend(self, holder: "Holder | None") -> None:
+        """What holds the wall, if anything does: whose tables what is told is about, and whether to ask."""
+        shared = holder is None or holder.backend == "iptables"
+        self._news.tables = IPTABLES if shared else OWN_TABLES
+        if self._legacy is None and holder is not None and holder.variant == "legacy":
+            from cellwall.adapters.legacy_tables import LegacyTables
+
+            self._legacy = LegacyTables()
+            os.eventfd_write(self._told, 1)
+
+    def _run(self) -> None:
+        waiting = select.poll()
+        for descriptor in (self._news.fileno(), self._told):
+            waiting.register(descriptor, select.POLLIN)
+        again = self._close()
+        while not self._over:
+            pause = _AGAIN if again else _ASKS if self._legacy is not None else None
+            woken = [descriptor for descriptor, _ in waiting.poll(None if pause is None else pause * 1000)]
+            if self._told in woken:
+                os.eventfd_read(self._told)
+            if self._anything() or again:
+                again = self._close()
+
+    def _anything(self) -> bool:
+        """Whether anything may have been taken away; both are asked, whatever the first one answers."""
+        told = self._news.read()
+        return (self._legacy is not None and self._legacy.changed()) or told
+
+    def _close(self) -> bool:
+        """Close what is open; whether that failed."""
+        try:
+            closed = self._wall.close_beside_writers()
+        except (CellwallError, OSError) as error:
+            _log.error("not closed: %s", error)
+            return True
+        if closed:
+            self._counts.closed()
+            _log.warning("closed: what judges was taken away, until it is repaired")
+        return False
