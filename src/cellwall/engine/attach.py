@@ -21,7 +21,17 @@ from cellwall.engine.detach import port_plan
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, CellwallError, Conflict, Exhausted, Forbidden, InvalidSpec, Taken
+from cellwall.errors import (
+    AlreadyExists,
+    CellwallError,
+    Conflict,
+    Exhausted,
+    Forbidden,
+    InvalidSpec,
+    KernelError,
+    NotFound,
+    Taken,
+)
 from cellwall.ipam import Pool
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.network import default_mac
@@ -247,21 +257,47 @@ def _wire(
     wired = []
     for sandbox, endpoint in zip(sandboxes, planned, strict=True):
         link = LinkPlan(endpoint.host_link, endpoint.key.ifname, endpoint.mac, found.mtu, found.bridge_index)
-        index = _create_pair(site, link, sandbox.namespace.fd)
-        endpoint = msgspec.structs.replace(endpoint, host_index=index)
-        plan = port_plan(found, endpoint)
-        undo.callback(site.links.reap)
-        undo.callback(site.links.retire, plan, endpoint.host_link)
-        site.links.lock_port(plan)
+        try:
+            index = _create_pair(site, link, sandbox.namespace.fd)
+            endpoint = msgspec.structs.replace(endpoint, host_index=index)
+            plan = port_plan(found, endpoint)
+            undo.callback(site.links.reap)
+            undo.callback(site.links.retire, plan, endpoint.host_link)
+            site.links.lock_port(plan)
+        except KernelError as error:
+            _refuse_meddled(endpoint, error, inside=False)
+            raise
         wired.append(endpoint)
     site.change((), wired)
     undo.callback(site.change, wired, ())
-    for sandbox, endpoint in zip(sandboxes, wired, strict=True):
-        site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
-    for endpoint in wired if opens else ():
-        site.links.open_port(endpoint.host_index)
+    _finish(site, sandboxes, wired, opens=opens)
     end_former_flows(site, [(endpoint, binding) for endpoint in wired for binding in endpoint.bindings])
     return wired
+
+
+def _finish(site: Site, sandboxes: Sequence[_Sandbox], wired: Sequence[Endpoint], *, opens: bool) -> None:
+    """The inside of each, and the host ends up."""
+    for sandbox, endpoint in zip(sandboxes, wired, strict=True):
+        try:
+            site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
+        except (KernelError, NotFound) as error:
+            _refuse_meddled(endpoint, error)
+            raise
+    for endpoint in wired if opens else ():
+        try:
+            site.links.open_port(endpoint.host_index)
+        except KernelError as error:
+            _refuse_meddled(endpoint, error, inside=False)
+            raise
+
+
+def _refuse_meddled(endpoint: Endpoint, error: KernelError | NotFound, *, inside: bool = True) -> None:
+    """Raise Conflict where somebody inside a namespace that is not of our making had this fail, `inside` or on the
+    node."""
+    if not endpoint.owns_netns:
+        from cellwall.engine.meddling import refuse_meddled  # here and not above: hardly anybody does
+
+        refuse_meddled(endpoint, error, inside=inside)
 
 
 def _create_pair(site: Site, link: LinkPlan, netns_fd: int) -> int:
