@@ -14,10 +14,11 @@ import msgspec
 from cellwall.adapters import netns
 from cellwall.api import Wall
 from cellwall.config import paths_for
-from cellwall.daemon.authority import Authority
+from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.application import CniAnswer, application
 from cellwall.daemon.http.listening import Listener
+from cellwall.daemon.http.peers import peer_of
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
 from cellwall.lab import Lab
@@ -109,9 +110,10 @@ def open_served(
     up: bool = True,
     most_tenants: int = 100,
     size: PoolSize | None = None,
+    peer: Callable[[socket.socket], Peer] = peer_of,
 ) -> Iterator[Served]:
     """A daemon on a lab's node. `wrap` puts something before its writing wall, `wrap_beside` before the one beside it,
-    and is given the writing one, too."""
+    and is given the writing one, too. `peer`: who is at the other end of a connection."""
     given = settings or Settings()
     with (
         netns.entered(_MACHINE),
@@ -130,7 +132,7 @@ def open_served(
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)
             judge = authority or Authority()
-            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge)
+            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer)
             node.start()
             served = Served(World(lab, wall, report), path, node, loop)
             served.run(lambda: listener.open(listening))

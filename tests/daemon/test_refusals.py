@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from cellwall.api import Wall
+from cellwall.daemon.authority import Authority, Granted, Peer
+from cellwall.errors import Conflict, KernelError
+from cellwall.model.grants import parse_grant
 from served import Plain, Served, open_served
 from world import Wrapped
 
@@ -155,3 +158,28 @@ def test_a_defect_stays_in_the_log_under_its_number(caplog: pytest.LogCaptureFix
         (record,) = [record for record in caplog.records if answer.document["incident"] in record.getMessage()]
         assert record.exc_info
         assert plain.ask("GET", "/v1/version").status == 200  # it goes on
+
+
+@pytest.mark.parametrize("status", [409, 500])
+def test_how_often_a_members_calls_fail_is_a_line_and_not_a_log(caplog: pytest.LogCaptureFixture, status: int) -> None:
+    """Whoever is root in a sandbox decides that, by what they do to its interface meanwhile."""
+
+    def failing(wall: Wall) -> Any:
+        def attach_many(requests: Any) -> Any:
+            error = KernelError(19, "configure eth0 in the sandbox")
+            if status == 500:
+                raise error
+            raise Conflict("netns: eth0 was changed while it was attached") from error
+
+        return Wrapped(wall, attach_many=attach_many)
+
+    authority = Authority([Granted(7, parse_grant("7 attach ci-*", "daemon.allow"))])
+    member = Peer(1000, frozenset({7}))
+    with open_served(wrap=failing, authority=authority, peer=lambda _: member) as served, served.connect() as plain:
+        caplog.clear()
+        for number in range(20):
+            body = {"container": f"c{number}", "tenant": "ci-1"}
+            answer = plain.ask("POST", "/v1/endpoints", body)
+            assert answer.status == status
+    (line,) = [message for message in caplog.messages if "/v1/endpoints of uid 1000" in message]
+    assert line.endswith("(failed by now: 1)")

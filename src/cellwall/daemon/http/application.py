@@ -24,8 +24,9 @@ from cellwall.daemon.http.calls import ACTS, READ, Ask, Misnamed
 from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
 from cellwall.daemon.node import CniReply, Node
+from cellwall.daemon.seldom import Seldom
 from cellwall.daemon.turns.single import Single
-from cellwall.errors import CellwallError, InvalidSpec
+from cellwall.errors import CellwallError, InvalidSpec, KernelError
 from cellwall.wire.calls import CALLS, CNI, METRICS_PATH, Call
 from cellwall.wire.openapi import openapi_document
 from cellwall.wire.pointers import Refused
@@ -56,6 +57,7 @@ class Gate:
         self._bounds = bounds
         self._counted = counted
         self._long = Single()
+        self._failures: dict[int | None, Seldom] = {}
 
     def guarded(
         self, respond: Respond, name: str = "other", *, judge_media: bool = True
@@ -148,14 +150,25 @@ class Gate:
         if isinstance(error, CellwallError | OSError):
             problem = problem_of(asker.authority.told(asker.peer, error))
             if problem.status in (501, 503) or problem.status < 500:
+                if isinstance(error.__cause__, KernelError):  # by what somebody inside did, or others beside it
+                    self._tell(request, asker, error)
                 return problem
-            _log.warning("%s %s of %s: %s", request.method, request.path, asker.peer, error)
+            self._tell(request, asker, error)
             if asker.peer.root:
                 return problem
             return call_problem("internal", "the daemon's log says what became of it")
         incident = os.urandom(4).hex()
         _log.error("incident %s: %s %s of %s", incident, request.method, request.path, asker.peer, exc_info=error)
         return call_problem("internal", "please report it, with what the daemon logged", incident=incident)
+
+    def _tell(self, request: web.Request, asker: Asker, error: Exception) -> None:
+        """In the log: each of root's, and of each group's some, as its members decide how often calls fail."""
+        line = f"{request.method} {request.rel_url.raw_path} of {asker.peer}: {error}"
+        if asker.peer.root:
+            _log.warning("%s", line)
+        else:
+            group = asker.whose.group
+            self._failures.setdefault(group, Seldom(_log, "failed")).warn(line)
 
 
 def application(

@@ -13,11 +13,9 @@ import msgspec
 
 from cellwall.daemon.authority import NO_GROUP, Peer
 from cellwall.daemon.bounds import Bounds, but_for_root
+from cellwall.daemon.seldom import Seldom
 
 _log = logging.getLogger("cellwall.daemon")
-
-_A_LINE_EACH = 60.0
-"""Seconds between two lines of the log about refusals, however many there are and whose."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -38,19 +36,17 @@ class Census:
     ) -> None:
         self._bounds = bounds
         self._groups = groups
-        self._clock = clock
         self._total = 0
         self._users: Counter[int] = Counter()
         self._members: Counter[int] = Counter()
-        self._refused = 0
-        self._told: float | None = None
+        self._refusals = Seldom(_log, "refused", clock)
 
     def enter(self, peer: Peer) -> Counted | None:
         """Count one more; None, and it is not counted, where there are enough. Of all connections some are left for
         root, who ends the trouble."""
         counted = Counted(0) if peer.root else Counted(peer.uid, self._groups(peer) or frozenset({NO_GROUP}))
         if lacks := self._full(counted):
-            self._tell(f"{peer} is refused: {lacks}")
+            self._refusals.warn(f"{peer} is refused: {lacks}")
             return None
         self._total += 1
         self._users[counted.uid] += 1
@@ -79,10 +75,3 @@ class Census:
             return f"it has its {bounds.connections_per_uid} connections"
         full = [group for group in counted.groups if self._members[group] >= bounds.connections_per_group]
         return f"group {full[0]} has its {bounds.connections_per_group} connections" if full else ""
-
-    def _tell(self, line: str) -> None:
-        self._refused += 1
-        now = self._clock()
-        if self._told is None or now >= self._told + _A_LINE_EACH:
-            _log.warning("%s (refused by now: %d)", line, self._refused)
-            self._told = now
