@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cellwall.compile.usage import Usage
-from cellwall.engine.backend import Backend, BackendName, Laid, Wanted
+from cellwall.engine.backend import Backend, BackendName, Laid, Laying, Wanted
 from cellwall.engine.mechanisms import choose, remember, remove_all, remove_others
 from cellwall.engine.site import Foundation, Site
 from cellwall.engine.versions import enforce_new_versions, journal_new_versions
@@ -40,16 +40,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
         remove_others(site, backend, wanted)
         return Rules(before.laid, changed=False)
     remember(site, backend)
-    if before is not None:
-        kept = before.laid if laying.keeps or not same else Laid("", "", "", before.usage, before.details)
-        _note(site, _doubted(site, before), kept, before.backend)
-    try:
-        shape = laying.lay() if site.ledger is None else site.ledger.relaid(site, laying)
-    except CellwallError:
-        # What failed may have been a look at what was laid: the record stays in doubt then, for whoever comes next.
-        if before is not None and laying.keeps and backend.shape() == before.shape:
-            _note(site, before, before.laid, before.backend)
-        raise
+    shape = _lay(site, laying) if before is None else _lay_over(site, before, backend, laying)
     shape = shape or _lay_again(backend, wanted, attached)
     site.in_force.name = backend.name
     live = Laid(laying.rules, laying.sets, shape, wanted.usage, laying.details)
@@ -60,6 +51,24 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     if judge_anew:
         enforce_new_versions(site)
     return Rules(live, changed=True)
+
+
+def _lay(site: Site, laying: Laying) -> str:
+    return laying.lay() if site.ledger is None else site.ledger.relaid(site, laying)
+
+
+def _lay_over(site: Site, before: Foundation, backend: Backend, laying: Laying) -> str:
+    """Lay it where there is a wall on record, which is in doubt from here on, and no more where nothing has changed."""
+    stays = laying.keeps or before.backend != backend.name
+    kept = before.laid if stays else Laid("", "", "", before.usage, before.details)
+    _note(site, _doubted(site, before), kept, before.backend)
+    try:
+        return _lay(site, laying)
+    except CellwallError:
+        # What failed may have been a look at what was laid: the record stays in doubt then, for whoever comes next.
+        if laying.keeps and backend.shape() == before.shape:
+            _note(site, before, before.laid, before.backend)
+        raise
 
 
 def _lay_again(backend: Backend, wanted: Wanted, attached: Sequence[Endpoint]) -> str:
