@@ -121,36 +121,46 @@ class NftRules(Closing):
         packed = pack_changes(changes, self.schema)
         if not packed:
             return
-        refusal = self._run([entry.message for entry in packed], where)
+        refusal = self._transact([entry.message for entry in packed], where)
         if refusal is not None:
             culprit = packed[refusal.position].culprit(refusal)
             raise KernelError(refusal.errno, describe(culprit), refusal.text)
 
-    def _run(self, messages: Sequence[Message], where: "tuple[tuple[str, ...], Met] | None") -> Refusal | None:
+    def _transact(self, messages: Sequence[Message], where: "tuple[tuple[str, ...], Met] | None") -> Refusal | None:
         """One transaction, by which the wall is met as it was before. As a rule nobody has changed anything since it
         was met last, which the transaction itself asks: then there is no other question. Who changes tables all the
         time keeps nobody from a change: the third is of any state, and whether the wall stands is asked behind it."""
         known = self._met_at is not None and where in (None, self._met)
         for asks in (False, True) if known else (True,):
-            if asks and where is not None and not self.is_met(*where):
-                raise KernelError(errno.ENOENT, _CHANGE, "the wall was flushed")
-            seen = self._met_at
-            if seen is None:
+            if asks:
+                self._refuse_unmet(where)
+            if self._met_at is None:
                 break
-            try:
-                refusal = run_batch(self._netfilter, messages, _CHANGE, only_at=seen)
-            except KernelError as error:
-                if error.errno != errno.ERESTART:
-                    raise
-                self._met_at = None
-            else:
-                if refusal is None:
-                    self._met_at = seen + 1
+            as_met, refusal = self._transact_at(self._met_at, messages)
+            if as_met:
                 return refusal
         refusal = run_batch(self._netfilter, messages, _CHANGE)
-        if refusal is None and where is not None and not self.is_met(*where):
-            raise KernelError(errno.ENOENT, _CHANGE, "the wall was flushed")
+        if refusal is None:
+            self._refuse_unmet(where)
         return refusal
+
+    def _transact_at(self, state: int, messages: Sequence[Message]) -> tuple[bool, Refusal | None]:
+        """One transaction of the very state in which the wall was met; False where the tables have another by now:
+        then nothing has changed."""
+        try:
+            refusal = run_batch(self._netfilter, messages, _CHANGE, only_at=state)
+        except KernelError as error:
+            if error.errno != errno.ERESTART:
+                raise
+            self._met_at = None
+            return False, None
+        if refusal is None:
+            self._met_at = state + 1
+        return True, refusal
+
+    def _refuse_unmet(self, where: "tuple[tuple[str, ...], Met] | None") -> None:
+        if where is not None and not self.is_met(*where):
+            raise KernelError(errno.ENOENT, _CHANGE, "the wall was flushed")
 
     def holds(self, elements: Sequence[ElementChange]) -> bool:
         """See `Rules.holds`."""
