@@ -9,10 +9,10 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -142,18 +142,33 @@ def ruleset(world: World) -> str:
     return re.sub(r"(\n\t\tflags dynamic[^}]*?)\n\t\telements = {[^}]*}", r"\1", text)  # which packets add
 
 
+class Told(NamedTuple):
+    """Where a rule is, what it says, and text of nft's JSON of it that others with the same comment do not have."""
+
+    chain: str
+    comment: str
+    having: str = ""
+
+
 def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -> None:
     """Delete every live rule of ours with that comment, and with that text in nft's JSON of it, as a control:
     what it stopped gets through then. The wall's next operation that looks at the rules puts it back."""
+    take_all_out(world, [Told(chain, comment, having)])
+
+
+def take_all_out(world: World, told: Iterable[Told]) -> None:
+    """Delete the live rules that are told of, at once; each must be there. A chain "" is any."""
     about_nftables("without one rule")
     node = world.lab.node
     listed = json.loads(node.run(["nft", "-ja", "list", "ruleset"]).text)["nftables"]
     rules = [entry["rule"] for entry in listed if "rule" in entry and entry["rule"]["table"] == TABLE]
-    known = [rule for rule in rules if rule.get("comment") == comment and chain in ("", rule["chain"])]
-    found = [rule for rule in known if having in json.dumps(rule)]
-    assert found, f"no rule says {comment!r}"
-    for rule in found:
-        node.run(["nft", "delete", "rule", rule["family"], TABLE, rule["chain"], "handle", str(rule["handle"])])
+    lines = []
+    for chain, comment, having in told:
+        known = [rule for rule in rules if rule.get("comment") == comment and chain in ("", rule["chain"])]
+        found = [rule for rule in known if having in json.dumps(rule)]
+        assert found, f"no rule says {comment!r}"
+        lines += [f"delete rule {rule['family']} {TABLE} {rule['chain']} handle {rule['handle']}" for rule in found]
+    node.run(["nft", "-f", "-"], input="\n".join(lines).encode())
 
 
 def unlatch(world: World) -> None:
