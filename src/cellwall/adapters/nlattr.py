@@ -24,18 +24,22 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attribute_u8(kind: int, value: int) -> bytes:
+    """An attribute with a number of one byte."""
     return _U8.pack(5, kind, value)
 
 
 def attribute_u16(kind: int, value: int) -> bytes:
+    """An attribute with a number of two bytes, in the machine's order."""
     return _U16.pack(6, kind, value)
 
 
 def attribute_u32(kind: int, value: int) -> bytes:
+    """An attribute with a number of four bytes, in the machine's order."""
     return _U32.pack(8, kind, value)
 
 
 def attribute_text(kind: int, value: str) -> bytes:
+    """An attribute with a zero-terminated string."""
     return attribute(kind, value.encode() + b"\0")
 
 
@@ -104,5 +108,6 @@ def text_of(value: bytes) -> str:
 
 
 def u32_of(value: bytes) -> int:
+    """A number of four bytes, in the machine's order."""
     number: int = _NATIVE_U32.unpack_from(value)[0]
     return number

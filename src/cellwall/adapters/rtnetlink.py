@@ -105,12 +105,14 @@ def index_of(route: Netlink, name: str) -> int:
 
 
 def link_header(index: int = 0, *, family: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    """struct ifinfomsg; `change`: which of the flags are meant."""
     return _IFINFO.pack(family, 0, index, flags, change)
 
 
 def link_message(
     kind: int, header: bytes, *parts: bytes, flags: int = 0, what: str = "", tolerate: tuple[int, ...] = ()
 ) -> Message:
+    """A request about links: its header, then attributes."""
     return Message(kind, flags, header + b"".join(parts), what, tolerate)
 
 
@@ -120,6 +122,7 @@ def link_kind(kind: str, *data: bytes) -> bytes:
 
 
 def get_link(name: str) -> Message:
+    """Read a link by its name, without its statistics."""
     body = link_header() + attribute_text(IFLA_IFNAME, name) + _SKIP_STATISTICS
     return Message(RTM_GETLINK, 0, body, f"read link {name}")
 
@@ -133,6 +136,7 @@ def get_link_at(index: int, *, netnsid: int | None = None, tolerate: tuple[int, 
 
 
 def get_links() -> Message:
+    """Of a dump: all links, without their statistics."""
     return Message(RTM_GETLINK, 0, link_header() + _SKIP_STATISTICS, "links")
 
 

@@ -76,6 +76,8 @@ class NextHeader(Predicate, frozen=True):
 
 
 class Icmp6Type(Predicate, frozen=True):
+    """An ICMPv6 packet of one of these types, by nft's names of them."""
+
     types: tuple[str, ...]
 
 
@@ -167,6 +169,8 @@ class Flow(Predicate, frozen=True):
 
 
 class FlowDirection(Predicate, frozen=True):
+    """The packet travels as the flow's first one did, or against it."""
+
     direction: Literal["original", "reply"]
 
 

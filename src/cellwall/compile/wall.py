@@ -151,6 +151,8 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
+    """Clauses that are asked in order, until one of them decides."""
+
     name: str
     clauses: tuple[Clause, ...]
 

@@ -100,6 +100,8 @@ def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
 
 
 def validate_mac(mac: int, address4: IPv4Address | None, network: Network) -> None:
+    """Raise InvalidSpec for a MAC that no sandbox may have: a group's, the gateway's, or the one that follows from
+    another address than `address4`."""
     text = mac_text(mac)
     if not 0 < mac < 1 << 48 or mac >> 40 & 1:
         raise InvalidSpec("mac", text, "must be a unicast, non-zero Ethernet address")

@@ -29,6 +29,9 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class FieldSpec(msgspec.Struct, frozen=True):
+    """What a field is: its kind, where in a packet it lies if it does, the protocols that a packet has that has it, and
+    of which family a flow's addresses are."""
+
     kind: Kind
     payload: Payload | None = None
     l3: L3 | None = None

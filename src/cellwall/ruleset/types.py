@@ -327,6 +327,8 @@ class Hook(msgspec.Struct, frozen=True):
 
 
 class Chain(msgspec.Struct, frozen=True):
+    """A base chain where it has a hook, else one that others lead to."""
+
     name: str
     rules: tuple[Rule, ...]
     hook: Hook | None = None
@@ -363,6 +365,8 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
+    """A table of one family, whole."""
+
     family: TableFamily
     name: str
     sets: tuple[NamedSet, ...]

@@ -52,6 +52,7 @@ def alu(operation: str, target: int, operand: int | Reg) -> Instruction:
 
 
 def move(target: int, operand: int | Reg) -> Instruction:
+    """`target` becomes `operand`."""
     return alu("move", target, operand)
 
 
@@ -66,10 +67,12 @@ def call(function: int) -> Instruction:
 
 
 def jump(to: str) -> Instruction:
+    """Go on at a label."""
     return Instruction(_JUMP, to=to)
 
 
 def jump_if(register: int, condition: str, operand: int | Reg, to: str) -> Instruction:
+    """Go on at a label where the condition holds between register and operand, else with what follows."""
     found = _with_operand(_JUMP | _CONDITIONS[condition], register, operand)
     return msgspec.structs.replace(found, to=to)
 
