@@ -18,14 +18,14 @@ _REPEATS = 2
 """Others write now and then, and a laying takes a tenth of a second."""
 
 
-class Rules(msgspec.Struct, frozen=True):
+class LiveRules(msgspec.Struct, frozen=True):
     """What is live now, and whether anything had to be laid for it."""
 
     laid: Laid
     changed: bool
 
 
-def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
+def setup_security_chain(site: Site, wanted: Wanted) -> LiveRules:
     """Lay B9-FORWARD and everything around it, at no moment less. Open flows are judged again where it is another
     policy. A wall that another mechanism holds stays until this one is whole, with every endpoint in it."""
     before = site.foundation()
@@ -38,7 +38,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
         assert before is not None
         site.in_force.name = backend.name
         remove_others(site, backend, wanted)
-        return Rules(before.laid, changed=False)
+        return LiveRules(before.laid, changed=False)
     remember(site, backend)
     shape = _lay(site, laying) if before is None else _lay_over(site, before, backend, laying)
     shape = shape or _lay_again(backend, wanted, attached)
@@ -50,7 +50,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> Rules:
     remove_others(site, backend, wanted)  # which know the versions of before only
     if judge_anew:
         enforce_new_versions(site)
-    return Rules(live, changed=True)
+    return LiveRules(live, changed=True)
 
 
 def _lay(site: Site, laying: Laying) -> str:
