@@ -15,12 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal
 
 from cellwall.errors import LabError
 from cellwall.lab.loop import Loop
+from cellwall.model.addresses import Protocol as Transport
 
-Transport = Literal["tcp", "udp"]
 OpenSocket = Callable[[int, int], socket.socket]
 Peer = tuple[str, int]
 
