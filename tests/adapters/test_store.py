@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cellwall.adapters.records import decode_endpoint, encode_endpoint
 from cellwall.adapters.state_file import SCHEMA_VERSION
 from cellwall.adapters.store import Store
 from cellwall.errors import Conflict, KernelError, Unavailable
@@ -70,6 +71,23 @@ def test_what_is_proxied_is_found_in_every_phase(store: Store) -> None:
             [_endpoint("plain", 6, bindings=plain, past_generations=(4, 6), tenant_number=6)], "attached"
         )
     assert [one.key.container_id for one in store.proxied()] == ["db", "web"]
+
+
+def test_who_is_not_root_is_known_by_what_they_asked_for_in_every_phase(store: Store) -> None:
+    rows: dict[str, tuple[Phase, bool]] = {
+        "a": ("attaching", True), "b": ("attached", False), "c": ("detaching", True)
+    }  # fmt: skip
+    with store.transaction():
+        for number, (name, (phase, member)) in enumerate(rows.items(), 2):
+            store.write_endpoints([_endpoint(name, number, bindings=(), member=member)], phase)
+    assert store.members_count() == 2
+    assert {one.key.container_id for one in store.endpoints() if one.member} == {"a", "c"}
+
+
+def test_what_an_earlier_version_wrote_is_roots() -> None:
+    """It did not say: a bound may be met late, and nobody is refused for what it never was."""
+    former = encode_endpoint(_endpoint()).removesuffix(b",false]") + b"]"
+    assert decode_endpoint(former) == _endpoint()
 
 
 def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: Store) -> None:

@@ -50,6 +50,21 @@ def test_the_last_quarter_of_the_sandboxes_is_root_s(daemon: Daemon) -> None:
     assert ask_as(daemon, 1000, [SOCKET, CI], "POST", "/v1/pool/claims", claim).status == 409
 
 
+def test_what_root_has_is_no_part_of_the_three_quarters(daemon: Daemon) -> None:
+    """Also where it is of a tenant that a group may ask for: it is who asked that counts."""
+    for tenant in ("", "ci-root"):
+        own = [{"container": f"r{tenant}{number}", **({"tenant": tenant} if tenant else {})} for number in range(3)]
+        assert daemon.ask("POST", "/v1/endpoints/batch", {"endpoints": own}).status == 200
+    share = 29 - 29 // 4
+    assert ask_as(daemon, 1000, [SOCKET, CI], *batch(*(f"c{number}" for number in range(share)))).status == 200
+    refused = attach(daemon, CI, "more")
+    assert f"{share} of 29 sandboxes are others' than root's" in str(refused.document)
+    assert daemon.ask("DELETE", "/v1/endpoints/c0/eth0").status in (200, 204)
+    assert attach(daemon, CI, "more").status == 201
+    path = "/v1/endpoints/r0/eth0/ports"
+    assert daemon.ask("POST", path, {"binding": "8080:80"}).status == 200  # who publishes leaves whose it is
+
+
 def test_one_group_s_ports_leave_some_for_another(daemon: Daemon) -> None:
     assert attach(daemon, CI, "wide", expose=["2000-10191:2000"]).status == 201
     refused = attach(daemon, CI, "wider", expose=["1999:80/udp"])

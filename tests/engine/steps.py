@@ -18,8 +18,8 @@ from world import World, rewired
 
 ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
 _OF_THE_RECORD = """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
-    pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses unfinished unretired
-    host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room"""
+    members_count pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses
+    unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room"""
 _OF_THE_NODE = """read observe fingerprint listeners mtu find index_of find_bridge kept port_differences
     bridge_differences checksum_differences latch_differences chains elements generation is_kept is_met shape save
     variants installed lacking features spelled order entries definitions leads vouches denies"""

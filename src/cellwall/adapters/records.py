@@ -46,6 +46,7 @@ class _Endpoint(msgspec.Struct, frozen=True, array_like=True):
     bindings: tuple[_Binding, ...]
     policy: str = ""  # the endpoint's own; that of its tenant has a record of its own
     tenant_number: int = 0
+    member: bool = False  # the last one: `MEMBERS` is how a record ends
 
 
 _ENDPOINT = msgspec.json.Decoder(_Endpoint)
@@ -82,6 +83,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
         ),
         "" if endpoint.tiers.endpoint == OPEN else encode_policy(endpoint.tiers.endpoint).decode(),
         endpoint.tenant_number,
+        endpoint.member,
     )
     return msgspec.json.encode(record)
 
@@ -119,6 +121,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
         ),
         tiers=alone if tenants is None else tenants.over(own),
         tenant_number=record.tenant_number,
+        member=record.member,
     )
 
 
@@ -129,6 +132,9 @@ def decode_tenant_number(body: bytes) -> int:
 
 LED_4, LED_6 = b"],4]", b"],6]"
 """In the record of every endpoint that has a port served by a proxy for clients of that family."""
+
+MEMBERS = b",true]"
+"""How the record ends of every endpoint that somebody asked for who is not root, and of no other."""
 
 OWN_POLICY = b'"{'
 """In the record of every endpoint that has a policy of its own, and hardly in one of another."""

@@ -17,6 +17,7 @@ from cellwall.adapters.database import Database
 from cellwall.adapters.records import (
     LED_4,
     LED_6,
+    MEMBERS,
     OWN_POLICY,
     decode_endpoint,
     decode_metered,
@@ -140,6 +141,11 @@ class Store(StateFile):
     def count(self) -> int:
         """How many endpoints there are, in any phase."""
         return int(self._db.row("SELECT count(*) FROM endpoints")[0])
+
+    def members_count(self) -> int:
+        """How many of these somebody asked for who is not root."""
+        length, end = -len(MEMBERS), MEMBERS
+        return int(self._db.row("SELECT count(*) FROM endpoints WHERE substr(body, ?) = ?", (length, end))[0])
 
     def pooled(self, most: int = -1) -> tuple[Endpoint, ...]:
         """Those that stand ready, the oldest first, and no more than so many."""

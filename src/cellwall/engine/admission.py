@@ -98,14 +98,17 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
     return settled
 
 
-def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:
-    """Raise Conflict where somebody else holds a MAC or a host port of these, and InvalidSpec or Exhausted for what is
-    root's to ask for."""
+def refuse_beyond_share(site: Site, requests: Sequence[AttachRequest]) -> None:
+    """Raise InvalidSpec or Exhausted for what is not for somebody who is not root."""
     if any(request.user is not None for request in requests):
         from cellwall.engine.shares import refuse_ephemeral, refuse_last_quarter  # here and not above: most are root's
 
         refuse_last_quarter(site, requests, MAX_BRIDGE_PORTS)
         refuse_ephemeral(site, [one for request in requests if request.user is not None for one in request.bindings])
+
+
+def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:
+    """Raise Conflict where somebody else holds a MAC or a host port of these."""
     for request in requests:
         if request.mac is not None:
             _refuse_worn(site, request.mac)

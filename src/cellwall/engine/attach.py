@@ -14,7 +14,14 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from cellwall.engine.admission import existing_endpoint, free_ports, refuse_full_tenants, refuse_taken, refuse_twins
+from cellwall.engine.admission import (
+    existing_endpoint,
+    free_ports,
+    refuse_beyond_share,
+    refuse_full_tenants,
+    refuse_taken,
+    refuse_twins,
+)
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
 from cellwall.engine.dead import evict_dead
 from cellwall.engine.detach import port_plan
@@ -156,8 +163,10 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
 
         ensure_ports(site, len(sandboxes))
         held = site.journal.held()
-    refuse_taken(site, found, [sandbox.request for sandbox in sandboxes])
-    refuse_full_tenants(site, [sandbox.request for sandbox in sandboxes])
+    requests = [sandbox.request for sandbox in sandboxes]
+    refuse_beyond_share(site, requests)
+    refuse_taken(site, found, requests)
+    refuse_full_tenants(site, requests)
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
     leased, draining = site.journal.leased(), site.journal.draining_addresses()
     if any(address in leased or address in draining for address in asked):
@@ -226,6 +235,7 @@ def _planned(site: Site, found: Foundation, sandbox: _Sandbox, address4: IPv4Add
         bindings=request.bindings,
         tiers=tiers_of(site, request.tenant, request.policy),
         tenant_number=tenant_number_of(site, request, generation),
+        member=request.user is not None,
     )
 
 

@@ -12,7 +12,14 @@ from contextlib import ExitStack
 
 import msgspec
 
-from cellwall.engine.admission import existing_endpoint, free_ports, refuse_full_tenants, refuse_taken, refuse_twins
+from cellwall.engine.admission import (
+    existing_endpoint,
+    free_ports,
+    refuse_beyond_share,
+    refuse_full_tenants,
+    refuse_taken,
+    refuse_twins,
+)
 from cellwall.engine.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
 from cellwall.engine.detach import detach_endpoints
 from cellwall.engine.former_flows import end_former_flows
@@ -97,8 +104,10 @@ def _stands(site: Site, endpoint: Endpoint) -> bool:
 def _claim(
     site: Site, found: Foundation, pairs: Sequence[tuple[AttachRequest, Endpoint]], undo: ExitStack
 ) -> list[Endpoint]:
-    refuse_taken(site, found, [request for request, _ in pairs])
-    refuse_full_tenants(site, [request for request, _ in pairs])
+    requests = [request for request, _ in pairs]
+    refuse_beyond_share(site, requests)
+    refuse_taken(site, found, requests)
+    refuse_full_tenants(site, requests)
     former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
     with site.journal.transaction():
         for request, endpoint in pairs:
@@ -130,4 +139,5 @@ def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint) -> Endpoint
         bindings=request.bindings,
         tiers=tiers_of(site, request.tenant, request.policy),
         tenant_number=tenant_number_of(site, request, endpoint.generation),
+        member=request.user is not None,
     )

@@ -13,15 +13,17 @@ from cellwall.model.endpoint import AUTO, PortBinding
 
 
 def refuse_last_quarter(site: Site, requests: Sequence[AttachRequest], room: int) -> None:
-    """Raise Exhausted where requests of others than root would have the node's containers take more than three
-    quarters of its `room`, the number of sandboxes that it has ports and addresses for."""
+    """Raise Exhausted where sandboxes that others than root ask for would be more than three quarters of the node's
+    `room`, the number of those that it has ports and addresses for. Root's own are no part of it."""
     asked = sum(request.user is not None for request in requests)
     if not asked:
         return
     room = min(room, site.settings.network.subnet4.num_addresses - 3)  # network, gateway, broadcast
-    there = site.journal.count() - site.journal.pooled_count()
-    if there + asked > room - room // 4:
-        raise Exhausted(f"attach: {there} of {room} sandboxes are there; the last quarter is root's")
+    most = room - room // 4 - asked
+    if site.journal.count() - site.journal.pooled_count() <= most:
+        return  # whoever they are of, which takes a look into each
+    if (there := site.journal.members_count()) > most:
+        raise Exhausted(f"attach: {there} of {room} sandboxes are others' than root's; the last quarter is root's")
 
 
 def refuse_ephemeral(site: Site, bindings: Sequence[PortBinding]) -> None:

@@ -101,7 +101,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     `netns_inode` identify the namespace, its path may be reused by another one. `owns_netns`: cellwall made it and
     removes it. `tenant` is empty where none was named: by its id alone a container would be of any tenant called so.
     `tiers` are the policies that its flows are judged by, from that version on. `tenant_number` is what rules know its
-    tenant by, one of its own where it has none.
+    tenant by, one of its own where it has none. `member`: somebody asked for it who is not root.
     """
 
     key: EndpointKey
@@ -120,6 +120,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     bindings: tuple[PortBinding, ...] = ()
     tiers: Tiers = NO_TIERS
     tenant_number: int = 0
+    member: bool = False
 
     @property
     def own_policy(self) -> PolicyRecord:
