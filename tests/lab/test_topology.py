@@ -94,7 +94,8 @@ def test_private_source_reaches_the_internet_and_gets_no_answer(
     lab: Lab, services: dict[str, Services], address: str, target: str
 ) -> None:
     length = 128 if ":" in address else 32
-    lab.node.run(["ip", "address", "add", f"{address}/{length}", "dev", "lo"])
+    # without nodad nobody can bind to it before a worker of the kernel's has come to it (net/ipv6/addrconf.c)
+    lab.node.run(["ip", "address", "add", f"{address}/{length}", "dev", "lo", *(["nodad"] if length == 128 else [])])
     token = f"private-{address}".encode()
     with lab.internet.capture("eth0") as capture:
         answer = connect(lab.node, target, PORT, udp=True, payload=token, source=address, timeout=0.2)
