@@ -10,9 +10,13 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from cellwall.attack.frames import frame, packet
 from cellwall.attack.rows.ended import Kept, _hushed, reopen
 from cellwall.attack.rows.exhaustion import forget
+from cellwall.attack.rows.floods import numbered
+from cellwall.attack.rows.routed import FAR, from_outside
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
+from cellwall.attack.world import World as Attacked
 from cellwall.lab import Host
 from world import open_world, public
 
@@ -20,6 +24,7 @@ pytestmark = pytest.mark.root
 LIMIT = 100
 TOKEN = b"<connections that end>"
 PORT, SERVED = 30001, 80
+FIRST, EXPOSED = 20000, 8443  # of clients' ports; of the attacker's published port
 AGAIN = 200
 IPS = pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
 
@@ -58,6 +63,86 @@ def test_nobody_who_goes_on_sending_in_an_ended_flow_keeps_a_tenant_from_connect
             world.settle()
             assert len(kept.open(5)) == 5
     finally:
+        forget(world)
+
+
+QUIET = f"""
+table inet quiet {{
+	chain quiet {{ type filter hook prerouting priority -300; tcp dport {EXPOSED} drop; }}
+}}
+"""
+"""The attacker's own kernel does not reset what it knows nothing of."""
+
+
+class Clients:
+    """A client of the attacker's published port, and the attacker, who answers it: segments of which nobody knows but
+    connection tracking. All carry as many bytes."""
+
+    def __init__(self, world: Attacked, family: int) -> None:
+        self._world, self._family = world, family
+        self._opened = 0
+
+    def open(self, count: int) -> range:
+        """So many more; whether or not the wall let them in, both go on as if it had."""
+        ports = range(FIRST + self._opened, FIRST + self._opened + count)
+        self._opened += count
+        self.begin(ports)
+        return ports
+
+    def begin(self, ports: range) -> None:
+        for answers, flags, sent, got in ((False, "S", 0, 0), (True, "SA", 0, 1), (False, "A", 1, 1)):
+            self._send(flags, sent, got, ports, answers=answers)
+
+    def refuse(self, ports: range) -> None:
+        """The attacker resets these."""
+        self._send("RA", 1, 1, ports, answers=True)
+
+    def remembered(self) -> int:
+        """How many are open, as the node knows it."""
+        query = ["-f", f"ipv{self._family}", "-p", "tcp", "--orig-src", FAR[self._family]]
+        known = self._world.node.run(["conntrack", "-L", *query]).text.splitlines()
+        return sum("ESTABLISHED" in line for line in known)
+
+    def _send(self, flags: str, sent: int, got: int, ports: range, *, answers: bool) -> None:
+        world, family = self._world, self._family
+        ends = (world.attacker.ip(family), FAR[family]) if answers else (FAR[family], world.uplink(family))
+        one = packet(*ends, "tcp", TOKEN + b"\xff\xff", sport=0, dport=0)
+        segment, size = one["TCP"], len(TOKEN) + 3  # a SYN, or a FIN, is one more
+        segment.sport, segment.dport = (EXPOSED, 0) if answers else (0, EXPOSED)
+        ours, theirs = (5000, 1000) if answers else (1000, 5000)
+        segment.flags, segment.seq, segment.ack = (
+            flags,
+            ours + size * sent,
+            (theirs + size * got) if "A" in flags else 0,
+        )
+        at = (20 if family == 4 else 40) + (2 if answers else 0)
+        bodies = list(numbered(bytes(one), TOKEN, at, ports))
+        if answers:
+            world.inject("attacker", [bytes(frame(world.attacker.mac, world.gateway.mac, body)) for body in bodies])
+        else:
+            shots = from_outside("internet", lambda w, t: bodies)(world, TOKEN)
+            world.inject("internet", [shot.frame for shot in shots])
+        world.settle()
+        world.observers.discard()
+
+
+@IPS
+def test_none_of_a_published_port_that_its_server_reset_begins_again_beside_the_bound(
+    stage: WalledStage, family: int
+) -> None:
+    """A tenant and its client outside, who play along, are no more than others."""
+    world, clients, last = stage.world, Clients(stage.world, family), range(0)
+    world.attacker.host.run(["nft", "-f", "-"], input=QUIET.encode())
+    try:
+        for number in range(4):
+            opened = clients.open(LIMIT - 20)
+            assert number or clients.remembered() == LIMIT - 20
+            clients.begin(last)
+            clients.refuse(opened)
+            last = opened
+        assert clients.remembered() <= LIMIT
+    finally:
+        world.attacker.host.run(["nft", "delete", "table", "inet", "quiet"])
         forget(world)
 
 
