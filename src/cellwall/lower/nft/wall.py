@@ -115,43 +115,66 @@ _OUTCOME_FAMILIES = frozenset(family.version for family in FAMILIES)
 def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tuple[Statement, ...], ...]:
     """The statements of what happens; several where one wall outcome is several nft rules."""
     then = clause.then
-    counted: tuple[Statement, ...] = (Counter(),) if clause.counted else ()
     if clause.subject is not None:
         return leads_to_report(clause)
-    if isinstance(then, w.Accept):
-        return ((Verdict("accept"),),)
-    if isinstance(then, (w.Vouch, w.Attest, w.Distrust)):
-        return (_marked(then, wall.scene.mark),)
-    if isinstance(then, w.Drop):
-        return ((*counted, Verdict("drop")),)
-    if isinstance(then, w.Count):
-        return (counted,)
-    if isinstance(then, w.Continue):
-        return ((*counted, Verdict("goto", then.stage)),)
+    counted: tuple[Statement, ...] = (Counter(),) if clause.counted else ()
     if isinstance(then, w.Reject):
         return _reject(counted)
-    if isinstance(then, w.ForgetSoon):
-        return ((SetTimeouts(_ENDED.name),),)
-    if isinstance(then, w.FitSegments):
-        return ((ClampSegments(),),)
-    if isinstance(then, w.Stamp):
-        onward = Verdict("goto", then.judged) if then.judged else Verdict("accept")
-        return ((StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), onward),)
-    if isinstance(then, w.Attribute):
-        owner = family.original_source if then.endpoint == "source" else family.reply_source
-        return ((LabelFlow(fields(owner), "tenant" + family.suffix),),)
-    if isinstance(then, w.NoteFull):
-        return ((Tally(fields("ct label"), FULL_SETS[then.flows]),),)
-    if isinstance(then, w.NoteBegunAgain):
-        return ((Tally(answered_from(family), BEGUN_AGAIN + family.suffix),),)
-    if isinstance(then, w.Unstamp):
-        return ((UnstampFlow(),),)
-    if isinstance(then, w.Publish):
-        return (_publish(then, family),)
-    if isinstance(then, w.Masquerade):
-        return ((Masquerade(*then.ports),),)
+    for group in (_verdict, _note_of_flow, _translation):
+        statements = group(then, wall, family)
+        if statements is not None:
+            return ((*counted, *statements),)
     name = type(then).__name__
     raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+
+
+def _verdict(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+    match then:
+        case w.Accept():
+            return (Verdict("accept"),)
+        case w.Drop():
+            return (Verdict("drop"),)
+        case w.Continue():
+            return (Verdict("goto", then.stage),)
+        case w.Count():
+            return ()
+        case w.Vouch():
+            return (MarkPacket(wall.scene.mark), Verdict("accept"))
+        case w.Attest():
+            return (MarkPacket(wall.scene.mark),)
+        case w.Distrust():
+            return (UnmarkPacket(wall.scene.mark),)
+    return None
+
+
+def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+    match then:
+        case w.Stamp():
+            onward = Verdict("goto", then.judged) if then.judged else Verdict("accept")
+            return (StampFlow(fields(_stamp_key(then, family)), "version" + family.suffix), onward)
+        case w.Unstamp():
+            return (UnstampFlow(),)
+        case w.Attribute():
+            owner = family.original_source if then.endpoint == "source" else family.reply_source
+            return (LabelFlow(fields(owner), "tenant" + family.suffix),)
+        case w.NoteFull():
+            return (Tally(fields("ct label"), FULL_SETS[then.flows]),)
+        case w.NoteBegunAgain():
+            return (Tally(answered_from(family), BEGUN_AGAIN + family.suffix),)
+        case w.ForgetSoon():
+            return (SetTimeouts(_ENDED.name),)
+    return None
+
+
+def _translation(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+    match then:
+        case w.Publish():
+            return _publish(then, family)
+        case w.Masquerade():
+            return (Masquerade(*then.ports),)
+        case w.FitSegments():
+            return (ClampSegments(),)
+    return None
 
 
 def _end_of_report(wall: w.Wall) -> Terminal:
@@ -163,12 +186,6 @@ def _end_of_report(wall: w.Wall) -> Terminal:
         )
 
     return end
-
-
-def _marked(then: w.Vouch | w.Attest | w.Distrust, mark: int) -> tuple[Statement, ...]:
-    if isinstance(then, w.Vouch):
-        return (MarkPacket(mark), Verdict("accept"))
-    return (MarkPacket(mark),) if isinstance(then, w.Attest) else (UnmarkPacket(mark),)
 
 
 def _stamp_key(then: w.Stamp, family: Family) -> FieldName:
