@@ -15,12 +15,12 @@ from world import Stream, World, assert_connection, open_world, public, rewired,
 pytestmark = pytest.mark.root
 
 DAMAGES = {
-    "nft flush ruleset": "our tables are missing",
-    "nft delete table inet cellwall": "our tables are missing",
-    "nft delete table bridge cellwall": "our tables are missing",
-    "nft flush chain inet cellwall B9-FORWARD": "our rules were changed",
+    "nft flush ruleset": "our rules were flushed",
+    "nft delete table inet cellwall": "our rules were flushed",
+    "nft delete table bridge cellwall": "our rules were flushed",
+    "nft flush chain inet cellwall B9-FORWARD": "our rules were flushed",
     "nft insert rule inet cellwall forward accept": "our rules were changed",
-    "nft flush set inet cellwall floor4": "our rules were changed",
+    "nft flush set inet cellwall floor4": "our rules were flushed",
     "nft flush set inet cellwall noclients6": "our rules were changed",
     "nft flush set inet cellwall live": "missing element in inet live",
     "nft flush set bridge cellwall pin4": "missing element in bridge pin4",
@@ -92,7 +92,7 @@ def test_an_open_flow_outlives_a_flush(world: World, man: Watchman) -> None:
     with Stream(tenant.host, public(4), 80) as stream:
         assert stream.ask(world.token())
         world.lab.node.run(["nft", "flush", "ruleset"])
-        man.heard("our tables are missing")
+        man.heard("our rules were flushed")
         assert stream.ask(world.token(), 5.0)
     world.detach(tenant)
 
@@ -111,10 +111,10 @@ def test_operations_of_others_of_ours_are_no_damage() -> None:
         assert "repaired" not in said
 
 
-def test_somebody_who_keeps_flushing_is_repaired_after_less_and_less_often() -> None:
+def test_somebody_who_keeps_flushing_does_not_keep_us_repairing_all_the_time() -> None:
     with open_world() as world, watched(world) as man:
         heard: list[str] = []
-        while len(heard) < 40 and not any("again and again" in line for line in heard):
+        while len(heard) < 200 and not any("again and again" in line for line in heard):
             world.lab.node.run(["nft", "flush", "ruleset"])
             heard.append(man.heard("repaired"))
         assert "again and again" in heard[-1]
@@ -181,8 +181,17 @@ def test_a_node_that_was_taken_down_stays_down_and_is_watched_when_it_is_up_agai
         world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
         world.wall.up()
         world.lab.node.run(["nft", "flush", "ruleset"])
-        man.heard("our tables are missing")
+        man.heard("our rules were flushed")
         assert world.wall.status().drift == ()
+
+
+def test_it_ends_where_the_record_is_removed_after_everything_that_makes_an_event() -> None:
+    with open_world() as world, watched(world) as man:
+        world.wall.down()
+        man.heard("nothing to repair")
+        man.heard("nothing to repair")
+        world.wall.uninstall()
+        assert man.ended()[0] == 7
 
 
 def test_it_ends_where_cellwall_was_uninstalled_and_leaves_nothing() -> None:

@@ -42,12 +42,12 @@ class UpkeepVerbs(Opened):
     def node_holds(self) -> bool:
         """The same of the node's part alone, which is all that damage can be of: the rules, the node's own sets, the
         bridge and its latch. It takes as long however many endpoints there are, and whatever their policies."""
-        from cellwall.engine.drift import node_drift
+        from cellwall.engine.drift import seen_drift
 
         with self._caller.mutex:
             try:
                 found = self._caller.take_as_laid()
-                right = found is None or (self._site.current() is not None and not node_drift(self._site, found))
+                right = found is None or (self._site.current() is not None and not seen_drift(self._site, found))
                 return right and self._site.journal.in_place()
             except (CellwallError, OSError):
                 return False

@@ -13,6 +13,8 @@ from cellwall.engine.neighbours import accepts_drift
 from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
+FLUSHED = "our rules were flushed"
+
 
 def node_drift(site: Site, found: Foundation) -> list[str]:
     """Of rules, bridge and kernel settings: what laying the foundation again repairs."""
@@ -28,6 +30,12 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
         differences += site.links.latch_differences(found.bridge_index, site.settings.mark, frames=frames)
     lines += [f"bridge {bridge} {difference}" for difference in differences]
     return [*lines, *settings_drift(site, found), *accepts_drift(site, ipv6=found.ipv6)]
+
+
+def seen_drift(site: Site, found: Foundation) -> list[str]:
+    """`node_drift` for who lays the foundation next. Where the wall was flushed that is all that it says: sandboxes are
+    cut off until it is laid, and to look for what else differs would have them wait for as long again."""
+    return node_drift(site, found) if site.backend.stands() else [FLUSHED]
 
 
 def rule_drift(site: Site, found: Foundation) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
 from cellwall.engine.detach import detach_endpoints, port_plan
 from cellwall.engine.drain import collect_drained
-from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift
+from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift, seen_drift
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.kept_policies import try_to_keep_policies, unkept_policies
 from cellwall.engine.left_closed import closed_warnings
@@ -33,7 +33,7 @@ from cellwall.model.endpoint import Endpoint
 def reconcile(site: Site) -> Reconciled:
     """Repair; the caller holds the writer lock. A second call right after finds nothing."""
     before = site.foundation()
-    repaired = [] if before is None else node_drift(site, before)
+    repaired = [] if before is None else seen_drift(site, before)
     report = lay_foundation(site)
     found = site.foundation()
     assert found is not None
