@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cellwall.watch")
 _ASKS = 0.02
-"""Seconds between two questions to legacy tables, each of some microseconds."""
+"""Seconds between two questions to legacy tables, which take a tenth of a millisecond together."""
 _AGAIN = 0.2
 """Seconds until what could not be closed is tried again."""
 
@@ -49,7 +49,9 @@ class Closer:
         self._legacy: LegacyTables | None = None
         self._news = RuleNews()
         self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._over = False
+        self._over = self._again = False
+        self._holder: Holder | None = None
+        self._close()  # before anything is looked at, and with all that this imports
         self._thread = Thread(target=self._run, name="cellwall-closing")
         self._thread.start()
 
@@ -66,41 +68,47 @@ class Closer:
             self._legacy.close()
 
     def attend(self, holder: "Holder | None") -> None:
-        """What holds the wall, if anything does: whose tables what is told is about, and whether to ask."""
+        """What holds the wall, if anything does: whose tables what is told is about, and whether to ask. For the thread
+        that made this one, which imports at another holder's first look what closing needs: two threads that import
+        each other's modules may wait for each other."""
+        if holder == self._holder:
+            return
+        self._holder = holder
         shared = holder is None or holder.backend == "iptables"
         self._news.tables = IPTABLES if shared else OWN_TABLES
         if self._legacy is None and holder is not None and holder.variant == "legacy":
             from cellwall.adapters.legacy_tables import LegacyTables
 
             self._legacy = LegacyTables()
-            os.eventfd_write(self._told, 1)
+        self._close()
+        os.eventfd_write(self._told, 1)
 
     def _run(self) -> None:
         waiting = select.poll()
         for descriptor in (self._news.fileno(), self._told):
             waiting.register(descriptor, select.POLLIN)
-        again = self._close()
         while not self._over:
-            pause = _AGAIN if again else _ASKS if self._legacy is not None else None
+            pause = _AGAIN if self._again else _ASKS if self._legacy is not None else None
             woken = [descriptor for descriptor, _ in waiting.poll(None if pause is None else pause * 1000)]
             if self._told in woken:
                 os.eventfd_read(self._told)
-            if self._anything() or again:
-                again = self._close()
+            if self._anything() or self._again:
+                self._close()
 
     def _anything(self) -> bool:
         """Whether anything may have been taken away; both are asked, whatever the first one answers."""
         told = self._news.read()
         return (self._legacy is not None and self._legacy.changed()) or told
 
-    def _close(self) -> bool:
-        """Close what is open; whether that failed."""
+    def _close(self) -> None:
+        """Close what is open, or have it tried again."""
         try:
             closed = self._wall.close_beside_writers()
         except (CellwallError, OSError) as error:
             _log.error("not closed: %s", error)
-            return True
+            self._again = True
+            return
+        self._again = False
         if closed:
             self._counts.closed()
             _log.warning("closed: what judges was taken away, until it is repaired")
-        return False

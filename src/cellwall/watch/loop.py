@@ -20,7 +20,7 @@ from cellwall.api import Wall
 from cellwall.errors import CellwallError, Dismissed
 from cellwall.watch.attention import Attention
 from cellwall.watch.closing import Closer
-from cellwall.watch.pace import Pace
+from cellwall.watch.pace import DOWN, PATROL, Pace
 from cellwall.watch.silence import Silence
 
 _log = logging.getLogger("cellwall.watch")
@@ -97,8 +97,10 @@ def watch(
                     continue
                 own = _look(wall, looking, alarms, pace, counts, unseen=unseen)
                 alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
-                silent.attend(wall.holder, took=time.monotonic() - began)
-                closes.attend(wall.holder)
+                holder = wall.holder
+                silent.attend(holder, took=time.monotonic() - began)
+                closes.attend(holder)
+                pace.patrol = DOWN if holder is None else PATROL
             elif alarm is Alarm.CHANGED and at_work():
                 time.sleep(_GATHERING)
 

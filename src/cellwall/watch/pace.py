@@ -7,34 +7,37 @@ as others' rules in a table that holds ours, have a purse of their own, so that 
 each nothing is looked at for three times as long as it took, and with an empty purse for as long as the share asks, but
 never longer than `LONGEST`, for the next one may be damage. Where others are at work, who are most likely what changed,
 a look for changes waits for them, up to `COURTESY`; and what differs while something changes is looked at `AGAIN` times
-more before it counts. Repairs that follow each other on and on, because somebody keeps flushing, wait longer each time,
-up to `LONGEST`. And every `PATROL` there is a look without any alarm.
+more before it counts. Every flush is repaired at once, as long as repairs take no more than `BUSY` seconds of each
+`WINDOW`; beyond that, because somebody keeps flushing, each waits longer than the one before, up to `LONGEST`. And
+every `PATROL` there is a look without any alarm, of a node that is down every `DOWN`: whoever uninstalls removes the
+record after everything that makes an event.
 """
 
 from collections import deque
 
 from cellwall.adapters.alarms import Alarm
 
-SETTLE, PATROL = 0.05, 30.0
+SETTLE, PATROL, DOWN = 0.05, 30.0, 1.0
 SHARE, PURSE = 0.05, 1.0
 COURTESY = 1.0
 REST = 3
 AGAIN = 2
-WINDOW, PATIENCE, FIRST, LONGEST = 10.0, 8, 0.1, 5.0
+WINDOW, BUSY, FIRST, LONGEST = 10.0, 4.0, 0.1, 5.0
 
 
 class Pace:
     """`patrol`: seconds between looks without an alarm."""
 
     def __init__(self, now: float, *, patrol: float = PATROL) -> None:
-        self._patrol = patrol
+        self.patrol = patrol
         self._last = now
         self._changed: float | None = None
         self._damaged = True  # whatever happened before anybody listened
         self._purse = self._false_alarms = PURSE
         self._counted = now
         self._about_damage = False
-        self._repairs: deque[float] = deque()
+        self._repairs: deque[tuple[float, float]] = deque()
+        self._beyond = 0
         self._held = self._deferred = now
         self._agains = 0
 
@@ -49,7 +52,7 @@ class Pace:
         """The moment of the next look; it may be past."""
         if self._damaged:
             return self._held
-        moment = self._last + self._patrol
+        moment = self._last + self.patrol
         if self._changed is not None:
             owed = max(-self._purse, 0.0) / SHARE
             moment = min(moment, max(self._changed + SETTLE, self._counted + owed, self._deferred))
@@ -110,10 +113,15 @@ class Pace:
             owed = max(-self._false_alarms / SHARE, REST * took)
             self._held = ended + (owed if self._about_damage else 0.0)
             return 0.0
-        self._repairs.append(ended)
-        while self._repairs[0] < ended - WINDOW:
-            self._repairs.popleft()
-        beyond = len(self._repairs) - PATIENCE
-        hold = min(FIRST * 2.0 ** (beyond - 1), LONGEST) if beyond > 0 else 0.0
+        hold = self._hold(ended, took)
         self._held = ended + hold
         return hold
+
+    def _hold(self, ended: float, took: float) -> float:
+        """For how long nothing is repaired after a repair."""
+        self._repairs.append((ended, took))
+        while self._repairs[0][0] < ended - WINDOW:
+            self._repairs.popleft()
+        busy = sum(took for _, took in self._repairs)
+        self._beyond = self._beyond + 1 if busy > BUSY else 0
+        return min(FIRST * 2.0 ** (self._beyond - 1), LONGEST) if self._beyond else 0.0

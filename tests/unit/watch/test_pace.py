@@ -1,7 +1,9 @@
 """When a process that watches looks: moments are numbers here, and nobody waits."""
 
+import pytest
+
 from cellwall.adapters.alarms import Alarm
-from cellwall.watch.pace import AGAIN, COURTESY, LONGEST, PATIENCE, PATROL, REST, SETTLE, Pace
+from cellwall.watch.pace import AGAIN, BUSY, COURTESY, LONGEST, PATROL, REST, SETTLE, WINDOW, Pace
 
 
 def rested(now: float = 100.0) -> Pace:
@@ -94,31 +96,37 @@ def test_a_few_changes_after_a_quiet_time_are_all_looked_at_as_they_come() -> No
         pace.looked(moment + SETTLE, moment + SETTLE + 0.2, repaired=False)
 
 
-def holds(pace: Pace, count: int) -> list[float]:
+def holds(pace: Pace, *, cost: float, seconds: float) -> list[float]:
+    """After each repair of what is flushed as soon as it is repaired, for how long nothing is."""
     now, found = 200.0, []
-    for _ in range(count):
+    while now < 200.0 + seconds:
         pace.tell(Alarm.DAMAGED, now)
         now = max(now, pace.due())
         pace.look()
-        found.append(pace.looked(now, now, repaired=True))
+        now += cost
+        found.append(pace.looked(now - cost, now, repaired=True))
     return found
 
 
-def test_repairs_without_end_wait_longer_each_time_and_never_for_good() -> None:
-    found = holds(rested(), 40)
-    assert found[:PATIENCE] == [0.0] * PATIENCE
-    assert found[PATIENCE] > 0
+@pytest.mark.parametrize("cost", [0.1, 0.3, 1.0])
+def test_repairs_without_end_take_a_share_of_the_time_and_never_wait_for_good(cost: float) -> None:
+    found = holds(rested(), cost=cost, seconds=20 * WINDOW)
+    at_once = round(BUSY / cost)
+    assert not any(found[: at_once - 1])
+    assert any(found[: at_once + 2])
     assert max(found) <= LONGEST
+    assert cost * len(found) < 20 * (BUSY + 2 * cost)
 
 
-def test_a_flush_now_and_then_is_repaired_at_once_for_ever() -> None:
+@pytest.mark.parametrize(("every", "cost"), [(5.0, 1.0), (1.0, 0.3), (0.5, 0.15)])
+def test_flushes_that_are_repaired_in_between_are_repaired_at_once_for_ever(every: float, cost: float) -> None:
     pace = rested()
-    for number in range(50):
-        now = 200.0 + 5 * number
+    for number in range(100):
+        now = 200.0 + every * number
         pace.tell(Alarm.DAMAGED, now)
         assert pace.due() <= now
         pace.look()
-        assert pace.looked(now, now + 0.1, repaired=True) == 0.0
+        assert pace.looked(now, now + cost, repaired=True) == 0.0
 
 
 def false_alarms(pace: Pace, *, cost: float, seconds: float) -> float:
