@@ -156,6 +156,28 @@ def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None
         assert store.get("word") == word.encode()
 
 
+def test_a_look_is_of_one_moment_and_ends_with_the_first_write(store: Store) -> None:
+    with closing(Store(Path(store.path).parent, "boot-1")) as other:
+        store.look()
+        assert store.get("key") is None
+        with other.transaction():
+            other.put("key", b"theirs")
+        assert store.get("key") is None
+        with store.transaction():
+            assert store.get("key") == b"theirs"
+            store.put("key", b"ours")
+        assert other.get("key") == b"ours"
+        store.look()
+        store.put("key", b"at once")
+        assert other.get("key") == b"at once"
+        store.look()
+        store.end_look()
+        store.end_look()
+        with other.transaction():
+            other.put("key", b"later")
+        assert store.get("key") == b"later"
+
+
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError), store.transaction():
         store.write_endpoints([_endpoint()], "attached")

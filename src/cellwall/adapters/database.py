@@ -28,6 +28,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._looking = False
         try:
             self._db = _connect(path)
         except sqlite3.Error as error:
@@ -54,6 +55,7 @@ class Database:
 
     def run(self, statement: str, arguments: Sequence[object] = ()) -> None:
         """A statement that gives no rows."""
+        self.end_look()
         try:
             self._db.execute(statement, arguments)
         except sqlite3.Error as error:
@@ -61,8 +63,29 @@ class Database:
 
     def run_each(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """A statement once for each row of arguments."""
+        self.end_look()
         try:
             self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
+
+    def look(self) -> None:
+        """What is read from now on is of one moment, until `end_look` or until this connection writes. Each question
+        locks the file and lets go of it else, which takes it longer than the answer."""
+        if not self._db.in_transaction:
+            self._run("BEGIN")
+            self._looking = True
+
+    def end_look(self) -> None:
+        """Idempotent."""
+        if self._looking:
+            self._looking = False
+            if self._db.in_transaction:  # a failure may have ended it already
+                self._run("COMMIT")
+
+    def _run(self, statement: str) -> None:
+        try:
+            self._db.execute(statement)
         except sqlite3.Error as error:
             raise _meaning(self.path, error) from error
 

@@ -113,6 +113,14 @@ class StateFile:
         except FileNotFoundError:
             return False
 
+    def look(self) -> None:
+        """What is read from now on is of one moment, until `end_look` or the next write: for who is the only writer."""
+        self._db.look()
+
+    def end_look(self) -> None:
+        """Idempotent."""
+        self._db.end_look()
+
     def keep_spare_room(self) -> None:
         """Set room aside for what closes, where it is not. Never raises."""
         self._spare.keep()

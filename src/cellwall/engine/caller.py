@@ -78,14 +78,17 @@ class Caller:
             if not self.site.journal.in_place():
                 raise Dismissed(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
             self.site.journal.keep_spare_room()
-            bare = self.site.journal.get("foundation") is None
+            bare = False
             try:
+                self.site.journal.look()
+                bare = self.site.journal.get("foundation") is None
                 yield
             except BaseException:
                 if bare:
                     leave_bare(self.site)
                 raise
             finally:
+                self.site.journal.end_look()
                 if self.proxied is not None:
                     came, self._came_to_proxy = self._came_to_proxy, False
                     self.proxied(self.site, came)
