@@ -6,7 +6,19 @@ from cellwall.attack.probe import Probe
 
 _MODULES = (
     *("layer2", "ethertypes", "neighbours", "tables"),
-    *("sources", "fragments", "headers", "errors", "flows", "exhaustion", "ended", "abuse", "floods", "unfinished"),
+    *(
+        "sources",
+        "fragments",
+        "headers",
+        "errors",
+        "flows",
+        "exhaustion",
+        "entries",
+        "ended",
+        "abuse",
+        "floods",
+        "unfinished",
+    ),
     "floor",
     *(
         "node",

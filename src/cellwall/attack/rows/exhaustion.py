@@ -45,7 +45,7 @@ def _crowded(w: World, token: bytes) -> bool:
     """Each family for itself stays within what a container may have."""
     arrived = 0
     for family in FAMILIES:
-        few = _flood(w, w.attacker.ip(family), FAR[family], "udp", token, 9072)[: _limit(w)]
+        few = _flood(w, w.attacker.ip(family), FAR[family], "udp", token, 9072)[: flows_allowed(w)]
         sight = w.fire(Shot("attacker", frame(w.attacker.mac, w.gateway.mac, one)) for one in few)
         arrived += sum(token in data for data in sight.seen["internet"])
     forget(w)
@@ -56,7 +56,7 @@ def _tenant_limit(w: World) -> int:
     """In iptables the bounds of its containers are a tenant's."""
     if w.wall is None or w.wall.settings.backend != "iptables":
         return SETTINGS.tenant_connections
-    return _limit(w) * len(FAMILIES)
+    return flows_allowed(w) * len(FAMILIES)
 
 
 def _episode(name: str, what: str, family: int, play: Play) -> Probe:
@@ -69,7 +69,8 @@ def _episode(name: str, what: str, family: int, play: Play) -> Probe:
     )
 
 
-def _limit(w: World) -> int:
+def flows_allowed(w: World) -> int:
+    """How many an endpoint may have at once."""
     return w.wall.settings.connections if w.wall else _USUAL_LIMIT
 
 
@@ -77,7 +78,7 @@ def _flood(w: World, source: str, target: str, protocol: str, token: bytes, port
     """Packets that differ by source port (the identifier of an echo) alone."""
     model = bytes(packet(source, target, protocol, token + b"\xff\xff", sport=0, dport=port))
     varied = (40 if ":" in source else 20) + (4 if protocol == "icmp" else 0)
-    return list(numbered(model, token, varied, range(20000, 20000 + _limit(w) + _BEYOND)))
+    return list(numbered(model, token, varied, range(20000, 20000 + flows_allowed(w) + _BEYOND)))
 
 
 def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, *, other: Place) -> bool:
@@ -90,7 +91,7 @@ def _exhausted(w: World, token: bytes, family: int, flood: Shots, where: Place, 
     alive = by_gateway(lambda w, t: packet(source, FAR[family], "udp", t, dport=9071), origin=other)
     answer = w.fire(alive(w, b"alive" + token))
     forget(w)
-    return arrived > _limit(w) or not answer.saw(b"alive" + token, "internet")
+    return arrived > flows_allowed(w) or not answer.saw(b"alive" + token, "internet")
 
 
 def forget(w: World) -> None:
