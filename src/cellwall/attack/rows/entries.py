@@ -24,7 +24,7 @@ Kind = Literal["udp", "sctp"]
 _PORT = 9076
 _FIRST = 20000
 _BEYOND = 60
-_ROUND = 90
+_ROUND = 160
 """Flows that begin before they are answered."""
 
 _INIT, _INIT_ACK, _COOKIE_ECHO, _COOKIE_ACK = 1, 2, 10, 11
