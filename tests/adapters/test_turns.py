@@ -43,6 +43,21 @@ def test_a_thread_enters_what_it_is_in() -> None:
     assert through.is_set()
 
 
+def test_who_would_not_wait_enters_what_is_nobodys_or_its_own() -> None:
+    mutex, refused = FairMutex(), list[bool]()
+    assert mutex.enter_if_free()
+    with mutex:
+        assert mutex.enter_if_free()
+        mutex.__exit__()
+    other = threading.Thread(target=lambda: refused.append(mutex.enter_if_free()))
+    other.start()
+    other.join()
+    mutex.__exit__()
+    assert refused == [False]
+    with mutex:
+        pass
+
+
 def test_one_thread_at_a_time() -> None:
     mutex, inside, most = FairMutex(), [0], [0]
 

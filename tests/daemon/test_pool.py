@@ -78,6 +78,18 @@ def test_a_claim_that_finds_none_is_an_attach_and_counted_as_missed(pooled: Serv
     assert counted(pooled, before) == (0, 1)
 
 
+def test_a_claim_that_waits_for_a_repair_keeps_no_other_call_waiting(pooled: Served, client: Client) -> None:
+    before = pooled.node.pool.figures
+    with ThreadPoolExecutor(1) as pool, Client(pooled.path) as other:
+        with pooled.world.wall._caller.mutex:  # as who repairs has it
+            claim = pool.submit(client.claim, "web", tenant="acme")
+            wait_until(lambda: pooled.node.writer.busy_for() > 0)
+            other.dns()
+            assert not claim.done()
+        assert was_pooled(claim.result(30))
+    assert counted(pooled, before) == (1, 0)
+
+
 def test_many_at_once_get_one_each_and_the_rest_are_attached(pooled: Served, client: Client) -> None:
     names = [f"many{number}" for number in range(3 * SIZE)]
     with ThreadPoolExecutor(len(names)) as threads:

@@ -2,15 +2,17 @@
 all."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from threading import Event
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
 
+from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.lines import ROOT, Whose
 from cellwall.daemon.turns.reader import Reader
-from cellwall.daemon.turns.writer import LULL, Kind, Writer
+from cellwall.daemon.turns.writer import LONG, LULL, Kind, Writer
 from cellwall.errors import Unavailable
 
 MEMBER = Whose(50, 1000)
@@ -313,3 +315,51 @@ def test_whoever_would_be_disturbed_is_told_before_a_write_begins() -> None:
 
     asyncio.run(act())
     assert order == ["told", "written"]
+
+
+def test_what_is_short_is_done_at_once_by_who_asks_where_nobody_waits() -> None:
+    async def act(writer: Writer) -> None:
+        assert writer.at_once(get_ident) == get_ident()
+        assert writer.at_work  # and may ask again at once
+        slow = Slow()
+        first = writer.do(slow)
+        await slow.has_begun()
+        assert writer.at_once(get_ident) is None
+        second = writer.do(get_ident)
+        slow.go.set()
+        assert await first == "done" and await second != get_ident()
+        while writer.busy_for():
+            await asyncio.sleep(0)
+        assert writer.at_once(get_ident) == get_ident()
+        writer.refuse()
+        assert writer.at_once(get_ident) is None
+
+    run(act)
+
+
+def test_what_took_long_at_once_has_others_go_to_the_thread_for_a_while() -> None:
+    async def act(writer: Writer) -> None:
+        writer.at_once(lambda: time.sleep(2 * LONG))
+        assert writer.at_once(get_ident) is None
+        assert await writer.do(get_ident) != get_ident()
+
+    run(act)
+
+
+def test_what_can_wait_comes_its_time_after_what_was_done_at_once() -> None:
+    pause, done, asked = 0.2, list[float](), list[float]()
+    chore = Chore(lambda: done.append(time.monotonic()), lambda: pause)
+
+    async def main() -> None:
+        writer = Writer(limit=1, together=1, afterwards=lambda: None, chores=[chore])
+        writer.start()
+        await asyncio.sleep(0.05)  # it sleeps, with nothing to do
+        for _ in range(3):
+            asked.append(writer.at_once(time.monotonic) or 0.0)
+            await asyncio.sleep(pause / 3)
+        while not done:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(writer.end)
+
+    asyncio.run(main())
+    assert done[0] >= asked[-1] + pause

@@ -4,14 +4,19 @@ import os
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from threading import Event, Thread
 
 import msgspec
 import pytest
 
+from cellwall.adapters.netlink import NLM_F_CREATE
+from cellwall.adapters.rtnetlink import RTM_DELADDR, RTM_NEWADDR, address_message, open_route_socket
+from cellwall.adapters.turns import FairMutex
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.requests import Reconciled
 from cellwall.errors import CellwallError, Conflict, KernelError
-from cellwall.model.endpoint import Endpoint
+from cellwall.model.endpoint import Endpoint, parse_binding
+from cellwall.model.policy import Policy
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
 from engine.steps import Fault, assert_converged, every_step, reopened, stepped
@@ -121,6 +126,76 @@ def test_who_needs_what_they_have_not_is_attached_as_any(pooled: Wall, needs: di
     assert not was_pooled(web) and all(needs[name] in (getattr(web, name, 0), web.key.ifname) for name in needs)
     assert pooled.ready == 2
     pooled.detach("web", ifname=web.key.ifname)
+
+
+def test_a_claim_at_once_is_a_claim(pooled: Wall) -> None:
+    pooled._caller.take_turns_by(FairMutex())
+    ready = pooled._site.journal.pooled()
+    for name in ("web", "worker"):  # the second one comes to know its tenant by the number of the first
+        made = pooled.claim_at_once(AttachRequest(name, tenant="acme"))
+        assert made == pooled.endpoint(name) and was_pooled(made) and made.tenant == "acme"
+        assert host_link_is_up(pooled, made)
+    assert [one.netns for one in pooled.endpoints()] == [one.netns for one in ready]
+    assert_converged(pooled)
+    assert pooled.claim_at_once(AttachRequest("third", tenant="acme")) is None  # none is left
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        {"ifname": "eth1"},
+        {"address4": IPv4Address("192.168.0.77")},
+        {"bindings": (parse_binding("8300:80"),)},
+        {"policy": Policy("block")},
+        {"tenant": "ruled"},
+        {"container_id": "there"},
+    ],
+)
+def test_what_is_more_than_a_claim_is_not_done_at_once(pooled: Wall, needs: dict[str, object]) -> None:
+    pooled._caller.take_turns_by(FairMutex())
+    pooled.set_policy({"mode": "block"}, tenant="ruled")
+    there = pooled.attach("there")
+    try:
+        asked = msgspec.structs.replace(AttachRequest("web", tenant="acme"), **needs)
+        assert pooled.claim_at_once(asked) is None
+        assert pooled.ready == 2 and pooled.endpoints() == (there,)
+    finally:
+        pooled.remove_policy(tenant="ruled")
+
+
+def test_nothing_is_done_at_once_while_somebody_has_the_turn(pooled: Wall) -> None:
+    mutex, taken, go_on = FairMutex(), Event(), Event()
+    pooled._caller.take_turns_by(mutex)
+
+    def repair() -> None:
+        with mutex:
+            taken.set()
+            go_on.wait(30)
+
+    somebody = Thread(target=repair)
+    somebody.start()
+    try:
+        assert taken.wait(30)
+        assert pooled.claim_at_once(AttachRequest("web")) is None
+    finally:
+        go_on.set()
+        somebody.join()
+    assert pooled.claim_at_once(AttachRequest("web")) is not None
+
+
+def test_of_a_node_that_changed_or_was_flushed_nothing_is_claimed_at_once(pooled: Wall, node: World) -> None:
+    pooled._caller.take_turns_by(FairMutex())
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    with pytest.raises(KernelError):
+        pooled.claim_at_once(AttachRequest("web"))
+    assert pooled.endpoints() == () and pooled.ready == 1
+    pooled.reconcile()
+    with node.lab.node.enter(), open_route_socket() as route:
+        address = address_message(RTM_NEWADDR, 1, IPv4Address("198.51.100.77"), 32, flags=NLM_F_CREATE)
+        route.transact([address], "give the node another address")
+        pooled.fill_pool(1)
+        assert pooled.claim_at_once(AttachRequest("other")) is None
+        route.transact([address_message(RTM_DELADDR, 1, IPv4Address("198.51.100.77"), 32)], "take it back")
 
 
 def test_many_claims_are_one_operation_and_all_or_none(pooled: Wall) -> None:

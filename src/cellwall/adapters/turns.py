@@ -38,6 +38,15 @@ class FairMutex:
         self._holder = me
         return True
 
+    def enter_if_free(self) -> bool:
+        """Enter where nobody has it or waits for it; False where somebody does."""
+        with self._state:
+            if self._holder not in (None, get_ident()):
+                return False
+            self._holder = get_ident()
+            self._depth += 1
+            return True
+
     def __exit__(self, *exception: object) -> None:
         with self._state:
             self._depth -= 1

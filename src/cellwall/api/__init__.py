@@ -104,7 +104,7 @@ class Wall(NodeVerbs, EndpointVerbs, PoolVerbs, PolicyVerbs, UpkeepVerbs):
     def _serve(self) -> None:
         from cellwall.adapters.turns import FairMutex
 
-        self._caller.mutex = FairMutex()
+        self._caller.take_turns_by(FairMutex())
         self._site.lock.hold(HANDOVER)
         record_daemon(self.paths)
 

@@ -28,7 +28,7 @@ from cellwall.daemon.turns.reader import Reader
 from cellwall.daemon.turns.single import Single
 from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
-from cellwall.engine.requests import Reconciled, Status, UpReport, validate_request
+from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport, validate_request
 from cellwall.errors import InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
@@ -197,15 +197,27 @@ class Node:
         (request,) = asker.authority.admit(asker.peer, places.requests)
         return await self.writer.add(self._attaching, Attach(request, places, asker), whose=asker.whose)
 
-    async def claim(self, asker: Asker, places: Places) -> Attached:
-        """`attach`, to a sandbox that stands ready where there is one."""
+    async def claim(self, asker: Asker, places: Places, *, alone: bool = False) -> Attached:
+        """`attach`, to a sandbox that stands ready where there is one. `alone`: nobody else has asked for anything, so
+        that nobody waits for what is done at once."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
+        if alone and (endpoint := self.writer.at_once(lambda: self._claimed_at_once(request))) is not None:
+            return Attached(endpoint, before=False)
         return await self.writer.add(self._claiming, Attach(request, places, asker), whose=asker.whose)
 
     def resize_pool(self, size: PoolSize) -> None:
         """Have so many stand ready from now on."""
         self.pool.size = size
         self.writer.do(self.pool.look)
+
+    def _claimed_at_once(self, request: AttachRequest) -> Endpoint | None:
+        try:
+            endpoint = self._wall.claim_at_once(request)
+        except Exception:  # it was taken back, and is asked for again in its turn, which tells of it
+            return None
+        if endpoint is not None:
+            self.pool.claimed([True])
+        return endpoint
 
     def _claim_gathered(self, items: Sequence[Attach]) -> list[Attached | Exception]:
         outcomes = attach_gathered(self._wall, self._wall.claim_many, items)

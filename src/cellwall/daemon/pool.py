@@ -1,4 +1,5 @@
-"""The pool of a node whose daemon writes: filled while nobody waits, and counted. On the writer's thread.
+"""The pool of a node whose daemon writes: filled while nobody waits, and counted. On the writer's thread, but for what
+is told of claims.
 
 Owns: when, and how many at once. What a ready sandbox is, and how much room it may take, is the engine's.
 """
@@ -7,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 from cellwall.api import Wall
 from cellwall.errors import CellwallError
@@ -34,6 +36,7 @@ class Pool:
         self._lately: deque[float] = deque()
         self._figures = PoolFigures()
         self._refusal = ""
+        self._state = Lock()
 
     @property
     def figures(self) -> PoolFigures:
@@ -41,12 +44,14 @@ class Pool:
         return self._figures
 
     def claimed(self, hits: Sequence[bool]) -> None:
-        """Containers claimed: whether each found a ready one."""
-        self._lately.extend([self._clock()] * len(hits))
-        before, found = self._figures, sum(hits)
-        self._figures = PoolFigures(
-            max(before.ready - found, 0), before.claimed + found, before.missed + len(hits) - found
-        )
+        """Containers claimed: whether each found a ready one. From any thread."""
+        found = sum(hits)
+        with self._state:
+            self._lately.extend([self._clock()] * len(hits))
+            before = self._figures
+            self._figures = PoolFigures(
+                max(before.ready - found, 0), before.claimed + found, before.missed + len(hits) - found
+            )
 
     def look(self) -> None:
         """See how many stand ready."""
@@ -80,10 +85,12 @@ class Pool:
         return LATELY if self._lately else None
 
     def _note(self, ready: int) -> None:
-        self._figures = PoolFigures(ready, self._figures.claimed, self._figures.missed)
+        with self._state:
+            self._figures = PoolFigures(ready, self._figures.claimed, self._figures.missed)
 
     def _target(self) -> int:
         since = self._clock() - LATELY
-        while self._lately and self._lately[0] < since:
-            self._lately.popleft()
-        return self.size.target(len(self._lately))
+        with self._state:
+            while self._lately and self._lately[0] < since:
+                self._lately.popleft()
+            return self.size.target(len(self._lately))

@@ -8,8 +8,8 @@ on without either. Owns: which settings the site carries from turn to turn. Deci
 import errno
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from cellwall.engine.readiness import (
     make_ready,
     over_lost_tables,
     over_other_sets,
+    ready_at_once,
     take_backend,
 )
 from cellwall.engine.site import Foundation, Site
@@ -53,6 +54,14 @@ class Configured(msgspec.Struct, frozen=True):
         return settings
 
 
+class Turns(Protocol):
+    """A mutex, reentrant, of threads that come again and again."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(self, kind: Any, value: Any, trace: Any, /) -> None: ...
+    def enter_if_free(self) -> bool: ...
+
+
 class Caller:
     """One caller of one node, for as long as it holds its adapters; its threads take turns as processes do.
 
@@ -64,11 +73,16 @@ class Caller:
         self.configured = configured
         self._place = place
         self.mutex: AbstractContextManager[object] = RLock()
+        self._enter_if_free: Callable[[], bool] = lambda: False
         self._left_links = False
         self._came_to_proxy = False
         self.proxied: Callable[[Site, bool], None] | None = None
         """Who runs proxies: told at the end of each turn, and whether something was published in it that asks for
         one."""
+
+    def take_turns_by(self, turns: Turns) -> None:
+        """Have this keep threads apart from now on."""
+        self.mutex, self._enter_if_free = turns, turns.enter_if_free
 
     @contextmanager
     def turn(self, patience: float | None = None) -> Iterator[None]:
@@ -149,6 +163,19 @@ class Caller:
         """The foundation that holds, under the settings to open by."""
         self.take_those_to_open_by()
         return self._made_ready(())
+
+    @contextmanager
+    def turn_at_once(self) -> Iterator[Foundation | None]:
+        """`turn`, and the foundation that holds, where nobody has the turn or waits for it and nothing is to be done
+        first; None, and nobody has waited, where that is not so. For the only writer of a node."""
+        if not self._enter_if_free():
+            yield None
+            return
+        with ExitStack() as held:
+            held.push(self.mutex)
+            held.enter_context(self.turn())
+            self.take_those_to_open_by()
+            yield ready_at_once(self.site)
 
     def open(self, bindings: Sequence[PortBinding], act: Callable[[Site, Foundation], T]) -> T:
         """What `act` gives on a node that is ready for these bindings, under the settings that were taken. Unsupported

@@ -21,6 +21,7 @@ from cellwall.engine.admission import (
     refuse_twins,
 )
 from cellwall.engine.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
+from cellwall.engine.dead import evict_abandoned
 from cellwall.engine.detach import detach_endpoints
 from cellwall.engine.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
@@ -77,6 +78,23 @@ def claim_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequ
             made |= {endpoint.key: endpoint for endpoint in place_endpoints(site, found, rest)}
         undo.pop_all()
     return tuple(made[request.key] for request in requests)
+
+
+def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
+    """What `claim_endpoints` gives for one that asks for nothing but a ready sandbox, where there is one, of a tenant
+    without a policy; None, and nothing is given to it, where that is not all, or it has one already."""
+    validate_request(request, site.settings)
+    evict_abandoned(site, request.container_id)
+    plain = _fits(request) and not request.bindings and request.policy is None
+    if not plain or (request.tenant and site.journal.policy(request.tenant) is not None):
+        return None
+    first = site.journal.pooled(1)
+    if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:
+        return None
+    with ExitStack() as undo:
+        claimed = _claim(site, found, [(request, first[0])], undo)
+        undo.pop_all()
+    return claimed[0]
 
 
 def _fits(request: AttachRequest) -> bool:

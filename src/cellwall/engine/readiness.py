@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from cellwall.engine.drain import settle_closed
+from cellwall.engine.drain import settle_closed, settle_few
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, KernelError
 from cellwall.model.endpoint import PortBinding
@@ -34,6 +34,16 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
         found = standing(site)
     _finish_interrupted(site)
     settle_closed(site)
+    return found
+
+
+def ready_at_once(site: Site) -> Foundation | None:
+    """The foundation, where it holds and nothing is left half done; None, and nothing is done, where `make_ready` has
+    something to do that may take a while."""
+    found = site.current()
+    if found is None or site.journal.unfinished() or not settle_few(site):
+        return None
+    take_backend(site, found)
     return found
 
 

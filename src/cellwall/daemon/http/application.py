@@ -104,7 +104,7 @@ class Gate:
             _refuse_other_bodies(request, call.media)
             parse = partial(_parsed, decode, read, raw or (b"{}" if call.body_optional else b""))
             if not is_long(raw):
-                return await act(self.node, ask(parse()))
+                return await act(self.node, ask(parse(), alone=_is_alone(request)))
             async with self._long.turn(asker.whose):  # of the others what was sent waits, and not what is made of it
                 return await act(self.node, ask(await self.node.aside.do(parse, whose=asker.whose)))
 
@@ -250,6 +250,10 @@ async def _no_such_call(request: web.Request, _: Asker) -> web.StreamResponse:
     response = problem_response(call_problem("method-not-allowed", f"{request.method} {request.path}"))
     response.headers["Allow"] = allow
     return response
+
+
+def _is_alone(request: web.Request) -> bool:
+    return isinstance(request.protocol, Connection) and request.protocol.alone
 
 
 def _query(request: web.Request, known: Mapping[str, bool]) -> Mapping[str, str]:

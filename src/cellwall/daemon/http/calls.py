@@ -44,12 +44,14 @@ class Misnamed(Exception):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One call: who asks, the parameters of path and query, the body, or what `READ` has made of it."""
+    """One call: who asks, the parameters of path and query, the body, or what `READ` has made of it. `alone`: nobody
+    else has said anything that is not answered yet."""
 
     asker: Asker
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
+    alone: bool = False
 
     def key(self) -> EndpointKey:
         """The endpoint that the path names; Misnamed."""
@@ -112,7 +114,7 @@ async def _attach(node: Node, ask: Ask) -> web.Response:
 
 
 async def _claim(node: Node, ask: Ask) -> web.Response:
-    claimed = await node.claim(ask.asker, ask.body)
+    claimed = await node.claim(ask.asker, ask.body, alone=ask.alone)
     return _one(claimed.endpoint, 200 if claimed.before else 201)
 
 

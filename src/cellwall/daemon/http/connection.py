@@ -29,12 +29,22 @@ _KEPT = 1 << 15
 
 
 class Connection(web.RequestHandler):
-    """A connection within bounds. `left` is called at its end; whose it is says who made it."""
+    """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
+    kind whose callers have said something and have no answer to it, itself among them then."""
 
-    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_timer", "_unread", "peer")
+    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_timer", "_unanswered", "_unread", "peer")
 
-    def __init__(self, server: web.Server, *, bounds: Bounds, left: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        bounds: Bounds,
+        left: Callable[[], None],
+        unanswered: "set[Connection]",
+        **options: Any,
+    ) -> None:
         super().__init__(server, **options)
+        self._unanswered = unanswered
         self._bounds = bounds
         self._left = left
         self._timer: asyncio.TimerHandle | None = None
@@ -47,7 +57,13 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
 
+    @property
+    def alone(self) -> bool:
+        """Nobody else waits for an answer."""
+        return len(self._unanswered) == 1 and self in self._unanswered
+
     def data_received(self, data: bytes) -> None:
+        self._unanswered.add(self)
         if not (self._busy or self._arriving):
             self._arriving = True
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
@@ -59,6 +75,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
+        self._unanswered.discard(self)
         self._left()
         super().connection_lost(exc)
 
@@ -87,6 +104,7 @@ class Connection(web.RequestHandler):
             return resp, True
         finally:
             self._stop_timer()
+            self._unanswered.discard(self)
             self._arriving, self._busy = False, not whole
             self._unread = 0
 

@@ -55,6 +55,7 @@ class Listener:
             application, access_log=None, handler_cancellation=True, shutdown_timeout=bounds.ending_seconds
         )
         self._listening: list[socket.socket] = []
+        self._unanswered: set[Connection] = set()
         self._beginning: set[asyncio.Task[None]] = set()
         self._refusal = rendered(problem_of(Unavailable("there are too many connections; ask again")))
 
@@ -136,6 +137,7 @@ class Listener:
             server,
             bounds=bounds,
             left=lambda: self._census.leave(counted),
+            unanswered=self._unanswered,
             loop=loop,
             access_log=None,
             keepalive_timeout=bounds.idle_seconds,

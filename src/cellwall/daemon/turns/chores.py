@@ -6,6 +6,7 @@ A chore does a little at a time, for whoever asks meanwhile waits for the rest o
 import logging
 import time
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 _log = logging.getLogger("cellwall.daemon")
 
@@ -38,13 +39,16 @@ class Chores:
         return max(min(due) - time.monotonic(), 0.0) if due else None
 
     def act(self) -> None:
-        """Do the one that is due. What it cannot do it is asked for again after the next write."""
-        waiting = [chore for chore in self._chores if chore.due is not None]
-        chore = min(waiting, key=lambda chore: chore.due or 0.0)
+        """Do the one that is due, if one is by now. What it cannot do it is asked for again after the next write."""
+        waiting = [(chore.due, chore) for chore in self._chores if chore.due is not None]
+        due, chore = min(waiting, key=itemgetter(0))
+        if due > time.monotonic():  # something was written meanwhile
+            return
         chore.due = None
         try:
             again = chore.act()
         except Exception:
             _log.exception("what was left for later could not be done")
             return
-        chore.due = None if again is None else time.monotonic() + again
+        if chore.due is None and again is not None:  # else it waits for its pause again
+            chore.due = time.monotonic() + again

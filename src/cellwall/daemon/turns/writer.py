@@ -4,7 +4,8 @@ of several in turn.
 Owns: the queue and its bound, what is taken together, what is dropped, and the way of an outcome back to the event loop
 that waits for it. Knows nothing of walls.
 
-A write that has begun is carried out whatever becomes of who asked. One that has not is dropped with its asker.
+A write that has begun is carried out whatever becomes of who asked. One that has not is dropped with its asker. What is
+short may be carried out by who asks, where nobody waits: `at_once`.
 """
 
 import asyncio
@@ -33,6 +34,11 @@ in between ran into it."""
 LULL = 0.2
 """Seconds after a write's beginning in which others expect one more. Whoever claims sandboxes one after the other does
 so every millisecond, and a comparison of the whole wall beside that, in the same interpreter, has each take several."""
+
+
+LONG, REST = 0.01, 10
+"""Seconds after which what was to be short was not, as the kernel's lock over links was taken, or the processor; and
+for how many times as long nothing is taken for short then: the event loop waits for no more than a tenth."""
 
 
 class Kind(Generic[T, R]):
@@ -84,7 +90,8 @@ class Writer:
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._ending = False
         self._begun: float | None = None
-        self._wrote = float("-inf")
+        self._wrote = self._not_before = float("-inf")
+        self._until = float("-inf")
         self._thread = Thread(target=self._work, name="cellwall-writer", daemon=True)
 
     def start(self) -> None:
@@ -121,6 +128,30 @@ class Writer:
         """Carry out one of a kind, like `do`."""
         return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), whose)
 
+    def at_once(self, act: Callable[[], R | None]) -> R | None:
+        """What `act` gives, carried out by who asks and not by the thread, where nobody waits and nothing goes on: the
+        way there and back takes two threads' waking, each a tenth of a millisecond and more where a processor sleeps.
+        For what is short and waits for nobody; what took long all the same has others go to the thread for a while.
+        None where it does, or where `act` gives that: then nothing was written."""
+        begun = time.monotonic()
+        with self._state:
+            if self._ending or self._begun is not None or self._waiting or begun < self._not_before:
+                return None
+        self._coming()
+        self._wrote = begun
+        outcome = act()
+        took = time.monotonic() - begun
+        if took > LONG:
+            self._not_before = begun + (1 + REST) * took
+        if outcome is not None:
+            self._told([0.0], took)
+            with self._state:
+                self._chores.wrote()
+                early = self._until <= time.monotonic() + (self._chores.wait() or 0.0)
+            if not early:
+                self._bell.put(True)
+        return outcome
+
     def refuse(self) -> None:
         """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
         with self._state:
@@ -154,8 +185,11 @@ class Writer:
 
     def _work(self) -> None:
         while not self._ending:
+            with self._state:
+                wait = self._chores.wait()
+                self._until = float("inf") if wait is None else time.monotonic() + wait
             try:
-                self._bell.get(timeout=self._chores.wait())
+                self._bell.get(timeout=wait)
             except Empty:
                 self._begun = time.monotonic()
                 self._chores.act()
