@@ -52,6 +52,9 @@ def about_nftables(what: str) -> None:
         pytest.skip(f"nftables only: {what}")
 
 
+_LONG, _MOMENT = 10.0, 0.2
+"""Seconds."""
+
 _MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 """The namespace that the tests were started in. A world is opened from there even by a test that is on the node of
 another one: a lab compares the namespace it was opened from, and a node under test does not stay as it was."""
@@ -223,6 +226,12 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_answered(host: Host, address: str, port: int, *, expected: bool, udp: bool = False) -> bool:
+    """Whether what is asked there is answered. An answer that is expected is waited for as long as a busy machine may
+    take, and one that is not for a moment."""
+    return connect(host, address, port, udp=udp, timeout=_LONG if expected else _MOMENT).kind == "answer"
 
 
 def write_setting(host: Host, name: str, value: str) -> None:

@@ -22,7 +22,7 @@ from cellwall.lab.host import Host
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint
 from engine.steps import assert_converged, every_step, reopened
-from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection
+from world import PUBLIC4, PUBLIC6, Sandbox, World, assert_connection, is_answered
 
 pytestmark = [
     pytest.mark.root,
@@ -274,8 +274,7 @@ def test_expose_and_unexpose_killed_at_every_step(node: World, binding: str) -> 
                         wall.reconcile()
                     assert_converged(wall)
                     published = bool(wall.endpoint(sandbox.name).bindings)
-                    answer = connect(node.lab.lan, NODE4, port, timeout=1.0)
-                    assert (answer.kind == "answer") == published
+                    assert is_answered(node.lab.lan, NODE4, port, expected=published) == published
                     assert step or published == (operation == "expose")
                     if operation == "expose" and step and published:
                         wall.unexpose(sandbox.name, binding)

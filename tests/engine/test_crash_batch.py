@@ -3,12 +3,11 @@
 import pytest
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import parse_binding
 from engine.snapshots import wall_state
 from engine.steps import assert_converged, every_step, reopened
-from world import PUBLIC4, PUBLIC6, World, assert_connection
+from world import PUBLIC4, PUBLIC6, World, assert_connection, is_answered
 
 pytestmark = [
     pytest.mark.root,
@@ -36,7 +35,7 @@ def test_a_batch_killed_at_every_step_is_attached_and_detached_as_a_whole(node: 
         if not found:
             assert wall_state(node) == before
         with hosts[0].serve(tcp=[80]):
-            assert (connect(node.lab.lan, NODE4, 8900, timeout=0.5).kind == "answer") == bool(found)
+            assert is_answered(node.lab.lan, NODE4, 8900, expected=bool(found)) == bool(found)
         return bool(found)
 
     for step in every_step(node, lambda wall: wall.attach_many(requests)):

@@ -83,7 +83,7 @@ def configure(world: World, text: str) -> None:
 
 
 def reached(world: World, sandbox: object) -> str:
-    return connect(sandbox, DATABASE, 80, timeout=0.3).kind  # type: ignore[attr-defined]
+    return connect(sandbox, DATABASE, 80, timeout=10.0).kind  # type: ignore[attr-defined]
 
 
 def test_a_process_with_former_settings_of_its_own_is_refused_until_it_calls_up(node: World) -> None:

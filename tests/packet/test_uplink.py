@@ -26,7 +26,7 @@ def route_by(world: World, gateway4: str, gateway6: str) -> None:
 
 
 def reached(sandbox: Sandbox) -> list[str]:
-    return [connect(sandbox.host, public(family), 80, timeout=0.5).kind for family in (4, 6)]
+    return [connect(sandbox.host, public(family), 80, timeout=10.0).kind for family in (4, 6)]
 
 
 def leaves(world: World, sandbox: Sandbox, beyond: Host, neighbours: tuple[str, str]) -> list[bool]:
