@@ -98,14 +98,14 @@ def test_only_attacker_and_victim_send_on_a_live_node(node_lab: World) -> None:
 def test_ended_by_a_signal_it_leaves_no_sandbox(node_lab: World, number: signal.Signals) -> None:
     running = start(node_lab)
     running.send_signal(number)
-    assert running.wait(20) != 0
+    assert running.wait(60) != 0
     assert node_lab.wall.endpoints() == ()
 
 
 def test_what_a_killed_attack_leaves_is_detached_by_reconcile(node_lab: World) -> None:
     running = start(node_lab)
     running.kill()
-    running.wait(20)
+    running.wait(60)
     repaired = node_lab.wall.reconcile().repaired
     assert len([line for line in repaired if "detached attack-" in line]) == 2
     assert node_lab.wall.endpoints() == ()

@@ -6,7 +6,7 @@ from threading import Condition
 from cellwall.adapters.event_files import Appended
 from cellwall.audit.events import Attempt, Began, Event
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Recorded:

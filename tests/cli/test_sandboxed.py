@@ -96,7 +96,7 @@ def test_signal_reaches_the_command_once(run: Run, name: str) -> None:
     assert child.stdout.readline() == b"got 1\n"
     child.send_signal(signal.SIGALRM)  # passed on too; were there a second copy, it would have been said before
     assert child.stdout.read() == b""
-    assert child.wait(20) == 9
+    assert child.wait(60) == 9
 
 
 def test_command_dies_with_its_caller(run: Run) -> None:
@@ -104,8 +104,8 @@ def test_command_dies_with_its_caller(run: Run) -> None:
     assert child.stdout is not None
     pid = int(child.stdout.readline())
     child.kill()
-    child.wait(20)
-    deadline = time.monotonic() + 5
+    child.wait(60)
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and Path(f"/proc/{pid}/stat").exists():
         if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
             break

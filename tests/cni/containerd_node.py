@@ -80,7 +80,7 @@ class ContainerdNode:
         log = (self.base / "containerd.log").open("wb")
         with log:
             daemon = self.lab.node.popen([*self._inside, "containerd", "-c", str(config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while self.ctr("version", check=False).returncode:
             assert time.monotonic() < deadline, (self.base / "containerd.log").read_text()
             assert daemon.poll() is None, (self.base / "containerd.log").read_text()

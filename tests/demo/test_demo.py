@@ -62,7 +62,7 @@ def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> Non
     assert namespaces_of(prefix)
     running.send_signal(number)
     running.stdout.close()
-    assert running.wait(20) != 0
+    assert running.wait(60) != 0
     assert not namespaces_of(prefix)
 
 

@@ -37,7 +37,7 @@ def started_lab(prefix: str) -> tuple["subprocess.Popen[str]", list[int], Path]:
 
 def ended(victim: "subprocess.Popen[str]", number: int) -> None:
     victim.send_signal(number)
-    victim.wait(10)
+    victim.wait(60)
     assert victim.stdout is not None
     victim.stdout.close()
 
@@ -172,7 +172,7 @@ def test_namespaces_really_end_with_the_lab() -> None:
         assert left_open.fileno() >= 0
         outer._custody.close()
         outer.delete_sandbox(sandbox)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while "probe" in outer.node.run(["ip", "-brief", "link"]).text:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -194,7 +194,7 @@ except Exception as error:
 assert (root / "mnt" / "precious").exists()
 """
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+        ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert "is still mounted" in done.stdout
 

@@ -130,9 +130,9 @@ class KernelLab:
         _drain(tap)
         for frame in frames:
             port.send(frame)
-        tap.settimeout(2)
+        tap.settimeout(30)
         waiting = len(frames)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while waiting and time.monotonic() < deadline:
             _, where = tap.recvfrom(4096)
             waiting -= where[2] != socket.PACKET_OUTGOING
