@@ -153,11 +153,12 @@ def flushing(world: World) -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.slow
-def test_rules_are_replaced_and_refreshed_amid_flushes_and_nothing_passes(world: World) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.full)])
+def test_rules_are_replaced_and_refreshed_amid_flushes_and_nothing_passes(world: World, rounds: int) -> None:
     own(world.wall)
     attacker = world.attach("attacker")
     with flooded(world, attacker) as flood, flushing(world) as flushes:
-        for number in range(20):
+        for number in range(rounds):
             before = flushes()
             world.lab.node.run(["ip", "address", "add", f"9.9.{number}.1/24", "dev", "eth1"])
             assert world.wall.up().changed
