@@ -18,6 +18,7 @@ from cellwall.attack.rows.routed import FAR, from_outside
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.attack.world import World as Attacked
 from cellwall.lab import Host
+from cellwall.lower.nft import sets
 from world import open_world, public
 
 pytestmark = pytest.mark.root
@@ -146,6 +147,37 @@ def test_none_of_a_published_port_that_its_server_reset_begins_again_beside_the_
         forget(world)
 
 
+@IPS
+def test_what_cannot_be_noted_is_counted_and_told(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one: what is beyond it is dropped all the same."""
+    monkeypatch.setattr(sets, "_FLOWS", 1)
+    with open_world() as world, _listening(world.lab.internet, family) as server:
+        client = world.attach("client").host
+        for port, told in ((PORT, 0), (PORT + 1, 1)):
+            for begun in range(2):
+                with _connecting(client, family, port) as ours:
+                    assert bool(ours.connect_ex((public(family), SERVED))) == bool(begun)
+                    if not begun:
+                        theirs, _ = server.accept()
+                        _reset(theirs)
+                        with pytest.raises(ConnectionResetError):
+                            ours.recv(1)
+            notes = [note for note in world.wall.status().notes if "could not be noted" in note]
+            assert len(notes) == told
+        counted = {one.reason: one.packets for one in world.wall.meters().rules() if one.packets}
+        assert counted["begins again, and could not be noted"] >= 1
+
+
+@contextmanager
+def _connecting(client: Host, family: int, port: int) -> Iterator[socket.socket]:
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with client.socket(kind, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("", port))
+        sock.settimeout(0.5)
+        yield sock
+
+
 # ---------------------------------------------------------------- who is not hurt
 
 
@@ -155,24 +187,24 @@ def _reset(sock: socket.socket) -> None:
 
 
 @contextmanager
-def _listening(host: Host, family: int) -> Iterator[socket.socket]:
+def _listening(host: Host, family: int, address: str = "") -> Iterator[socket.socket]:
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     with host.socket(kind, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((public(family), SERVED))
+        sock.bind((address or public(family), SERVED))
         sock.listen(8)
         sock.settimeout(20)
         yield sock
 
 
-def _connect(client: Host, family: int) -> socket.socket:
-    """From the same port each time."""
+def _connect(client: Host, family: int, address: str = "", *, port: int = PORT) -> socket.socket:
+    """From the same port each time; 0: from any."""
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     sock = client.socket(kind, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("", PORT))
+    sock.bind(("", port))
     sock.settimeout(20)
-    sock.connect((public(family), SERVED))
+    sock.connect((address or public(family), SERVED))
     return sock
 
 

@@ -34,7 +34,7 @@ from cellwall.lower.xt.timeouts import FlowTimeouts
 
 _DESTROY, _LIST, _ADD, _DEL, _TYPE = 3, 7, 9, 10, 13  # IPSET_CMD_*
 _PROTOCOL, _SETNAME, _TYPENAME, _FAMILY, _FLAGS, _DATA, _ADT = 1, 2, 3, 5, 6, 7, 8
-_IP, _IP_TO, _CIDR, _PORT, _PORT_TO, _PROTO, _CADT_FLAGS = 1, 2, 3, 4, 5, 7, 8
+_IP, _IP_TO, _CIDR, _PORT, _PORT_TO, _TIMEOUT, _PROTO, _CADT_FLAGS = 1, 2, 3, 4, 5, 6, 7, 8
 _MAXELEM, _ETHER, _IP2, _CIDR2, _SKBMARK = 19, 17, 20, 21, 27
 _NET_BYTEORDER = 0x4000
 _VERSION = 6  # of the protocol: the kernel takes it and all later ones
@@ -262,6 +262,7 @@ def _definition(name: str, header: Mapping[int, bytes]) -> str:
         marks=bool(flags & _WITH_SKBINFO),
         span=_span(data),
         counts=bool(flags & _WITH_COUNTERS),
+        seconds=_number(data.get(_TIMEOUT)),
     )
     shown = definition(one).split(" ")
     shown[1] = kind

@@ -43,6 +43,7 @@ _NEEDED: dict[str, tuple[tuple[Family, ...], str, str]] = {
     "REJECT": (_BOTH, "filter", "-p tcp -j REJECT --reject-with tcp-reset"),
     "DNAT": (("ipv4",), "nat", "-p tcp -j DNAT --to-destination 192.0.2.1:80-81/7000"),
     "MASQUERADE": (("ipv4",), "nat", "-p tcp -j MASQUERADE --to-ports 1024-2047 --random-fully"),
+    "ttl": (("ipv4",), "mangle", "-m ttl --ttl-lt 2 -j DROP"),
     "hl": (("ipv6",), "raw", "-m hl --hl-eq 255 -j DROP"),
     "icmp6": (("ipv6",), "raw", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j DROP"),
     "ipv6header": (("ipv6",), "mangle", "-m ipv6header --soft --header hop-by-hop -j DROP"),

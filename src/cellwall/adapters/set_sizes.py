@@ -11,11 +11,11 @@ from cellwall.adapters.ipset import all_headers
 from cellwall.adapters.netlink import Closing
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.nlattr import attributes
-from cellwall.lower.xt.sets import counting_sets, is_own_set, node_sets
+from cellwall.lower.xt.sets import counting_sets, is_own_set, node_sets, noting_sets
 
 _DATA, _ELEMENTS = 7, 24  # IPSET_ATTR_*
 _OF_NODE = frozenset(one.name for one in node_sets())
-_FILLED_BY_RULES = frozenset(one.name for one in counting_sets())
+_FILLED_BY_RULES = frozenset(one.name for one in (*counting_sets(), *noting_sets()))
 
 
 class SetSizes(Closing):

@@ -58,7 +58,7 @@ def test_whatever_a_rule_leads_to_or_asks_is_there(features: XtFeatures) -> None
     assert all(is_own_set(name) for name in sets)
     for table in (*wall.tables4, *wall.tables6):
         rules = [rule for chain in table.chains for rule in chain.rules]
-        led = {rule.target[1] for rule in rules if rule.target[1].startswith("B9-")}
+        led = {rule.target[1] for rule in rules if rule.target and rule.target[1].startswith("B9-")}
         assert led <= {chain.name for chain in table.chains}
         asked = {word for rule in rules for flag, word in zip(rule.matches, rule.matches[1:], strict=False)
                  if flag == "--match-set"}  # fmt: skip

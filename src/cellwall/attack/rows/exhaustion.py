@@ -12,6 +12,7 @@ from cellwall.attack.rows.shapes import FAMILIES, PROTOCOLS, Play, Shots, episod
 from cellwall.attack.stage import PUBLISHED, SETTINGS
 from cellwall.attack.world import World
 from cellwall.lower.nft.sets import FULL_SETS
+from cellwall.lower.xt.sets import noting_sets
 from cellwall.names import TABLE
 
 _BEYOND = 100
@@ -100,6 +101,8 @@ def forget(w: World) -> None:
         w.node.run(["conntrack", "-D", "-f", f"ipv{family}", end, seat.ip(family)], check=False)
     for name in (*FULL_SETS.values(), "tenantended", "tenantendedclients"):
         w.node.run(["nft", "flush", "set", "inet", TABLE, name], check=False)
+    for one in noting_sets():
+        w.node.run(["ipset", "flush", one.name], check=False)
 
 
 PROBES: tuple[Probe, ...] = tuple(_out())

@@ -18,7 +18,7 @@ from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import pin_form
-from cellwall.lower.xt.limits import SUBSTITUTES
+from cellwall.lower.xt.limits import is_left_out
 from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives, side_of
@@ -106,7 +106,7 @@ def stage_rules(clauses: tuple[w.Clause, ...], view: View, stage: str) -> Iterat
 
 
 def _clause(clause: w.Clause, view: View, stage: str) -> Iterator[XtRule]:
-    if any(type(part) in SUBSTITUTES for part in (*clause.when, clause.then)) or _opens_in_reply(clause, view):
+    if any(map(is_left_out, (*clause.when, clause.then))) or _opens_in_reply(clause, view):
         return
     if isinstance(clause.then, w.Continue) and _is_directed(clause.then.stage) and not _is_directed(stage):
         yield from _by_direction(clause, view)

@@ -5,22 +5,24 @@ is right for two kinds only: clauses that accept (what is left is stricter), and
 `NARROWER` is about what is lowered, but not to the letter; `WITHOUT` about what is missing where a feature is.
 """
 
+import msgspec
+
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 
 SUBSTITUTES: dict[type[when.Predicate | w.Outcome], str] = {
     when.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
     when.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
-    when.TenantFull: "the same",
-    when.EndedFlow: "that it is forgotten within seconds, unless somebody goes on sending in it, which nothing bounds",
-    when.BeginsAgain: "nothing: one that was reset and begins again within seconds, by a SYN and its answer in the "
-    "same flow, is open and counted by nobody",
-    when.BegunAgain: "the same",
+    when.TenantFull: "the same, of open ones; of flows to published ports that have ended, nothing: these have the "
+    "node's own times",
     when.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
+
+_HAVE_A_FORM = (when.TenantFull("ended"),)
+"""Some of their values, which have one."""
 
 NARROWER: dict[str, str] = {
     "Exposed": "by endpoint, port and client, not by host port and bind address: these are the rule's that leads a new "
@@ -30,6 +32,12 @@ NARROWER: dict[str, str] = {
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself; rates "
     "beyond 100,000 a second are rounded to a millionth of a second for each",
     "OverBytes": "a bucket of one second's worth, and rates that are rounded to what a jiffy has",
+    "EndedFlow": "of flows that sandboxes opened; each endpoint may end and keep as many as with nftables a tenant, "
+    "by what it sends and again by what it gets. What it would not get, for its TTL or its link address, nobody "
+    "counts; it is dropped for six seconds behind the first such packet of a flow",
+    "BeginsAgain": "each end's packets in a flow that was reset are noted, not the SYN",
+    "BegunAgain": "a SYN behind a noted packet of who opened the flow is dropped as well; of a flow that has as many "
+    "such packets for a whole day one answer may pass, at one moment of it",
     "Attribute": "no flow is known by its tenant, and nothing asks",
     "Pinned": "MAC and address belong together; whose port a MAC is says the lock of the bridge port alone: without "
     "such locks the backend is refused, and a port that somebody unlocks sends as its neighbour until `reconcile`. Of "
@@ -64,10 +72,16 @@ WITHOUT: dict[str, str] = {
     "port that a stranger put on the bridge and the sandboxes each other. Without br_netfilter the backend is refused",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
-    "timeouts": "closed connections stay in the connection table for as long as the node's settings say",
+    "timeouts": "closed connections stay in the connection table for as long as the node's settings say, nothing "
+    "bounds how many, and one that was reset begins again beside every bound",
     "frame_log": "frames that are neither IP nor ARP, and ARP, are dropped and told of nobody",
     "packet_log": "what is denied is counted by rules, and nobody is told of it: there are no events",
     "program": "endpoints have no IPv6 where the kernel has no set of (IPv6, MAC) either, and nothing tells flows of a "
     "former endpoint that were not deleted before its address was free",
 }
 """Features of `XtFeatures`: what does not hold where they are missing."""
+
+
+def is_left_out(part: msgspec.Struct) -> bool:
+    """Whether a clause with that predicate or outcome has no rule."""
+    return type(part) in SUBSTITUTES and part not in _HAVE_A_FORM

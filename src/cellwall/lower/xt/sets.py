@@ -14,6 +14,9 @@
 | `b9tallow4` `b9tdeny4` … | hash:ip,port,net | listed port and network; a range is its ports |
 | `b9mail4` `b9mail6` | hash:ip | endpoint with a policy that lists mail |
 | `b9sent4` … `b9got4` … | hash:ip, packets counted | address of whose packets some were denied: rules add it |
+| `b9reset4` `b9reset6` | hash:ip,port,net, for 3 s | ends of packets in flows that were reset: rules add it |
+| `b9stray4` `b9stray6` | hash:ip,port,net, for 6 s | … in ended flows, that are not forwarded |
+| `b9lingering4` … | hash:ip, for 6 s | endpoint that keeps too many ended flows |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
@@ -26,7 +29,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.compile.usage import PolicyUsage
-from cellwall.compile.wall import OpenedService, Wall
+from cellwall.compile.wall import CLOSE, TIME_WAIT, OpenedService, Wall
 from cellwall.lower.xt.features import PinForm, XtFeatures, pin_form
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix, mac_text
 from cellwall.model.policy import TierName
@@ -61,7 +64,8 @@ class Entry(msgspec.Struct, frozen=True):
 class IpSet(msgspec.Struct, frozen=True):
     """A set. `marks`: its entries map to packet marks. `static`: its content is the node's and replaced as a whole;
     otherwise it belongs to the endpoints and `entries` is empty. `span`: the network of a bitmap. `counts`: rules add
-    its entries, each with a count of packets, and nobody else does."""
+    its entries, each with a count of packets, and nobody else does. `seconds`: rules add them, and they go so many
+    after the last time; 0: they stay."""
 
     name: str
     type: SetType
@@ -70,6 +74,7 @@ class IpSet(msgspec.Struct, frozen=True):
     static: bool = False
     span: str = ""
     counts: bool = False
+    seconds: int = 0
     entries: tuple[Entry, ...] = ()
 
 
@@ -84,6 +89,18 @@ _OF_POLICIES: tuple[tuple[str, SetType], ...] = (
 )
 COUNTING = ("sent", "got")
 """What was denied of what an address sent, and of what was sent to it."""
+_NOTING: dict[str, tuple[SetType, int]] = {
+    "reset": ("hash:ip,port,net", CLOSE + 1),
+    "stray": ("hash:ip,port,net", TIME_WAIT + 1),
+    "lingering": ("hash:ip", TIME_WAIT + 1),
+}
+"""Ends of flows that have ended, and who keeps too many, for as long as those are known and a second more."""
+ENDS: dict[Literal["original", "reply"], tuple[str, str, str]] = {
+    "original": ("src", "src", "dst"),
+    "reply": ("dst", "dst", "src"),
+}
+"""The ends of a flow in a packet of either direction: address and port of who opened it, address of the other. The type
+is one that every wall has; what rules add has the network of one address."""
 _TIERS: dict[TierName, str] = {"tenant": "t", "endpoint": "e"}
 _OF_NODE: tuple[tuple[str, SetType], ...] = (
     ("floor", "hash:net"),
@@ -93,7 +110,7 @@ _OF_NODE: tuple[tuple[str, SetType], ...] = (
 )
 _SPARE = "n"  # ends the name of the set by which one of the node's is replaced
 _OWN = re.compile(
-    rf"{SET_PREFIX}(?:({'|'.join((*_OF_ENDPOINTS, *COUNTING))})[46]"
+    rf"{SET_PREFIX}(?:({'|'.join((*_OF_ENDPOINTS, *COUNTING, *_NOTING))})[46]"
     rf"|[te]({'|'.join(name for name, _ in _OF_POLICIES)})[46]"
     rf"|({'|'.join(name for name, _ in _OF_NODE)})[46]{_SPARE}?)",
     re.ASCII,
@@ -126,7 +143,8 @@ def wall_sets(wall: Wall, features: XtFeatures) -> tuple[IpSet, ...]:
         content[set_name("services", version)] = _services(version, wall.services)
     own = (msgspec.structs.replace(one, entries=content[one.name]) for one in node_sets())
     counting = counting_sets() if wall.reports is not None and features.packet_log else ()
-    return (*endpoint_sets(wall.scene.subnet4, features, wall.policies), *counting, *own)
+    noting = noting_sets() if features.timeouts else ()
+    return (*endpoint_sets(wall.scene.subnet4, features, wall.policies), *counting, *noting, *own)
 
 
 def counting_sets() -> tuple[IpSet, ...]:
@@ -134,6 +152,16 @@ def counting_sets() -> tuple[IpSet, ...]:
     versions: tuple[Literal[4, 6], ...] = (4, 6)
     return tuple(
         IpSet(set_name(name, version), "hash:ip", version, counts=True) for version in versions for name in COUNTING
+    )
+
+
+def noting_sets() -> tuple[IpSet, ...]:
+    """The sets of what rules note for some seconds."""
+    versions: tuple[Literal[4, 6], ...] = (4, 6)
+    return tuple(
+        IpSet(set_name(name, version), kind, version, seconds=seconds)
+        for version in versions
+        for name, (kind, seconds) in _NOTING.items()
     )
 
 
@@ -206,6 +234,7 @@ def definition(one: IpSet, name: str = "") -> str:
         words += ["range", one.span]
     else:
         words += ["family", "inet" if one.version == 4 else "inet6", "maxelem", str(_ENTRIES)]
+    words += ["timeout", str(one.seconds)] if one.seconds else []
     return " ".join([*words, *(["counters"] if one.counts else []), *(["skbinfo"] if one.marks else [])])
 
 

@@ -36,6 +36,14 @@ from cellwall.lower.xt.clauses import (
     stage_chain,
     stage_rules,
 )
+from cellwall.lower.xt.ended import (
+    ended_chains,
+    ended_rules,
+    kept_rules,
+    said_of_endpoints,
+    stray_rules,
+    without_ended,
+)
 from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, Pins
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.frames import lower_frames
@@ -68,7 +76,7 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
         raise Unsupported(
             "sandboxes that reach each other have no iptables form", predicate="Linked", backend="iptables"
         )
-    wall = counted_where_judged(wall)
+    wall = counted_where_judged(said_of_endpoints(wall))
     return XtWall(
         sets=wall_sets(wall, features),
         tables4=_tables(wall, features, 4),
@@ -118,6 +126,7 @@ def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *jumps: XtJump) 
 
 def _raw(wall: w.Wall, view: View) -> XtTable:
     early = stage_chain(wall.stage("early"), view)
+    early = XtChain(early.name, (*early.rules, *stray_rules(wall, view)))
     return _table(wall, view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
 
 
@@ -131,23 +140,26 @@ def _pins(wall: w.Wall, view: View) -> tuple[XtChain, ...]:
 
 
 def _mangle(wall: w.Wall, view: View) -> XtTable:
-    tenant = wall.stage("tracked-tenant")
-    kept = tenant.clauses
+    tenant, tracked = wall.stage("tracked-tenant"), wall.stage("tracked")
+    kept = without_ended(tenant.clauses)
     guard: tuple[XtChain, ...] = ()
     if view.features.security:  # the guard stands behind `filter`, which tells the sender
         kept = tuple(clause for clause in kept if clause.then != w.Continue("tracked-guard"))
     else:
         guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
     pins = marks.pin_chains(view)
-    tracked = (marks.unpinned_rule(view), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
+    first = (*ended_rules(view), *stage_rules(without_ended(tracked.clauses), view, tracked.name))
+    of_sandbox = (marks.unpinned_rule(view), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
+    forward = (*kept_rules(wall, view), marks.version_rules(view, "in"), marks.version_rules(view, "out"))
     chains = (
-        XtChain(chain_of("tracked"), (*stage_chain(wall.stage("tracked"), view).rules, *_from_outside(wall, view))),
-        XtChain(chain_of(tenant.name), tracked),
+        XtChain(chain_of(tracked.name), (*first, *_from_outside(wall, view))),
+        XtChain(chain_of(tenant.name), of_sandbox),
+        *ended_chains(wall, view),
         *guard,
         *_pins(wall, view),
         *pins,
         XtChain("B9-INPUT", (marks.version_rules(view, "in"),)),
-        XtChain("B9-FORWARD", (marks.version_rules(view, "in"), marks.version_rules(view, "out"))),
+        XtChain("B9-FORWARD", forward),
         *marks.version_chains(view),
         *marks.outgoing_chains(view),
     )
@@ -163,8 +175,10 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
 
 
 def _from_outside(wall: w.Wall, view: View) -> Iterator[XtRule]:
-    """What `raw` drops of packets that do not come from sandboxes, once more: a flush of that opens nothing."""
-    denied = tuple(one for one in wall.stage("early").clauses if one.layer == "RAW" and one.then == w.Drop())
+    """What `raw` drops of packets that do not come from sandboxes, once more: a flush of that opens nothing. What it
+    drops lest connection tracking have it is no use here."""
+    early = (one for one in wall.stage("early").clauses if when.BegunAgain() not in one.when)
+    denied = tuple(one for one in early if one.layer == "RAW" and one.then == w.Drop())
     for rule in stage_rules(denied, view, "tracked"):
         yield msgspec.structs.replace(rule, matches=("!", "-i", "lo", *rule.matches))
 

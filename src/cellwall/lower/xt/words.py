@@ -19,7 +19,7 @@ from cellwall.compile.usage import ExposureForm
 from cellwall.errors import Unsupported
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.programs import is_usual_source
-from cellwall.lower.xt.sets import SMALLEST_PORT_BITS, policy_set, set_name
+from cellwall.lower.xt.sets import ENDS, SMALLEST_PORT_BITS, policy_set, set_name
 from cellwall.lower.xt.tables import TableName
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.policy import MAIL_PORT
@@ -47,6 +47,12 @@ _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
 _NEXT_HEADERS = {"tcp": 6, "udp": 17, "icmpv6": 58}
 _ICMP6 = {"nd-neighbor-solicit": "neighbour-solicitation"}
 _NEVER: tuple[Words, ...] = ()
+
+BEGINNING = ("-p", "tcp", "-m", "tcp", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN")
+"""A SYN of who opens a flow."""
+_ANSWERING = ("-p", "tcp", "-m", "tcp", "--tcp-flags", "SYN,ACK", "SYN,ACK")
+KNOWN_ENDED = ("-p", "tcp", "-m", "conntrack", "--ctstate", "ESTABLISHED", "--ctexpire", f"0:{w.TIME_WAIT}")
+"""A packet of a TCP flow that has ended; in whole seconds, rounded down."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -193,6 +199,8 @@ def _of_flow(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None:
             return (("-m", "mark", "--mark", view.only(LIVE)),) if view.table != "mangle" else _NEVER
         case when.AmidConnection():
             return (("-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW"),)
+        case when.BegunAgain():
+            return _begun_again(view) if view.features.timeouts else _NEVER
         case when.Handshake():
             return (("-p", "tcp", "--tcp-flags", "SYN,RST", "SYN"),)
         case when.OpensBackwards():
@@ -210,6 +218,9 @@ def _of_endpoint(predicate: when.Predicate, view: View) -> tuple[Words, ...] | N
             return (_connections(predicate, view),)
         case when.OverRate():
             return (_rate(predicate, view),)
+        case when.TenantFull(flows="ended", negate=False):
+            source = view.towards[0]
+            return (member(set_name("lingering", view.version), source),) if view.features.timeouts else _NEVER
         case when.OverBytes():
             return (_bytes(predicate, view),)
         case when.Exposed():
@@ -296,6 +307,26 @@ def _connections(predicate: when.OverConnections, view: View) -> Words:
     flag = "--connlimit-saddr" if side == "src" else "--connlimit-daddr"
     bits = "32" if view.version == 4 else "128"
     return ("-m", "connlimit", "--connlimit-above", str(predicate.limit), "--connlimit-mask", bits, flag)
+
+
+def _begun_again(view: View) -> tuple[Words, ...]:
+    """An answer, or a SYN, behind a packet that kept the flow (`ended`)."""
+    name = set_name("reset", view.version)
+    return (
+        (*_ANSWERING, *member(name, *ENDS["reply"]), *of_reset_flow("above", view.version)),
+        (*BEGINNING, *member(name, *ENDS["original"])),
+    )
+
+
+def of_reset_flow(which: Literal["upto", "above"], version: int) -> Words:
+    """A packet whose ends had none before, or one, for as long as an entry of the table lasts without any: a second
+    more than a flow that was reset is kept, and another until such entries are looked for."""
+    lasts = str((w.CLOSE + 1) * 1000)
+    table = ("--hashlimit-name", f"b9reset{version}", "--hashlimit-htable-max", "262144")
+    return (
+        *("-m", "hashlimit", f"--hashlimit-{which}", "1/day", "--hashlimit-burst", "1"),
+        *("--hashlimit-mode", "srcip,srcport,dstip,dstport", *table, "--hashlimit-htable-expire", lasts),
+    )
 
 
 _RATED = {"flows": "out", "clients": "in", "sent": "s", "got": "g"}

@@ -1,0 +1,201 @@
+"""Connections that have ended, with the wall in iptables: how many a sandbox can keep up or begin again, and who is not
+hurt by the bound."""
+
+import time
+from collections.abc import Iterator
+from typing import get_args
+
+import msgspec
+import pytest
+
+from cellwall.attack.frames import scapy
+from cellwall.attack.rows.ended import ROUND, Kept, Way, _hushed, hold, reopen
+from cellwall.attack.rows.exhaustion import forget
+from cellwall.attack.rows.routed import FAR
+from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
+from cellwall.model.settings import Settings
+from packet.test_begun_again import _connect, _listening, _reset
+from world import World, open_world
+
+pytestmark = pytest.mark.root
+LIMIT, OPEN = 300, 400
+TRIED = 3600
+AGAIN = 200
+TOKEN = b"<connections that end>"  # of an even length, as checksums add up words
+FAMILIES = {"nft": 4, "legacy": 6}
+"""The text of the rules is one for both variants, so each is tried with one family here."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def stage(request: pytest.FixtureRequest) -> Iterator[WalledStage]:
+    settings = msgspec.structs.replace(
+        SETTINGS,
+        backend="iptables",
+        iptables=request.param,
+        nat_ports=(10240, 11263),  # as few as there may be
+        connections=OPEN,
+        tenant_connections=LIMIT,
+        new_connections=0,
+        packets=0,
+        bytes=0,
+    )
+    with walled_stage(settings) as stage:
+        yield stage
+
+
+@pytest.fixture
+def family(stage: WalledStage) -> int:
+    return FAMILIES[stage.wall.settings.iptables]
+
+
+@pytest.fixture
+def kept(stage: WalledStage, family: int) -> Iterator["Spent"]:
+    kept = Spent(stage.world, TOKEN, family)
+    with _hushed(stage.world):
+        stage.world.settle()
+        yield kept
+    forget(stage.world)
+
+
+class Spent(Kept):
+    """Who plays along can have a TTL that is used up before the sandbox."""
+
+    spent = False
+
+    def _segment(self, source: str, target: str, flags: str, sent: int, got: int) -> bytes:
+        whole = super()._segment(source, target, flags, sent, got)
+        if not self.spent or source != FAR[self.family]:
+            return whole
+        one = (scapy().IP if self.family == 4 else scapy().IPv6)(whole)
+        if self.family == 4:
+            one.ttl = 1
+            del one.chksum
+        else:
+            one.hlim = 1
+        return bytes(one)
+
+    def send(self, number: list[int]) -> None:
+        """A packet of who plays along in each of these."""
+        self._w.inject("internet", list(self._into("A", 1, 1, number)))
+
+    def go_on(self, number: list[int]) -> None:
+        """One of the attacker's."""
+        self._w.inject("attacker", list(self._out("A", 1, 1, number)))
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+def test_a_sandbox_keeps_few_ended_connections_however_it_keeps_them_up(
+    stage: WalledStage, way: Way, family: int
+) -> None:
+    """As many as may end at once, as many a second while they are kept, and those that are open just then."""
+    try:
+        held = hold(stage.world, TOKEN, family, way, TRIED)
+    finally:
+        forget(stage.world)
+    assert held.opened >= TRIED
+    assert LIMIT / 2 < held.kept <= LIMIT * (1 + held.seconds) + ROUND
+
+
+def test_packets_that_go_no_further_than_the_node_keep_none(kept: Spent) -> None:
+    """Nobody counts them."""
+    numbers = kept.open(50)
+    kept.refuse(numbers)
+    kept.spent = True
+    deadline = time.monotonic() + 5
+    while kept.remembered():
+        assert time.monotonic() < deadline
+        kept.send(numbers)
+        time.sleep(0.3)
+
+
+def test_none_that_its_peer_reset_begins_again_beside_the_bound(stage: WalledStage, family: int) -> None:
+    try:
+        assert reopen(stage.world, TOKEN, family, OPEN - 20) <= OPEN
+    finally:
+        forget(stage.world)
+
+
+def test_none_begins_again_after_either_end_has_kept_it(stage: WalledStage, kept: Spent) -> None:
+    """For longer than anything is noted of when it was reset."""
+    by_attacker, by_peer = kept.open(40), kept.open(40)
+    kept.refuse([*by_attacker, *by_peer])
+    for _ in range(10):
+        kept.go_on(by_attacker)
+        kept.send(by_peer)
+        time.sleep(0.5)
+    stage.world.settle()
+    assert kept.remembered("CLOSE") == 80
+    kept.begin_again([*by_attacker, *by_peer])
+    assert kept.remembered("ESTABLISHED") + kept.remembered("SYN_RECV") == 0
+
+
+# ---------------------------------------------------------------- who is not hurt
+
+
+def test_nobody_who_goes_on_sending_in_an_ended_flow_keeps_a_sandbox_from_connecting(
+    stage: WalledStage, kept: Spent
+) -> None:
+    (one, *_) = kept.open(5)
+    kept.end("finished", [one])
+    stage.world.settle()
+    stage.world.inject("internet", list(kept._into("A", 2, 2, [one])) * 4096)
+    stage.world.settle()
+    assert len(kept.open(5)) == 5
+
+
+def test_a_neighbour_gets_answers_of_a_server_that_has_just_reset_others(stage: WalledStage, kept: Spent) -> None:
+    """From another port of the server's, and so to the same ports of the node's: of those there are few here."""
+    numbers, family = kept.open(380), kept.family
+    kept.refuse(numbers)
+    internet, victim = stage.lab.internet, stage.world.victim.host
+    internet.run(["ip", "address", "add", FAR[family], "dev", "lo"])
+    try:
+        with _listening(internet, family, FAR[family]) as server:
+            began = time.monotonic()
+            for _ in range(20):
+                with _connect(victim, family, FAR[family], port=0):
+                    server.accept()[0].close()
+            assert time.monotonic() - began < 0.5
+    finally:
+        internet.run(["ip", "address", "del", FAR[family], "dev", "lo"])
+    assert len(numbers) > 200
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables=request.param)) as world:
+        yield world
+
+
+@pytest.mark.parametrize("end", ["the server finishes", "the client resets"])
+def test_who_connects_from_the_same_port_again_and_again_waits_for_nothing(world: World, end: str) -> None:
+    family = FAMILIES[world.wall.settings.iptables]
+    with _listening(world.lab.internet, family) as server:
+        client = world.attach("client").host
+        began = time.monotonic()
+        for _ in range(AGAIN):
+            ours = _connect(client, family)
+            theirs, _ = server.accept()
+            if end == "the client resets":
+                _reset(ours)
+                theirs.close()
+            else:
+                theirs.close()
+                assert ours.recv(1) == b""
+                ours.close()
+        assert time.monotonic() - began < AGAIN * 0.05
+
+
+def test_who_was_reset_by_its_server_connects_from_the_same_port_within_seconds(world: World) -> None:
+    family = FAMILIES[world.wall.settings.iptables]
+    with _listening(world.lab.internet, family) as server:
+        client = world.attach("client").host
+        ours = _connect(client, family)
+        theirs, _ = server.accept()
+        _reset(theirs)
+        with pytest.raises(ConnectionResetError):
+            ours.recv(1)
+        ours.close()
+        began = time.monotonic()
+        with _connect(client, family):
+            assert time.monotonic() - began < 10
