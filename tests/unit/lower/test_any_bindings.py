@@ -4,7 +4,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
 from hypothesis import given, note
-from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from cellwall.lab import addresses as at
@@ -12,6 +11,7 @@ from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.ruleset.compose import SYN_ACK, flow_packet
 from cellwall.ruleset.context import Flow
+from examples import examples
 from scene import GATEWAY_MAC, Scene, endpoint, flow_of
 
 HERE = {4: [ip_address(at.NODE4), ip_address(at.NODE_INFRA4)], 6: [ip_address(at.NODE6), ip_address(at.NODE_INFRA6)]}
@@ -76,7 +76,7 @@ def admits(binding: PortBinding, client: Address) -> bool:
     )
 
 
-@few(max_examples=150)
+@examples(150)
 @given(crowd=crowds(), data=st.data())
 def test_a_client_reaches_what_is_published_for_it_and_nothing_else(crowd: list[Endpoint], data: st.DataObject) -> None:
     scene = Scene(*crowd)

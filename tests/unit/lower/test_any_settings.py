@@ -5,7 +5,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import product
 
 from hypothesis import given
-from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from cellwall.errors import InvalidSpec
@@ -17,6 +16,7 @@ from cellwall.model.settings import Opening, Settings
 from cellwall.names import MET
 from cellwall.ruleset.render import render_refresh, render_replacement
 from cellwall.ruleset.types import Verdict
+from examples import examples
 from scene import OTHER, WEB, Scene
 
 ADDRESSES = st.ip_addresses(v=4) | st.ip_addresses(v=6)
@@ -72,7 +72,7 @@ def valid(settings: Settings) -> bool:
     return True
 
 
-@few(max_examples=40)
+@examples(40)
 @given(settings=SETTINGS.filter(valid), facts=FACTS)
 def test_valid_settings_have_a_ruleset(settings: Settings, facts: NodeFacts) -> None:
     scene = Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0")
@@ -81,7 +81,7 @@ def test_valid_settings_have_a_ruleset(settings: Settings, facts: NodeFacts) -> 
     assert Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0").ruleset == scene.ruleset
 
 
-@few(max_examples=60)
+@examples(60)
 @given(settings=SETTINGS.filter(valid), facts=FACTS, to=ADDRESSES, state=st.sampled_from(["new", "established"]))
 def test_no_settings_let_a_sandbox_to_a_neighbour_or_to_what_nobody_opened(
     settings: Settings, facts: NodeFacts, to: IPv4Address | IPv6Address, state: str
@@ -100,7 +100,7 @@ def test_no_settings_let_a_sandbox_to_a_neighbour_or_to_what_nobody_opened(
         assert fate.verdict != "accept", (target, fate)
 
 
-@few(max_examples=20)
+@examples(20)
 @given(number=st.integers(1, 14), other=st.integers(1, 14))
 def test_wherever_the_gateway_is_the_pins_are_about_it(number: int, other: int) -> None:
     network = Network(
@@ -116,7 +116,7 @@ def test_wherever_the_gateway_is_the_pins_are_about_it(number: int, other: int) 
     assert f"ip daddr {network.subnet4} counter goto told-receiver-RAW-direct-routing-to-a-sandbox-drop" in text
 
 
-@few(max_examples=30)
+@examples(30)
 @given(settings=SETTINGS.filter(valid), facts=FACTS)
 def test_every_wall_has_the_chains_that_are_asked_for_and_as_many_rules_lead_to_them(
     settings: Settings, facts: NodeFacts

@@ -5,7 +5,6 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 from hypothesis import given, note
-from hypothesis import settings as few
 from hypothesis import strategies as st
 
 from cellwall.compile.policy_forms import port_blocks
@@ -20,6 +19,7 @@ from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context, Flow
 from cellwall.ruleset.types import Counter
 from cellwall.ruleset.types import Rule as Rewritten
+from examples import examples
 from scene import GATEWAY4, GATEWAY_MAC, OTHER, PUBLIC4, Scene, endpoint, flow_of, judged
 
 # Everything near enough to meet: addresses beside each other, ports beside each other.
@@ -58,7 +58,7 @@ def under(tiers: Tiers, *bindings: str, number: int = 2) -> Endpoint:
     return msgspec.structs.replace(endpoint(f"c{number}", number, *bindings), tiers=tiers)
 
 
-@few(max_examples=120)
+@examples(120)
 @given(tiers=TIERS, neighbour=TIERS, data=st.data())
 def test_what_a_sandbox_opens_is_decided_as_the_policies_say(
     tiers: Tiers, neighbour: Tiers, data: st.DataObject
@@ -85,7 +85,7 @@ def test_what_a_sandbox_opens_is_decided_as_the_policies_say(
             assert answered(scene, sender, destination, protocol, port) == fate.verdict.replace("reject", "drop")
 
 
-@few(max_examples=80)
+@examples(80)
 @given(tiers=TIERS, data=st.data())
 def test_who_asks_of_a_published_port_is_decided_as_the_policies_say(tiers: Tiers, data: st.DataObject) -> None:
     one = under(tiers, "8080:80", "8080:80/udp")
