@@ -28,7 +28,8 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._looking = False
+        self.looking = False
+        """A `look` goes on."""
         try:
             self._db = _connect(path)
         except sqlite3.Error as error:
@@ -74,12 +75,12 @@ class Database:
         locks the file and lets go of it else, which takes it longer than the answer."""
         if not self._db.in_transaction:
             self._run("BEGIN")
-            self._looking = True
+            self.looking = True
 
     def end_look(self) -> None:
         """Idempotent."""
-        if self._looking:
-            self._looking = False
+        if self.looking:
+            self.looking = False
             if self._db.in_transaction:  # a failure may have ended it already
                 self._run("COMMIT")
 

@@ -4,6 +4,7 @@ msgspec has no union of two custom types, so an address that may be of either fa
 here, once.
 """
 
+from _socket import AF_INET6, inet_ntop, inet_pton  # a tenth of what ipaddress takes; see `netlink` for the underscore
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -62,7 +63,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
         endpoint.host_index,
         endpoint.mac,
         int(endpoint.address4),
-        str(endpoint.address6 or ""),
+        "" if endpoint.address6 is None else inet_ntop(AF_INET6, endpoint.address6.packed),
         endpoint.generation,
         endpoint.netns,
         endpoint.netns_device,
@@ -100,7 +101,7 @@ def decode_endpoint(body: bytes, policy_of: Callable[[str], PolicyRecord | None]
         host_index=record.host_index,
         mac=record.mac,
         address4=IPv4Address(record.address4),
-        address6=IPv6Address(record.address6) if record.address6 else None,
+        address6=IPv6Address(inet_pton(AF_INET6, record.address6)) if record.address6 else None,
         generation=record.generation,
         netns=record.netns,
         netns_device=record.netns_device,

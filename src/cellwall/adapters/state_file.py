@@ -65,6 +65,7 @@ class StateFile:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, self.path) from error
         self._db = Database(self.path)
+        self._seen: dict[str, bytes | None] = {}
         try:
             version = int(self._db.row("PRAGMA user_version")[0])
             if version > SCHEMA_VERSION:
@@ -115,6 +116,7 @@ class StateFile:
 
     def look(self) -> None:
         """What is read from now on is of one moment, until `end_look` or the next write: for who is the only writer."""
+        self._seen.clear()
         self._db.look()
 
     def end_look(self) -> None:
@@ -131,7 +133,14 @@ class StateFile:
         return self._spare.spend()
 
     def get(self, key: str) -> bytes | None:
-        """A named record, or None."""
+        """A named record, or None. In one look it is read once."""
+        if not self._db.looking:
+            return self._read(key)
+        if key not in self._seen:
+            self._seen[key] = self._read(key)
+        return self._seen[key]
+
+    def _read(self, key: str) -> bytes | None:
         row = self._db.row("SELECT value FROM meta WHERE key = ?", (key,))
         return None if row is None else bytes(row[0])
 
