@@ -52,6 +52,15 @@ class UpkeepVerbs(Opened):
             except (CellwallError, OSError):
                 return False
 
+    def stands(self) -> bool:
+        """Whether what a flush takes away is there: microseconds, and without the lock. True on a node that is not up,
+        and where it cannot be told now."""
+        with self._caller.mutex:
+            try:
+                return self._caller.take_as_laid() is None or self._site.backend.stands()
+            except (CellwallError, OSError):
+                return True
+
     def repair(self, *, unseen: bool = False, patience: float | None = None) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.

@@ -10,7 +10,8 @@ Refuses: to repair. Whoever looks is told of what was closed as of any other cha
 import logging
 import os
 import select
-from threading import Thread
+from contextlib import suppress
+from threading import Thread, get_native_id
 from typing import TYPE_CHECKING, Protocol, Self
 
 from cellwall.adapters.alarms import IPTABLES, OWN_TABLES
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cellwall.watch")
 _ASKS = 0.02
 """Seconds between two questions to legacy tables, which take a tenth of a millisecond together."""
+_NICE = -10
+"""It runs for a millisecond now and then, and what is open meanwhile is open to everybody."""
 _AGAIN = 0.2
 """Seconds until what could not be closed is tried again."""
 
@@ -51,7 +54,7 @@ class Closer:
         self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._over = self._again = False
         self._holder: Holder | None = None
-        self._close()  # before anything is looked at, and with all that this imports
+        self.close_now()  # before anything is looked at, and with all that this imports
         self._thread = Thread(target=self._run, name="cellwall-closing")
         self._thread.start()
 
@@ -80,10 +83,12 @@ class Closer:
             from cellwall.adapters.legacy_tables import LegacyTables
 
             self._legacy = LegacyTables()
-        self._close()
+        self.close_now()
         os.eventfd_write(self._told, 1)
 
     def _run(self) -> None:
+        with suppress(OSError):  # of this thread alone
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
         waiting = select.poll()
         for descriptor in (self._news.fileno(), self._told):
             waiting.register(descriptor, select.POLLIN)
@@ -93,15 +98,16 @@ class Closer:
             if self._told in woken:
                 os.eventfd_read(self._told)
             if self._anything() or self._again:
-                self._close()
+                self.close_now()
 
     def _anything(self) -> bool:
         """Whether anything may have been taken away; both are asked, whatever the first one answers."""
         told = self._news.read()
         return (self._legacy is not None and self._legacy.changed()) or told
 
-    def _close(self) -> None:
-        """Close what is open, or have it tried again."""
+    def close_now(self) -> None:
+        """Close what is open, or have it tried again: for who looks next as well, as both wake of the same alarm, and
+        on a busy machine either may be the one that gets a processor."""
         try:
             closed = self._wall.close_beside_writers()
         except (CellwallError, OSError) as error:

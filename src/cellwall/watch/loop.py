@@ -84,8 +84,12 @@ def watch(
         while not told.wait(max(min(pace.due(), silent.due()) - time.monotonic(), 0.0), stop):
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
-            if alarm is Alarm.DAMAGED and alarms.tables is IPTABLES:
-                _await_rest(told, alarms, silent)
+            if alarm is Alarm.DAMAGED:
+                closes.close_now()
+                if alarms.tables is IPTABLES:
+                    _await_rest(told, alarms, silent)
+                if not looking.stands():
+                    pace.flushed()
             if pace.due() <= time.monotonic() and not (at_work() and pace.defer(time.monotonic())):
                 began = time.monotonic()
                 holder = wall.holder

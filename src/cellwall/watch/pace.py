@@ -7,10 +7,10 @@ as others' rules in a table that holds ours, have a purse of their own, so that 
 each nothing is looked at for three times as long as it took, and with an empty purse for as long as the share asks, but
 never longer than `LONGEST`, for the next one may be damage. Where others are at work, who are most likely what changed,
 a look for changes waits for them, up to `COURTESY`; and what differs while something changes is looked at `AGAIN` times
-more before it counts. Every flush is repaired at once, as long as repairs take no more than `BUSY` seconds of each
-`WINDOW`; beyond that, because somebody keeps flushing, each waits longer than the one before, up to `LONGEST`. And
-every `PATROL` there is a look without any alarm, of a node that is down every `DOWN`: whoever uninstalls removes the
-record after everything that makes an event.
+more before it counts. Every flush is repaired at once, whatever was looked at before, as long as repairs take no more
+than `BUSY` seconds of each `WINDOW`; beyond that, because somebody keeps flushing, each waits for as long as the one
+before it took, but never longer than `LONGEST`. And every `PATROL` there is a look without any alarm, of a node that is
+down every `DOWN`: whoever uninstalls removes the record after everything that makes an event.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ SHARE, PURSE = 0.05, 1.0
 COURTESY = 1.0
 REST = 3
 AGAIN = 2
-WINDOW, BUSY, FIRST, LONGEST = 10.0, 4.0, 0.1, 5.0
+WINDOW, BUSY, LONGEST = 10.0, 4.0, 5.0
 
 
 class Pace:
@@ -37,8 +37,7 @@ class Pace:
         self._counted = now
         self._about_damage = False
         self._repairs: deque[tuple[float, float]] = deque()
-        self._beyond = 0
-        self._held = self._deferred = now
+        self._held = self._deferred = self._rested = now
         self._agains = 0
 
     def tell(self, alarm: Alarm, now: float) -> None:
@@ -47,6 +46,11 @@ class Pace:
             self._damaged = True
         elif alarm is Alarm.CHANGED and self._changed is None:
             self._changed = now
+
+    def flushed(self) -> None:
+        """The wall does not stand: no look that found nothing has this one wait."""
+        self._damaged = True
+        self._held = min(self._held, self._rested)
 
     def due(self) -> float:
         """The moment of the next look; it may be past."""
@@ -114,7 +118,7 @@ class Pace:
             self._held = ended + (owed if self._about_damage else 0.0)
             return 0.0
         hold = self._hold(ended, took)
-        self._held = ended + hold
+        self._held = self._rested = ended + hold
         return hold
 
     def _hold(self, ended: float, took: float) -> float:
@@ -122,6 +126,4 @@ class Pace:
         self._repairs.append((ended, took))
         while self._repairs[0][0] < ended - WINDOW:
             self._repairs.popleft()
-        busy = sum(took for _, took in self._repairs)
-        self._beyond = self._beyond + 1 if busy > BUSY else 0
-        return min(FIRST * 2.0 ** (self._beyond - 1), LONGEST) if self._beyond else 0.0
+        return min(took, LONGEST) if sum(took for _, took in self._repairs) > BUSY else 0.0

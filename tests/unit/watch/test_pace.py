@@ -115,7 +115,7 @@ def test_repairs_without_end_take_a_share_of_the_time_and_never_wait_for_good(co
     assert not any(found[: at_once - 1])
     assert any(found[: at_once + 2])
     assert max(found) <= LONGEST
-    assert cost * len(found) < 20 * (BUSY + 2 * cost)
+    assert cost * len(found) < 20 * WINDOW / 2 + 2 * BUSY
 
 
 @pytest.mark.parametrize(("every", "cost"), [(5.0, 1.0), (1.0, 0.3), (0.5, 0.15)])
@@ -217,3 +217,17 @@ def test_damage_that_is_none_is_a_change_that_waits_as_long_as_others() -> None:
     assert pace.due() == 101.01 + SETTLE
     pace.tell(Alarm.DAMAGED, 101.02)
     assert pace.damaged and pace.due() == 101.01 + REST * (101.01 - 101.0)  # of the time, no more than a share
+
+
+def test_a_flush_waits_for_no_look_that_found_nothing_and_for_repairs_alone() -> None:
+    pace = rested()
+    false_alarms(pace, cost=0.2, seconds=100)
+    pace.tell(Alarm.DAMAGED, 301.0)
+    assert pace.due() > 301.0
+    pace.flushed()
+    assert pace.due() <= 301.0
+    pace.look()
+    hold = pace.looked(301.0, 301.0 + BUSY + 1, repaired=True)
+    assert hold == BUSY + 1
+    pace.flushed()
+    assert pace.due() == 302.0 + BUSY + hold
