@@ -60,6 +60,10 @@ _BURST_BYTES = 128 << 10
 """Beside a second's worth of bytes: a slow rate, too, must let a packet pass that the kernel merged of many, which may
 have 64 KiB."""
 
+UNNOTED = "begins again, and could not be noted"
+"""What is counted of SYNs in flows that have ended where there are more than can be noted: an answer to one passes, and
+what is open then no bound has counted."""
+
 Way = Literal["sent", "got"]
 _FWD: Layer = "FWD"
 _WAYS: tuple[tuple[Way, tuple[Predicate, ...]], ...] = (
@@ -126,7 +130,7 @@ class Bounds(msgspec.Struct, frozen=True):
         times. Of one flow a packet a second counts: more keep it no better, and whoever is at its other end may send
         as many as he likes."""
         why = "begins again within an ended connection"
-        again = Stage("begun-again", (Clause((), NoteBegunAgain()), Clause((), Drop(), why, "PRE")))
+        again = Stage("begun-again", (Clause((), NoteBegunAgain(UNNOTED)), Clause((), Drop(), why, "PRE")))
         if not (limit := self.tenant_connections):
             return (again,)
         often = Clause((FlowOverRate(1, 4),), Accept())

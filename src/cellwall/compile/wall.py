@@ -108,7 +108,10 @@ class NoteFull(Outcome, frozen=True):
 class NoteBegunAgain(Outcome, frozen=True):
     """Note until a flow that has ended would be gone that a SYN came in it, and what its answer is from and to; the
     next clause goes on. Connection tracking ignores such a SYN, and takes the flow for open with its answer
-    (net/netfilter/nf_conntrack_proto_tcp.c, TCP_CONNTRACK_IGNORE), which no bound would count: no flow begins there."""
+    (net/netfilter/nf_conntrack_proto_tcp.c, TCP_CONNTRACK_IGNORE), which no bound would count: no flow begins there.
+    `unnoted`: what is said of those for which there is no room."""
+
+    unnoted: str
 
 
 class Unstamp(Outcome, frozen=True):

@@ -79,6 +79,18 @@ def node_count(site: Site) -> NodeCount:
     )
 
 
+def unnoted_notes(site: Site) -> tuple[str, ...]:
+    """A line where connections have begun again that no bound counts; of a wall in nftables, since it was laid."""
+    from cellwall.compile.bounds import UNNOTED  # here and not above: most who count have no wall to compile
+
+    number = sum(one.packets for one in site.meters().rules() if one.reason == UNNOTED)
+    if not number:
+        return ()
+    return (
+        f"{number} SYNs in connections that have ended could not be noted: what is open by an answer is not counted",
+    )
+
+
 def traffic_report(site: Site) -> TrafficReport:
     """The figures of all attached endpoints. What was detached between two of its reads is left out."""
     meters = site.meters()

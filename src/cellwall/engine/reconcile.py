@@ -13,6 +13,7 @@ from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_aba
 from cellwall.engine.detach import detach_endpoints, port_plan
 from cellwall.engine.drain import collect_drained
 from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift, seen_drift
+from cellwall.engine.figures import unnoted_notes
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.kept_policies import try_to_keep_policies, unkept_policies
 from cellwall.engine.left_closed import closed_warnings
@@ -133,7 +134,7 @@ def status(site: Site) -> Status:
         drift=tuple(drift),
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
-        notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found)),
+        notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found), *unnoted_notes(site)),
         mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
 

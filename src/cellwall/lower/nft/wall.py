@@ -27,6 +27,7 @@ from cellwall.ruleset.types import (
     Dnat,
     FieldName,
     LabelFlow,
+    Lookup,
     MarkPacket,
     Masquerade,
     Reject,
@@ -97,6 +98,7 @@ def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
         [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish | w.NoteBegunAgain) else []
     )
     versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
+    said = clause.then.unnoted if isinstance(clause.then, w.NoteBegunAgain) else clause.why
     rules = []
     for family in FAMILIES:
         if family.version not in versions:
@@ -105,7 +107,7 @@ def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
         for conjunction in product(*alternatives):
             matches = tuple(statement for part in conjunction for statement in part)
             for outcome in _lower_outcome(clause, wall, family):
-                rules.append(Rule((*matches, *outcome), clause.why, clause.layer or ""))
+                rules.append(Rule((*matches, *outcome), said, clause.layer or ""))
     return rules
 
 
@@ -120,12 +122,20 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
     counted: tuple[Statement, ...] = (Counter(),) if clause.counted else ()
     if isinstance(then, w.Reject):
         return _reject(counted)
+    if isinstance(then, w.NoteBegunAgain):
+        return _note_answer(family)
     for group in (_verdict, _note_of_flow, _translation):
         statements = group(then, wall, family)
         if statements is not None:
             return ((*counted, *statements),)
     name = type(then).__name__
     raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+
+
+def _note_answer(family: Family) -> tuple[tuple[Statement, ...], ...]:
+    """Noted; and counted where it is not, as a full set takes no more and ends the rule without a verdict."""
+    ends, name = answered_from(family), BEGUN_AGAIN + family.suffix
+    return (Tally(ends, name),), (Lookup(ends, name, negate=True), Counter())
 
 
 def _verdict(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
@@ -159,8 +169,6 @@ def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statem
             return (LabelFlow(fields(owner), "tenant" + family.suffix),)
         case w.NoteFull():
             return (Tally(fields("ct label"), FULL_SETS[then.flows]),)
-        case w.NoteBegunAgain():
-            return (Tally(answered_from(family), BEGUN_AGAIN + family.suffix),)
         case w.ForgetSoon():
             return (SetTimeouts(_ENDED.name),)
     return None
