@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 import pytest
@@ -18,6 +18,7 @@ from cellwall.attack.rows.routed import FAR, from_outside
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.attack.world import World as Attacked
 from cellwall.lab import Host
+from cellwall.lab.addresses import NODE
 from cellwall.lower.nft import sets
 from world import open_world, public
 
@@ -240,3 +241,33 @@ def test_who_was_reset_by_its_server_connects_from_the_same_port_within_seconds(
         began = time.monotonic()
         with _connect(client, family):
             assert time.monotonic() - began < 10
+
+
+@pytest.mark.full
+@IPS
+def test_a_client_that_a_published_port_reset_connects_from_the_same_port_within_seconds(family: int) -> None:
+    """Its ports stay what they were, so that an answer is dropped for as long as a SYN is noted."""
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with open_world() as world, ExitStack() as held:
+        host = world.attach("server", expose=["8080:80"]).host
+        server = held.enter_context(host.socket(kind, socket.SOCK_STREAM))
+        server.bind(("", SERVED))
+        server.listen(8)
+
+        def connected() -> socket.socket:
+            sock = held.enter_context(world.lab.lan.socket(kind, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", PORT))
+            sock.settimeout(40)
+            sock.connect((NODE[family], 8080))
+            return sock
+
+        ours = connected()
+        theirs, _ = server.accept()
+        _reset(theirs)
+        with pytest.raises(ConnectionResetError):
+            ours.recv(1)
+        ours.close()
+        began = time.monotonic()
+        connected()
+        assert time.monotonic() - began < 20
