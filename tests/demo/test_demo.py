@@ -58,6 +58,8 @@ def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> Non
     for line in running.stdout:
         if b"Two tenants move in" in line:
             break
+    else:
+        raise AssertionError(f"it ended before that, with {running.wait(60)}")
     (prefix,) = labs_of(running.pid)
     assert namespaces_of(prefix)
     running.send_signal(number)

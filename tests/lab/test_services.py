@@ -141,5 +141,7 @@ def test_reset_connection_does_not_stop_the_server(lab: Lab) -> None:
 def test_wait_for_gives_up(lab: Lab) -> None:
     with lab.node.serve(udp=[713]) as services:
         assert not services.wait_for(b"never", timeout=0.05)
-        threading.Timer(0.05, connect, (lab.lan, at.NODE4, 713), {"udp": True, "payload": b"late"}).start()
+        later = threading.Timer(0.05, connect, (lab.lan, at.NODE4, 713), {"udp": True, "payload": b"late"})
+        later.start()
         assert services.wait_for(b"late")
+        later.join()  # before the service and the lab go

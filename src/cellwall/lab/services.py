@@ -88,7 +88,7 @@ class Services:
         """Whether a payload with `token` had arrived when this was asked."""
         return any(payload.find(token) >= 0 for payload in self.seen)
 
-    def wait_for(self, token: bytes, timeout: float = 2.0) -> bool:
+    def wait_for(self, token: bytes, timeout: float = 10.0) -> bool:
         """Whether a payload with `token` arrives within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not self.saw(token):
