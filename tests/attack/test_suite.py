@@ -57,20 +57,6 @@ def test_a_sandbox_can_do_its_work(report: Report) -> None:
     assert len(report.functional) >= 30
 
 
-def sample() -> list[Probe]:
-    """One probe of every kind of claim of every row."""
-    kinds: dict[tuple[object, ...], Probe] = {}
-    for probe in PROBES:
-        kinds.setdefault((probe.row, type(probe), probe.layers, probe.opens, probe.together, probe.kernel), probe)
-    return list(kinds.values())
-
-
-@pytest.mark.root
-def test_each_kind_of_claim_about_layers_is_true(stage: WalledStage, report: Report) -> None:
-    checked = control(stage.world, Footing(stage.wall, stage.lab.node), sample())
-    assert {name: found for name, found in checked.items() if not found.sound} == {}
-
-
 @pytest.mark.root
 @pytest.mark.slow
 def test_every_claim_about_layers_is_true(stage: WalledStage, report: Report) -> None:
