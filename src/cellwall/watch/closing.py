@@ -10,6 +10,7 @@ Refuses: to repair. Whoever looks is told of what was closed as of any other cha
 import logging
 import os
 import select
+import time
 from contextlib import suppress
 from threading import Thread, get_native_id
 from typing import TYPE_CHECKING, Protocol, Self
@@ -27,6 +28,7 @@ _ASKS = 0.02
 """Seconds between two questions to legacy tables, which take a tenth of a millisecond together."""
 _NICE = -10
 """It runs for a millisecond now and then, and what is open meanwhile is open to everybody."""
+_MOMENT, _PATIENCE = 0.001, 0.05
 _AGAIN = 0.2
 """Seconds until what could not be closed is tried again."""
 
@@ -52,9 +54,9 @@ class Closer:
         self._legacy: LegacyTables | None = None
         self._news = RuleNews()
         self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._over = self._again = False
+        self._over = self._again = self._at_work = False
         self._holder: Holder | None = None
-        self.close_now()  # before anything is looked at, and with all that this imports
+        self._close()  # before anything is looked at, and with all that this imports
         self._thread = Thread(target=self._run, name="cellwall-closing")
         self._thread.start()
 
@@ -83,8 +85,15 @@ class Closer:
             from cellwall.adapters.legacy_tables import LegacyTables
 
             self._legacy = LegacyTables()
-        self.close_now()
+        self._close()
         os.eventfd_write(self._told, 1)
+
+    def let_it_close(self) -> None:
+        """Return when it is done with what it was told by now, or does not get on: for who wakes of the same alarm and
+        looks next, which takes a processor from it, and the interpreter."""
+        until = time.monotonic() + _PATIENCE
+        while (self._at_work or select.select([self._news], [], [], 0)[0]) and time.monotonic() < until:
+            time.sleep(_MOMENT)
 
     def _run(self) -> None:
         with suppress(OSError):  # of this thread alone
@@ -97,17 +106,18 @@ class Closer:
             woken = [descriptor for descriptor, _ in waiting.poll(None if pause is None else pause * 1000)]
             if self._told in woken:
                 os.eventfd_read(self._told)
+            self._at_work = True  # before what was told is read: it is one or the other
             if self._anything() or self._again:
-                self.close_now()
+                self._close()
+            self._at_work = False
 
     def _anything(self) -> bool:
         """Whether anything may have been taken away; both are asked, whatever the first one answers."""
         told = self._news.read()
         return (self._legacy is not None and self._legacy.changed()) or told
 
-    def close_now(self) -> None:
-        """Close what is open, or have it tried again: for who looks next as well, as both wake of the same alarm, and
-        on a busy machine either may be the one that gets a processor."""
+    def _close(self) -> None:
+        """Close what is open, or have it tried again."""
         try:
             closed = self._wall.close_beside_writers()
         except (CellwallError, OSError) as error:

@@ -85,7 +85,7 @@ def watch(
             alarm = max(alarms.read(), silent.read())
             pace.tell(alarm, time.monotonic())
             if alarm is Alarm.DAMAGED:
-                closes.close_now()
+                closes.let_it_close()
                 if alarms.tables is IPTABLES:
                     _await_rest(told, alarms, silent)
                 if not looking.stands():
