@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.netlink import Message, Netlink, Reply
 from cellwall.adapters.resolvers import read_resolvers
-from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
+from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute, RoutedNetwork
 
 from .conftest import Namespace
 
@@ -155,7 +156,9 @@ def test_a_next_hop_object_that_changes_is_news(observer: NodeObserver, node: Na
 @pytest.mark.parametrize(
     "command",
     [
-        "ip route add 10.9.0.0/16 via 93.184.216.2",
+        "ip route add 10.9.0.0/16 via 93.184.216.1",
+        "ip route add 0.0.0.0/1 via 93.184.216.2",
+        "ip -6 route add 2000::/3 via 2606:2800:220:1::20",
         "ip route add blackhole 10.6.0.0/16",
         "ip route add 10.7.0.0/24 dev eth0 table 99",
         "ip route add 224.0.0.0/4 dev eth0",
@@ -167,6 +170,146 @@ def test_what_is_not_on_link_is_no_fact(observer: NodeObserver, node: Namespace,
     before = (observer.observe(), observer.fingerprint())
     node.run(command)
     assert (observer.observe(), observer.fingerprint()) == before
+
+
+ROUTED = [
+    (["ip route add 151.102.0.0/16 via 93.184.216.20"], "93.184.216.20", "151.102.0.0/16"),
+    (["ip -6 route add 2a04:4e43::/32 via 2606:2800:220:1::20"], "2606:2800:220:1::20", "2a04:4e43::/32"),
+    (["ip -6 route add 2a04:4e43::/32 via fe80::20 dev eth0"], "fe80::20", "2a04:4e43::/32"),
+    (["ip route add 151.102.0.0/16 via 203.0.114.1 dev eth0 onlink"], "203.0.114.1", "151.102.0.0/16"),
+    (["ip route add 151.102.0.0/16 via inet6 fe80::20 dev eth0"], "fe80::20", "151.102.0.0/16"),
+    (["ip route add 151.102.0.0/16 via inet6 2a04:5::1 dev eth0 onlink"], "2a04:5::1", "151.102.0.0/16"),
+    (
+        ["ip route add 151.102.0.0/16 nexthop via 93.184.216.1 nexthop via 203.0.114.1 dev eth0 onlink"],
+        "203.0.114.1",
+        "151.102.0.0/16",
+    ),
+    (
+        ["ip nexthop add id 7 via 203.0.114.1 dev eth0 onlink", "ip route add 151.102.0.0/16 nhid 7"],
+        "203.0.114.1",
+        "151.102.0.0/16",
+    ),
+    (
+        ["ip rule add to 151.0.0.0/8 lookup 1000", "ip route add 151.102.0.0/16 via 93.184.216.20 table 1000"],
+        "93.184.216.20",
+        "151.102.0.0/16",
+    ),
+]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("commands", "router", "network"), ROUTED)
+@pytest.mark.parametrize("compatible", [1, 0])
+def test_a_router_and_what_is_behind_it_are_facts_where_it_is_not_the_default(
+    observer: NodeObserver, node: Namespace, commands: list[str], router: str, network: str, compatible: int
+) -> None:
+    node.run(f"sysctl -qw net.ipv4.nexthop_compat_mode={compatible}")
+    before = observer.fingerprint()
+    for command in commands:
+        node.run(command)
+    facts = observer.observe()
+    assert facts.routed == (RoutedNetwork("eth0", network),)
+    address = ip_address(router)
+    near = router.startswith(("93.184.216.", "2606:2800:", "fe80"))  # in a network of the node's, or the floor
+    assert facts.routers == (() if near else (RoutedNetwork("eth0", f"{address}/{address.max_prefixlen}"),))
+    assert observer.fingerprint() != before
+
+
+@pytest.mark.root
+def test_a_router_without_a_network_around_it_is_a_fact(observer: NodeObserver, node: Namespace) -> None:
+    """As clouds give a node one address, and a default route through another."""
+    for command in (
+        "ip address flush dev eth0 scope global",
+        "ip address add 93.184.216.10/32 dev eth0",
+        "ip -6 address add 2606:2800:220:1::10/128 dev eth0 nodad",
+        "ip route add default via 93.184.216.1 dev eth0 onlink",
+        "ip -6 route replace default via 2606:2800:220:1::1 dev eth0 onlink",
+    ):
+        node.run(command)
+    facts = observer.observe()
+    assert facts.routers == (
+        RoutedNetwork("eth0", "2606:2800:220:1::1/128"),
+        RoutedNetwork("eth0", "93.184.216.1/32"),
+    )
+    assert facts.routed == ()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("family", ["", "-6 "])
+def test_a_table_is_read_once_a_rule_leads_to_it(observer: NodeObserver, node: Namespace, family: str) -> None:
+    prefix = "2a0a:7::/48" if family else "151.103.0.0/24"
+    node.run(f"ip {family}route add {prefix} dev eth0 table 1000")
+    before = observer.fingerprint()
+    assert OnLinkRoute("eth0", prefix) not in observer.observe().on_link
+    node.run(f"ip {family}rule add from all lookup 1000")
+    assert OnLinkRoute("eth0", prefix) in observer.observe().on_link
+    led = observer.fingerprint()
+    assert led != before
+    node.run(f"ip {family}route del {prefix} dev eth0 table 1000")
+    assert observer.fingerprint() == before
+    node.run(f"ip {family}route add {prefix} dev eth0 table 1000")
+    assert observer.fingerprint() == led
+    node.run(f"ip {family}rule del from all lookup 1000")
+    assert observer.fingerprint() == before
+
+
+@pytest.mark.root
+def test_many_tables_are_read_at_once(observer: NodeObserver, node: Namespace) -> None:
+    for table in range(300, 320):
+        node.run(f"ip rule add from all lookup {table}")
+    node.run("ip route add 151.103.0.0/24 dev eth0 table 319")
+    node.run("ip route add 151.104.0.0/24 dev eth0 table 99")
+    networks = {row.prefix for row in observer.observe().on_link}
+    assert "151.103.0.0/24" in networks
+    assert "151.104.0.0/24" not in networks
+
+
+@pytest.mark.root
+def test_a_table_of_the_internet_is_no_list_of_networks(
+    observer: NodeObserver, node: Namespace, tmp_path: Path
+) -> None:
+    batch = tmp_path / "routes"
+    batch.write_text("".join(f"route add 151.{n >> 8}.{n & 255}.0/24 via 93.184.216.20\n" for n in range(257)))
+    node.run(f"ip -batch {batch}")
+    facts = observer.observe()
+    assert (facts.routed, facts.untold) == ((), ("eth0",))
+    node.run("ip route del 151.0.0.0/24")
+    facts = observer.observe()
+    assert (len(facts.routed), facts.untold) == (256, ())
+
+
+@pytest.mark.root
+def test_who_announces_routes_hides_none_that_the_operator_made(
+    observer: NodeObserver, node: Namespace, tmp_path: Path
+) -> None:
+    """Anybody on the LAN may call itself a router, as often as it likes."""
+    node.run("ip -6 route add 2a04:4e43::/32 via fe80::20 dev eth0")
+    node.run("ip -6 route add default via fe80::20 dev eth0 proto ra metric 2000")
+    batch = tmp_path / "routes"
+    batch.write_text("".join(f"route add 2a0a:{n:x}::/64 via fe80::30 dev eth0 proto ra\n" for n in range(300)))
+    node.run(f"ip -6 -batch {batch}")
+    facts = observer.observe()
+    assert facts.routed == (
+        RoutedNetwork("eth0", "2a04:4e43::/32"),
+        RoutedNetwork("eth0", "2a0a::/16", announced=True),
+    )
+    assert (facts.crowded, facts.untold) == (("eth0",), ())
+
+
+@pytest.mark.root
+def test_an_ordinary_node_is_asked_three_times(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who attaches in a process of its own asks once."""
+    asked: list[str] = []
+    dump = Netlink.dump
+
+    def counting(self: Netlink, message: Message, operation: str) -> list[Reply]:
+        asked.append(operation)
+        return dump(self, message, operation)
+
+    monkeypatch.setattr(Netlink, "dump", counting)
+    with NodeObserver() as observer:
+        observer.fingerprint()
+    assert len(asked) == 3, asked
 
 
 @pytest.mark.root

@@ -106,7 +106,7 @@ def test_of_a_dump_that_somebody_else_fills_only_the_beginning_is_read(node: Nam
     with open_route_socket() as route:
         found = route.beginning(get_routes(AF_INET), "read routes", 100)
     assert 100 <= len(found) < 2000
-    assert default_interface(read_routes(found, AF_INET)) == 1
+    assert default_interface(read_routes(found, (AF_INET,))) == 1
     with open_route_socket() as route:
         assert len(route.beginning(get_routes(AF_INET), "read routes", 1 << 20)) == 5001
 

@@ -50,6 +50,8 @@ def test_a_port_that_comes_and_goes_is_no_news(news: News, node: Namespace) -> N
         "ip link set eth0 down",
         "ip link del eth0",
         "ip nexthop add id 7 dev eth0",
+        "ip rule add from all lookup 99",
+        "ip -6 rule add from all lookup 99",
         "sysctl -qw net.ipv4.conf.all.ignore_routes_with_linkdown=1",
         "sysctl -qw net.ipv6.conf.eth0.ignore_routes_with_linkdown=1",
     ],
@@ -58,6 +60,14 @@ def test_news_are_told_once(news: News, node: Namespace, command: str) -> None:
     node.run(command)
     assert not news.nothing_about({USED})
     assert news.nothing_about({USED})
+
+
+@pytest.mark.parametrize("table", [99, 1000])
+def test_routes_of_a_table_are_news_for_who_asks_for_it(news: News, node: Namespace, table: int) -> None:
+    node.run(f"ip route add 10.8.0.0/24 dev eth0 table {table}")
+    assert news.nothing_about({USED})
+    node.run(f"ip route del 10.8.0.0/24 dev eth0 table {table}")
+    assert not news.nothing_about({USED}, {254, table})
 
 
 @pytest.mark.parametrize("most", [1, 200, 201])

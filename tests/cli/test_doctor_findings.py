@@ -37,6 +37,10 @@ HEALTHY = Observation(
 )
 
 
+LONE = (Route("eth0", "0.0.0.0/0"), Route("eth0", "93.184.216.1/32"), Route("eth0", "::/0"))
+"""The routes of a node that has one address and a router."""
+
+
 def found(settings: Settings | None = None, **changes: Any) -> list[tuple[str, str]]:
     """(severity, subject) of every finding about a healthy host with these changes."""
     host = msgspec.structs.replace(HEALTHY, **changes)
@@ -86,6 +90,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"listeners": (Listener("tcp", "93.184.216.10", 20000),)}, ("error", "node.nat_ports")),
         ({"addresses": (InterfaceAddress("eth1", "192.168.3.4/32"),)}, ("error", "network.subnet4")),
         ({"addresses": (InterfaceAddress("lo", "fd00:abcd::9/128"),)}, ("error", "network.subnet6")),
+        ({"addresses": (InterfaceAddress("eth0", "93.184.216.10/32"),), "routes": LONE}, ("warning", "neighbours")),
         ({"chains": (DROPPING,)}, ("warning", "other rules")),
         ({"legacy_tables": ("filter",)}, ("note", "iptables-legacy")),
         ({"sysctls": {"net.ipv4.conf.all.route_localnet": "1"}}, ("warning", "route_localnet")),
@@ -128,6 +133,7 @@ def test_missing_feature_is_found_under_its_name(name: str) -> None:
             }
         },
         {"addresses": (InterfaceAddress("b9_br0", "192.168.0.1/20"), InterfaceAddress("eth0", "192.168.16.1/24"))},
+        {"addresses": (InterfaceAddress("eth0", "10.1.0.5/32"),), "routes": LONE},
         {"sysctls": CONNTRACK, "links": ports(64)},
         {"links": (Link("eth0", 1500), BRIDGE, Link("b9h1", 1500, "veth", "b9_br0"), Link("tap0", 1500, "tun", "br1"))},
         {"links": (Link("eth0", 1400), msgspec.structs.replace(BRIDGE, mtu=1400))},

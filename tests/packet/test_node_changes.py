@@ -3,6 +3,7 @@
 import pytest
 
 from cellwall.lab import connect
+from cellwall.lab.addresses import GATEWAY4, GATEWAY6, LAN4, LAN6, NODE4, NODE6
 from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
 
 pytestmark = pytest.mark.root
@@ -30,6 +31,10 @@ def floor(world: World, family: int) -> str:
             [*OTHER, f"ip address add {PUBLIC4}/24 dev other"],
         ),
         (6, PUBLIC6, [*OTHER, f"ip route add {PUBLIC6} dev other"]),
+        (4, PUBLIC4, [f"ip route add {PUBLIC4} via {LAN4}"]),
+        (6, PUBLIC6, [f"ip route add {PUBLIC6} via {LAN6}"]),
+        (4, PUBLIC4, [f"ip route add {PUBLIC4} dev eth0 table 100", f"ip rule add to {PUBLIC4} lookup 100"]),
+        (6, PUBLIC6, [f"ip route add {PUBLIC6} dev eth0 table 100", f"ip -6 rule add to {PUBLIC6} lookup 100"]),
     ],
 )
 def test_what_becomes_the_nodes_own_is_denied_from_the_next_operation_on(
@@ -62,3 +67,23 @@ def test_a_link_that_goes_down_takes_what_was_behind_it_off_the_floor() -> None:
         next_operation(world)
         assert PUBLIC4 not in floor(world, 4)
         assert world.wall.status().drift == ()
+
+
+def test_the_router_of_a_node_with_one_address_and_no_network_is_denied() -> None:
+    """As clouds have it: the default route leads through an address that nothing else says is a neighbour's."""
+    with open_world() as world:
+        world.lab.internet.serve(tcp=[80])
+        for change in (
+            "ip address flush dev eth0 scope global",
+            f"ip address add {NODE4}/32 dev eth0",
+            f"ip -6 address add {NODE6}/128 dev eth0 nodad",
+            f"ip route replace default via {GATEWAY4} dev eth0 onlink",
+            f"ip -6 route replace default via {GATEWAY6} dev eth0 onlink",
+        ):
+            world.lab.node.run(change.split())
+        lonely = [line for line in world.wall.up().warnings if "node.protect" in line]
+        assert [line.split()[0] for line in lonely] == [NODE6, NODE4]
+        tenant = world.attach("tenant")
+        for public, router in ((PUBLIC4, GATEWAY4), (PUBLIC6, GATEWAY6)):
+            assert_connection(tenant.host, public, 80)
+            assert connect(tenant.host, router, 80, timeout=0.5).kind == "refused"

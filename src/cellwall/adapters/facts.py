@@ -1,8 +1,10 @@
 """The node's facts, read off the kernel and resolv.conf.
 
 Owns: what counts as an on-link prefix (a unicast route of the main table without a gateway, link-local and multicast
-left out: the floor has them whole), the kernel's features, and a fingerprint over the same inputs that costs three
-dumps, four where routes name next-hop objects. Host ends have no addresses and no routes, so none of the answers grows
+left out: the floor has them whole) or of another one in which the node looks, by its routing rules, and what else its
+routes lead to (`cellwall.adapters.routed`), the kernel's features, and a fingerprint over the same inputs that costs
+three dumps: of addresses, rules and routes; one more for each further table, and one where routes name next-hop
+objects. Host ends have no addresses and no routes, so none of the answers grows
 with the endpoints; but the kernel walks all links for one of them, 0.4 ms for a thousand. So who asks for the
 fingerprint again goes by what the kernel told since.
 
@@ -13,7 +15,8 @@ import _socket as socket
 import errno
 import fcntl
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -32,18 +35,22 @@ from cellwall.adapters.nlattr import attribute, attribute_text, nested, text_of
 from cellwall.adapters.routes import (
     NextHops,
     OnLink,
+    Routed,
     default_interface,
     led_by_objects,
     on_link,
     read_next_hops,
     read_routes,
     route_interfaces,
+    routed,
 )
 from cellwall.adapters.rtnetlink import (
     RTM_SETLINK,
     get_addresses,
     get_next_hops,
     get_routes,
+    get_rules,
+    led_tables,
     link_header,
     link_message,
     open_route_socket,
@@ -55,18 +62,44 @@ from cellwall.digests import blake2s
 from cellwall.engine.contracts import Listener
 from cellwall.errors import KernelError
 from cellwall.model.addresses import Address, Protocol
-from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute
+from cellwall.model.facts import Features, InterfaceAddress, NodeFacts, OnLinkRoute, RoutedNetwork
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _SIOCGIFNAME, _SIOCGIFMTU = 0x8910, 0x8921  # linux/sockios.h
 _LOOPBACK = 1  # the first link of every namespace (include/linux/netdevice.h, LOOPBACK_IFINDEX)
 
 
+_Row = TypeVar("_Row", OnLinkRoute, RoutedNetwork)
+_MOST_TABLES = 8
+"""How many routing tables are asked for one by one; a node with more is asked for all."""
+
+
 class _Look(msgspec.Struct, frozen=True):
-    """One reading of addresses and routes: what it comes to, and by index every interface that has one."""
+    """One reading of addresses and routes: what it comes to, by index every interface that has one, and the tables."""
 
     fingerprint: str
     interfaces: frozenset[int]
+    tables: frozenset[int]
+
+
+class _Dumps(msgspec.Struct, frozen=True):
+    """What the kernel answered: addresses, routes of these tables, and the next hops that they name."""
+
+    addresses: list[Reply]
+    routes: list[Reply]
+    tables: frozenset[int]
+    objects: NextHops
+
+
+class _Around(msgspec.Struct, frozen=True):
+    """What the dumps come to, interfaces by index. `defaults`: the interfaces of the default routes of both families;
+    `crowded`: those to which more networks are announced than are told."""
+
+    addresses: list[tuple[int, Address, int]]
+    defaults: list[int]
+    networks: list[OnLink]
+    routed: Routed
+    crowded: tuple[int, ...]
 
 
 class NodeObserver(Closing):
@@ -90,13 +123,18 @@ class NodeObserver(Closing):
         from cellwall.adapters.resolvers import read_resolvers  # here and not above: most attaches only compare
 
         name = _namer(self._route)
-        addresses, defaults, networks, crowded = _neighbourhood(*self._read())
-        default4, default6 = map(name, defaults)
+        around = _neighbourhood(self._read())
+        default4, default6 = map(name, around.defaults)
         read = self._sysctls.read
         return NodeFacts(
-            addresses=tuple(sorted(InterfaceAddress(name(index), f"{ip}/{length}") for index, ip, length in addresses)),
-            on_link=tuple(sorted({OnLinkRoute(name(row.index), str(row.prefix), row.announced) for row in networks})),
-            crowded=tuple(sorted(map(name, crowded))),
+            addresses=tuple(sorted(InterfaceAddress(name(index), f"{ip}/{n}") for index, ip, n in around.addresses)),
+            on_link=_rows(OnLinkRoute(name(row.index), str(row.prefix), row.announced) for row in around.networks),
+            routers=_rows(RoutedNetwork(name(row.index), str(row.prefix)) for row in around.routed.routers),
+            routed=_rows(
+                RoutedNetwork(name(row.index), str(row.prefix), row.announced) for row in around.routed.networks
+            ),
+            crowded=tuple(sorted(map(name, around.crowded))),
+            untold=tuple(sorted(map(name, around.routed.untold))),
             default4=default4,
             default6=default6,
             forwarding4=read("net/ipv4/ip_forward") == "1",
@@ -107,7 +145,7 @@ class NodeObserver(Closing):
 
     def fingerprint(self) -> str:
         """See `Node.fingerprint`. Covers the interfaces' names too: a rule names its uplink."""
-        if self._last is None or not self._news.nothing_about(self._last.interfaces):
+        if self._last is None or not self._news.nothing_about(self._last.interfaces, self._last.tables):
             self._last = None  # whatever fails from here on is not taken for an answer next time
             self._news.hear_all()
             self._settle()
@@ -123,18 +161,15 @@ class NodeObserver(Closing):
         self._route.transact([link_message(RTM_SETLINK, link_header(_LOOPBACK))], "wait for changes under way")
 
     def _look(self) -> "_Look":
-        replies, routes, objects = self._read()
-        addresses, defaults, networks, crowded = _neighbourhood(replies, routes, objects)
-        rows = [(index, prefixlen, address.packed) for index, address, prefixlen in addresses]
-        rows += [(row.index, row.prefixlen, row.destination + b"%d" % row.announced) for row in networks]
-        rows += [(index, -1, b"") for index in defaults]
-        rows += [(index, -2, b"") for index in crowded]
+        dumps = self._read()
+        around = _neighbourhood(dumps)
+        rows = _fingerprinted(around)
         name = _namer(self._route)
         summary = blake2s(digest_size=16)
         for index, prefixlen, raw in sorted(rows):  # a dump's order is history
             summary.update(b"%d %b %d %b\n" % (index, name(index).encode(), prefixlen, raw))
-        used = {index for index, _, _ in addresses}.union(*(route_interfaces(dump, objects) for dump in routes))
-        return _Look(summary.hexdigest(), frozenset(used))
+        used = {index for index, _, _ in around.addresses}.union(route_interfaces(dumps.routes, dumps.objects))
+        return _Look(summary.hexdigest(), frozenset(used), dumps.tables)
 
     def addresses(self) -> frozenset[Address]:
         """See `Node.addresses`."""
@@ -158,17 +193,18 @@ class NodeObserver(Closing):
 
         return read_listeners(protocol, port)
 
-    def _read(self) -> tuple[list[Reply], list[list[Reply]], NextHops]:
-        """The dumps: addresses, routes of each family, and the next hops that these name."""
-        addresses, routes = self._addresses(), [self._routes(family) for family in _FAMILIES]
-        named = any(map(led_by_objects, routes))
-        return addresses, routes, read_next_hops(self._next_hops()) if named else {}
+    def _read(self) -> _Dumps:
+        tables = led_tables(self._route.dump(get_rules(), "read the node's routing rules"))
+        asked = sorted(tables) if len(tables) <= _MOST_TABLES else [0]
+        addresses, routes = self._addresses(), [reply for table in asked for reply in self._routes(table)]
+        objects = read_next_hops(self._next_hops()) if led_by_objects(routes) else {}
+        return _Dumps(addresses, routes, tables, objects)
 
     def _addresses(self) -> list[Reply]:
         return self._route.dump(get_addresses(), "read the node's addresses")
 
-    def _routes(self, family: int) -> list[Reply]:
-        return self._route.dump(get_routes(family), "read the node's routes")
+    def _routes(self, table: int) -> list[Reply]:
+        return self._route.dump(get_routes(table=table), "read the node's routes")
 
     def _next_hops(self) -> list[Reply]:
         return self._route.dump(get_next_hops(), "read the node's next hops")
@@ -193,17 +229,34 @@ class NodeObserver(Closing):
         return self._ipv6_nat
 
 
-def _neighbourhood(
-    replies: Sequence[Reply], dumps: Sequence[Sequence[Reply]], objects: NextHops
-) -> tuple[list[tuple[int, Address, int]], list[int], list[OnLink], tuple[int, ...]]:
-    """The addresses, the interfaces of the default routes of both families, the on-link networks, and the interfaces
-    with more announced ones than are told. Without IPv6's link-local addresses: they come and go with every link of
-    anyone's, and the floor has them all."""
-    addresses = [row for row in map(read_address, replies) if not _link_local(row[1])]
-    permanent = {network for reply in replies for network in permanent_networks(reply)}
-    routes = [list(read_routes(dump, family, objects)) for dump, family in zip(dumps, _FAMILIES, strict=True)]
-    networks, crowded = on_link((route for of_family in routes for route in of_family), permanent)
-    return addresses, [default_interface(of_family) for of_family in routes], networks, crowded
+def _neighbourhood(dumps: _Dumps) -> _Around:
+    """Without IPv6's link-local addresses: they come and go with every link of anyone's, and the floor has them all."""
+    addresses = [row for row in map(read_address, dumps.addresses) if not _link_local(row[1])]
+    permanent = {network for reply in dumps.addresses for network in permanent_networks(reply)}
+    routes = list(read_routes(dumps.routes, _FAMILIES, dumps.objects, dumps.tables))
+    defaults = [default_interface(route for route in routes if route.family == family) for family in _FAMILIES]
+    networks, crowded = on_link(routes, permanent)
+    behind = routed(routes, networks)
+    return _Around(addresses, defaults, networks, behind, tuple({*crowded, *behind.crowded}))
+
+
+def _fingerprinted(around: _Around) -> list[tuple[int, int, bytes]]:
+    """Everything by interface, as (index, what, bytes); `what` is a prefix length for what the node has itself."""
+    rows = [(index, prefixlen, address.packed) for index, address, prefixlen in around.addresses]
+    rows += [(row.index, row.prefixlen, row.destination + b"%d" % row.announced) for row in around.networks]
+    rows += [(index, -1, b"") for index in around.defaults]
+    rows += [(index, -2, b"") for index in around.crowded]
+    rows += [(row.index, -3, row.destination) for row in around.routed.routers]
+    rows += [
+        (row.index, -4, row.destination + b"/%d %d" % (row.prefixlen, row.announced)) for row in around.routed.networks
+    ]
+    rows += [(index, -5, b"") for index in around.routed.untold]
+    return rows
+
+
+def _rows(rows: Iterable[_Row]) -> tuple[_Row, ...]:
+    """In order, each once."""
+    return tuple(sorted(set(rows)))
 
 
 def _link_local(address: Address) -> bool:

@@ -44,7 +44,7 @@ def _led_to(replies: list[Reply], family: int) -> int:
     """The interface of the default route; next-hop objects are asked about where a route names one."""
     named = led_by_objects(replies)
     objects = read_next_hops(_beginning(get_next_hops(), "read the sandbox's next hops")) if named else {}
-    return default_interface(read_routes(replies, family, objects))
+    return default_interface(read_routes(replies, (family,), objects))
 
 
 def _beginning(message: Message, operation: str) -> list[Reply]:

@@ -21,15 +21,16 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterable
 from contextlib import suppress
 
 from cellwall.adapters.netlink import Closing
 from cellwall.adapters.rtnetlink import RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from cellwall.errors import KernelError
 
-# linux/rtnetlink.h, RTNLGRP_*: LINK, then IFADDR and ROUTE of IPv4 and IPv6, NETCONF of both, NEXTHOP
-_GROUPS = sum(1 << group - 1 for group in (1, 5, 7, 9, 11, 24, 25, 32))
+# linux/rtnetlink.h, RTNLGRP_*: LINK, then IFADDR, ROUTE and RULE of IPv4 and IPv6, NETCONF of both, NEXTHOP
+_GROUPS = sum(1 << group - 1 for group in (1, 5, 7, 8, 9, 11, 19, 24, 25, 32))
+_RT_TABLE_COMPAT = 252  # what a route is told to be in whose table has a number above 255
 _RTM_DELROUTE = 25
 _RTM_NEWNETCONF, _RTM_DELNETCONF = 80, 81
 _NETLINK_ROUTE = 0
@@ -84,12 +85,12 @@ class News(Closing):
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("=H6xQ", length, place))
         self.filtered = True
 
-    def nothing_about(self, interfaces: Container[int]) -> bool:
-        """True if nothing was told since the last call that can matter to addresses and routes, or to these
-        interfaces by index, which are all that have any. Forgets what was told."""
+    def nothing_about(self, interfaces: Container[int], tables: Iterable[int] = (RT_TABLE_MAIN,)) -> bool:
+        """True if nothing was told since the last call that can matter to addresses, rules and the routes of these
+        tables, or to these interfaces by index, which are all that have any. Forgets what was told."""
         if os.getpid() != self._owner:  # forked: what is read here, the parent would never hear of
             return False
-        nothing = True
+        nothing, told = True, {table if table < 256 else _RT_TABLE_COMPAT for table in tables}
         for _ in range(_MOST):
             try:
                 length = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
@@ -98,7 +99,7 @@ class News(Closing):
             except OSError:
                 nothing = False
                 continue
-            nothing = nothing and not _matters(memoryview(self._buffer)[:length], interfaces)
+            nothing = nothing and not _matters(memoryview(self._buffer)[:length], interfaces, told)
         return False
 
 
@@ -133,12 +134,14 @@ def _others_links(interfaces: Collection[int]) -> list[bytes]:
     return [struct.pack("=HBBI", *step) for step in steps]
 
 
-def _matters(datagram: memoryview, interfaces: Container[int]) -> bool:
+def _matters(datagram: memoryview, interfaces: Container[int], tables: Container[int]) -> bool:
     offset, end = 0, len(datagram)
     while offset < end:
         try:
             length, kind = _HEADER.unpack_from(datagram, offset)
-            if length < _HEADER.size or length > end - offset or _may_matter(kind, datagram[offset + 16 :], interfaces):
+            if length < _HEADER.size or length > end - offset:
+                return True
+            if _may_matter(kind, datagram[offset + 16 :], interfaces, tables):
                 return True
         except struct.error:
             return True
@@ -146,11 +149,11 @@ def _matters(datagram: memoryview, interfaces: Container[int]) -> bool:
     return False
 
 
-def _may_matter(kind: int, body: memoryview, interfaces: Container[int]) -> bool:
+def _may_matter(kind: int, body: memoryview, interfaces: Container[int], tables: Container[int]) -> bool:
     if kind in (RTM_NEWLINK, RTM_DELLINK):
         return _LINK.unpack_from(body)[0] in interfaces
     if kind in (RTM_NEWROUTE, _RTM_DELROUTE):
-        return body[4] == RT_TABLE_MAIN
+        return body[4] in tables
     if kind in (_RTM_NEWNETCONF, _RTM_DELNETCONF):
         _, attribute, index = _NETCONF.unpack_from(body)
         return attribute != _NETCONFA_IFINDEX or index < 0 or index in interfaces  # below 0: all, or new ones

@@ -9,6 +9,7 @@ import fcntl
 import struct
 import sys
 from _socket import AF_INET, AF_INET6
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
@@ -35,6 +36,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+_RTM_GETRULE = 34
 
 IFF_UP = 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO = 1, 3, 4, 10, 12, 18
@@ -51,10 +53,12 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
 RTNH_F_ONLINK = 0x4
 
 _RTM_GETNEXTHOP = 106
-_RT_TABLE_LOCAL, _RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 255, 2, 2, 4
+_RT_TABLE_COMPAT, _RT_TABLE_DEFAULT, _RT_TABLE_LOCAL = 252, 253, 255
+_RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 2, 2, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_EXPIRES = 1, 4, 5, 23
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE, _RTA_EXPIRES = 1, 4, 5, 15, 23
+_FRA_TABLE, _FR_ACT_TO_TBL = 15, 1  # linux/fib_rules.h
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _NETLINK_ROUTE = 0
 
@@ -62,6 +66,7 @@ _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTM = struct.Struct("=BBBBBBBBI")
 _RTM_F_FIB_MATCH = 0x2000
+_RULE = struct.Struct("=BBBBBxxBI")
 _NDM = struct.Struct("=B3xiHBB")
 
 LINK_HEADER_SIZE = _IFINFO.size
@@ -304,11 +309,29 @@ def get_addresses(index: int = 0, family: int = 0) -> Message:
     return Message(RTM_GETADDR, 0, _IFADDR.pack(family, 0, 0, 0, index), "addresses")
 
 
-def get_routes(family: int) -> Message:
-    """A dump of the main table, where the kernel filters."""
-    body = _RTM.pack(family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0)
+def get_routes(family: int = 0, table: int = RT_TABLE_MAIN) -> Message:
+    """A dump of a table's routes, of all tables for 0, where the kernel filters; of both families unless one is
+    named."""
+    body = _RTM.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute_u32(_RTA_TABLE, table)
     # ENOENT: a namespace in which nothing was ever routed has no main table yet.
     return Message(RTM_GETROUTE, 0, body, "routes", (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP))
+
+
+def get_rules() -> Message:
+    """A dump of the routing rules of both families; none where the kernel has but one table."""
+    return Message(_RTM_GETRULE, 0, bytes(_RULE.size), "routing rules", (errno.EOPNOTSUPP,))
+
+
+def led_tables(replies: Iterable[Reply]) -> frozenset[int]:
+    """The tables in which the node looks for routes, by the rules; those left out that are the kernel's own (local) or
+    asked only where no other has a route (default)."""
+    tables = {RT_TABLE_MAIN}
+    for reply in replies:
+        family, _, _, _, table, action, _ = _RULE.unpack_from(reply.body)
+        if family in (AF_INET, AF_INET6) and action == _FR_ACT_TO_TBL:
+            short = table not in (0, _RT_TABLE_COMPAT)  # else its number is above 255
+            tables.add(table if short else _number(attributes(reply.body, _RULE.size), _FRA_TABLE))
+    return frozenset(tables - {0, _RT_TABLE_LOCAL, _RT_TABLE_DEFAULT})
 
 
 def get_next_hops() -> Message:

@@ -76,8 +76,9 @@ def ipv6_enabled(settings: Settings, facts: NodeFacts, *, carried: bool) -> bool
 
 
 def denied_prefixes(settings: Settings, facts: NodeFacts) -> tuple[Prefix, ...]:
-    """What this node adds to the floor: its addresses and on-link networks, and what the operator named."""
-    return (*facts.own_prefixes(settings.network.bridge), *settings.denied)
+    """What this node adds to the floor: its addresses, its networks, their routers and what lies behind those that are
+    not the Internet's, and what the operator named."""
+    return (*facts.own_prefixes(settings.network.bridge, uplink_of(settings, facts)), *settings.denied)
 
 
 def _opened(openings: tuple[Opening, ...]) -> tuple[OpenedService, ...]:

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Observation
+from cellwall.model.floor import alone
 from cellwall.model.settings import Settings
 
 
@@ -26,6 +27,22 @@ def uplink(host: Observation, settings: Settings) -> Iterator[Finding]:
             "there is none",
             "the interface of all egress is unknown, `up` refuses",
             "bring the network up, or set node.interface",
+        )
+
+
+def neighbourhood(host: Observation, settings: Settings) -> Iterator[Finding]:
+    """Who is beside the node, of whom only its networks tell."""
+    interface = settings.interface or host.default_interface(4) or host.default_interface(6)
+    networks = ((route.interface, route.prefix) for route in host.routes)
+    for address in alone(
+        interface, ((row.interface, row.address) for row in host.addresses), networks, settings.protect
+    ):
+        yield Finding(
+            "warning",
+            "neighbours",
+            f"{address} of {interface} lies in no network that the node knows",
+            "but for its routers, sandboxes reach whoever is beside it as they reach the Internet",
+            "name the network around it, and others of yours, in node.protect",
         )
 
 

@@ -5,13 +5,15 @@ network changes. Later they are a warning, for whoever closes a port must not de
 network that a router announced, which is to say anybody on the LAN, is never more than that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_network
 
 from cellwall.compile.assemble import uplink_of
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec, Unsupported
-from cellwall.model.facts import NodeFacts, OnLinkRoute
+from cellwall.model.addresses import Prefix
+from cellwall.model.facts import NodeFacts, OnLinkRoute, RoutedNetwork
+from cellwall.model.floor import alone
 
 
 def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
@@ -48,9 +50,28 @@ def overlaps(site: Site, facts: NodeFacts) -> tuple[str, ...]:
     """Networks of the node that overlap ours, and interfaces to which too many are announced, a line each."""
     lines = [line for _, line in _overlaps(site, facts, {site.settings.network.bridge})]
     for interface in facts.crowded:
-        blocks = [row.prefix for row in facts.on_link if row.interface == interface and row.announced]
+        rows: tuple[OnLinkRoute | RoutedNetwork, ...] = (*facts.on_link, *facts.routed)
+        blocks = [row.prefix for row in rows if row.interface == interface and row.announced]
         lines.append(f"{interface}: routers announce so many networks that {', '.join(blocks)} is denied as a whole")
+    lines += [_untold(interface) for interface in facts.untold]
     return tuple(lines)
+
+
+def lonely(uplink: str, facts: NodeFacts, protect: Collection[Prefix]) -> Iterator[str]:
+    """Addresses of the uplink whose neighbours nobody can tell from the Internet, a line each."""
+    networks = ((row.interface, row.prefix) for row in facts.on_link)
+    for address in alone(uplink, ((row.interface, row.address) for row in facts.addresses), networks, protect):
+        yield (
+            f"{address} of {uplink} lies in no network that the node knows: its neighbours are a part of the Internet "
+            "to sandboxes, except those in node.protect"
+        )
+
+
+def _untold(interface: str) -> str:
+    return (
+        f"{interface}: routes lead to so many networks through other routers than the default one that they are taken "
+        "for the Internet; name in node.protect those that sandboxes must not reach"
+    )
 
 
 def _refuse_overlaps(site: Site, facts: NodeFacts, before: Foundation | None) -> None:

@@ -5,8 +5,8 @@ A table and not `ipaddress.is_global`: that property is true for 168.63.129.16, 
 outside it (loopback, mapped, NAT64, discard, unique local, link-local, site-local, multicast) falls with it.
 """
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
+from collections.abc import Collection, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 import msgspec
 
@@ -142,3 +142,18 @@ def floor_denies(address: Address, extra: Iterable[Prefix] = ()) -> bool:
     four, six = floor_prefixes(extra)
     table: tuple[Prefix, ...] = four if address.version == 4 else six
     return any(address in prefix for prefix in table)
+
+
+def alone(
+    interface: str,
+    addresses: Iterable[tuple[str, str]],
+    networks: Iterable[tuple[str, str]],
+    protected: Collection[Prefix],
+) -> tuple[Address, ...]:
+    """The addresses of an interface around which the node knows no network, though the Internet has them: it cannot be
+    told from the Internet who is beside it. Those are left out that lie in a protected network. Addresses and networks
+    are rows of (interface, prefix); a default route is no network."""
+    near = [ip_network(prefix) for name, prefix in networks if name == interface]
+    around = [*protected, *(network for network in near if 0 < network.prefixlen < network.max_prefixlen)]
+    own = [ip_interface(address).ip for name, address in addresses if name == interface]
+    return tuple(ip for ip in own if not floor_denies(ip) and not any(ip in network for network in around))

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_network
 
-from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
+from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute, RoutedNetwork
 
 NODE = NodeFacts(
     addresses=(
@@ -38,3 +38,13 @@ def test_addresses_and_networks_of_every_other_interface_are_own() -> None:
 
 def test_a_bridge_of_another_name_is_no_exemption() -> None:
     assert ip_network("192.168.0.0/20") in set(NODE.own_prefixes("b9_br1"))
+
+
+def test_routers_are_own_and_what_is_behind_them_only_by_the_uplink() -> None:
+    node = NodeFacts(
+        routers=(RoutedNetwork("eth0", "93.184.216.1/32"), RoutedNetwork("tun0", "203.0.114.1/32")),
+        routed=(RoutedNetwork("eth0", "151.102.0.0/16"), RoutedNetwork("tun0", "151.103.0.0/16")),
+    )
+    routers = {ip_network("93.184.216.1/32"), ip_network("203.0.114.1/32")}
+    assert set(node.own_prefixes("b9_br0", "eth0")) == {*routers, ip_network("151.102.0.0/16")}
+    assert set(node.own_prefixes("b9_br0")) == routers
