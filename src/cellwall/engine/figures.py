@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from cellwall.engine.backend import Laying
-from cellwall.engine.site import Site
+from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.figures import Denied, EndpointTraffic, Metered, RuleCount, Tracked, Traffic, TrafficReport
 
@@ -79,8 +79,10 @@ def node_count(site: Site) -> NodeCount:
     )
 
 
-def unnoted_notes(site: Site) -> tuple[str, ...]:
+def unnoted_notes(site: Site, found: Foundation | None) -> tuple[str, ...]:
     """A line where connections have begun again that no bound counts; of a wall in nftables, since it was laid."""
+    if found is None or found.backend != "nftables":
+        return ()
     from cellwall.compile.bounds import UNNOTED  # here and not above: most who count have no wall to compile
 
     number = sum(one.packets for one in site.meters().rules() if one.reason == UNNOTED)

@@ -134,7 +134,7 @@ def status(site: Site) -> Status:
         drift=tuple(drift),
         node_drift=tuple(of_node),
         warnings=tuple(warnings),
-        notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found), *unnoted_notes(site)),
+        notes=(*shared_users(site, _claimed(site)), *unowned_notes(site, found), *unnoted_notes(site, found)),
         mechanism="" if found is None else str(site.mechanism(found.backend).holder(found.laid)),
     )
 
