@@ -135,6 +135,8 @@ def test_every_type_of_set_reads_back(node: Host) -> None:
         IpSet("b9floor6", "hash:net", 6): Entry(0x2000 << 112, prefixlen=3),
         IpSet("b9opened6", "hash:ip,port", 6): Entry(1, protocol=17, port=65535, last=65535),
         IpSet("b9exposedto4", "hash:ip,port,net", 4): Entry(1, protocol=6, port=1, last=1, client=2, client_bits=32),
+        IpSet("b9published6", "hash:net,port", 6): Entry(1 << 127, prefixlen=1, protocol=6, port=9, last=9),
+        IpSet("b9reset4", "hash:ip,port,net", 4, seconds=3): Entry(1, -1, 6, 1, 1, 2, 32),
         IpSet("b9pin4", "bitmap:ip,mac", 4, span="10.0.0.0/16"): Entry(10 << 24 | 1, mac=0x020000000001),
     }
     with IpSets({one.name: one for one in rows}) as sets:

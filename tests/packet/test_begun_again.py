@@ -99,11 +99,11 @@ class Clients:
         """The attacker resets these."""
         self._send("RA", 1, 1, ports, answers=True)
 
-    def remembered(self) -> int:
-        """How many are open, as the node knows it."""
+    def remembered(self, state: str = "ESTABLISHED") -> int:
+        """How many the node knows to be in that state."""
         query = ["-f", f"ipv{self._family}", "-p", "tcp", "--orig-src", FAR[self._family]]
         known = self._world.node.run(["conntrack", "-L", *query]).text.splitlines()
-        return sum("ESTABLISHED" in line for line in known)
+        return sum(state in line for line in known)
 
     def _send(self, flags: str, sent: int, got: int, ports: range, *, answers: bool) -> None:
         world, family = self._world, self._family

@@ -14,7 +14,7 @@ from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.rows.routed import FAR
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.model.settings import Settings
-from packet.test_begun_again import _connect, _listening, _reset
+from packet.test_begun_again import QUIET, Clients, _connect, _listening, _reset
 from world import World, open_world
 
 pytestmark = pytest.mark.root
@@ -54,6 +54,15 @@ def kept(stage: WalledStage, family: int) -> Iterator["Spent"]:
     with _hushed(stage.world):
         stage.world.settle()
         yield kept
+    forget(stage.world)
+
+
+@pytest.fixture
+def clients(stage: WalledStage, family: int) -> Iterator[Clients]:
+    host = stage.world.attacker.host
+    host.run(["nft", "-f", "-"], input=QUIET.encode())
+    yield Clients(stage.world, family)
+    host.run(["nft", "delete", "table", "inet", "quiet"])
     forget(stage.world)
 
 
@@ -113,6 +122,29 @@ def test_none_that_its_peer_reset_begins_again_beside_the_bound(stage: WalledSta
         assert reopen(stage.world, TOKEN, family, OPEN - 20) <= OPEN
     finally:
         forget(stage.world)
+
+
+def test_a_sandbox_and_its_clients_keep_few_ended_connections(stage: WalledStage, clients: Clients) -> None:
+    """Each ends by a packet of the sandbox, and is forgotten within seconds, if it was let in."""
+    began = time.monotonic()
+    for _ in range(10):
+        clients.refuse(clients.open(ROUND))
+    elapsed = time.monotonic() - began
+    assert clients.remembered("CLOSE") <= LIMIT * (1 + elapsed) + ROUND
+    began = time.monotonic()
+    while clients.remembered(""):
+        assert time.monotonic() - began < 4
+        time.sleep(0.2)
+
+
+def test_none_of_a_published_port_that_its_server_reset_begins_again_beside_the_bound(clients: Clients) -> None:
+    last = range(0)
+    for _ in range(4):
+        opened = clients.open(OPEN - 20)
+        clients.begin(last)
+        clients.refuse(opened)
+        last = opened
+    assert clients.remembered("ESTABLISHED") <= OPEN
 
 
 def test_none_begins_again_after_either_end_has_kept_it(stage: WalledStage, kept: Spent) -> None:

@@ -162,11 +162,11 @@ def has_type(name: str) -> bool:
 def pack(adding: bool, one: IpSet, entry: Entry) -> Message:
     """One entry as a message. An addition of what is there replaces its mark; a deletion of what is not is refused."""
     data = [_address(_IP, entry.address, one.version)]
-    if one.type == "hash:net":
+    if one.type in ("hash:net", "hash:net,port"):
         data.append(attribute_u8(_CIDR, entry.prefixlen))
-    elif one.type in ("hash:ip,mac", "bitmap:ip,mac"):
+    if one.type in ("hash:ip,mac", "bitmap:ip,mac"):
         data.append(attribute(_ETHER, entry.mac.to_bytes(6, "big")))
-    elif one.type != "hash:ip":
+    elif one.type not in ("hash:ip", "hash:net"):
         data += [attribute_u8(_PROTO, entry.protocol), _port(_PORT, entry.port)]
         if entry.last not in (0, entry.port):
             data.append(_port(_PORT_TO, entry.last))
@@ -211,7 +211,7 @@ def _plain(number: int) -> int:
 def _read(data: Mapping[int, bytes], one: IpSet) -> Entry:
     port = _number(data.get(_PORT))
     bits = 32 if one.version == 4 else 128
-    net, client = one.type == "hash:net", one.type == "hash:ip,port,net"
+    net, client = one.type in ("hash:net", "hash:net,port"), one.type == "hash:ip,port,net"
     return Entry(
         _inner(data[_IP]),
         prefixlen=_number(data.get(_CIDR), bits) if net else -1,

@@ -21,7 +21,7 @@ Restore = Sequence[str]
 """The argument vector of a restore program."""
 
 _BRIDGE_CALLS = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
-_SETS = ("hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net")
+_SETS = ("hash:ip", "hash:net", "hash:ip,port", "hash:net,port", "hash:ip,port,net")
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 
 _NEEDED: dict[str, tuple[tuple[Family, ...], str, str]] = {

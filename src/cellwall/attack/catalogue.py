@@ -128,7 +128,7 @@ UNCOVERED_PARTS: dict[str, str] = {
     "of open ones a tenant keeps six times as many at most, and who goes beyond has all containers of the tenant "
     "wait; without a bound of tenants one keeps as many as it goes on sending in, which a rate of new ones slows down; "
     "with iptables all of that is each container's, twice, and what one tenant may have is the sum of what its "
-    "containers may; published ports' have the node's own times there, and no bound once they have ended",
+    "containers may",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",

@@ -310,7 +310,23 @@ def test_two_bindings_of_one_port_are_one_entry() -> None:
     twice = msgspec.structs.replace(FOUR, bindings=(parse_binding("80:80"), parse_binding("81:80")))
     once = msgspec.structs.replace(FOUR, bindings=(parse_binding("81:80"),))
     assert len([line for line in shown([twice]) if "exposed" in line]) == 1
-    assert changes(holdings([twice], WALL.pins), holdings([once], WALL.pins)).removed == ()
+    removed = changes(holdings([twice], WALL.pins), holdings([once], WALL.pins)).removed
+    assert {owned.set for owned in removed} == {"b9published4"}
+
+
+@pytest.mark.parametrize(
+    ("binding", "entries"),
+    [
+        ("80:8080", ["0.0.0.0/1,tcp:80", "128.0.0.0/1,tcp:80"]),
+        ("93.1.1.1:80-81:8080", ["93.1.1.1/32,tcp:80", "93.1.1.1/32,tcp:81"]),
+        ("80:8080/udp", []),
+        ("80:80@2001:db8::/32", []),
+    ],
+)
+def test_a_published_port_of_tcp_is_known_where_its_flows_begin(binding: str, entries: list[str]) -> None:
+    """Whichever of the node's addresses they are to: they are forgotten soon after their end."""
+    one = msgspec.structs.replace(FOUR, bindings=(parse_binding(binding),))
+    assert [line for line in shown([one]) if "published" in line] == [f"b9published4 {entry}" for entry in entries]
 
 
 def test_an_endpoint_is_born_with_its_first_block_also_where_blocks_came_round_again() -> None:

@@ -1,4 +1,4 @@
-"""TCP flows that sandboxes opened and that have ended: how many are kept up, and that none begins again.
+"""TCP flows of sandboxes and of their clients that have ended: how many are kept up, and that none begins again.
 
 iptables tells a flow's state no more than nftables does, but when it is forgotten: no open flow is within the seconds
 that `timeouts` gives an ended one, and one that was reset goes sooner than one that finished.
@@ -31,10 +31,17 @@ from cellwall.compile import wall as w
 from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.sets import ENDS, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import BEGINNING, KNOWN_ENDED, View, Words, member, of_reset_flow, side_of
+from cellwall.lower.xt.words import BEGINNING, KNOWN_ENDED, End, View, Words, member, of_reset_flow, side_of
 
-_ENDED = "B9-ENDED"
-_KEPT: dict[Literal["src", "dst"], str] = {"src": "B9-KEPT-SRC", "dst": "B9-KEPT-DST"}
+Way = Literal["ORIGINAL", "REPLY"]
+_ENDED, _GOT, _STRAY = "B9-ENDED", "B9-ENDED-GOT", "B9-STRAY"
+_KEPT: dict[tuple[End, Way], tuple[str, str]] = {
+    ("src", "ORIGINAL"): ("B9-KEPT-SRC", "lingering"),
+    ("dst", "REPLY"): ("B9-KEPT-DST", "lingering"),
+    ("src", "REPLY"): ("B9-CLIENTS-SRC", "lingeringclients"),
+    ("dst", "ORIGINAL"): ("B9-CLIENTS-DST", "lingeringclients"),
+}
+"""Which address of a packet is a sandbox's, and its direction → where it counts, and what is noted beyond the rate."""
 _FASTEST = 1_000_000  # packets a second that a limit can say
 _FLOWS = ("--hashlimit-htable-max", "262144", "--hashlimit-htable-expire", "4000")
 """Room for as many flows as the table of connections has by default, until the bucket of each is full again."""
@@ -47,7 +54,7 @@ def said_of_endpoints(wall: w.Wall) -> w.Wall:
 
 
 def _of_endpoint(clause: w.Clause) -> w.Clause:
-    if when.TenantFull("ended") not in clause.when:
+    if not any(isinstance(one, when.TenantFull) for one in clause.when):
         return clause
     return msgspec.structs.replace(clause, why=clause.why.replace(" of the tenant", ""))
 
@@ -67,24 +74,30 @@ def kept_rules(wall: w.Wall, view: View) -> Iterator[XtRule]:
     """In the forward path of `mangle`: lead those that a sandbox gets to their count."""
     if view.features.timeouts and _rate(wall):
         inwards = side_of(when.Via("out", "bridge"), view.scene)
-        yield XtRule((*inwards, *KNOWN_ENDED, "--ctdir", "REPLY"), ("-j", _KEPT["dst"]))
+        yield XtRule((*inwards, *KNOWN_ENDED), ("-j", _GOT))
 
 
 def stray_rules(wall: w.Wall, view: View) -> Iterator[XtRule]:
     """Last in `raw`: drop what nobody would count."""
     if view.features.timeouts and _rate(wall):
-        ends = member(set_name("stray", view.version), *ENDS["reply"])
-        yield XtRule(("-p", "tcp", *ends), ("-j", "DROP"), "keeps an ended connection, and is not forwarded")
+        for ends in ENDS.values():
+            noted = member(set_name("stray", view.version), *ends)
+            yield XtRule(("-p", "tcp", *noted), ("-j", "DROP"), "keeps an ended connection, and is not forwarded")
 
 
 def ended_chains(wall: w.Wall, view: View) -> Iterator[XtChain]:
     """The chains that those lead to."""
     if not view.features.timeouts:
         return
-    own = ("-m", "conntrack", "!", "--ctorigsrc", view.subnet)
-    yield XtChain(_ENDED, (XtRule(own, ("-j", "RETURN")), *_noted(wall, view), *_counted(wall, view)))
+    of_the_node = ("-m", "conntrack", "!", "--ctorigsrc", view.subnet, "!", "--ctreplsrc", view.subnet)
+    yield XtChain(_ENDED, (XtRule(of_the_node, ("-j", "RETURN")), *_noted(wall, view), *_counted(wall, view)))
     if rate := _rate(wall):
-        yield from (_kept_chain(side, rate, view) for side in _KEPT)
+        both: tuple[Literal["original", "reply"], ...] = ("original", "reply")
+        noted = (XtRule(("-m", "conntrack", "--ctdir", way.upper()), _note("stray", way, view)) for way in both)
+        yield XtChain(_STRAY, tuple(noted))
+        yield XtChain(_GOT, tuple(_by_way("dst")))
+        for (end, _), (chain, note) in _KEPT.items():
+            yield _kept_chain(chain, note, end, rate, view)
 
 
 def _noted(wall: w.Wall, view: View) -> Iterator[XtRule]:
@@ -103,9 +116,16 @@ def _noted(wall: w.Wall, view: View) -> Iterator[XtRule]:
 def _counted(wall: w.Wall, view: View) -> Iterator[XtRule]:
     if not _rate(wall):
         return
-    yield XtRule(side_of(when.Via("in", "bridge"), view.scene), ("-g", _KEPT["src"]))
+    outwards = side_of(when.Via("in", "bridge"), view.scene)
+    yield from _by_way("src", *outwards)
     for words in _not_forwarded(view):
-        yield XtRule(words, _note("stray", "reply", view))
+        yield XtRule(words, ("-g", _STRAY))
+
+
+def _by_way(whose: End, *words: str) -> Iterator[XtRule]:
+    for (end, way), (chain, _) in _KEPT.items():
+        if end == whose:
+            yield XtRule((*words, "-m", "conntrack", "--ctdir", way), ("-g", chain))
 
 
 def _not_forwarded(view: View) -> tuple[Words, ...]:
@@ -116,15 +136,15 @@ def _not_forwarded(view: View) -> tuple[Words, ...]:
     return (last_hop, *options, to_others, side_of(when.Via("in", "uplink", negate=True), view.scene))
 
 
-def _kept_chain(side: Literal["src", "dst"], rate: int, view: View) -> XtChain:
+def _kept_chain(chain: str, note: str, end: End, rate: int, view: View) -> XtChain:
     """Of one flow a packet a second counts. Beyond the rate the address is noted, and no TCP flow of its begins."""
     ends = ("--hashlimit-mode", "srcip,srcport,dstip,dstport", "--hashlimit-name", f"b9kf{view.version}", *_FLOWS)
     often = ("-m", "hashlimit", "--hashlimit-above", "1/sec", "--hashlimit-burst", "4", *ends)
     above = ("-m", "hashlimit", "--hashlimit-above", f"{rate}/sec", "--hashlimit-burst", str(rate))
-    name = f"b9k{side[0]}{view.version}r{rate}"
-    table = ("--hashlimit-mode", f"{side}ip", "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
-    full = ("-j", "SET", "--add-set", set_name("lingering", view.version), side, "--exist")
-    return XtChain(_KEPT[side], (XtRule(often, ("-j", "RETURN")), XtRule((*above, *table), full)))
+    name = f"b9{'k' if note == 'lingering' else 'c'}{end[0]}{view.version}r{rate}"
+    table = ("--hashlimit-mode", f"{end}ip", "--hashlimit-name", name, "--hashlimit-htable-max", "65536")
+    full = ("-j", "SET", "--add-set", set_name(note, view.version), end, "--exist")
+    return XtChain(chain, (XtRule(often, ("-j", "RETURN")), XtRule((*above, *table), full)))
 
 
 def _note(name: str, direction: Literal["original", "reply"], view: View) -> Words:

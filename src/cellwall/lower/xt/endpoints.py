@@ -78,6 +78,7 @@ def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
                 if _applies(binding, version):
                     clients = _clients(binding, version, endpoint.tiers)
                     entries += _exposure(version, int(address), binding, clients)
+                    entries += _published(version, binding)
                     rules += _publish(version, address, binding, clients)
             entries += _identity(version, int(address), endpoint, pins[version])
     return Holdings(tuple(dict.fromkeys(entries)), tuple(dict.fromkeys(rules)))
@@ -168,6 +169,19 @@ def _exposure(version: int, own: int, binding: PortBinding, clients: Clients) ->
                 network, bits = int(client.network_address), client.prefixlen
                 narrowed = msgspec.structs.replace(entry, client=network, client_bits=bits)
                 yield OwnedEntry(set_name("exposedto", version), narrowed)
+
+
+def _published(version: int, binding: PortBinding) -> Iterator[OwnedEntry]:
+    """Where on the node flows of clients begin, which are forgotten as soon as those that sandboxes open. No set takes
+    the network of everything: these are its halves."""
+    if binding.protocol != "tcp":
+        return
+    bits = 32 if version == 4 else 128
+    everywhere = ((0, 1), (1 << bits - 1, 1))
+    for address, length in everywhere if binding.bind is None else ((int(binding.bind), bits),):
+        for port in range(binding.host_port, binding.last + 1):
+            entry = Entry(address, length, PROTOCOL_NUMBERS["tcp"], port, port)
+            yield OwnedEntry(set_name("published", version), entry)
 
 
 def _publish(version: Literal[4, 6], address: Address, binding: PortBinding, clients: Clients) -> Iterator[OwnedRule]:

@@ -13,15 +13,14 @@ from cellwall.compile import wall as w
 SUBSTITUTES: dict[type[when.Predicate | w.Outcome], str] = {
     when.KnownPort: "a port without an endpoint has no forwarding entry and floods nothing: nothing is bridged to it",
     when.TenantOverConnections: "each endpoint's own bound: a tenant of many has as many times as much",
-    when.TenantFull: "the same, of open ones; of flows to published ports that have ended, nothing: these have the "
-    "node's own times",
+    when.TenantFull: "the same, of open ones",
     when.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
 
-_HAVE_A_FORM = (when.TenantFull("ended"),)
+_HAVE_A_FORM = (when.TenantFull("ended"), when.TenantFull("ended-clients"))
 """Some of their values, which have one."""
 
 NARROWER: dict[str, str] = {
@@ -32,7 +31,7 @@ NARROWER: dict[str, str] = {
     "OverRate": "neighbour solicitations by source address; ARP has no limit, the bridge answers it by itself; rates "
     "beyond 100,000 a second are rounded to a millionth of a second for each",
     "OverBytes": "a bucket of one second's worth, and rates that are rounded to what a jiffy has",
-    "EndedFlow": "of flows that sandboxes opened; each endpoint may end and keep as many as with nftables a tenant, "
+    "EndedFlow": "each endpoint may end and keep as many as with nftables a tenant, "
     "by what it sends and again by what it gets. What it would not get, for its TTL or its link address, nobody "
     "counts; it is dropped for six seconds behind the first such packet of a flow",
     "BeginsAgain": "each end's packets in a flow that was reset are noted, not the SYN",
@@ -45,7 +44,8 @@ NARROWER: dict[str, str] = {
     "IPv6 where there is no hash:ip,mac: of an endpoint that asked for a MAC by `mangle` alone, after conntrack, so "
     "that others may send by its address while that is flushed",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
-    "ForgetSoon": "by a flow's first packet, before it is judged; flows to published ports have the node's own times",
+    "ForgetSoon": "by a flow's first packet, before it is judged; of clients' by the ports of the node that are "
+    "published, and not where the node itself asks",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
     "and the input and forward paths judge what other tables translated by its original destination",
     "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",

@@ -9,8 +9,10 @@ holder of the address, less than half way round. No match compares two numbers: 
 mark, and a program compares those.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
+from cellwall.compile import predicates as when
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH, chain_of
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import (
@@ -25,7 +27,7 @@ from cellwall.lower.xt.reports import former_flow, is_told, leads_to_report
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, PINNED, End, View, member
+from cellwall.lower.xt.words import BEGINNING, LIVE, NOBODY, OWN, PASSED, PINNED, End, View, member, side_of
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
@@ -166,3 +168,14 @@ def vouch_chain(view: View) -> XtChain:
     forgotten = XtRule(("-p", "tcp"), ("-j", "CT", "--timeout", ended(view.version).name))
     before = view.features.timeouts and view.table == "raw"  # the one table of that target
     return XtChain(VOUCH, (vouched, forgotten) if before else (vouched,))
+
+
+def published_rules(view: View) -> Iterator[XtRule]:
+    """In `raw`: the same of a client's flow to a published port."""
+    if view.features.timeouts:
+        published = (
+            *side_of(when.Via("in", "uplink"), view.scene),
+            *BEGINNING,
+            *member(set_name("published", view.version), "dst", "dst"),
+        )
+        yield XtRule(published, ("-j", "CT", "--timeout", ended(view.version).name))

@@ -10,13 +10,14 @@
 | `b9born4` `b9born6` | hash:ip, the first of its versions as its mark | endpoint and family |
 | `b9exposed4` … | hash:ip,port | binding open to anyone; a range is its ports |
 | `b9exposedto4` … | hash:ip,port,net | binding and client network |
+| `b9published4` … | hash:net,port | published TCP port of the node, of one address or of two halves of all |
 | `b9tlimits4` … `b9ewatches4` … | hash:ip | endpoint under such a policy of its tenant, or its own |
 | `b9tallow4` `b9tdeny4` … | hash:ip,port,net | listed port and network; a range is its ports |
 | `b9mail4` `b9mail6` | hash:ip | endpoint with a policy that lists mail |
 | `b9sent4` … `b9got4` … | hash:ip, packets counted | address of whose packets some were denied: rules add it |
 | `b9reset4` `b9reset6` | hash:ip,port,net, for 3 s | ends of packets in flows that were reset: rules add it |
 | `b9stray4` `b9stray6` | hash:ip,port,net, for 6 s | … in ended flows, that are not forwarded |
-| `b9lingering4` … | hash:ip, for 6 s | endpoint that keeps too many ended flows |
+| `b9lingering4` … | hash:ip, for 6 s | endpoint that keeps too many ended flows, or whose clients do |
 | `b9floor4` … `b9noclients4` … | hash:net | row |
 | `b9opened4` … `b9services4` … | hash:ip,port | row |
 """
@@ -34,7 +35,9 @@ from cellwall.lower.xt.features import PinForm, XtFeatures, pin_form
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Prefix, mac_text
 from cellwall.model.policy import TierName
 
-SetType = Literal["hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,net", "hash:ip,mac", "bitmap:ip,mac"]
+SetType = Literal[
+    "hash:ip", "hash:net", "hash:ip,port", "hash:net,port", "hash:ip,port,net", "hash:ip,mac", "bitmap:ip,mac"
+]
 
 SET_PREFIX = "b9"
 
@@ -47,7 +50,7 @@ _ALL_BITS = 0xFFFFFFFF
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One entry of a set, as far as the set's type has the field. Numbers as in packets; `prefixlen` of a hash:net
+    """One entry of a set, as far as the set's type has the field. Numbers as in packets; `prefixlen` of a network's
     address, `client` and `client_bits` of the network that ends a hash:ip,port,net. `mark`: what the entry maps to."""
 
     address: int
@@ -78,7 +81,7 @@ class IpSet(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
 
 
-_OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto", "mail")
+_OF_ENDPOINTS = ("pin", "oui", "version", "born", "exposed", "exposedto", "published", "mail")
 _OF_POLICIES: tuple[tuple[str, SetType], ...] = (
     ("limits", "hash:ip"),
     ("blocks", "hash:ip"),
@@ -93,6 +96,7 @@ _NOTING: dict[str, tuple[SetType, int]] = {
     "reset": ("hash:ip,port,net", CLOSE + 1),
     "stray": ("hash:ip,port,net", TIME_WAIT + 1),
     "lingering": ("hash:ip", TIME_WAIT + 1),
+    "lingeringclients": ("hash:ip", TIME_WAIT + 1),
 }
 """Ends of flows that have ended, and who keeps too many, for as long as those are known and a second more."""
 ENDS: dict[Literal["original", "reply"], tuple[str, str, str]] = {
@@ -184,6 +188,7 @@ def endpoint_sets(subnet4: IPv4Network, features: XtFeatures, policies: PolicyUs
             IpSet(set_name("born", version), "hash:ip", family, marks=True),
             IpSet(set_name("exposed", version), "hash:ip,port", family),
             IpSet(set_name("exposedto", version), "hash:ip,port,net", family),
+            IpSet(set_name("published", version), "hash:net,port", family),
             *([IpSet(set_name("mail", version), "hash:ip", family)] if policies.mail else []),
             *(
                 IpSet(policy_set(tier, name, version), kind, family)
@@ -254,8 +259,10 @@ def entry_text(one: IpSet, entry: Entry) -> str:
     """An entry as `ipset` writes it."""
     make = IPv4Address if one.version == 4 else IPv6Address
     words = str(make(entry.address))
-    if one.type == "hash:net":
+    if one.type in ("hash:net", "hash:net,port"):
         words += f"/{entry.prefixlen}"
+    if one.type == "hash:net":
+        pass
     elif one.type in ("hash:ip,mac", "bitmap:ip,mac"):
         words += "," + mac_text(entry.mac).upper()
     elif one.type != "hash:ip":

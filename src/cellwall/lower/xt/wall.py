@@ -126,7 +126,7 @@ def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *jumps: XtJump) 
 
 def _raw(wall: w.Wall, view: View) -> XtTable:
     early = stage_chain(wall.stage("early"), view)
-    early = XtChain(early.name, (*early.rules, *stray_rules(wall, view)))
+    early = XtChain(early.name, (*early.rules, *stray_rules(wall, view), *marks.published_rules(view)))
     return _table(wall, view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
 
 

@@ -218,9 +218,8 @@ def _of_endpoint(predicate: when.Predicate, view: View) -> tuple[Words, ...] | N
             return (_connections(predicate, view),)
         case when.OverRate():
             return (_rate(predicate, view),)
-        case when.TenantFull(flows="ended", negate=False):
-            source = view.towards[0]
-            return (member(set_name("lingering", view.version), source),) if view.features.timeouts else _NEVER
+        case when.TenantFull(flows="ended" | "ended-clients", negate=False):
+            return (_lingering(predicate, view),) if view.features.timeouts else _NEVER
         case when.OverBytes():
             return (_bytes(predicate, view),)
         case when.Exposed():
@@ -307,6 +306,12 @@ def _connections(predicate: when.OverConnections, view: View) -> Words:
     flag = "--connlimit-saddr" if side == "src" else "--connlimit-daddr"
     bits = "32" if view.version == 4 else "128"
     return ("-m", "connlimit", "--connlimit-above", str(predicate.limit), "--connlimit-mask", bits, flag)
+
+
+def _lingering(predicate: when.TenantFull, view: View) -> Words:
+    if predicate.flows == "ended":
+        return member(set_name("lingering", view.version), view.towards[0])
+    return member(set_name("lingeringclients", view.version), view.towards[1])
 
 
 def _begun_again(view: View) -> tuple[Words, ...]:
