@@ -108,3 +108,13 @@ def test_a_stranger_is_shut_where_somebody_watches(world: World) -> None:
         put_on_bridge(world, 1)
         assert "stranger1" in man.heard("is not shut")
         assert world.wall.status().drift == ()
+
+
+def test_a_sandbox_whose_port_was_renamed_is_a_stranger_that_one_look_shuts(world: World) -> None:
+    renamed = world.attach("renamed")
+    world.lab.node.ip([f"link set {renamed.endpoint.host_link} name xyz0"])
+    repaired = world.wall.reconcile().repaired
+    assert any(line.startswith("detached renamed") for line in repaired), repaired
+    assert any('"xyz0"' in line and "is not shut" in line for line in repaired), repaired
+    assert world.wall.status().drift == ()
+    assert world.wall.reconcile().repaired == ()

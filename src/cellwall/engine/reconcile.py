@@ -47,8 +47,8 @@ def reconcile(site: Site) -> Reconciled:
     repaired += [f"detached {gone.key}: its namespace or link is gone" for gone in detach_vanished(site)]
     repaired += _repair_ports(site, found)
     repaired += delete_orphans(site)
-    repaired += shut_strangers(site, found)
     collect_drained(site)
+    repaired += shut_strangers(site, found)  # also a port of ours under another name, which no drained endpoint has now
     return Reconciled(tuple(repaired))
 
 
