@@ -8,8 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cellwall.client import Client
+from cellwall.daemon.asker import Asker
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.turns.gathered import Attached
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.pool import PoolFigures, PoolSize, was_pooled
+from cellwall.wire.bodies import AttachBody, Places
 from served import Plain, Served, open_served
 
 pytestmark = pytest.mark.root
@@ -76,6 +80,25 @@ def test_a_claim_that_finds_none_is_an_attach_and_counted_as_missed(pooled: Serv
     web = client.claim("web")
     assert web.owns_netns and not was_pooled(web)
     assert counted(pooled, before) == (0, 1)
+
+
+def test_a_claim_that_comes_alone_is_carried_out_before_anything_else_is_heard(pooled: Served, client: Client) -> None:
+    asker, made = Asker(Peer(0), Authority()), list[Attached]()
+
+    async def claim() -> bool:
+        places = Places([AttachBody(f"c{time.monotonic_ns()}", tenant="acme")], [""])
+        asked = pooled.node.claim(asker, places, alone=True)
+        try:
+            asked.send(None)
+        except StopIteration as over:
+            made.append(over.value)
+            return True
+        asked.close()  # in its turn: the pool was being filled just then, or the last one took long
+        return False
+
+    wait_until(lambda: pooled.run(claim))
+    assert was_pooled(made[0].endpoint) and not made[0].before
+    assert made[0].endpoint in client.endpoints()
 
 
 def test_a_claim_that_waits_for_a_repair_keeps_no_other_call_waiting(pooled: Served, client: Client) -> None:

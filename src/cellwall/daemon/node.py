@@ -29,7 +29,7 @@ from cellwall.daemon.turns.single import Single
 from cellwall.daemon.turns.writer import Kind, Writer
 from cellwall.engine.arguments import Subject
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport, validate_request
-from cellwall.errors import InvalidSpec, NotFound
+from cellwall.errors import CellwallError, InvalidSpec, NotFound
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.figures import EndpointTraffic, TrafficReport
@@ -213,7 +213,7 @@ class Node:
     def _claimed_at_once(self, request: AttachRequest) -> Endpoint | None:
         try:
             endpoint = self._wall.claim_at_once(request)
-        except Exception:  # it was taken back, and is asked for again in its turn, which tells of it
+        except (CellwallError, OSError):  # it was taken back, and is asked for again in its turn, which tells of it
             return None
         if endpoint is not None:
             self.pool.claimed([True])
