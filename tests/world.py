@@ -141,8 +141,12 @@ class Wrapped:
 def ruleset(world: World) -> str:
     """The node's whole nft ruleset without what traffic changes."""
     about_nftables("the text of the ruleset")
-    text = world.lab.node.run(["nft", "-s", "list", "ruleset"]).text
-    return re.sub(r"(\n\t\tflags dynamic[^}]*?)\n\t\telements = {[^}]*}", r"\1", text)  # which packets add
+    return without_what_packets_add(world.lab.node.run(["nft", "-s", "list", "ruleset"]).text)
+
+
+def without_what_packets_add(text: str) -> str:
+    """A listed ruleset without the elements of its dynamic sets, which come with packets and go with time."""
+    return re.sub(r"(\n\t\tflags dynamic[^}]*?)\n\t\telements = {[^}]*}", r"\1", text)
 
 
 class Told(NamedTuple):

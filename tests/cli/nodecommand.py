@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from cellwall.lab import Lab
+from world import without_what_packets_add
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -50,4 +51,5 @@ class Command:
         """Everything a refused request must leave alone: endpoints, links, rules."""
         run = self.lab.node.run
         links = run(["ip", "-o", "link"]).text
-        return self("list", "--json").out, links, run(["nft", "--stateless", "list", "ruleset"]).text
+        rules = without_what_packets_add(run(["nft", "--stateless", "list", "ruleset"]).text)
+        return self("list", "--json").out, links, rules

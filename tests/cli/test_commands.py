@@ -169,13 +169,18 @@ def occupied(lab: Lab) -> Command:
     return command
 
 
+@pytest.fixture(scope="module")
+def before(occupied: Command) -> tuple[str, ...]:
+    """What all that is refused leaves as it is."""
+    return occupied.snapshot()
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "named"), [row for row in REFUSED if row[1]], ids=lambda value: str(value)[:40]
 )
 def test_bad_request_is_refused_by_name_and_changes_nothing(
-    occupied: Command, argv: list[str], status: int, named: str
+    occupied: Command, before: tuple[str, ...], argv: list[str], status: int, named: str
 ) -> None:
-    before = occupied.snapshot()
     said = occupied(*argv)
     assert (said.status, said.out) == (status, ""), said.err
     assert said.err.startswith("cellwall: ")
@@ -185,9 +190,10 @@ def test_bad_request_is_refused_by_name_and_changes_nothing(
     assert occupied.snapshot() == before
 
 
-def test_namespace_that_is_attached_and_a_mac_that_is_taken_are_refused(occupied: Command) -> None:
+def test_namespace_that_is_attached_and_a_mac_that_is_taken_are_refused(
+    occupied: Command, before: tuple[str, ...]
+) -> None:
     (taken,) = occupied("list", "--json").json["endpoints"]
-    before = occupied.snapshot()
     for argv in (["--netns", taken["netns"]], ["--mac", taken["mac"]]):
         said = occupied("attach", "other", *argv)
         assert said.status in (2, 4), said

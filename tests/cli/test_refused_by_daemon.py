@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from test_commands import (  # noqa: F401  # the same, told through the daemon
+    before,
     occupied,
     test_bad_request_is_refused_by_name_and_changes_nothing,
     test_namespace_that_is_attached_and_a_mac_that_is_taken_are_refused,
