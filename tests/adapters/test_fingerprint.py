@@ -128,6 +128,7 @@ def test_a_forked_child_that_asks_takes_no_news_from_its_parent(observer: NodeOb
 
 
 @pytest.mark.root
+@pytest.mark.slow
 def test_one_who_asks_all_along_knows_at_the_end_what_one_who_asks_anew_sees(
     observer: NodeObserver, node: Namespace
 ) -> None:

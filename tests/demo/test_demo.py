@@ -51,6 +51,7 @@ def test_an_attempt_that_gets_through_is_an_exit_status(
 
 
 @pytest.mark.root
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ended_by_a_signal_it_leaves_no_namespace(number: signal.Signals) -> None:
     running = subprocess.Popen([*_DEMO], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
