@@ -424,3 +424,21 @@ def test_without_a_daemon_nobody_is_led(node_lab: World) -> None:
     with web.host.serve(tcp=[80]):
         assert_connection(node_lab.lab.lan, NODE4, 8080)
     node_lab.wall.detach(web.name)
+
+
+@BOTH
+def test_both_flows_of_a_connection_that_ended_are_soon_forgotten(world: Proxied, family: int, word: str) -> None:
+    """No bound counts them then, as those of other published ports."""
+    soon = 5
+    with served(world, family, f"8080:80/{word}") as sandbox:
+        for _ in range(3):
+            assert asked(world.lab.lan, family)
+        ends = {family: ("--orig-port-dst", "8080"), 10 - family: ("--orig-dst", sandbox.address(10 - family))}
+        for version, query in ends.items():
+            for _ in range(100):
+                told = world.lab.node.run(["conntrack", "-L", "-f", f"ipv{version}", "-p", "tcp", *query]).text
+                left = [int(line.split()[2]) for line in told.splitlines() if "TIME_WAIT" in line]
+                if len(left) >= 3:
+                    break
+                time.sleep(0.05)
+            assert len(left) >= 3 and max(left) <= soon, (version, told)

@@ -38,7 +38,9 @@ _NAME, _FLAGS, _SET_ID = 1, 2, 10  # NFTA_TABLE_NAME, _FLAGS; NFTA_SET_ID
 _OF_TABLE, _OF_SET = 1, 2  # of sets, chains, rules, objects and lists of elements alike
 _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA = 2, 3, 4
 _CT_TIMEOUT, _L4PROTO, _STATES = 7, 2, 3  # NFT_OBJECT_CT_TIMEOUT; NFTA_CT_TIMEOUT_L4PROTO, _DATA
-_TCP, _TCP_STATES = 6, {"time_wait": 7, "close": 8}  # CTA_TIMEOUT_TCP_*
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+# CTA_TIMEOUT_TCP_*, and of UDP CTA_TIMEOUT_UDP_UNREPLIED
+_FLOW_STATES = {"syn_sent": 1, "syn_recv": 2, "time_wait": 7, "close": 8, "unreplied": 1}
 
 
 def compile_edits(edits: Sequence[Edit], flags: int, live: Collection[TableKey] = ()) -> list[Message]:
@@ -125,9 +127,9 @@ def _anonymous(one: SetPart) -> bool:
 
 
 def _timeouts(timeouts: Timeouts) -> bytes:
-    states = [attribute(_TCP_STATES[state], _U32.pack(seconds)) for state, seconds in timeouts.seconds]
+    states = [attribute(_FLOW_STATES[state], _U32.pack(seconds)) for state, seconds in timeouts.seconds]
     return (
         attribute_text(_OBJECT_NAME, timeouts.name)
         + attribute(_OBJECT_TYPE, _U32.pack(_CT_TIMEOUT))
-        + nested(_OBJECT_DATA, attribute_u8(_L4PROTO, _TCP), nested(_STATES, *states))
+        + nested(_OBJECT_DATA, attribute_u8(_L4PROTO, _PROTOCOLS[timeouts.protocol]), nested(_STATES, *states))
     )

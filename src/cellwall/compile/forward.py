@@ -59,6 +59,10 @@ from cellwall.names import SECURITY_CHAIN
 _FROM_BRIDGE = Via("in", "bridge")
 _TO_BRIDGE = Via("out", "bridge")
 _FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
+_CLIENTS_FORGET_SOON = (
+    Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon("destination")),
+    Clause((Flow(("new",)), Transport(("udp",))), ForgetSoon("destination", "udp")),
+)
 
 
 def forward_stages(
@@ -189,7 +193,7 @@ def _client(bounds: Bounds) -> Stage:
     return Stage(
         "client",
         (
-            _FORGET_SOON,
+            *_CLIENTS_FORGET_SOON,
             *bounds.arriving(new),
             *bounds.too_fast(new, end="destination"),
             *bounds.too_many(new, then=Drop(), end="destination"),

@@ -11,6 +11,7 @@ from cellwall.compile.policies import OPENED
 from cellwall.compile.predicates import (
     AmidConnection,
     BegunAgain,
+    Connecting,
     ExtensionHeader,
     Flow,
     FlowDirection,
@@ -24,6 +25,7 @@ from cellwall.compile.predicates import (
     OrphanFlow,
     OverRate,
     OwnError,
+    ProxiedPort,
     ToLoopback,
     ToSubnet,
     Transport,
@@ -62,6 +64,7 @@ def guard_stages(bounds: Bounds, policies: PolicyUsage) -> tuple[Stage, ...]:
         *bounds.ended_stages(),
         Stage("tracked-guard", _guard("PRE", _services_early(bounds, policies))),
         _input(),
+        _connecting(),
         Stage("input-guard", _guard("IN", _services(bounds, policies))),
         _output(),
         _output_tenant(policies),
@@ -151,11 +154,19 @@ def _input() -> Stage:
         "input",
         (
             Clause((_FROM_PORT,), Drop(), "not a bridge port", "PIN"),
+            Clause((Via("in", "bridge", negate=True), Connecting()), Continue("connecting")),
             Clause((Via("in", "bridge", negate=True),), Accept()),
             Clause((NeighbourSolicitation(),), Accept()),
             Clause((), Continue("input-guard")),
         ),
     )
+
+
+def _connecting() -> Stage:
+    """Who connects to the node is nobody's to judge here; but a client of a port that a proxy serves begins a flow
+    because of an endpoint, as one of another published port."""
+    kinds = (ProxiedPort(bound=False), ProxiedPort(bound=True))
+    return Stage("connecting", (*(Clause((kind,), ForgetSoon("destination")) for kind in kinds), Clause((), Accept())))
 
 
 def _output() -> Stage:
@@ -188,6 +199,7 @@ def _output_tenant(policies: PolicyUsage) -> Stage:
             Clause((LiveFlow(),), Accept()),
             Clause((OrphanFlow("node-side"),), Drop(), "flow of a former endpoint", "OUT"),
             Clause((AmidConnection(),), Drop(), "amid a connection", "OUT"),
+            Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon()),
             Clause((Flow(("new",)),), Stamp("node-side")),
         ),
     )

@@ -251,6 +251,17 @@ class AmidConnection(Predicate, frozen=True):
     forgot and a peer goes on with: nf_conntrack_tcp_loose)."""
 
 
+class Connecting(Predicate, frozen=True):
+    """A new TCP flow begins with this packet."""
+
+
+class ProxiedPort(Predicate, frozen=True):
+    """The destination is a port of the node's own that a proxy serves for an endpoint: of one address of the node
+    ("bound"), or of all."""
+
+    bound: bool
+
+
 class OpensBackwards(Predicate, frozen=True):
     """A SYN without ACK against the direction of its flow: TCP's simultaneous open (RFC 9293, 3.5)."""
 

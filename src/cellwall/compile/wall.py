@@ -66,14 +66,26 @@ class Attest(Outcome, frozen=True):
 
 
 class ForgetSoon(Outcome, frozen=True):
-    """A new TCP flow will be forgotten within seconds of its end; the next clause goes on. What bounds flows counts
-    open ones only (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them."""
+    """A new flow will be forgotten within seconds of its end, and one that a client begins ("destination") within
+    `HALF_OPEN` seconds if nothing comes of it; the next clause goes on. What bounds flows counts open ones only
+    (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them, and half-open ones, which
+    anybody outside begins under any address, must not fill the bound."""
+
+    end: Literal["source", "destination"] = "source"
+    protocol: Literal["tcp", "udp"] = "tcp"
 
 
 TIME_WAIT, CLOSE = 5, 2
 """Seconds of ForgetSoon: long enough for the last segments in flight. The kernel's 120 of TIME_WAIT let one sandbox
 fill a table of 262,144 flows in 32 s. Not shorter: what is acknowledged behind the second FIN is TIME_WAIT already, and
 a reset that is not exact is answered (RFC 5961), as that of an open connection."""
+
+
+HALF_OPEN = 10
+"""Seconds of a client's flow that it has not completed, and of UDP that nobody has answered. The kernel's 120 of a SYN
+and 60 of one that is answered let 17 forged SYNs a second hold all 1,024 places of a published port. Not shorter: the
+third try of a TCP comes 7 seconds after its first, and a server that takes that long over a datagram has its answer
+told from a flow of its own."""
 
 
 class FitSegments(Outcome, frozen=True):

@@ -87,7 +87,7 @@ def _identity(table: Table) -> str:
 def _timeouts(table: Table) -> Iterator[str]:
     for timeouts in table.timeouts:
         seconds = ", ".join(f"{state} : {seconds}" for state, seconds in timeouts.seconds)
-        body = ["protocol tcp", f"policy = {{ {seconds} }}"]
+        body = [f"protocol {timeouts.protocol}", f"policy = {{ {seconds} }}"]
         yield from _block(f"ct timeout {check_name('timeouts', timeouts.name)}", body)
 
 

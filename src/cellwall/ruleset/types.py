@@ -356,12 +356,17 @@ class NamedSet(msgspec.Struct, frozen=True):
     elements: tuple[Element, ...] = ()
 
 
+FlowState = Literal["syn_sent", "syn_recv", "time_wait", "close", "unreplied"]
+"""What conntrack calls the states of a flow; the last one is UDP's."""
+
+
 class Timeouts(msgspec.Struct, frozen=True):
-    """How many seconds conntrack keeps a TCP flow in each of these states; in others as long as the kernel's
-    settings say."""
+    """How many seconds conntrack keeps a flow of this protocol in each of these states; in others as long as the
+    kernel's settings say."""
 
     name: str
-    seconds: tuple[tuple[Literal["time_wait", "close"], int], ...]
+    seconds: tuple[tuple[FlowState, int], ...]
+    protocol: Literal["tcp", "udp"] = "tcp"
 
 
 class Table(msgspec.Struct, frozen=True):

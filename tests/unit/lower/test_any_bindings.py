@@ -88,7 +88,7 @@ def test_a_client_reaches_what_is_published_for_it_and_nothing_else(crowd: list[
         translation = fate.evaluation.translation
         found = published(crowd, to, protocol, port)
         if found is None:
-            assert (fate.verdict, fate.reason, translation) == ("accept", "input", None)
+            assert (fate.verdict, translation) == ("accept", None) and fate.reason in ("input", "connecting")
             continue
         own, binding = found
         inside = binding.port + port - binding.host_port

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cellwall.compile.usage import ExposureForm, interval_range
 from cellwall.lower.nft.families import FAMILIES, Family
-from cellwall.lower.nft.sets import by_protocol, exposed_set
+from cellwall.lower.nft.sets import by_protocol, exposed_set, proxied_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.policy import NO_TIERS
@@ -110,6 +110,8 @@ _PARTS: tuple[tuple[Callable[[Endpoint], Iterator[Owned]], Callable[[Endpoint], 
 def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:
     """The elements of one binding, in each family that the endpoint, the bind address and the clients share. What a
     proxy serves is led nowhere: it is the node's own port."""
+    if binding.proxy:
+        yield _proxied_element(binding)
     for family, address in _addresses(endpoint):
         if family.version == binding.proxy or (binding.bind is not None and not family.holds(binding.bind)):
             continue
@@ -149,6 +151,12 @@ def _port_elements(family: Family, own: int, binding: PortBinding, sources: list
             key = (port, host, *at, int(source.network_address))
             key = (own, *key) if by_protocol(form) else (own, protocol, *key)
             yield "inet", exposed_set(form, family, name), Element(key)
+
+
+def _proxied_element(binding: PortBinding) -> Owned:
+    family = next(family for family in FAMILIES if family.version == binding.proxy)
+    at = () if binding.bind is None else (int(binding.bind),)
+    return "inet", proxied_set(family, bound=bool(at)), Element((*at, binding.host_port))
 
 
 def _range_elements(family: Family, own: int, binding: PortBinding, sources: list[Prefix]) -> Iterator[Owned]:

@@ -96,6 +96,10 @@ def _amid_connection(p: when.AmidConnection, scene: w.Scene) -> tuple[Lowered, .
     return ((match("ct state", "new"), _opening(negate=True)),)
 
 
+def _connecting(p: when.Connecting, scene: w.Scene) -> tuple[Lowered, ...]:
+    return ((match("ct state", "new"), match("meta l4proto", PROTOCOL_NUMBERS["tcp"])),)
+
+
 def _begins_again(p: when.BeginsAgain, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((_opening(), match("ct direction", "original"), NUMBERED),)
 
@@ -163,6 +167,7 @@ FLOWS: Forms = {
     when.TenantOverConnections: either(_tenant_over_connections),
     when.TenantFull: either(_tenant_full),
     when.EndedFlow: either(_ended),
+    when.Connecting: either(_connecting),
     when.BeginsAgain: either(_begins_again),
     when.BegunAgain: per_family(_begun_again),
     when.FlowOverRate: per_family(_flow_over_rate),

@@ -4,6 +4,7 @@ from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.lower.nft.families import Family
 from cellwall.lower.nft.forms import ICMP6_TYPES, Forms, Lowered, either, fields, in_subnet, match, per_family
+from cellwall.lower.nft.sets import proxied_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 from cellwall.ruleset.types import FieldName, Lookup
 
@@ -84,6 +85,18 @@ def _node_service(p: when.NodeService, scene: w.Scene, family: Family) -> tuple[
     return ((Lookup(fields(family.destination, "meta l4proto", "th dport"), "services" + family.suffix),),)
 
 
+def _proxied_port(p: when.ProxiedPort, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
+    at = (family.destination,) if p.bound else ()
+    name = proxied_set(family, bound=p.bound)
+    return (
+        (
+            match("meta nfproto", family.nfproto),
+            match("meta l4proto", PROTOCOL_NUMBERS["tcp"]),
+            Lookup(fields(*at, "th dport"), name),
+        ),
+    )
+
+
 def _not_unicast_source(p: when.NotUnicastSource, scene: w.Scene) -> tuple[Lowered, ...]:
     return ((match("fib saddr type", "unicast", negate=True),),)
 
@@ -106,6 +119,7 @@ PACKETS: Forms = {
     when.GatewayPing: per_family(_gateway_ping),
     when.NeighbourSolicitation: either(_solicitation),
     when.NodeService: per_family(_node_service),
+    when.ProxiedPort: per_family(_proxied_port),
     when.NotUnicastSource: either(_not_unicast_source),
     when.Handshake: either(_handshake),
 }

@@ -13,6 +13,8 @@ Only hash sets grow with endpoints. Interval sets hold the floor (small, static)
 | `publish4` `publish6` | protocol, host port → address, port | binding without a bind address |
 | `publishto4` `publishto6` | address, protocol, host port → address, port | binding with one |
 | `publishrange4` … | address range, protocol, port range → address | range with equal ports |
+| `proxied4` `proxied6` | host port | binding that a proxy serves, without a bind address |
+| `proxiedat4` `proxiedat6` | bind address, host port | the same with one |
 | `exposed4` … | address, protocol, port, host port | binding open to anyone |
 | `exposedto4p24` … | address, protocol, port, host port, client network | binding and client network of that length |
 | `exposedat4` … | address, protocol, port, host port, bind address | binding to one address, open to anyone |
@@ -122,6 +124,11 @@ def exposed_set(form: ExposureForm, family: Family, protocol: Protocol) -> str:
     return "exposed" + at + names[form.kind] + family.suffix + length + (protocol if by_protocol(form) else "")
 
 
+def proxied_set(family: Family, *, bound: bool) -> str:
+    """The name of the set of ports that a proxy serves for clients of a family."""
+    return ("proxiedat" if bound else "proxied") + family.suffix
+
+
 def under_set(tier: TierName, what: str, family: Family) -> str:
     """The name of the set of endpoints under such a policy (`Under`)."""
     return tier + what + family.suffix
@@ -173,6 +180,8 @@ def _family_sets(family: Family) -> list[NamedSet]:
         NamedSet("services" + suffix, service, static=True),
         NamedSet("publish" + suffix, service[1:], (address, "inet_service")),
         NamedSet("publishto" + suffix, service, (address, "inet_service")),
+        NamedSet(proxied_set(family, bound=False), service[2:]),
+        NamedSet(proxied_set(family, bound=True), (address, *service[2:])),
         NamedSet("flows" + suffix, (address,), dynamic=True, size=_SENDERS),
         NamedSet("clients" + suffix, (address,), dynamic=True, size=_SENDERS),
         _rate("pings" + suffix, address),

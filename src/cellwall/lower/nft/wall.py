@@ -26,6 +26,7 @@ from cellwall.ruleset.types import (
     Counter,
     Dnat,
     FieldName,
+    FlowState,
     LabelFlow,
     Lookup,
     MarkPacket,
@@ -45,7 +46,14 @@ from cellwall.ruleset.types import (
     Verdict,
 )
 
-_ENDED = Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", (("time_wait", w.TIME_WAIT), ("close", w.CLOSE)))
+_Seconds = tuple[tuple[FlowState, int], ...]
+_ENDED: _Seconds = (("time_wait", w.TIME_WAIT), ("close", w.CLOSE))
+_HALF_OPEN: _Seconds = (("syn_sent", w.HALF_OPEN), ("syn_recv", w.HALF_OPEN))
+_TIMEOUTS = {
+    w.ForgetSoon(): Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", _ENDED),
+    w.ForgetSoon("destination"): Timeouts(f"client-{w.HALF_OPEN}-{w.TIME_WAIT}-{w.CLOSE}", (*_HALF_OPEN, *_ENDED)),
+    w.ForgetSoon("destination", "udp"): Timeouts(f"client-udp-{w.HALF_OPEN}", (("unreplied", w.HALF_OPEN),), "udp"),
+}
 """Named by its policy: the kernel keeps an object that exists as it is, whatever a refresh says of it."""
 
 
@@ -63,7 +71,7 @@ def lower_wall(wall: w.Wall) -> Ruleset:
         (
             Table("bridge", TABLE, bridge_sets(), tuple(chains["bridge"])),
             Table("arp", TABLE, (), tuple(chains["arp"])),
-            Table("inet", TABLE, inet_sets(wall), tuple(chains["inet"]), (_ENDED,)),
+            Table("inet", TABLE, inet_sets(wall), tuple(chains["inet"]), tuple(_TIMEOUTS.values())),
         )
     )
 
@@ -170,7 +178,7 @@ def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statem
         case w.NoteFull():
             return (Tally(fields("ct label"), FULL_SETS[then.flows]),)
         case w.ForgetSoon():
-            return (SetTimeouts(_ENDED.name),)
+            return (SetTimeouts(_TIMEOUTS[then].name),)
     return None
 
 

@@ -16,6 +16,7 @@ SUBSTITUTES: dict[type[when.Predicate | w.Outcome], str] = {
     when.TenantFull: "the same, of open ones",
     when.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
+    when.Connecting: "nothing: connections to a port that a proxy serves have the node's own times",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
