@@ -52,6 +52,7 @@ from cellwall.compile.wall import (
     Reject,
     Stage,
     Stamp,
+    Unprioritize,
 )
 from cellwall.model.settings import Mail
 from cellwall.names import SECURITY_CHAIN
@@ -97,6 +98,7 @@ def _forward(no_router: tuple[Literal[4, 6], ...]) -> Stage:
     clauses: tuple[Clause, ...] = (
         Clause((Via("in", "port"),), Drop(), "not a bridge port", "PIN"),
         Clause((Via("out", "port"),), Drop(), "not a bridge port", "PIN"),
+        Clause((_FROM_BRIDGE,), Unprioritize()),  # the kernel has read the TOS just before this hook
         Clause((_FROM_BRIDGE,), Continue(SECURITY_CHAIN)),
         Clause((_TO_BRIDGE,), Attest()),
         Clause((_TO_BRIDGE,), Continue(SECURITY_CHAIN)),

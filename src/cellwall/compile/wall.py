@@ -88,6 +88,11 @@ third try of a TCP comes 7 seconds after its first, and a server that takes that
 told from a flow of its own."""
 
 
+class Unprioritize(Outcome, frozen=True):
+    """The packet waits in the node's queues as everybody's do; the next clause goes on. The kernel takes its place
+    there from the TOS that its sender wrote (net/ipv4/ip_forward.c, rt_tos2priority), which leaves as it was."""
+
+
 class FitSegments(Outcome, frozen=True):
     """Lower the largest segment that a handshake names to what fits the routes to both ends; never raise it, and the
     next clause goes on. Without it a transfer hangs where a path is narrower than the links at its ends and the ICMP

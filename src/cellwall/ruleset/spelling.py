@@ -16,6 +16,7 @@ from cellwall.ruleset.types import (
     BytesOver,
     ClampSegments,
     ClearMark,
+    ClearPriority,
     Compare,
     ConnectionsOver,
     Counter,
@@ -185,6 +186,11 @@ def _(statement: ForgottenWithin) -> str:
 @spell_statement.register
 def _(statement: SetTimeouts) -> str:
     return f'ct timeout set "{check_name("timeouts", statement.name)}"'
+
+
+@spell_statement.register
+def _(statement: ClearPriority) -> str:
+    return "meta priority set none"
 
 
 @spell_statement.register

@@ -14,6 +14,7 @@ from cellwall.ruleset.packet import ETH_IP, ETH_IPV6, Packet, with_destination
 from cellwall.ruleset.types import (
     ClampSegments,
     ClearMark,
+    ClearPriority,
     Compare,
     Counter,
     Dnat,
@@ -124,7 +125,7 @@ def _execute(statement: Statement, contents: Mapping[str, Content], run: Run) ->
             return _compare(statement, read_compared(statement, run.packet, run.context))
         case Lookup():
             return _lookup(statement, contents, run)
-        case Counter() | SetTimeouts() | ClampSegments() | LogPacket():
+        case Counter() | SetTimeouts() | ClearPriority() | ClampSegments() | LogPacket():
             return True
         case ForgottenWithin():
             return _is_forgotten_within(statement.seconds, run)

@@ -192,6 +192,10 @@ class LabelFlow(msgspec.Struct, frozen=True, tag=True):
     map: str
 
 
+class ClearPriority(msgspec.Struct, frozen=True, tag=True):
+    """Sets the packet's priority in the queues of the node's interfaces to 0."""
+
+
 class ClampSegments(msgspec.Struct, frozen=True, tag=True):
     """Lowers the maximum segment size of a TCP handshake to what the routes to both of its ends take; a segment that
     names none, or less, stays as it is."""
@@ -297,6 +301,7 @@ Statement = (
     | LabelFlow
     | ForgottenWithin
     | SetTimeouts
+    | ClearPriority
     | ClampSegments
     | Dnat
     | Masquerade

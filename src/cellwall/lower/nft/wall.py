@@ -23,6 +23,7 @@ from cellwall.names import TABLE
 from cellwall.ruleset.types import (
     Chain,
     ClampSegments,
+    ClearPriority,
     Counter,
     Dnat,
     FieldName,
@@ -190,6 +191,8 @@ def _translation(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Stateme
             return (Masquerade(*then.ports),)
         case w.FitSegments():
             return (ClampSegments(),)
+        case w.Unprioritize():
+            return (ClearPriority(),)
     return None
 
 

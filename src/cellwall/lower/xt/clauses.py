@@ -173,6 +173,8 @@ def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words
             return (((), ("-j", "MARK", "--set-xmark", f"0x0/{mark}")),)
         case w.Attest():
             return (((), ("-j", "MARK", "--set-xmark", f"{OWN | view.scene.mark:#x}/0xffffffff")),)
+        case w.Unprioritize():
+            return ()  # `wall._mangle`: the target is of that table
         case w.ForgetSoon():
             return ()  # `marks.vouch_chain`: the first packet says it, before connection tracking
         case w.Attribute():  # nothing here asks for it
