@@ -308,3 +308,21 @@ def test_a_death_amid_a_detach_leaves_no_port_held_for_long(world: World) -> Non
         assert world.wall.reservations() == () and bindable(port)
         port = prepared()
     assert world.wall.status().drift == ()
+
+
+def test_ports_that_the_operator_keeps_are_roots_to_publish() -> None:
+    """Somebody may be served there for whom nothing listens: who asks a cluster's NodePort, or a service that is yet to
+    start."""
+    with open_world(settings=Settings(kept_ports=((8443, 8443), (8500, 8599)))) as world:
+        name = world.attach("tenant").name
+        write_setting(world.lab.node, "net/ipv4/ip_local_reserved_ports", "8700,8800-8899")
+        for port, where in (
+            ("8443:80", r"node\.kept_ports, 8443-8443"),
+            ("8590-8600:8590-8600", r"node\.kept_ports, 8500-8599"),
+            ("8700:80/udp", r"net\.ipv4\.ip_local_reserved_ports, 8700-8700"),
+            ("8850:80", r"net\.ipv4\.ip_local_reserved_ports, 8800-8899"),
+        ):
+            with pytest.raises(InvalidSpec, match=rf"^expose\.host_port: .* is in {where}"):
+                world.wall.expose(name, port, user=7)
+            world.wall.expose(name, port)
+        world.wall.expose(name, "8442:80", user=7)

@@ -222,6 +222,15 @@ def _port_range(text: str, field: str) -> tuple[int, int]:
     return parse_port(low, field), parse_port(high, field)
 
 
+def _port_ranges(items: list[str], field: str) -> tuple[tuple[int, int], ...]:
+    """Each `30000-32767`, or a single port."""
+    ranges = tuple(_port_range(item if "-" in item else f"{item}-{item}", field) for item in items)
+    for (low, high), item in zip(ranges, items, strict=True):
+        if low > high:
+            raise InvalidSpec(field, item, "must be a range of ports such as 30000-32767")
+    return ranges
+
+
 def _files(value: int, field: str) -> int:
     if not 1 <= value <= 1000:
         raise InvalidSpec(field, value, "must be from 1 to 1000")
@@ -258,6 +267,7 @@ KEYS: tuple[Key, ...] = (
     Key("node.protect", "list", _prefixes, "further networks that no tenant may reach"),
     Key("node.nat_ports", "text", _port_range, "source ports of translated flows, free of services"),
     Key("node.reserved_ports", "text", _port_range, "host ports that are given to who reserves some"),
+    Key("node.kept_ports", "list", _port_ranges, "host ports that only root may publish: 30000-32767"),
     Key("node.mark", "number", _number, "the packet mark bit that cellwall uses"),
     Key("node.services", "list", _openings, "services for tenants: NAME ADDRESS PROTOCOL/PORT", ";"),
     Key("node.backend", "text", _backend, "what holds the wall: auto, nftables or iptables"),
@@ -315,6 +325,8 @@ def shown(key: Key, settings: Settings | Serving) -> object:
 
 
 def _shown_item(item: object) -> str:
+    if isinstance(item, tuple):
+        return "-".join(str(port) for port in item)
     if isinstance(item, Opening):
         return f"{item.name} {item.address} {item.protocol}/{item.port}"
     return str(item)

@@ -101,10 +101,10 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
 def refuse_beyond_share(site: Site, requests: Sequence[AttachRequest]) -> None:
     """Raise InvalidSpec or Exhausted for what is not for somebody who is not root."""
     if any(request.user is not None for request in requests):
-        from cellwall.engine.shares import refuse_ephemeral, refuse_last_quarter  # here and not above: most are root's
+        from cellwall.engine.shares import refuse_last_quarter, refuse_own_ports  # here and not above: most are root's
 
         refuse_last_quarter(site, requests, MAX_BRIDGE_PORTS)
-        refuse_ephemeral(site, [one for request in requests if request.user is not None for one in request.bindings])
+        refuse_own_ports(site, [one for request in requests if request.user is not None for one in request.bindings])
 
 
 def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> None:

@@ -35,9 +35,9 @@ def expose_port(
         return endpoint
     validate_host_ports(binding, site.settings)
     if user is not None:
-        from cellwall.engine.shares import refuse_ephemeral  # here and not above, as below
+        from cellwall.engine.shares import refuse_own_ports  # here and not above, as below
 
-        refuse_ephemeral(site, [binding])
+        refuse_own_ports(site, [binding])
     refuse_bound(site, binding)
     from cellwall.engine.reservations import refuse_reserved  # here and not above: an attach reads this module, too
 

@@ -28,6 +28,11 @@ def ephemeral_ports(site: Site) -> tuple[Span, ...]:
     return parse_spans(site.sysctls.read("net.ipv4.ip_local_port_range") or "")
 
 
+def set_aside_ports(site: Site) -> tuple[Span, ...]:
+    """Those that the kernel gives to nobody who asks for any: the operator has something in mind for them."""
+    return parse_spans(site.sysctls.read("net.ipv4.ip_local_reserved_ports") or "")
+
+
 def range_text(site: Site) -> str:
     """Where these ports are taken from, for who is told that there are no more."""
     low, high = site.settings.reserved_ports
@@ -35,6 +40,11 @@ def range_text(site: Site) -> str:
 
 
 def _spared(site: Site) -> list[Span]:
-    set_aside = parse_spans(site.sysctls.read("net.ipv4.ip_local_reserved_ports") or "")
     services = [(one.port, one.port) for one in site.settings.services]
-    return [site.settings.nat_ports, *ephemeral_ports(site), *set_aside, *services]
+    return [
+        site.settings.nat_ports,
+        *ephemeral_ports(site),
+        *set_aside_ports(site),
+        *site.settings.kept_ports,
+        *services,
+    ]

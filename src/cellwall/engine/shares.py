@@ -1,15 +1,16 @@
-"""What of a node is not for somebody who is not root: its last quarter of room, and the ports of its own connections.
+"""What of a node is not for somebody who is not root: its last quarter of room, and the ports that are its own.
 
 Whoever may attach for `ci-*` may for as many tenants as there are names: no bound of a tenant's is one of theirs.
 """
 
 from collections.abc import Sequence
 
-from cellwall.engine.free_ports import ephemeral_ports
+from cellwall.engine.free_ports import ephemeral_ports, set_aside_ports
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, InvalidSpec
 from cellwall.model.endpoint import AUTO, PortBinding
+from cellwall.model.reserved import Span
 
 
 def refuse_last_quarter(site: Site, requests: Sequence[AttachRequest], room: int) -> None:
@@ -26,11 +27,20 @@ def refuse_last_quarter(site: Site, requests: Sequence[AttachRequest], room: int
         raise Exhausted(f"attach: {there} of {room} sandboxes are others' than root's; the last quarter is root's")
 
 
-def refuse_ephemeral(site: Site, bindings: Sequence[PortBinding]) -> None:
-    """Raise InvalidSpec for host ports that the node's own connections are given. What comes late to one of them, when
-    its flow is forgotten, would be led to the sandbox."""
-    for low, high in ephemeral_ports(site):
+def refuse_own_ports(site: Site, bindings: Sequence[PortBinding]) -> None:
+    """Raise InvalidSpec for host ports that the node's own connections are given, and that its operator keeps, by a
+    setting or as the kernel's reserved ones. What comes late to one of the former, when its flow is forgotten, would be
+    led to the sandbox; by one of the latter somebody may be served for whom nothing listens, as who asks a NodePort."""
+    for what, spans in _own_ports(site).items():
         for binding in bindings:
-            if binding.host_port != AUTO and binding.host_port <= high and binding.last >= low:
-                reason = f"is in ip_local_port_range, {low}-{high}, of the node's own connections"
-                raise InvalidSpec("expose.host_port", str(binding), reason)
+            for low, high in spans:
+                if binding.host_port != AUTO and binding.host_port <= high and binding.last >= low:
+                    raise InvalidSpec("expose.host_port", str(binding), f"is in {what.format(f'{low}-{high}')}")
+
+
+def _own_ports(site: Site) -> dict[str, Sequence[Span]]:
+    return {
+        "ip_local_port_range, {}, of the node's own connections": ephemeral_ports(site),
+        "node.kept_ports, {}": site.settings.kept_ports,
+        "net.ipv4.ip_local_reserved_ports, {}, which the operator keeps": set_aside_ports(site),
+    }

@@ -88,7 +88,8 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """`reserved_ports`: what is given to who reserves host ports, any.
+    """`reserved_ports`: what is given to who reserves host ports, any. `kept_ports`: ranges of which none but root may
+    publish one.
     `interface` empty: the default route's. `dns` empty: the node's resolvers that the floor allows, else a
     public pair. `ipv6` auto: wherever the kernel can filter and translate it. `connections`: concurrent conntrack
     entries of one endpoint, per family: of flows that it opens, and again of flows to its published ports.
@@ -109,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True):
     ipv6: Literal["auto", "off"] = "auto"
     nat_ports: tuple[int, int] = DEFAULT_NAT_PORTS
     reserved_ports: tuple[int, int] = DEFAULT_RESERVED_PORTS
+    kept_ports: tuple[tuple[int, int], ...] = ()
     mark: int = 0x1000
     connections: int = 1024
     new_connections: int = 0

@@ -30,6 +30,7 @@ UNUSUAL = Settings(
     ipv6="off",
     nat_ports=(20000, 24000),
     reserved_ports=(30000, 30099),
+    kept_ports=((31000, 32767),),
     mark=0x80000000,
     connections=77,
     new_connections=7,
