@@ -318,7 +318,7 @@ def test_ports_that_the_operator_keeps_are_roots_to_publish() -> None:
         write_setting(world.lab.node, "net/ipv4/ip_local_reserved_ports", "8700,8800-8899")
         for port, where in (
             ("8443:80", r"node\.kept_ports, 8443-8443"),
-            ("8590-8600:8590-8600", r"node\.kept_ports, 8500-8599"),
+            ("8590-8600:8590", r"node\.kept_ports, 8500-8599"),
             ("8700:80/udp", r"net\.ipv4\.ip_local_reserved_ports, 8700-8700"),
             ("8850:80", r"net\.ipv4\.ip_local_reserved_ports, 8800-8899"),
         ):
