@@ -11,7 +11,7 @@ from cellwall.lab.capture import one_cpu
 
 _EVERY = 0.0003
 """Seconds between rounds: no more frames than a capture can keep up with."""
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 
 
 class Flood:
