@@ -22,9 +22,9 @@ HALF_OPEN = 10
 _SILENT = b"table inet silent { chain silent { type filter hook input priority 0; tcp dport 82 drop; }; }"
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with open_world(settings=Settings(connections=LIMIT)) as world:
+@pytest.fixture(scope="module", params=["nftables", "iptables"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with open_world(settings=Settings(connections=LIMIT, backend=request.param)) as world:
         yield world
 
 
@@ -73,6 +73,8 @@ def wait_for_flows(world: World, family: int, protocol: str, port: int, state: s
 def test_a_flow_that_its_client_does_not_complete_is_soon_forgotten(
     world: World, published: Sandbox, family: int, protocol: str, port: int, state: str
 ) -> None:
+    if protocol == "udp" and world.wall.settings.backend == "iptables":
+        pytest.skip("what is said in `raw` is said of every packet, and UDP has no first one")
     forge(world, family, protocol, port, 4)
     flows = wait_for_flows(world, family, protocol, port, state)
     assert max(left for _, left in flows) <= HALF_OPEN

@@ -12,7 +12,7 @@ from cellwall.lower.xt.timeouts import TIMEOUT_NAMES, FlowTimeouts
 
 _NEW, _GET, _DELETE = 0, 1, 2
 _NAME, _L3PROTO, _L4PROTO, _DATA = 1, 2, 3, 4
-_TIME_WAIT, _CLOSE = 7, 8  # CTA_TIMEOUT_TCP_*
+_SYN_SENT, _SYN_RECV, _TIME_WAIT, _CLOSE = 1, 2, 7, 8  # CTA_TIMEOUT_TCP_*
 _FAMILIES = {4: 2, 6: 10}
 _TCP = 6
 # No such part of nfnetlink in this kernel.
@@ -58,7 +58,8 @@ def has_timeouts(netfilter: Netlink) -> bool:
 
 
 def _new(row: FlowTimeouts) -> Message:
-    seconds = ((_TIME_WAIT, row.time_wait), (_CLOSE, row.close))
+    half_open = ((_SYN_SENT, row.half_open), (_SYN_RECV, row.half_open)) if row.half_open else ()
+    seconds = (*half_open, (_TIME_WAIT, row.time_wait), (_CLOSE, row.close))
     body = (
         attribute_text(_NAME, row.name)
         + attribute(_L3PROTO, _FAMILIES[row.version].to_bytes(2, "big"))

@@ -71,6 +71,7 @@ _OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
         ' --nflog-prefix "x y" --nflog-group 1 --nflog-range 128 -j CONTINUE\nCOMMIT\n',
     ),
     "security": (_BOTH, "*security\n:B9-T - [0:0]\n-A B9-T -j DROP\nCOMMIT\n"),
+    "priority": (("ipv4",), "*mangle\n:B9-T - [0:0]\n-A B9-T -j CLASSIFY --set-class 0:0\nCOMMIT\n"),
     "nat6": (("ipv6",), "*nat\n:B9-T - [0:0]\n-A B9-T -j MASQUERADE\nCOMMIT\n"),
     "frames": (
         ("bridge",),

@@ -57,6 +57,7 @@ CATALOGUE: tuple[Row, ...] = (
             "tests/packet/test_packet_rate.py",
             "tests/packet/test_byte_rate.py",
             "tests/packet/test_fragments.py",
+            "tests/packet/test_queues.py",
             "tests/packet/test_tenant_bounds.py",
         ),
     ),
@@ -130,9 +131,9 @@ UNCOVERED_PARTS: dict[str, str] = {
     "wait; without a bound of tenants one keeps as many as it goes on sending in, which a rate of new ones slows down; "
     "with iptables all of that is each container's, twice, and what one tenant may have is the sum of what its "
     "containers may. Whoever is outside shuts a published port by a tenth of its bound a second in forged first "
-    "packets, 102 with the usual one; with iptables by a sixtieth. Source ports of the node's to one address, port and protocol "
-    "are 19,760 by default, and three tenants, or twenty containers of none, at their bounds of flows take them from "
-    "all others; one tenant alone, where it keeps up flows that have ended beside its bound",
+    "packets, 102 with the usual one; with iptables of UDP by 34. Source ports of the node's to one address, port and "
+    "protocol are 19,760 by default: three tenants, or twenty containers of none, at their bounds of flows take them "
+    "from all others; one tenant alone, where it keeps up flows that have ended beside its bound",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",

@@ -174,7 +174,7 @@ def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words
         case w.Attest():
             return (((), ("-j", "MARK", "--set-xmark", f"{OWN | view.scene.mark:#x}/0xffffffff")),)
         case w.Unprioritize():
-            return ()  # `wall._mangle`: the target is of that table
+            return ()  # `marks.unprioritize_rules`: the target is of `mangle`
         case w.ForgetSoon():
             return ()  # `marks.vouch_chain`: the first packet says it, before connection tracking
         case w.Attribute():  # nothing here asks for it

@@ -68,6 +68,9 @@ def holdings(endpoints: Iterable[Endpoint], pins: Pins) -> Holdings:
     entries: list[OwnedEntry] = []
     rules: list[OwnedRule] = []
     for endpoint in endpoints:
+        for binding in endpoint.bindings:
+            if binding.proxy and pins[binding.proxy] is not None:
+                entries += _published(binding.proxy, binding)  # it is led nowhere: the node's own port
         for version, address in _addresses(endpoint, pins):
             if endpoint.tiers != NO_TIERS:
                 # here and not above: most endpoints have no policy

@@ -15,8 +15,8 @@ _LARGEST_BITMAP = 16  # a bitmap set holds 65,536 addresses
 class XtFeatures(msgspec.Struct, frozen=True):
     """`ipmac`: the set type hash:ip,mac. `program`: the match `bpf`. `security`: the table after `filter`, where what
     a flush of `filter` takes away stands once more. `frames`: ebtables. `ipv6`: ip6tables; `nat6`: its table nat.
-    `timeouts`: connection tracking has timeouts that rules name. `packet_log`: rules can tell programs of packets;
-    `frame_log`: those of ebtables can."""
+    `priority`: a rule can take a packet's place in a queue from it. `timeouts`: connection tracking has timeouts that
+    rules name. `packet_log`: rules can tell programs of packets; `frame_log`: those of ebtables can."""
 
     ipmac: bool = False
     program: bool = True
@@ -24,6 +24,7 @@ class XtFeatures(msgspec.Struct, frozen=True):
     frames: bool = True
     ipv6: bool = True
     nat6: bool = True
+    priority: bool = True
     timeouts: bool = True
     packet_log: bool = True
     frame_log: bool = True

@@ -16,7 +16,7 @@ SUBSTITUTES: dict[type[when.Predicate | w.Outcome], str] = {
     when.TenantFull: "the same, of open ones",
     when.Fragment: "that they wait for five seconds: they are put together before the first table, and ebtables cannot "
     "tell them, so that while a sandbox goes on sending some that never become whole, others' are dropped",
-    when.Connecting: "nothing: connections to a port that a proxy serves have the node's own times",
+    when.Connecting: "the same as for published ports, before connection tracking has the flow",
     w.Publish: "a rule for each published port: iptables has no map from ports to destinations",
 }
 """Predicates and outcomes without a form."""
@@ -46,7 +46,8 @@ NARROWER: dict[str, str] = {
     "that others may send by its address while that is flushed",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "ForgetSoon": "by a flow's first packet, before it is judged; of clients' by the ports of the node that are "
-    "published, and not where the node itself asks",
+    "published, and not where the node itself asks; nor of UDP, whose every packet it would ask. Nor are the node's "
+    "own flows to sandboxes forgotten sooner than any, those of a proxy among them",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
     "and the input and forward paths judge what other tables translated by its original destination",
     "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",
@@ -73,6 +74,7 @@ WITHOUT: dict[str, str] = {
     "port that a stranger put on the bridge and the sandboxes each other. Without br_netfilter the backend is refused",
     "security": "what is denied to the node is dropped before routing and not refused at once, and a flush of `filter` "
     "takes away the forward path",
+    "priority": "the node's own queue (pfifo_fast) sends what sandboxes mark as urgent before everybody else's",
     "timeouts": "closed connections stay in the connection table for as long as the node's settings say, nothing "
     "bounds how many, and one that was reset begins again beside every bound",
     "frame_log": "frames that are neither IP nor ARP, and ARP, are dropped and told of nobody",

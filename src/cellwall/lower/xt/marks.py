@@ -26,7 +26,7 @@ from cellwall.lower.xt.programs import (
 from cellwall.lower.xt.reports import former_flow, is_told, leads_to_report
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.timeouts import ended
+from cellwall.lower.xt.timeouts import ended, of_client
 from cellwall.lower.xt.words import BEGINNING, LIVE, NOBODY, OWN, PASSED, PINNED, End, View, member, side_of
 
 _LIVE_CHAIN = "B9-LIVE"
@@ -114,6 +114,13 @@ def _kin_chain(name: str, view: View, end: End) -> XtChain:
     )
 
 
+def unprioritize_rules(view: View) -> Iterator[XtRule]:
+    """In the forward path of `mangle`: a packet of a sandbox waits in the node's queues as everybody's do. Of IPv6 the
+    kernel reads no priority when it forwards."""
+    if view.version == 4 and view.features.priority:
+        yield XtRule(side_of(when.Via("in", "bridge"), view.scene), ("-j", "CLASSIFY", "--set-class", "0:0"))
+
+
 def version_rules(view: View, direction: Literal["in", "out"]) -> XtRule:
     """Lead packets from or to the bridge there."""
     inwards = direction == "in"
@@ -171,11 +178,11 @@ def vouch_chain(view: View) -> XtChain:
 
 
 def published_rules(view: View) -> Iterator[XtRule]:
-    """In `raw`: the same of a client's flow to a published port."""
+    """In `raw`: the same of a client's flow to a published port, and soon if the client does not complete it."""
     if view.features.timeouts:
         published = (
             *side_of(when.Via("in", "uplink"), view.scene),
             *BEGINNING,
             *member(set_name("published", view.version), "dst", "dst"),
         )
-        yield XtRule(published, ("-j", "CT", "--timeout", ended(view.version).name))
+        yield XtRule(published, ("-j", "CT", "--timeout", of_client(view.version).name))

@@ -50,7 +50,7 @@ from cellwall.lower.xt.frames import lower_frames
 from cellwall.lower.xt.reports import counted_where_judged, report_chains
 from cellwall.lower.xt.sets import IpSet, wall_sets
 from cellwall.lower.xt.tables import Family, TableName, XtChain, XtJump, XtRule, XtTable
-from cellwall.lower.xt.timeouts import FlowTimeouts, ended
+from cellwall.lower.xt.timeouts import ALL_TIMEOUTS, FlowTimeouts
 from cellwall.lower.xt.words import NODE_MARKS, View, not_unicast, side_of
 
 
@@ -82,7 +82,7 @@ def lower_wall(wall: w.Wall, features: XtFeatures) -> XtWall:
         tables4=_tables(wall, features, 4),
         tables6=_tables(wall, features, 6) if features.ipv6 else (),
         frames=lower_frames(wall, tells=features.frame_log) if features.frames else (),
-        timeouts=(ended(4), ended(6)) if features.timeouts else (),
+        timeouts=ALL_TIMEOUTS if features.timeouts else (),
         pins={version: pin_form(version, wall.scene.subnet4, features) for version in (4, 6)},
     )
 
@@ -150,7 +150,12 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
     pins = marks.pin_chains(view)
     first = (*ended_rules(view), *stage_rules(without_ended(tracked.clauses), view, tracked.name))
     of_sandbox = (marks.unpinned_rule(view), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
-    forward = (*kept_rules(wall, view), marks.version_rules(view, "in"), marks.version_rules(view, "out"))
+    forward = (
+        *marks.unprioritize_rules(view),
+        *kept_rules(wall, view),
+        marks.version_rules(view, "in"),
+        marks.version_rules(view, "out"),
+    )
     chains = (
         XtChain(chain_of(tracked.name), (*first, *_from_outside(wall, view))),
         XtChain(chain_of(tenant.name), of_sandbox),
