@@ -93,3 +93,16 @@ def test_it_goes_with_the_bridge(links: LinkLayer, node: Namespace, bridge: int)
     again = links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
     assert links.latch_differences(again, MARK) == (FROM, TO)
     assert node.run("tc qdisc show") == before
+
+
+def test_one_that_is_shut_passes_nothing_until_it_is_latched_again(
+    links: LinkLayer, node: Namespace, bridge: int
+) -> None:
+    assert links.ensure_latch(bridge, MARK)
+    before = shown(node)
+    for _ in range(2):
+        links.shut_latch(bridge)
+        assert all("6+0+0+2" in side.replace(" ", "+") or "6 0 0 2" in side for side in shown(node))
+        assert all("as it was closed" in line for line in links.latch_differences(bridge, MARK))
+    assert links.ensure_latch(bridge, MARK)
+    assert shown(node) == before

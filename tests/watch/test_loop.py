@@ -12,10 +12,12 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
+from cellwall.lab import connect
+from cellwall.lab.addresses import LAN4
 from cellwall.model.settings import Settings
 from cellwall.watch.loop import watch
 from cellwall.watch.pace import AGAIN
-from world import World, open_world, rewired
+from world import World, Wrapped, assert_connection, open_world, public, rewired
 
 pytestmark = pytest.mark.root
 PATIENCE = 30
@@ -86,8 +88,8 @@ def world() -> Iterator[World]:
         yield world
 
 
-def failing(error: CellwallError) -> Callable[[], None]:
-    def fail() -> None:
+def failing(error: CellwallError) -> Callable[..., None]:
+    def fail(*_: object) -> None:
         raise error
 
     return fail
@@ -133,6 +135,42 @@ def test_a_wall_beside_a_daemons_closes_although_it_may_take_no_turn(world: Worl
         world.lab.node.run(["nft", "flush", "table", "inet", "cellwall"])
         assert beside.close_beside_writers()
     assert "closed" not in "".join(world.wall.repair())  # it was, already
+
+
+def test_what_was_laid_while_it_was_closed_is_open_again(world: World) -> None:
+    site = world.wall._site
+    tenant = world.attach("tenant")
+    world.lab.internet.serve(tcp=[80])
+
+    def late(*_: object) -> bool:
+        world.wall.repair()
+        return False  # as of another state
+
+    world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
+    assert not rewired(world.wall, rules=Wrapped(site.rules, drop_all=late)).close_beside_writers()
+    assert world.wall.status().drift == ()
+    assert_connection(tenant.host, public(4), 80)
+    world.detach(tenant)
+
+
+def test_what_is_open_is_shut_although_its_rules_cannot_be_changed_now(world: World) -> None:
+    """Nor by who repairs, until he does: no answer passes either."""
+    tenant, services = world.attach("tenant"), world.lab.lan.serve(udp=[80])
+
+    def arrives() -> bool:
+        token = world.token()
+        connect(tenant.host, LAN4, 80, udp=True, payload=token, timeout=0.1)
+        return services.saw(token)
+
+    world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
+    assert arrives()
+    stuck = Wrapped(world.wall._site.rules, drop_all=failing(Unavailable("locked")))
+    with pytest.raises(Unavailable, match="locked"):
+        rewired(world.wall, rules=stuck).close_beside_writers()
+    assert not arrives()
+    world.wall.repair()
+    assert world.wall.status().drift == ()
+    world.detach(tenant)
 
 
 def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> None:

@@ -37,6 +37,8 @@ _LOAD, _IF_EQUAL, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _PROTOCOL, _MARK = 0xFFFFF000, 0xFFFFF000 + 20
 _GO_ON, _DROP = 0xFFFFFFFF, 2  # TC_ACT_UNSPEC, TC_ACT_SHOT
 
+_SHUT = _INSTRUCTION.pack(_RETURN, 0, 0, _DROP)
+
 # No scheduler, no classifier of this kind, none with a verdict of its own.
 _NO_SUCH_KIND = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -49,10 +51,12 @@ def ensure_latch(route: Netlink, index: int, mark: int, *, frames: bool) -> bool
     # Over one that exists, the kernel puts the new one in its place in one step (net/sched/cls_bpf.c, cls_bpf_change).
     messages = [
         classifying(index),
-        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, EGRESS, mark), "to sandboxes"),
-        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, INGRESS, mark), "from sandboxes")
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, EGRESS, program(EGRESS, mark)), "to sandboxes"),
+        Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, INGRESS, program(INGRESS, mark)), "from sandboxes")
         if frames
-        else Message(RTM_DELTFILTER, 0, _filter(index, INGRESS, mark), "from sandboxes", _NO_SUCH_KIND),
+        else Message(
+            RTM_DELTFILTER, 0, _filter(index, INGRESS, program(INGRESS, mark)), "from sandboxes", _NO_SUCH_KIND
+        ),
     ]
     try:
         route.transact(messages, "latch the bridge")
@@ -63,10 +67,19 @@ def ensure_latch(route: Netlink, index: int, mark: int, *, frames: bool) -> bool
     return True
 
 
+def shut_latch(route: Netlink, index: int) -> None:
+    """Let the bridge pass nothing in or out, marked or not, until `ensure_latch`. Idempotent; KernelError where the
+    bridge is gone, or the kernel has no such classifier."""
+    sides = [Message(RTM_NEWTFILTER, NLM_F_CREATE, _filter(index, side, _SHUT), "shut") for side in (EGRESS, INGRESS)]
+    route.transact([classifying(index), *sides], "shut the bridge")
+
+
 def latch_differences(route: Netlink, index: int, mark: int, *, frames: bool) -> tuple[str, ...]:
     """What `ensure_latch` would change, a few words each; changes nothing."""
     missing = [
-        f"does not latch what goes {where} sandboxes without a rule"
+        f"lets nothing {where} sandboxes, as it was closed"
+        if _SHUT in _standing(route, index, side)
+        else f"does not latch what goes {where} sandboxes without a rule"
         for where, side in (("from", INGRESS), ("to", EGRESS))
         if (frames or side == EGRESS) and program(side, mark) not in _standing(route, index, side)
     ]
@@ -89,8 +102,7 @@ def _standing(route: Netlink, index: int, side: int) -> list[bytes]:
     return [options[BPF_OPS] for options in found if BPF_OPS in options]
 
 
-def _filter(index: int, side: int, mark: int) -> bytes:
-    operations = program(side, mark)
+def _filter(index: int, side: int, operations: bytes) -> bytes:
     length = attribute_u16(BPF_OPS_LEN, len(operations) // _INSTRUCTION.size)
     name = attribute_text(BPF_NAME, "cellwall")
     return classifier(index, side, _PREFERENCE, length, attribute(BPF_OPS, operations), name)

@@ -97,6 +97,12 @@ class LinkLayer(Closing):
 
         return ensure_latch(self._route, bridge_index, mark, frames=frames)
 
+    def shut_latch(self, bridge_index: int) -> None:
+        """See `Links.shut_latch`."""
+        from cellwall.adapters.latch import shut_latch
+
+        shut_latch(self._route, bridge_index)
+
     def latch_differences(self, bridge_index: int, mark: int, *, frames: bool = True) -> tuple[str, ...]:
         """See `Links.latch_differences`."""
         from cellwall.adapters.latch import latch_differences

@@ -91,6 +91,7 @@ class UpkeepVerbs(Opened):
             found = self._site.foundation()
             if found is None or not self._site.journal.in_place():
                 return False
+            self._caller.take_those_in_force(found)
             return close_beside_writers(self._site, found)
 
     def own(self, descriptor: int | None = None) -> str:

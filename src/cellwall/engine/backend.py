@@ -79,6 +79,12 @@ Settled = Callable[[], bool]
 """Whether what is on record of the wall is what it was."""
 
 
+Shut = Callable[[], None]
+"""Closes in another way, until somebody lays the wall. Whoever changed the rules may keep theirs locked when they are
+done: nf_tables has the end of such a program wait for a grace period of RCU, a tenth of a second on a busy machine, and
+no transaction meanwhile (net/netfilter/nf_tables_api.c, nft_rcv_nl_event)."""
+
+
 class Backend(Protocol):
     """One mechanism. Errors of the kernel are KernelError: ENOENT where something is missing that should be there,
     EEXIST where something is there already, EINVAL where what stands is another program's; then nothing has changed.
@@ -119,11 +125,14 @@ class Backend(Protocol):
         """Whether what others flush at once is there, and met: what judges packets, the floor that it asks, and what
         lets frames get as far as that. Microseconds, and no comparison: what else differs, `shape` tells."""
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
+    def close_unjudged(
+        self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None
+    ) -> bool:
         """Where somebody took away what judges and left what vouches: have it vouch for nobody, so that nothing passes
         until the wall is laid. Fast, and before anything slow. True where it did; does nothing to a wall that stands.
         Of one that is not `ours`, but another version's, less is known of what it is when it stands. `settled`:
-        for who does not hold the writer lock; asked once it would be noticed that anybody lays another wall.
+        for who does not hold the writer lock; asked once it would be noticed that anybody lays another wall. `shut`:
+        what closes without a transaction of rules, done before that.
         """
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:

@@ -124,6 +124,9 @@ class Links(Protocol):
         (ARP of the node's own apart); without `frames`, what sandboxes send passes unasked. It goes with the bridge.
         Idempotent; False where the kernel cannot."""
 
+    def shut_latch(self, bridge_index: int) -> None:
+        """Let the bridge pass nothing at all until `ensure_latch`. Idempotent; KernelError where the kernel cannot."""
+
     def latch_differences(self, bridge_index: int, mark: int, *, frames: bool = True) -> tuple[str, ...]:
         """What `ensure_latch` would change, a few words each; changes nothing."""
 

@@ -5,6 +5,7 @@ and namespaces, endpoints that nobody is behind any more, addresses that drained
 """
 
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from cellwall.engine.captures import captured_listeners
@@ -86,7 +87,8 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
 def close_beside_writers(site: Site, found: Foundation) -> bool | None:
     """`close_unjudged` without the writer lock; None where that is not safe. A laying, of whatever version, has the
     wall on record as in doubt before its first change, and leaves at no moment what vouches without what judges: what
-    is closed is of a wall that this version laid or lays, in the form that was `found`, or nothing is."""
+    is closed is of a wall that this version laid or lays, in the form that was `found`, or nothing is. The bridge is
+    shut first, which waits for nobody's rules, and let go where it comes out that the wall was laid meanwhile."""
     if not found.is_known_to(site.program):
         return None
 
@@ -94,7 +96,18 @@ def close_beside_writers(site: Site, found: Foundation) -> bool | None:
         now = site.foundation()
         return now is not None and now.is_known_to(site.program) and _form(now) == _form(found)
 
-    return site.mechanism(found.backend).close_unjudged(found.laid, settled=settled)
+    done: list[bool] = []
+
+    def shut() -> None:
+        if found.latched != "no" and not done:
+            with suppress(KernelError):  # the bridge is gone
+                site.links.shut_latch(found.bridge_index)
+                done.append(True)
+
+    closed = site.mechanism(found.backend).close_unjudged(found.laid, settled=settled, shut=shut)
+    if done and not closed:
+        site.links.ensure_latch(found.bridge_index, site.settings.mark, frames=found.latched == "both ways")
+    return closed
 
 
 def _form(found: Foundation) -> tuple[str, str]:

@@ -125,3 +125,11 @@ def test_whether_somebody_lays_is_asked_after_the_generation_was() -> None:
         return tables.number == 8
 
     assert not close_unjudged(tables, ours=True, settled=lays)  # type: ignore[arg-type]
+
+
+def test_what_is_open_is_shut_before_its_rules_are_and_nothing_else_is() -> None:
+    whole, opened = {("inet", TABLE): WHOLE, ("bridge", TABLE): PINS}, {("bridge", TABLE): PINS}
+    for held, closes in ((whole, False), (opened, True), ({}, False)):
+        tables, shut = Tables(held), list[bool]()
+        assert close_unjudged(tables, ours=True, shut=lambda s=shut, t=tables: s.append(t.held == opened)) == closes  # type: ignore[arg-type, misc]
+        assert shut == [True] * closes

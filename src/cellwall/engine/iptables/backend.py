@@ -11,7 +11,7 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
+from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Shut, Wanted
 from cellwall.engine.iptables.host import Host, recorded_form
 from cellwall.engine.iptables.published import publish, withdraw
 from cellwall.engine.iptables.remnants import close_unjudged, stands
@@ -83,10 +83,12 @@ class IptablesBackend:
         """See `Backend.stands`."""
         return stands(self._host)
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
+    def close_unjudged(
+        self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None
+    ) -> bool:
         """See `Backend.close_unjudged`: ebtables vouches for all frames, whatever becomes of the other tables."""
         form = recorded_form(laid)
-        return form is not None and close_unjudged(self._host, form, settled)
+        return form is not None and close_unjudged(self._host, form, settled, shut)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""

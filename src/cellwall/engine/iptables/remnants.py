@@ -7,7 +7,7 @@ floor is a set, which whoever flushes all sets empties, while the rules that ask
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from cellwall.engine.backend import Settled
+from cellwall.engine.backend import Settled, Shut
 from cellwall.engine.iptables.contracts import Variant
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def is_judged(host: "Host", form: "Form") -> bool:
     return all(any(host.glance.leads(form.variant, version, table) for table in judging) for version in _versions(form))
 
 
-def close_unjudged(host: "Host", form: "Form", settled: Settled | None = None) -> bool:
+def close_unjudged(host: "Host", form: "Form", settled: Settled | None = None, shut: Shut | None = None) -> bool:
     """See `Backend.close_unjudged`. Idempotent; False, too, where others' changes never let it be.
 
     What is closed is what was seen, or nothing, but for the rules of iptables-legacy: their changes give no other
@@ -78,6 +78,8 @@ def close_unjudged(host: "Host", form: "Form", settled: Settled | None = None) -
             return False
         if _is_judged_anyhow(host, form) or not (host.glance.vouches() and host.glance.opens()):
             return False
+        if shut is not None:
+            shut()
         if host.glance.close_frames(seen):
             return True
     return False

@@ -7,7 +7,7 @@ where that happens: a container runtime starts a process for each attach.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Wanted
+from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Shut, Wanted
 from cellwall.lower.nft.elements import Owned, changes, differing_elements, endpoint_elements
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
@@ -73,11 +73,13 @@ class NftablesBackend:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
         return self._rules.is_met(self._tables(), MET)
 
-    def close_unjudged(self, laid: Laid, *, ours: bool = True, settled: Settled | None = None) -> bool:
+    def close_unjudged(
+        self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None
+    ) -> bool:
         """See `Backend.close_unjudged`."""
         from cellwall.engine.nftables.remnants import close_unjudged
 
-        return close_unjudged(self._rules, ours=ours, settled=settled)
+        return close_unjudged(self._rules, ours=ours, settled=settled, shut=shut)
 
     def differences(self, wanted: Wanted) -> tuple[str, ...]:
         """See `Backend.differences`."""

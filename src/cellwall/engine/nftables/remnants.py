@@ -7,7 +7,7 @@ wall takes some hundred.
 
 from collections.abc import Mapping
 
-from cellwall.engine.backend import Settled
+from cellwall.engine.backend import Settled, Shut
 from cellwall.engine.nftables.contracts import LiveChain, Rules
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.names import SPARE_TABLE, TABLE, VOUCHING
@@ -21,7 +21,7 @@ _CLOSED = 1
 _JUDGING = {name: hook for name, (family, hook) in HOOKS.items() if family == "inet"}
 
 
-def close_unjudged(rules: Rules, *, ours: bool, settled: Settled | None = None) -> bool:
+def close_unjudged(rules: Rules, *, ours: bool, settled: Settled | None = None, shut: Shut | None = None) -> bool:
     """See `Backend.close_unjudged`. Idempotent; False, too, where others' changes never let it be.
 
     What is closed is what was seen, or nothing: the kernel refuses it where anybody changed anything since, and then it
@@ -35,6 +35,8 @@ def close_unjudged(rules: Rules, *, ours: bool, settled: Settled | None = None) 
         places = vouching(rules)
         if not places:
             return False
+        if shut is not None:
+            shut()
         if rules.drop_all(places, seen):
             return True
     return False
