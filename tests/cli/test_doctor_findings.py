@@ -97,7 +97,7 @@ def route(*more: tuple[str, str], learned: bool = False) -> tuple[Route, ...]:
         ({"sysctls": {"net.netfilter.nf_conntrack_helper": "1"}}, ("warning", "conntrack helpers")),
         ({"sysctls": {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"}}, ("warning", "conntrack")),
         ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_max": "4095"}}, ("warning", "conntrack size")),
-        ({"sysctls": CONNTRACK, "links": ports(65)}, ("warning", "conntrack size")),
+        ({"links": ports(20)}, ("note", "NAT ports")),
         ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_max": "32767"}}, ("warning", "conntrack size")),
         ({"sysctls": CONNTRACK | {"net.netfilter.nf_conntrack_count": "250000"}}, ("warning", "conntrack size")),
         ({"links": (Link("eth0", 1000),)}, ("warning", "MTU")),
@@ -134,7 +134,7 @@ def test_missing_feature_is_found_under_its_name(name: str) -> None:
         },
         {"addresses": (InterfaceAddress("b9_br0", "192.168.0.1/20"), InterfaceAddress("eth0", "192.168.16.1/24"))},
         {"addresses": (InterfaceAddress("eth0", "10.1.0.5/32"),), "routes": LONE},
-        {"sysctls": CONNTRACK, "links": ports(64)},
+        {"sysctls": CONNTRACK, "links": ports(19)},
         {"links": (Link("eth0", 1500), BRIDGE, Link("b9h1", 1500, "veth", "b9_br0"), Link("tap0", 1500, "tun", "br1"))},
         {"links": (Link("eth0", 1400), msgspec.structs.replace(BRIDGE, mtu=1400))},
         {"links": (Link("eth1", 1000),)},
@@ -210,5 +210,16 @@ def test_a_network_wider_than_the_node_interface_is_found() -> None:
 
 def test_without_ipv6_a_sandbox_holds_half_as_many_flows() -> None:
     many = {"sysctls": CONNTRACK, "links": ports(128)}
-    assert found(Settings(ipv6="off"), **many) == []
-    assert found(Settings(), **many) == [("warning", "conntrack size")]
+    shared = ("note", "NAT ports")
+    assert found(Settings(ipv6="off"), **many) == [shared]
+    assert found(Settings(), **many) == [("warning", "conntrack size"), shared]
+    assert found(sysctls=CONNTRACK, links=ports(64)) == [shared]
+
+
+def test_a_node_has_as_many_source_ports_to_a_place_as_flows_of_one_tenant_or_of_all() -> None:
+    """19,760 by default."""
+    assert found(links=ports(19)) == []
+    assert found(Settings(tenant_connections=19760)) == [("warning", "NAT ports")]
+    assert found(Settings(tenant_connections=0), links=ports(20)) == [("warning", "NAT ports")]
+    assert found(Settings(nat_ports=(10240, 10240 + 8191))) == [("warning", "NAT ports")]
+    assert found(Settings(nat_ports=(10240, 10240 + 8192))) == []

@@ -133,7 +133,7 @@ UNCOVERED_PARTS: dict[str, str] = {
     "containers may. Whoever is outside shuts a published port by a tenth of its bound a second in forged first "
     "packets, 102 with the usual one; with iptables of UDP by 34. Source ports of the node's to one address, port and "
     "protocol are 19,760 by default: three tenants, or twenty containers of none, at their bounds of flows take them "
-    "from all others; one tenant alone, where it keeps up flows that have ended beside its bound",
+    "from all others, which `doctor` says; one tenant alone, where it keeps up flows that have ended beside its bound",
     "B09": "floods and scans where no rate is configured, as by default: the node of the probes has some",
     "B10": "likewise; what the flood costs the node's processors before any rule sees it; and what others send in "
     "fragments, which eight containers that flood together can have dropped, and with iptables one, and the node's own",

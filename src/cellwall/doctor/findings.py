@@ -13,7 +13,7 @@ from cellwall.doctor.finding import Finding
 from cellwall.doctor.mechanisms import mechanisms, would_hold
 from cellwall.doctor.observation import Observation
 from cellwall.doctor.owners import owners
-from cellwall.doctor.resources import bridge_ports, conntrack, widths
+from cellwall.doctor.resources import bridge_ports, conntrack, source_ports, widths
 from cellwall.model.settings import Settings
 
 OLDEST_KERNEL = (6, 1)
@@ -196,6 +196,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     widths,
     bridge_ports,
     conntrack,
+    source_ports,
     _kernel_settings,
 )
 

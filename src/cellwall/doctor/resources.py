@@ -1,4 +1,5 @@
-"""What the node has and the sandboxes use: links and their width, bridge ports, the conntrack table. Pure."""
+"""What the node has and the sandboxes use: links and their width, bridge ports, the conntrack table, source ports.
+Pure."""
 
 from collections.abc import Iterator
 
@@ -132,6 +133,32 @@ def conntrack(host: Observation, settings: Settings) -> Iterator[Finding]:
             f"{used} of {size} entries are in use",
             "when the table is full nobody on this host opens a connection",
             "raise net.netfilter.nf_conntrack_max",
+        )
+
+
+def source_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
+    """The ports that flows are masqueraded into, of which each flow to one address, port and protocol takes one,
+    against the flows that the sandboxes there are may have open, or those of one tenant."""
+    width = settings.nat_ports[1] - settings.nat_ports[0] + 1
+    containers = sum(_is_port(link.name, link.bridge, settings) for link in host.links)
+    together = containers * settings.connections
+    alone = max(settings.connections, settings.tenant_connections or together)
+    lost = "of one address, port and protocol, such as a resolver's; no other sandbox then begins a flow to it"
+    if alone >= width:
+        yield Finding(
+            "warning",
+            "NAT ports",
+            f"one tenant may have {alone} flows open; node.nat_ports has {width}",
+            f"it can use up all source ports {lost}",
+            "lower limits.tenant_connections to a quarter of it, or widen node.nat_ports",
+        )
+    elif together >= width:
+        yield Finding(
+            "note",
+            "NAT ports",
+            f"{containers} container(s) may have {together} flows open; node.nat_ports has {width}",
+            f"sandboxes that work together can use up all source ports {lost}",
+            "lower limits.connections and limits.tenant_connections, or widen node.nat_ports",
         )
 
 
