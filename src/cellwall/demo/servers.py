@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The record is kept by the server; standard error is the story's."""
 
 
-def fetch(host: Host, address: str, port: int, path: str = "/", *, timeout: float = 1.0) -> Page:
+def fetch(host: Host, address: str, port: int, path: str = "/", *, timeout: float = 10.0) -> Page:
     """Ask for a page from inside `host`."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with host.socket(family, socket.SOCK_STREAM) as sock:
@@ -98,7 +98,7 @@ def fetch(host: Host, address: str, port: int, path: str = "/", *, timeout: floa
             return Page("", _reason(error))
 
 
-def resolve(host: Host, resolver: str, name: str, *, timeout: float = 1.0) -> str:
+def resolve(host: Host, resolver: str, name: str, *, timeout: float = 10.0) -> str:
     """The IPv4 address of a name, asked from inside `host` over UDP. LabError where no answer has one."""
     question = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0\0\1\0\1"
     with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

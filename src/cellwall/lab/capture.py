@@ -60,7 +60,7 @@ class Capture:
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
 
-    def read_until(self, sentinel: bytes, timeout: float = 5.0) -> list[bytes]:
+    def read_until(self, sentinel: bytes, timeout: float = 30.0) -> list[bytes]:
         """All frames up to and with the one that contains `sentinel`; LabError after `timeout` seconds."""
         frames: list[bytes] = []
         deadline = time.monotonic() + timeout

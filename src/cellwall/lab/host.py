@@ -46,7 +46,7 @@ class Host:
         argv: Sequence[str],
         *,
         check: bool = True,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
         input: bytes | None = None,
         env: Mapping[str, str] | None = None,
     ) -> process.Completed:

@@ -89,7 +89,7 @@ def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
     """The bodies of all messages the kernel answers with, up to the end of the dump or the only answer."""
     request = struct.pack("=IHHII", 16 + len(body), kind, _REQUEST | flags, 1, 0) + body
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.settimeout(5.0)
+        netlink.settimeout(30.0)
         netlink.send(request)
         while True:
             data = netlink.recv(1 << 18)

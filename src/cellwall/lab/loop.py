@@ -83,7 +83,7 @@ class Loop:
         done: Future[None] = Future()
         self._asked.put((action, done))
         self._wake.send(b"!")
-        done.result(timeout=10.0)
+        done.result(timeout=30.0)
 
     def _serve(self) -> None:
         while self._running:

@@ -23,7 +23,7 @@ from cellwall.errors import LabError, printable
 RUN = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 1 << 12, 1 << 14, 1 << 20, 2
-_LONGEST = 10.0
+_LONGEST = 30.0
 """Seconds for a program that is ended to have made its namespaces."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _PREFIX = re.compile(r"[a-z][a-z0-9]{1,11}")

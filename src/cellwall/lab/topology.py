@@ -159,7 +159,7 @@ def _addresses(ifname: str, *prefixes: str) -> list[str]:
     return [f"address add {prefix} dev {ifname}{' nodad' if ':' in prefix else ''}" for prefix in prefixes]
 
 
-def _await_links(hosts: Iterable[Host], timeout: float = 5.0) -> None:
+def _await_links(hosts: Iterable[Host], timeout: float = 30.0) -> None:
     """Wait until every link carries. The kernel says so from a work queue, and IPv6 has no routes before."""
     deadline = time.monotonic() + timeout
     for host in hosts:
