@@ -72,89 +72,114 @@ def watch(
     others wait for the wall, who are not kept waiting by a look for changes, most likely theirs; `attention`: what
     others may have rest. Raises Dismissed where cellwall was uninstalled meanwhile, or another version laid the wall;
     any other failure is said, and tried again."""
-    looking = beside or wall
     with Closer(closer, counts) as closes, ExitStack() as opened:
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
         silent = Silence(opened)
         told = attention or opened.enter_context(closing(Attention()))
         opened.enter_context(told.to(stop, *alarms.descriptors()))
-        pace = Pace(time.monotonic())
-        own = True  # damage may be what was just repaired: seen first
+        watching = _Watching(wall, beside or wall, counts, closes, alarms, silent, told)
+        pace = watching.pace
         _log.info("watching")
         while not told.wait(max(min(pace.due(), silent.due()) - time.monotonic(), 0.0), stop):
-            alarm = max(alarms.read(), silent.read())
-            pace.tell(alarm, time.monotonic())
-            if alarm is Alarm.DAMAGED:
-                closes.let_it_close()
-                if alarms.tables is IPTABLES:
-                    _await_rest(told, alarms, silent)
-                if not looking.stands():
-                    pace.flushed()
+            alarm = watching.hear()
             if pace.due() <= time.monotonic() and not (at_work() and pace.defer(time.monotonic())):
-                began = time.monotonic()
-                holder = wall.holder
-                closes.attend(holder)
-                alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
-                unseen = pace.damaged and alone and not own
-                if unseen and looking.node_holds():  # we laid rules, or there were more elements than can be told of
-                    pace.calm(began, time.monotonic())
-                    continue
-                own = _look(wall, looking, alarms, pace, counts, unseen=unseen)
-                alarms.bridge, alarms.tables = _bridge_of(wall), OWN_TABLES if alone else IPTABLES
-                holder = wall.holder
-                silent.attend(holder, took=time.monotonic() - began)
-                closes.attend(holder)
-                pace.patrol = DOWN if holder is None else PATROL
+                watching.take_turn()
             elif alarm is Alarm.CHANGED and at_work():
                 time.sleep(_GATHERING)
 
 
-def _await_rest(told: Attention, alarms: Alarms, silent: Silence) -> None:
-    until = time.monotonic() + _ALL_TABLES
-    while time.monotonic() < until:
-        told.wait(_BETWEEN)
-        if max(alarms.read(), silent.read()) is not Alarm.DAMAGED:
-            break
+class _Watching:
+    """What one watch hears by, and what it knows from one turn to the next."""
 
+    def __init__(
+        self,
+        wall: Wall,
+        looking: Wall,
+        counts: Counts,
+        closes: Closer,
+        alarms: Alarms,
+        silent: Silence,
+        told: Attention,
+    ) -> None:
+        self.pace = Pace(time.monotonic())
+        self._wall, self._looking, self._counts = wall, looking, counts
+        self._closes, self._alarms, self._silent, self._told = closes, alarms, silent, told
+        self._own = True  # damage may be what was just repaired: seen first
 
-def _look(wall: Wall, looking: Wall, alarms: Alarms, pace: Pace, counts: Counts, *, unseen: bool) -> bool:
-    """Look and repair; whether there was anything to repair. What changed while it was compared beside writers is most
-    likely what differs: to compare it once more under the lock has them wait for all of it."""
-    began, patient = time.monotonic(), not pace.damaged
-    pace.look()
-    repaired: Sequence[str] = ()
-    failed = False
-    try:
-        if not (patient and looking.holds()):
-            if patient and _changed_meanwhile(alarms, pace) and pace.again(time.monotonic()):
-                return False
-            repaired = wall.repair(unseen=unseen, patience=_PATIENCE)
-    except Dismissed:
-        raise
-    except Held:  # nobody waits for it: what is told meanwhile would not be heard
-        pace.put_off(time.monotonic())
-        return True
-    except (CellwallError, ExceptionGroup, OSError) as error:
-        failed = True
-        _log.error("not repaired: %s", error)
-        if not patient:
-            pace.tell(Alarm.DAMAGED, time.monotonic())
-    ended = time.monotonic()
-    hold = pace.looked(began, ended, repaired=failed or bool(repaired))
-    counts.looked(len(repaired), failed=failed)
-    if repaired:
-        _say(repaired, ended - began)
-    elif not failed:
-        _log.debug("looked: nothing to repair")
-    if hold:
-        _log.warning("repaired again and again: somebody keeps changing it; the next repair waits %.1f s", hold)
-    return failed or bool(repaired)
+    def hear(self) -> Alarm:
+        """The worst of what was told since. Damage is closed, and waited for, until all of it is told."""
+        alarm = max(self._alarms.read(), self._silent.read())
+        self.pace.tell(alarm, time.monotonic())
+        if alarm is Alarm.DAMAGED:
+            self._closes.let_it_close()
+            if self._alarms.tables is IPTABLES:
+                self._await_rest()
+            if not self._looking.stands():
+                self.pace.flushed()
+        return alarm
 
+    def take_turn(self) -> None:
+        """Look, and repair what differs; from then on what is listened to is the wall as it stands."""
+        began = time.monotonic()
+        holder = self._wall.holder
+        self._closes.attend(holder)
+        alone = holder is not None and holder.backend == "nftables"  # its tables are nobody else's
+        unseen = self.pace.damaged and alone and not self._own
+        if unseen and self._looking.node_holds():  # we laid rules, or there were more elements than can be told of
+            self.pace.calm(began, time.monotonic())
+            return
+        self._own = self._look(unseen=unseen)
+        self._alarms.bridge, self._alarms.tables = _bridge_of(self._wall), OWN_TABLES if alone else IPTABLES
+        holder = self._wall.holder
+        self._silent.attend(holder, took=time.monotonic() - began)
+        self._closes.attend(holder)
+        self.pace.patrol = DOWN if holder is None else PATROL
 
-def _changed_meanwhile(alarms: Alarms, pace: Pace) -> bool:
-    told = alarms.read()
-    pace.tell(told, time.monotonic())
-    return told is Alarm.CHANGED
+    def _await_rest(self) -> None:
+        until = time.monotonic() + _ALL_TABLES
+        while time.monotonic() < until:
+            self._told.wait(_BETWEEN)
+            if max(self._alarms.read(), self._silent.read()) is not Alarm.DAMAGED:
+                break
+
+    def _look(self, *, unseen: bool) -> bool:
+        """Look and repair; whether there was anything to repair. What changed while it was compared beside writers is
+        most likely what differs: to compare it once more under the lock has them wait for all of it."""
+        pace = self.pace
+        began, patient = time.monotonic(), not pace.damaged
+        pace.look()
+        repaired: Sequence[str] = ()
+        failed = False
+        try:
+            if not (patient and self._looking.holds()):
+                if patient and self._changed_meanwhile() and pace.again(time.monotonic()):
+                    return False
+                repaired = self._wall.repair(unseen=unseen, patience=_PATIENCE)
+        except Dismissed:
+            raise
+        except Held:  # nobody waits for it: what is told meanwhile would not be heard
+            pace.put_off(time.monotonic())
+            return True
+        except (CellwallError, ExceptionGroup, OSError) as error:
+            failed = True
+            _log.error("not repaired: %s", error)
+            if not patient:
+                pace.tell(Alarm.DAMAGED, time.monotonic())
+        ended = time.monotonic()
+        hold = pace.looked(began, ended, repaired=failed or bool(repaired))
+        self._counts.looked(len(repaired), failed=failed)
+        if repaired:
+            _say(repaired, ended - began)
+        elif not failed:
+            _log.debug("looked: nothing to repair")
+        if hold:
+            _log.warning("repaired again and again: somebody keeps changing it; the next repair waits %.1f s", hold)
+        return failed or bool(repaired)
+
+    def _changed_meanwhile(self) -> bool:
+        told = self._alarms.read()
+        self.pace.tell(told, time.monotonic())
+        return told is Alarm.CHANGED
 
 
 def _say(repaired: Sequence[str], took: float) -> None:
