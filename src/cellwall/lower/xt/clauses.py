@@ -190,12 +190,16 @@ def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words
         case w.Reject():
             return _rejected(view)
         case w.Masquerade():
-            # fully-random: a source port that already lies in the range would otherwise be kept, so that a tenant
-            # could choose, and guess, the port that the world sees.
-            ports = ("--to-ports", f"{then.ports[0]}-{then.ports[1]}", "--random-fully") if then.ports[0] else ()
-            return (((), ("-j", "MASQUERADE", *ports)),)
+            return (((), _masqueraded(then)),)
     name = type(then).__name__
     raise Unsupported(f"no iptables form of {name}", predicate=name, backend="iptables")
+
+
+def _masqueraded(then: w.Masquerade) -> Words:
+    """Fully random: a source port that already lies in the range would otherwise be kept, so that a tenant could choose,
+    and guess, the port that the world sees."""
+    ports = ("--to-ports", f"{then.ports[0]}-{then.ports[1]}", "--random-fully") if then.ports[0] else ()
+    return ("-j", "MASQUERADE", *ports)
 
 
 def _accepted(clause: w.Clause, view: View, stage: str) -> Words:
