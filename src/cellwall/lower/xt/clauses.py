@@ -196,8 +196,8 @@ def _own_outcomes(clause: w.Clause, view: View, stage: str) -> tuple[tuple[Words
 
 
 def _masqueraded(then: w.Masquerade) -> Words:
-    """Fully random: a source port that already lies in the range would otherwise be kept, so that a tenant could choose,
-    and guess, the port that the world sees."""
+    """Fully random: a source port that already lies in the range would otherwise be kept, so that a tenant could
+    choose, and guess, the port that the world sees."""
     ports = ("--to-ports", f"{then.ports[0]}-{then.ports[1]}", "--random-fully") if then.ports[0] else ()
     return ("-j", "MASQUERADE", *ports)
 
