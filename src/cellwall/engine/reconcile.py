@@ -32,10 +32,11 @@ from cellwall.errors import Dismissed, KernelError, printable
 from cellwall.model.endpoint import Endpoint
 
 
-def reconcile(site: Site) -> Reconciled:
-    """Repair; the caller holds the writer lock. A second call right after finds nothing."""
+def reconcile(site: Site, seen: Sequence[str] | None = None) -> Reconciled:
+    """Repair; the caller holds the writer lock. A second call right after finds nothing. `seen`: what a comparison of
+    the node found just now, which is not made again."""
     before = site.foundation()
-    repaired = [] if before is None else seen_drift(site, before)
+    repaired = list(seen or ()) if before is None or seen is not None else seen_drift(site, before)
     report = lay_foundation(site)
     found = site.foundation()
     assert found is not None
@@ -60,10 +61,14 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     if not found.is_of(site.program):
         raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
-    if not unseen and site.backend.stands() and site.current() is not None and not status(site).drift:
-        return ()
+    seen: tuple[str, ...] | None = None
+    if not unseen and site.backend.stands() and site.current() is not None:
+        compared = status(site)
+        if not compared.drift:
+            return ()
+        seen = compared.node_drift
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
-    return (*(["closed: what judges was gone"] if closed else []), *reconcile(site).repaired)
+    return (*(["closed: what judges was gone"] if closed else []), *reconcile(site, seen).repaired)
 
 
 def resume(site: Site) -> tuple[str, ...]:

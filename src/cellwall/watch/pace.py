@@ -36,6 +36,7 @@ class Pace:
         self._purse = self._false_alarms = PURSE
         self._counted = now
         self._about_damage = False
+        self._echoes = False
         self._repairs: deque[tuple[float, float]] = deque()
         self._held = self._deferred = self._rested = now
         self._agains = 0
@@ -107,12 +108,16 @@ class Pace:
         """It is over. Returns for how many seconds nothing will be repaired now, 0 nearly always."""
         self._agains = 0
         took = ended - began
-        spent = 0.0 if repaired else took
+        echo, self._echoes = self._echoes, repaired  # what a repair itself sets off is nobody's false alarm
+        spent = 0.0 if repaired or echo else took
         earned = (ended - self._counted) * SHARE
         self._purse = min(self._purse + earned, PURSE) - (0.0 if self._about_damage else spent)
         false_alarms = min(self._false_alarms + earned, PURSE) - (spent if self._about_damage else 0.0)
         self._false_alarms = max(false_alarms, -LONGEST * SHARE)
         self._last = self._counted = ended
+        if echo and not repaired:
+            self._held = self._rested
+            return 0.0
         if not repaired:
             owed = max(-self._false_alarms / SHARE, REST * took)
             self._held = ended + (owed if self._about_damage else 0.0)

@@ -231,3 +231,14 @@ def test_a_flush_waits_for_no_look_that_found_nothing_and_for_repairs_alone() ->
     assert hold == BUSY + 1
     pace.flushed()
     assert pace.due() == 302.0 + BUSY + hold
+
+
+def test_the_look_that_a_repair_sets_off_keeps_no_damage_waiting_and_the_next_one_does() -> None:
+    pace, now = rested(), 200.0
+    for repaired, waits in ((True, False), (False, False), (False, True)):
+        pace.tell(Alarm.DAMAGED, now)
+        pace.look()
+        pace.looked(now, now + 0.5, repaired=repaired)
+        now += 0.5
+        pace.tell(Alarm.DAMAGED, now)
+        assert (pace.due() > now) == waits
