@@ -200,7 +200,7 @@ class Stream:
         self._sock.settimeout(1.0)
         self._sock.connect((address, port))
 
-    def ask(self, token: bytes, timeout: float = 1.0) -> bool:
+    def ask(self, token: bytes, timeout: float = 5.0) -> bool:
         """Whether `token` was echoed."""
         self._sock.settimeout(timeout)
         got = b""
@@ -244,7 +244,7 @@ def write_setting(host: Host, name: str, value: str) -> None:
 
 
 def assert_connection(host: Host, address: str, port: int, *, udp: bool = False, source: Any = None) -> bytes:
-    answer = connect(host, address, port, udp=udp, source=source, timeout=2.0)
+    answer = connect(host, address, port, udp=udp, source=source, timeout=_LONG)
     assert answer.kind == "answer", f"{host} to {address} {port}: {answer}"
     return answer.data
 

@@ -213,8 +213,8 @@ def test_packets_pass_both_ways_from_the_first_on(
         made.sandbox.socket(family, socket.SOCK_DGRAM) as client,
     ):
         server.bind((gateway, 0))
-        server.settimeout(1)
-        client.settimeout(1)
+        server.settimeout(10)
+        client.settimeout(10)
         client.sendto(b"to the node", server.getsockname()[:2])
         data, source = server.recvfrom(100)
         server.sendto(data[::-1], source)
@@ -281,7 +281,7 @@ def test_frames_do_not_pass_between_sandboxes(
     attacker, victim = attach(7).open(links), attach(8).open(links)
     with victim.sandbox.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as capture:
         capture.bind(("eth0", 0x88B5))
-        capture.settimeout(1)
+        capture.settimeout(10)
         for destination in (victim.mac, 0xFFFFFFFFFFFF, 0x333300000001):
             attacker.inject(attacker.frame(destination, payload=b"attack"))
         with node.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
@@ -300,6 +300,6 @@ def test_a_stolen_mac_does_not_move_the_victims_entry(
         node.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
         server.bind((str(victim.address4), 0))
-        server.settimeout(1)
+        server.settimeout(10)
         client.sendto(b"for the victim", server.getsockname())
         assert server.recv(100) == b"for the victim"

@@ -39,7 +39,7 @@ def test_a_proxy_ends_with_its_daemon_and_is_there_again_with_the_next(node: tup
         with Stream(world.lab.lan, NODE6, 8080) as stream:
             assert stream.ask(b"<1>")
             daemon.kill()
-            assert not stream.ask(b"<2>"), "nobody judges it any more"
+            assert not stream.ask(b"<2>", 1.0), "nobody judges it any more"
         assert_no_connection(world.lab.lan, NODE6, 8080)
         daemon.start()
         assert_connection(world.lab.lan, NODE6, 8080)

@@ -89,7 +89,7 @@ def test_what_a_former_holder_has_open_is_nobodys_whichever_way_versions_go(node
     sockets = []
     with node.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind((PUBLIC4, 7777))
-        peer.settimeout(1)
+        peer.settimeout(10)
         for sandbox in (former, None):
             if sandbox is None:
                 kept = Wrapped(node.wall._site.rules, purge_flows=lambda _: None)
@@ -122,7 +122,7 @@ def test_what_a_former_holder_has_open_is_nobodys_whichever_way_versions_go(node
 def test_what_is_open_of_who_was_on_a_lost_record_is_nobodys(settings: Settings) -> None:
     with open_world(settings=settings) as world, world.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind((PUBLIC4, 7777))
-        peer.settimeout(1)
+        peer.settimeout(10)
         leave(world, FIRST_BLOCK + 9)
         former = world.attach("former")
         with former.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -83,7 +83,7 @@ def test_listener_that_turns_a_client_away_is_refused(lab: Lab) -> None:
     with lab.lan.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind(("", 720))
         listener.listen()
-        listener.settimeout(2)
+        listener.settimeout(10)
 
         def turn_away() -> None:
             listener.accept()[0].close()

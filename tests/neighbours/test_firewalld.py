@@ -77,7 +77,7 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, Firewalld]) -> None:
         # theirs: the distribution's zone lets the world in by ssh and by nothing else
         for address in (NODE4, NODE6):
             assert connect(world.lab.lan, address, 22)
-            assert not connect(world.lab.lan, address, 23)
+            assert not connect(world.lab.lan, address, 23, timeout=1.0)
         assert_holds(world)
         assert_nothing_to_do(world)
     assert firewalld.ask("--state") == "running"
@@ -165,7 +165,7 @@ def test_firewalld_that_comes_later_is_told_of_by_the_next_up(tmp_path: Path) ->
         ours.assert_work()
         firewalld = Firewalld(world.lab, tmp_path)
         try:
-            assert not connect(ours.rogue.host, public(4), 80)
+            assert not connect(ours.rogue.host, public(4), 80, timeout=1.0)
             told = [line for line in world.wall.up().warnings if "firewalld" in line]
             firewalld.carry_out(told[0])
             ours.assert_work()

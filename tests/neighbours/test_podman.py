@@ -88,9 +88,9 @@ def test_neither_reaches_the_others_containers(shared: tuple[World, Podman]) -> 
             "web",
         ).split():
             assert connect(world.lab.node, address, 80).data == b"podman\n"
-            assert connect(ours.rogue.host, address, 80).kind != "answer"
+            assert connect(ours.rogue.host, address, 80, timeout=1.0).kind != "answer"
         for address in (NODE4, NODE6):
-            assert connect(ours.rogue.host, address, 8081).kind != "answer"
+            assert connect(ours.rogue.host, address, 8081, timeout=1.0).kind != "answer"
         for address in (ours.web.address(4), ours.web.address(6)):
             assert podman.reached(address, 80) == ""
 

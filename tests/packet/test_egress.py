@@ -154,7 +154,7 @@ def test_path_mtu_errors_reach_the_sandbox(tenant: Sandbox, far_away: Services, 
     discover, mtu, level = (10, 14, socket.IPPROTO_IP) if family == 4 else (23, 24, socket.IPPROTO_IPV6)
     with tenant.host.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(level, discover, 2)  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: always
-        sock.settimeout(1.0)
+        sock.settimeout(10.0)
         sock.connect((FAR[family], 80))
         assert sock.getsockopt(level, mtu) == 1500
         sock.send(bytes(1400))

@@ -138,7 +138,7 @@ def test_everything_else_of_the_holder_and_of_others_is_left_alone(node_lab: Wor
             version = socket.AF_INET if family == 4 else socket.AF_INET6
             heard[family] = stack.enter_context(lab.internet.socket(version, socket.SOCK_DGRAM))
             heard[family].bind((address, PORT))
-            heard[family].settimeout(2)
+            heard[family].settimeout(10)
         egress = {
             (sandbox.name, family): stack.enter_context(Stream(sandbox.host, address, PORT, udp=True))
             for sandbox in (holder, other)

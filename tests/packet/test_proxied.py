@@ -183,9 +183,9 @@ def test_clients_are_those_of_the_policies_and_open_connections_end_with_a_chang
             assert lan.ask(b"<1>") and far.ask(b"<1>")
             world.wall.set_policy({"inbound_cidr_allowlist": [LAN[family]]}, **subject)
             assert lan.ask(b"<2>"), "it goes on"
-            assert not far.ask(b"<2>") and not asked(world.lab.internet, family)
+            assert not far.ask(b"<2>", 1.0) and not asked(world.lab.internet, family)
             world.wall.set_policy({"inbound_cidr_allowlist": [LAN[10 - family]]}, **subject)
-            assert not lan.ask(b"<3>") and not asked(world.lab.lan, family)
+            assert not lan.ask(b"<3>", 1.0) and not asked(world.lab.lan, family)
         world.wall.set_policy({"inbound_cidr_allowlist": [LAN[10 - family]], "monitor": True}, **subject)
         assert asked(world.lab.internet, family), "what only watches keeps nobody out"
         world.wall.remove_policy(**subject)
@@ -198,12 +198,12 @@ def test_what_is_withdrawn_or_detached_ends_its_connections(world: Proxied, fami
         with Stream(world.lab.lan, NODE[family], 8080) as stream:
             assert stream.ask(b"<1>")
             world.wall.unexpose(web.name, spec)
-            assert not stream.ask(b"<2>") and not asked(world.lab.lan, family)
+            assert not stream.ask(b"<2>", 1.0) and not asked(world.lab.lan, family)
         world.wall.expose(web.name, spec)
         with Stream(world.lab.lan, NODE[family], 8080) as stream:
             assert stream.ask(b"<1>")
             world.wall.detach(web.name)
-            assert not stream.ask(b"<2>") and not asked(world.lab.lan, family)
+            assert not stream.ask(b"<2>", 1.0) and not asked(world.lab.lan, family)
 
 
 @BOTH
@@ -226,7 +226,7 @@ def test_a_proxy_that_died_begins_anew(world: Proxied) -> None:
         assert program is not None
         program._process.kill()
         program._process.wait()
-        assert not stream.ask(b"<2>")
+        assert not stream.ask(b"<2>", 1.0)
         world.attach("other")  # whatever is done next
         assert asked(world.lab.lan, 6)
 
@@ -393,7 +393,7 @@ def test_under_a_bound_that_a_proxy_would_not_keep_none_is_served(world: Proxied
         world.proxies.follow(msgspec.structs.replace(site, settings=watched, settings_text="watched"), False)
         assert stream.ask(b"<2>")
         world.proxies.follow(msgspec.structs.replace(site, settings=bounded, settings_text="bounded"), False)
-        assert not stream.ask(b"<3>") and not asked(world.lab.lan, 6)
+        assert not stream.ask(b"<3>", 1.0) and not asked(world.lab.lan, 6)
         world.proxies.follow(site, False)
         assert asked(world.lab.lan, 6)
 

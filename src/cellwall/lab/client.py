@@ -58,7 +58,7 @@ def connect(
     *,
     udp: bool = False,
     payload: bytes = b"hello",
-    timeout: float = 1.0,
+    timeout: float = 5.0,
     source: str | tuple[str, int] | None = None,
 ) -> Answer:
     """Send `payload` from `host` to `address` (for a link-local one: `fe80::1%eth0`) and wait for data.
@@ -85,7 +85,7 @@ def connect(
     return Answer(kind, data, time.monotonic() - began)
 
 
-def ping(host: "Host", address: str, *, size: int = 56, timeout: float = 1.0, source: str | None = None) -> Answer:
+def ping(host: "Host", address: str, *, size: int = 56, timeout: float = 5.0, source: str | None = None) -> Answer:
     """Send one ICMP echo request with `size` bytes of data, wait for its reply or an error about it."""
     began = time.monotonic()
     family = _family(address)

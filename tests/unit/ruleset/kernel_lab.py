@@ -98,7 +98,7 @@ class KernelLab:
             os.close(fd)
         self._sockets.append(each)
         each.bind((link, 3))
-        each.settimeout(2)
+        each.settimeout(30)
         return each
 
     def inside(self, netns: str, *argv: str, text: str | None = None) -> str:
