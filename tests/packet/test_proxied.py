@@ -416,16 +416,6 @@ def test_a_port_of_the_node_is_not_captured_by_a_proxy(world: Proxied) -> None:
     assert world.wall.endpoint(web.name).bindings == ()
 
 
-def test_without_a_daemon_nobody_is_led(node_lab: World) -> None:
-    web = node_lab.attach("web")
-    with pytest.raises(Unsupported, match=r"^expose\.proxy: 8080:80/tcp6to4: a proxy is the daemon's to run"):
-        node_lab.wall.expose(web.name, "8080:80/tcp6to4")
-    node_lab.wall.expose(web.name, "8080:80")
-    with web.host.serve(tcp=[80]):
-        assert_connection(node_lab.lab.lan, NODE4, 8080)
-    node_lab.wall.detach(web.name)
-
-
 @BOTH
 def test_both_flows_of_a_connection_that_ended_are_soon_forgotten(world: Proxied, family: int, word: str) -> None:
     """No bound counts them then, as those of other published ports."""
@@ -442,3 +432,14 @@ def test_both_flows_of_a_connection_that_ended_are_soon_forgotten(world: Proxied
                     break
                 time.sleep(0.05)
             assert len(left) >= 3 and max(left) <= soon, (version, told)
+
+
+def test_without_a_daemon_nobody_is_led(node_lab: World) -> None:
+    """The last one here: from its first use on, the thread is on that node."""
+    web = node_lab.attach("web")
+    with pytest.raises(Unsupported, match=r"^expose\.proxy: 8080:80/tcp6to4: a proxy is the daemon's to run"):
+        node_lab.wall.expose(web.name, "8080:80/tcp6to4")
+    node_lab.wall.expose(web.name, "8080:80")
+    with web.host.serve(tcp=[80]):
+        assert_connection(node_lab.lab.lan, NODE4, 8080)
+    node_lab.wall.detach(web.name)
