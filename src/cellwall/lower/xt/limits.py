@@ -46,8 +46,7 @@ NARROWER: dict[str, str] = {
     "that others may send by its address while that is flushed",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
     "ForgetSoon": "by a flow's first packet, before it is judged; of clients' by the ports of the node that are "
-    "published, and not where the node itself asks; nor of UDP, whose every packet it would ask. Nor are the node's "
-    "own flows to sandboxes forgotten sooner than any, those of a proxy among them",
+    "published, and not where the node itself asks; nor of UDP, whose every packet it would ask",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "
     "and the input and forward paths judge what other tables translated by its original destination",
     "Stamp": "a packet that a sandbox sends or gets has the node's mark after the forward path, and no other any more",

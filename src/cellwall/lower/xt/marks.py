@@ -177,6 +177,13 @@ def vouch_chain(view: View) -> XtChain:
     return XtChain(VOUCH, (vouched, forgotten) if before else (vouched,))
 
 
+def own_flow_rules(view: View) -> Iterator[XtRule]:
+    """In `raw`: the same of the node's own to a sandbox, as those of a proxy."""
+    if view.features.timeouts:
+        begins = (*side_of(when.Via("out", "bridge"), view.scene), *BEGINNING)
+        yield XtRule(begins, ("-j", "CT", "--timeout", ended(view.version).name))
+
+
 def published_rules(view: View) -> Iterator[XtRule]:
     """In `raw`: the same of a client's flow to a published port, and soon if the client does not complete it."""
     if view.features.timeouts:

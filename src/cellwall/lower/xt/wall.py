@@ -127,7 +127,11 @@ def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *jumps: XtJump) 
 def _raw(wall: w.Wall, view: View) -> XtTable:
     early = stage_chain(wall.stage("early"), view)
     early = XtChain(early.name, (*early.rules, *stray_rules(wall, view), *marks.published_rules(view)))
-    return _table(wall, view, (early, *_pins(wall, view)), XtJump("PREROUTING", "B9-PREROUTING"))
+    output = XtChain("B9-OUTPUT", tuple(marks.own_flow_rules(view)))
+    chains = (early, *_pins(wall, view))
+    if not output.rules:
+        return _table(wall, view, chains, XtJump("PREROUTING", "B9-PREROUTING"))
+    return _table(wall, view, (*chains, output), XtJump("PREROUTING", "B9-PREROUTING"), XtJump("OUTPUT", "B9-OUTPUT"))
 
 
 def _pins(wall: w.Wall, view: View) -> tuple[XtChain, ...]:
