@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 
+from cellwall.errors import Conflict
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from neighbours.beside import BACKENDS, assert_holds, assert_nothing_to_do, held_by, rules_of_others, tenants
@@ -46,6 +47,17 @@ def test_both_work_and_the_wall_holds(shared: tuple[World, str]) -> None:
         assert_service_works(world)
         assert_holds(world)
         assert_nothing_to_do(world)
+
+
+def test_a_port_of_the_node_that_leads_to_a_service_is_not_published(shared: tuple[World, str]) -> None:
+    """No socket listens on it."""
+    world, _ = shared
+    with tenants(world) as ours:
+        name = ours.rogue.name
+        with pytest.raises(Conflict, match=r"others lead that port elsewhere, in .*, chain "):
+            world.wall.expose(name, f"{NODE_PORT}:80")
+        world.wall.expose(name, f"{NODE_PORT + 1}:80")
+        assert_service_works(world)
 
 
 def test_no_address_of_a_service_leads_a_sandbox_into_the_cluster(shared: tuple[World, str]) -> None:

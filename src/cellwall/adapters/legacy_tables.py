@@ -46,6 +46,17 @@ class LegacyTables:
         ]
 
 
+def legacy_sizes(table: str) -> tuple[bytes, ...]:
+    """What the kernel tells of a table of either family, which there is; equal as long as its size is."""
+    found = []
+    for version, level in _LEVELS.items():
+        if table in legacy_tables(version):
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as asked:
+                found.append(_ask(asked.fileno(), level, table))
+    return tuple(found)
+
+
 def _ask(fd: int, level: int, table: str) -> bytes:
     """The kernel's answer; b"" where there is none."""
     answer = ctypes.create_string_buffer(table.encode(), _INFO)

@@ -5,11 +5,14 @@ and a node without neighbours starts no program at all.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, NftChain, Program
+from cellwall.engine.foreign_chains import ForeignChains, ForwardChain, NftChain, Program, Translation
+
+if TYPE_CHECKING:
+    from cellwall.adapters.translations import OthersTranslations
 
 _UNSPEC, _FORWARD, _DROP = 0, 2, 0  # NFPROTO_UNSPEC, NF_INET_FORWARD, NF_DROP
 _TABLE, _NAME, _HOOK, _POLICY = 1, 3, 4, 5  # NFTA_CHAIN_*
@@ -32,6 +35,17 @@ class _Base(msgspec.Struct, frozen=True):
 
 class OtherRules:
     """`engine.foreign_chains.Neighbours` of the network namespace that the calling thread is in."""
+
+    def __init__(self) -> None:
+        self._translations: OthersTranslations | None = None
+
+    def translations(self) -> tuple[Translation, ...]:
+        """See `Neighbours.translations`."""
+        if self._translations is None:
+            from cellwall.adapters.translations import OthersTranslations  # here and not above: most publish nothing
+
+            self._translations = OthersTranslations()
+        return self._translations.read()
 
     def observe(self) -> ForeignChains:
         """See `Neighbours.observe`."""

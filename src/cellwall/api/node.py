@@ -82,13 +82,16 @@ class NodeVerbs(Opened):
 
     def status(self) -> Status:
         """Live compared with desired, as the settings in force say; changes nothing."""
+        from cellwall.engine.captures import captured_translations
         from cellwall.engine.reconcile import status
 
         with self._caller.turn():
             found = self._caller.take_as_laid()
             report = status(self._site)
+            # Not a part of what a watch looks at over and over: it may take a program.
+            led = captured_translations(self._site, found) if found else ()
         doubts = unlike_configured(self._caller.configured.now, found.settings if found else None)
-        return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings))
+        return msgspec.structs.replace(report, warnings=(*doubts, *report.warnings, *led))
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""

@@ -1,11 +1,14 @@
 """What a host port would take away from the node itself: its declared services, and whatever listens there now."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from ipaddress import ip_network
 
 from cellwall.engine.contracts import Listener
+from cellwall.engine.foreign_chains import Translation
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec
-from cellwall.model.addresses import Protocol
+from cellwall.model.addresses import Address, Protocol
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.settings import Opening
 
@@ -17,6 +20,8 @@ def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBindin
         for service in _services(site, binding):
             raise InvalidSpec("expose.host_port", str(binding), f"is {service.name} of node.services")
     versions = (4, 6) if ipv6 else (4,)
+    for binding, translation in _translated(site, found, bindings, {*versions}):
+        raise Conflict(f"expose.host_port: {binding}: others lead that port elsewhere, in {translation.place}")
     uplink = site.links.find(found.uplink)
     interfaces = (0,) if uplink is None else (0, uplink.index)
     from cellwall.engine.reservations import holding_sockets  # here and not above: a look without a port needs none
@@ -59,6 +64,46 @@ def captured_listeners(site: Site, found: Foundation, endpoints: Sequence[Endpoi
         if listener.interface in interfaces and listener.inode not in holding
         if captures(binding, listener, (4,) if endpoint.address6 is None else (4, 6))
     )
+
+
+def captured_translations(site: Site, found: Foundation) -> tuple[str, ...]:
+    """Ports that were published before others led them elsewhere, a line each: who comes first has the clients."""
+    return tuple(
+        f"{binding} of {endpoint.key} and others want what comes to one port: {translation.place}"
+        for endpoint in site.journal.endpoints("attached")
+        for binding, translation in _translated(
+            site, found, endpoint.bindings, {4} if endpoint.address6 is None else {4, 6}
+        )
+    )
+
+
+def _translated(
+    site: Site, found: Foundation, bindings: Iterable[PortBinding], versions: set[int]
+) -> Iterator[tuple[PortBinding, Translation]]:
+    """Bindings whose clients a rule of others leads elsewhere, if ours does not."""
+    published = list(bindings)
+    translations = site.neighbours.translations() if published else ()
+    if not translations:
+        return
+    own = site.node.addresses()
+    for binding in published:
+        reached = versions if binding.bind is None else {binding.bind.version}
+        addresses = {address for address in own if address.version in reached and binding.bind in (None, address)}
+        for one in translations:
+            meets = one.protocol == binding.protocol and one.first <= binding.last and binding.host_port <= one.last
+            if meets and one.version in (None, *reached) and _comes_by(one, found.uplink, addresses):
+                yield binding, one
+
+
+def _comes_by(translation: Translation, uplink: str, addresses: Collection[Address]) -> bool:
+    """Whether it is about what comes to one of these addresses by the uplink."""
+    name = translation.interface.removeprefix("!").replace("+", "*")
+    if name and fnmatchcase(uplink, name) == translation.interface.startswith("!"):
+        return False
+    if not translation.address:
+        return True
+    network = ip_network(translation.address, strict=False)
+    return any(address in network for address in addresses)
 
 
 def _services(site: Site, binding: PortBinding) -> Iterator[Opening]:

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from cellwall.model.addresses import Protocol as Transport
+
 Program = Literal["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"]
 """Which of a node's up to four filter tables of iptables, by the program that edits it."""
 
@@ -60,11 +62,28 @@ class ForeignChains(msgspec.Struct, frozen=True):
     closed: tuple[NftChain, ...] = ()
 
 
+class Translation(msgspec.Struct, frozen=True):
+    """A rule by which what comes to ports of the node goes elsewhere, though no socket has them. `version` None: of
+    both families; `address`, in CIDR form or not, and `interface` "": any, `!` in front of one that is left out.
+    `place`: how an operator finds it."""
+
+    protocol: Transport
+    first: int
+    last: int
+    version: Literal[4, 6] | None
+    address: str
+    interface: str
+    place: str
+
+
 class Neighbours(Protocol):
     """The rules of other programs on the node."""
 
     def observe(self) -> ForeignChains:
         """Read them. Starts no program where nobody else has a chain in the forward hook."""
+
+    def translations(self) -> tuple[Translation, ...]:
+        """What they translate that comes to the node. Starts no program where nobody else does."""
 
     def edit(self, program: Program, lines: Sequence[str]) -> None:
         """One transaction on a filter table of iptables, a line for each rule that goes in or out."""

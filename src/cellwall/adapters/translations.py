@@ -1,0 +1,235 @@
+"""Where rules of other programs lead what comes to a port of the node: their DNAT and REDIRECT, as text.
+
+Owns: which rules are asked (the nat chains of prerouting of other tables, and what these lead to), and how one is read:
+the protocol and ports that it or one on the way to it names, the address and interface that they ask for. A rule that
+translates whatever comes, or by a match that nft cannot spell, names no port and is left out.
+
+To list rules takes a program, 4 ms for few of them and 300 ms for a cluster of 2,000 services. So what was read holds
+for as long as the chains are the same by their handles and numbers of rules, and for a minute at most: rules that were
+exchanged for as many others show in neither. A node on which nobody else translates is asked for its chains, and no
+program is started.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from cellwall.engine.foreign_chains import Translation
+from cellwall.model.addresses import Protocol
+
+_FAMILIES: dict[int, Literal["inet", "ip", "ip6"]] = {1: "inet", 2: "ip", 10: "ip6"}
+_VERSIONS: dict[str, Literal[4, 6]] = {"ip": 4, "ip6": 6}
+_OWN = "B9-"
+"""Chains of the wall in iptables, and of the network that it took over."""
+_HOLDS = 60.0
+
+_TABLE, _NAME, _HANDLE, _HOOK, _USE, _TYPE = 1, 3, 2, 4, 6, 7  # NFTA_CHAIN_*
+_PREROUTING = bytes(4)  # NF_INET_PRE_ROUTING
+_CHAIN = re.compile(r"\tchain (\S+) \{")
+_MAP = re.compile(r"\t(?:map|set) (\S+) \{")
+_BASE = re.compile(r"type nat hook prerouting ")
+_PORTS = re.compile(
+    r"\b(?:(tcp|udp|th) )?dport (!= )?(\{[^}]*\}|[\d-]+)|--dports? ([\d:,]+)|--destination-ports ([\d:,]+)"
+)
+_PROTOCOL = re.compile(r"\b(?:l4proto )?(tcp|udp)\b(?= dport)|\bl4proto (tcp|udp)\b|-p (tcp|udp)\b")
+_ADDRESS = re.compile(r"(?:\bip6? daddr|(?<!! )-d) ([0-9a-f]*[.:][0-9a-f:./]+)")
+_ENTERS = re.compile(r"\biif(?:name)? (!= )?\"?([^\s\"{}]+)|(! )?-i (\S+)")
+_ACTS = re.compile(r"\b(dnat|redirect)\b|xt target \"(DNAT|REDIRECT)\"|-j (DNAT|REDIRECT)\b")
+_LEADS = re.compile(r"\b(?:jump|goto) (\S+)|-[jg] (\S+)")
+_VIA_MAP = re.compile(r"\bdport [^{@]*\bv?map (@\S+|\{.*\})")
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """A table: the lines of its chains and the elements of its maps, by name."""
+
+    place: str
+    version: Literal[4, 6] | None
+    chains: Mapping[str, Sequence[str]]
+    bases: Sequence[str]
+    maps: Mapping[str, str] = {}
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """What a packet was asked on its way to a rule."""
+
+    protocols: tuple[Protocol, ...] = ("tcp", "udp")
+    ports: tuple[tuple[int, int], ...] = ()
+    address: str = ""
+    interface: str = ""
+
+
+class OthersTranslations:
+    """What was read of them in the network namespace that the calling thread is in, for as long as it holds."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, float, tuple[Translation, ...]] | None = None
+
+    def read(self) -> tuple[Translation, ...]:
+        """See `Neighbours.translations`."""
+        from cellwall.adapters.legacy_names import legacy_tables
+
+        tables, chains = _nat_tables()
+        legacy = [version for version in (4, 6) if "nat" in legacy_tables(version)]
+        if not tables and not legacy:
+            return ()
+        key = (chains, _legacy_sizes() if legacy else ())
+        if self._last is None or self._last[0] != key or time.monotonic() > self._last[1]:
+            listed = [_list(family, table) for family, table in tables] + [_list_legacy(version) for version in legacy]
+            found = tuple(dict.fromkeys(one for table in listed for one in _translations(table)))
+            self._last = key, time.monotonic() + _HOLDS, found
+        return self._last[2]
+
+
+def _nat_tables() -> tuple[list[tuple[str, str]], tuple[bytes, ...]]:
+    """Tables of others with a nat chain of prerouting, and what tells whether the chains of others changed: a cluster
+    has thousands, so those without a hook are compared as they are told."""
+    from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_GETCHAIN, nft_message, open_netfilter_socket
+    from cellwall.adapters.nlattr import attribute_text, attributes, text_of
+    from cellwall.names import SPARE_TABLE, TABLE
+
+    # NFTA_CHAIN_TABLE comes first, then the name (net/netfilter/nf_tables_api.c, nf_tables_fill_chain_info)
+    ours = tuple(attribute_text(_TABLE, table) for table in (TABLE, SPARE_TABLE))
+    hooked = [attribute_text(_TYPE, kind) for kind in ("filter", "route", "nat")]
+    rows: list[bytes] = []
+    translating: list[tuple[str, str]] = []
+    with open_netfilter_socket() as netfilter:
+        for reply in netfilter.dump(nft_message(NFT_MSG_GETCHAIN, 0, b""), "read the chains of others"):
+            body = reply.body
+            if body.startswith(ours, HEADER_SIZE) or body[0] not in _FAMILIES:
+                continue
+            if not any(kind in body for kind in hooked):
+                rows.append(body)
+                continue
+            found = attributes(body, HEADER_SIZE)
+            rows.append(found[_NAME] + found.get(_HANDLE, b"") + found.get(_USE, b""))  # others are counters
+            hook = attributes(found[_HOOK])[1] if _HOOK in found else b""
+            if text_of(found.get(_TYPE, b"")) == "nat" and hook == _PREROUTING:
+                translating.append((_FAMILIES[body[0]], text_of(found[_TABLE])))
+    own = _OWN.encode()
+    return list(dict.fromkeys(translating)), tuple(row for row in rows if own not in row)
+
+
+def _legacy_sizes() -> tuple[object, ...]:
+    from cellwall.adapters.legacy_tables import legacy_sizes
+
+    return legacy_sizes("nat")
+
+
+def _list(family: str, table: str) -> _Listed:
+    chains: dict[str, list[str]] = {}
+    maps: dict[str, str] = {}
+    bases: list[str] = []
+    lines: list[str] = []
+    name = ""
+    for line in _said("nft", "--stateless", "list", "table", family, table).splitlines():
+        if opened := _CHAIN.match(line):
+            name, lines = opened[1], []
+            chains[name] = lines
+        elif opened := _MAP.match(line):
+            name, lines = opened[1], []
+        elif line == "\t}" and name not in chains:
+            maps[f"@{name}"] = " ".join(lines)
+        elif _BASE.match(line.strip()):
+            bases.append(name)
+        else:
+            lines.append(line.strip())
+    return _Listed(f"table {family} {table}", _VERSIONS.get(family), chains, bases, maps)
+
+
+def _list_legacy(version: int) -> _Listed:
+    program: str = "iptables-legacy" if version == 4 else "ip6tables-legacy"
+    chains: dict[str, list[str]] = {}
+    for line in _said(f"{program}-save", "-t", "nat").splitlines():
+        if line.startswith("-A "):
+            name, _, rule = line[3:].partition(" ")
+            chains.setdefault(name, []).append(rule)
+    return _Listed(f"{program} nat", 4 if version == 4 else 6, chains, ["PREROUTING"])
+
+
+def _said(*argv: str) -> str:
+    """Nothing where it cannot be read: the table is gone meanwhile, or there is no such program."""
+    from cellwall.adapters import process
+    from cellwall.errors import CellwallError
+
+    try:
+        return process.run(list(argv)).text
+    except CellwallError:
+        return ""
+
+
+def _translations(table: _Listed) -> Iterator[Translation]:
+    waiting = [(name, _Way()) for name in table.bases]
+    seen = set(waiting)
+    while waiting:
+        name, way = waiting.pop()
+        for rule in table.chains.get(name, ()):
+            for here, leads, acts in _read(rule, way, table.maps):
+                if acts and here.ports:
+                    yield from _told(table, name, here)
+                step = leads, here
+                if leads and not leads.startswith(_OWN) and step not in seen:
+                    seen.add(step)
+                    waiting.append(step)
+
+
+def _told(table: _Listed, chain: str, way: _Way) -> Iterator[Translation]:
+    for protocol in way.protocols:
+        for first, last in way.ports:
+            place = f"{table.place}, chain {chain}"
+            yield Translation(protocol, first, last, table.version, way.address, way.interface, place)
+
+
+def _read(rule: str, way: _Way, maps: Mapping[str, str]) -> Iterator[tuple[_Way, str, bool]]:
+    """What a packet was asked after this rule, the chain that it is led to or "", and whether it is translated."""
+    here = _narrowed(rule, way)
+    led = _VIA_MAP.search(rule)
+    acts = _ACTS.search(rule) is not None
+    if led is None:
+        leads = _LEADS.search(rule)
+        yield here, (leads[1] or leads[2]) if leads else "", acts
+        return
+    body = maps.get(led[1], "") if led[1].startswith("@") else led[1]
+    for element in body.rpartition("{")[2].partition("}")[0].split(","):
+        key, _, value = element.strip().rpartition(" : ")
+        leads = _LEADS.search(value)
+        yield _keyed(key, here), leads[1] if leads else "", acts
+
+
+def _narrowed(rule: str, way: _Way) -> _Way:
+    ports, protocol = _PORTS.search(rule), _PROTOCOL.search(rule)
+    address, enters = _ADDRESS.search(rule), _ENTERS.search(rule)
+    named = (ports and ports[1] != "th" and ports[1]) or (protocol and (protocol[1] or protocol[2] or protocol[3]))
+    interface = way.interface
+    if enters:
+        interface = ("!" if enters[1] or enters[3] else "") + (enters[2] or enters[4])
+    return _Way(
+        (("tcp",) if named == "tcp" else ("udp",)) if named else way.protocols,
+        _spans(ports[3] or ports[4] or ports[5]) if ports and not ports[2] else way.ports,
+        address[1] if address else way.address,
+        interface,
+    )
+
+
+def _keyed(key: str, way: _Way) -> _Way:
+    """By the parts of a map's key: an address, a protocol, a port."""
+    for part in key.split(" . "):
+        if part in ("tcp", "udp"):
+            way = msgspec.structs.replace(way, protocols=(part,))
+        elif "." in part or ":" in part:
+            way = msgspec.structs.replace(way, address=part)
+        elif spans := _spans(part):
+            way = msgspec.structs.replace(way, ports=spans)
+    return way
+
+
+def _spans(text: str) -> tuple[tuple[int, int], ...]:
+    """`80`, `80-90`, `{ 80, 443 }`, `80,443` or iptables' `80:90`."""
+    found = []
+    for part in text.strip("{} ").split(","):
+        first, _, last = part.strip().replace(":", "-").partition("-")
+        if first.isdigit() and (not last or last.isdigit()):
+            found.append((int(first), int(last or first)))
+    return tuple(found)

@@ -1,0 +1,154 @@
+"""A port of the node that a rule of somebody else's leads elsewhere, though nothing listens: nobody publishes it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from cellwall.errors import Conflict
+from cellwall.lab.addresses import INFRA4, NODE4
+from world import World, assert_connection, open_world
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world() as world:
+        world.lab.node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        world.wall.reconcile()
+        yield world
+
+
+def nft(rule: str, *more: str, family: str = "ip", base: str = "nat hook prerouting priority -100") -> tuple[str, str]:
+    """A table of somebody's with a rule in a base chain."""
+    lines = [f"table {family} other {{", *more, "chain base {", f"type {base};", rule, "}", "}", ""]
+    return "nft", "\n".join(lines)
+
+
+def chain(name: str, rule: str) -> str:
+    return f"chain {name} {{\n{rule}\n}}"
+
+
+def iptables(program: str, *lines: str) -> tuple[str, str]:
+    return f"{program}-restore", "\n".join(["*nat", *lines, "COMMIT", ""])
+
+
+TO = f"dnat to {INFRA4}:80"
+JUMPED = f"-j DNAT --to-destination {INFRA4}:80"
+PORTS = "type inet_proto . inet_service : verdict\nelements = { tcp . 30080 : goto web, udp . 9 : drop }"
+WAYS = {
+    "nft": nft(f"tcp dport 30080 {TO}"),
+    "nft, some ports": nft(f"tcp dport {{ 80, 30000-30100 }} {TO}"),
+    "nft, of an address": nft(f"ip daddr {NODE4} tcp dport 30080 {TO}"),
+    "nft, by a chain": nft(
+        "fib daddr type local jump ports",
+        chain("web", f"meta l4proto tcp {TO}"),
+        chain("ports", "tcp dport 30080 goto web"),
+    ),
+    "nft, by a verdict map": nft(
+        "meta l4proto . th dport vmap @ports", chain("web", f"meta l4proto tcp {TO}"), f"map ports {{\n{PORTS}\n}}"
+    ),
+    "nft, by a map of addresses": nft("dnat to tcp dport map { 30080 : 10.1.1.1, 30081 : 10.1.1.2 }"),
+    "nft, of both families": nft("tcp dport 30080 redirect to :9", family="inet"),
+    "iptables": iptables("iptables-nft", f"-A PREROUTING -p tcp --dport 30080 {JUMPED}"),
+    "iptables, by a chain": iptables(
+        "iptables-nft",
+        ":KUBE-NODEPORTS -",
+        ":KUBE-EXT -",
+        "-A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
+        "-A KUBE-NODEPORTS -p tcp -m comment --comment web -m tcp --dport 30080 -j KUBE-EXT",
+        f"-A KUBE-EXT -p tcp {JUMPED}",
+    ),
+    "iptables-legacy": iptables("iptables-legacy", f"-A PREROUTING ! -i docker0 -p tcp --dport 30080 {JUMPED}"),
+}
+GONE = {
+    "nft": ["nft delete table ip other", "nft delete table inet other"],
+    "iptables-nft-restore": ["nft delete table ip nat"],
+    "iptables-legacy-restore": ["iptables-legacy -t nat -F", "iptables-legacy -t nat -X"],
+}
+
+
+def place(world: World, program: str, rules: str) -> None:
+    world.lab.node.run([program, *(["-f", "-"] if program == "nft" else [])], input=rules.encode())
+
+
+def clear(world: World, program: str) -> None:
+    for command in GONE[program]:
+        world.lab.node.run(command.split(), check=False)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_port_that_others_lead_elsewhere_is_not_published(world: World, way: str) -> None:
+    tenant, (program, rules) = world.attach("tenant"), WAYS[way]
+    place(world, program, rules)
+    try:
+        with pytest.raises(Conflict, match=r"^expose\.host_port: 30080:80/tcp: others lead that port elsewhere, in "):
+            world.wall.expose(tenant.name, "30080:80")
+        with pytest.raises(Conflict, match=r"others lead that port elsewhere"):
+            world.wall.attach("late", netns=world.host("late").netns, expose=["30080:80"])
+        for free in ("30180:80", "30080:80/udp"):
+            world.wall.expose(tenant.name, free)
+    finally:
+        clear(world, program)
+    with tenant.host.serve(tcp=[80]):
+        world.wall.expose(tenant.name, "30080:80")
+        assert_connection(world.lab.lan, NODE4, 30080)
+    world.detach(tenant)
+
+
+SERVICES = "type ipv4_addr . inet_proto . inet_service : verdict\nelements = { 10.96.0.10 . tcp . 30080 : goto web }"
+ELSEWHERE = {
+    "another address": nft(f"ip daddr 10.96.0.10 tcp dport 30080 {TO}"),
+    "another address, by a map": nft(
+        "ip daddr . meta l4proto . th dport vmap @services",
+        chain("web", f"meta l4proto tcp {TO}"),
+        f"map services {{\n{SERVICES}\n}}",
+    ),
+    "another address, in iptables": iptables(
+        "iptables-nft", f"-A PREROUTING -d 10.96.0.10/32 -p tcp --dport 30080 {JUMPED}"
+    ),
+    "another interface": nft(f"iifname eth1 tcp dport 30080 {TO}"),
+    "another port": nft(f"tcp dport 30081 {TO}"),
+    "a chain of no hook": nft("accept", chain("idle", f"tcp dport 30080 {TO}")),
+    "what the node sends": nft(f"tcp dport 30080 {TO}", base="nat hook output priority -100"),
+    "a source": nft("tcp dport 30080 masquerade", base="nat hook postrouting priority 100"),
+    "an accept": nft("tcp dport 30080 accept"),
+}
+
+
+@pytest.mark.parametrize("way", ELSEWHERE)
+def test_what_is_led_elsewhere_from_elsewhere_is_nobodys_port(world: World, way: str) -> None:
+    tenant, (program, rules) = world.attach("tenant"), ELSEWHERE[way]
+    place(world, program, rules)
+    try:
+        world.wall.expose(tenant.name, "30080:80")
+    finally:
+        clear(world, program)
+    world.detach(tenant)
+
+
+def test_who_leads_a_published_port_elsewhere_is_told(world: World) -> None:
+    tenant = world.attach("tenant", expose=["30080:80"])
+    place(world, *WAYS["nft"])
+    try:
+        (line,) = (line for line in world.wall.status().warnings if "30080" in line)
+        assert line.endswith("others want what comes to one port: table ip other, chain base")
+    finally:
+        clear(world, "nft")
+    assert not any("30080" in line for line in world.wall.status().warnings)
+    world.detach(tenant)
+
+
+def test_clients_of_a_service_behind_the_node_stay_its_own(world: World) -> None:
+    """As those of a NodePort do: no socket listens on the node."""
+    tenant, lan = world.attach("tenant"), world.lab.lan
+    place(world, *WAYS["nft"])
+    try:
+        with world.lab.infra.serve(tcp=[80]):
+            assert_connection(lan, NODE4, 30080)
+            with pytest.raises(Conflict):
+                world.wall.expose(tenant.name, "30080:80")
+            assert_connection(lan, NODE4, 30080)
+    finally:
+        clear(world, "nft")
+    world.detach(tenant)
