@@ -419,6 +419,18 @@ def test_a_port_of_the_node_is_not_captured_by_a_proxy(world: Proxied) -> None:
 @BOTH
 def test_both_flows_of_a_connection_that_ended_are_soon_forgotten(world: Proxied, family: int, word: str) -> None:
     """No bound counts them then, as those of other published ports."""
+    assert_soon_forgotten(world, family, word)
+
+
+def test_so_they_are_where_iptables_holds_the_wall() -> None:
+    with open_world(settings=Settings(backend="iptables")) as world, ExitStack() as ending:
+        proxies = Proxies()
+        ending.callback(proxies.close)
+        world.wall.run_proxies(proxies.follow)
+        assert_soon_forgotten(Proxied(world, proxies), 6, "tcp6to4")
+
+
+def assert_soon_forgotten(world: Proxied, family: int, word: str) -> None:
     soon = 5
     with served(world, family, f"8080:80/{word}") as sandbox:
         for _ in range(3):
