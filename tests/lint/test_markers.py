@@ -26,6 +26,6 @@ def test_a_checkout_may_be_called_like_a_marker(tmp_path: Path) -> None:
         "--quick",
         str(place),
     ]
-    environ = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}"}
+    environ = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run([sys.executable, *argv], env=environ, cwd=place, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
