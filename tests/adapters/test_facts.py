@@ -215,6 +215,40 @@ def test_a_router_and_what_is_behind_it_are_facts_where_it_is_not_the_default(
     assert observer.fingerprint() != before
 
 
+BEHIND4, BEHIND6 = "151.102.0.0/16", "2a04:4e43::/32"
+HALVES = "ip route add 0.0.0.0/1 via {0}; ip route add 128.0.0.0/1 via {0}"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("commands", "told"),
+    [
+        ("ip route add default via 93.184.216.20 metric 900", True),
+        ("ip route add default via 93.184.216.20 table 1000; ip rule add from 10.9.0.0/24 lookup 1000", True),
+        ("ip route append default via 93.184.216.20 metric 50", True),
+        ("ip route add 64.0.0.0/3 via 93.184.216.20", True),
+        (HALVES.format("93.184.216.30"), True),
+        ("ip -6 route add fc00::/7 via 2606:2800:220:1::20", True),
+        ("ip -6 route add default via 2606:2800:220:1::20 metric 9000", True),
+        ("ip route add default via 93.184.216.20 metric 5", False),
+        ("ip route add default metric 5 nexthop via 93.184.216.30 nexthop via 93.184.216.20", False),
+        (HALVES.format("93.184.216.20"), False),
+        ("ip -6 route add 2000::/3 via 2606:2800:220:1::20", False),
+        ("ip -6 route append default via 2606:2800:220:1::20", False),
+    ],
+)
+def test_a_router_is_the_internets_where_packets_to_the_network_would_go_to_it_anyway(
+    observer: NodeObserver, node: Namespace, commands: str, told: bool
+) -> None:
+    prefix, router = (BEHIND6, "2606:2800:220:1::20") if "-6" in commands else (BEHIND4, "93.184.216.20")
+    node.run(f"ip route add {prefix} via {router}")
+    before = observer.observe().routed
+    assert before == (RoutedNetwork("eth0", prefix),)
+    for command in commands.split("; "):
+        node.run(command)
+    assert observer.observe().routed == (before if told else ())
+
+
 @pytest.mark.root
 def test_a_router_without_a_network_around_it_is_a_fact(observer: NodeObserver, node: Namespace) -> None:
     """As clouds give a node one address, and a default route through another."""

@@ -33,6 +33,8 @@ def floor(world: World, family: int) -> str:
         (6, PUBLIC6, [*OTHER, f"ip route add {PUBLIC6} dev other"]),
         (4, PUBLIC4, [f"ip route add {PUBLIC4} via {LAN4}"]),
         (6, PUBLIC6, [f"ip route add {PUBLIC6} via {LAN6}"]),
+        (4, PUBLIC4, [f"ip route add {PUBLIC4} via {LAN4}", f"ip route add default via {LAN4} metric 900"]),
+        (6, PUBLIC6, [f"ip route add {PUBLIC6} via {LAN6}", f"ip route add fc00::/7 via {LAN6}"]),
         (4, PUBLIC4, [f"ip route add {PUBLIC4} dev eth0 table 100", f"ip rule add to {PUBLIC4} lookup 100"]),
         (6, PUBLIC6, [f"ip route add {PUBLIC6} dev eth0 table 100", f"ip -6 rule add to {PUBLIC6} lookup 100"]),
     ],

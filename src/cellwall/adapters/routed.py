@@ -3,15 +3,16 @@
 Owns: which of a node's routes lead to somebody of its own, though not without a gateway. What is led through a further
 router, by a route of a VPN or one of DHCP's option 121, is a network that the node can reach and the Internet need not.
 
-Two things are no such network. Through the default's own router everything goes anyway. And who has a full table of
-the Internet's routes, or splits it among routers, has it behind all of them: shares of it that are too short to be a
-network's, and more networks than anybody names, are not told.
+Two things are no such network. To the router that the default route of the main table leads to, packets to it would go
+anyway; which of several default routes that is, or of shares of the Internet, the kernel's own choice says: the longest
+prefix that holds the network, then the lowest metric. And who has a full table of the Internet's routes has it behind
+all its routers: shares of it that are too short to be a network's, and more networks than anybody names, are not told.
 """
 
 from _socket import AF_INET6
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from cellwall.adapters.routes import Behind, Route, Routed
+from cellwall.adapters.routes import Behind, Hop, Route, Routed
 from cellwall.model.announced import Network, cover
 
 MOST = 256
@@ -23,10 +24,13 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
     tables."""
     made: dict[int, set[tuple[int, bytes, int]]] = {}
     announced: dict[int, set[Network]] = {}
-    by_default = {kind: _defaults(routes, kind) for kind in (False, True)}
+    shares = [route for route in routes if route.shares and route.hops and not route.spare]
+    # By announcing itself nobody makes what the operator leads through it a part of the Internet.
+    lasting = [route for route in shares if not route.announced]
     for route in led:
+        anyway = _anyway(route, shares if route.announced else lasting)
         for hop in route.hops:
-            if not hop.gateway or (hop.index, hop.gateway) in by_default[route.announced]:
+            if not hop.gateway or hop in anyway:
                 continue
             if route.announced:
                 announced.setdefault(hop.index, set()).add((route.destination, route.prefixlen))
@@ -43,8 +47,26 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
     return Routed((), tuple(sorted(told)), tuple(crowded), untold)
 
 
-def _defaults(routes: Iterable[Route], announced: bool) -> set[tuple[int, bytes]]:
-    """The routers that everything goes through. By announcing itself nobody makes what the operator leads through it
-    a part of the Internet."""
-    shares = [route for route in routes if route.shares and route.announced <= announced]
-    return {(hop.index, hop.gateway) for route in shares for hop in route.hops}
+def _anyway(network: Route, shares: Sequence[Route]) -> Sequence[Hop]:
+    """Where packets to a network would go, were there no route to it. Of equal routes IPv4 takes the first, IPv6 all
+    (net/ipv4/fib_trie.c, fib_table_lookup; net/ipv6/route.c, find_rr_leaf)."""
+    holding = [share for share in shares if _holds(share, network)]
+    if not holding:
+        return ()
+    best = min(holding, key=_rank)
+    if network.family != AF_INET6:
+        return best.hops
+    return [hop for share in holding if _rank(share) == _rank(best) for hop in share.hops]
+
+
+def _rank(share: Route) -> tuple[int, int]:
+    return -share.prefixlen, share.metric
+
+
+def _holds(share: Route, network: Route) -> bool:
+    """Shares are shorter than any network, and than two bytes."""
+    if share.family != network.family:
+        return False
+    rest = 16 - share.prefixlen
+    first, other = (int.from_bytes(route.destination[:2].ljust(2, b"\0"), "big") for route in (share, network))
+    return first >> rest == other >> rest
