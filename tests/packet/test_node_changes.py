@@ -1,7 +1,11 @@
 """What changes on the node while a wall is open: the next operation has it, whatever came before."""
 
+from ipaddress import ip_address
+
 import pytest
 
+from cellwall.api import check_policy
+from cellwall.errors import InvalidSpec
 from cellwall.lab import connect
 from cellwall.lab.addresses import GATEWAY4, GATEWAY6, LAN4, LAN6, NODE4, NODE6
 from world import PUBLIC4, PUBLIC6, World, assert_connection, open_world
@@ -89,3 +93,16 @@ def test_the_router_of_a_node_with_one_address_and_no_network_is_denied() -> Non
         for public, router in ((PUBLIC4, GATEWAY4), (PUBLIC6, GATEWAY6)):
             assert_connection(tenant.host, public, 80)
             assert connect(tenant.host, router, 80, timeout=0.5).kind == "refused"
+
+
+def test_what_is_behind_another_router_is_no_resolver_and_nothing_to_allow() -> None:
+    with open_world() as world:
+        for address in ("1.1.1.1", PUBLIC4):
+            world.lab.node.run(f"ip route add {address} via {LAN4}".split())
+        next_operation(world)
+        assert ip_address("1.1.1.1") not in world.wall.dns()
+        policy = {"mode": "allow", "rules": [{"action": "allow", "prefix": PUBLIC4}]}
+        with pytest.raises(InvalidSpec, match="the node's own network"):
+            world.wall.set_policy(policy, tenant="tenant")
+        with pytest.raises(InvalidSpec, match="the node's own network"):
+            check_policy(policy, world.wall.settings)

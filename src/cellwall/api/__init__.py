@@ -113,13 +113,12 @@ def check_policy(policy: Policy | Document, settings: Settings, *, endpoint: boo
     """The policy, if `Wall.set_policy` would take it for a tenant, or for an `endpoint`, under these settings on the
     node of the calling thread; InvalidSpec. Needs no privilege and changes nothing."""
     from cellwall.adapters.facts import NodeObserver
+    from cellwall.compile.assemble import uplink_of
     from cellwall.engine.policy_calls import check_policy
 
-    observer = NodeObserver()
-    try:
-        node = observer.observe().own_prefixes(settings.network.bridge)
-    finally:
-        observer.close()
+    with NodeObserver() as observer:
+        facts = observer.observe()
+    node = facts.own_prefixes(settings.network.bridge, uplink_of(settings, facts))
     return check_policy(policy, settings, node, endpoint=endpoint)
 
 

@@ -38,7 +38,9 @@ from cellwall.model.policy_check import Ground, ground_of, validate_policy
 
 def ground(site: Site) -> Ground:
     """What policies of this node are judged by, as the node is now."""
-    return ground_of(site.settings, site.node.observe().own_prefixes(site.settings.network.bridge))
+    facts = site.node.observe()
+    uplink = uplink_of(site.settings, facts)
+    return ground_of(site.settings, facts.own_prefixes(site.settings.network.bridge, uplink))
 
 
 def judge_policy(site: Site, policy: Policy, tier: TierName) -> None:

@@ -62,7 +62,7 @@ class NodeFacts(msgspec.Struct, frozen=True):
     resolvers: tuple[Address, ...] = ()
     features: Features = Features()
 
-    def own_prefixes(self, bridge: str, uplink: str = "") -> Iterator[Prefix]:
+    def own_prefixes(self, bridge: str, uplink: str) -> Iterator[Prefix]:
         """The node's addresses as host prefixes, its on-link networks and its routers, the bridge's own left out; and
         what the uplink leads to through other routers than the Internet's. By another interface nothing leaves."""
         for row in self.addresses:

@@ -11,7 +11,7 @@ from cellwall.compile.assemble import denied_prefixes, ipv6_enabled, uplink_of
 from cellwall.compile.resolvers import choose_resolvers
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.model.endpoint import PortBinding, parse_binding
-from cellwall.model.facts import Features, NodeFacts
+from cellwall.model.facts import Features, NodeFacts, RoutedNetwork
 from cellwall.model.resolvers import askable
 from cellwall.model.settings import PUBLIC_RESOLVERS, Settings, parse_openings
 from cellwall.ruleset.render import render_ruleset
@@ -82,6 +82,30 @@ def test_configured_resolvers_in_a_network_of_the_node_are_told_apart() -> None:
     assert origin.startswith("93.184.216.53 (network.dns), which")
     opened_too = msgspec.structs.replace(lan, exceptions=parse_openings("lan 93.184.216.53 udp,tcp/53", "x"))
     assert choose_resolvers(opened_too, FACTS, ipv6=True) == (lan.dns, "network.dns")
+
+
+def behind_a_router(*texts: str, resolvers: tuple[str, ...] = ()) -> NodeFacts:
+    networks = tuple(RoutedNetwork("eth0", text) for text in texts)
+    return msgspec.structs.replace(resolving(*resolvers), routed=networks)
+
+
+def test_a_resolver_behind_another_router_than_the_internets_is_none_that_sandboxes_can_ask() -> None:
+    node = behind_a_router("151.102.0.0/16", resolvers=("151.102.0.53", "8.8.8.8"))
+    assert choose_resolvers(Settings(), node, ipv6=False)[0] == (ip_address("8.8.8.8"),)
+    elsewhere = msgspec.structs.replace(Settings(), interface="eth1")
+    assert len(choose_resolvers(elsewhere, node, ipv6=False)[0]) == 2
+    lan = Settings(dns=(ip_address("151.102.0.53"),))
+    assert choose_resolvers(lan, node, ipv6=False)[1].startswith("151.102.0.53 (network.dns), which")
+
+
+def test_of_the_public_resolvers_those_are_told_that_can_be_asked() -> None:
+    chosen, origin = choose_resolvers(Settings(), behind_a_router("1.1.1.1/32"), ipv6=False)
+    assert chosen == (ip_address("8.8.8.8"),)
+    assert origin == "public resolvers, as the floor allows none of the node's own"
+    none = behind_a_router("1.1.1.0/24", "8.8.8.0/24")
+    chosen, origin = choose_resolvers(Settings(), none, ipv6=False)
+    assert chosen == (ip_address("1.1.1.1"), ip_address("8.8.8.8"))  # they may be elsewhere another day
+    assert origin.startswith("1.1.1.1, 8.8.8.8 (public resolvers, as the floor allows none of the node's own), which")
 
 
 def test_without_ipv6_no_sandbox_is_told_an_ipv6_resolver() -> None:

@@ -88,7 +88,8 @@ def test_no_settings_let_a_sandbox_to_a_neighbour_or_to_what_nobody_opened(
 ) -> None:
     scene = Scene(WEB, OTHER, settings=settings, facts=facts, uplink="eth0")
     opened = {row.address for row in (*settings.exceptions, *settings.services)}
-    closed = [to] if to not in opened and floor_denies(to, (*settings.protect, *facts.own_prefixes("b9_br0"))) else []
+    denied = (*settings.protect, *facts.own_prefixes("b9_br0", "eth0"))
+    closed = [to] if to not in opened and floor_denies(to, denied) else []
     targets = [
         *closed,
         *(ip_address(text) for text in ("169.254.169.254", "fd00:ec2::254", "192.168.0.3", "fd00:abcd::3")),

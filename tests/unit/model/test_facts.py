@@ -25,7 +25,7 @@ NODE = NodeFacts(
 
 
 def test_addresses_and_networks_of_every_other_interface_are_own() -> None:
-    assert set(NODE.own_prefixes("b9_br0")) == {
+    assert set(NODE.own_prefixes("b9_br0", "eth0")) == {
         ip_network("127.0.0.1/32"),
         ip_network("93.184.216.10/32"),
         ip_network("2606:2800:220:1::10/128"),
@@ -37,7 +37,7 @@ def test_addresses_and_networks_of_every_other_interface_are_own() -> None:
 
 
 def test_a_bridge_of_another_name_is_no_exemption() -> None:
-    assert ip_network("192.168.0.0/20") in set(NODE.own_prefixes("b9_br1"))
+    assert ip_network("192.168.0.0/20") in set(NODE.own_prefixes("b9_br1", "eth0"))
 
 
 def test_routers_are_own_and_what_is_behind_them_only_by_the_uplink() -> None:
@@ -47,4 +47,4 @@ def test_routers_are_own_and_what_is_behind_them_only_by_the_uplink() -> None:
     )
     routers = {ip_network("93.184.216.1/32"), ip_network("203.0.114.1/32")}
     assert set(node.own_prefixes("b9_br0", "eth0")) == {*routers, ip_network("151.102.0.0/16")}
-    assert set(node.own_prefixes("b9_br0")) == routers
+    assert set(node.own_prefixes("b9_br0", "")) == routers
