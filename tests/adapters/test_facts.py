@@ -313,6 +313,21 @@ def test_a_table_of_the_internet_is_no_list_of_networks(
 
 
 @pytest.mark.root
+def test_networks_that_every_floor_denies_are_none_of_those_that_are_counted(
+    observer: NodeObserver, node: Namespace, tmp_path: Path
+) -> None:
+    """A cluster's nodes have a route to each other's containers."""
+    node.run("ip route add 151.102.0.0/16 via 93.184.216.20")
+    before = (observer.observe(), observer.fingerprint())
+    batch = tmp_path / "routes"
+    batch.write_text("".join(f"route add 10.{n >> 8}.{n & 255}.0/24 via 93.184.216.30\n" for n in range(300)))
+    node.run(f"ip -batch {batch}")
+    node.run("ip -6 route add fd00:1::/48 via fe80::20 dev eth0")
+    node.run("ip -6 route add fd00:2::/64 via fe80::20 dev eth0 proto ra")
+    assert (observer.observe(), observer.fingerprint()) == before
+
+
+@pytest.mark.root
 def test_who_announces_routes_hides_none_that_the_operator_made(
     observer: NodeObserver, node: Namespace, tmp_path: Path
 ) -> None:

@@ -7,13 +7,15 @@ Two things are no such network. To the router that the default route of the main
 anyway; which of several default routes that is, or of shares of the Internet, the kernel's own choice says: the longest
 prefix that holds the network, then the lowest metric. And who has a full table of the Internet's routes has it behind
 all its routers: shares of it that are too short to be a network's, and more networks than anybody names, are not told.
+Networks that every floor denies, as a cluster's nodes have routes to by the hundred, are neither told nor counted.
 """
 
-from _socket import AF_INET6
+from _socket import AF_INET, AF_INET6
 from collections.abc import Iterable, Sequence
 
 from cellwall.adapters.routes import Behind, Hop, Route, Routed
 from cellwall.model.announced import Network, cover
+from cellwall.model.floor import always_denied
 
 MOST = 256
 """How many of them are told that the operator made; more on one interface are the Internet."""
@@ -28,6 +30,8 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
     # By announcing itself nobody makes what the operator leads through it a part of the Internet.
     lasting = [route for route in shares if not route.announced]
     for route in led:
+        if denied_anyway(route):
+            continue
         anyway = _anyway(route, shares if route.announced else lasting)
         for hop in route.hops:
             if not hop.gateway or hop in anyway:
@@ -45,6 +49,12 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
         if coarser:
             crowded.append(index)
     return Routed((), tuple(sorted(told)), tuple(crowded), untold)
+
+
+def denied_anyway(route: Route) -> bool:
+    """Every floor has the route's destination whole."""
+    version, size = (4, 4) if route.family == AF_INET else (6, 16)
+    return always_denied(version, int.from_bytes(route.destination.ljust(size, b"\0"), "big"), route.prefixlen)
 
 
 def _anyway(network: Route, shares: Sequence[Route]) -> Sequence[Hop]:

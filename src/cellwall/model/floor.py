@@ -5,7 +5,9 @@ A table and not `ipaddress.is_global`: that property is true for 168.63.129.16, 
 outside it (loopback, mapped, NAT64, discard, unique local, link-local, site-local, multicast) falls with it.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 import msgspec
@@ -142,6 +144,23 @@ def floor_denies(address: Address, extra: Iterable[Prefix] = ()) -> bool:
     four, six = floor_prefixes(extra)
     table: tuple[Prefix, ...] = four if address.version == 4 else six
     return any(address in prefix for prefix in table)
+
+
+def always_denied(version: int, first: int, prefixlen: int) -> bool:
+    """Whether every floor denies a prefix whole, whatever is configured; `first`: its first address as a number. In
+    numbers, for whoever has hundreds of routes to ask about."""
+    begins, ends = _always_denied(version)
+    at = bisect_right(begins, first) - 1
+    return at >= 0 and first + (1 << (32 if version == 4 else 128) - prefixlen) <= ends[at]
+
+
+@cache
+def _always_denied(version: int) -> tuple[list[int], list[int]]:
+    """Where what every floor denies of a family begins and, behind it, ends; in order."""
+    four, six = floor_prefixes(())
+    rows: Iterable[Prefix] = four if version == 4 else (*IPv6Network("::/0").address_exclude(GLOBAL6), *six)
+    spans = sorted((int(row[0]), int(row[-1]) + 1) for row in rows)
+    return [begin for begin, _ in spans], [end for _, end in spans]
 
 
 def alone(

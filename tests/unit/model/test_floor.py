@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.model.floor import GLOBAL6, METADATA, SPECIAL_PURPOSE, floor_denies, floor_prefixes, metadata_address
+from cellwall.model.floor import (
+    GLOBAL6,
+    METADATA,
+    SPECIAL_PURPOSE,
+    always_denied,
+    floor_denies,
+    floor_prefixes,
+    metadata_address,
+)
 
 CLOSED4 = {
     "0.0.0.0/8": "RFC 791",
@@ -172,3 +180,29 @@ def test_rows_are_merged_so_that_an_interval_set_accepts_them() -> None:
         assert list(rows) == sorted(set(rows))
         assert not [1 for one, two in pairwise(rows) if one.overlaps(two)]
     assert all(row.overlaps(GLOBAL6) for row in six)  # the rest falls by the allow-list
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("10.0.0.0/8", True),
+        ("10.255.255.0/24", True),
+        ("224.0.0.0/3", True),  # two rows of the table, side by side
+        ("168.63.129.16/32", True),
+        ("168.63.129.0/24", False),
+        ("8.0.0.0/6", False),
+        ("0.0.0.0/0", False),
+        ("11.0.0.0/8", False),
+        ("192.0.0.0/23", False),
+        ("fc00::/7", True),
+        ("8000::/1", True),
+        ("2001:db8:5::/48", True),
+        ("2001:db8::/31", False),
+        ("2000::/3", False),
+        ("::/0", False),
+        ("2a04:4e42::/32", False),
+    ],
+)
+def test_a_prefix_that_every_floor_denies_whole(text: str, whole: bool) -> None:
+    prefix = ip_network(text)
+    assert always_denied(prefix.version, int(prefix.network_address), prefix.prefixlen) is whole
