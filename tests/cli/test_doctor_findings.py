@@ -223,3 +223,4 @@ def test_a_node_has_as_many_source_ports_to_a_place_as_flows_of_one_tenant_or_of
     assert found(Settings(tenant_connections=0), links=ports(20)) == [("warning", "NAT ports")]
     assert found(Settings(nat_ports=(10240, 10240 + 8191))) == [("warning", "NAT ports")]
     assert found(Settings(nat_ports=(10240, 10240 + 8192))) == []
+    assert found(Settings(connections=1 << 20), links=ports(2)) == [], "a tenant's bound is a sandbox's as well"

@@ -141,8 +141,8 @@ def source_ports(host: Observation, settings: Settings) -> Iterator[Finding]:
     against the flows that the sandboxes there are may have open, or those of one tenant."""
     width = settings.nat_ports[1] - settings.nat_ports[0] + 1
     containers = sum(_is_port(link.name, link.bridge, settings) for link in host.links)
-    together = containers * settings.connections
-    alone = max(settings.connections, settings.tenant_connections or together)
+    together = containers * min(settings.connections, settings.tenant_connections or settings.connections)
+    alone = settings.tenant_connections or together
     lost = "of one address, port and protocol, such as a resolver's; no other sandbox then begins a flow to it"
     if alone >= width:
         yield Finding(
