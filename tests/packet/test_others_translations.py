@@ -40,6 +40,14 @@ WAYS = {
     "nft": nft(f"tcp dport 30080 {TO}"),
     "nft, some ports": nft(f"tcp dport {{ 80, 30000-30100 }} {TO}"),
     "nft, of an address": nft(f"ip daddr {NODE4} tcp dport 30080 {TO}"),
+    "nft, of a range of addresses": nft(f"ip daddr 93.184.216.2-93.184.216.99 tcp dport 30080 {TO}"),
+    "nft, of ranges in a map": nft(
+        "ip daddr . tcp dport vmap { 93.184.216.2-93.184.216.99 . 30000-30100 : goto web }",
+        chain("web", f"meta l4proto tcp {TO}"),
+    ),
+    "iptables, by a mask with holes": iptables(
+        "iptables-nft", f"-A PREROUTING -d 93.0.216.0/255.0.255.0 -p tcp --dport 30080 {JUMPED}"
+    ),
     "nft, by a chain": nft(
         "fib daddr type local jump ports",
         chain("web", f"meta l4proto tcp {TO}"),

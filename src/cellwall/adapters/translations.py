@@ -13,6 +13,7 @@ program is started.
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Literal
 
 import msgspec
@@ -35,7 +36,7 @@ _PORTS = re.compile(
     r"\b(?:(tcp|udp|th) )?dport (!= )?(\{[^}]*\}|[\d-]+)|--dports? ([\d:,]+)|--destination-ports ([\d:,]+)"
 )
 _PROTOCOL = re.compile(r"\b(?:l4proto )?(tcp|udp)\b(?= dport)|\bl4proto (tcp|udp)\b|-p (tcp|udp)\b")
-_ADDRESS = re.compile(r"(?:\bip6? daddr|(?<!! )-d) ([0-9a-f]*[.:][0-9a-f:./]+)")
+_ADDRESS = re.compile(r"(?:\bip6? daddr|(?<!! )-d) ([0-9a-f]*[.:][0-9a-f:./-]+)")
 _ENTERS = re.compile(r"\biif(?:name)? (!= )?\"?([^\s\"{}]+)|(! )?-i (\S+)")
 _ACTS = re.compile(r"\b(dnat|redirect)\b|xt target \"(DNAT|REDIRECT)\"|-j (DNAT|REDIRECT)\b")
 _LEADS = re.compile(r"\b(?:jump|goto) (\S+)|-[jg] (\S+)")
@@ -208,7 +209,7 @@ def _narrowed(rule: str, way: _Way) -> _Way:
     return _Way(
         (("tcp",) if named == "tcp" else ("udp",)) if named else way.protocols,
         _spans(ports[3] or ports[4] or ports[5]) if ports and not ports[2] else way.ports,
-        address[1] if address else way.address,
+        _network(address[1]) if address else way.address,
         interface,
     )
 
@@ -219,10 +220,18 @@ def _keyed(key: str, way: _Way) -> _Way:
         if part in ("tcp", "udp"):
             way = msgspec.structs.replace(way, protocols=(part,))
         elif "." in part or ":" in part:
-            way = msgspec.structs.replace(way, address=part)
+            way = msgspec.structs.replace(way, address=_network(part))
         elif spans := _spans(part):
             way = msgspec.structs.replace(way, ports=spans)
     return way
+
+
+def _network(text: str) -> str:
+    """A prefix, or "" for what is none, as a range or a mask with holes: it may hold any address."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return ""
 
 
 def _spans(text: str) -> tuple[tuple[int, int], ...]:

@@ -64,7 +64,7 @@ class ForeignChains(msgspec.Struct, frozen=True):
 
 class Translation(msgspec.Struct, frozen=True):
     """A rule by which what comes to ports of the node goes elsewhere, though no socket has them. `version` None: of
-    both families; `address`, in CIDR form or not, and `interface` "": any, `!` in front of one that is left out.
+    both families; `address`, in CIDR form, and `interface` "": any, `!` in front of one that is left out.
     `place`: how an operator finds it."""
 
     protocol: Transport
