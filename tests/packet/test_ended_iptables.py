@@ -1,8 +1,10 @@
 """Connections that have ended, with the wall in iptables: how many a sandbox can keep up or begin again, and who is not
 hurt by the bound."""
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import msgspec
@@ -13,8 +15,10 @@ from cellwall.attack.rows.ended import ROUND, Kept, Way, _hushed, hold, reopen
 from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.rows.routed import FAR
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
+from cellwall.lab import Host
+from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.settings import Settings
-from packet.test_begun_again import QUIET, Clients, _connect, _listening, _reset
+from packet.test_begun_again import PORT, QUIET, Clients, _connect, _listening, _reset
 from world import World, open_world
 
 pytestmark = pytest.mark.root
@@ -241,3 +245,44 @@ def test_who_was_reset_by_its_server_connects_from_the_same_port_within_seconds(
         began = time.monotonic()
         with _connect(client, family):
             assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("spent", [False, True], ids=["whole", "with a TTL that is used up"])
+def test_a_client_whom_one_tenant_reset_connects_to_another_from_the_same_port(world: World, spent: bool) -> None:
+    """It still sends in the flow that was reset, of which it does not hear. All tenants have the node's address."""
+    family, client = FAMILIES[world.wall.settings.iptables], world.lab.internet
+    port, anywhere, node = 8081 + 2 * spent, {4: "0.0.0.0", 6: "::"}[family], {4: NODE4, 6: NODE6}[family]
+    one = world.attach(f"one-{port}", tenant="one", expose=[f"{port}:80"]).host
+    other = world.attach(f"other-{port}", tenant="other", expose=[f"{port + 1}:80"]).host
+    client.run(["nft", "-f", "-"], input=_DEAF % port)
+    with _listening(one, family, anywhere) as resets, _listening(other, family, anywhere) as serves:
+        with _from_one_port(client, family) as ours:
+            ours.connect((node, port))
+            _reset(resets.accept()[0])
+            if spent:
+                level, option = (0, socket.IP_TTL) if family == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+                ours.setsockopt(level, option, 1)
+            time.sleep(0.1)
+            ours.send(b"more")
+            time.sleep(0.1)
+            _reset(ours)
+        with _from_one_port(client, family) as ours:
+            began = time.monotonic()
+            ours.connect((node, port + 1))
+            serves.accept()[0].close()
+            assert ours.recv(1) == b""
+            assert time.monotonic() - began < 0.9
+    client.run(["nft", "delete", "table", "inet", "deaf"])
+
+
+_DEAF = b"table inet deaf { chain deaf { type filter hook input priority 0; tcp sport %d tcp flags rst drop; }; }"
+
+
+@contextmanager
+def _from_one_port(client: Host, family: int) -> Iterator[socket.socket]:
+    with client.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(("", PORT))
+        sock.settimeout(20)
+        yield sock

@@ -15,10 +15,13 @@ one end or the other. Each end's are noted by what they are from and to, a secon
 a SYN behind a noted one of the end that opened the flow, and an answer behind one of the other end's. One of the two
 never meets the flow.
 
-ipset knows two addresses and one port. Of what a sandbox sends that is enough: nobody else has its address. Answers
-come to the node's address, and another's may come to the same port, from another port of the server's. So where the
-set has it, a table of hashlimit is asked, which has both ports; alone, that would have a place for every answer to the
-node. One token, and a day until the next, make an entry of it that lasts as long as packets come.
+ipset knows two addresses and one port, and what comes from outside comes to the node's address, which all share:
+another's answers to the same port, from another port of the server's; the same client's to another's published port.
+So where the set has it, a table of hashlimit is asked, which has both ports; alone, that would have a place for every
+answer to the node, and for every client. One token, and a day until the next, make an entry of it that lasts as long as
+packets come. Who is not in the table takes that token by the first packet, so a second one within the seconds of the
+note is dropped. That will not do where all packets are asked, as of those flows whose packets `raw` drops: their set
+has each twice, by the port of either end, and what is dropped is in it by both.
 """
 
 from collections.abc import Iterator
@@ -80,9 +83,8 @@ def kept_rules(wall: w.Wall, view: View) -> Iterator[XtRule]:
 def stray_rules(wall: w.Wall, view: View) -> Iterator[XtRule]:
     """Last in `raw`: drop what nobody would count."""
     if view.features.timeouts and _rate(wall):
-        for ends in ENDS.values():
-            noted = member(set_name("stray", view.version), *ends)
-            yield XtRule(("-p", "tcp", *noted), ("-j", "DROP"), "keeps an ended connection, and is not forwarded")
+        both = [word for ends in ENDS.values() for word in member(set_name("stray", view.version), *ends)]
+        yield XtRule(("-p", "tcp", *both), ("-j", "DROP"), "keeps an ended connection, and is not forwarded")
 
 
 def ended_chains(wall: w.Wall, view: View) -> Iterator[XtChain]:
@@ -92,9 +94,7 @@ def ended_chains(wall: w.Wall, view: View) -> Iterator[XtChain]:
     of_the_node = ("-m", "conntrack", "!", "--ctorigsrc", view.subnet, "!", "--ctreplsrc", view.subnet)
     yield XtChain(_ENDED, (XtRule(of_the_node, ("-j", "RETURN")), *_noted(wall, view), *_counted(wall, view)))
     if rate := _rate(wall):
-        both: tuple[Literal["original", "reply"], ...] = ("original", "reply")
-        noted = (XtRule(("-m", "conntrack", "--ctdir", way.upper()), _note("stray", way, view)) for way in both)
-        yield XtChain(_STRAY, tuple(noted))
+        yield XtChain(_STRAY, tuple(XtRule((), _note("stray", ends, view)) for ends in ENDS))
         yield XtChain(_GOT, tuple(_by_way("dst")))
         for (end, _), (chain, note) in _KEPT.items():
             yield _kept_chain(chain, note, end, rate, view)
@@ -102,12 +102,13 @@ def ended_chains(wall: w.Wall, view: View) -> Iterator[XtChain]:
 
 def _noted(wall: w.Wall, view: View) -> Iterator[XtRule]:
     reset = ("-m", "conntrack", "--ctexpire", f"0:{w.CLOSE}", "--ctdir")
-    answered, opened = (*reset, "REPLY"), (*reset, "ORIGINAL")
-    yield XtRule((*answered, *of_reset_flow("upto", view.version)), ())
-    yield XtRule(answered, _note("reset", "reply", view))
-    yield XtRule(
-        ("-p", "tcp", "-m", "tcp", "--tcp-flags", "SYN,RST", "NONE", *opened), _note("reset", "original", view)
+    kept: tuple[tuple[Literal["original", "reply"], Words], ...] = (
+        ("reply", (*reset, "REPLY")),
+        ("original", ("-p", "tcp", "-m", "tcp", "--tcp-flags", "SYN,RST", "NONE", *reset, "ORIGINAL")),
     )
+    for direction, words in kept:
+        yield XtRule(words, _note("reset", direction, view))  # first: what the table has no room for begins no flow
+        yield XtRule((*words, *of_reset_flow("upto", view.version)), ())
     denial = wall.stage("begun-again").clauses[-1]
     end = leads_to_report(denial) if is_told(denial, view) else ("-j", "DROP")
     yield XtRule((*BEGINNING, "-m", "conntrack", "--ctdir", "ORIGINAL"), end, denial.why)

@@ -317,9 +317,10 @@ def _lingering(predicate: when.TenantFull, view: View) -> Words:
 def _begun_again(view: View) -> tuple[Words, ...]:
     """An answer, or a SYN, behind a packet that kept the flow (`ended`)."""
     name = set_name("reset", view.version)
+    noted = of_reset_flow("above", view.version)
     return (
-        (*_ANSWERING, *member(name, *ENDS["reply"]), *of_reset_flow("above", view.version)),
-        (*BEGINNING, *member(name, *ENDS["original"])),
+        (*_ANSWERING, *member(name, *ENDS["reply"]), *noted),
+        (*BEGINNING, *member(name, *ENDS["original"]), *noted),
     )
 
 
