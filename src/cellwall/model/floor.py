@@ -5,7 +5,6 @@ A table and not `ipaddress.is_global`: that property is true for 168.63.129.16, 
 outside it (loopback, mapped, NAT64, discard, unique local, link-local, site-local, multicast) falls with it.
 """
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_interface, ip_network
@@ -149,6 +148,8 @@ def floor_denies(address: Address, extra: Iterable[Prefix] = ()) -> bool:
 def always_denied(version: int, first: int, prefixlen: int) -> bool:
     """Whether every floor denies a prefix whole, whatever is configured; `first`: its first address as a number. In
     numbers, for whoever has hundreds of routes to ask about."""
+    from bisect import bisect_right  # here and not above: most attaches have no such route
+
     begins, ends = _always_denied(version)
     at = bisect_right(begins, first) - 1
     return at >= 0 and first + (1 << (32 if version == 4 else 128) - prefixlen) <= ends[at]
