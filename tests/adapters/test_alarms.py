@@ -69,6 +69,8 @@ def alarms(links: LinkLayer, node: Namespace) -> Iterator[Alarms]:
         ("ip link set br1 mtu 1500", Alarm.NOTHING),
         ("ip link set br1 mtu 1400", Alarm.CHANGED),  # it may be the node interface
         ("ip address add 9.9.9.9/24 dev br1", Alarm.CHANGED),
+        ("ip rule add to 9.9.9.9 lookup 100", Alarm.CHANGED),
+        ("ip -6 rule add to 2a0a::1 lookup 100", Alarm.CHANGED),
         ("ip address del 192.168.0.1/20 dev b9_br0", Alarm.CHANGED),
         ("sysctl -q -w net.ipv4.conf.b9_br0.rp_filter=2", Alarm.CHANGED),
         ("sysctl -q -w net.ipv4.conf.b9_br0.forwarding=1", Alarm.CHANGED),

@@ -1,6 +1,7 @@
 """What somebody takes away is back without anyone acting, and nothing else ever changes."""
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from cellwall.doctor import diagnose, observe
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4
 from cellwall.names import SPARE_TABLE
+from cellwall.watch.pace import PATROL
 from watch.watchman import Watchman, watched
 from world import Stream, World, assert_connection, open_world, public, rewired, ruleset
 
@@ -85,6 +87,24 @@ def test_an_address_that_the_node_gets_is_closed_to_sandboxes(world: World, man:
     man.heard("repaired in")
     assert "9.9.9.0" in ruleset(world)
     assert connect(tenant.host, "9.9.9.1", 81, timeout=0.5).kind == "refused"
+    world.detach(tenant)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_network_to_which_a_routing_rule_leads_is_closed_to_sandboxes(
+    world: World, man: Watchman, family: int
+) -> None:
+    tenant = world.attach("tenant")
+    node, target = world.lab.node, public(family)
+    node.run(["ip", f"-{family}", "route", "add", target, "dev", "eth0", "table", "100"])
+    begun = time.monotonic()
+    for change in ("add", "del"):
+        node.run(["ip", f"-{family}", "rule", change, "to", target, "lookup", "100"])
+        man.heard("repaired in")
+        assert (target in ruleset(world)) is (change == "add")
+    assert time.monotonic() - begun < PATROL / 3, "it is told of both, and finds neither by looking"
+    assert_connection(tenant.host, target, 80)
+    node.run(["ip", f"-{family}", "route", "del", target, "dev", "eth0", "table", "100"])
     world.detach(tenant)
 
 

@@ -1,9 +1,9 @@
 """What the kernel tells of changes to the wall and to what it stands on, as alarms.
 
-Owns: two netlink sockets, of nf_tables and of links, addresses, routes, neighbours and traffic control, and the
-question how bad a change can be. `DAMAGED`: our tables, the node's own sets or the latch, so that the wall may be open.
-`CHANGED`: it may differ from what is desired, by whoever's hand; every attach of our own is one. Everything else is
-nobody's alarm.
+Owns: two netlink sockets, of nf_tables and of links, addresses, routes, routing rules, neighbours and traffic control,
+and the question how bad a change can be. `DAMAGED`: our tables, the node's own sets or the latch, so that the wall may
+be open. `CHANGED`: it may differ from what is desired, by whoever's hand; every attach of our own is one. Everything
+else is nobody's alarm.
 
 Refuses: to know what changed, and whose change it was. Whoever asks looks himself, under the writer lock. A queue that
 overflowed is damage: what was lost may have been that. Rules of iptables-legacy make no event at all.
@@ -36,8 +36,8 @@ from cellwall.adapters.rtnetlink import (
 from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, SPARE_TABLE, TABLE
 
-# linux/rtnetlink.h, RTNLGRP_*: LINK, NEIGH, TC; IFADDR, ROUTE and NETCONF of both families; NEXTHOP
-_ROUTE_GROUPS = sum(1 << group - 1 for group in (1, 3, 4, 5, 7, 9, 11, 24, 25, 32))
+# linux/rtnetlink.h, RTNLGRP_*: LINK, NEIGH, TC; IFADDR, ROUTE and RULE of IPv4 and IPv6, NETCONF of both, NEXTHOP
+_ROUTE_GROUPS = sum(1 << group - 1 for group in (1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32))
 NETFILTER_GROUPS = 1 << 7 - 1  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
 _NETLINK_ROUTE, NETFILTER = 0, 12
 _SO_RCVBUFFORCE = 33
