@@ -1,6 +1,7 @@
 """The text of the metrics: bounded whatever tenants there are, escaped whatever they are called, made once for many."""
 
 import asyncio
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from cellwall.daemon.metrics.catalogue import WRITE_SECONDS, WRITE_WAIT
 from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.exposition import Exposition, Now
 from cellwall.daemon.metrics.sampling import LINGER, Sampler
 from cellwall.daemon.metrics.totals import TotalsFile
+from cellwall.daemon.turns.chores import Chore, Chores
 from cellwall.engine.figures import NodeCount
 from cellwall.errors import KernelError, Unavailable
 from cellwall.model.endpoint import EndpointKey
@@ -246,3 +249,44 @@ def test_nobody_is_told_of_an_exposition_that_has_ended(watched: Watched) -> Non
     watched.exposition.end()
     with pytest.raises((RuntimeError, Unavailable)):
         watched.text()
+
+
+def test_turns_that_two_threads_tell_of_in_the_same_moment_are_all_counted() -> None:
+    """The writer's own, and who has something done at once."""
+    registry, usual = CollectorRegistry(), sys.getswitchinterval()
+    events = Events(registry)
+    threads = [
+        threading.Thread(target=lambda: [events.wrote([0.0, 1.0], 0.5) for _ in range(20_000)]) for _ in range(2)
+    ]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    for metric, count in ((WRITE_WAIT, 80_000), (WRITE_SECONDS, 40_000)):
+        assert registry.get_sample_value(f"{metric.name}_count") == count
+        assert registry.get_sample_value(f"{metric.name}_sum") == count / 2
+
+
+class Taken(Chore):
+    """The thread that acts takes its time away as soon as another has read it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, lambda: 0.0)
+        self._reads = 0
+
+    @property
+    def due(self) -> float | None:  # type: ignore[override]
+        self._reads += 1
+        return 0.0 if self._reads == 1 else None
+
+    @due.setter
+    def due(self, due: float | None) -> None:
+        self._reads = 0
+
+
+def test_when_a_chore_is_due_is_known_while_another_thread_takes_it() -> None:
+    assert Chores([Taken(), Taken()]).wait() == 0.0

@@ -34,8 +34,9 @@ class Chores:
             chore.due = now + chore.pause()
 
     def wait(self) -> float | None:
-        """In how many seconds the next is due; None: none is."""
-        due = [chore.due for chore in self._chores if chore.due is not None]
+        """In how many seconds the next is due; None: none is. For any thread: each is read once, as the one that acts
+        takes it away."""
+        due = [due for chore in self._chores if (due := chore.due) is not None]
         return max(min(due) - time.monotonic(), 0.0) if due else None
 
     def act(self) -> None:

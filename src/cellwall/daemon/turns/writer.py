@@ -65,7 +65,7 @@ class Writer:
     """The thread and its queue. `limit` writes may wait; `together` are taken at once; `afterwards` is what can wait
     until nothing else does, and is called once after writes; `chores` are more of that kind. `coming` is called, by who
     asks, before a write is carried out. `told` hears of each turn what those had waited whose it was, and how long it
-    took, in seconds.
+    took, in seconds: from the thread, and from who has something done `at_once`, maybe in the same moment.
 
     Started in the network namespace of the node: a thread has that of who starts it.
     """
