@@ -153,6 +153,23 @@ def test_what_was_laid_while_it_was_closed_is_open_again(world: World) -> None:
     world.detach(tenant)
 
 
+def test_a_bridge_that_was_shut_behind_a_repair_is_let_go_again(world: World) -> None:
+    """Of a wall that somebody laid between the look at it and the shutting."""
+    links = world.wall._site.links
+    tenant = world.attach("tenant")
+    world.lab.internet.serve(tcp=[80])
+
+    def late(index: int) -> None:
+        world.wall.repair()
+        links.shut_latch(index)
+
+    world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
+    assert not rewired(world.wall, links=Wrapped(links, shut_latch=late)).close_beside_writers()
+    assert world.wall.status().drift == ()
+    assert_connection(tenant.host, public(4), 80)
+    world.detach(tenant)
+
+
 def test_what_is_open_is_shut_although_its_rules_cannot_be_changed_now(world: World) -> None:
     """Nor by who repairs, until he does: no answer passes either."""
     tenant, services = world.attach("tenant"), world.lab.lan.serve(udp=[80])
