@@ -76,6 +76,7 @@ def test_the_default_route(observer: NodeObserver, node: Namespace, commands: li
         ("ip route add 10.8.0.0/24 dev eth0", "10.8.0.0/24"),
         ("ip route add 10.8.0.1 dev eth0", "10.8.0.1/32"),
         ("ip -6 route add fd00:8::/48 dev eth0", "fd00:8::/48"),
+        ("ip -6 route add fc00::/7 dev eth0", "fc00::/7"),
         ("ip route add 10.5.0.0/16 nexthop via 93.184.216.3 nexthop dev eth0", "10.5.0.0/16"),
     ],
 )
@@ -159,6 +160,8 @@ def test_a_next_hop_object_that_changes_is_news(observer: NodeObserver, node: Na
         "ip route add 10.9.0.0/16 via 93.184.216.1",
         "ip route add 0.0.0.0/1 via 93.184.216.2",
         "ip -6 route add 2000::/3 via 2606:2800:220:1::20",
+        "ip route add 128.0.0.0/1 dev eth0",
+        "ip -6 route add 2000::/3 dev eth0",
         "ip route add blackhole 10.6.0.0/16",
         "ip route add 10.7.0.0/24 dev eth0 table 99",
         "ip route add 224.0.0.0/4 dev eth0",

@@ -175,16 +175,18 @@ def on_link(
     routes: Iterable[Route], permanent: Container[tuple[int, bytes, int]] = ()
 ) -> tuple[list[OnLink], tuple[int, ...]]:
     """What the node reaches without a gateway, in order, and the interfaces to which routers announce so many networks
-    that only what they lie in is told; default routes are no prefix of its own, link-local and multicast destinations
-    are the same on every node. Of other tables than the main one, which a VPN has its routes in, shares of the Internet
-    are not networks either.
+    that only what they lie in is told; default routes and shares of them are no prefix of its own, link-local and
+    multicast destinations are the same on every node. What every floor denies whole (fc00::/7) is no share of the
+    Internet: the main table's may overlap the sandboxes' own network.
 
     `permanent`: the networks of addresses without a lifetime (`rtnetlink.permanent_networks`).
     """
     made: list[OnLink] = []
     announced: dict[int, set[Network]] = {}
     for route in routes:
-        if not route.prefixlen or everywhere(route.destination, route.family) or (route.spare and route.shares):
+        if not route.prefixlen or everywhere(route.destination, route.family):
+            continue
+        if route.shares and (route.spare or not _denied_anyway(route)):
             continue
         for hop in route.hops:
             if hop.gateway:
@@ -214,6 +216,12 @@ def routed(routes: Sequence[Route], near: Collection[OnLink]) -> Routed:
     from cellwall.adapters.routed import networks_behind  # here and not above: most nodes have no such route
 
     return msgspec.structs.replace(networks_behind(led, routes), routers=routers)
+
+
+def _denied_anyway(route: Route) -> bool:
+    from cellwall.adapters.routed import denied_anyway  # here and not above: most nodes have no such route
+
+    return denied_anyway(route)
 
 
 def _announced(route: Route, index: int, permanent: Container[tuple[int, bytes, int]]) -> bool:
