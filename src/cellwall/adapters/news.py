@@ -5,7 +5,7 @@ for it: it is read, without blocking, when somebody asks. Of links only those ma
 now: whatever gives one to another link is told as an address or a route.
 
 News of other links are most of all: an attach tells of its own a dozen times. So they are left in the kernel, by a
-filter of the socket (networking/filter.rst of the kernel's documentation), once it is known which links those are.
+filter of the socket (`socket_filter`), once it is known which links those are.
 
 Refuses: to know what changed. Whatever it cannot read, a full queue (ENOBUFS, which anybody can cause whose links are
 busy) and an error are a change; the facts are read again then, which is right, only dearer.
@@ -20,9 +20,7 @@ import _socket as socket
 import errno
 import os
 import struct
-import sys
 from collections.abc import Collection, Container, Iterable
-from contextlib import suppress
 
 from cellwall.adapters.netlink import Closing
 from cellwall.adapters.rtnetlink import RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
@@ -35,12 +33,6 @@ _RTM_DELROUTE = 25
 _RTM_NEWNETCONF, _RTM_DELNETCONF = 80, 81
 _NETLINK_ROUTE = 0
 _MOST = 4096  # more than fit into the queue: only somebody who keeps adding to it while we read gets here
-
-# linux/filter.h, and asm-generic/socket.h
-_LOAD_BYTE, _LOAD_HALF, _LOAD_WORD, _LOAD_LENGTH = 0x30, 0x28, 0x20, 0x80
-_SHIFT_LEFT, _OR_X, _TO_X, _IF_EQUAL, _IF_EQUAL_X, _RETURN = 0x64, 0x4C, 0x07, 0x15, 0x1D, 0x06
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-_MOST_LINKS = 200  # as far as a filter's jumps reach
 
 _HEADER = struct.Struct("=IH10x")
 _LINK = struct.Struct("=4xi")
@@ -66,24 +58,21 @@ class News(Closing):
 
     def hear_all(self) -> None:
         """Leave nothing out from now on."""
+        if not self.filtered:
+            return
+        from cellwall.adapters.socket_filter import tell_all
+
+        tell_all(self._socket)
         self.filtered = False
-        with suppress(OSError):  # ENOENT: there was no filter
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
     def hear_of(self, interfaces: Collection[int]) -> None:
         """Leave out what is told of other links than these, from now on, where the kernel can: `nothing_about` these
         would say no more of it."""
-        if sys.byteorder == "big" or len(interfaces) > _MOST_LINKS:
-            self.hear_all()
-            self.filtered = True  # as far as it goes
-            return
-        from array import array  # here and not above: who asks once has no filter
+        from cellwall.adapters.socket_filter import tell_all, tell_of_links  # here: who asks once has no filter
 
-        program = array("Q", b"".join(_others_links(interfaces)))
-        place, length = program.buffer_info()
-        with suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("=H6xQ", length, place))
-        self.filtered = True
+        if not tell_of_links(self._socket, interfaces):
+            tell_all(self._socket)
+        self.filtered = True  # as far as it goes
 
     def nothing_about(self, interfaces: Container[int], tables: Iterable[int] = (RT_TABLE_MAIN,)) -> bool:
         """True if nothing was told since the last call that can matter to addresses, rules and the routes of these
@@ -101,37 +90,6 @@ class News(Closing):
                 continue
             nothing = nothing and not _matters(memoryview(self._buffer)[:length], interfaces, told)
         return False
-
-
-def _others_links(interfaces: Collection[int]) -> list[bytes]:
-    """The filter: a datagram is dropped that is one message, about a link, and about none of these. It loads numbers in
-    network order, whatever order they have."""
-
-    def swapped(layout: str, number: int) -> int:
-        return int.from_bytes(struct.pack(layout, number), "big")
-
-    links = len(interfaces)
-    whole = [
-        (_LOAD_BYTE, 0, 0, 1),
-        (_SHIFT_LEFT, 0, 0, 8),
-        (_TO_X, 0, 0, 0),
-        (_LOAD_BYTE, 0, 0, 0),
-        (_OR_X, 0, 0, 0),
-        (_TO_X, 0, 0, 0),  # X: the first message's length
-        (_LOAD_LENGTH, 0, 0, 0),
-        (_IF_EQUAL_X, 0, links + 2, 0),
-    ]
-    steps = [
-        (_LOAD_HALF, 0, 0, 4),
-        (_IF_EQUAL, 1, 0, swapped("=H", RTM_NEWLINK)),
-        (_IF_EQUAL, 0, len(whole) + links + 2, swapped("=H", RTM_DELLINK)),
-        *whole,
-        (_LOAD_WORD, 0, 0, 20),
-        *((_IF_EQUAL, links - at, 0, swapped("=i", index)) for at, index in enumerate(interfaces)),
-        (_RETURN, 0, 0, 0),
-        (_RETURN, 0, 0, 0xFFFFFFFF),
-    ]
-    return [struct.pack("=HBBI", *step) for step in steps]
 
 
 def _matters(datagram: memoryview, interfaces: Container[int], tables: Container[int]) -> bool:
