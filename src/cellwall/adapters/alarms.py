@@ -10,14 +10,22 @@ overflowed is damage: what was lost may have been that. Rules of iptables-legacy
 """
 
 import _socket as socket
-import errno
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
 
-from cellwall.adapters.netlink import Closing
+from cellwall.adapters.netlink import Closing, each_message, subscribed
+from cellwall.adapters.nfnetlink import (
+    HEADER_SIZE,
+    NETLINK_NETFILTER,
+    NFNLGRP_NFTABLES,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWGEN,
+    NFT_MSG_NEWSETELEM,
+    SUBSYS_NFTABLES,
+)
 from cellwall.adapters.nlattr import attribute_of, text_of, u32_of
 from cellwall.adapters.rtnetlink import (
     AF_BRIDGE,
@@ -33,24 +41,19 @@ from cellwall.adapters.rtnetlink import (
     link_index,
     open_route_socket,
 )
-from cellwall.errors import KernelError
 from cellwall.names import NODE_SETS, SPARE_TABLE, TABLE
 
 # linux/rtnetlink.h, RTNLGRP_*: LINK, NEIGH, TC; IFADDR, ROUTE and RULE of IPv4 and IPv6, NETCONF of both, NEXTHOP
 _ROUTE_GROUPS = sum(1 << group - 1 for group in (1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25, 32))
-NETFILTER_GROUPS = 1 << 7 - 1  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
-_NETLINK_ROUTE, NETFILTER = 0, 12
-_SO_RCVBUFFORCE = 33
+_NETFILTER_GROUPS = 1 << NFNLGRP_NFTABLES - 1
+_NETLINK_ROUTE = 0
 _QUEUE = 8 << 20  # a bulk attach of a thousand tells of about 8,000 elements
-_NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
-_NEW_ELEMENT, _DELETED_ELEMENT, _NEW_GENERATION = 12, 14, 15
 _TRAFFIC_CONTROL = range(36, 47)  # RTM_NEWQDISC to RTM_GETTFILTER
 _NDA_MASTER = 9
 _MOST = 4096  # more than one call reads comes with the next one
 
-_HEADER = struct.Struct("=IH10x")
 _INDEX = struct.Struct("=B3xi")  # family and index, as links, neighbours and traffic control begin
-_NF_HEADER_SIZE, _NEIGHBOUR_SIZE = 4, 12
+_NEIGHBOUR_SIZE = 12
 
 
 OWN_TABLES = frozenset({TABLE, SPARE_TABLE})
@@ -75,7 +78,7 @@ class Alarms(Closing):
         self.bridge = 0
         self.tables = OWN_TABLES
         self._prefix = veth_prefix
-        self._netfilter = subscribed(NETFILTER, NETFILTER_GROUPS, queue)
+        self._netfilter = subscribed(NETLINK_NETFILTER, _NETFILTER_GROUPS, queue)
         try:
             self._route = subscribed(_NETLINK_ROUTE, _ROUTE_GROUPS, queue)
         except BaseException:
@@ -113,12 +116,12 @@ class Alarms(Closing):
 
     def _of_rules(self, kind: int, body: bytes) -> Alarm:
         subsystem, kind = kind >> 8, kind & 0xFF
-        if subsystem != _NFTABLES or kind == _NEW_GENERATION:
+        if subsystem != SUBSYS_NFTABLES or kind == NFT_MSG_NEWGEN:
             return Alarm.NOTHING
-        if kind in (_NEW_ELEMENT, _DELETED_ELEMENT):
+        if kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM):
             return _of_element(_beginning(body), self.tables)
         # Whatever it is about, the name of its table is attribute 1.
-        ours = text_of(attribute_of(body, 1, _NF_HEADER_SIZE) or b"") in self.tables
+        ours = text_of(attribute_of(body, 1, HEADER_SIZE) or b"") in self.tables
         return Alarm.DAMAGED if ours else Alarm.CHANGED  # another table's rule may keep ours from being met
 
     def _of_links(self, kind: int, body: bytes) -> Alarm:
@@ -154,10 +157,10 @@ class Alarms(Closing):
 
 def _beginning(body: bytes) -> bytes:
     """The first two attributes of an element, which name its table and its set, each attach's the same dozen."""
-    end = _NF_HEADER_SIZE
+    end = HEADER_SIZE
     for _ in range(2):
         end += (int.from_bytes(body[end : end + 2], sys.byteorder) + 3) & ~3
-    return body[_NF_HEADER_SIZE:end]
+    return body[HEADER_SIZE:end]
 
 
 @lru_cache(maxsize=1024)
@@ -179,26 +182,3 @@ def _mtus() -> dict[int, bytes]:
     with open_route_socket() as route:
         replies = route.dump(get_links(), "read the links")
     return {link_index(one): attribute_of(one.body, IFLA_MTU, LINK_HEADER_SIZE) or b"" for one in replies}
-
-
-def subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
-    """A socket that the kernel tells of what these groups of a netlink protocol are about, in the calling thread's
-    network namespace; `queue`: how many bytes may wait to be read. KernelError."""
-    try:
-        told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        told.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
-        told.bind((0, groups))
-    except OSError as error:
-        raise KernelError(error.errno or errno.EIO, "subscribe to changes of rules and links") from error
-    return told
-
-
-def each_message(datagram: memoryview) -> Iterator[tuple[int, bytes]]:
-    """The messages of a datagram: what each is about, and what is behind its netlink header."""
-    offset, end = 0, len(datagram)
-    while offset + 16 <= end:
-        length, kind = _HEADER.unpack_from(datagram, offset)
-        if length < 16:
-            return
-        yield kind, bytes(datagram[offset + 16 : offset + length])
-        offset += (length + 3) & ~3

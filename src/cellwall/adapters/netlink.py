@@ -1,7 +1,7 @@
-"""Netlink by hand: messages, and a socket that sends many at once.
+"""Netlink by hand: messages, a socket that sends many at once, and one that is told what others change.
 
-Owns: the header of a message (linux/netlink.h), sequence numbers, acknowledgements with the kernel's extended text, and
-the retry of a dump that the kernel says was inconsistent. Knows nothing of links or rules.
+Owns: the header of a message (linux/netlink.h), sequence numbers, acknowledgements with the kernel's extended text, the
+retry of a dump that the kernel says was inconsistent, and subscriptions. Knows nothing of links or rules.
 
 Netlink to the kernel is synchronous: a request is carried out inside `send`, in the sender's context, and its answers
 lie in the receive queue when `send` returns (net/netlink/af_netlink.c, netlink_unicast_kernel). So nothing here waits
@@ -34,12 +34,13 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLMSGERR_ATTR_MSG, _NLMSGERR_ATTR_OFFS = 1, 2
 _SOL_NETLINK = 270
-_SO_PROTOCOL, _SO_DOMAIN = 38, 39
+_SO_RCVBUFFORCE, _SO_PROTOCOL, _SO_DOMAIN = 33, 38, 39
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _RECEIVE = 1 << 16  # the largest datagram the kernel builds for a dump is 32 KiB
 _DUMP_ATTEMPTS = 8
 
 _HEADER = struct.Struct("=IHHII")
+_TOLD = struct.Struct("=IH10x")  # the header, where nobody was asked
 _ERROR = struct.Struct("=i")
 
 
@@ -267,6 +268,29 @@ class Netlink(Closing):
                     continue
                 raise KernelError(error.errno or errno.EIO, "netlink receive") from error
             return memoryview(self._buffer)[:length]
+
+
+def subscribed(protocol: int, groups: int, queue: int) -> socket.socket:
+    """A socket that the kernel tells of what these groups of a netlink protocol are about, in the calling thread's
+    network namespace; `queue`: how many bytes may wait to be read. KernelError."""
+    try:
+        told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        told.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
+        told.bind((0, groups))
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "subscribe to changes of rules and links") from error
+    return told
+
+
+def each_message(datagram: memoryview) -> Iterator[tuple[int, bytes]]:
+    """The messages of a datagram: what each is about, and what is behind its netlink header."""
+    offset, end = 0, len(datagram)
+    while offset + 16 <= end:
+        length, kind = _TOLD.unpack_from(datagram, offset)
+        if length < 16:
+            return
+        yield kind, bytes(datagram[offset + 16 : offset + length])
+        offset += (length + 3) & ~3
 
 
 def _split(datagram: memoryview) -> Iterator[tuple[int, int, int, bytes]]:

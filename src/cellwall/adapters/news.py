@@ -23,12 +23,11 @@ import struct
 from collections.abc import Collection, Container, Iterable
 
 from cellwall.adapters.netlink import Closing
-from cellwall.adapters.rtnetlink import RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
+from cellwall.adapters.rtnetlink import RT_TABLE_COMPAT, RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from cellwall.errors import KernelError
 
 # linux/rtnetlink.h, RTNLGRP_*: LINK, then IFADDR, ROUTE and RULE of IPv4 and IPv6, NETCONF of both, NEXTHOP
 _GROUPS = sum(1 << group - 1 for group in (1, 5, 7, 8, 9, 11, 19, 24, 25, 32))
-_RT_TABLE_COMPAT = 252  # what a route is told to be in whose table has a number above 255
 _RTM_DELROUTE = 25
 _RTM_NEWNETCONF, _RTM_DELNETCONF = 80, 81
 _NETLINK_ROUTE = 0
@@ -79,7 +78,7 @@ class News(Closing):
         tables, or to these interfaces by index, which are all that have any. Forgets what was told."""
         if os.getpid() != self._owner:  # forked: what is read here, the parent would never hear of
             return False
-        nothing, told = True, {table if table < 256 else _RT_TABLE_COMPAT for table in tables}
+        nothing, told = True, {table if table < 256 else RT_TABLE_COMPAT for table in tables}
         for _ in range(_MOST):
             try:
                 length = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)

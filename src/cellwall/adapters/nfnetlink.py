@@ -15,18 +15,19 @@ from cellwall.errors import KernelError, NoPrivilege
 NFPROTO: dict[str, int] = {"inet": 1, "arp": 3, "bridge": 7, "ip6": 10}
 NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_DELTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN = 0, 1, 2, 3, 4
 NFT_MSG_NEWRULE, NFT_MSG_GETRULE, NFT_MSG_DELRULE, NFT_MSG_NEWSET, NFT_MSG_GETSET = 6, 7, 8, 9, 10
-NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_GETGEN, NFT_MSG_NEWOBJ = 12, 13, 14, 16, 18
+NFT_MSG_NEWSETELEM, NFT_MSG_GETSETELEM, NFT_MSG_DELSETELEM = 12, 13, 14
+NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFT_MSG_NEWOBJ = 15, 16, 18
 NFT_MSG_DESTROYTABLE = 26  # Linux 6.3: deletes what is there, if it is
 
-_NETLINK_NETFILTER = 12
-_SUBSYS_CONNTRACK, _SUBSYS_IPSET, _SUBSYS_TIMEOUTS, _SUBSYS_NFTABLES = 1, 6, 8, 10
+NETLINK_NETFILTER, SUBSYS_NFTABLES, NFNLGRP_NFTABLES = 12, 10, 7
+_SUBSYS_CONNTRACK, _SUBSYS_IPSET, _SUBSYS_TIMEOUTS = 1, 6, 8
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _HEADER = struct.Struct(">BBH")
 HEADER_SIZE = _HEADER.size
 
-_BEGIN = Message(_BATCH_BEGIN, 0, _HEADER.pack(0, 0, _SUBSYS_NFTABLES), "begin")
+_BEGIN = Message(_BATCH_BEGIN, 0, _HEADER.pack(0, 0, SUBSYS_NFTABLES), "begin")
 _GENERATION = 1  # NFTA_GEN_ID, and NFNL_BATCH_GENID
-_END = Message(_BATCH_END, 0, _HEADER.pack(0, 0, _SUBSYS_NFTABLES), "end")
+_END = Message(_BATCH_END, 0, _HEADER.pack(0, 0, SUBSYS_NFTABLES), "end")
 
 # A bulk attach of 1,000 endpoints is about 0.5 MiB; more grows the buffer when it comes to it.
 _SEND_BUFFER = 1 << 21
@@ -34,12 +35,12 @@ _SEND_BUFFER = 1 << 21
 
 def open_netfilter_socket(descriptor: int | None = None) -> Netlink:
     """A NETLINK_NETFILTER socket of the calling thread's namespace, or of wherever `descriptor` was opened."""
-    return Netlink(_NETLINK_NETFILTER, send_buffer=_SEND_BUFFER, descriptor=descriptor)
+    return Netlink(NETLINK_NETFILTER, send_buffer=_SEND_BUFFER, descriptor=descriptor)
 
 
 def nft_message(kind: int, family: int, body: bytes, *, flags: int = 0, what: str = "") -> Message:
     """A message of nf_tables."""
-    return Message(_SUBSYS_NFTABLES << 8 | kind, flags, _HEADER.pack(family, 0, 0) + body, what)
+    return Message(SUBSYS_NFTABLES << 8 | kind, flags, _HEADER.pack(family, 0, 0) + body, what)
 
 
 def conntrack_message(

@@ -53,7 +53,8 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
 RTNH_F_ONLINK = 0x4
 
 _RTM_GETNEXTHOP = 106
-_RT_TABLE_COMPAT, _RT_TABLE_DEFAULT, _RT_TABLE_LOCAL = 252, 253, 255
+RT_TABLE_COMPAT = 252  # what a route and a rule have in whose table has a number above 255
+_RT_TABLE_DEFAULT, _RT_TABLE_LOCAL = 253, 255
 _RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 2, 2, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
@@ -329,7 +330,7 @@ def led_tables(replies: Iterable[Reply]) -> frozenset[int]:
     for reply in replies:
         family, _, _, _, table, action, _ = _RULE.unpack_from(reply.body)
         if family in (AF_INET, AF_INET6) and action == _FR_ACT_TO_TBL:
-            short = table not in (0, _RT_TABLE_COMPAT)  # else its number is above 255
+            short = table not in (0, RT_TABLE_COMPAT)  # else its number is above 255
             tables.add(table if short else _number(attributes(reply.body, _RULE.size), _FRA_TABLE))
     return frozenset(tables - {0, _RT_TABLE_LOCAL, _RT_TABLE_DEFAULT})
 

@@ -10,17 +10,23 @@ iptables-legacy make no event at all.
 
 import _socket as socket
 
-from cellwall.adapters.alarms import IPTABLES, NETFILTER, NETFILTER_GROUPS, each_message, subscribed
-from cellwall.adapters.netlink import Closing
-from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM
+from cellwall.adapters.alarms import IPTABLES
+from cellwall.adapters.netlink import Closing, each_message, subscribed
+from cellwall.adapters.nfnetlink import (
+    HEADER_SIZE,
+    NETLINK_NETFILTER,
+    NFNLGRP_NFTABLES,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWGEN,
+    NFT_MSG_NEWSETELEM,
+    SUBSYS_NFTABLES,
+)
 from cellwall.adapters.nlattr import attribute_of, text_of
 from cellwall.adapters.socket_filter import tell_nothing_of
 
 _QUEUE = 1 << 20
 _MOST = 4096
-_NFTABLES = 10  # NFNL_SUBSYS_NFTABLES
-_NEW_GENERATION = 15
-_NOTHING = [_NFTABLES << 8 | kind for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, _NEW_GENERATION)]
+_NOTHING = [SUBSYS_NFTABLES << 8 | kind for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_NEWGEN)]
 
 
 class RuleNews(Closing):
@@ -29,7 +35,7 @@ class RuleNews(Closing):
 
     def __init__(self) -> None:
         self.tables = IPTABLES
-        self._socket = subscribed(NETFILTER, NETFILTER_GROUPS, _QUEUE)
+        self._socket = subscribed(NETLINK_NETFILTER, 1 << NFNLGRP_NFTABLES - 1, _QUEUE)
         self._buffer = bytearray(1 << 16)
         tell_nothing_of(self._socket, _NOTHING)
 
