@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from cellwall.compile.assemble import compile_wall
+from cellwall.compile.bounds import UNNOTED
 from cellwall.compile.usage import Usage
 from cellwall.errors import InvalidSpec, Unsupported
 from cellwall.lab import addresses as at
@@ -16,7 +17,7 @@ from cellwall.model.versions import tenant_label
 from cellwall.ruleset.compose import SYN
 from cellwall.ruleset.context import State
 from cellwall.ruleset.render import render_replacement
-from cellwall.ruleset.types import Element, Ruleset
+from cellwall.ruleset.types import Counter, Element, Lookup, Ruleset
 from scene import FACTS, GATEWAY4, POLICED, PUBLIC4, PUBLIC6, WEB, Scene, judged
 
 ACK = 0x10
@@ -172,6 +173,13 @@ def test_no_flow_begins_again_that_has_ended(to: str, seconds: float, flags: int
     )
     assert (judged(fate) == ("drop", "begins again within an ended connection", "PRE")) == denied
     assert (fate.verdict == "accept") != denied
+
+
+def test_only_what_could_not_be_noted_is_called_so() -> None:
+    """Its rule's counter is found by that comment; a flow that is noted goes by another rule, without one."""
+    rules = [rule for table in Scene(WEB).ruleset.tables for chain in table.chains for rule in chain.rules]
+    (of4, of6) = [rule.statements for rule in rules if rule.comment == UNNOTED]
+    assert all(isinstance(lookup, Lookup) and lookup.negate and count == Counter() for lookup, count in (of4, of6))
 
 
 def test_an_endpoints_own_bound_comes_first() -> None:

@@ -5,6 +5,7 @@ differ, one per alternative where a predicate has several). Every base chain's p
 are its own rules, other traffic of the node is never judged.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import msgspec
@@ -107,7 +108,6 @@ def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
         [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish | w.NoteBegunAgain) else []
     )
     versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
-    said = clause.then.unnoted if isinstance(clause.then, w.NoteBegunAgain) else clause.why
     rules = []
     for family in FAMILIES:
         if family.version not in versions:
@@ -116,8 +116,16 @@ def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
         for conjunction in product(*alternatives):
             matches = tuple(statement for part in conjunction for statement in part)
             for outcome in _lower_outcome(clause, wall, family):
-                rules.append(Rule((*matches, *outcome), said, clause.layer or ""))
+                rules.append(Rule((*matches, *outcome), _said(clause, outcome), clause.layer or ""))
     return rules
+
+
+def _said(clause: w.Clause, outcome: Sequence[Statement]) -> str:
+    """The comment of one of a clause's rules, by which its counter is found: what notes says nothing, and what counts
+    says of what."""
+    if isinstance(clause.then, w.NoteBegunAgain) and Counter() in outcome:
+        return clause.then.unnoted
+    return clause.why
 
 
 _OUTCOME_FAMILIES = frozenset(family.version for family in FAMILIES)
