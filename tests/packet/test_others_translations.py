@@ -1,6 +1,7 @@
 """A port of the node that a rule of somebody else's leads elsewhere, though nothing listens: nobody publishes it."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
@@ -19,9 +20,11 @@ def world() -> Iterator[World]:
         yield world
 
 
-def nft(rule: str, *more: str, family: str = "ip", base: str = "nat hook prerouting priority -100") -> tuple[str, str]:
+def nft(
+    rule: str, *more: str, family: str = "ip", base: str = "nat hook prerouting priority -100", name: str = "other"
+) -> tuple[str, str]:
     """A table of somebody's with a rule in a base chain."""
-    lines = [f"table {family} other {{", *more, "chain base {", f"type {base};", rule, "}", "}", ""]
+    lines = [f"table {family} {name} {{", *more, "chain base {", f"type {base};", rule, "}", "}", ""]
     return "nft", "\n".join(lines)
 
 
@@ -70,7 +73,7 @@ WAYS = {
     "iptables-legacy": iptables("iptables-legacy", f"-A PREROUTING ! -i docker0 -p tcp --dport 30080 {JUMPED}"),
 }
 GONE = {
-    "nft": ["nft delete table ip other", "nft delete table inet other"],
+    "nft": ["nft delete table ip other", "nft delete table inet other", "nft delete table ip6 other"],
     "iptables-nft-restore": ["nft delete table ip nat"],
     "iptables-legacy-restore": ["iptables-legacy -t nat -F", "iptables-legacy -t nat -X"],
 }
@@ -159,4 +162,30 @@ def test_clients_of_a_service_behind_the_node_stay_its_own(world: World) -> None
             assert_connection(lan, NODE4, 30080)
     finally:
         clear(world, "nft")
+    world.detach(tenant)
+
+
+AFTER = {
+    "the same name": (nft("tcp dport 30081 redirect to :9"), False),
+    "another name": (nft("tcp dport 30081 redirect to :9", name="successor"), False),
+    "another family": (nft("tcp dport 30081 redirect to :9", family="ip6"), False),
+    "the same rule": (WAYS["nft"], True),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_a_table_like_one_that_was_read_is_read_itself(world: World, after: str) -> None:
+    """Its chain has the handle and the number of rules of the other one's."""
+    tenant, ((program, rules), leads) = world.attach("tenant"), AFTER[after]
+    place(world, *WAYS["nft"])
+    try:
+        with pytest.raises(Conflict):
+            world.wall.expose(tenant.name, "30080:80")
+        clear(world, "nft")
+        place(world, program, rules)
+        with pytest.raises(Conflict) if leads else nullcontext():
+            world.wall.expose(tenant.name, "30080:80")
+    finally:
+        clear(world, "nft")
+        world.lab.node.run(["nft", "delete", "table", "ip", "successor"], check=False)
     world.detach(tenant)

@@ -5,9 +5,9 @@ the protocol and ports that it or one on the way to it names, the address and in
 translates whatever comes, or by a match that nft cannot spell, names no port and is left out.
 
 To list rules takes a program, 4 ms for few of them and 300 ms for a cluster of 2,000 services. So what was read holds
-for as long as the chains are the same by their handles and numbers of rules, and for a minute at most: rules that were
-exchanged for as many others show in neither. A node on which nobody else translates is asked for its chains, and no
-program is started.
+for as long as tables and chains are the same by their handles, and chains by their numbers of rules, and for a minute
+at most: rules that were exchanged for as many others show in neither. A node on which nobody else translates is asked
+for its chains, and no program is started.
 """
 
 import re
@@ -28,6 +28,7 @@ _OWN = "B9-"
 _HOLDS = 60.0
 
 _TABLE, _NAME, _HANDLE, _HOOK, _USE, _TYPE = 1, 3, 2, 4, 6, 7  # NFTA_CHAIN_*
+_TABLE_HANDLE = 4  # NFTA_TABLE_HANDLE; its name is NFTA_TABLE_NAME, 1, as that of a chain's table
 _PREROUTING = bytes(4)  # NF_INET_PRE_ROUTING
 _CHAIN = re.compile(r"\tchain (\S+) \{")
 _MAP = re.compile(r"\t(?:map|set) (\S+) \{")
@@ -76,7 +77,7 @@ class OthersTranslations:
         legacy = [version for version in (4, 6) if "nat" in legacy_tables(version)]
         if not tables and not legacy:
             return ()
-        key = (chains, _legacy_sizes() if legacy else ())
+        key = (chains, _table_handles(tables), _legacy_sizes() if legacy else ())
         if self._last is None or self._last[0] != key or time.monotonic() > self._last[1]:
             listed = [_list(family, table) for family, table in tables] + [_list_legacy(version) for version in legacy]
             found = tuple(dict.fromkeys(one for table in listed for one in _translations(table)))
@@ -111,6 +112,24 @@ def _nat_tables() -> tuple[list[tuple[str, str]], tuple[bytes, ...]]:
                 translating.append((_FAMILIES[body[0]], text_of(found[_TABLE])))
     own = _OWN.encode()
     return list(dict.fromkeys(translating)), tuple(row for row in rows if own not in row)
+
+
+def _table_handles(tables: Sequence[tuple[str, str]]) -> tuple[tuple[str, str, bytes], ...]:
+    """These tables with the number that no other one of the namespace ever had: chains are counted anew in each, so a
+    table that was deleted and made again, or one like it, has chains of the same handles."""
+    if not tables:
+        return ()
+    from cellwall.adapters.nfnetlink import HEADER_SIZE, NFT_MSG_GETTABLE, nft_message, open_netfilter_socket
+    from cellwall.adapters.nlattr import attributes, text_of
+
+    handles: dict[tuple[str, str], bytes] = {}
+    with open_netfilter_socket() as netfilter:
+        for reply in netfilter.dump(nft_message(NFT_MSG_GETTABLE, 0, b""), "read the tables of others"):
+            found = attributes(reply.body, HEADER_SIZE)
+            if reply.body[0] in _FAMILIES:
+                where = _FAMILIES[reply.body[0]], text_of(found[_TABLE])
+                handles[where] = found.get(_TABLE_HANDLE, b"")
+    return tuple((*where, handles.get(where, b"")) for where in tables)
 
 
 def _legacy_sizes() -> tuple[object, ...]:
