@@ -61,8 +61,8 @@ _FROM_BRIDGE = Via("in", "bridge")
 _TO_BRIDGE = Via("out", "bridge")
 _FORGET_SOON = Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon())
 _CLIENTS_FORGET_SOON = (
-    Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon("destination")),
-    Clause((Flow(("new",)), Transport(("udp",))), ForgetSoon("destination", "udp")),
+    Clause((Flow(("new",)), Transport(("tcp",))), ForgetSoon("client-tcp")),
+    Clause((Flow(("new",)), Transport(("udp",))), ForgetSoon("client-udp")),
 )
 
 

@@ -166,7 +166,7 @@ def _connecting() -> Stage:
     """Who connects to the node is nobody's to judge here; but a client of a port that a proxy serves begins a flow
     because of an endpoint, as one of another published port."""
     kinds = (ProxiedPort(bound=False), ProxiedPort(bound=True))
-    return Stage("connecting", (*(Clause((kind,), ForgetSoon("destination")) for kind in kinds), Clause((), Accept())))
+    return Stage("connecting", (*(Clause((kind,), ForgetSoon("client-tcp")) for kind in kinds), Clause((), Accept())))
 
 
 def _output() -> Stage:

@@ -65,14 +65,18 @@ class Attest(Outcome, frozen=True):
     note into a sandbox: where the rules are gone, nobody writes it. The next clause goes on."""
 
 
+Forgotten = Literal["tcp", "client-tcp", "client-udp"]
+"""A flow that is soon forgotten: of TCP, by whoever begins it, and what a client begins. UDP that a sandbox begins is
+not among them: nothing tells its end."""
+
+
 class ForgetSoon(Outcome, frozen=True):
-    """A new flow will be forgotten within seconds of its end, and one that a client begins ("destination") within
-    `HALF_OPEN` seconds if nothing comes of it; the next clause goes on. What bounds flows counts open ones only
+    """A new flow will be forgotten within seconds of its end, and one that a client begins within `HALF_OPEN` seconds
+    if nothing comes of it; the next clause goes on. What bounds flows counts open ones only
     (net/netfilter/nf_conncount.c, already_closed): closed ones must not pile up beside them, and half-open ones, which
     anybody outside begins under any address, must not fill the bound."""
 
-    end: Literal["source", "destination"] = "source"
-    protocol: Literal["tcp", "udp"] = "tcp"
+    flow: Forgotten = "tcp"
 
 
 TIME_WAIT, CLOSE = 5, 2

@@ -51,10 +51,10 @@ from cellwall.ruleset.types import (
 _Seconds = tuple[tuple[FlowState, int], ...]
 _ENDED: _Seconds = (("time_wait", w.TIME_WAIT), ("close", w.CLOSE))
 _HALF_OPEN: _Seconds = (("syn_sent", w.HALF_OPEN), ("syn_recv", w.HALF_OPEN))
-_TIMEOUTS = {
-    w.ForgetSoon(): Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", _ENDED),
-    w.ForgetSoon("destination"): Timeouts(f"client-{w.HALF_OPEN}-{w.TIME_WAIT}-{w.CLOSE}", (*_HALF_OPEN, *_ENDED)),
-    w.ForgetSoon("destination", "udp"): Timeouts(f"client-udp-{w.HALF_OPEN}", (("unreplied", w.HALF_OPEN),), "udp"),
+_TIMEOUTS: dict[w.Forgotten, Timeouts] = {
+    "tcp": Timeouts(f"ended-{w.TIME_WAIT}-{w.CLOSE}", _ENDED),
+    "client-tcp": Timeouts(f"client-{w.HALF_OPEN}-{w.TIME_WAIT}-{w.CLOSE}", (*_HALF_OPEN, *_ENDED)),
+    "client-udp": Timeouts(f"client-udp-{w.HALF_OPEN}", (("unreplied", w.HALF_OPEN),), "udp"),
 }
 """Named by its policy: the kernel keeps an object that exists as it is, whatever a refresh says of it."""
 
@@ -187,7 +187,7 @@ def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statem
         case w.NoteFull():
             return (Tally(fields("ct label"), FULL_SETS[then.flows]),)
         case w.ForgetSoon():
-            return (SetTimeouts(_TIMEOUTS[then].name),)
+            return (SetTimeouts(_TIMEOUTS[then.flow].name),)
     return None
 
 
