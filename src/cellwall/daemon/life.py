@@ -43,15 +43,12 @@ from cellwall.daemon.watched import StartWatch, resting, watched
 from cellwall.errors import CellwallError, Dismissed, InvalidSpec
 from cellwall.model.pool import PoolSize
 from cellwall.model.scraped import parse_scraped
-from cellwall.watch.attention import Attention
+from cellwall.watch.attention import THREAD_TURN, Attention
 
 _log = logging.getLogger("cellwall.daemon")
 _SHOWN = 20
 _AGAIN = 1.0
 """Seconds before a node that could not be taken over is tried again."""
-_THREAD_TURN = 0.0001
-"""Seconds that a thread may keep the interpreter from another one. Python's own 5 ms are waited for after each call of
-the kernel's while the watch compares a thousand endpoints: a hundred milliseconds of one attach."""
 _ALLOCATIONS = 50_000
 """Objects made, less those freed, after which garbage is looked for. With Python's own 2,000 that was every few claims,
 for 0.3 ms, and now and then for several: of 60,000 objects a handful was garbage."""
@@ -92,26 +89,27 @@ def serve(
     if serving.mode != "daemon":
         raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
     terms, bounds = terms_of(serving), with_room(bounds or Bounds())
-    sys.setswitchinterval(_THREAD_TURN)
+    sys.setswitchinterval(THREAD_TURN)
     _collect_rarely()
     manager = ServiceManager(environ)
     with ExitStack() as opened:
         wall, owner, proxies = opened.enter_context(_writing(paths, read, manager))
         sock = opened.enter_context(_socket(manager, paths, terms.group))
-        beside = [opened.enter_context(_open(paths, read, reading=True)) for _ in range(4)]
+        beside = (opened.enter_context(_open(paths, read, reading=True)) for _ in range(4))
+        to_answer, to_compare, to_sample, to_close = beside
         authority = Authority(terms.granted)
-        metrics = Metrics(paths, wall, beside[2], bounds, most=serving.metrics_tenants)
+        metrics = Metrics(paths, wall, to_sample, bounds, most=serving.metrics_tenants)
         attention = opened.enter_context(closing(Attention()))
         events, size = metrics.events, _size_of(serving)
-        node = Node(wall, beside[0], bounds, coming=resting(attention), told=events.wrote, size=size)
+        node = Node(wall, to_answer, bounds, coming=resting(attention), told=events.wrote, size=size)
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         listeners = [(Listener(made, bounds, authority), sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
-        node.auditor = opened.enter_context(audited(wall, event_log, beside[0].endpoints))
-        with watched(wall, beside[1], beside[3], events, lambda: node.writer.at_work, attention) as start_watch:
+        node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
+        with watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention) as start_watch:
             asyncio.run(life.run(listeners, start_watch))
 
 

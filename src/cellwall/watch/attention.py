@@ -13,6 +13,10 @@ from threading import Lock
 
 REST = 0.01
 """Seconds that a rest should last: more than most claims and attaches take."""
+THREAD_TURN = 0.0001
+"""Seconds that a thread may keep the interpreter from another one, wherever a watch compares in one. Python's own 5 ms
+are waited for after each call of the kernel's while a thousand endpoints are compared: a hundred milliseconds of one
+attach, or of the thread that closes what a flush left open."""
 
 
 class Attention:

@@ -10,10 +10,6 @@ from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.errors import Conflict
 
-_THREAD_TURN = 0.0001
-"""Seconds that the thread which looks may keep the interpreter from the one that closes: of Python's own 5 ms each
-question to the kernel would wait for as much."""
-
 _DESCRIPTION = """\
 Listen to the kernel and put back, at once, what others take away from the wall or change of it: a flush of all rules,
 a rule or an element deleted, the bridge or a port changed, the latch removed. Follows the node's addresses and routes.
@@ -31,11 +27,12 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _watch(invocation: Invocation) -> Outcome:
+    from cellwall.watch.attention import THREAD_TURN
     from cellwall.watch.loop import watch  # the engine and its adapters
 
     if invocation.served():
         raise Conflict("a daemon writes on this node (node.mode), and watches it itself")
-    sys.setswitchinterval(_THREAD_TURN)
+    sys.setswitchinterval(THREAD_TURN)
     with _ended_by_signals() as stop, invocation.own_wall() as wall, invocation.wall_to_read() as closer:
         watch(wall, stop, closer=closer)
     return Outcome()
