@@ -5,9 +5,12 @@ from contextlib import nullcontext
 
 import pytest
 
+from cellwall.adapters.neighbours import OtherRules
+from cellwall.adapters.translations import OthersTranslations
+from cellwall.api import Wall
 from cellwall.errors import Conflict
-from cellwall.lab.addresses import INFRA4, NODE4
-from world import World, assert_connection, open_world
+from cellwall.lab.addresses import INFRA4, INFRA6, NODE4, NODE6
+from world import World, assert_connection, open_world, rewired
 
 pytestmark = pytest.mark.root
 
@@ -37,6 +40,7 @@ def iptables(program: str, *lines: str) -> tuple[str, str]:
 
 
 TO = f"dnat to {INFRA4}:80"
+TO6 = f"dnat to [{INFRA6}]:80"
 JUMPED = f"-j DNAT --to-destination {INFRA4}:80"
 PORTS = "type inet_proto . inet_service : verdict\nelements = { tcp . 30080 : goto web, udp . 9 : drop }"
 WAYS = {
@@ -60,6 +64,8 @@ WAYS = {
         "meta l4proto . th dport vmap @ports", chain("web", f"meta l4proto tcp {TO}"), f"map ports {{\n{PORTS}\n}}"
     ),
     "nft, by a map of addresses": nft("dnat to tcp dport map { 30080 : 10.1.1.1, 30081 : 10.1.1.2 }"),
+    "nft, of IPv6": nft(f"tcp dport 30080 {TO6}", family="ip6"),
+    "nft, of an address of IPv6": nft(f"ip6 daddr {NODE6} tcp dport 30080 {TO6}", family="ip6"),
     "nft, of both families": nft("tcp dport 30080 redirect to :9", family="inet"),
     "iptables": iptables("iptables-nft", f"-A PREROUTING -p tcp --dport 30080 {JUMPED}"),
     "iptables, by a chain": iptables(
@@ -79,6 +85,11 @@ GONE = {
 }
 
 
+def unread(world: World) -> Wall:
+    """The wall, to which nothing of others was told yet: what a row before left is no answer to the next."""
+    return rewired(world.wall, neighbours=OtherRules())
+
+
 def place(world: World, program: str, rules: str) -> None:
     world.lab.node.run([program, *(["-f", "-"] if program == "nft" else [])], input=rules.encode())
 
@@ -90,15 +101,15 @@ def clear(world: World, program: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_port_that_others_lead_elsewhere_is_not_published(world: World, way: str) -> None:
-    tenant, (program, rules) = world.attach("tenant"), WAYS[way]
+    tenant, (program, rules), wall = world.attach("tenant"), WAYS[way], unread(world)
     place(world, program, rules)
     try:
         with pytest.raises(Conflict, match=r"^expose\.host_port: 30080:80/tcp: others lead that port elsewhere, in "):
-            world.wall.expose(tenant.name, "30080:80")
+            wall.expose(tenant.name, "30080:80")
         with pytest.raises(Conflict, match=r"others lead that port elsewhere"):
-            world.wall.attach("late", netns=world.host("late").netns, expose=["30080:80"])
+            wall.attach("late", netns=world.host("late").netns, expose=["30080:80"])
         for free in ("30180:80", "30080:80/udp"):
-            world.wall.expose(tenant.name, free)
+            wall.expose(tenant.name, free)
     finally:
         clear(world, program)
     with tenant.host.serve(tcp=[80]):
@@ -118,6 +129,7 @@ ELSEWHERE = {
     "another address, in iptables": iptables(
         "iptables-nft", f"-A PREROUTING -d 10.96.0.10/32 -p tcp --dport 30080 {JUMPED}"
     ),
+    "another address of IPv6": nft(f"ip6 daddr 2001:db8:a::10 tcp dport 30080 {TO6}", family="ip6"),
     "another interface": nft(f"iifname eth1 tcp dport 30080 {TO}"),
     "another port": nft(f"tcp dport 30081 {TO}"),
     "a chain of no hook": nft("accept", chain("idle", f"tcp dport 30080 {TO}")),
@@ -129,10 +141,10 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("way", ELSEWHERE)
 def test_what_is_led_elsewhere_from_elsewhere_is_nobodys_port(world: World, way: str) -> None:
-    tenant, (program, rules) = world.attach("tenant"), ELSEWHERE[way]
+    tenant, (program, rules), wall = world.attach("tenant"), ELSEWHERE[way], unread(world)
     place(world, program, rules)
     try:
-        world.wall.expose(tenant.name, "30080:80")
+        wall.expose(tenant.name, "30080:80")
     finally:
         clear(world, program)
     world.detach(tenant)
@@ -189,3 +201,43 @@ def test_a_table_like_one_that_was_read_is_read_itself(world: World, after: str)
         clear(world, "nft")
         world.lab.node.run(["nft", "delete", "table", "ip", "successor"], check=False)
     world.detach(tenant)
+
+
+def test_a_port_of_the_other_family_is_nobodys(world: World) -> None:
+    tenant, wall = world.attach("tenant"), unread(world)
+    place(world, *WAYS["nft, of IPv6"])
+    try:
+        wall.expose(tenant.name, f"{NODE4}:30080:80")
+    finally:
+        clear(world, "nft")
+    world.detach(tenant)
+
+
+def test_a_rule_that_others_add_counts_at_once(world: World) -> None:
+    tenant, wall = world.attach("tenant"), unread(world)
+    place(world, *nft(f"tcp dport 30081 {TO}"))
+    try:
+        wall.expose(tenant.name, "30180:80")
+        world.lab.node.run(f"nft add rule ip other base tcp dport 30080 {TO}".split())
+        with pytest.raises(Conflict):
+            wall.expose(tenant.name, "30080:80")
+    finally:
+        clear(world, "nft")
+    world.detach(tenant)
+
+
+def test_a_rule_that_others_exchange_for_another_counts_a_minute_later(world: World) -> None:
+    """Nothing that is looked at before shows it."""
+    now = 0.0
+    translations = OthersTranslations(lambda: now)
+    place(world, *nft(f"tcp dport 30081 {TO}"))
+    try:
+        assert [one.first for one in translations.read()] == [30081]
+        exchange = f"flush chain ip other base; add rule ip other base tcp dport 30080 {TO}"
+        world.lab.node.run(["nft", exchange])
+        now = 59.0
+        assert [one.first for one in translations.read()] == [30081]
+        now = 61.0
+        assert [one.first for one in translations.read()] == [30080]
+    finally:
+        clear(world, "nft")

@@ -12,7 +12,7 @@ for its chains, and no program is started.
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Literal
 
@@ -66,7 +66,8 @@ class _Way(msgspec.Struct, frozen=True):
 class OthersTranslations:
     """What was read of them in the network namespace that the calling thread is in, for as long as it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._last: tuple[object, float, tuple[Translation, ...]] | None = None
 
     def read(self) -> tuple[Translation, ...]:
@@ -78,10 +79,10 @@ class OthersTranslations:
         if not tables and not legacy:
             return ()
         key = (chains, _table_handles(tables), _legacy_sizes() if legacy else ())
-        if self._last is None or self._last[0] != key or time.monotonic() > self._last[1]:
+        if self._last is None or self._last[0] != key or self._clock() > self._last[1]:
             listed = [_list(family, table) for family, table in tables] + [_list_legacy(version) for version in legacy]
             found = tuple(dict.fromkeys(one for table in listed for one in _translations(table)))
-            self._last = key, time.monotonic() + _HOLDS, found
+            self._last = key, self._clock() + _HOLDS, found
         return self._last[2]
 
 
