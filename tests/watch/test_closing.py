@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -147,3 +147,85 @@ def test_it_ends_at_once_whatever_it_asks(node_lab: World) -> None:
     for holder in (None, Holder("iptables", "legacy")):
         with Closer(Stubborn(0), NOBODY) as closer:
             closer.attend(holder)
+
+
+class Spoiled:
+    """A wall that cannot be closed until the thread that closes comes to what `then` does."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.then, self.done = then, False
+
+    def close_beside_writers(self) -> bool:
+        if self.done:
+            return False
+        if threading.current_thread().name != "cellwall-closing":
+            raise KernelError(12, "have chains drop everything")
+        self.done = True
+        self.then()
+        return False
+
+
+def test_a_defect_of_the_thread_that_closes_ends_the_watch(node_lab: World) -> None:
+    """Whoever runs it begins it anew."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    timer = threading.Timer(PATIENCE, os.close, [writing])
+
+    def fail() -> None:
+        raise RuntimeError("a defect")
+
+    timer.start()
+    with pytest.raises(RuntimeError, match="a defect"):
+        watch(node_lab.wall, reading, closer=Spoiled(fail))  # type: ignore[arg-type]
+    timer.cancel()
+    os.close(writing)
+    os.close(reading)
+
+
+def test_nobody_waits_for_a_thread_that_has_ended(node_lab: World) -> None:
+    ended = threading.Event()
+
+    def fail() -> None:
+        ended.set()
+        raise RuntimeError("a defect")
+
+    with Closer(Spoiled(fail), NOBODY) as closer:
+        assert ended.wait(PATIENCE)
+        closer._thread.join()
+        began = time.monotonic()
+        closer.let_it_close()
+        assert time.monotonic() - began < 0.02
+        with pytest.raises(RuntimeError, match="a defect"):
+            closer.check()
+
+
+def test_a_bridge_that_was_shut_by_a_closing_that_failed_is_opened_soon() -> None:
+    """Of a wall that stands, as somebody laid it meanwhile, and about which nobody is told anything more."""
+    looked, shut = threading.Event(), threading.Event()
+    with open_world() as world:
+        links, latched = world.wall._site.links, world.wall._site.foundation()
+        assert latched is not None
+        index, mark = latched.bridge_index, world.wall.settings.mark
+
+        def fail() -> None:
+            assert looked.wait(PATIENCE)
+            time.sleep(0.5)
+            links.shut_latch(index)
+            shut.set()
+            raise KernelError(12, "have chains drop everything")
+
+        counts = Closes()
+        counts.looked = lambda repaired, *, failed: looked.set()  # type: ignore[method-assign]
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        named = {"closer": Spoiled(fail), "counts": counts}
+        thread = threading.Thread(target=watch, args=(world.wall, reading), kwargs=named)
+        thread.start()
+        try:
+            assert shut.wait(PATIENCE)
+            began = time.monotonic()
+            while links.latch_differences(index, mark):
+                assert time.monotonic() - began < 10  # without an alarm there is a look every 30
+                time.sleep(0.05)
+        finally:
+            os.close(writing)
+            thread.join()
+            os.close(reading)

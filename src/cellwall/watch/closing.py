@@ -4,7 +4,10 @@ A look takes as long as it takes, and a repair longer; what judges may be taken 
 repair has just laid. Owns: a wall of its own, so that it waits for nobody, neither for the writer lock nor for the
 thread that looks. It listens to what is told of rules and chains; of iptables-legacy, which tells nothing, it asks.
 
-Refuses: to repair. Whoever looks is told of what was closed as of any other change.
+Refuses: to repair. Whoever looks is told of what was closed as of any other change, also of a bridge that was shut by a
+closing that failed then: it stays shut until it is closed, or that look opens it.
+
+A defect ends the thread, and with it the watch: nobody else would notice that nothing is closed any more.
 """
 
 import logging
@@ -54,6 +57,8 @@ class Closer:
         self._legacy: LegacyTables | None = None
         self._news = RuleNews()
         self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._defect: Exception | None = None
         self._over = self._again = self._at_work = False
         self._holder: Holder | None = None
         self._close()  # before anything is looked at, and with all that this imports
@@ -68,9 +73,19 @@ class Closer:
         os.eventfd_write(self._told, 1)
         self._thread.join()
         os.close(self._told)
+        os.close(self._ended)
         self._news.close()
         if self._legacy is not None:
             self._legacy.close()
+
+    def fileno(self) -> int:
+        """Readable when a defect has ended the thread."""
+        return self._ended
+
+    def check(self) -> None:
+        """Raise the defect that ended the thread, if one did."""
+        if self._defect is not None:
+            raise self._defect
 
     def attend(self, holder: "Holder | None") -> None:
         """What holds the wall, if anything does: whose tables what is told is about, and whether to ask. For the thread
@@ -92,10 +107,20 @@ class Closer:
         """Return when it is done with what it was told by now, or does not get on: for who wakes of the same alarm and
         looks next, which takes a processor from it, and the interpreter."""
         until = time.monotonic() + _PATIENCE
-        while (self._at_work or select.select([self._news], [], [], 0)[0]) and time.monotonic() < until:
+        while self._defect is None and time.monotonic() < until:
+            if not (self._at_work or select.select([self._news], [], [], 0)[0]):
+                break
             time.sleep(_MOMENT)
 
     def _run(self) -> None:
+        try:
+            self._keep_closed()
+        except Exception as error:
+            _log.error("closes nothing any more: %r", error)  # at once: who watches may be amid a repair
+            self._defect = error
+            os.eventfd_write(self._ended, 1)
+
+    def _keep_closed(self) -> None:
         with suppress(OSError):  # of this thread alone
             os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
         waiting = select.poll()

@@ -76,7 +76,7 @@ def watch(
         alarms = opened.enter_context(Alarms(veth_prefix=wall.settings.network.veth_prefix))
         silent = Silence(opened)
         told = attention or opened.enter_context(closing(Attention()))
-        opened.enter_context(told.to(stop, *alarms.descriptors()))
+        opened.enter_context(told.to(stop, closes.fileno(), *alarms.descriptors()))
         watching = _Watching(wall, beside or wall, counts, closes, alarms, silent, told)
         pace = watching.pace
         _log.info("watching")
@@ -108,6 +108,7 @@ class _Watching:
 
     def hear(self) -> Alarm:
         """The worst of what was told since. Damage is closed, and waited for, until all of it is told."""
+        self._closes.check()
         alarm = max(self._alarms.read(), self._silent.read())
         self.pace.tell(alarm, time.monotonic())
         if alarm is Alarm.DAMAGED:
