@@ -183,3 +183,25 @@ def test_how_often_a_members_calls_fail_is_a_line_and_not_a_log(caplog: pytest.L
             assert answer.status == status
     (line,) = [message for message in caplog.messages if "/v1/endpoints of uid 1000" in message]
     assert line.endswith("(failed by now: 1)")
+
+
+def test_what_fails_for_one_group_keeps_nobody_from_hearing_of_another(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(wall: Wall) -> Any:
+        def attach_many(requests: Any) -> Any:
+            raise KernelError(19, "configure eth0 in the sandbox")
+
+        return Wrapped(wall, attach_many=attach_many)
+
+    grants = [Granted(gid, parse_grant(f"{gid} attach ci-*", "daemon.allow")) for gid in (7, 8)]
+    members = [Peer(1000, frozenset({7})), Peer(1001, frozenset({7})), Peer(2000, frozenset({8}))]
+    calling = members[0]
+    with open_served(wrap=failing, authority=Authority(grants), peer=lambda _: calling) as served:
+        caplog.clear()
+        for member in members:
+            calling = member
+            for number in range(3):
+                with served.connect() as plain:
+                    plain.ask(*ATTACH, {"container": f"c{number}", "tenant": "ci-1"})
+    lines = [message for message in caplog.messages if "/v1/endpoints of uid" in message]
+    assert [line.split(" of ")[1].split()[1] for line in lines] == ["1000", "2000"], lines
+    assert all(line.endswith("(failed by now: 1)") for line in lines)
