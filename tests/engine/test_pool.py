@@ -9,6 +9,7 @@ from threading import Event, Thread
 import msgspec
 import pytest
 
+from cellwall.adapters import owners
 from cellwall.adapters.netlink import NLM_F_CREATE
 from cellwall.adapters.rtnetlink import RTM_DELADDR, RTM_NEWADDR, address_message, open_route_socket
 from cellwall.adapters.turns import FairMutex
@@ -159,6 +160,26 @@ def test_what_is_more_than_a_claim_is_not_done_at_once(pooled: Wall, needs: dict
         asked = msgspec.structs.replace(AttachRequest("web", tenant="acme"), **needs)
         assert pooled.claim_at_once(asked) is None
         assert pooled.ready == 2 and pooled.endpoints() == (there,)
+    finally:
+        pooled.remove_policy(tenant="ruled")
+
+
+@pytest.mark.parametrize("needs", [{}, {"ifname": "eth1"}, {"tenant": "ruled"}])
+def test_where_nothing_is_done_at_once_what_a_dead_process_left_is_there_still(
+    pooled: Wall, needs: dict[str, object]
+) -> None:
+    """Its end is for whoever claims behind it, in turn."""
+    pooled._caller.take_turns_by(FairMutex())
+    pooled.set_policy({"mode": "block"}, tenant="ruled")
+    left_behind = pooled.attach("web", tenant="acme")
+    owners.claim(Path(pooled.paths.run), "web").release()  # as its end releases it
+    asked = msgspec.structs.replace(AttachRequest("web", tenant="acme"), **needs)
+    try:
+        assert pooled.claim_at_once(asked) is None
+        assert pooled.endpoints() == (left_behind,)
+        (claimed,) = pooled.claim_many([asked])
+        assert pooled.endpoints() == (claimed,) and claimed != left_behind
+        pooled.detach("web", ifname=claimed.key.ifname)
     finally:
         pooled.remove_policy(tenant="ruled")
 

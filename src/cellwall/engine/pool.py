@@ -82,15 +82,15 @@ def claim_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequ
 
 def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
     """What `claim_endpoints` gives for one that asks for nothing but a ready sandbox, where there is one, of a tenant
-    without a policy; None, and nothing is given to it, where that is not all, or it has one already."""
+    without a policy; None, and nothing was written, where that is not all, or it is on record already."""
     validate_request(request, site.settings)
-    evict_abandoned(site, request.container_id)
     plain = _fits(request) and not request.bindings and request.policy is None
     if not plain or (request.tenant and site.journal.policy(request.tenant) is not None):
         return None
     first = site.journal.pooled(1)
     if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:
         return None
+    evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
     with ExitStack() as undo:
         claimed = _claim(site, found, [(request, first[0])], undo)
         undo.pop_all()
