@@ -101,6 +101,27 @@ def test_a_client_that_completes_its_connection_keeps_it(world: World, published
     assert max(left for state, left in flows if state == "ESTABLISHED") > 1000
 
 
+@pytest.mark.full
+def test_a_syn_that_nobody_answers_arrives_whenever_it_is_sent_again(world: World) -> None:
+    """After 3 seconds, and after 7: in iptables a half-open flow has then no more time left than one that has ended."""
+    arrived = {}
+    for family, port in ((4, 8094), (6, 8096)):
+        silent = world.attach(f"deaf-{family}", expose=[f"{port}:82"])
+        silent.host.run(["nft", "-f", "-"], input=_COUNTING + _SILENT)
+        arrived[family, port] = silent.host
+    begun = time.monotonic()
+    for number, after in enumerate((0, 1, 3, 7), 1):
+        time.sleep(max(begun + after - time.monotonic(), 0))
+        for (family, port), silent in arrived.items():
+            forge(world, family, "tcp", port, 1)
+            wait_for_flows(world, family, "tcp", port, "SYN_SENT")
+            counted = silent.run(["nft", "list", "table", "inet", "counting"]).text
+            assert f"packets {number} " in counted
+
+
+_COUNTING = b"table inet counting { chain c { type filter hook prerouting priority -300; tcp dport 82 counter; }; }\n"
+
+
 @pytest.mark.slow
 def test_forged_clients_shut_a_published_port_for_seconds_alone(world: World) -> None:
     """More than may be at once: whoever comes next waits no longer than a flow that is not completed stands."""
