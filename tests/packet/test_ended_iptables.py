@@ -1,10 +1,8 @@
 """Connections that have ended, with the wall in iptables: how many a sandbox can keep up or begin again, and who is not
 hurt by the bound."""
 
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import get_args
 
 import msgspec
@@ -15,17 +13,11 @@ from cellwall.attack.rows.ended import ROUND, Kept, Way, _hushed, hold, reopen
 from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.rows.routed import FAR
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
-from cellwall.lab import Host
-from cellwall.lab.addresses import NODE4, NODE6
-from cellwall.model.settings import Settings
-from packet.test_begun_again import PORT, QUIET, Clients, _connect, _listening, _reset
-from world import World, open_world
+from packet.ended_flows import QUIET, SERVED, TOKEN, Clients, from_port, listening
 
 pytestmark = pytest.mark.root
 LIMIT, OPEN = 300, 400
 TRIED = 3600
-AGAIN = 60
-TOKEN = b"<connections that end>"  # of an even length, as checksums add up words
 FAMILIES = {"nft": 4, "legacy": 6}
 """The text of the rules is one for both variants, so each is tried with one family here."""
 
@@ -196,93 +188,13 @@ def test_a_neighbour_gets_answers_of_a_server_that_has_just_reset_others(stage: 
     internet, victim = stage.lab.internet, stage.world.victim.host
     internet.run(["ip", "address", "add", FAR[family], "dev", "lo"])
     try:
-        with _listening(internet, family, FAR[family]) as server:
+        with listening(internet, family, FAR[family]) as server:
             began = time.monotonic()
             for _ in range(20):
-                with _connect(victim, family, FAR[family], port=0):
+                with from_port(victim, family, port=0) as ours:
+                    ours.connect((FAR[family], SERVED))
                     server.accept()[0].close()
             assert time.monotonic() - began < 0.9  # a second is what one waits whose answer was dropped
     finally:
         internet.run(["ip", "address", "del", FAR[family], "dev", "lo"])
     assert len(numbers) > 200
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with open_world(settings=Settings(backend="iptables", iptables=request.param)) as world:
-        yield world
-
-
-@pytest.mark.parametrize("end", ["the server finishes", "the client resets"])
-def test_who_connects_from_the_same_port_again_and_again_waits_for_nothing(world: World, end: str) -> None:
-    family = FAMILIES[world.wall.settings.iptables]
-    with _listening(world.lab.internet, family) as server:
-        client = world.attach("client").host
-        began = time.monotonic()
-        for _ in range(AGAIN):
-            ours = _connect(client, family)
-            theirs, _ = server.accept()
-            if end == "the client resets":
-                _reset(ours)
-                theirs.close()
-            else:
-                theirs.close()
-                assert ours.recv(1) == b""
-                ours.close()
-        assert time.monotonic() - began < AGAIN * 0.05
-
-
-def test_who_was_reset_by_its_server_connects_from_the_same_port_within_seconds(world: World) -> None:
-    family = FAMILIES[world.wall.settings.iptables]
-    with _listening(world.lab.internet, family) as server:
-        client = world.attach("client").host
-        ours = _connect(client, family)
-        theirs, _ = server.accept()
-        _reset(theirs)
-        with pytest.raises(ConnectionResetError):
-            ours.recv(1)
-        ours.close()
-        began = time.monotonic()
-        with _connect(client, family):
-            assert time.monotonic() - began < 10
-
-
-@pytest.mark.parametrize("spent", [False, True], ids=["whole", "with a TTL that is used up"])
-def test_a_client_whom_one_tenant_reset_connects_to_another_from_the_same_port(world: World, spent: bool) -> None:
-    """It still sends in the flow that was reset, of which it does not hear. All tenants have the node's address."""
-    family, client = FAMILIES[world.wall.settings.iptables], world.lab.internet
-    port, anywhere, node = 8081 + 2 * spent, {4: "0.0.0.0", 6: "::"}[family], {4: NODE4, 6: NODE6}[family]
-    one = world.attach(f"one-{port}", tenant="one", expose=[f"{port}:80"]).host
-    other = world.attach(f"other-{port}", tenant="other", expose=[f"{port + 1}:80"]).host
-    client.run(["nft", "-f", "-"], input=_DEAF % port)
-    with _listening(one, family, anywhere) as resets, _listening(other, family, anywhere) as serves:
-        with _from_one_port(client, family) as ours:
-            ours.connect((node, port))
-            _reset(resets.accept()[0])
-            if spent:
-                level, option = (0, socket.IP_TTL) if family == 4 else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
-                ours.setsockopt(level, option, 1)
-            time.sleep(0.1)
-            ours.send(b"more")
-            time.sleep(0.1)
-            _reset(ours)
-        with _from_one_port(client, family) as ours:
-            began = time.monotonic()
-            ours.connect((node, port + 1))
-            serves.accept()[0].close()
-            assert ours.recv(1) == b""
-            assert time.monotonic() - began < 0.9
-    client.run(["nft", "delete", "table", "inet", "deaf"])
-
-
-_DEAF = b"table inet deaf { chain deaf { type filter hook input priority 0; tcp sport %d tcp flags rst drop; }; }"
-
-
-@contextmanager
-def _from_one_port(client: Host, family: int) -> Iterator[socket.socket]:
-    with client.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(("", PORT))
-        sock.settimeout(20)
-        yield sock

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from cellwall.compile.predicates import TenantFlows
 
 _SENDERS = 65535  # the most keys a dynamic set holds
-_FLOWS = 1 << 18  # the same of one by flows, of which each tenant has thousands
+ENDED_FLOWS = 1 << 18
+"""The most keys of a set of flows that have ended, of which each tenant has thousands."""
 BEGUN_AGAIN = "begunagain"
 """How the names of the sets begin of flows that have ended, and have had a SYN since: the ends of an answer to it."""
 _FORGET = 60  # seconds until a rate bucket without packets is forgotten
@@ -170,6 +171,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
     address = family.key
     suffix = family.suffix
     service: tuple[KeyType, ...] = (address, "inet_proto", "inet_service")
+    ends = (address, address, *service[2:] * 2)
     return [
         NamedSet("version" + suffix, (address,), ("mark",)),
         NamedSet("tenant" + suffix, (address,), ("ct_label",)),
@@ -193,7 +195,7 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("sentbytes" + suffix, address),
         _rate("gotbytes" + suffix, address),
         *(
-            NamedSet(name + suffix, (address, address, *service[2:] * 2), dynamic=True, timeout=LINGERING, size=_FLOWS)
+            NamedSet(name + suffix, ends, dynamic=True, timeout=LINGERING, size=ENDED_FLOWS)
             for name in (BEGUN_AGAIN, "endedflows")
         ),
     ]
