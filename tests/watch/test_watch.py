@@ -16,13 +16,14 @@ from world import Stream, World, assert_connection, open_world, public, rewired,
 
 pytestmark = pytest.mark.root
 
+FLUSHED = "our rules were flushed"
 DAMAGES = {
-    "nft flush ruleset": "our rules were flushed or our tables are missing",
-    "nft delete table inet cellwall": "our rules were flushed or our tables are missing",
-    "nft delete table bridge cellwall": "our rules were flushed or our tables are missing",
-    "nft flush chain inet cellwall B9-FORWARD": "our rules were flushed or our rules were changed",
+    "nft flush ruleset": FLUSHED,
+    "nft delete table inet cellwall": FLUSHED,
+    "nft delete table bridge cellwall": FLUSHED,
+    "nft flush chain inet cellwall B9-FORWARD": FLUSHED,
     "nft insert rule inet cellwall forward accept": "our rules were changed",
-    "nft flush set inet cellwall floor4": "our rules were flushed or our rules were changed",
+    "nft flush set inet cellwall floor4": FLUSHED,
     "nft flush set inet cellwall noclients6": "our rules were changed",
     "nft flush set inet cellwall live": "missing element in inet live",
     "nft flush set bridge cellwall pin4": "missing element in bridge pin4",
@@ -51,9 +52,13 @@ def man(world: World) -> Iterator[Watchman]:
 @pytest.mark.parametrize("command", DAMAGES)
 def test_what_somebody_changed_is_repaired_and_said(world: World, man: Watchman, command: str) -> None:
     tenant = world.attach("tenant")
-    world.lab.node.run(command.split())
-    said = man.heard("repaired in")  # of what was flushed amid a look by what that came to
-    assert any(words in said for words in DAMAGES[command].split(" or "))
+    for _ in range(3 if DAMAGES[command] is FLUSHED else 1):  # one amid a look is told by what that came to
+        world.lab.node.run(command.split())
+        said = man.heard("repaired in")
+        if DAMAGES[command] in said:
+            break
+    else:
+        pytest.fail(f"not told: {DAMAGES[command]}, but {said}")
     assert world.wall.status().drift == ()
     for family in (4, 6):
         assert_connection(tenant.host, public(family), 80)
