@@ -16,12 +16,14 @@ import pytest
 from cellwall.attack.probe import LAYERS, Layer, Probe, Volley
 from cellwall.attack.removal import Footing
 from cellwall.attack.rows import every_probe
+from cellwall.attack.stage import SETTINGS as STAGE_SETTINGS
 from cellwall.attack.stage import WalledStage, walled_stage
 from cellwall.attack.suite import assault
 from cellwall.model.settings import Settings
 from cellwall.ruleset.types import Ruleset
 from packet import stopped, stopped_ended, stopped_frames
 from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
+from scene import Scene
 from world import Told as Rule
 from world import World, open_world, take_all_out, unlatch
 
@@ -264,6 +266,15 @@ def is_any_through(stage: WalledStage, probes: list[Probe]) -> bool:
     volleys = [probe for probe in probes if isinstance(probe, Volley)]
     alone = ([probe] for probe in probes if not isinstance(probe, Volley))
     return any(any(assault(stage.world, some).values()) for some in (volleys, *alone))
+
+
+def test_what_is_likely_is_a_probe_and_of_a_rule() -> None:
+    """Else it is not tried first, and nobody notices but by the time that it takes."""
+    ids = [probe.id for probe in every_probe()]
+    assert [start for start in LIKELY.values() if not any(one.startswith(start) for one in ids)] == []
+    ruleset = Scene(settings=STAGE_SETTINGS).ruleset
+    comments = {rule.comment for layer in JUDGES for _, rule in of_layer(ruleset, layer)}
+    assert LIKELY.keys() - comments == set()
 
 
 @pytest.fixture(scope="module")
