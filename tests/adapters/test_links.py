@@ -243,7 +243,9 @@ def test_an_ipv6_address_is_answered_for_before_the_kernels_own_route_is_there(
         (node, NETWORK.gateway_link_local, NETWORK.bridge),
         (made.sandbox, made.address6, "eth0"),
     ):
+        deadline = time.monotonic() + 10
         while (routes := local_routes(namespace, address))[0].get("metric", 0):
+            assert time.monotonic() < deadline, routes
             time.sleep(0.001)
         assert ["expires" in route for route in routes] == [False, True], "ours ends by itself"
         namespace.run(f"ip -6 route del local {address} dev {link} table local")

@@ -328,7 +328,9 @@ def test_what_is_short_is_done_at_once_by_who_asks_where_nobody_waits() -> None:
         second = writer.do(get_ident)
         slow.go.set()
         assert await first == "done" and await second != get_ident()
+        deadline = time.monotonic() + 30
         while writer.busy_for():
+            assert time.monotonic() < deadline
             await asyncio.sleep(0)
         assert writer.at_once(get_ident) == get_ident()
         writer.refuse()
@@ -361,5 +363,5 @@ def test_what_can_wait_comes_its_time_after_what_was_done_at_once() -> None:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(writer.end)
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 30))
     assert done[0] >= asked[-1] + pause
