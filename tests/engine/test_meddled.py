@@ -7,9 +7,10 @@ import pytest
 
 from cellwall.adapters import sandboxes
 from cellwall.errors import Conflict, KernelError
+from cellwall.lab.addresses import LAN
 from cellwall.lab.host import Host
 from engine.steps import assert_converged
-from world import World, Wrapped, rewired
+from world import World, Wrapped, assert_connection, assert_no_connection, public, rewired
 
 pytestmark = pytest.mark.root
 
@@ -47,6 +48,12 @@ def test_what_they_do_at_any_moment_is_a_conflict_and_leaves_nothing(node: World
         assert_converged(node.wall)
     else:
         assert verb == "open_port" or deed not in ("deletes it", "renames it")
+        assert_converged(node.wall)
+        own = verb == "open_port" and "IPv6" in deed  # theirs to undo: nobody looks into their namespace again
+        with node.lab.lan.serve(tcp=[80]):
+            for family in (4,) if own else (4, 6):
+                assert_connection(host, public(family), 80)
+                assert_no_connection(host, LAN[family], 80)
         node.wall.detach(host.name)
 
 
