@@ -140,7 +140,6 @@ def test_a_wall_beside_a_daemons_closes_although_it_may_take_no_turn(world: Worl
 def test_what_was_laid_while_it_was_closed_is_open_again(world: World) -> None:
     site = world.wall._site
     tenant = world.attach("tenant")
-    world.lab.internet.serve(tcp=[80])
 
     def late(*_: object) -> bool:
         world.wall.repair()
@@ -149,7 +148,8 @@ def test_what_was_laid_while_it_was_closed_is_open_again(world: World) -> None:
     world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
     assert not rewired(world.wall, rules=Wrapped(site.rules, drop_all=late)).close_beside_writers()
     assert world.wall.status().drift == ()
-    assert_connection(tenant.host, public(4), 80)
+    with world.lab.internet.serve(tcp=[80]):
+        assert_connection(tenant.host, public(4), 80)
     world.detach(tenant)
 
 
@@ -157,7 +157,6 @@ def test_a_bridge_that_was_shut_behind_a_repair_is_let_go_again(world: World) ->
     """Of a wall that somebody laid between the look at it and the shutting."""
     links = world.wall._site.links
     tenant = world.attach("tenant")
-    world.lab.internet.serve(tcp=[80])
 
     def late(index: int) -> None:
         world.wall.repair()
@@ -166,7 +165,8 @@ def test_a_bridge_that_was_shut_behind_a_repair_is_let_go_again(world: World) ->
     world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
     assert not rewired(world.wall, links=Wrapped(links, shut_latch=late)).close_beside_writers()
     assert world.wall.status().drift == ()
-    assert_connection(tenant.host, public(4), 80)
+    with world.lab.internet.serve(tcp=[80]):
+        assert_connection(tenant.host, public(4), 80)
     world.detach(tenant)
 
 
