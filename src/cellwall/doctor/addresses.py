@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Observation
-from cellwall.model.floor import alone
+from cellwall.model.floor import lonely_addresses
 from cellwall.model.settings import Settings
 
 
@@ -30,11 +30,11 @@ def uplink(host: Observation, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def neighbourhood(host: Observation, settings: Settings) -> Iterator[Finding]:
+def lonely(host: Observation, settings: Settings) -> Iterator[Finding]:
     """Who is beside the node, of whom only its networks tell."""
     interface = settings.interface or host.default_interface(4) or host.default_interface(6)
     networks = ((route.interface, route.prefix) for route in host.routes)
-    for address in alone(
+    for address in lonely_addresses(
         interface, ((row.interface, row.address) for row in host.addresses), networks, settings.protect
     ):
         yield Finding(

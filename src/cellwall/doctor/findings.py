@@ -6,7 +6,7 @@ Pure. What other programs' rules do is in `beside`, what links and tables have r
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from cellwall.doctor.addresses import ipv6, nat_ports, neighbourhood, subnets, uplink
+from cellwall.doctor.addresses import ipv6, lonely, nat_ports, subnets, uplink
 from cellwall.doctor.beside import beside
 from cellwall.doctor.features import FEATURES
 from cellwall.doctor.finding import Finding
@@ -187,7 +187,7 @@ CHECKS: tuple[Callable[[Observation, Settings], Iterator[Finding]], ...] = (
     _daemon,
     _log,
     uplink,
-    neighbourhood,
+    lonely,
     ipv6,
     subnets,
     nat_ports,

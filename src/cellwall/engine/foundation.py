@@ -22,7 +22,7 @@ from cellwall.engine.forms import forms_to_lay
 from cellwall.engine.kept_policies import take_over_policies
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
-from cellwall.engine.refusals import judge_node, lonely, overlaps
+from cellwall.engine.refusals import judge_node, lonely_warnings, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.room import give_back
 from cellwall.engine.rules import remove_rules, setup_security_chain
@@ -177,7 +177,7 @@ def _warnings(site: Site, facts: NodeFacts, found: Foundation, origin: str) -> t
         warnings.append("what is denied is counted and nobody is told of it: the kernel has no nfnetlink_log")
     if not uplink_of(site.settings, facts):
         warnings.append(f"the default route is gone; {found.uplink} stays the only way out")
-    warnings += lonely(found.uplink, facts, site.settings.protect)
+    warnings += lonely_warnings(found.uplink, facts, site.settings.protect)
     if origin != "network.dns" and not origin.startswith("the node"):
         warnings.append(f"sandboxes are told {origin}")
     if site.settings.services:

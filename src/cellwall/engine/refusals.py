@@ -13,7 +13,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.errors import Conflict, InvalidSpec, Unsupported
 from cellwall.model.addresses import Prefix
 from cellwall.model.facts import NodeFacts, OnLinkRoute, RoutedNetwork
-from cellwall.model.floor import alone
+from cellwall.model.floor import lonely_addresses
 
 
 def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
@@ -57,10 +57,11 @@ def overlaps(site: Site, facts: NodeFacts) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def lonely(uplink: str, facts: NodeFacts, protect: Collection[Prefix]) -> Iterator[str]:
+def lonely_warnings(uplink: str, facts: NodeFacts, protect: Collection[Prefix]) -> Iterator[str]:
     """Addresses of the uplink whose neighbours nobody can tell from the Internet, a line each."""
+    addresses = ((row.interface, row.address) for row in facts.addresses)
     networks = ((row.interface, row.prefix) for row in facts.on_link)
-    for address in alone(uplink, ((row.interface, row.address) for row in facts.addresses), networks, protect):
+    for address in lonely_addresses(uplink, addresses, networks, protect):
         yield (
             f"{address} of {uplink} lies in no network that the node knows: its neighbours are a part of the Internet "
             "to sandboxes, except those in node.protect"

@@ -164,7 +164,7 @@ def _always_denied(version: int) -> tuple[list[int], list[int]]:
     return [begin for begin, _ in spans], [end for _, end in spans]
 
 
-def alone(
+def lonely_addresses(
     interface: str,
     addresses: Iterable[tuple[str, str]],
     networks: Iterable[tuple[str, str]],
