@@ -88,7 +88,7 @@ def refused(words: str) -> Any:
 def test_what_is_reserved_is_one_share_also_where_it_is_given_out_by_itself(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quotas, "MAX_RESERVED", 4)
+    monkeypatch.setattr(quotas, "MAX_RESERVED_OF_CALLER", 4)
     assert stage.reserve(1000, "a", 2) == 2
     stage.attach(1001, ["b"], ["auto:80"])
     with refused("have 3 ports reserved and ask for 2; 4 may be"):

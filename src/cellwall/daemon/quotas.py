@@ -22,7 +22,7 @@ MAX_OCTETS = 8 << 20
 MAX_PORTS = 8192
 """Of host ports that are published, of TCP and UDP together: several groups find some on one node."""
 
-MAX_RESERVED = 512
+MAX_RESERVED_OF_CALLER = 512
 """Of host ports that are reserved, half of a node's."""
 
 MAX_PROXIED = 256
@@ -61,7 +61,7 @@ def permit_reservation(asker: Asker, wall: Wall, container: str, tenant: str | N
         return
     known = wall.reservations()
     own = sum(len(one.ports) for one in known if (one.container, one.tenant) == (container, tenant))
-    refuse_reserved(asker, count - own, _by_tenant(known))
+    refuse_reservations(asker, count - own, _by_tenant(known))
 
 
 def refuse_published(asker: Asker, wall: Wall, asked: Sequence[tuple[EndpointKey, str, Sequence[PortBinding]]]) -> None:
@@ -79,7 +79,7 @@ def refuse_published(asker: Asker, wall: Wall, asked: Sequence[tuple[EndpointKey
     refuse_ports(asker, bindings, wall.published_ports())
     if automatic.total():
         more = [max(0, number - wall.unpublished_ports(*whose)) for whose, number in automatic.items() if number]
-        refuse_reserved(asker, sum(more), _by_tenant(wall.reservations()))
+        refuse_reservations(asker, sum(more), _by_tenant(wall.reservations()))
     if proxied := sum(one.proxy != 0 for one in bindings):
         refuse_proxied(asker, proxied, wall.proxied_ports())
 
@@ -96,9 +96,9 @@ def refuse_ports(asker: Asker, bindings: Sequence[PortBinding], published: Mappi
     _refuse(asker, "host ports", asked, published, MAX_PORTS)
 
 
-def refuse_reserved(asker: Asker, asked: int, reserved: Mapping[str, int]) -> None:
+def refuse_reservations(asker: Asker, asked: int, reserved: Mapping[str, int]) -> None:
     """The same of so many more that are to be `reserved`."""
-    _refuse(asker, "ports reserved", asked, reserved, MAX_RESERVED)
+    _refuse(asker, "ports reserved", asked, reserved, MAX_RESERVED_OF_CALLER)
 
 
 def refuse_proxied(asker: Asker, asked: int, proxied: Mapping[str, int]) -> None:

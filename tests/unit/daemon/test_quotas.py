@@ -9,12 +9,12 @@ from cellwall.daemon.quotas import (
     MAX_POLICIES,
     MAX_PORTS,
     MAX_PROXIED,
-    MAX_RESERVED,
+    MAX_RESERVED_OF_CALLER,
     not_yet_published,
     refuse_policies,
     refuse_ports,
     refuse_proxied,
-    refuse_reserved,
+    refuse_reservations,
 )
 from cellwall.errors import Exhausted
 from cellwall.model.endpoint import PortBinding, parse_binding
@@ -62,10 +62,12 @@ MEMBERS = [
 @pytest.mark.parametrize("asker", MEMBERS, ids=["one of them", "another one"])
 def test_there_is_an_end_to_what_members_of_one_group_have_together(asker: Asker) -> None:
     """Of whatever uid each is, and whoever of them asked before."""
-    held = {"ci-1": 200, "ci-2": MAX_RESERVED - 203, "web": 500, "": 500}
-    refuse_reserved(asker, 3, held)
-    with pytest.raises(Exhausted, match=f"have {MAX_RESERVED - 3} ports reserved and ask for 4; {MAX_RESERVED} may"):
-        refuse_reserved(asker, 4, held)
+    held = {"ci-1": 200, "ci-2": MAX_RESERVED_OF_CALLER - 203, "web": 500, "": 500}
+    refuse_reservations(asker, 3, held)
+    with pytest.raises(
+        Exhausted, match=f"have {MAX_RESERVED_OF_CALLER - 3} ports reserved and ask for 4; {MAX_RESERVED_OF_CALLER} may"
+    ):
+        refuse_reservations(asker, 4, held)
     served = {"ci-1": 60, "ci-2": MAX_PROXIED - 61, "web": 64}
     refuse_proxied(asker, 1, served)
     with pytest.raises(Exhausted, match=f"have {MAX_PROXIED - 1} ports served by a proxy and ask for 2"):
@@ -75,7 +77,7 @@ def test_there_is_an_end_to_what_members_of_one_group_have_together(asker: Asker
 def test_who_asks_for_nothing_more_is_not_refused_for_what_there_is() -> None:
     """A bound may have been another one, or a grant."""
     refuse_ports(MEMBERS[0], [], {"ci-1": 2 * MAX_PORTS})
-    refuse_reserved(MEMBERS[0], 0, {"ci-1": 2 * MAX_RESERVED})
+    refuse_reservations(MEMBERS[0], 0, {"ci-1": 2 * MAX_RESERVED_OF_CALLER})
     refuse_proxied(MEMBERS[0], 0, {"ci-1": 2 * MAX_PROXIED})
 
 
