@@ -17,10 +17,10 @@ from contextlib import suppress
 import msgspec
 
 from cellwall.adapters.netlink import NLM_F_ACK, NLM_F_REQUEST, Closing
+from cellwall.adapters.nfnetlink import NETLINK_NETFILTER
 from cellwall.adapters.nlattr import attribute, attributes, text_of
 from cellwall.errors import Conflict, KernelError, NoPrivilege, Unsupported
 
-_NETLINK_NETFILTER = 12
 _SUBSYS_ULOG = 4
 _NLMSG_ERROR = 2
 _SO_RCVBUFFORCE = 33
@@ -160,7 +160,7 @@ def _is_taken(group: int) -> bool:
 
 def _open(queue: int) -> socket.socket:
     try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         if queue:
             opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
         opened.bind((0, 0))
