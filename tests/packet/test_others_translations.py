@@ -63,6 +63,34 @@ WAYS = {
     "nft, by a verdict map": nft(
         "meta l4proto . th dport vmap @ports", chain("web", f"meta l4proto tcp {TO}"), f"map ports {{\n{PORTS}\n}}"
     ),
+    "nft, by a named set": nft(f"tcp dport @ports {TO}", "set ports {\ntype inet_service\nelements = { 80, 30080 }\n}"),
+    "nft, by a set of two fields": nft(f"ip daddr . tcp dport {{ 10.1.1.1 . 80, {NODE4} . 30080 }} {TO}"),
+    "nft, by a named set of two fields": nft(
+        f"ip daddr . tcp dport @ports {TO}",
+        "set ports {\ntype ipv4_addr . inet_service\nflags interval\n"
+        'elements = { 10.0.0.0/8 . 80-90 comment "a, b } c", 93.184.216.2-93.184.216.99 . 30080 }\n}',
+    ),
+    "nft, by a set of addresses": nft(f"ip daddr {{ 10.1.1.1, {NODE4} }} tcp dport 30080 {TO}"),
+    "nft, by a set of protocols": nft(f"meta l4proto {{ tcp, sctp }} th dport 30080 {TO}"),
+    "nft, by a map of interfaces": nft(
+        "dnat to iifname . tcp dport map @ports",
+        "map ports {\ntype ifname . inet_service : ipv4_addr\n"
+        'elements = { "eth0.1" . 9 : 10.1.1.1, "eth0" . 30080 : 10.1.1.1 }\n}',
+    ),
+    "nft, by a vmap of interfaces": nft(
+        'iifname vmap { "lo" : drop, "et*" : goto ports }', chain("ports", f"tcp dport 30080 {TO}")
+    ),
+    "nft, by chance": nft(
+        "tcp dport 30080 goto web",
+        chain("first", f"meta l4proto tcp {TO}"),
+        chain("second", f"meta l4proto tcp {TO}"),
+        chain("web", "numgen random mod 2 vmap { 0 : goto first, 1 : goto second }"),
+    ),
+    "nft, by a map of addresses and ports": nft(
+        "dnat to ip daddr . tcp dport map @ports",
+        "map ports {\ntype ipv4_addr . inet_service : ipv4_addr . inet_service\nflags interval\n"
+        f"elements = {{ 10.96.0.1-10.96.0.9 . 30080 : 10.1.1.1 . 80, {NODE4} . 30080 : 10.1.1.2 . 80 }}\n}}",
+    ),
     "nft, by a map of addresses": nft("dnat to tcp dport map { 30080 : 10.1.1.1, 30081 : 10.1.1.2 }"),
     "nft, of IPv6": nft(f"tcp dport 30080 {TO6}", family="ip6"),
     "nft, of an address of IPv6": nft(f"ip6 daddr {NODE6} tcp dport 30080 {TO6}", family="ip6"),
@@ -126,6 +154,20 @@ ELSEWHERE = {
         chain("web", f"meta l4proto tcp {TO}"),
         f"map services {{\n{SERVICES}\n}}",
     ),
+    "a range of other addresses": nft(f"ip daddr 10.96.0.1-10.96.0.9 tcp dport 30080 {TO}"),
+    "other addresses, by a set": nft(f"ip daddr {{ 10.96.0.1, 10.97.0.0/16 }} tcp dport 30080 {TO}"),
+    "other addresses, by a map with ranges": nft(
+        "dnat to ip daddr . tcp dport map @ports",
+        "map ports {\ntype ipv4_addr . inet_service : ipv4_addr\nflags interval\n"
+        "elements = { 10.96.0.1-10.96.0.9 . 30080 : 10.1.1.1 }\n}",
+    ),
+    "another interface, by a map": nft(
+        "dnat to iifname . tcp dport map @ports",
+        'map ports {\ntype ifname . inet_service : ipv4_addr\nelements = { "eth0.1" . 30080 : 10.1.1.1 }\n}',
+    ),
+    "no port, by an empty set": nft(f"tcp dport @ports {TO}", "set ports {\ntype inet_service\n}"),
+    "other ports, by a set": nft(f"tcp dport @ports {TO}", "set ports {\ntype inet_service\nelements = { 30081 }\n}"),
+    "another protocol": nft(f"meta l4proto {{ udp, sctp }} th dport 30080 {TO}"),
     "another address, in iptables": iptables(
         "iptables-nft", f"-A PREROUTING -d 10.96.0.10/32 -p tcp --dport 30080 {JUMPED}"
     ),

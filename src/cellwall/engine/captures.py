@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from ipaddress import ip_network
 
 from cellwall.engine.contracts import Listener
 from cellwall.engine.foreign_chains import Translation
@@ -100,10 +99,13 @@ def _comes_by(translation: Translation, uplink: str, addresses: Collection[Addre
     name = translation.interface.removeprefix("!").replace("+", "*")
     if name and fnmatchcase(uplink, name) == translation.interface.startswith("!"):
         return False
-    if not translation.address:
+    if not translation.addresses:
         return True
-    network = ip_network(translation.address, strict=False)
-    return any(address in network for address in addresses)
+    return any(
+        address.version == first.version and int(first) <= int(address) <= int(last)
+        for first, last in translation.addresses
+        for address in addresses
+    )
 
 
 def _services(site: Site, binding: PortBinding) -> Iterator[Opening]:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from cellwall.model.addresses import Address
 from cellwall.model.addresses import Protocol as Transport
 
 Program = Literal["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"]
@@ -62,16 +63,20 @@ class ForeignChains(msgspec.Struct, frozen=True):
     closed: tuple[NftChain, ...] = ()
 
 
+AddressRange = tuple[Address, Address]
+"""The first and the last of a range of addresses, of one family."""
+
+
 class Translation(msgspec.Struct, frozen=True):
     """A rule by which what comes to ports of the node goes elsewhere, though no socket has them. `version` None: of
-    both families; `address`, in CIDR form, and `interface` "": any, `!` in front of one that is left out.
+    both families; no `addresses`, and `interface` "": any; `!` in front of an interface that is left out.
     `place`: how an operator finds it."""
 
     protocol: Transport
     first: int
     last: int
     version: Literal[4, 6] | None
-    address: str
+    addresses: tuple[AddressRange, ...]
     interface: str
     place: str
 
