@@ -141,12 +141,15 @@ def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tupl
         return _reject(counted)
     if isinstance(then, w.NoteBegunAgain):
         return _note_answer(family)
-    for group in (_verdict, _note_of_flow, _translation):
-        statements = group(then, wall, family)
-        if statements is not None:
-            return ((*counted, *statements),)
-    name = type(then).__name__
-    raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+    statements = _verdict(then, wall)
+    if statements is None:
+        statements = _note_of_flow(then, family)
+    if statements is None:
+        statements = _change_of_packet(then, family)
+    if statements is None:
+        name = type(then).__name__
+        raise Unsupported(f"no nft form of {name}", predicate=name, backend="nftables")
+    return ((*counted, *statements),)
 
 
 def _note_answer(family: Family) -> tuple[tuple[Statement, ...], ...]:
@@ -155,7 +158,7 @@ def _note_answer(family: Family) -> tuple[tuple[Statement, ...], ...]:
     return (Tally(ends, name),), (Lookup(ends, name, negate=True), Counter())
 
 
-def _verdict(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+def _verdict(then: w.Outcome, wall: w.Wall) -> tuple[Statement, ...] | None:
     match then:
         case w.Accept():
             return (Verdict("accept"),)
@@ -174,7 +177,7 @@ def _verdict(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, 
     return None
 
 
-def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+def _note_of_flow(then: w.Outcome, family: Family) -> tuple[Statement, ...] | None:
     match then:
         case w.Stamp():
             onward = Verdict("goto", then.judged) if then.judged else Verdict("accept")
@@ -191,7 +194,7 @@ def _note_of_flow(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statem
     return None
 
 
-def _translation(then: w.Outcome, wall: w.Wall, family: Family) -> tuple[Statement, ...] | None:
+def _change_of_packet(then: w.Outcome, family: Family) -> tuple[Statement, ...] | None:
     match then:
         case w.Publish():
             return _publish(then, family)
