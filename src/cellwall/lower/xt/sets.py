@@ -261,11 +261,9 @@ def entry_text(one: IpSet, entry: Entry) -> str:
     words = str(make(entry.address))
     if one.type in ("hash:net", "hash:net,port"):
         words += f"/{entry.prefixlen}"
-    if one.type == "hash:net":
-        pass
-    elif one.type in ("hash:ip,mac", "bitmap:ip,mac"):
+    if one.type in ("hash:ip,mac", "bitmap:ip,mac"):
         words += "," + mac_text(entry.mac).upper()
-    elif one.type != "hash:ip":
+    elif one.type not in ("hash:ip", "hash:net"):
         span = str(entry.port) if entry.last in (0, entry.port) else f"{entry.port}-{entry.last}"
         words += f",{_NUMBERS[entry.protocol]}:{span}"
         if one.type == "hash:ip,port,net":
