@@ -31,16 +31,17 @@ def refuse_own_ports(site: Site, bindings: Sequence[PortBinding]) -> None:
     """Raise InvalidSpec for host ports that the node's own connections are given, and that its operator keeps, by a
     setting or as the kernel's reserved ones. What comes late to one of the former, when its flow is forgotten, would be
     led to the sandbox; by one of the latter somebody may be served for whom nothing listens, as who asks a NodePort."""
-    for what, spans in _own_ports(site).items():
+    for setting, whose, spans in _own_ports(site):
         for binding in bindings:
             for low, high in spans:
                 if binding.host_port != AUTO and binding.host_port <= high and binding.last >= low:
-                    raise InvalidSpec("expose.host_port", str(binding), f"is in {what.format(f'{low}-{high}')}")
+                    raise InvalidSpec("expose.host_port", str(binding), f"is in {setting}, {low}-{high}{whose}")
 
 
-def _own_ports(site: Site) -> dict[str, Sequence[Span]]:
-    return {
-        "ip_local_port_range, {}, of the node's own connections": ephemeral_ports(site),
-        "node.kept_ports, {}": site.settings.kept_ports,
-        "net.ipv4.ip_local_reserved_ports, {}, which the operator keeps": set_aside_ports(site),
-    }
+def _own_ports(site: Site) -> list[tuple[str, str, Sequence[Span]]]:
+    """The setting that names them, what is said of them behind it, and the ports."""
+    return [
+        ("ip_local_port_range", ", of the node's own connections", ephemeral_ports(site)),
+        ("node.kept_ports", "", site.settings.kept_ports),
+        ("net.ipv4.ip_local_reserved_ports", ", which the operator keeps", set_aside_ports(site)),
+    ]
