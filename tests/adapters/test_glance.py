@@ -8,7 +8,7 @@ import pytest
 
 from cellwall.adapters.glance import Glances
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.engine.iptables.remnants import JUDGING
+from cellwall.engine.iptables.remnants import JUDGING, LED
 from cellwall.errors import KernelError
 from cellwall.model.settings import Settings
 from world import World, open_world
@@ -53,6 +53,24 @@ def test_a_chain_without_our_jump_is_seen_alone(node: Node, version: int, table:
     node.run(version, "-t", table, "-F", hook)
     node.world.wall.reconcile()
     assert node.leads() == EVERYWHERE
+
+
+def test_each_built_in_chain_that_does_not_begin_with_our_jump_is_seen(node: Node) -> None:
+    places = [(version, table, hook) for version in FAMILIES for table, hooks in LED.items() for hook in hooks]
+
+    def beginning() -> list[tuple[int, str, str]]:
+        return [place for place in places if node.glances.begin(node.variant, *place[:2], [place[2]])]
+
+    assert beginning() == places
+    assert all(node.glances.begin(node.variant, v, table, hooks) for v in FAMILIES for table, hooks in LED.items())
+    for at, (version, table, hook) in enumerate(places):
+        flag = ["-F", hook] if at % 2 else ["-I", hook, "-j", "ACCEPT"]
+        node.run(version, "-t", table, *flag)
+        assert beginning() == places[at + 1 :]
+    for version, table, hook in places[::2]:
+        node.run(version, "-t", table, "-D", hook, "-j", "ACCEPT")
+    node.world.wall.reconcile()
+    assert beginning() == places
 
 
 def test_frames_that_nobody_vouches_for_are_seen(node: Node) -> None:

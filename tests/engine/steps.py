@@ -22,7 +22,7 @@ _OF_THE_RECORD = """get count count_of endpoint endpoints endpoints_of metered o
     unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room"""
 _OF_THE_NODE = """read observe fingerprint listeners mtu find index_of find_bridge kept port_differences
     bridge_differences checksum_differences latch_differences chains elements generation is_kept is_met shape save
-    variants installed lacking features spelled order entries definitions leads vouches denies"""
+    variants installed lacking features spelled order entries definitions leads begin vouches denies"""
 READS = frozenset(f"{_OF_THE_RECORD} {_OF_THE_NODE}".split())
 """What leaves the node and the record as they were: who dies before one of these leaves what who dies before the next
 other step does. They are two thirds of all steps."""

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from cellwall.adapters.legacy_entries import have_rules, leads_first
@@ -30,6 +31,7 @@ from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError
 from cellwall.lower.xt.sets import set_name
+from cellwall.lower.xt.tables import HookName, TableName
 from cellwall.model.floor import ALWAYS_DENIED
 
 _TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4  # NFTA_RULE_*
@@ -38,7 +40,9 @@ _TO_CHAIN = (_DATA, 2, 2, 2)  # into a jump: NFTA_IMMEDIATE_DATA, NFTA_DATA_VERD
 _FAMILIES = {4: 2, 6: 10}  # NFPROTO_*
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, and IP6T_SO_*
 _LEVELS = {4: socket.SOL_IP, 6: 41}  # 41: SOL_IPV6
-_PLACES = {"INPUT": 1, "FORWARD": 2}  # NF_INET_*
+_PLACES: Mapping[HookName, int] = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
+"""NF_INET_*"""
+_JUDGED: tuple[HookName, ...] = ("INPUT", "FORWARD")
 _INFO = struct.Struct("=32sI5I5III")  # struct ipt_getinfo
 _ENTRIES = struct.Struct("=32sI4x")  # struct ipt_get_entries, before the entries
 _OWN = ("B9-INPUT", "B9-FORWARD", "B9-GUARD", "B9-DENY")
@@ -68,13 +72,20 @@ class Glances(Closing):
         """See `Glance.leads`. Of a legacy table that nobody made it makes one, as its programs do: for who laid a wall
         there."""
         if variant == "legacy":
-            return self._leads_in_legacy(version, table)
+            return self._of_legacy(lambda: self._leads_in_legacy(version, table))
         state = generation(self._netfilter)
         if self._led.get((version, table)) != state:
-            leads = all(self._leads_in_nft(version, table, hook) for hook in _PLACES)
+            leads = all(self._leads_in_nft(_ASKED[version, table, hook], hook) for hook in _JUDGED)
             whole = leads and all(self._rules(version, table, chain) for chain in _OWN)
             self._led[version, table] = state if whole else b""
         return self._led[version, table] == state
+
+    def begin(self, variant: Variant, version: Literal[4, 6], table: TableName, hooks: Sequence[HookName]) -> bool:
+        """See `Glance.begin`."""
+        if variant == "nft":
+            asked = ((hook, _request(_FAMILIES[version], table, hook)) for hook in hooks)
+            return all(self._leads_in_nft(message, hook) for hook, message in asked)
+        return self._of_legacy(lambda: self._begin_in_legacy(version, table, hooks))
 
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
@@ -109,14 +120,14 @@ class Glances(Closing):
     def _rules(self, version: int, table: Judging, chain: str) -> list[bytes]:
         return [reply.body for reply in self._netfilter.dump(_ASKED[version, table, chain], "read a chain of iptables")]
 
-    def _leads_in_nft(self, version: int, table: Judging, hook: str) -> bool:
-        rules = self._rules(version, table, hook)
-        return bool(rules) and _always_to(rules[0]) == f"B9-{hook}\0".encode()
+    def _leads_in_nft(self, asked: Message, hook: str) -> bool:
+        rules = self._netfilter.dump(asked, "read a chain of iptables")
+        return bool(rules) and _always_to(rules[0].body) == f"B9-{hook}\0".encode()
 
-    def _leads_in_legacy(self, version: Literal[4, 6], table: str) -> bool:
+    def _of_legacy(self, answer: Callable[[], bool]) -> bool:
         for reads in range(1, _READS + 1):
             try:
-                return self._read_legacy(version, table)
+                return answer()
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOPROTOOPT):
                     return False  # no such table, or no legacy tables at all
@@ -124,18 +135,27 @@ class Glances(Closing):
                     raise KernelError(error.errno or errno.EIO, "read a legacy table") from error
         raise AssertionError
 
-    def _read_legacy(self, version: Literal[4, 6], table: str) -> bool:
-        """OSError, EAGAIN where somebody changed the table amid it."""
-        info = self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13))
+    def _leads_in_legacy(self, version: Literal[4, 6], table: Judging) -> bool:
+        info = self._info(version, table)
         if self._led.get((version, table)) == info:
             return True
-        _, _, *places, _, size = _INFO.unpack(info)
-        held = self._ask(version, _GET_ENTRIES, _ENTRIES.pack(table.encode(), size) + bytes(size))
-        entries = held[_ENTRIES.size :]
-        leads = all(leads_first(entries, version, places[place], f"B9-{hook}") for hook, place in _PLACES.items())
-        whole = leads and have_rules(entries, version, _OWN)
+        entries = self._entries(version, table, info)
+        whole = _begin(entries, version, info, _JUDGED) and have_rules(entries, version, _OWN)
         self._led[version, table] = info if whole else b""
         return whole
+
+    def _begin_in_legacy(self, version: Literal[4, 6], table: TableName, hooks: Sequence[HookName]) -> bool:
+        info = self._info(version, table)
+        return _begin(self._entries(version, table, info), version, info, hooks)
+
+    def _info(self, version: int, table: str) -> bytes:
+        return self._ask(version, _GET_INFO, _INFO.pack(table.encode(), *[0] * 13))
+
+    def _entries(self, version: int, table: str, info: bytes) -> bytes:
+        """OSError, EAGAIN where somebody changed the table amid it."""
+        *_, size = _INFO.unpack(info)
+        held = self._ask(version, _GET_ENTRIES, _ENTRIES.pack(table.encode(), size) + bytes(size))
+        return held[_ENTRIES.size :]
 
     def _ask(self, version: int, what: int, question: bytes) -> bytes:
         if version not in self._raw:
@@ -147,6 +167,11 @@ class Glances(Closing):
         if _libc.getsockopt(fd, _LEVELS[version], what, answer, ctypes.byref(length)) != 0:
             raise OSError(ctypes.get_errno(), "getsockopt")
         return answer.raw
+
+
+def _begin(entries: bytes, version: Literal[4, 6], info: bytes, hooks: Sequence[HookName]) -> bool:
+    _, _, *places, _, _ = _INFO.unpack(info)
+    return all(leads_first(entries, version, places[_PLACES[hook]], f"B9-{hook}") for hook in hooks)
 
 
 def _always_to(rule: bytes) -> bytes:
@@ -173,7 +198,7 @@ _ASKED = {
     (version, table, hook): _request(family, table, hook)
     for version, family in _FAMILIES.items()
     for table in JUDGING
-    for hook in (*_PLACES, *_OWN)
+    for hook in (*_JUDGED, *_OWN)
 }
 _FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
 _PORT = "B9-PORT"  # through which every frame of a sandbox goes (`lower/xt/frames.py`)

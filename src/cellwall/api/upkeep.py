@@ -53,11 +53,11 @@ class UpkeepVerbs(Opened):
                 return False
 
     def stands(self) -> bool:
-        """Whether what a flush takes away is there: microseconds, and without the lock. True on a node that is not up,
+        """Whether what a flush takes away is there: milliseconds, and without the lock. True on a node that is not up,
         and where it cannot be told now."""
         with self._caller.mutex:
             try:
-                return self._caller.take_as_laid() is None or self._site.backend.stands()
+                return self._caller.take_as_laid() is None or self._site.backend.is_entire()
             except (CellwallError, OSError):
                 return True
 

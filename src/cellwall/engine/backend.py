@@ -125,6 +125,10 @@ class Backend(Protocol):
         """Whether what others flush at once is there, and met: what judges packets, the floor that it asks, and what
         lets frames get as far as that. Microseconds, and no comparison: what else differs, `shape` tells."""
 
+    def is_entire(self) -> bool:
+        """`stands`, and so does whatever else a flush of a part takes away, as far as that is told in a few
+        milliseconds: no comparison either."""
+
     def close_unjudged(
         self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None
     ) -> bool:

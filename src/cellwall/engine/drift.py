@@ -14,6 +14,7 @@ from cellwall.engine.site import Foundation, Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
 FLUSHED = "our rules were flushed"
+CHANGED = "our rules were changed"
 
 
 def node_drift(site: Site, found: Foundation) -> list[str]:
@@ -33,9 +34,12 @@ def node_drift(site: Site, found: Foundation) -> list[str]:
 
 
 def seen_drift(site: Site, found: Foundation) -> list[str]:
-    """`node_drift` for who lays the foundation next. Where the wall was flushed that is all that it says: sandboxes are
-    cut off until it is laid, and to look for what else differs would have them wait for as long again."""
-    return node_drift(site, found) if site.backend.stands() else [FLUSHED]
+    """`node_drift` for who lays the foundation next. Where the wall was flushed, or a part of it, that is all that it
+    says: sandboxes are cut off until it is laid, and to look for what else differs would have them wait for as long
+    again."""
+    if site.backend.is_entire():
+        return node_drift(site, found)
+    return [CHANGED if site.backend.stands() else FLUSHED]
 
 
 def rule_drift(site: Site, found: Foundation) -> tuple[str, ...]:
@@ -82,5 +86,5 @@ def _rules_drift(site: Site, found: Foundation) -> list[str]:
     if not shape:
         return ["our tables are missing"]
     if shape != found.shape:
-        return ["our rules were changed"]
+        return [CHANGED]
     return [] if site.backend.is_kept() else ["our tables are anybody's to write"]

@@ -56,13 +56,13 @@ def reconcile(site: Site, seen: Sequence[str] | None = None) -> Reconciled:
 
 def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
-    `unseen` spares the comparison, as does a wall that does not stand. A process that lives long must not lay its own
-    version over a newer one's."""
+    `unseen` spares the comparison, as does a wall of which a flush took anything away. A process that lives long must
+    not lay its own version over a newer one's."""
     if not found.is_of(site.program):
         raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     seen: tuple[str, ...] | None = None
-    if not unseen and site.backend.stands() and site.current() is not None:
+    if not unseen and site.backend.is_entire() and site.current() is not None:
         compared = status(site)
         if not compared.drift:
             return ()

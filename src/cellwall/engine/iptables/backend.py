@@ -14,7 +14,7 @@ from contextlib import suppress
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Shut, Wanted
 from cellwall.engine.iptables.host import Host, recorded_form
 from cellwall.engine.iptables.published import publish, withdraw
-from cellwall.engine.iptables.remnants import close_unjudged, stands
+from cellwall.engine.iptables.remnants import close_unjudged, is_entire, stands
 from cellwall.errors import CellwallError, KernelError
 from cellwall.lower.xt.endpoints import Holdings, changes, holdings
 from cellwall.model.endpoint import Endpoint
@@ -82,6 +82,10 @@ class IptablesBackend:
     def stands(self) -> bool:
         """See `Backend.stands`."""
         return stands(self._host)
+
+    def is_entire(self) -> bool:
+        """See `Backend.is_entire`."""
+        return is_entire(self._host)
 
     def close_unjudged(
         self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None

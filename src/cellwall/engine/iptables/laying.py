@@ -19,7 +19,7 @@ from cellwall.engine.iptables.flush_order import make_vouching
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import digest, is_whole, observe, repair, shape
-from cellwall.engine.iptables.remnants import out_of_reach, stands
+from cellwall.engine.iptables.remnants import is_entire, out_of_reach
 from cellwall.errors import CellwallError, Incomplete, KernelError, Unsupported
 from cellwall.lower.xt.endpoints import Holdings, holdings
 from cellwall.lower.xt.sets import definition, render_sets
@@ -85,8 +85,8 @@ def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid 
     form, former = choose_form(host.tables, wanted.settings, before), recorded_form(before)
     host.take(wanted.settings.network.subnet4, form, wanted.usage.policies)
     wall = lowered(wanted, form)
-    # the glance spares three programs where the wall is gone
-    intact = before is not None and former == form and stands(host) and before.shape == shape(host) != ""
+    # the glance spares three programs where the wall, or a part of it, is gone
+    intact = before is not None and former == form and is_entire(host) and before.shape == shape(host) != ""
     rules, sets = digests(wall)
     if before is not None and intact and before.rules == rules:
         return None

@@ -4,11 +4,12 @@ ebtables' pins vouch for frames towards the latch of the bridge, whatever become
 floor is a set, which whoever flushes all sets empties, while the rules that ask it go on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cellwall.engine.backend import Settled, Shut
 from cellwall.engine.iptables.contracts import Variant
+from cellwall.lower.xt.tables import HookName, TableName
 
 if TYPE_CHECKING:
     from cellwall.engine.iptables.host import Form, Host
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 Judging = Literal["filter", "security"]
 JUDGING: tuple[Judging, ...] = ("filter", "security")
 """The tables that judge, each the whole of it."""
+
+LED: Mapping[TableName, tuple[HookName, ...]] = {
+    "raw": ("PREROUTING",),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "POSTROUTING"),
+    "nat": ("PREROUTING", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "security": ("INPUT", "FORWARD", "OUTPUT"),
+}
+"""The built-in chains that lead to ours in each wall (`lower.xt.wall`); OUTPUT of `raw` does not in all."""
 
 _ATTEMPTS = 100
 
@@ -26,6 +36,9 @@ class Glance(Protocol):
     def leads(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
         """Whether INPUT and FORWARD of the table lead to our chains of it before anything else is asked, and those have
         rules."""
+
+    def begin(self, variant: Variant, version: Literal[4, 6], table: TableName, hooks: Sequence[HookName]) -> bool:
+        """Whether each of these built-in chains leads to our chain of its name before anything else is asked."""
 
     def vouches(self) -> bool:
         """Whether ebtables leads frames to our chains, which let them past the latch of the bridge."""
@@ -57,6 +70,24 @@ def stands(host: "Host") -> bool:
     if not is_judged(host, form) or (form.features.frames and not host.glance.vouches()):
         return False
     return all(host.glance.denies(version) for version in _versions(form))
+
+
+def is_entire(host: "Host") -> bool:
+    """`stands`, and each table that the wall is in leads to our chains of it: where one was emptied, another may judge
+    on while flows that it has not marked wait at the latch, or begin untranslated."""
+    form = host.in_force
+    return stands(host) and all(
+        host.glance.begin(form.variant, version, table, hooks)
+        for version in _versions(form)
+        for table, hooks in LED.items()
+        if _has(form, version, table)
+    )
+
+
+def _has(form: "Form", version: Literal[4, 6], table: TableName) -> bool:
+    if table == "security":
+        return form.features.security
+    return table != "nat" or version == 4 or form.features.nat6
 
 
 def is_judged(host: "Host", form: "Form") -> bool:

@@ -73,6 +73,10 @@ class NftablesBackend:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
         return self._rules.is_met(self._tables(), MET)
 
+    def is_entire(self) -> bool:
+        """See `Backend.is_entire`: `stands` asks about a chain of each hook that judges."""
+        return self.stands()
+
     def close_unjudged(
         self, laid: Laid, *, ours: bool = True, settled: Settled | None = None, shut: Shut | None = None
     ) -> bool:

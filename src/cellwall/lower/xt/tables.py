@@ -22,6 +22,7 @@ from cellwall.lower.xt.chains import PREFIX, is_own_chain
 
 Family = Literal["ipv4", "ipv6", "bridge"]
 TableName = Literal["raw", "mangle", "nat", "filter", "security"]
+HookName = Literal["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
 
 # What u32 and conntrack are asked stands unquoted; no shell reads it.
 _WORD = re.compile(r"[A-Za-z0-9_.:/+,!=\[\]&>@\-]+", re.ASCII)
@@ -50,7 +51,7 @@ class XtChain(msgspec.Struct, frozen=True):
 class XtJump(msgspec.Struct, frozen=True):
     """The one rule of ours in a built-in chain, before all others there; `chain` is that of its name."""
 
-    hook: Literal["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]
+    hook: HookName
     chain: str
 
 
