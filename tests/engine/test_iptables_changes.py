@@ -149,6 +149,6 @@ def test_a_set_of_ours_that_no_rule_needs_any_more_goes_with_the_next_laying(nod
 def test_flows_are_forgotten_by_timeouts_of_ours_for_as_long_as_there_is_a_wall() -> None:
     settings = Settings(backend="iptables", iptables="nft")
     with open_world(settings=settings) as world, open_netfilter_socket() as netfilter:
-        assert sorted(timeout_names(netfilter)) == ["b9e4", "b9e6"]
+        assert sorted(timeout_names(netfilter)) == ["b9c4", "b9c6", "b9e4", "b9e6"]
         world.wall.down()
         assert timeout_names(netfilter) == ()

@@ -86,7 +86,12 @@ def narrow_path(world: World) -> Host:
     )
     lan.ip(["route add 104.16.2.0/24 via 104.16.1.2", "route add 2606:4700:12::/64 via 2606:4700:11::2"])
     world.lab.node.ip(
-        [f"route add 104.16.2.0/24 via {LAN4} mtu {NARROW}", f"route add 2606:4700:12::/64 via {LAN6} mtu {NARROW}"]
+        [
+            f"route replace default via {LAN4}",  # what lies behind another router than the default one is denied
+            f"route replace default via {LAN6}",
+            f"route add 104.16.2.0/24 via {LAN4} mtu {NARROW}",
+            f"route add 2606:4700:12::/64 via {LAN6} mtu {NARROW}",
+        ]
     )
     for router in (lan, mid):
         router.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
