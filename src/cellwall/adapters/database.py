@@ -74,21 +74,16 @@ class Database:
         """What is read from now on is of one moment, until `end_look` or until this connection writes. Each question
         locks the file and lets go of it else, which takes it longer than the answer."""
         if not self._db.in_transaction:
-            self._run("BEGIN")
+            self.run("BEGIN")
             self.looking = True
 
     def end_look(self) -> None:
-        """Idempotent."""
+        """Idempotent, and raises nothing: what was done before it is done, and nothing of a look is to be kept."""
         if self.looking:
             self.looking = False
             if self._db.in_transaction:  # a failure may have ended it already
-                self._run("COMMIT")
-
-    def _run(self, statement: str) -> None:
-        try:
-            self._db.execute(statement)
-        except sqlite3.Error as error:
-            raise _meaning(self.path, error) from error
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
