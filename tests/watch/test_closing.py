@@ -129,7 +129,7 @@ class Stubborn:
     def __init__(self, failures: int) -> None:
         self.failures, self.done = failures, threading.Event()
 
-    def close_beside_writers(self) -> bool:
+    def close_unjudged(self) -> bool:
         if self.failures:
             self.failures -= 1
             raise KernelError(12, "have chains drop everything")
@@ -155,7 +155,7 @@ class Spoiled:
     def __init__(self, then: Callable[[], None]) -> None:
         self.then, self.done = then, False
 
-    def close_beside_writers(self) -> bool:
+    def close_unjudged(self) -> bool:
         if self.done:
             return False
         if threading.current_thread().name != "cellwall-closing":

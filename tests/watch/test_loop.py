@@ -118,22 +118,22 @@ def test_what_another_version_lays_is_not_closed_without_the_lock_and_what_this_
     assert found is not None
     own, other = found.program, "another"
     for program, laying, closed in (
-        ("", "", None), (other, own, None), ("", other, None), ("", own, True), (own, "", False)
+        ("", "", False), (other, own, False), ("", other, False), ("", own, True), (own, "", False)
     ):  # fmt: skip
         doubted = msgspec.structs.replace(found, program=program, laying=laying)
         with site.journal.transaction():
             site.journal.put("foundation", msgspec.json.encode(doubted))
         world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", "B9-FORWARD"])
-        assert world.wall.close_beside_writers() is closed
+        assert world.wall.close_unjudged() is closed
     world.wall.repair()
-    assert world.wall.close_beside_writers() is False
+    assert world.wall.close_unjudged() is False
     assert world.wall.status().drift == ()
 
 
 def test_a_wall_beside_a_daemons_closes_although_it_may_take_no_turn(world: World) -> None:
     with Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True) as beside:
         world.lab.node.run(["nft", "flush", "table", "inet", "cellwall"])
-        assert beside.close_beside_writers()
+        assert beside.close_unjudged()
     assert "closed" not in "".join(world.wall.repair())  # it was, already
 
 
@@ -146,7 +146,7 @@ def test_what_was_laid_while_it_was_closed_is_open_again(world: World) -> None:
         return False  # as of another state
 
     world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
-    assert not rewired(world.wall, rules=Wrapped(site.rules, drop_all=late)).close_beside_writers()
+    assert not rewired(world.wall, rules=Wrapped(site.rules, drop_all=late)).close_unjudged()
     assert world.wall.status().drift == ()
     with world.lab.internet.serve(tcp=[80]):
         assert_connection(tenant.host, public(4), 80)
@@ -163,7 +163,7 @@ def test_a_bridge_that_was_shut_behind_a_repair_is_let_go_again(world: World) ->
         links.shut_latch(index)
 
     world.lab.node.run(["nft", "delete", "table", "inet", "cellwall"])
-    assert not rewired(world.wall, links=Wrapped(links, shut_latch=late)).close_beside_writers()
+    assert not rewired(world.wall, links=Wrapped(links, shut_latch=late)).close_unjudged()
     assert world.wall.status().drift == ()
     with world.lab.internet.serve(tcp=[80]):
         assert_connection(tenant.host, public(4), 80)
@@ -183,7 +183,7 @@ def test_what_is_open_is_shut_although_its_rules_cannot_be_changed_now(world: Wo
     assert arrives()
     stuck = Wrapped(world.wall._site.rules, drop_all=failing(Unavailable("locked")))
     with pytest.raises(Unavailable, match="locked"):
-        rewired(world.wall, rules=stuck).close_beside_writers()
+        rewired(world.wall, rules=stuck).close_unjudged()
     assert not arrives()
     world.wall.repair()
     assert world.wall.status().drift == ()
@@ -197,7 +197,7 @@ def test_nothing_that_we_lay_is_taken_for_something_to_close(world: World) -> No
 
     def look(beside: Wall) -> None:
         while not over.is_set():
-            seen.append(beside.close_beside_writers())
+            seen.append(beside.close_unjudged())
 
     with Wall.open(root=world.lab.root, settings=lambda: world.wall.settings, reading=True) as beside:
         looks = threading.Thread(target=look, args=(beside,))
@@ -224,7 +224,7 @@ def test_nothing_that_iptables_lays_or_moves_is_taken_for_something_to_close() -
 
     def look(beside: Wall) -> None:
         while not over.is_set():
-            seen.append(beside.close_beside_writers())
+            seen.append(beside.close_unjudged())
 
     with open_world(settings=both[0]) as world:
         world.attach("tenant", expose=["8080:80"])

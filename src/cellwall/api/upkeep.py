@@ -72,27 +72,19 @@ class UpkeepVerbs(Opened):
             found = self._caller.take_as_laid()
             return () if found is None else repair(self._site, found, unseen=unseen)
 
-    def close_unjudged(self, *, patience: float | None = None) -> bool:
+    def close_unjudged(self) -> bool:
         """Where somebody took away what judges packets, and left the pins that vouch for frames, have these vouch for
-        nobody until a repair: what a repair begins with, for who has to wait with the rest. True where it was done.
-        `patience`: as of `repair`."""
+        nobody until a repair: what a repair begins with, without the writer lock, so that whatever others do meanwhile,
+        for however long, keeps nothing open. True where it was done; False, too, where another version of the program
+        laid the wall, or is about to."""
         from cellwall.engine.reconcile import close_unjudged
-
-        with self._caller.turn(patience):
-            found = self._site.foundation()
-            return found is not None and close_unjudged(self._site, found)
-
-    def close_beside_writers(self) -> bool | None:
-        """`close_unjudged` without the writer lock, so that whatever others do meanwhile, for however long, keeps
-        nothing open. None where that takes the lock: another version of the program laid the wall, or is about to."""
-        from cellwall.engine.reconcile import close_beside_writers
 
         with self._caller.mutex:
             found = self._site.foundation()
             if found is None or not self._site.journal.in_place():
                 return False
             self._caller.take_those_in_force(found)
-            return close_beside_writers(self._site, found)
+            return close_unjudged(self._site, found)
 
     def own(self, descriptor: int | None = None) -> str:
         """Nobody but this process writes our tables in nftables from now on: a flush of all rules passes them over, and

@@ -84,18 +84,12 @@ def resume(site: Site) -> tuple[str, ...]:
 
 
 def close_unjudged(site: Site, found: Foundation) -> bool:
-    """What `repair` begins with, alone; False where it had nothing to do, or another version laid the wall: its chains
-    are not ours to judge."""
-    return found.is_of(site.program) and site.mechanism(found.backend).close_unjudged(found.laid)
-
-
-def close_beside_writers(site: Site, found: Foundation) -> bool | None:
-    """`close_unjudged` without the writer lock; None where that is not safe. A laying, of whatever version, has the
-    wall on record as in doubt before its first change, and leaves at no moment what vouches without what judges: what
-    is closed is of a wall that this version laid or lays, in the form that was `found`, or nothing is. The bridge is
-    shut first, which waits for nobody's rules, and let go where it comes out that the wall was laid meanwhile."""
+    """What `repair` begins with, alone and without the writer lock. A laying, of whatever version, has the wall on
+    record as in doubt before its first change, and leaves at no moment what vouches without what judges: what is closed
+    is of a wall that this version laid or lays, in the form that was `found`, or nothing is. The bridge is shut first,
+    which waits for nobody's rules, and let go where it comes out that the wall was laid meanwhile."""
     if not found.is_known_to(site.program):
-        return None
+        return False
 
     def settled() -> bool:
         now = site.foundation()

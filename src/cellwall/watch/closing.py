@@ -39,7 +39,7 @@ _AGAIN = 0.2
 class Closable(Protocol):
     """The wall that is kept closed: `api.Wall`."""
 
-    def close_beside_writers(self) -> bool | None: ...
+    def close_unjudged(self) -> bool: ...
 
 
 class Counts(Protocol):
@@ -144,7 +144,7 @@ class Closer:
     def _close(self) -> None:
         """Close what is open, or have it tried again."""
         try:
-            closed = self._wall.close_beside_writers()
+            closed = self._wall.close_unjudged()
         except (CellwallError, OSError) as error:
             _log.error("not closed: %s", error)
             self._again = True
