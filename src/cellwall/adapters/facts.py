@@ -34,7 +34,7 @@ from cellwall.adapters.nfnetlink import (
 from cellwall.adapters.nlattr import attribute, attribute_text, nested, text_of
 from cellwall.adapters.routes import (
     NextHops,
-    OnLink,
+    Reached,
     Routed,
     default_interface,
     led_by_objects,
@@ -97,7 +97,7 @@ class _Around(msgspec.Struct, frozen=True):
 
     addresses: list[tuple[int, Address, int]]
     defaults: list[int]
-    networks: list[OnLink]
+    networks: list[Reached]
     routed: Routed
     crowded: tuple[int, ...]
 

@@ -10,18 +10,17 @@ all its routers: shares of it that are too short to be a network's, and more net
 Networks that every floor denies, as a cluster's nodes have routes to by the hundred, are neither told nor counted.
 """
 
-from _socket import AF_INET, AF_INET6
+from _socket import AF_INET6
 from collections.abc import Iterable, Sequence
 
-from cellwall.adapters.routes import Behind, Hop, Route, Routed
-from cellwall.model.announced import Network, cover
-from cellwall.model.floor import always_denied
+from cellwall.adapters.routes import Hop, Reached, Route, Routed, in_blocks
+from cellwall.model.announced import Network
 
 MOST = 256
 """How many of them are told that the operator made; more on one interface are the Internet."""
 
 
-def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
+def networks_behind(led: Iterable[Route], routes: Sequence[Route]) -> Routed:
     """What routes say of the networks that they lead to through a gateway; the router of none. `routes` are all, of all
     tables."""
     made: dict[int, set[tuple[int, bytes, int]]] = {}
@@ -30,7 +29,7 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
     # By announcing itself nobody makes what the operator leads through it a part of the Internet.
     lasting = [route for route in shares if not route.announced]
     for route in led:
-        if denied_anyway(route):
+        if route.denied_anyway:
             continue
         anyway = _anyway(route, shares if route.announced else lasting)
         for hop in route.hops:
@@ -41,20 +40,9 @@ def networks_behind(led: Iterable[Route], routes: Iterable[Route]) -> Routed:
             else:
                 made.setdefault(hop.index, set()).add((route.family, route.destination, route.prefixlen))
     untold = tuple(sorted(index for index, networks in made.items() if len(networks) > MOST))
-    told = [Behind(index, *row) for index, rows in made.items() if index not in untold for row in rows]
-    crowded = []
-    for index, networks in announced.items():
-        blocks, coarser = cover(networks)
-        told += [Behind(index, AF_INET6, *block, announced=True) for block in blocks]
-        if coarser:
-            crowded.append(index)
-    return Routed((), tuple(sorted(told)), tuple(crowded), untold)
-
-
-def denied_anyway(route: Route) -> bool:
-    """Every floor has the route's destination whole."""
-    version, size = (4, 4) if route.family == AF_INET else (6, 16)
-    return always_denied(version, int.from_bytes(route.destination.ljust(size, b"\0"), "big"), route.prefixlen)
+    told = [Reached(index, *row) for index, rows in made.items() if index not in untold for row in rows]
+    blocks, crowded = in_blocks(announced)
+    return Routed((), tuple(sorted(told + blocks)), crowded, untold)
 
 
 def _anyway(network: Route, shares: Sequence[Route]) -> Sequence[Hop]:

@@ -59,19 +59,13 @@ class Route(msgspec.Struct, frozen=True):
         """A router made it; for `on_link` the kernel may have, too."""
         return self.family == AF_INET6 and self.protocol in (_BY_REDIRECT, _BY_ROUTER)
 
-
-class OnLink(msgspec.Struct, frozen=True, order=True):
-    """A network that an interface leads to without a gateway. `announced`: by a router, not made by the operator."""
-
-    index: int
-    family: int
-    destination: bytes
-    prefixlen: int
-    announced: bool = False
-
     @property
-    def prefix(self) -> Prefix:
-        return prefix_of(self.family, self.destination, self.prefixlen)
+    def denied_anyway(self) -> bool:
+        """Every floor has the destination whole."""
+        from cellwall.model.floor import always_denied  # here and not above: most nodes have no such route
+
+        version, size = (4, 4) if self.family == AF_INET else (6, 16)
+        return always_denied(version, int.from_bytes(self.destination.ljust(size, b"\0"), "big"), self.prefixlen)
 
 
 SHORTEST = {AF_INET: 8, AF_INET6: 16}
@@ -85,8 +79,9 @@ def prefix_of(family: int, destination: bytes, prefixlen: int) -> Prefix:
     return IPv6Network((destination.ljust(16, b"\0"), prefixlen))
 
 
-class Behind(msgspec.Struct, frozen=True, order=True):
-    """A network behind a router, or the router alone, by the interface that leads there."""
+class Reached(msgspec.Struct, frozen=True, order=True):
+    """A network, or a router alone, and the interface that leads there. `announced`: by a router, not made by the
+    operator."""
 
     index: int
     family: int
@@ -103,8 +98,8 @@ class Routed(msgspec.Struct, frozen=True):
     """In order. `crowded`: to which more networks are announced than are told, `untold`: of whose nothing is told, by
     interface index."""
 
-    routers: tuple[Behind, ...] = ()
-    networks: tuple[Behind, ...] = ()
+    routers: tuple[Reached, ...] = ()
+    networks: tuple[Reached, ...] = ()
     crowded: tuple[int, ...] = ()
     untold: tuple[int, ...] = ()
 
@@ -173,7 +168,7 @@ def default_interface(routes: Iterable[Route]) -> int:
 
 def on_link(
     routes: Iterable[Route], permanent: Container[tuple[int, bytes, int]] = ()
-) -> tuple[list[OnLink], tuple[int, ...]]:
+) -> tuple[list[Reached], tuple[int, ...]]:
     """What the node reaches without a gateway, in order, and the interfaces to which routers announce so many networks
     that only what they lie in is told; default routes and shares of them are no prefix of its own, link-local and
     multicast destinations are the same on every node. What every floor denies whole (fc00::/7) is no share of the
@@ -181,12 +176,12 @@ def on_link(
 
     `permanent`: the networks of addresses without a lifetime (`rtnetlink.permanent_networks`).
     """
-    made: list[OnLink] = []
+    made: list[Reached] = []
     announced: dict[int, set[Network]] = {}
     for route in routes:
         if not route.prefixlen or everywhere(route.destination, route.family):
             continue
-        if route.shares and (route.spare or not _denied_anyway(route)):
+        if route.shares and (route.spare or not route.denied_anyway):
             continue
         for hop in route.hops:
             if hop.gateway:
@@ -194,17 +189,25 @@ def on_link(
             if _announced(route, hop.index, permanent):
                 announced.setdefault(hop.index, set()).add((route.destination, route.prefixlen))
             else:
-                made.append(OnLink(hop.index, route.family, route.destination, route.prefixlen))
+                made.append(Reached(hop.index, route.family, route.destination, route.prefixlen))
+    blocks, crowded = in_blocks(announced)
+    return sorted(made + blocks), crowded
+
+
+def in_blocks(announced: Mapping[int, Collection[Network]]) -> tuple[list[Reached], tuple[int, ...]]:
+    """What is told of the networks that routers announced to each interface, and the interfaces to which they announced
+    so many that only what they lie in is."""
+    told: list[Reached] = []
     crowded = []
     for index, networks in announced.items():
         blocks, coarser = cover(networks)
-        made += [OnLink(index, AF_INET6, *block, announced=True) for block in blocks]
+        told += [Reached(index, AF_INET6, *block, announced=True) for block in blocks]
         if coarser:
             crowded.append(index)
-    return sorted(made), tuple(crowded)
+    return told, tuple(crowded)
 
 
-def routed(routes: Sequence[Route], near: Collection[OnLink]) -> Routed:
+def routed(routes: Sequence[Route], near: Collection[Reached]) -> Routed:
     """What these routes of all tables say of routers. A router is a neighbour, whether or not a network holds it: a
     cloud gives its nodes one address, and a default route through another (`onlink`). `near`: the networks without a
     gateway, in which most are."""
@@ -216,12 +219,6 @@ def routed(routes: Sequence[Route], near: Collection[OnLink]) -> Routed:
     from cellwall.adapters.routed import networks_behind  # here and not above: most nodes have no such route
 
     return msgspec.structs.replace(networks_behind(led, routes), routers=routers)
-
-
-def _denied_anyway(route: Route) -> bool:
-    from cellwall.adapters.routed import denied_anyway  # here and not above: most nodes have no such route
-
-    return denied_anyway(route)
 
 
 def _announced(route: Route, index: int, permanent: Container[tuple[int, bytes, int]]) -> bool:
@@ -267,17 +264,17 @@ def _gateway(found: dict[int, bytes]) -> bytes:
     return found.get(_GATEWAY) or found.get(_VIA, b"")[2:]
 
 
-def _routers(routes: Iterable[Route], near: Collection[OnLink]) -> set[Behind]:
+def _routers(routes: Iterable[Route], near: Collection[Reached]) -> set[Reached]:
     """The next hops that no network holds. Numbers and not networks of `ipaddress`: every attach comes by."""
     found = set()
     for index, gateway in {(hop.index, hop.gateway) for route in routes for hop in route.hops if hop.gateway}:
         family = AF_INET6 if len(gateway) == 16 else AF_INET
         if not everywhere(gateway, family) and not any(_holds(row, family, gateway) for row in near):
-            found.add(Behind(index, family, gateway, 8 * len(gateway)))
+            found.add(Reached(index, family, gateway, 8 * len(gateway)))
     return found
 
 
-def _holds(network: OnLink, family: int, address: bytes) -> bool:
+def _holds(network: Reached, family: int, address: bytes) -> bool:
     if network.family != family:
         return False
     rest, first = 8 * len(address) - network.prefixlen, network.destination.ljust(len(address), b"\0")
