@@ -113,7 +113,9 @@ def test_it_ends_where_there_is_nothing_to_watch_any_more(world: World) -> None:
 
 
 def test_what_another_version_lays_is_not_closed_without_the_lock_and_what_this_one_lays_is(world: World) -> None:
-    site = world.wall._site
+    """Nor is the bridge shut for as long as it takes to find that out."""
+    site, shut = world.wall._site, list[int]()
+    wall = rewired(world.wall, links=Wrapped(site.links, shut_latch=shut.append))
     found = site.foundation()
     assert found is not None
     own, other = found.program, "another"
@@ -124,7 +126,8 @@ def test_what_another_version_lays_is_not_closed_without_the_lock_and_what_this_
         with site.journal.transaction():
             site.journal.put("foundation", msgspec.json.encode(doubted))
         world.lab.node.run(["nft", "flush", "chain", "inet", "cellwall", "B9-FORWARD"])
-        assert world.wall.close_unjudged() is closed
+        assert wall.close_unjudged() is closed and bool(shut) is closed
+        shut.clear()
     world.wall.repair()
     assert world.wall.close_unjudged() is False
     assert world.wall.status().drift == ()

@@ -88,8 +88,6 @@ def close_unjudged(site: Site, found: Foundation) -> bool:
     record as in doubt before its first change, and leaves at no moment what vouches without what judges: what is closed
     is of a wall that this version laid or lays, in the form that was `found`, or nothing is. The bridge is shut first,
     which waits for nobody's rules, and let go where it comes out that the wall was laid meanwhile."""
-    if not found.is_known_to(site.program):
-        return False
 
     def settled() -> bool:
         now = site.foundation()
