@@ -20,13 +20,25 @@ from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.policy import Policy
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
-from engine.steps import Fault, assert_converged, every_step, reopened, stepped
+from engine.steps import Fault, Operation, assert_converged, every_step, reopened, stepped
 from world import World, Wrapped, about_nftables, open_world, rewired
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
+
+
+def claim_in_turn(wall: Wall) -> None:
+    wall.claim("web", tenant="acme", expose=["8300:80"])
+
+
+def claim_at_once(wall: Wall) -> None:
+    wall._caller.take_turns_by(FairMutex())
+    assert wall.claim_at_once(AttachRequest("web", tenant="acme")) is not None
+
+
+CLAIMS = pytest.mark.parametrize("claim", [claim_in_turn, claim_at_once])
 
 
 @pytest.fixture
@@ -219,6 +231,15 @@ def test_of_a_node_that_changed_or_was_flushed_nothing_is_claimed_at_once(pooled
         route.transact([address_message(RTM_DELADDR, 1, IPv4Address("198.51.100.77"), 32)], "take it back")
 
 
+def test_under_other_settings_than_those_in_force_nothing_is_claimed_at_once(pooled: Wall, node: World) -> None:
+    given = msgspec.structs.replace(pooled.settings, connections=77)
+    with Wall.open(root=node.lab.root, settings=given) as other:
+        other._caller.take_turns_by(FairMutex())
+        with pytest.raises(Conflict, match="not those in force"):
+            other.claim_at_once(AttachRequest("web"))
+    assert pooled.ready == 2 and pooled.endpoints() == ()
+
+
 def test_many_claims_are_one_operation_and_all_or_none(pooled: Wall) -> None:
     requests = [AttachRequest("a"), AttachRequest("b"), AttachRequest("c", bindings=())]
     assert [was_pooled(one) for one in pooled.claim_many(requests)] == [True, True, False]
@@ -275,7 +296,8 @@ def test_an_address_of_one_that_is_nobodys_is_given_to_who_asks_for_it(pooled: W
     assert_converged(pooled)
 
 
-def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World) -> None:
+@CLAIMS
+def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World, claim: Operation) -> None:
     node.wall.reconcile()
     steps = 0
     for step in range(1, 200):
@@ -283,7 +305,7 @@ def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World) -> Non
         fault = Fault(step)
         broken = stepped(node.wall, fault)
         try:
-            broken.claim("web", tenant="acme", expose=["8300:80"])
+            claim(broken)
         except KernelError:
             steps += 1
         if not fault.happened:
@@ -299,12 +321,13 @@ def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World) -> Non
     assert left(node) == []
 
 
-def test_a_claim_that_is_killed_at_any_step_is_whole_or_nothing(node: World) -> None:
+@CLAIMS
+def test_a_claim_that_is_killed_at_any_step_is_whole_or_nothing(node: World, claim: Operation) -> None:
     """And what it was given is nobody else's afterwards."""
     node.wall.reconcile()
     node.wall.fill_pool(1)
     ready = node.wall._site.journal.pooled()[0]
-    for step in every_step(node, lambda wall: wall.claim("web", tenant="acme", expose=["8300:80"])):
+    for step in every_step(node, claim):
         with reopened(node) as wall:
             half = wall._site.journal.endpoints("attaching")
             wall.detach("somebody-else")  # any operation takes it back
