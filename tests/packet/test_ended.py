@@ -13,6 +13,7 @@ from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.lower.nft.sets import FULL_SETS
 from cellwall.names import TABLE
+from packet.ended_flows import TOKEN
 from packet.test_exhaustion import open_and_close
 from world import open_world, public
 
@@ -21,7 +22,6 @@ LIMIT = 300
 """Some of it is for what tells that everything before has arrived, which is a flow each time."""
 TRIED = 4800
 CHURN = 1000
-TOKEN = b"<connections that end>"  # of an even length, as checksums add up words
 
 
 @pytest.fixture(scope="module")
