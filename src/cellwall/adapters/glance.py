@@ -30,9 +30,11 @@ from cellwall.adapters.nlattr import attribute, attribute_of, attribute_text, at
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError
+from cellwall.lower.xt.chains import DENY, GUARD, PREFIX, VOUCHING
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import HookName, TableName
 from cellwall.model.floor import ALWAYS_DENIED
+from cellwall.names import SECURITY_CHAIN
 
 _TABLE, _CHAIN, _EXPRESSIONS = 1, 2, 4  # NFTA_RULE_*
 _NAME, _DATA = 1, 2  # NFTA_EXPR_*
@@ -45,7 +47,7 @@ _PLACES: Mapping[HookName, int] = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "O
 _JUDGED: tuple[HookName, ...] = ("INPUT", "FORWARD")
 _INFO = struct.Struct("=32sI5I5III")  # struct ipt_getinfo
 _ENTRIES = struct.Struct("=32sI4x")  # struct ipt_get_entries, before the entries
-_OWN = ("B9-INPUT", "B9-FORWARD", "B9-GUARD", "B9-DENY")
+_OWN = (f"{PREFIX}INPUT", SECURITY_CHAIN, GUARD, DENY)
 """The chains that each packet which ends meets: without a rule of theirs it goes on to whatever accepts."""
 _READS = 8
 """How often a table may change size between two questions about it."""
@@ -90,7 +92,7 @@ class Glances(Closing):
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
         replies = self._netfilter.dump(_FRAMES, "read a chain of ebtables")
-        return any(_always_to(reply.body) == b"B9-PREROUTING\0" for reply in replies)
+        return any(_always_to(reply.body) == f"{PREFIX}PREROUTING\0".encode() for reply in replies)
 
     def opens(self) -> bool:
         """See `Glance.opens`."""
@@ -104,7 +106,7 @@ class Glances(Closing):
         """See `Glance.close_frames`."""
         from cellwall.adapters.chains import drop_all  # here and not above: hardly anybody ever closes
 
-        return drop_all(self._netfilter, [("bridge", "nat", _PORT)], seen)
+        return drop_all(self._netfilter, [("bridge", "nat", VOUCHING)], seen)
 
     def is_made(self, variant: Variant, version: Literal[4, 6], table: Judging) -> bool:
         """See `Glance.is_made`: no question to nf_tables makes a table."""
@@ -122,7 +124,7 @@ class Glances(Closing):
 
     def _leads_in_nft(self, asked: Message, hook: str) -> bool:
         rules = self._netfilter.dump(asked, "read a chain of iptables")
-        return bool(rules) and _always_to(rules[0].body) == f"B9-{hook}\0".encode()
+        return bool(rules) and _always_to(rules[0].body) == f"{PREFIX}{hook}\0".encode()
 
     def _of_legacy(self, answer: Callable[[], bool]) -> bool:
         for reads in range(1, _READS + 1):
@@ -171,7 +173,7 @@ class Glances(Closing):
 
 def _begin(entries: bytes, version: Literal[4, 6], info: bytes, hooks: Sequence[HookName]) -> bool:
     _, _, *places, _, _ = _INFO.unpack(info)
-    return all(leads_first(entries, version, places[_PLACES[hook]], f"B9-{hook}") for hook in hooks)
+    return all(leads_first(entries, version, places[_PLACES[hook]], f"{PREFIX}{hook}") for hook in hooks)
 
 
 def _always_to(rule: bytes) -> bytes:
@@ -201,8 +203,7 @@ _ASKED = {
     for hook in (*_JUDGED, *_OWN)
 }
 _FRAMES = _request(NFPROTO["bridge"], "nat", "PREROUTING")
-_PORT = "B9-PORT"  # through which every frame of a sandbox goes (`lower/xt/frames.py`)
-_VOUCHING = _request(NFPROTO["bridge"], "nat", _PORT)
+_VOUCHING = _request(NFPROTO["bridge"], "nat", VOUCHING)
 
 
 def _floored(version: Literal[4, 6]) -> Message:

@@ -20,12 +20,11 @@ from typing import Literal
 import msgspec
 
 from cellwall.engine.foreign_chains import AddressRange, Translation
+from cellwall.lower.xt.chains import PREFIX
 from cellwall.model.addresses import Protocol
 
 _FAMILIES: dict[int, Literal["inet", "ip", "ip6"]] = {1: "inet", 2: "ip", 10: "ip6"}
 _VERSIONS: dict[str, Literal[4, 6]] = {"ip": 4, "ip6": 6}
-_OWN = "B9-"
-"""Chains of the wall in iptables, and of the network that it took over."""
 _HOLDS = 60.0
 
 _TABLE, _NAME, _HANDLE, _HOOK, _USE, _TYPE = 1, 3, 2, 4, 6, 7  # NFTA_CHAIN_*
@@ -118,7 +117,7 @@ def _nat_tables() -> tuple[list[tuple[str, str]], tuple[bytes, ...]]:
             hook = attributes(found[_HOOK])[1] if _HOOK in found else b""
             if text_of(found.get(_TYPE, b"")) == "nat" and hook == _PREROUTING:
                 translating.append((_FAMILIES[body[0]], text_of(found[_TABLE])))
-    own = _OWN.encode()
+    own = PREFIX.encode()
     return list(dict.fromkeys(translating)), tuple(row for row in rows if own not in row)
 
 
@@ -198,7 +197,7 @@ def _translations(table: _Listed) -> Iterator[Translation]:
                 if acts and here.ports:
                     yield from _told(table, name, here)
                 step = leads, here
-                if leads and not leads.startswith(_OWN) and step not in seen:
+                if leads and not leads.startswith(PREFIX) and step not in seen:
                     seen.add(step)
                     waiting.append(step)
 

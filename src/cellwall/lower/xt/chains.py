@@ -32,6 +32,10 @@ _OTHERS = (
 _FORMER = ("RELATED-O", "RELATED-R", "STAMP-DST", "STAMP-HERE", "STAMP-O", "STAMP-R")
 
 PREFIX = "B9-"
+VOUCHING = PREFIX + "PORT"
+"""The chain of ebtables through which every frame of a sandbox goes."""
+GUARD, DENY = PREFIX + "GUARD", PREFIX + "DENY"
+"""The chains that a sandbox's packets to the node meet, and that what was not let through before ends in."""
 TOLD_PREFIX, SEEN_PREFIX = PREFIX + "TOLD-", PREFIX + "SEEN-"
 _REPORT = re.compile(rf"(?:{TOLD_PREFIX}|{SEEN_PREFIX})[0-9a-f]{{8}}", re.ASCII)
 _NAMES = frozenset(

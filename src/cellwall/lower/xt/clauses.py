@@ -17,6 +17,7 @@ import msgspec
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
+from cellwall.lower.xt.chains import DENY, GUARD
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import is_left_out
 from cellwall.lower.xt.reports import is_told, leads_to_report
@@ -37,15 +38,15 @@ CHAINS = {
     "port-solicitation": "B9-PIN-ND",
     "tracked": "B9-PREROUTING",
     "tracked-tenant": "B9-TRACKED",
-    "tracked-guard": "B9-GUARD",
+    "tracked-guard": GUARD,
     "input": "B9-INPUT",
-    "input-guard": "B9-GUARD",
+    "input-guard": GUARD,
     "output": "B9-OUTPUT",
     "output-tenant": "B9-OUTBOUND",
     SECURITY_CHAIN: SECURITY_CHAIN,
     "stamp-ingress": "B9-STAMP",
     "related": "B9-RELATED",
-    "deny": "B9-DENY",
+    "deny": DENY,
     "publish-uplink": "B9-PREROUTING",
     "publish-node": "B9-OUTPUT",
     "publish": "B9-DNAT",
@@ -69,7 +70,7 @@ _DIRECTED = {
 _SKIPPED = {"tenant-clients": "admit-client", "endpoint-clients": "admit-client"}
 """Stages of which nothing is left, and where they lead: the clients that a policy names are in the sets and rules of
 published ports."""
-_PROTOCOLS, _LED, _FLOORED, _DENY = "B9-PROTOCOL", "B9-LED", "B9-FLOORED", "B9-DENY"
+_PROTOCOLS, _LED, _FLOORED = "B9-PROTOCOL", "B9-LED", "B9-FLOORED"
 PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
 _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
 """Stages whose accepted packets are not the sandboxes': other rules of the node go on with them."""
@@ -231,7 +232,7 @@ def protocol_chain(wall: w.Wall, view: View) -> XtChain:
 def _denial(wall: w.Wall, view: View, asks: Callable[[when.Predicate], bool]) -> Words:
     """Where a packet goes that the clauses deny whose predicate is a chain: all of them deny it alike."""
     clauses = [one for stage in flow_stages(wall) for one in stage.clauses if any(map(asks, one.when))]
-    targets = {leads_to_report(one) if is_told(one, view) else ("-g", _DENY) for one in clauses}
+    targets = {leads_to_report(one) if is_told(one, view) else ("-g", DENY) for one in clauses}
     if len(targets) != 1:
         raise Unsupported("one chain for clauses that deny otherwise", backend="iptables")
     return targets.pop()

@@ -11,6 +11,7 @@ from itertools import product
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
+from cellwall.lower.xt.chains import VOUCHING
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
 from cellwall.lower.xt.reports import frame_report
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
@@ -25,7 +26,7 @@ _HOOKS: dict[str, tuple[TableName, XtJump]] = {
     "frame-forward": ("filter", XtJump("FORWARD", "B9-FORWARD")),
     "frame-output": ("filter", XtJump("OUTPUT", "B9-OUTPUT")),
 }
-_CHAINS = {"port": "B9-PORT", "port-arp": "B9-ARP"}
+_CHAINS = {"port": VOUCHING, "port-arp": "B9-ARP"}
 _IN_PACKETS = {"port-ipv4", "port-ipv6", "port-group6"}
 """Stages that judge what only `raw` reads."""
 _ARP_TO = "B9-ARP-TO"

@@ -23,7 +23,7 @@ from cellwall.compile import wall as w
 from cellwall.compile.policy_words import Under
 from cellwall.compile.reasons import Direction, Judgement, Reason, format_reason
 from cellwall.compile.reports import judgement_of
-from cellwall.lower.xt.chains import SEEN_PREFIX, TOLD_PREFIX
+from cellwall.lower.xt.chains import DENY, SEEN_PREFIX, TOLD_PREFIX
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.words import JUDGED, End, View, Words, member, side_of
@@ -188,7 +188,7 @@ def _asked_end(direction: Direction) -> End:
 
 
 def _end(clause: w.Clause) -> Words:
-    return ("-g", "B9-DENY") if isinstance(clause.then, w.Continue) else ("-j", "DROP")
+    return ("-g", DENY) if isinstance(clause.then, w.Continue) else ("-j", "DROP")
 
 
 def _log(audit: Audit, reason: Reason) -> Words:
