@@ -23,8 +23,8 @@ from cellwall.lower.xt.tables import (
     render_table,
     render_tables,
 )
+from cellwall.lower.xt.view import LIVE, NOBODY, OWN, PASSED, View
 from cellwall.lower.xt.wall import XtWall, lower_wall, with_holdings
-from cellwall.lower.xt.words import LIVE, NOBODY, OWN, PASSED, View
 from cellwall.model.endpoint import parse_binding
 from cellwall.model.settings import Audit, Settings, parse_openings
 from scene import FACTS, FOUR, OTHER, WEB, endpoint

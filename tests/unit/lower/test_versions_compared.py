@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.lower.xt.programs import DIFFERENT, FIRST_IS_LESS, SECOND_IS_FORMER, Words
-from cellwall.lower.xt.words import NODE_MARKS
+from cellwall.lower.xt.view import NODE_MARKS
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, STEM, first_version, policy_version
 
 ALL = END_BLOCK - FIRST_BLOCK

@@ -3,7 +3,7 @@
 from cellwall.engine.backend import Laid
 from cellwall.engine.iptables.contracts import Tables, Variant
 from cellwall.engine.iptables.host import Form, recorded_form
-from cellwall.lower.xt.words import NODE_MARKS
+from cellwall.lower.xt.view import NODE_MARKS
 from cellwall.model.settings import Settings
 
 

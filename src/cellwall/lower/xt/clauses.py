@@ -22,7 +22,8 @@ from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import is_left_out
 from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import OWN, PASSED, Direction, View, Words, alternatives, side_of
+from cellwall.lower.xt.view import OWN, PASSED, Direction, View, Words
+from cellwall.lower.xt.words import alternatives, side_of
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address
 from cellwall.model.floor import GLOBAL6
 from cellwall.names import SECURITY_CHAIN

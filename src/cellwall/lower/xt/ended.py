@@ -34,7 +34,8 @@ from cellwall.compile import wall as w
 from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.sets import ENDS, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import BEGINNING, KNOWN_ENDED, End, View, Words, member, of_reset_flow, side_of
+from cellwall.lower.xt.view import End, View, Words
+from cellwall.lower.xt.words import BEGINNING, KNOWN_ENDED, member, of_reset_flow, side_of
 
 Way = Literal["ORIGINAL", "REPLY"]
 _ENDED, _GOT, _STRAY = "B9-ENDED", "B9-ENDED-GOT", "B9-STRAY"

@@ -15,7 +15,8 @@ from cellwall.lower.xt.chains import VOUCHING
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
 from cellwall.lower.xt.reports import frame_report
 from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
-from cellwall.lower.xt.words import Words, side_of
+from cellwall.lower.xt.view import Words
+from cellwall.lower.xt.words import side_of
 from cellwall.model.addresses import mac_text, solicited_node_mac
 from cellwall.model.settings import Audit
 

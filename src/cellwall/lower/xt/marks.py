@@ -27,7 +27,8 @@ from cellwall.lower.xt.reports import former_flow, is_told, leads_to_report
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.timeouts import ended, of_client
-from cellwall.lower.xt.words import BEGINNING, LIVE, NOBODY, OWN, PASSED, PINNED, End, View, member, side_of
+from cellwall.lower.xt.view import LIVE, NOBODY, OWN, PASSED, PINNED, End, View
+from cellwall.lower.xt.words import BEGINNING, member, side_of
 
 _LIVE_CHAIN = "B9-LIVE"
 _OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"

@@ -26,7 +26,8 @@ from cellwall.compile.reports import judgement_of
 from cellwall.lower.xt.chains import DENY, SEEN_PREFIX, TOLD_PREFIX
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
-from cellwall.lower.xt.words import JUDGED, End, View, Words, member, side_of
+from cellwall.lower.xt.view import JUDGED, End, View, Words
+from cellwall.lower.xt.words import member, side_of
 from cellwall.model.settings import Audit
 
 _LENGTH = 128

@@ -51,7 +51,8 @@ from cellwall.lower.xt.reports import counted_where_judged, report_chains
 from cellwall.lower.xt.sets import IpSet, wall_sets
 from cellwall.lower.xt.tables import Family, TableName, XtChain, XtJump, XtRule, XtTable
 from cellwall.lower.xt.timeouts import ALL_TIMEOUTS, FlowTimeouts
-from cellwall.lower.xt.words import NODE_MARKS, View, not_unicast, side_of
+from cellwall.lower.xt.view import NODE_MARKS, View
+from cellwall.lower.xt.words import not_unicast, side_of
 
 
 class XtWall(msgspec.Struct, frozen=True):
