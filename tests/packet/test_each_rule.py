@@ -21,8 +21,9 @@ from cellwall.attack.stage import WalledStage, walled_stage
 from cellwall.attack.suite import assault
 from cellwall.model.settings import Settings
 from cellwall.ruleset.types import Ruleset
-from packet import stopped, stopped_ended, stopped_frames
-from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, led_by_others, meet, to_the_floor
+from packet import stopped, stopped_ended, stopped_forwarded, stopped_frames
+from packet.stopped import EXPOSED, INSIDE, PUBLISHED, SETTINGS, Attempt, meet
+from packet.stopped_forwarded import led_by_others, to_the_floor
 from scene import Scene
 from world import Told as Rule
 from world import World, open_world, take_all_out, unlatch
@@ -82,30 +83,30 @@ PACKETS: tuple[Row, ...] = (
     Row(Rule("client", "too many packets got"), stopped.first_packets_of_clients, settings=stopped.BUSY),
     Row(Rule("B9-FORWARD", "too many bytes sent"), stopped.bytes_of_a_sandbox, settings=stopped.NARROW),
     Row(Rule("B9-FORWARD", "too many bytes got"), stopped.bytes_of_a_client, settings=stopped.NARROW),
-    Row(Rule("output", "to a sandbox by another interface"), stopped.of_the_node_elsewhere),
-    Row(Rule("output-tenant", "amid a connection"), stopped.amid_a_connection_of_the_nodes),
-    Row(Rule("forward", "to a sandbox by another interface"), stopped.of_a_client_elsewhere, (ROUTER,)),
+    Row(Rule("output", "to a sandbox by another interface"), stopped_forwarded.of_the_node_elsewhere),
+    Row(Rule("output-tenant", "amid a connection"), stopped_forwarded.amid_a_connection_of_the_nodes),
+    Row(Rule("forward", "to a sandbox by another interface"), stopped_forwarded.of_a_client_elsewhere, (ROUTER,)),
     Row(
         Rule("B9-FORWARD", "container to container"),
-        stopped.to_a_neighbour,
+        stopped_forwarded.to_a_neighbour,
         (ONE_WAY, NOT_BOUND, NOT_EXPOSED),
     ),
-    Row(Rule("B9-FORWARD", "not by the default interface", "told-sender"), stopped.by_another_interface),
+    Row(Rule("B9-FORWARD", "not by the default interface", "told-sender"), stopped_forwarded.by_another_interface),
     Row(
         Rule("B9-FORWARD", "no valid flow"),
-        stopped.without_a_flow,
+        stopped_forwarded.without_a_flow,
         (UNTRACKED, Rule("egress", "no endpoint")),
     ),
     *both_floors("@floor4", "10.0.0.5"),
     *both_floors("@floor6", "2001:db8::9"),
     *both_floors("2000::", "fc00:9::9"),
-    Row(NOT_BOUND, stopped.straight_to_an_exposed_port, (DIRECT, NOT_EXPOSED)),
-    Row(Rule("ingress", FORMER), stopped.former_flow_to_an_exposed_port),
-    Row(Rule("ingress", "amid a connection"), stopped.amid_a_clients_connection),
+    Row(NOT_BOUND, stopped_forwarded.straight_to_an_exposed_port, (DIRECT, NOT_EXPOSED)),
+    Row(Rule("ingress", FORMER), stopped_forwarded.former_flow_to_an_exposed_port),
+    Row(Rule("ingress", "amid a connection"), stopped_forwarded.amid_a_clients_connection),
     Row(NOT_EXPOSED, led_by_others(81, *EXPOSED)),
     Row(NOT_EXPOSED, led_by_others(INSIDE, f"{PUBLISHED}:{INSIDE}/udp@8.0.0.0/8,2a00::/16")),
-    Row(Rule("stamp-ingress", "no endpoint"), stopped.exposed_without_an_endpoint),
-    Row(Rule("related", "error about no live flow"), stopped.error_about_a_flow_of_another_policy),
+    Row(Rule("stamp-ingress", "no endpoint"), stopped_forwarded.exposed_without_an_endpoint),
+    Row(Rule("related", "error about no live flow"), stopped_forwarded.error_about_a_flow_of_another_policy),
 )
 
 
