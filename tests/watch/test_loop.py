@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from cellwall.api import Wall
+from cellwall.engine.drift import CHANGED, FLUSHED
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4
@@ -244,6 +245,49 @@ def test_nothing_that_iptables_lays_or_moves_is_taken_for_something_to_close() -
                 looks.join()
         assert set(seen) == {False}
         rewired(world.wall, settings=both[0]).up()
+
+
+@pytest.fixture
+def iptables() -> Iterator[World]:
+    with open_world(settings=Settings(backend="iptables", iptables="nft")) as world:
+        world.attach("tenant")
+        yield world
+
+
+@pytest.mark.parametrize(
+    ("node", "command", "told"),
+    [
+        ("world", "nft delete table bridge cellwall", FLUSHED),
+        ("world", "nft flush chain inet cellwall B9-FORWARD", FLUSHED),
+        ("iptables", "iptables-nft -t nat -F", CHANGED),  # what judges is there
+    ],
+)
+def test_a_flush_amid_a_comparison_ends_it_and_is_told_as_one(
+    request: pytest.FixtureRequest, node: str, command: str, told: str
+) -> None:
+    world: World = request.getfixturevalue(node)
+    site = world.wall._site
+    done: list[str] = []
+
+    def differences(*_: object, **__: object) -> list[str]:
+        world.lab.node.run(command.split())
+        return []
+
+    def observe() -> object:
+        done.append("compared")
+        return site.links.observe()
+
+    def ensure(*asked: Any, **named: Any) -> int:
+        done.append("laid")
+        return site.links.ensure_bridge(*asked, **named)
+
+    amid = Wrapped(site.links, bridge_differences=differences, observe=observe, ensure_bridge=ensure)
+    assert not rewired(world.wall, links=amid).holds()
+    assert done == []
+    world.wall.repair()
+    assert told in rewired(world.wall, links=amid).repair()
+    assert done[0] == "laid"
+    assert world.wall.status().drift == ()
 
 
 class Busy(Eventful):

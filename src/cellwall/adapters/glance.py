@@ -63,6 +63,7 @@ class Glances(Closing):
         self._netfilter = open_netfilter_socket()
         self._raw: dict[int, socket.socket] = {}
         self._led: dict[tuple[int, str], bytes | int] = {}
+        self._begun: dict[tuple[int, str, tuple[str, ...]], int | None] = {}
 
     def close(self) -> None:
         self._netfilter.close()
@@ -85,8 +86,12 @@ class Glances(Closing):
     def begin(self, variant: Variant, version: Literal[4, 6], table: TableName, hooks: Sequence[HookName]) -> bool:
         """See `Glance.begin`."""
         if variant == "nft":
-            asked = ((hook, _request(_FAMILIES[version], table, hook)) for hook in hooks)
-            return all(self._leads_in_nft(message, hook) for hook, message in asked)
+            state, asked = generation(self._netfilter), (version, table, tuple(hooks))
+            if self._begun.get(asked) != state:
+                questions = [(hook, _request(_FAMILIES[version], table, hook)) for hook in hooks]
+                begin = all(self._leads_in_nft(message, hook) for hook, message in questions)
+                self._begun[asked] = state if begin else None
+            return self._begun[asked] == state
         return self._of_legacy(lambda: self._begin_in_legacy(version, table, hooks))
 
     def vouches(self) -> bool:

@@ -28,13 +28,13 @@ class UpkeepVerbs(Opened):
 
     def holds(self) -> bool:
         """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
-        What is changing meanwhile makes it False."""
-        from cellwall.engine.reconcile import status
+        What is changing meanwhile makes it False, and a flush at once."""
+        from cellwall.engine.reconcile import drift_while_entire
 
         with self._caller.mutex:
             try:
-                found = self._caller.take_as_laid()
-                right = found is None or (self._site.current() is not None and not status(self._site).drift)
+                found, site = self._caller.take_as_laid(), self._site
+                right = found is None or (site.current() is not None and not any(drift_while_entire(site, found)))
                 return right and self._site.journal.in_place()
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
                 return False

@@ -37,8 +37,14 @@ def seen_drift(site: Site, found: Foundation) -> list[str]:
     """`node_drift` for who lays the foundation next. Where the wall was flushed, or a part of it, that is all that it
     says: sandboxes are cut off until it is laid, and to look for what else differs would have them wait for as long
     again."""
+    return lost(site) or node_drift(site, found)
+
+
+def lost(site: Site) -> list[str]:
+    """What a flush, or one of a part, took away, in one line; nothing where the wall is entire. Microseconds, as a rule
+    (`Backend.is_entire`)."""
     if site.backend.is_entire():
-        return node_drift(site, found)
+        return []
     return [CHANGED if site.backend.stands() else FLUSHED]
 
 

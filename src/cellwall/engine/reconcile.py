@@ -4,16 +4,18 @@ Beyond what `recover` does at every operation: rules, bridge, kernel settings, e
 and namespaces, endpoints that nobody is behind any more, addresses that drained.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
+
+import msgspec
 
 from cellwall.engine.captures import captured_listeners
 from cellwall.engine.contracts import ObservedLink
 from cellwall.engine.dead import abandoned_endpoints, detach_vanished, evict_abandoned
 from cellwall.engine.detach import detach_endpoints, port_plan
 from cellwall.engine.drain import collect_drained
-from cellwall.engine.drift import endpoint_drift, node_drift, port_drift, rule_drift, seen_drift
+from cellwall.engine.drift import endpoint_drift, lost, node_drift, port_drift, rule_drift, seen_drift
 from cellwall.engine.figures import unnoted_notes
 from cellwall.engine.foundation import lay_foundation
 from cellwall.engine.kept_policies import try_to_keep_policies, unkept_policies
@@ -56,17 +58,17 @@ def reconcile(site: Site, seen: Sequence[str] | None = None) -> Reconciled:
 
 def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     """`reconcile` where there is something to repair, for who does it over and over: `found` is the foundation of now,
-    `unseen` spares the comparison, as does a wall of which a flush took anything away. A process that lives long must
-    not lay its own version over a newer one's."""
+    `unseen` spares the comparison, as does a wall of which a flush took anything away, before it or meanwhile. A
+    process that lives long must not lay its own version over a newer one's."""
     if not found.is_of(site.program):
         raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     seen: tuple[str, ...] | None = None
     if not unseen and site.backend.is_entire() and site.current() is not None:
-        compared = status(site)
-        if not compared.drift:
+        of_node, *others = drift_while_entire(site, found)
+        if not any((of_node, *others)):
             return ()
-        seen = compared.node_drift
+        seen = None if lost(site) else tuple(of_node)
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
     return (*(["closed: what judges was gone"] if closed else []), *reconcile(site, seen).repaired)
 
@@ -128,11 +130,12 @@ def status(site: Site) -> Status:
     found = site.foundation()
     drift: list[str] = []
     of_node: list[str] = []
-    warnings: list[str] = []
+    warnings: Sequence[str] = ()
     if found is not None:
         of_node = node_drift(site, found)
-        live, warnings = _live(site, found)
-        drift += (*of_node, *rule_drift(site, found), *live)
+        present = _observe(site, found)
+        warnings = _live_warnings(site, found, present)
+        drift += (*of_node, *rule_drift(site, found), *chain.from_iterable(_live_drift(site, found, present)))
     elif site.journal.count():
         drift.append("endpoints are on record, and no wall was laid that holds them")
     drift += _unrecorded(site)
@@ -149,26 +152,57 @@ def status(site: Site) -> Status:
     )
 
 
-def _live(site: Site, found: Foundation) -> tuple[list[str], list[str]]:
-    """What differs of endpoints and links, and what an operator should know."""
-    drift: list[str] = []
-    warnings: list[str] = []
-    if site.current() is None:
-        warnings.append("the node's addresses, routes or configuration changed since `up`")
-    warnings += (*found.gaps, *found.overlaps)
-    attached = site.journal.endpoints("attached")
+def drift_while_entire(site: Site, found: Foundation) -> Iterator[Sequence[str]]:
+    """What `status` calls drift, step by step and the node's first, for who would repair it: without the names of rules
+    that were changed. It ends where a flush took anything away by the end of a step, and says that alone: sandboxes are
+    cut off from then on, and of a thousand a comparison takes some hundred milliseconds."""
+    for lines in _steps(site, found):
+        if gone := lost(site):
+            yield gone
+            return
+        yield lines
+
+
+def _steps(site: Site, found: Foundation) -> Iterator[Sequence[str]]:
+    yield node_drift(site, found)
+    yield from _live_drift(site, found, _observe(site, found))
+    yield [*_unrecorded(site)]
+
+
+class _Present(msgspec.Struct, frozen=True):
+    """What is compared, of endpoints and links. `speaking`: `open_strangers`."""
+
+    attached: Sequence[Endpoint]
+    links: Sequence[ObservedLink]
+    speaking: Mapping[int, str]
+
+
+def _observe(site: Site, found: Foundation) -> _Present:
+    return _Present(site.journal.endpoints("attached"), site.links.observe(), open_strangers(site, found))
+
+
+def _live_drift(site: Site, found: Foundation, present: _Present) -> Iterator[Sequence[str]]:
+    """What differs of endpoints and links, in steps."""
     try:
-        drift += site.backend.drift(attached)
+        yield site.backend.drift(present.attached)
     except KernelError as error:
-        drift.append(f"sets cannot be read: {error}")
-    links = site.links.observe()
-    drift += chain.from_iterable(endpoint_drift(site, found, attached, links).values())
-    drift += [f"unknown link {link.name}" for link in orphaned_links(site, links)]
-    speaking = open_strangers(site, found)
-    drift += speaking.values()
-    warnings += captured_listeners(site, found, attached)
-    warnings += (*_stranger_warnings(site, found, links, speaking), *closed_warnings(site, links))
-    return drift, warnings
+        yield [f"sets cannot be read: {error}"]
+    yield [*chain.from_iterable(endpoint_drift(site, found, present.attached, present.links).values())]
+    yield [f"unknown link {link.name}" for link in orphaned_links(site, present.links)]
+    yield [*present.speaking.values()]
+
+
+def _live_warnings(site: Site, found: Foundation, present: _Present) -> list[str]:
+    """What an operator should know."""
+    current = site.current() is not None
+    return [
+        *([] if current else ["the node's addresses, routes or configuration changed since `up`"]),
+        *found.gaps,
+        *found.overlaps,
+        *captured_listeners(site, found, present.attached),
+        *_stranger_warnings(site, found, present.links, present.speaking),
+        *closed_warnings(site, present.links),
+    ]
 
 
 def _unrecorded(site: Site) -> Iterator[str]:
