@@ -1,56 +1,31 @@
 """A node on which beta9's own networking runs containers is walled by `up`, without a word of configuration."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
 
 import pytest
 
-from beta9 import LEGACY, NEW, OLD, Container, Shape, leave_beta9, publish, rule, rules_of, run_container
-from cellwall.adapters.predecessor import Beta9Traces
+from beta9 import LEGACY, NEW, Container, Shape, leave_beta9, publish, rule, rules_of
 from cellwall.doctor import diagnose, observe
-from cellwall.engine.adopt import bring_up
 from cellwall.engine.backend import BackendName
-from cellwall.engine.requests import Status
-from cellwall.errors import Conflict, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import PortBinding
-from cellwall.model.network import default_mac
 from cellwall.model.policy import Policy
 from cellwall.model.settings import Settings
-from world import Stream, World, assert_connection, assert_no_connection, open_world, public
+from engine.adoption import KINDS, THEIRS, Site, found_site, inner
+from world import Stream, assert_connection, assert_no_connection, open_world, public
 
 pytestmark = pytest.mark.root
 
 METADATA = "169.254.169.254"
-THEIRS = "-A FORWARD -s 10.1.2.3/32 -j ACCEPT"
-PORT = "ip link add b9h12 type veth peer name x"
 
 
-class Site(NamedTuple):
-    world: World
-    shape: Shape
-    web: Container
-    job: Container
-
-
-@pytest.fixture(params=[NEW, OLD, LEGACY], ids=["b9h", "b9_veth_h_", "iptables-legacy"])
+@pytest.fixture(params=KINDS)
 def found(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """A node with two containers, the first of which has a published port."""
-    shape: Shape = request.param
-    with open_world(up=False) as world:
-        web, job = leave_beta9(world.lab, shape)
-        publish(world.lab, shape, web, 30080, 80)
-        rule(world.lab, shape, 4, "-A FORWARD -s 10.1.2.3/32 -j ACCEPT")
-        with world.lab.internet.serve(tcp=[80, 7], udp=[7]), web.host.serve(tcp=[80, 7]):
-            yield Site(world, shape, web, job)
-
-
-def inner(container: Container) -> str:
-    return container.veth.replace("b9_veth_h_", "").replace("b9h", "").join(("b9_veth_c_", ""))
+    with found_site(request.param) as site:
+        yield site
 
 
 def test_containers_are_pinned_to_the_addresses_found_and_their_ports_taken_over(found: Site) -> None:
@@ -194,123 +169,6 @@ def test_what_is_adopted_is_detached_and_attached_beside_like_any_other(found: S
     assert "b9_br0" not in world.lab.node.run(["ip", "link"]).text
 
 
-class Killed(BaseException):
-    pass
-
-
-class Dying(Beta9Traces):
-    """Ends the process in one of its steps."""
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        setattr(self, step, self._die)
-
-    def _die(self, *_: object) -> None:
-        raise Killed
-
-
-@pytest.mark.parametrize("step", ["rename", "claim", "remove"])
-def test_an_up_that_died_half_way_is_finished_by_the_next(found: Site, step: str) -> None:
-    world = found.world
-    renames = found.shape.veth != "b9h"
-    with suppress(Killed):
-        bring_up(world.wall._site, Dying(step))
-        assert step == "rename" and not renames
-    world.wall.up()
-    assert {str(endpoint.address4) for endpoint in world.wall.endpoints()} == {found.web.address4, found.job.address4}
-    assert [line for line in rules_of(world.lab, found.shape) if "b9_" in line or "b9h" in line] == []
-    assert_connection(world.lab.lan, NODE4, 30080)
-    assert world.wall.status().drift == ()
-
-
-def test_what_an_attempt_that_died_had_on_record_is_read_anew(found: Site) -> None:
-    """A container that ended before the next `up` is no endpoint then."""
-    with suppress(Killed):
-        bring_up(found.world.wall._site, Dying("claim"))
-    assert len(found.world.wall.endpoints()) == 2
-    for link in (found.web.veth, found.world.wall.endpoints()[0].host_link):
-        found.world.lab.node.run(["ip", "link", "delete", link], check=False)
-    found.world.wall.up()
-    assert [endpoint.key.container_id for endpoint in found.world.wall.endpoints()] == [found.job.name]
-    assert found.world.wall.status().drift == ()
-
-
-def test_a_bridge_that_somebody_gave_an_alias_is_his(found: Site) -> None:
-    found.world.lab.node.run(["ip", "link", "set", "b9_br0", "alias", "lan"])
-    with pytest.raises(Conflict, match="b9_br0"):
-        found.world.wall.up()
-    assert found.world.wall.endpoints() == ()
-
-
-class Claiming(Beta9Traces):
-    """Ends the process right after the bridge was claimed: before any wall was laid."""
-
-    def claim(self, bridge_index: int) -> None:
-        super().claim(bridge_index)
-        raise Killed
-
-
-def without_a_way_out(world: World) -> None:
-    for family in ("-4", "-6"):
-        world.lab.node.run(["ip", family, "route", "flush", "default"], check=False)
-
-
-def links(world: World) -> str:
-    return world.lab.node.run(["ip", "link"]).text
-
-
-def test_an_up_that_is_refused_takes_nothing(found: Site) -> None:
-    before = found.world.lab.node.run(["ip", "route", "show", "default"]).text.split()
-    without_a_way_out(found.world)
-    there, rules = links(found.world), rules_of(found.world.lab, found.shape)
-    with pytest.raises(Unsupported, match="default route"):
-        found.world.wall.up()
-    assert (links(found.world), rules_of(found.world.lab, found.shape)) == (there, rules)
-    assert found.world.wall.endpoints() == ()
-    found.world.lab.node.run(["ip", "route", "add", *before])
-    found.world.wall.up()
-    assert_connection(found.job.host, public(4), 80)
-
-
-def test_a_network_of_the_nodes_that_overlaps_keeps_everything_as_it_is(found: Site) -> None:
-    pair = ["link add lan9 type veth peer name lan8", "link set lan9 up", "address add 192.168.7.1/24 dev lan9"]
-    found.world.lab.node.ip(pair)
-    with pytest.raises(Conflict, match="lan9"):
-        found.world.wall.up()
-    assert "alias cellwall" not in links(found.world)
-    assert found.world.wall.endpoints() == ()
-
-
-def test_what_was_claimed_and_not_walled_can_be_closed_and_taken_down(found: Site) -> None:
-    """Nothing is laid for it, which the node may be without the means for."""
-    world, wall = found.world, found.world.wall
-    with suppress(Killed):
-        bring_up(wall._site, Claiming())
-    without_a_way_out(world)
-    status = wall.status()
-    assert (status.up, status.endpoints, len(status.drift)) == (False, 2, 1)
-    assert_connection(found.job.host, found.web.address4, 80)
-    with pytest.raises(Conflict, match="not up"):
-        wall.unexpose(found.web.name, "30080:80", ifname=inner(found.web))
-    assert wall.detach(found.job.name, ifname=inner(found.job))
-    assert_no_connection(found.job.host, found.web.address4, 80)
-    with pytest.raises(Conflict, match="1 endpoint is attached"):
-        wall.down()
-    wall.down(force=True)
-    assert "b9_br0" not in links(world)
-    assert wall.status() == Status(up=False, endpoints=0, pending=0)
-
-
-def test_a_node_whose_bridge_is_gone_is_taken_down_without_it(found: Site) -> None:
-    with suppress(Killed):
-        bring_up(found.world.wall._site, Claiming())
-    without_a_way_out(found.world)
-    found.world.lab.node.run(["ip", "link", "delete", "b9_br0"])
-    found.world.wall.down(force=True)
-    assert found.web.veth not in links(found.world)
-    assert found.world.wall.status() == Status(up=False, endpoints=0, pending=0)
-
-
 def restrict(site: Site, container: Container, *allowed: str) -> None:
     """As beta9's worker blocks a container's network, but for these networks."""
     note = f'-m comment --comment "{container.veth}:{container.name}:{container.name}"'
@@ -382,111 +240,6 @@ def test_a_container_that_keeps_its_mac_keeps_the_neighbours_that_it_was_told(fo
     found.web.host.run(["ip", "neighbour", "add", *own.replace("PERMANENT", "nud permanent").split()])
     found.world.wall.up()
     assert own in found.web.host.run(["ip", "neighbour"]).text
-
-
-def test_whoever_takes_a_neighbours_mac_cuts_nobody_off(found: Site) -> None:
-    world, thief, victim = found.world, found.job, found.web
-    thief.host.ip([f"link set {inner(thief)} address {victim.host.mac(inner(victim))}"])
-    world.wall.up()
-    for container in (victim, thief):
-        endpoint = world.wall.endpoint(container.name, ifname=inner(container))
-        assert endpoint.mac == default_mac(endpoint.address4)
-        assert container.host.mac(inner(container)) == mac_text(endpoint.mac)
-        for family in (4, 6):
-            assert_connection(container.host, public(family), 80)
-    assert_connection(world.lab.lan, NODE4, 30080)
-    assert world.wall.reconcile().repaired == ()
-
-
-def test_what_stays_closed_is_told_and_never_deleted(found: Site) -> None:
-    """Whoever claims the address of a neighbour to whom no port leads closes that one, and itself; but the operator may
-    put it right."""
-    world, shape = found.world, found.shape
-    thief = run_container(world.lab, shape, shape.first + 7)
-    thief.host.ip(
-        [
-            f"address flush dev {inner(thief)} scope global",
-            f"address add {found.job.address4}/{shape.prefixlen} dev {inner(thief)}",
-        ]
-    )
-    warned = [
-        one.observed.split()[1].strip(":")
-        for one in diagnose(observe(Settings()), Settings())
-        if "claimed" in one.observed
-    ]
-    assert warned == [found.job.veth, thief.veth]
-    world.wall.up()
-    for _ in range(2):
-        status = world.wall.status()
-        assert status.drift == ()
-        closed = [line.split()[0] for line in status.warnings if "stays closed" in line]
-        assert closed == [f'"{container.veth}"' for container in (found.job, thief)]
-        assert world.wall.reconcile().repaired == ()
-    for container in (found.job, thief):
-        assert_no_connection(container.host, public(4), 80)
-    world.attach(found.job.name, host=found.job.host)
-    assert_connection(found.job.host, public(4), 80)
-    world.wall.down(force=True)
-    left = world.lab.node.run(["ip", "link"]).text
-    assert f" {found.job.veth}@" in left and f" {thief.veth}@" in left
-    world.wall.up()
-    assert world.wall.reconcile().repaired == ()
-
-
-def test_what_one_take_over_left_closed_the_next_one_leaves_too(found: Site) -> None:
-    """beta9's worker may make its bridge again; what stayed closed before is no link of ours for it."""
-    world, shape = found.world, found.shape
-    loose = f"{shape.veth}zz"
-    world.lab.node.ip([f"link add {loose} type veth peer name loose", f"link set {loose} master b9_br0 up"])
-    world.wall.up()
-    world.wall.down(force=True)
-    again, other = leave_beta9(world.lab, shape._replace(first=shape.first + 20))
-    other.host.run(["ip", "address", "flush", "dev", inner(other), "scope", "global"])
-    world.wall.up()
-    told = [line.split()[0] for line in world.wall.status().warnings if "stays closed" in line]
-    assert told == [f'"{loose}"', f'"{other.veth}"']
-    assert world.wall.reconcile().repaired == ()
-    assert f" {loose}@" in links(world)
-    assert_connection(again.host, public(4), 80)
-    world.wall.down(force=True)
-    assert f" {loose}@" in links(world) and f" {other.veth}@" in links(world)
-
-
-def test_a_port_that_cannot_be_told_stays_closed(found: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """One that leads into no named namespace, and one whose sandbox claims the address of another."""
-    world, shape = found.world, found.shape
-    thief = run_container(world.lab, shape, shape.first + 7)
-    thief.host.run(["ip", "address", "flush", "dev", inner(thief), "scope", "global"])
-    thief.host.run(["ip", "address", "add", f"{found.web.address4}/{shape.prefixlen}", "dev", inner(thief)])
-    world.lab.node.ip(
-        [f"link add {shape.veth}zz type veth peer name loose", f"link set {shape.veth}zz master b9_br0 up"]
-    )
-    world.wall.up()
-    assert {endpoint.key.container_id for endpoint in world.wall.endpoints()} == {found.web.name, found.job.name}
-    assert f"{thief.veth} stays closed" in caplog.text
-    assert f"{shape.veth}zz stays closed" in caplog.text
-    thief.host.run(["ip", "route", "add", "default", "via", shape.gateway4, "dev", inner(thief), "onlink"])
-    assert_no_connection(thief.host, public(4), 80)
-    assert_connection(found.web.host, public(4), 80)
-
-
-@pytest.mark.parametrize(
-    "commands",
-    [
-        ["ip link add b9_br0 type bridge", "ip address add 192.168.0.1/20 dev b9_br0"],
-        ["ip link add b9_br0 type bridge", PORT, "ip link set b9h12 master b9_br0"],
-        ["ip link add b9_br0 type bridge", "ip address add 10.9.0.1/20 dev b9_br0",
-         "iptables-nft -A FORWARD -i b9_br0 -o eth0 -j ACCEPT"],
-    ],
-    ids=["nothing beta9 makes", "no address of ours", "another network"],
-)  # fmt: skip
-def test_a_bridge_that_nothing_of_beta9_speaks_for_is_refused(commands: list[str]) -> None:
-    with open_world(up=False) as world:
-        for command in commands:
-            world.lab.node.run(command.split())
-        with pytest.raises(Conflict, match="b9_br0"):
-            world.wall.up()
-        assert not world.wall.endpoints()
 
 
 def test_addresses_are_those_of_the_pool(found: Site) -> None:
