@@ -79,8 +79,8 @@ class Annex:
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
 
-    def end(self, program: "subprocess.Popen[bytes]", patience: float = 30.0) -> None:
-        """Ask a program to end, and wait for it."""
+    def end(self, program: "subprocess.Popen[bytes]", patience: float = 60.0) -> None:
+        """Ask a program to end, and wait for it: libvirtd gives its threads 30 seconds, then leaves without them."""
         program.terminate()
         program.wait(timeout=patience)
 
