@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from cellwall.adapters.iptables import XtTables
 from cellwall.attack.flood import Flood
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.engine.iptables.flush_order import vouching_first
 from cellwall.engine.iptables.host import Host
-from cellwall.lower.xt.tables import Family
+from cellwall.lower.xt.tables import Family, TableName
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
 from packet.test_blink import to_the_floor
@@ -74,11 +74,9 @@ def until_frames_are_laid(world: World, *damage: str, given: str = "") -> Counte
 
 @pytest.mark.root
 def test_a_wall_that_is_gone_is_laid_before_it_is_compared(world: World) -> None:
-    assert until_frames_are_laid(world, "nft", "flush", "ruleset") == {
-        f"{what} {family}": times
-        for what, times in (("save", 1), ("restore", 2))
-        for family in ("bridge", "ipv4", "ipv6")
-    }
+    """Nor is a program asked what is left of it."""
+    programs = until_frames_are_laid(world, "nft", "flush", "ruleset")
+    assert programs == {f"restore {family}": 1 for family in ("bridge", "ipv4", "ipv6")}
 
 
 @pytest.mark.root
@@ -143,9 +141,18 @@ def test_a_table_that_others_use_as_well_stays_as_it_is(world: World) -> None:
     assert world.wall.status().drift == ()
 
 
-def test_a_table_that_is_there_is_not_made_again() -> None:
-    made = vouching_first("nft", "ipv4", "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n*mangle\nCOMMIT\n")
-    assert made == "*raw\n:PREROUTING - [0:0]\nCOMMIT\n"
-    assert vouching_first("nft", "bridge", "") == "*nat\n:PREROUTING ACCEPT\nCOMMIT\n"
-    assert vouching_first("nft", "ipv6", "*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n*mangle\nCOMMIT\n") == ""
-    assert vouching_first("legacy", "ipv4", "") == ""
+@pytest.mark.root
+def test_tables_are_made_in_their_order_where_they_are_missing_and_programs_fill_them(node_lab: World) -> None:
+    node, tables = node_lab.lab.node, XtTables()
+    wanted: list[tuple[Family, TableName]] = [("bridge", "nat"), ("ipv6", "raw"), ("ipv4", "raw")]
+    node.run(["iptables-nft", "-t", "raw", "-A", "OUTPUT", "-j", "ACCEPT"])
+    tables.make(wanted)
+    tables.make(wanted)
+    made = [place for place in tables.order() if place[1] != "cellwall"]
+    assert made == [("ipv4", "raw"), ("bridge", "nat"), ("ipv6", "raw")]
+    assert "-A OUTPUT -j ACCEPT" in tables.save("nft", "ipv4")
+    for family, name in wanted:
+        tables.restore(
+            "nft", family, f"*{name}\n:B9-T {'ACCEPT' if family == 'bridge' else '-'}\n-I PREROUTING -j B9-T\nCOMMIT\n"
+        )
+        assert "-A PREROUTING -j B9-T" in tables.save("nft", family)

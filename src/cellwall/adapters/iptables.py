@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cellwall.adapters import iptables_probes as probes
 from cellwall.adapters.cttimeouts import make_timeouts
-from cellwall.adapters.iptables_nft import delete_table, table_order
+from cellwall.adapters.iptables_nft import delete_table, make_tables, table_order
 from cellwall.adapters.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import find_program, run
 from cellwall.engine.iptables.contracts import Variant
@@ -87,6 +87,11 @@ class XtTables:
         """See `Tables.order`."""
         with open_netfilter_socket() as netfilter:
             return table_order(netfilter)
+
+    def make(self, places: Sequence[tuple[Family, TableName]]) -> None:
+        """See `Tables.make`."""
+        with open_netfilter_socket() as netfilter:
+            make_tables(netfilter, places)
 
     def delete(self, family: Family, name: TableName) -> None:
         """See `Tables.delete`."""

@@ -83,11 +83,12 @@ _OPTIONAL: dict[str, tuple[tuple[Family, ...], str]] = {
 
 
 class Trials:
-    """What loads. What once did is not tried again by a process that stays, while its program is the same file: repairs
-    wait for each of them. What did not is, as a module may have come."""
+    """What loads, or works. What once did is not tried again by a process that stays, while its program is the same
+    file: repairs wait for each of them. What did not is, as a module may have come."""
 
     def __init__(self) -> None:
         self._loaded: set[tuple[str, int, int, str]] = set()
+        self._locks = False
 
     def loads(self, argv: Restore, text: str) -> bool:
         """Whether the program takes that, in a namespace that ends with it."""
@@ -103,6 +104,11 @@ class Trials:
                 return False
             self._loaded.add(trial)
         return True
+
+    def locks(self) -> bool:
+        """Whether bridge ports can be locked. KernelError where none can be made to try it."""
+        self._locks = self._locks or "locked" not in try_port_flags()
+        return self._locks
 
 
 def features(restore: dict[Family, Restore], trials: Trials) -> XtFeatures:
@@ -143,7 +149,7 @@ def _lacking_between_ports(frames: Restore, trials: Trials) -> Iterator[str]:
     """The pins say (MAC, address) and not whose port it is: that nobody has another's MAC is the lock of the port's.
     What one port sends to another over the bridge is judged by ebtables, or by iptables where the bridge calls it."""
     try:
-        if "locked" in try_port_flags():
+        if not trials.locks():
             yield "locked bridge ports (Linux 5.18)"
     except KernelError as error:
         yield f"a bridge port to try ({error})"

@@ -39,6 +39,9 @@ class Tables(Protocol):
     def order(self) -> tuple[tuple[Family, str], ...]:
         """The tables of iptables-nft and ebtables, those made first at the beginning."""
 
+    def make(self, places: Sequence[tuple[Family, TableName]]) -> None:
+        """Make these tables of iptables-nft, without a chain and in this order, in one transaction. Idempotent."""
+
     def delete(self, family: Family, name: TableName) -> None:
         """Delete a table of iptables-nft and what is in it. Tolerates absence."""
 

@@ -6,9 +6,10 @@ tables that others made `filter` may come first, as `security` judges too; so th
 again where one that vouches had to be.
 """
 
-from cellwall.engine.iptables.contracts import Variant
+from collections.abc import Collection
+
 from cellwall.engine.iptables.host import Host
-from cellwall.lower.xt.tables import Family, TableName, is_ours_alone, render_made
+from cellwall.lower.xt.tables import Family, TableName, is_ours_alone
 
 _VOUCHING: dict[Family, tuple[TableName, ...]] = {
     "bridge": ("nat",),
@@ -19,26 +20,18 @@ _VOUCHING: dict[Family, tuple[TableName, ...]] = {
 _LAST: TableName = "security"
 
 
-def vouching_first(variant: Variant, family: Family, saved: str) -> str:
-    """The text that makes the family's vouching tables, empty, where they are missing: before those that judge."""
-    if variant != "nft":
-        return ""
-    return "".join(render_made(family, name, "PREROUTING", saved) for name in _VOUCHING[family])
-
-
-def make_vouching(host: Host) -> dict[Family, str]:
+def make_vouching(host: Host) -> Collection[Family]:
     """All tables that vouch are there, and older than the last one that judges: where it is the older one it goes, to
     be laid anew, if `filter` judges meanwhile and nothing of others is in it. Frames are vouched for before packets of
-    either family are judged, and their rules are laid after all others. Returns what the save programs say of families
-    in which there is nothing else by now but tables that are empty: a program is most of what a repair waits for."""
+    either family are judged, and their rules are laid after all others. Returns the families in which there was no
+    table, so that no save program has anything to say of them: a program is most of what a repair waits for."""
     variant, families = host.in_force.variant, host.families
-    saved: dict[Family, str] = {}
     if variant != "nft":
-        return saved
+        return ()
     framed: tuple[Family, ...] = ("bridge",) if host.in_force.features.frames else ()
-    for family in (*framed, *families):
-        saved[family] = host.tables.save(variant, family)
-        host.tables.restore(variant, family, vouching_first(variant, family, saved[family]))
+    there = host.tables.order()
+    vouching = [(family, name) for family in (*framed, *families) for name in _VOUCHING[family]]
+    host.tables.make([one for one in vouching if one not in there])
     made = host.tables.order()
     for family in families:
         if (family, _LAST) not in made or not _is_older(made, family):
@@ -46,8 +39,7 @@ def make_vouching(host: Host) -> dict[Family, str]:
         judged = host.glance.leads(variant, 4 if family == "ipv4" else 6, "filter")
         if judged and is_ours_alone(host.tables.save(variant, family), _LAST):
             host.tables.delete(family, _LAST)
-            del saved[family]
-    return saved
+    return {*framed, *families} - {family for family, _ in there}
 
 
 def _is_older(made: tuple[tuple[Family, str], ...], family: Family) -> bool:

@@ -7,13 +7,15 @@ where nothing stands, as after a flush, it is they that let anything past the la
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 
 import msgspec
 
 from cellwall.compile.assemble import compile_wall
 from cellwall.engine.backend import Laid, Wanted
+from cellwall.engine.iptables.at_once import at_once
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.flush_order import make_vouching
 from cellwall.engine.iptables.form import choose_form
@@ -55,29 +57,41 @@ class XtLaying(msgspec.Struct, frozen=True):
 
     def lay(self) -> str:
         """See `Laying.lay`."""
-        tables = self.host.tables
         _make_room(self.host, self.wall)
-        standing = make_vouching(self.host)
+        bare = make_vouching(self.host)
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
-        wall = with_holdings(self.wall, self.held)
-        by_family: dict[Family, tuple[XtTable, ...]] = {
-            "ipv4": wall.tables4,
-            "ipv6": wall.tables6,
-            "bridge": wall.frames,
-        }
-        for family, own in by_family.items():
-            if own:
-                saved = standing[family] if family in standing else tables.save(self.variant, family)
-                tables.restore(self.variant, family, render_tables(own, saved))
+        self._lay_tables(bare)
         if self.elsewhere:
-            for other in tables.installed():
+            for other in self.host.tables.installed():
                 if other != self.variant:  # ebtables is the same for both
                     _remove_tables(self.host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self.host, self.wall)
         live = observe(self.host)
         return digest(live) if is_whole(live, self.wall) else ""
+
+    def _lay_tables(self, bare: Collection[Family]) -> None:
+        """`bare`: families in which nothing stands. Programs of the legacy variant wait for each other's lock, up to a
+        second longer than it is held, and run one after the other."""
+        wall, tables = with_holdings(self.wall, self.held), self.host.tables
+        own: dict[Family, tuple[XtTable, ...]] = {"ipv4": wall.tables4, "ipv6": wall.tables6, "bridge": wall.frames}
+        laid = [family for family in own if own[family]]
+        asked = [family for family in laid if family not in bare]
+        said = at_once([partial(tables.save, self.variant, family) for family in asked])
+        saved = dict(zip(asked, said, strict=True))
+        loads = {
+            family: partial(tables.restore, self.variant, family, render_tables(own[family], saved.get(family, "")))
+            for family in laid
+        }
+        frames = loads.pop("bridge", None)
+        if self.variant == "nft":
+            at_once([*loads.values()])
+        else:
+            for load in loads.values():
+                load()
+        if frames is not None:
+            frames()
 
 
 def plan(host: Host, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> XtLaying | None:

@@ -3,10 +3,12 @@
 import errno
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 
 import msgspec
 
+from cellwall.engine.iptables.at_once import at_once
 from cellwall.engine.iptables.host import Host
 from cellwall.engine.iptables.published import FAMILIES, is_published, published, replace_published, rule_line
 from cellwall.errors import KernelError
@@ -30,7 +32,8 @@ def observe(host: Host) -> Live:
     """What is live."""
     definitions = host.sets.definitions()
     families: tuple[Family, ...] = (*host.families, "bridge")
-    chains = {family: chain_lines(host, family) for family in families}
+    lines = at_once([partial(chain_lines, host, family) for family in families])
+    chains = dict(zip(families, lines, strict=True))
     own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
     return Live(definitions, chains, {name: host.sets.entries(name) for name in own})
 
@@ -144,7 +147,8 @@ def _unmarked(owned: OwnedEntry) -> OwnedEntry:
 def _rules(host: Host, held: Holdings) -> RulePair:
     families = {version: family for family, version in FAMILIES}
     desired = {f"{families[owned.version]} {rule_line(owned)}" for owned in held.rules}
-    live = {f"{family} {line}" for family in host.families for line in published(host, family)}
+    lines = at_once([partial(published, host, family) for family in host.families])
+    live = {f"{family} {line}" for family, own in zip(host.families, lines, strict=True) for line in own}
     return desired - live, live - desired
 
 

@@ -85,14 +85,6 @@ def render_table(table: XtTable, saved: str = "") -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def render_made(family: Family, name: TableName, hook: str, saved: str) -> str:
-    """The text that makes a table with one built-in chain, "" where the table is there already."""
-    if name in _table_names(saved):
-        return ""
-    policy = "ACCEPT" if family == "bridge" else "- [0:0]"
-    return f"*{name}\n:{hook} {policy}\nCOMMIT\n"
-
-
 def is_ours_alone(saved: str, name: TableName) -> bool:
     """Whether a table that a save program printed has neither a rule nor a chain nor a policy of others."""
     standing = _section(saved, name)

@@ -1,0 +1,35 @@
+"""What runs at once: all of it ends before its caller goes on, whatever fails."""
+
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from cellwall.engine.iptables.at_once import at_once
+
+
+def test_calls_run_beside_each_other_and_answer_in_their_order() -> None:
+    met = threading.Barrier(3)
+
+    def meet(number: int) -> int:
+        met.wait(10)
+        return number
+
+    assert at_once([partial(meet, number) for number in range(3)]) == [0, 1, 2]
+    assert at_once([]) == []
+
+
+def test_the_first_failure_is_raised_when_all_have_ended() -> None:
+    ended: list[str] = []
+
+    def fail(name: str) -> None:
+        raise LookupError(name)
+
+    def go_on() -> None:
+        time.sleep(0.05)
+        ended.append("the other")
+
+    with pytest.raises(LookupError, match="first"):
+        at_once([lambda: fail("first"), go_on, lambda: fail("last")])
+    assert ended == ["the other"]
