@@ -412,3 +412,18 @@ def test_ready_ones_keep_no_node_from_going_down() -> None:
         assert left(world) == [] and world.wall.ready == 0
         assert world.wall.fill_pool(2) == 0  # nobody brings a node up for it
         assert not world.wall.status().up
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["all ready", "one that a dead process was ending"])
+def test_ready_ones_go_with_the_network_that_they_are_of(fresh_node: World, begun: bool) -> None:
+    fresh_node.wall.up()
+    assert fresh_node.wall.fill_pool(2) == 2
+    journal = fresh_node.wall._site.journal
+    if begun:
+        with journal.transaction():
+            journal.set_phase([journal.pooled()[0].key], "detaching")
+    network = msgspec.structs.replace(Settings().network, subnet4=IPv4Network("192.168.0.0/24"))
+    with Wall.open(root=fresh_node.lab.root, settings=Settings(network=network)) as narrower:
+        narrower.up()
+        assert narrower.ready == 0 and left(fresh_node) == []
+        assert_converged(narrower)

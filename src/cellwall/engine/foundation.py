@@ -22,6 +22,7 @@ from cellwall.engine.forms import forms_to_lay
 from cellwall.engine.kept_policies import take_over_policies
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
+from cellwall.engine.readiness import make_closable
 from cellwall.engine.refusals import judge_node, lonely_warnings, overlaps
 from cellwall.engine.requests import UpReport
 from cellwall.engine.room import give_back
@@ -46,7 +47,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
         site.mechanism(before.backend).close_unjudged(before.laid, ours=before.is_of(site.program))
     facts = kernel.original_facts(site, site.node.observe())
     if before is not None and not site.has_network_of(before):
-        give_back(site, site.journal.pooled_count())  # they are of the network of before, and nobody's
+        _leave_network(site)
     uplink = judge_node(site, facts, before)
     if before is not None and not site.has_network_of(before):
         # A network whose own parameters changed cannot be refreshed: it is removed and laid anew. Not before everything
@@ -63,6 +64,12 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
             with suppress(CellwallError, OSError):  # what cannot go now is found and taken over by the next `up`
                 remove_foundation(site)
         raise
+
+
+def _leave_network(site: Site) -> None:
+    """What is of the network of before, and nobody's: what dead processes had begun, and sandboxes that stand ready."""
+    make_closable(site, in_force=False)  # by the sets that stand; no rules anew for what goes
+    give_back(site, site.journal.pooled_count())
 
 
 def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Foundation | None) -> UpReport:
