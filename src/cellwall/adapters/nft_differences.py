@@ -4,20 +4,18 @@ The same rule has many spellings, and nft lists in one. So what is wanted is loa
 thrown away, and listed there as the live tables are here.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from cellwall.adapters.nft_blocks import Block, blocks_of
 from cellwall.adapters.process import run
 from cellwall.adapters.throwaway import in_new_namespace
 from cellwall.errors import CellwallError
 from cellwall.names import TABLE
 
 _FAMILIES = ("bridge", "arp", "inet")
-_TABLE = re.compile(r"table (\S+) \S+ \{")
-_BLOCK = re.compile(r"\t(chain|set|map|ct timeout) (\S+) \{")
 
-Blocks = Mapping[str, Sequence[str]]
+Contents = Mapping[str, Sequence[str]]
 """What each chain, set or object of a listing consists of, by "inet chain NAME"."""
 
 
@@ -29,7 +27,7 @@ def differences(wanted: str, *, static: frozenset[str]) -> tuple[str, ...]:
         live = "".join(run(["nft", "-s", "list", "table", family, TABLE], check=False).text for family in _FAMILIES)
     except CellwallError:
         return ()
-    return tuple(_compared(parse_listing(should, static), parse_listing(live, static)))
+    return tuple(_compared(_contents(should, static), _contents(live, static)))
 
 
 def _listed(text: str) -> str:
@@ -38,44 +36,24 @@ def _listed(text: str) -> str:
     return run(["nft", "-s", "list", "ruleset"]).text
 
 
-def parse_listing(listing: str, static: frozenset[str]) -> Blocks:
+def _contents(listing: str, static: frozenset[str]) -> Contents:
     """Chains with their rules in order, objects, and sets: of those in `static` what is in them, of others what they
     are."""
-    blocks: dict[str, list[str]] = {}
-    family = name = ""
-    for line in listing.splitlines():
-        if opened := _TABLE.match(line):
-            family = opened[1]
-        elif opened := _BLOCK.match(line):
-            name = f"{family} {opened[1]} {opened[2]}"
-            blocks[name] = []
-        elif line == "\t}":
-            name = ""
-        elif name and line.strip():
-            _add(blocks[name], line.strip())
-    return {name: _content(name, lines, static) for name, lines in blocks.items()}
+    return {f"{one.family} {one.kind} {one.name}": _content(one, static) for one in blocks_of(listing)}
 
 
-def _add(lines: list[str], line: str) -> None:
-    """What nft wraps is one line."""
-    if lines and lines[-1].count("{") > lines[-1].count("}"):
-        lines[-1] += f" {line}"
-    else:
-        lines.append(line)
-
-
-def _content(name: str, lines: Sequence[str], static: frozenset[str]) -> list[str]:
-    if name.split()[1] not in ("set", "map"):
-        return list(lines)
-    kept = [line for line in lines if not line.startswith("elements")]
-    if name.split()[2] in static:
-        for line in lines:
+def _content(block: Block, static: frozenset[str]) -> list[str]:
+    if block.kind not in ("set", "map"):
+        return list(block.lines)
+    kept = [line for line in block.lines if not line.startswith("elements")]
+    if block.name in static:
+        for line in block.lines:
             if line.startswith("elements"):
                 kept += [part.strip() for part in line.partition("{")[2].rstrip("} ").split(",") if part.strip()]
     return kept
 
 
-def _compared(wanted: Blocks, live: Blocks) -> Iterator[str]:
+def _compared(wanted: Contents, live: Contents) -> Iterator[str]:
     for name in sorted(wanted.keys() | live.keys()):
         if name not in live:
             yield f"missing: {name}"

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from cellwall.adapters.nft_blocks import blocks_of
 from cellwall.engine.foreign_chains import AddressRange, Translation
 from cellwall.lower.xt.chains import PREFIX
 from cellwall.model.addresses import Protocol
@@ -30,11 +31,9 @@ _HOLDS = 60.0
 _TABLE, _NAME, _HANDLE, _HOOK, _USE, _TYPE = 1, 3, 2, 4, 6, 7  # NFTA_CHAIN_*
 _TABLE_HANDLE = 4  # NFTA_TABLE_HANDLE; its name is NFTA_TABLE_NAME, 1, as that of a chain's table
 _PREROUTING = bytes(4)  # NF_INET_PRE_ROUTING
-_CHAIN = re.compile(r"\tchain (\S+) \{")
-_MAP = re.compile(r"\t(?:map|set) (\S+) \{")
 _TOLD = ("dport", "daddr", "iif", "iifname", "l4proto", "protocol", "nexthdr")
 """How the fields end that matter."""
-_BASE = re.compile(r"type nat hook prerouting ")
+_BASE = "type nat hook prerouting "
 _PORTS = re.compile(r"\b(?:(tcp|udp|th) )?dport (!= )?([\d-]+)|--dports? ([\d:,]+)|--destination-ports ([\d:,]+)")
 _PROTOCOL = re.compile(
     r"\b(?:l4proto )?(tcp|udp)\b(?= dport)|\b(?:l4proto|protocol|nexthdr) (tcp|udp)\b|-p (tcp|udp)\b"
@@ -146,23 +145,10 @@ def _legacy_sizes() -> tuple[object, ...]:
 
 
 def _list(family: str, table: str) -> _Listed:
-    chains: dict[str, list[str]] = {}
-    maps: dict[str, str] = {}
-    bases: list[str] = []
-    lines: list[str] = []
-    name = ""
-    for line in _said("nft", "--stateless", "list", "table", family, table).splitlines():
-        if opened := _CHAIN.match(line):
-            name, lines = opened[1], []
-            chains[name] = lines
-        elif opened := _MAP.match(line):
-            name, lines = opened[1], []
-        elif line == "\t}" and name not in chains:
-            maps[f"@{name}"] = " ".join(lines)
-        elif _BASE.match(line.strip()):
-            bases.append(name)
-        else:
-            lines.append(line.strip())
+    blocks = list(blocks_of(_said("nft", "--stateless", "list", "table", family, table)))
+    chains = {block.name: block.lines for block in blocks if block.kind == "chain"}
+    bases = [name for name, lines in chains.items() if lines and lines[0].startswith(_BASE)]
+    maps = {f"@{block.name}": " ".join(block.lines) for block in blocks if block.kind in ("map", "set")}
     return _Listed(f"table {family} {table}", _VERSIONS.get(family), chains, bases, maps)
 
 

@@ -5,16 +5,15 @@ leads, and what it does to flows and marks. Of what is not understood nothing is
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
+from cellwall.adapters.nft_blocks import blocks_of
 from cellwall.doctor.observation import Act, Chain, FlowTable, Rule
 
 _ALL = 0xFFFFFFFF
-_TABLE = re.compile(r"table (\S+) (\S+) \{")
-_BLOCK = re.compile(r"\t(chain|flowtable|set|map|ct \S+|counter|quota|limit|synproxy|secmark) (\S+) \{")
 _HOOK = re.compile(r"type (\S+) hook (\S+) (?:devices? (?:= )?(\{[^}]*\}|\S+) )?priority ([^;]+);(?: policy (\S+);)?")
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
@@ -42,37 +41,18 @@ def parse_nft(listing: str, *, ours: frozenset[str]) -> tuple[tuple[Chain, ...],
     """The chains and flow tables of `nft --stateless list ruleset`, without those of the tables in `ours`."""
     chains: list[Chain] = []
     flow_tables: list[FlowTable] = []
-    for family, table, kind, name, lines in _blocks(listing):
-        if table in ours:
+    for block in blocks_of(listing):
+        if block.table in ours:
             continue
-        if kind == "chain":
-            chains.append(_nft_chain(Chain("nftables", family, table, name), lines))
-        elif kind == "flowtable":
-            devices = next((line for line in lines if line.startswith("devices")), "")
-            flow_tables.append(FlowTable(family, table, name, _names(devices.partition("=")[2])))
+        if block.kind == "chain":
+            chains.append(_nft_chain(Chain("nftables", block.family, block.table, block.name), block.lines))
+        elif block.kind == "flowtable":
+            devices = next((line for line in block.lines if line.startswith("devices")), "")
+            flow_tables.append(FlowTable(block.family, block.table, block.name, _names(devices.partition("=")[2])))
     return tuple(chains), tuple(flow_tables)
 
 
-def _blocks(listing: str) -> Iterator[tuple[str, str, str, str, list[str]]]:
-    """(family, table, kind, name, lines) of what tables consist of; a statement that nft wraps is one line."""
-    family = table = kind = name = ""
-    lines: list[str] = []
-    for line in listing.splitlines():
-        if opened := _TABLE.match(line):
-            family, table = opened.groups()
-        elif opened := _BLOCK.match(line):
-            kind, name = opened.groups()
-            lines = []
-        elif line == "\t}":
-            yield family, table, kind, name, lines
-            kind = ""
-        elif kind and lines and lines[-1].count("{") > lines[-1].count("}"):
-            lines[-1] += " " + line.strip()
-        elif kind and line.strip():
-            lines.append(line.strip())
-
-
-def _nft_chain(bare: Chain, lines: list[str]) -> Chain:
+def _nft_chain(bare: Chain, lines: Sequence[str]) -> Chain:
     hook = _HOOK.match(lines[0]) if lines else None
     rules = tuple(rule for line in lines[1 if hook else 0 :] for rule in _nft_rules(line))
     if hook is None:
