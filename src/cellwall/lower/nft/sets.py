@@ -59,7 +59,14 @@ from cellwall.ruleset.types import KeyType, NamedSet, TableFamily
 if TYPE_CHECKING:
     from cellwall.compile.predicates import TenantFlows
 
-_SENDERS = 65535  # the most keys a dynamic set holds
+_SENDERS = 3 << 12
+"""The most keys of a set that has one of each sender, receiver or tenant: twelve times the ports of a bridge (1,023,
+net/bridge/br_private.h, BR_MAX_PORTS), as who is gone keeps a place for `_FORGET`. The kernel lays out a dynamic set's
+table for all of its keys at once, four buckets for three keys and as a power of two (lib/rhashtable.c), writes zeros to
+them when the set is made, walks them every second and once more when it ends: 128 KiB, where 65,535 keys took 1 MiB in
+each of fifty sets."""
+_TALLIES = 65535
+"""The same of a set of counts, which keep their place ten times as long."""
 ENDED_FLOWS = 1 << 18
 """The most keys of a set of flows that have ended, of which each tenant has thousands."""
 BEGUN_AGAIN = "begunagain"
@@ -234,7 +241,7 @@ def _rate(name: str, key: KeyType) -> NamedSet:
 
 
 def _tally(name: str, key: KeyType) -> NamedSet:
-    return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_SENDERS)
+    return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_TALLIES)
 
 
 _PORT_REPORTS = (_rate("toldports", "iface_index"), _tally("deniedports", "iface_index"))
