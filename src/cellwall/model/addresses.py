@@ -1,14 +1,6 @@
 """Addresses, MACs and protocols as parsed values; text exists only at the edges."""
 
-from ipaddress import (
-    AddressValueError,
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 from cellwall.errors import InvalidSpec
@@ -38,7 +30,7 @@ def parse_prefix(value: str, field: str) -> Prefix:
     """A network in CIDR form; host bits are refused, a bare address is its /32 or /128."""
     try:
         prefix = ip_network(value)
-    except (AddressValueError, ValueError) as error:
+    except ValueError as error:
         raise InvalidSpec(field, value, "is not a network in CIDR form without host bits") from error
     if isinstance(prefix, IPv6Network) and prefix.network_address.scope_id is not None:
         raise InvalidSpec(field, value, "must not carry a zone")

@@ -59,7 +59,7 @@ def pin_chains(view: View) -> tuple[XtChain, ...]:
     return (*chains, XtChain(_PIN_CHAINS[-1], (_set_mark(PINNED | view.scene.mark),)))
 
 
-def unpinned_rule(view: View) -> XtRule:
+def unpinned_rule() -> XtRule:
     """Lead what comes from the bridge and `raw` has not judged, as after a flush of that, to the same pins."""
     return XtRule(("-m", "mark", "!", "--mark", f"{PINNED:#x}/{PINNED:#x}"), ("-j", chain_of("early-tenant")))
 

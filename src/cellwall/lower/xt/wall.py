@@ -154,7 +154,7 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
         guard = tuple(stage_chain(wall.stage(name), view) for name in ("tracked-guard", "deny"))
     pins = marks.pin_chains(view)
     first = (*ended_rules(view), *stage_rules(without_ended(tracked.clauses), view, tracked.name))
-    of_sandbox = (marks.unpinned_rule(view), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
+    of_sandbox = (marks.unpinned_rule(), *marks.pin_rules(view), *stage_rules(kept, view, tenant.name))
     forward = (
         *marks.unprioritize_rules(view),
         *kept_rules(wall, view),
