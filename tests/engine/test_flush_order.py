@@ -51,8 +51,8 @@ def test_they_are_after_a_flush_and_beside_tables_of_others(world: World) -> Non
     assert world.wall.status().drift == ()
 
 
-def until_frames_are_laid(world: World, *damage: str, given: str = "") -> Counter[str]:
-    """The programs of a repair until the frames' rules are laid: time in which nothing passes, or no answer."""
+def programs_of_repair(world: World, *damage: str, given: str = "") -> list[str]:
+    """The programs of a repair in the order of their beginnings."""
     host = world.wall._site.iptables()
     done: list[str] = []
 
@@ -67,9 +67,14 @@ def until_frames_are_laid(world: World, *damage: str, given: str = "") -> Counte
     wall = rewired(world.wall, iptables=lambda: noted)
     world.lab.node.run(damage, input=given.encode() or None)
     assert wall.repair()
-    laid = len(done) - done[::-1].index("restore bridge")
     assert world.wall.status().drift == ()
-    return Counter(done[:laid])
+    return done
+
+
+def until_frames_are_laid(world: World, *damage: str, given: str = "") -> Counter[str]:
+    """Those until the frames' rules are laid: time in which nothing passes, or no answer."""
+    done = programs_of_repair(world, *damage, given=given)
+    return Counter(done[: len(done) - done[::-1].index("restore bridge")])
 
 
 @pytest.mark.root
@@ -77,6 +82,12 @@ def test_a_wall_that_is_gone_is_laid_before_it_is_compared(world: World) -> None
     """Nor is a program asked what is left of it."""
     programs = until_frames_are_laid(world, "nft", "flush", "ruleset")
     assert programs == {f"restore {family}": 1 for family in ("bridge", "ipv4", "ipv6")}
+
+
+@pytest.mark.root
+def test_what_was_laid_is_compared_once(world: World) -> None:
+    done = programs_of_repair(world, "nft", "flush", "ruleset")
+    assert done.count("save bridge") == 1
 
 
 @pytest.mark.root

@@ -80,7 +80,8 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
     unfiltered, latched = _filter_bridge(site, bridge_index, frames=site.backend.marks_frames(first.laid))
     fingerprint = site.node.fingerprint()
     again = kernel.original_facts(site, site.node.observe())
-    rules = setup_security_chain(site, Wanted(site.settings, again, usage, uplink))
+    # Most often the bridge was there, and what was laid a moment ago is not compared once more.
+    rules = first if again == facts else setup_security_chain(site, Wanted(site.settings, again, usage, uplink))
     if before is None:
         end_unknown_flows(site)
     changed = kernel.apply_settings(site, uplink, ipv6=ipv6)
