@@ -239,7 +239,7 @@ def test_a_wall_loads_stands_as_written_and_loads_again_without_a_change(
         tables.restore(variant, family, text)
         saved = tables.save(variant, family)
         rules = sum(len(chain.rules) for table in own for chain in table.chains)
-        jumps = sum(len(table.jumps) for table in own)
+        jumps = sum(len(table.hooks) for table in own)
         assert len(own_lines(saved)) == rules + jumps
         assert [line for line in own_lines(saved) if " at " in line and not line.endswith(" at 1")] == []
         again = render_tables(own, saved)

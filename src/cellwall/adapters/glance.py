@@ -30,7 +30,7 @@ from cellwall.adapters.nlattr import attribute, attribute_of, attribute_text, at
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, Judging
 from cellwall.errors import KernelError
-from cellwall.lower.xt.chains import DENY, GUARD, PREFIX, VOUCHING
+from cellwall.lower.xt.chains import DENY, GUARD, VOUCHING, hook_chain
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import HookName, TableName
 from cellwall.model.floor import ALWAYS_DENIED
@@ -47,7 +47,7 @@ _PLACES: Mapping[HookName, int] = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "O
 _JUDGED: tuple[HookName, ...] = ("INPUT", "FORWARD")
 _INFO = struct.Struct("=32sI5I5III")  # struct ipt_getinfo
 _ENTRIES = struct.Struct("=32sI4x")  # struct ipt_get_entries, before the entries
-_OWN = (f"{PREFIX}INPUT", SECURITY_CHAIN, GUARD, DENY)
+_OWN = (hook_chain("INPUT"), SECURITY_CHAIN, GUARD, DENY)
 """The chains that each packet which ends meets: without a rule of theirs it goes on to whatever accepts."""
 _READS = 8
 """How often a table may change size between two questions about it."""
@@ -97,7 +97,7 @@ class Glances(Closing):
     def vouches(self) -> bool:
         """See `Glance.vouches`."""
         replies = self._netfilter.dump(_FRAMES, "read a chain of ebtables")
-        return any(_always_to(reply.body) == f"{PREFIX}PREROUTING\0".encode() for reply in replies)
+        return any(_always_to(reply.body) == f"{hook_chain('PREROUTING')}\0".encode() for reply in replies)
 
     def opens(self) -> bool:
         """See `Glance.opens`."""
@@ -129,7 +129,7 @@ class Glances(Closing):
 
     def _leads_in_nft(self, asked: Message, hook: str) -> bool:
         rules = self._netfilter.dump(asked, "read a chain of iptables")
-        return bool(rules) and _always_to(rules[0].body) == f"{PREFIX}{hook}\0".encode()
+        return bool(rules) and _always_to(rules[0].body) == f"{hook_chain(hook)}\0".encode()
 
     def _of_legacy(self, answer: Callable[[], bool]) -> bool:
         for reads in range(1, _READS + 1):
@@ -178,7 +178,7 @@ class Glances(Closing):
 
 def _begin(entries: bytes, version: Literal[4, 6], info: bytes, hooks: Sequence[HookName]) -> bool:
     _, _, *places, _, _ = _INFO.unpack(info)
-    return all(leads_first(entries, version, places[_PLACES[hook]], f"{PREFIX}{hook}") for hook in hooks)
+    return all(leads_first(entries, version, places[_PLACES[hook]], hook_chain(hook)) for hook in hooks)
 
 
 def _always_to(rule: bytes) -> bytes:

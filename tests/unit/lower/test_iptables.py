@@ -12,6 +12,7 @@ from cellwall.compile import wall as w
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.errors import Unsupported
+from cellwall.lower.xt.chains import hook_chain
 from cellwall.lower.xt.endpoints import changes, holdings
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES, is_left_out
@@ -110,7 +111,7 @@ def test_every_chain_that_is_led_to_is_there_and_every_chain_is_led_to() -> None
                 for rule in chain.rules
                 if rule.target and rule.target[1].startswith("B9-")
             }
-            led |= {jump.chain for jump in table.jumps}
+            led |= {hook_chain(hook) for hook in table.hooks}
             assert len(names) == len(set(names))
             assert led == set(names), (table.family, table.name)
 

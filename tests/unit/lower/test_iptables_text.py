@@ -5,7 +5,6 @@ import pytest
 from cellwall.errors import InvalidSpec
 from cellwall.lower.xt.tables import (
     XtChain,
-    XtJump,
     XtRule,
     XtTable,
     foreign_jumps,
@@ -24,7 +23,7 @@ def test_a_word_that_needs_quoting_is_refused(word: str) -> None:
         render_table(table)
 
 
-TABLE = XtTable("ipv4", "filter", (XtChain("B9-INPUT", (XtRule((), ("-j", "DROP")),)),), (XtJump("INPUT", "B9-INPUT"),))
+TABLE = XtTable("ipv4", "filter", (XtChain("B9-INPUT", (XtRule((), ("-j", "DROP")),)),), ("INPUT",))
 SAVED = """*filter
 :INPUT ACCEPT [0:0]
 :OTHERS - [0:0]

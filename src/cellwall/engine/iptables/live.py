@@ -12,7 +12,7 @@ from cellwall.engine.iptables.at_once import at_once
 from cellwall.engine.iptables.host import Host
 from cellwall.engine.iptables.published import FAMILIES, is_published, published, replace_published, rule_line
 from cellwall.errors import KernelError
-from cellwall.lower.xt.chains import is_own_chain
+from cellwall.lower.xt.chains import hook_chain, is_own_chain
 from cellwall.lower.xt.endpoints import Holdings, OwnedEntry
 from cellwall.lower.xt.sets import Entry, definition, entry_text
 from cellwall.lower.xt.tables import Family, XtTable, own_lines
@@ -66,7 +66,7 @@ def is_whole(live: Live, wall: XtWall) -> bool:
 def _places(tables: Iterable[XtTable]) -> Counter[str]:
     places: Counter[str] = Counter()
     for table in tables:
-        places.update(f"{table.name} -A {jump.hook} -j {jump.chain} at 1" for jump in table.jumps)
+        places.update(f"{table.name} -A {hook} -j {hook_chain(hook)} at 1" for hook in table.hooks)
         for chain in table.chains:
             if chain.rules and not is_published(line := f"{table.name} -A {chain.name} "):
                 places[line] = len(chain.rules)

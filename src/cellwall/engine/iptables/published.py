@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 
 from cellwall.engine.iptables.host import Host
 from cellwall.errors import KernelError
-from cellwall.lower.xt.endpoints import DNAT_CHAIN, OwnedRule
+from cellwall.lower.xt.chains import DNAT_CHAIN
+from cellwall.lower.xt.endpoints import OwnedRule
 from cellwall.lower.xt.tables import Family, own_lines, render_changes, render_rule
 
 FAMILIES: tuple[tuple[Family, int], ...] = (("ipv4", 4), ("ipv6", 6))

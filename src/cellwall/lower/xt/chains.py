@@ -32,6 +32,8 @@ _OTHERS = (
 _FORMER = ("RELATED-O", "RELATED-R", "STAMP-DST", "STAMP-HERE", "STAMP-O", "STAMP-R")
 
 PREFIX = "B9-"
+DNAT_CHAIN = PREFIX + "DNAT"
+"""What leads to published ports, a rule for each."""
 VOUCHING = PREFIX + "PORT"
 """The chain of ebtables through which every frame of a sandbox goes."""
 GUARD, DENY = PREFIX + "GUARD", PREFIX + "DENY"
@@ -41,6 +43,11 @@ _REPORT = re.compile(rf"(?:{TOLD_PREFIX}|{SEEN_PREFIX})[0-9a-f]{{8}}", re.ASCII)
 _NAMES = frozenset(
     PREFIX + name for name in (*(f"{name}-{way}" for name in _OF_BOTH_DIRECTIONS for way in "OR"), *_OTHERS, *_FORMER)
 )
+
+
+def hook_chain(hook: str) -> str:
+    """The chain of ours that a built-in one leads to before all else, by that one's name."""
+    return PREFIX + hook
 
 
 def is_own_chain(name: str) -> bool:

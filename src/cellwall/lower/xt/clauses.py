@@ -17,7 +17,7 @@ import msgspec
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
-from cellwall.lower.xt.chains import DENY, GUARD
+from cellwall.lower.xt.chains import DENY, DNAT_CHAIN, GUARD, hook_chain
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import is_left_out
 from cellwall.lower.xt.reports import is_told, leads_to_report
@@ -29,7 +29,7 @@ from cellwall.model.floor import GLOBAL6
 from cellwall.names import SECURITY_CHAIN
 
 CHAINS = {
-    "early": "B9-PREROUTING",
+    "early": hook_chain("PREROUTING"),
     "early-tenant": "B9-TENANT",
     "port": "B9-TENANT",
     "port-ipv4": "B9-PIN",
@@ -37,21 +37,21 @@ CHAINS = {
     "port-icmp6": "B9-PIN-ICMP",
     "port-group6": "B9-PIN-GROUP",
     "port-solicitation": "B9-PIN-ND",
-    "tracked": "B9-PREROUTING",
+    "tracked": hook_chain("PREROUTING"),
     "tracked-tenant": "B9-TRACKED",
     "tracked-guard": GUARD,
-    "input": "B9-INPUT",
+    "input": hook_chain("INPUT"),
     "input-guard": GUARD,
-    "output": "B9-OUTPUT",
+    "output": hook_chain("OUTPUT"),
     "output-tenant": "B9-OUTBOUND",
     SECURITY_CHAIN: SECURITY_CHAIN,
     "stamp-ingress": "B9-STAMP",
     "related": "B9-RELATED",
     "deny": DENY,
-    "publish-uplink": "B9-PREROUTING",
-    "publish-node": "B9-OUTPUT",
-    "publish": "B9-DNAT",
-    "translate": "B9-POSTROUTING",
+    "publish-uplink": hook_chain("PREROUTING"),
+    "publish-node": hook_chain("OUTPUT"),
+    "publish": DNAT_CHAIN,
+    "translate": hook_chain("POSTROUTING"),
     "translate-source": "B9-MASQUERADE",
 }
 """The chain of each stage; those of flows, from `egress` and `ingress` on, have one for each direction."""

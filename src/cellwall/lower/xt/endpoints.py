@@ -22,8 +22,6 @@ from cellwall.model.network import default_mac
 from cellwall.model.policy import NO_TIERS, Tiers
 from cellwall.model.versions import stems
 
-DNAT_CHAIN = "B9-DNAT"
-
 Pins = dict[int, PinForm | None]
 """IP version → how endpoints are pinned there (see `features.pin_form`)."""
 

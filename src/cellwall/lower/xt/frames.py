@@ -11,21 +11,21 @@ from itertools import product
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
-from cellwall.lower.xt.chains import VOUCHING
+from cellwall.lower.xt.chains import VOUCHING, hook_chain
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
 from cellwall.lower.xt.reports import frame_report
-from cellwall.lower.xt.tables import TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.tables import HookName, TableName, XtChain, XtRule, XtTable
 from cellwall.lower.xt.view import Words
 from cellwall.lower.xt.words import side_of
 from cellwall.model.addresses import mac_text, solicited_node_mac
 from cellwall.model.settings import Audit
 
 _TYPES = {"ipv4": "IPv4", "ipv6": "IPv6", "arp": "ARP"}
-_HOOKS: dict[str, tuple[TableName, XtJump]] = {
-    "frame": ("nat", XtJump("PREROUTING", "B9-PREROUTING")),
-    "frame-input": ("filter", XtJump("INPUT", "B9-INPUT")),
-    "frame-forward": ("filter", XtJump("FORWARD", "B9-FORWARD")),
-    "frame-output": ("filter", XtJump("OUTPUT", "B9-OUTPUT")),
+_HOOKS: dict[str, tuple[TableName, HookName]] = {
+    "frame": ("nat", "PREROUTING"),
+    "frame-input": ("filter", "INPUT"),
+    "frame-forward": ("filter", "FORWARD"),
+    "frame-output": ("filter", "OUTPUT"),
 }
 _CHAINS = {"port": VOUCHING, "port-arp": "B9-ARP"}
 _IN_PACKETS = {"port-ipv4", "port-ipv6", "port-group6"}
@@ -38,14 +38,14 @@ def lower_frames(wall: w.Wall, *, tells: bool) -> tuple[XtTable, ...]:
     the policy that `-N` takes is RETURN in ebtables-nft."""
     audit = wall.reports if tells else None
     tables: dict[TableName, list[XtChain]] = {"nat": [], "filter": []}
-    jumps: dict[TableName, list[XtJump]] = {"nat": [], "filter": []}
-    for stage, (table, jump) in _HOOKS.items():
-        tables[table].append(XtChain(jump.chain, tuple(_rules(wall, stage, audit))))
-        jumps[table].append(jump)
+    hooks: dict[TableName, list[HookName]] = {"nat": [], "filter": []}
+    for stage, (table, hook) in _HOOKS.items():
+        tables[table].append(XtChain(hook_chain(hook), tuple(_rules(wall, stage, audit))))
+        hooks[table].append(hook)
     for stage, chain in _CHAINS.items():
         tables["nat"].append(XtChain(chain, tuple(_rules(wall, stage, audit))))
     tables["nat"].append(_arp_destinations(wall, audit))
-    return tuple(XtTable("bridge", name, tuple(tables[name]), tuple(jumps[name])) for name in tables)
+    return tuple(XtTable("bridge", name, tuple(tables[name]), tuple(hooks[name])) for name in tables)
 
 
 def _rules(wall: w.Wall, stage: str, audit: Audit | None) -> Iterator[XtRule]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from cellwall.compile import predicates as when
+from cellwall.lower.xt.chains import hook_chain
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH, chain_of
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import (
@@ -150,7 +151,7 @@ def outgoing_chains(view: View) -> tuple[XtChain, ...]:
         XtRule((), ("-g", judged)),
     )
     return (
-        XtChain("B9-POSTROUTING", leaving),
+        XtChain(hook_chain("POSTROUTING"), leaving),
         XtChain(own, stamp),
         XtChain(judged, (_set_mark(view.scene.mark),)),
     )

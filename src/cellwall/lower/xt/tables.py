@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.errors import InvalidSpec
-from cellwall.lower.xt.chains import PREFIX, is_own_chain
+from cellwall.lower.xt.chains import PREFIX, hook_chain, is_own_chain
 
 Family = Literal["ipv4", "ipv6", "bridge"]
 TableName = Literal["raw", "mangle", "nat", "filter", "security"]
@@ -48,20 +48,14 @@ class XtChain(msgspec.Struct, frozen=True):
     rules: tuple[XtRule, ...]
 
 
-class XtJump(msgspec.Struct, frozen=True):
-    """The one rule of ours in a built-in chain, before all others there; `chain` is that of its name."""
-
-    hook: HookName
-    chain: str
-
-
 class XtTable(msgspec.Struct, frozen=True):
-    """What is ours in one table of one family."""
+    """What is ours in one table of one family. `hooks`: the built-in chains with a jump to ours of that name
+    (`chains.hook_chain`), before all else there."""
 
     family: Family
     name: TableName
     chains: tuple[XtChain, ...]
-    jumps: tuple[XtJump, ...] = ()
+    hooks: tuple[HookName, ...] = ()
 
 
 def render_tables(tables: Iterable[XtTable], saved: str = "") -> str:
@@ -156,13 +150,14 @@ def render_rule(flag: Literal["-A", "-D"], chain: str, rule: XtRule, family: Fam
 
 def _jump_lines(table: XtTable, standing: Sequence[str]) -> list[str]:
     """Delete every jump that is there and put ours first; nothing where all stand where they should."""
-    wanted = [f"-A {jump.hook} -j {jump.chain}" for jump in table.jumps]
+    wanted = [f"{hook} -j {hook_chain(hook)}" for hook in table.hooks]
     present = _own_jumps(standing)
-    if sorted(present) == sorted(wanted) and all(_is_first(line, standing) for line in present):
+    complete = sorted(present) == sorted(f"-A {jump}" for jump in wanted)
+    if complete and all(_is_first(line, standing) for line in present):
         return []
     gone = [f"-D{line[2:]}" for line in present]
     # ebtables counts rules as the others do, but `-I` without a number is first in all of them.
-    return [*gone, *(f"-I {jump.hook} -j {jump.chain}" for jump in table.jumps)]
+    return [*gone, *(f"-I {jump}" for jump in wanted)]
 
 
 def _is_first(line: str, standing: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
 from cellwall.lower.xt import marks
+from cellwall.lower.xt.chains import DNAT_CHAIN, hook_chain
 from cellwall.lower.xt.clauses import (
     chain_of,
     floor_chains,
@@ -44,12 +45,12 @@ from cellwall.lower.xt.ended import (
     stray_rules,
     without_ended,
 )
-from cellwall.lower.xt.endpoints import DNAT_CHAIN, Holdings, Pins
+from cellwall.lower.xt.endpoints import Holdings, Pins
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.frames import lower_frames
 from cellwall.lower.xt.reports import counted_where_judged, report_chains
 from cellwall.lower.xt.sets import IpSet, wall_sets
-from cellwall.lower.xt.tables import Family, TableName, XtChain, XtJump, XtRule, XtTable
+from cellwall.lower.xt.tables import Family, HookName, TableName, XtChain, XtRule, XtTable
 from cellwall.lower.xt.timeouts import ALL_TIMEOUTS, FlowTimeouts
 from cellwall.lower.xt.view import NODE_MARKS, View
 from cellwall.lower.xt.words import not_unicast, side_of
@@ -119,20 +120,20 @@ def _tables(wall: w.Wall, features: XtFeatures, version: Literal[4, 6]) -> tuple
     )
 
 
-def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *jumps: XtJump) -> XtTable:
+def _table(wall: w.Wall, view: View, chains: Iterable[XtChain], *hooks: HookName) -> XtTable:
     chains = tuple(chains)
     family: Family = "ipv4" if view.version == 4 else "ipv6"
-    return XtTable(family, view.table, (*chains, *report_chains(wall, view, chains)), jumps)
+    return XtTable(family, view.table, (*chains, *report_chains(wall, view, chains)), hooks)
 
 
 def _raw(wall: w.Wall, view: View) -> XtTable:
     early = stage_chain(wall.stage("early"), view)
     early = XtChain(early.name, (*early.rules, *stray_rules(wall, view), *marks.published_rules(view)))
-    output = XtChain("B9-OUTPUT", tuple(marks.own_flow_rules(view)))
+    output = XtChain(hook_chain("OUTPUT"), tuple(marks.own_flow_rules(view)))
     chains = (early, *_pins(wall, view))
     if not output.rules:
-        return _table(wall, view, chains, XtJump("PREROUTING", "B9-PREROUTING"))
-    return _table(wall, view, (*chains, output), XtJump("PREROUTING", "B9-PREROUTING"), XtJump("OUTPUT", "B9-OUTPUT"))
+        return _table(wall, view, chains, "PREROUTING")
+    return _table(wall, view, (*chains, output), "PREROUTING", "OUTPUT")
 
 
 def _pins(wall: w.Wall, view: View) -> tuple[XtChain, ...]:
@@ -168,20 +169,12 @@ def _mangle(wall: w.Wall, view: View) -> XtTable:
         *guard,
         *_pins(wall, view),
         *pins,
-        XtChain("B9-INPUT", (marks.version_rules(view, "in"),)),
-        XtChain("B9-FORWARD", forward),
+        XtChain(hook_chain("INPUT"), (marks.version_rules(view, "in"),)),
+        XtChain(hook_chain("FORWARD"), forward),
         *marks.version_chains(view),
         *marks.outgoing_chains(view),
     )
-    return _table(
-        wall,
-        view,
-        chains,
-        XtJump("PREROUTING", "B9-PREROUTING"),
-        XtJump("INPUT", "B9-INPUT"),
-        XtJump("FORWARD", "B9-FORWARD"),
-        XtJump("POSTROUTING", "B9-POSTROUTING"),
-    )
+    return _table(wall, view, chains, "PREROUTING", "INPUT", "FORWARD", "POSTROUTING")
 
 
 def _from_outside(wall: w.Wall, view: View) -> Iterator[XtRule]:
@@ -197,7 +190,8 @@ def _judging(wall: w.Wall, view: View) -> XtTable:
     """`filter`, and `security` that repeats it."""
     reply = msgspec.structs.replace(view, direction="reply")
     guarded = XtChain(
-        "B9-INPUT", (*pinned_still(view, "input"), *judged_already(view), *stage_chain(wall.stage("input"), view).rules)
+        hook_chain("INPUT"),
+        (*pinned_still(view, "input"), *judged_already(view), *stage_chain(wall.stage("input"), view).rules),
     )
     chains = (
         guarded,
@@ -212,10 +206,7 @@ def _judging(wall: w.Wall, view: View) -> XtTable:
         protocol_chain(wall, view),
         *marks.closing_chains(view),
     )
-    return _table(
-        *(wall, view, chains),
-        *(XtJump("INPUT", "B9-INPUT"), XtJump("FORWARD", "B9-FORWARD"), XtJump("OUTPUT", "B9-OUTPUT")),
-    )
+    return _table(wall, view, chains, "INPUT", "FORWARD", "OUTPUT")
 
 
 def _outbound(wall: w.Wall, view: View) -> XtChain:
@@ -231,13 +222,7 @@ def _nat(wall: w.Wall, view: View) -> XtTable:
     inside = when.Via("in", "bridge")
     kinds = not_unicast("--dst-type", view.version)
     own = (XtRule((*side_of(inside, view.scene), *kind), ("-j", "ACCEPT")) for kind in kinds)
-    publish = XtChain("B9-PREROUTING", (*own, *stage_chain(wall.stage("publish-uplink"), view).rules))
+    publish = XtChain(hook_chain("PREROUTING"), (*own, *stage_chain(wall.stage("publish-uplink"), view).rules))
     names = ("publish-node", "publish", "translate", "translate-source")
-    return _table(
-        wall,
-        view,
-        (publish, *(stage_chain(wall.stage(name), view) for name in names)),
-        XtJump("PREROUTING", "B9-PREROUTING"),
-        XtJump("OUTPUT", "B9-OUTPUT"),
-        XtJump("POSTROUTING", "B9-POSTROUTING"),
-    )
+    chains = (publish, *(stage_chain(wall.stage(name), view) for name in names))
+    return _table(wall, view, chains, "PREROUTING", "OUTPUT", "POSTROUTING")
