@@ -10,7 +10,7 @@ messages.
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -23,6 +23,8 @@ from cellwall.model.settings import Bound, Opening, Settings, parse_openings
 
 if TYPE_CHECKING:
     from cellwall.model.grants import Grant
+
+T = TypeVar("T")
 
 MOST_TENANTS = 1000
 
@@ -93,32 +95,36 @@ def _network(attribute: str, form: Form, parse: Callable[[Any, str], object], ab
     return Key(f"network.{attribute}", form, parse, about)
 
 
-def _subnet4(text: str, field: str) -> IPv4Network:
-    prefix = parse_prefix(text, field)
-    if not isinstance(prefix, IPv4Network):
-        raise InvalidSpec(field, text, "must be an IPv4 network")
-    return prefix
+def _of_family(kind: type[T], parse: Callable[[str, str], object], said: str) -> Callable[[str, str], T]:
+    def parsed(text: str, field: str) -> T:
+        value = parse(text, field)
+        if not isinstance(value, kind):
+            raise InvalidSpec(field, text, f"must be an {said}")
+        return value
+
+    return parsed
 
 
-def _subnet6(text: str, field: str) -> IPv6Network:
-    prefix = parse_prefix(text, field)
-    if not isinstance(prefix, IPv6Network):
-        raise InvalidSpec(field, text, "must be an IPv6 network")
-    return prefix
+_subnet4 = _of_family(IPv4Network, parse_prefix, "IPv4 network")
+_subnet6 = _of_family(IPv6Network, parse_prefix, "IPv6 network")
+_gateway4 = _of_family(IPv4Address, parse_address, "IPv4 address")
+_gateway6 = _of_family(IPv6Address, parse_address, "IPv6 address")
 
 
-def _gateway4(text: str, field: str) -> IPv4Address:
-    address = parse_address(text, field)
-    if not isinstance(address, IPv4Address):
-        raise InvalidSpec(field, text, "must be an IPv4 address")
-    return address
+def _one_of(*words: str) -> Callable[[str, str], str]:
+    def parsed(text: str, field: str) -> str:
+        if text not in words:
+            raise InvalidSpec(field, text, f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return parsed
 
 
-def _gateway6(text: str, field: str) -> IPv6Address:
-    address = parse_address(text, field)
-    if not isinstance(address, IPv6Address):
-        raise InvalidSpec(field, text, "must be an IPv6 address")
-    return address
+_ipv6 = _one_of("auto", "off")
+_backend = _one_of("auto", "nftables", "iptables")
+_iptables = _one_of("auto", "nft", "legacy")
+_smtp = _one_of("closed", "watched", "open")
+_mode = _one_of("inprocess", "daemon")
 
 
 def _addresses(items: list[str], field: str) -> tuple[Address, ...]:
@@ -145,42 +151,12 @@ def _pool(value: int, field: str) -> int:
     return value
 
 
-def _ipv6(text: str, field: str) -> str:
-    if text not in ("auto", "off"):
-        raise InvalidSpec(field, text, "must be auto or off")
-    return text
-
-
-def _backend(text: str, field: str) -> str:
-    if text not in ("auto", "nftables", "iptables"):
-        raise InvalidSpec(field, text, "must be auto, nftables or iptables")
-    return text
-
-
-def _smtp(text: str, field: str) -> str:
-    if text not in ("closed", "watched", "open"):
-        raise InvalidSpec(field, text, "must be closed, watched or open")
-    return text
-
-
 def _watched(items: list[str], field: str) -> tuple[str, ...]:
     known = get_args(Bound)
     for item in items:
         if item not in known:
             raise InvalidSpec(field, item, f"must be one of {', '.join(known)}")
     return tuple(sorted(set(items)))
-
-
-def _iptables(text: str, field: str) -> str:
-    if text not in ("auto", "nft", "legacy"):
-        raise InvalidSpec(field, text, "must be auto, nft or legacy")
-    return text
-
-
-def _mode(text: str, field: str) -> str:
-    if text not in ("inprocess", "daemon"):
-        raise InvalidSpec(field, text, "must be inprocess or daemon")
-    return text
 
 
 def _group(text: str, field: str) -> str:
