@@ -18,6 +18,7 @@ from cellwall.errors import CellwallError, LabError
 from cellwall.lab import addresses, namespaces, records, safety, topology
 from cellwall.lab.custody import Custody
 from cellwall.lab.dns import NameServer
+from cellwall.lab.ending import signals_held
 from cellwall.lab.host import Host
 
 
@@ -98,16 +99,18 @@ class Lab:
         return netns.entered(self._home)
 
     def close(self) -> None:
-        """End the lab; a second call does nothing. Goes on after a failure, and raises all at the end."""
+        """End the lab; a second call does nothing. Goes on after a failure or an interruption, and raises all at the
+        end."""
         # A forked child inherits this object and its atexit entry, but the lab is its parent's.
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
         atexit.unregister(self.close)
         failures: list[Exception] = []
-        for step in (self._check_enclosed, self._custody.close, self._remove, self._check_machine):
-            _attempt(step, failures)
-        os.close(self._home)
+        with signals_held():
+            for step in (self._check_enclosed, self._custody.close, self._remove, self._check_machine):
+                _attempt(step, failures)
+            os.close(self._home)
         if len(failures) == 1:
             raise failures[0]
         if failures:
