@@ -15,7 +15,7 @@ from cellwall.errors import Unsupported
 from cellwall.lower.nft.content import inet_sets
 from cellwall.lower.nft.families import FAMILIES, IPV4, Family
 from cellwall.lower.nft.flows import answered_from
-from cellwall.lower.nft.forms import fields, match
+from cellwall.lower.nft.forms import BOTH, fields, match
 from cellwall.lower.nft.hooks import HOOKS
 from cellwall.lower.nft.predicates import families_of, lower_predicate
 from cellwall.lower.nft.reports import Terminal, leads_to_report, report_chains
@@ -103,10 +103,9 @@ def _onward(then: w.Outcome) -> str:
 
 
 def _lower_clause(clause: w.Clause, wall: w.Wall) -> list[Rule]:
-    separate = [families_of(predicate) for predicate in clause.when if families_of(predicate)]
-    separate += (
-        [_OUTCOME_FAMILIES] if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish | w.NoteBegunAgain) else []
-    )
+    separate = [found for predicate in clause.when if (found := families_of(predicate))]
+    if isinstance(clause.then, w.Stamp | w.Attribute | w.Publish | w.NoteBegunAgain):
+        separate.append(BOTH)
     versions = frozenset.intersection(*separate) if separate else frozenset({IPV4.version})
     rules = []
     for family in FAMILIES:
@@ -126,9 +125,6 @@ def _said(clause: w.Clause, outcome: Sequence[Statement]) -> str:
     if isinstance(clause.then, w.NoteBegunAgain) and Counter() in outcome:
         return clause.then.unnoted
     return clause.why
-
-
-_OUTCOME_FAMILIES = frozenset(family.version for family in FAMILIES)
 
 
 def _lower_outcome(clause: w.Clause, wall: w.Wall, family: Family) -> tuple[tuple[Statement, ...], ...]:
