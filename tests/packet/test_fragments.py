@@ -6,10 +6,10 @@ import pytest
 
 from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.attack.frames import frame
-from cellwall.attack.pieces import first_parts
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
+from packet.parts import first_parts
 from world import Sandbox, Stream, World, about_nftables, open_world, public, write_setting
 
 pytestmark = pytest.mark.root
