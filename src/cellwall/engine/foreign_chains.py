@@ -1,4 +1,5 @@
-"""What the engine needs to know of forward chains that are not ours, and the one change that it makes there.
+"""What the engine needs to know of rules that are not ours, in the forward hook and where they translate what comes to
+the node, and the one change that it makes there.
 
 An accept is not final, a drop is: a packet that the wall accepts still passes every other chain of the forward hook.
 """
