@@ -1,8 +1,8 @@
 """Clauses → rules of iptables, one stage and one family at a time.
 
-Owns: which chain a stage is, what an outcome is in each table, and the chains that a clause needs beside its own: a list
-of protocols, and the floor of a translated flow. What `filter` accepts it marks, and the table after it judges only
-what has another mark, so that it stands in for `filter` when somebody flushes that.
+Owns: which chain a stage is, what an outcome is in each table, and the chains that a clause needs beside its own: a
+list of protocols, and the floor of a translated flow. What `filter` accepts it marks, and the table after it judges
+only what has another mark, so that it stands in for `filter` when somebody flushes that.
 """
 
 from collections.abc import Callable, Iterator
