@@ -15,6 +15,7 @@ from contextlib import suppress
 from cellwall.errors import KernelError
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_FAMILIES = (socket.AF_INET6, socket.AF_INET)
 _ELSEWHERE = (errno.EADDRINUSE, errno.EACCES)
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -109,9 +110,6 @@ def _sockets_among(given: Sequence[int], port: int) -> dict[str, socket.socket]:
                 continue
         one.close()
     return found
-
-
-_FAMILIES = (socket.AF_INET6, socket.AF_INET)
 
 
 def _bound(kind: str, port: int) -> socket.socket:

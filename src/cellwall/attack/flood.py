@@ -22,8 +22,8 @@ class Flood:
 
     def __init__(self, host: Host, ifname: str, frames: Sequence[bytes], *, every: float = _EVERY) -> None:
         self._ifname, self._frames, self._every = ifname, frames, every
-        #: How often all frames were sent.
         self.rounds = 0
+        """How often all frames were sent."""
         self._more = threading.Condition()
         self._ended = threading.Event()
         self._socket = host.socket(socket.AF_PACKET, socket.SOCK_RAW)

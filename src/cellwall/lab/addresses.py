@@ -23,12 +23,11 @@ OTHER_NET4, OTHER_NET6 = "172.17.0.0/16", "fd00:17::/64"
 NODE_OTHER4, NODE_OTHER6 = "172.17.0.1", "fd00:17::1"
 OTHER4, OTHER6 = "172.17.0.2", "fd00:17::2"
 
-#: By family: the node on each of its sides, and who else is on them.
 NODE, LAN = {4: NODE4, 6: NODE6}, {4: LAN4, 6: LAN6}
 NODE_INFRA, INFRA = {4: NODE_INFRA4, 6: NODE_INFRA6}, {4: INFRA4, 6: INFRA6}
 NODE_OTHER, OTHER = {4: NODE_OTHER4, 6: NODE_OTHER6}, {4: OTHER4, 6: OTHER6}
+"""By family: the node on each of its sides, and who else is on them."""
 
-#: What is around a sandbox and not for it, by name and family.
 AROUND: Mapping[str, Mapping[int, str]] = {
     "node": NODE,
     "node-infra": NODE_INFRA,
@@ -37,15 +36,16 @@ AROUND: Mapping[str, Mapping[int, str]] = {
     "infra": INFRA,
     "other-bridge": OTHER,
 }
+"""What is around a sandbox and not for it, by name and family."""
 
 PUBLIC4 = ("1.1.1.1", "8.8.8.8", "151.101.1.69")
 PUBLIC6 = ("2606:4700:4700::1111", "2001:4860:4860::8888", "2a04:4e42::1")
 RESOLVERS4 = ("1.1.1.1", "8.8.8.8")
 RESOLVERS6 = ("2606:4700:4700::1111", "2001:4860:4860::8888")
 
-#: What the lab's resolvers answer for every name below `.test`.
 NAMED4, NAMED6 = "151.101.1.69", "2a04:4e42::1"
 ZONE = "test"
+"""Below which every name has these addresses, as the lab's resolvers answer."""
 
 METADATA4: Mapping[str, str] = {
     "all clouds": "169.254.169.254",
@@ -63,7 +63,6 @@ METADATA6: Mapping[str, str] = {
     "Scaleway": "fd00:42::42",
 }
 
-#: Range → an address of it that the lab's Internet owns and answers from.
 SPECIAL4: Mapping[str, str] = {
     "0.0.0.0/8": "0.1.2.3",  # unicast for Linux since 5.3
     "10.0.0.0/8": "10.0.0.5",
@@ -99,8 +98,8 @@ SPECIAL6: Mapping[str, str] = {
     "fc00::/7": "fc00:9::9",
     "fec0::/10": "fec0::9",
 }
+"""Range → an address of it that the lab's Internet owns and answers from."""
 
-#: Ranges whose addresses no host on the wire can own.
 UNOWNED4: Mapping[str, str] = {
     "127.0.0.0/8": "127.0.0.9",
     "224.0.0.0/4": "224.0.0.9",
@@ -113,6 +112,7 @@ UNOWNED6: Mapping[str, str] = {
     "fe80::/10": "fe80::a9fe:a9fe",
     "ff00::/8": "ff02::9",
 }
+"""Ranges whose addresses no host on the wire can own."""
 
 INTERNET_LO4 = (*PUBLIC4, *METADATA4.values(), *SPECIAL4.values())
 INTERNET_LO6 = (*PUBLIC6, *METADATA6.values(), *SPECIAL6.values())

@@ -50,8 +50,8 @@ class Services:
     def __init__(self, name: str, loop: Loop) -> None:
         self._greeting = f"{name} ".encode()
         self._loop = loop
-        #: What is served until `close`: (transport, port).
         self.ports: frozenset[tuple[Transport, int]] = frozenset()
+        """What is served until `close`: (transport, port)."""
         self._sockets: set[socket.socket] = set()
         self._seen: list[Seen] = []
         self._accepted: list[tuple[Peer, Peer]] = []

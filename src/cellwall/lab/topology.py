@@ -42,14 +42,14 @@ _DEFAULTS4 = {
     "rp_filter": "0",
     "send_redirects": "1",
 }
-#: The world around the node reports every error at once: a probe must not be silenced by those before it.
-#: The node keeps the kernel's limits.
 _TALKATIVE = {
     "net/ipv4/icmp_ratelimit": "0",
     "net/ipv4/icmp_msgs_per_sec": "100000",
     "net/ipv4/icmp_msgs_burst": "10000",
     "net/ipv6/icmp/ratelimit": "0",
 }
+"""The world around the node reports every error at once: a probe must not be silenced by those before it. The node
+keeps the kernel's limits."""
 _MACS = {
     "internet": "02:5d:00:00:00:01",
     "node": "02:5d:00:00:00:0a",
