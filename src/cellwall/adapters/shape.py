@@ -10,6 +10,7 @@ kernel numbers as they come, do not. The elements of the node's own sets go in: 
 
 import errno
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 from cellwall.adapters.netlink import Netlink
@@ -115,14 +116,26 @@ def _content(netfilter: Netlink, family: TableFamily, name: str) -> bytes:
 
 
 def _flat_rule(rule: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:
-    expressions = (attributes(raw) for _, raw in each_attribute(rule.get(_RULE_EXPRESSIONS, b"")))
-    flat = b"".join(_flat_expression(expression, anonymous) for expression in expressions)
-    return _flat({**rule, _RULE_EXPRESSIONS: flat})
+    parts = []
+    for _, raw in each_attribute(rule.get(_RULE_EXPRESSIONS, b"")):
+        flat, said = _flat_expression(raw)
+        parts.append(flat if anonymous.keys().isdisjoint(said) else _resolved(raw, anonymous))
+    return _flat({**rule, _RULE_EXPRESSIONS: b"".join(parts)})
 
 
-def _flat_expression(expression: Mapping[int, bytes], anonymous: Mapping[bytes, bytes]) -> bytes:
+@lru_cache(maxsize=2048)  # a wall has 2,400 expressions, 440 that differ, and each look at it reads them all
+def _flat_expression(raw: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """Bytes of an expression, and what it says: among that may be the name of a set."""
+    expression = attributes(raw)
     if expression[_EXPR_NAME] in _COUNTING:
-        return _flat({_EXPR_NAME: expression[_EXPR_NAME]})
+        return _flat({_EXPR_NAME: expression[_EXPR_NAME]}), ()
+    data = attributes(expression.get(_EXPR_DATA, b""))
+    return _flat({**expression, _EXPR_DATA: _flat(data)}), tuple(data.values())
+
+
+def _resolved(raw: bytes, anonymous: Mapping[bytes, bytes]) -> bytes:
+    """Bytes of an expression with the content of an anonymous set instead of its name."""
+    expression = attributes(raw)
     data = attributes(expression.get(_EXPR_DATA, b""))
     resolved = {kind: anonymous.get(value, value) for kind, value in data.items()}
     return _flat({**expression, _EXPR_DATA: _flat(resolved)})
