@@ -5,6 +5,7 @@ Owns: reading /sys/kernel/btf/vmlinux, as far as it takes. A kernel without it h
 
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from cellwall.errors import Unsupported
@@ -27,11 +28,15 @@ def field_places(name: str, raw: bytes | None = None) -> dict[str, tuple[int, in
     `raw`: the description, the running kernel's where it is not given. Unsupported where there is none, or none of a
     structure of that name.
     """
-    if raw is None:
-        try:
-            raw = VMLINUX.read_bytes()
-        except OSError as error:
-            raise Unsupported(f"the kernel does not describe its types: {VMLINUX}: {error.strerror}") from error
+    return dict(_kernels_places(name)) if raw is None else Description(raw).fields(name)
+
+
+@cache  # of a kernel that runs they do not change, and who lays a wall again would walk thousands of types again
+def _kernels_places(name: str) -> dict[str, tuple[int, int]]:
+    try:
+        raw = VMLINUX.read_bytes()
+    except OSError as error:
+        raise Unsupported(f"the kernel does not describe its types: {VMLINUX}: {error.strerror}") from error
     return Description(raw).fields(name)
 
 
