@@ -31,12 +31,13 @@ D = TypeVar("D", bound=msgspec.Struct)
 
 
 class Ask(msgspec.Struct, Generic[R], frozen=True):
-    """One request: `read` makes a value of the body of its answer."""
+    """One request: `read` makes a value of the body of its answer. `short`: it may be answered within a millisecond."""
 
     method: str
     target: str
     read: Callable[[bytes], R]
     body: bytes = b""
+    short: bool = False
 
 
 def up() -> Ask[UpReport]:
@@ -64,7 +65,7 @@ def attach(asked: Asked) -> Ask[Endpoint]:
 
 
 def claim(asked: Asked) -> Ask[Endpoint]:
-    return _of_request(calls.CLAIM, asked)
+    return msgspec.structs.replace(_of_request(calls.CLAIM, asked), short=True)
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:

@@ -1,12 +1,14 @@
 """The client for programs that wait for an answer."""
 
 import os
+import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TypeVar, Unpack
 
+from cellwall.adapters.busy_poll import BusyPoll
 from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.client import asks
 from cellwall.client.asks import Ask
@@ -25,6 +27,9 @@ from cellwall.model.reserved import DEFAULT_LEASE, Reservation
 
 R = TypeVar("R")
 
+_SHORT = 0.001
+"""Seconds for which the answer to a short request is looked for before the thread sleeps: a claim takes about that."""
+
 
 class Client:
     """One node's daemon, at a socket. Threads may share a client: each call has a connection to itself.
@@ -37,6 +42,7 @@ class Client:
         self._path = path
         self._patience = patience
         self._idle: list[socket.socket] = []
+        self._poll = BusyPoll(_SHORT)
         self._state = Lock()
         self._process = os.getpid()
 
@@ -222,7 +228,7 @@ class Client:
         while True:
             last: CellwallError
             try:
-                answer = self._exchange(text)
+                answer = self._exchange(text, short=ask.short)
             except Broken:
                 last = unreachable(self._path, None, self._patience)
             except OSError as error:
@@ -240,13 +246,17 @@ class Client:
                 raise last
             time.sleep(pause)
 
-    def _exchange(self, text: bytes) -> Answer:
+    def _exchange(self, text: bytes, *, short: bool = False) -> Answer:
         connection = self._taken() or self._connected()
         try:
-            deadline = time.monotonic() + ANSWER
+            began = time.monotonic()
             connection.settimeout(ANSWER)
             connection.sendall(text)
-            answer = read_answer(lambda: _received(connection, deadline))
+            if short:
+                self._poll.look(began, _readable(connection))
+            answer = read_answer(lambda: _received(connection, began + ANSWER))
+            if short:
+                self._poll.came(began)
         except BaseException:
             connection.close()
             raise
@@ -278,6 +288,13 @@ class Client:
             connection.close()
             raise
         return connection
+
+
+def _readable(connection: socket.socket) -> Callable[[], bool | None]:
+    """What asks whether something has come; None: nothing yet."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return lambda: bool(waiting.poll(0)) or None
 
 
 def _received(connection: socket.socket, deadline: float) -> bytes:

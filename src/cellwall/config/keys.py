@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_TENANTS = 1000
+_LONGEST_POLL = 10_000
 
 Form = Literal["text", "number", "list"]
 
@@ -187,6 +188,12 @@ def _most_tenants(value: int, field: str) -> int:
     return value
 
 
+def _busy_poll(value: int, field: str) -> int:
+    if not 0 <= value <= _LONGEST_POLL:
+        raise InvalidSpec(field, value, f"must be 0 to {_LONGEST_POLL} microseconds")
+    return value
+
+
 def _interface(text: str, field: str) -> str:
     return parse_link_name(text, field) if text else ""
 
@@ -269,6 +276,7 @@ SERVING_KEYS: tuple[Key, ...] = (
     Key("daemon.group", "text", _group, "the group that may connect to the daemon; default: root alone"),
     Key("daemon.metrics", "text", _scraped, "where Prometheus reads over TCP: 127.0.0.1:9469; default: nowhere"),
     Key("daemon.metrics_tenants", "number", _most_tenants, "tenants that metrics tell apart; the rest are one"),
+    Key("daemon.busy_poll", "number", _busy_poll, "µs that it looks for the next call before it sleeps; 0: none"),
     Key("audit.files", "number", _files, "files of events that a daemon keeps"),
     Key("audit.file_size", "number", _megabytes, "MiB after which a file of events is followed by the next"),
     Key("audit.journal", "text", _switch, "whether events are told to systemd's journal as well: on or off"),

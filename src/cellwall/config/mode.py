@@ -29,7 +29,8 @@ class Serving(msgspec.Struct, frozen=True):
     alone, whom the front ends ask. `group`: who may connect to it, "" root alone; `allow`: what groups may ask for.
     `files`: how many files of events it keeps, of `file_size` MiB; `journal`: whether it tells systemd's journal, too.
     `metrics`: where its metrics are told over TCP (`model.scraped`), "" nowhere;
-    `metrics_tenants`: how many tenants its metrics tell apart."""
+    `metrics_tenants`: how many tenants its metrics tell apart. `busy_poll`: for how many microseconds after an answer
+    it looks for the next call before it sleeps."""
 
     mode: Mode = "inprocess"
     group: str = ""
@@ -41,6 +42,7 @@ class Serving(msgspec.Struct, frozen=True):
     pool_burst: int = 0
     metrics: str = ""
     metrics_tenants: int = 100
+    busy_poll: int = 500
 
 
 def recorded_mode(paths: Paths) -> Mode | None:

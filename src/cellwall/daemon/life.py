@@ -21,6 +21,7 @@ from functools import partial
 
 import msgspec
 
+from cellwall.adapters.busy_poll import BusyPoll
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
@@ -33,6 +34,7 @@ from cellwall.daemon.http.application import CniAnswer, application
 from cellwall.daemon.http.descriptors import with_room
 from cellwall.daemon.http.listening import Listener
 from cellwall.daemon.http.peers import granted, group_number
+from cellwall.daemon.http.polling import PollingSelector
 from cellwall.daemon.http.sockets import NAME, handed_over, let_in, listening
 from cellwall.daemon.metrics.scraping import listening_at, scraping
 from cellwall.daemon.metrics.serving import Metrics
@@ -104,13 +106,16 @@ def serve(
         node = Node(wall, to_answer, bounds, coming=resting(attention), told=events.wrote, size=size)
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
-        listeners = [(Listener(made, bounds, authority), sock), *_scraped(serving, metrics, bounds, opened)]
+        selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
+        answering = Listener(made, bounds, authority, silence=selector.answered)
+        listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
-        with watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention) as start_watch:
-            asyncio.run(life.run(listeners, start_watch))
+        watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
+        with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(life.run(listeners, start_watch))
 
 
 def _collect_rarely() -> None:

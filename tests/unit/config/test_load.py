@@ -65,7 +65,7 @@ def test_every_key_is_read_alike_from_file_environment_and_flag(write: Write) ->
         "daemon.metrics": "open 10.0.0.5:9469", "limits.tenant_connections": "99",
         "limits.tenant_new_connections": "8", "limits.tenant_packets": "80", "audit.log": "off", "audit.group": "9",
         "audit.rate": "5", "audit.burst": "50", "audit.files": "3", "audit.file_size": "2",
-        "audit.journal": "on", "pool.size": "6", "pool.burst": "60",
+        "audit.journal": "on", "daemon.busy_poll": "50", "pool.size": "6", "pool.burst": "60",
     }  # fmt: skip
     assert set(text) == set(BY_NAME)
     empty = paths_for("/nonexistent")
@@ -129,6 +129,7 @@ BAD_VALUES = [
     ("daemon.metrics", "10.0.0.5:9469"), ("daemon.metrics", "0.0.0.0:9469"), ("daemon.metrics", "9469"),
     ("daemon.metrics", "127.0.0.1"), ("daemon.metrics", "::1:9469"), ("daemon.metrics", "127.0.0.1:0"),
     ("daemon.metrics", "open"), ("daemon.metrics", "localhost:9469"), ("daemon.metrics_tenants", "1001"),
+    ("daemon.busy_poll", "10001"), ("daemon.busy_poll", "-1"),
     ("node.iptables", "nftables"), ("audit.log", "yes"), ("audit.group", "0"),
     ("audit.group", "65536"), ("audit.rate", "0"), ("audit.rate", "10001"), ("audit.burst", "0"),
 ]  # fmt: skip

@@ -30,9 +30,10 @@ _KEPT = 1 << 15
 
 class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
-    kind whose callers have said something and have no answer to it, itself among them then."""
+    kind whose callers have said something and have no answer to it, itself among them then; `silence` is called when
+    none is left of these."""
 
-    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_timer", "_unanswered", "_unread", "peer")
+    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_silence", "_timer", "_unanswered", "_unread", "peer")
 
     def __init__(
         self,
@@ -41,10 +42,12 @@ class Connection(web.RequestHandler):
         bounds: Bounds,
         left: Callable[[], None],
         unanswered: "set[Connection]",
+        silence: Callable[[], None],
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._unanswered = unanswered
+        self._silence = silence
         self._bounds = bounds
         self._left = left
         self._timer: asyncio.TimerHandle | None = None
@@ -105,6 +108,8 @@ class Connection(web.RequestHandler):
         finally:
             self._stop_timer()
             self._unanswered.discard(self)
+            if not self._unanswered:
+                self._silence()
             self._arriving, self._busy = False, not whole
             self._unread = 0
 

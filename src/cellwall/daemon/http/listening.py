@@ -38,7 +38,8 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
-    """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected."""
+    """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected; `silence`
+    is called whenever all who asked have their answers."""
 
     def __init__(
         self,
@@ -47,7 +48,9 @@ class Listener:
         authority: Authority,
         *,
         peer: Callable[[socket.socket], Peer] = peer_of,
+        silence: Callable[[], None] = lambda: None,
     ) -> None:
+        self._silence = silence
         self._peer = peer
         self._bounds = bounds
         self._census = Census(bounds, authority.groups_of)
@@ -138,6 +141,7 @@ class Listener:
             bounds=bounds,
             left=lambda: self._census.leave(counted),
             unanswered=self._unanswered,
+            silence=self._silence,
             loop=loop,
             access_log=None,
             keepalive_timeout=bounds.idle_seconds,
