@@ -88,6 +88,7 @@ def test_a_wall_that_is_gone_is_laid_before_it_is_compared(world: World) -> None
 def test_what_was_laid_is_compared_once(world: World) -> None:
     done = programs_of_repair(world, "nft", "flush", "ruleset")
     assert done.count("save bridge") == 1
+    assert done.count("save ipv4") == 2  # and whoever compares all endpoints asks for published ports
 
 
 @pytest.mark.root

@@ -157,7 +157,8 @@ class Backend(Protocol):
     def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
         """What is not live of these endpoints, a line each."""
 
-    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+    def repair(self, attached: Sequence[Endpoint], *, rules: bool = True) -> tuple[str, ...]:
         """Make live what these endpoints need and nothing else; what was repaired, a line each. Adds nothing where the
         wall does not stand: laying it brings the endpoints with it. What cannot be read for any other reason is an
-        error: who calls may forget what had to be repaired only after it was."""
+        error: who calls may forget what had to be repaired only after it was. `rules`: those that endpoints have, too,
+        where a mechanism gives them any; for who has just laid them, elements alone."""

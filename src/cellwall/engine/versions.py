@@ -57,17 +57,18 @@ def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
 
 
 def enforce_new_versions(site: Site) -> None:
-    """Bring what was journalled into the kernel, in one transaction. Idempotent."""
-    repair_endpoints(site)
+    """Bring what was journalled into the kernel, in one transaction, behind a laying. Idempotent. Where a flush had the
+    bridge shut, sandboxes wait for this."""
+    repair_endpoints(site, rules=False)
     with site.journal.transaction():
         site.journal.drop("pending")
 
 
-def repair_endpoints(site: Site) -> tuple[str, ...]:
-    """Make live what the journal says of endpoints; what was repaired, a line each."""
+def repair_endpoints(site: Site, *, rules: bool = True) -> tuple[str, ...]:
+    """Make live what the journal says of endpoints; what was repaired, a line each. `rules`: see `Backend.repair`."""
     attached = site.journal.endpoints("attached")
     site.tell_all(attached)
-    return site.backend.repair(attached)
+    return site.backend.repair(attached, rules=rules)
 
 
 def free_blocks(site: Site, blocks: Blocks) -> Blocks:

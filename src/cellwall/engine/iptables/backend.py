@@ -141,12 +141,12 @@ class IptablesBackend:
 
         return missing(self._host, self._held(endpoints))
 
-    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
+    def repair(self, attached: Sequence[Endpoint], *, rules: bool = True) -> tuple[str, ...]:
         """See `Backend.repair`."""
         from cellwall.engine.iptables.live import repair
 
         whole = stands(self._host)
-        return repair(self._host, self._held(attached), rules=whole, opens=whole)
+        return repair(self._host, self._held(attached), rules=rules and whole, opens=whole)
 
     def _held(self, endpoints: Sequence[Endpoint]) -> Holdings:
         return holdings(endpoints, self._host.pins)

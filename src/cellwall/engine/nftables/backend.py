@@ -126,8 +126,8 @@ class NftablesBackend:
 
         return missing(self._rules, endpoints)
 
-    def repair(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
-        """See `Backend.repair`."""
+    def repair(self, attached: Sequence[Endpoint], *, rules: bool = True) -> tuple[str, ...]:
+        """See `Backend.repair`: no endpoint has a rule."""
         from cellwall.engine.nftables.live import repair
 
         return repair(self._rules, attached, opens=self.stands())
