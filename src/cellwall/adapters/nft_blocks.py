@@ -11,6 +11,7 @@ import msgspec
 
 _TABLE = re.compile(r"table (\S+) (\S+) \{")
 _BLOCK = re.compile(r"\t(chain|flowtable|set|map|ct \S+|counter|quota|limit|synproxy|secmark) (\S+) \{")
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -36,7 +37,15 @@ def blocks_of(listing: str) -> Iterator[Block]:
         elif line == "\t}" and kind:
             yield Block(family, table, kind, name, tuple(lines))
             kind = ""
-        elif kind and lines and lines[-1].count("{") > lines[-1].count("}"):
+        elif kind and lines and _is_wrapped(lines[-1]):
             lines[-1] += f" {line.strip()}"
         elif kind and line.strip():
             lines.append(line.strip())
+
+
+def _is_wrapped(line: str) -> bool:
+    """It goes on in the next one. In quotes are comments, which say what they like."""
+    if "{" not in line:
+        return False
+    plain = _QUOTED.sub("", line)
+    return plain.count("{") > plain.count("}")
