@@ -13,7 +13,6 @@ from pathlib import Path
 from cellwall.lab import Host, Lab
 
 _FIRST = 4096  # 10.88.16.0: far from the addresses that the contestant's own pool gives next
-_CHAIN_LENGTH = 28  # "CNI-" and 24 digits of a hash: one container's chain
 
 
 def add_crowd(lab: Lab, bridge: str, count: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from cellwall.adapters.netns import entered, open_netns
-from cellwall.adapters.process import ProgramFailed, run
+from cellwall.adapters.process import run
 
 IPV6_OFF = "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
 
@@ -115,14 +115,6 @@ class KernelLab:
     def load(self, text: str) -> None:
         """Replace everything in the node by `text`."""
         self.inside(self.node, "nft", "-f", "-", text="flush ruleset\n" + text)
-
-    def refuses(self, text: str) -> bool:
-        """Whether nft does not take `text`."""
-        try:
-            self.inside(self.node, "nft", "-c", "-f", "-", text=text)
-        except ProgramFailed:
-            return True
-        return False
 
     def send(self, frames: Sequence[bytes], number: str = "0") -> None:
         """Send and wait until the node's end has taken the last frame in."""
