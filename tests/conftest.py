@@ -13,6 +13,7 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.lab import Lab
+from engine.steps import Steps
 from world import World, hold_walls_in, open_world
 
 # No test of ours is timed: an example that a busy machine takes long for is no failure.
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("quick")
     if backend := config.getoption("--backend"):
         hold_walls_in(backend)
+    Steps.every = config.getoption("--full")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

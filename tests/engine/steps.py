@@ -7,7 +7,7 @@ product knows about that: the adapters of one wall are wrapped, and count.
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import msgspec
@@ -19,103 +19,175 @@ from world import World, rewired
 ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
 _OF_THE_RECORD = """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
     members_count pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses
-    unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room"""
+    unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room
+    in_place look"""
 _OF_THE_NODE = """read observe fingerprint listeners mtu find index_of find_bridge kept port_differences
     bridge_differences checksum_differences latch_differences chains elements generation is_kept is_met shape save
-    variants installed lacking features spelled order entries definitions leads begin vouches denies"""
+    variants installed lacking features spelled order entries definitions leads begin vouches denies refusal difference
+    opened attached addresses identity_of identity_of_own"""
 READS = frozenset(f"{_OF_THE_RECORD} {_OF_THE_NODE}".split())
-"""What leaves the node and the record as they were: who dies before one of these leaves what who dies before the next
-other step does. They are two thirds of all steps."""
+"""What leaves the node and the record as they were. They are two thirds of all steps."""
 CANNOT_FAIL = "end_look"
 Operation = Callable[[Wall], object]
 
 
-class Stepped:
-    """An adapter every call of which is a step; those that only read where `reads` says so."""
+class Steps:
+    """Counts the steps of one operation, and has something happen before the n-th of those that are taken.
 
-    def __init__(self, adapter: Any, step: Callable[[], None], *, reads: bool = True) -> None:
-        object.__setattr__(self, "_adapter", adapter)
-        object.__setattr__(self, "_step", step)
-        object.__setattr__(self, "_reads", reads)
+    Of more than two steps of one kind in a row the first two are taken: nothing of it, and a part. All of it is the
+    next step's. `--full` takes every one.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._adapter, name)
-        if not callable(found) or name == CANNOT_FAIL or (name in READS and not self._reads):
-            return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._step()
-            return found(*args, **kwargs)
-
-        return call
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._adapter, name, value)
-
-    def __enter__(self) -> Any:
-        self._step()
-        return self._adapter.__enter__()
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self._step()
-        finally:
-            self._adapter.__exit__(*exception)
-
-
-def stepped(wall: Wall, step: Callable[[], None], *, reads: bool = True, **changes: object) -> Wall:
-    """The same node through adapters that call `step` before each call of theirs."""
-    site = msgspec.structs.replace(wall._site, **changes)
-    adapters: dict[str, object] = {name: Stepped(getattr(site, name), step, reads=reads) for name in ADAPTERS}
-    return rewired(wall, **changes, kept=lambda: Stepped(site.kept(), step, reads=reads), **adapters)
-
-
-class _Doom:
-    """Counts the calls of one process, and ends it by SIGKILL before the n-th."""
+    every = False
 
     def __init__(self, at: int) -> None:
         self._left = at
+        self._kind, self._in_a_row = "", 0
 
     def __call__(self) -> None:
+        """A step that is taken."""
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._happen()
+
+    def before(self, kind: str, *, reads: bool) -> None:
+        """What a step begins with; `reads`: it changes neither node nor record."""
+        raise NotImplementedError
+
+    def after(self) -> None:
+        """Node or record may be others now."""
+
+    def _happen(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _amid(self) -> bool:
+        """Whether it is in a row of which enough was seen."""
+        return self._in_a_row > 2 and not self.every
+
+    def _count(self, kind: str) -> None:
+        self._in_a_row = self._in_a_row + 1 if kind == self._kind else 1
+        self._kind = kind
+        if not self._amid:
+            self()
 
 
-class Fault:
-    """Counts the calls of one operation, and fails the n-th, as a kernel does that has no memory."""
+class Doom(Steps):
+    """Ends the process by SIGKILL. Who dies before a step leaves what who dies before the next one does, where that
+    step changed nothing: they are one. Writes to the record are nothing until their transaction ends."""
 
-    def __init__(self, at: int) -> None:
-        self._left = at
+    _changed = True
 
-    def __call__(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            raise KernelError(12, "the step that was to fail")
+    def before(self, kind: str, *, reads: bool) -> None:
+        if self._changed and not reads:
+            self._changed = False
+            self._count(kind)
+
+    def after(self) -> None:
+        self._changed = True
+
+    def _happen(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Fault(Steps):
+    """Fails, as a kernel does that has no memory. Of steps that change nothing only the first after one that does is
+    taken, but by `--full`: what is to be undone is the same."""
+
+    _read = False
+
+    def before(self, kind: str, *, reads: bool) -> None:
+        if not reads:
+            self._read = False
+            self._count(kind)
+        elif self.every or not (self._read or self._amid):
+            self._read = True
+            self()
+
+    def _happen(self) -> None:
+        raise KernelError(12, "the step that was to fail")
 
     @property
     def happened(self) -> bool:
         return self._left <= 0
 
 
-def killed_at(world: World, operation: Operation, step: int, **changes: object) -> bool:
-    """Do `operation` in a child process that is killed before its n-th call that writes; False where it got through."""
+class Stepped:
+    """An adapter every call of which is a step."""
 
-    def opened(doom: Callable[[], None]) -> None:
+    def __init__(self, adapter: Any, steps: Steps) -> None:
+        object.__setattr__(self, "_adapter", adapter)
+        object.__setattr__(self, "_steps", steps)
+        object.__setattr__(self, "_uncommitted", False)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._adapter, name)
+        if not callable(found) or name == CANNOT_FAIL:
+            return found
+        reads = name in READS
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._steps.before(f"{type(self._adapter).__name__}.{name}", reads=reads)
+            if name == "transaction":
+                return self._transaction(found)
+            try:
+                return found(*args, **kwargs)
+            finally:
+                if not (reads or self._uncommitted):
+                    self._steps.after()
+
+        return call
+
+    @contextmanager
+    def _transaction(self, begin: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        object.__setattr__(self, "_uncommitted", True)
+        try:
+            with begin():
+                yield
+        finally:
+            object.__setattr__(self, "_uncommitted", False)
+            self._steps.after()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._adapter, name, value)
+
+    def __enter__(self) -> Any:
+        self._steps.before("enter", reads=False)
+        return self._adapter.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._steps.before("leave", reads=False)
+        finally:
+            self._adapter.__exit__(*exception)
+
+
+def stepped(wall: Wall, steps: Steps, **changes: object) -> Wall:
+    """The same node through adapters that count their calls."""
+    site = msgspec.structs.replace(wall._site, **changes)
+    adapters: dict[str, object] = {name: Stepped(getattr(site, name), steps) for name in ADAPTERS}
+    return rewired(wall, **changes, kept=lambda: Stepped(site.kept(), steps), **adapters)
+
+
+def killed_at(world: World, operation: Operation, step: int, **changes: object) -> bool:
+    """Do `operation` in a child process that is killed before the n-th of its steps that are taken (see `Doom`); False
+    where it got through."""
+
+    def opened(doom: Doom) -> None:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
-        operation(stepped(wall, doom, reads=False, **changes))
+        operation(stepped(wall, doom, **changes))
 
     return child_killed_at(step, opened)
 
 
-def child_killed_at(step: int, act: Callable[[Callable[[], None]], None]) -> bool:
+def child_killed_at(step: int, act: Callable[[Doom], object]) -> bool:
     """`act` in a child process, which is killed when what it is given is called for the n-th time; False where it
     got through."""
     child = os.fork()
     if child == 0:
         status = 70
         try:
-            act(_Doom(step))
+            act(Doom(step))
             status = 0
         finally:
             os._exit(status)
@@ -128,8 +200,8 @@ def child_killed_at(step: int, act: Callable[[Callable[[], None]], None]) -> boo
 
 
 def every_step(world: World, operation: Operation, *, at_most: int = 400, **changes: object) -> Iterator[int]:
-    """Crash at each step, the number of which is given; 0 when it got through. The caller repairs and checks in
-    between."""
+    """Crash at each step that is taken (see `Doom`), the number of which is given; 0 when it got through. The caller
+    repairs and checks in between."""
     for step in range(1, at_most):
         if not killed_at(world, operation, step, **changes):
             yield 0

@@ -21,7 +21,7 @@ from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, STEM, Blocks
 from engine.saved_tables import FAMILIES, rules, saved, variant
-from engine.steps import Stepped, assert_converged, child_killed_at, killed_at, reopened, stepped
+from engine.steps import Doom, Stepped, assert_converged, child_killed_at, killed_at, reopened, stepped
 from world import PUBLIC4, PUBLIC6, Stream, World, Wrapped, assert_connection, open_world, rewired
 
 pytestmark = [
@@ -318,11 +318,11 @@ def test_a_port_leads_to_a_sandbox_only_while_that_is_open(node: World) -> None:
 def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
     """Killed before its n-th call of an adapter, those of iptables among them."""
 
-    def act(doom: Callable[[], None]) -> None:
+    def act(doom: Doom) -> None:
         wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
         host = wall._site.iptables()
-        dying = Host(*(Stepped(each, doom, reads=False) for each in (host.tables, host.sets, host.glance)))
-        operation(rewired(stepped(wall, doom, reads=False), iptables=lambda: dying))
+        dying = Host(*(Stepped(each, doom) for each in (host.tables, host.sets, host.glance)))
+        operation(rewired(stepped(wall, doom), iptables=lambda: dying))
 
     return child_killed_at(step, act)
 
@@ -349,7 +349,7 @@ def test_a_death_at_any_step_is_repaired(node: World, verb: str) -> None:
             break
     node.wall.reconcile()
     assert node.wall.status().drift == ()
-    assert step > 8, "it died nowhere"
+    assert step > 4, "it died nowhere"
 
 
 def test_sets_of_another_program_are_replaced_with_everything_that_refers_to_them(node: World) -> None:

@@ -314,7 +314,7 @@ def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World, claim:
         assert_converged(node.wall)
         if node.wall.endpoints():  # what failed was after the end
             node.wall.detach("web")
-    assert steps > 15
+    assert steps > 8
     node.wall.detach("web")
     node.wall.empty_pool(100)
     node.wall.reconcile()
