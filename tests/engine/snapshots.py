@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from world import World
 
 _SIDES = ("ingress", "egress")
+_OF_IP = {
+    "-4": ("link show", "address show", "route show table all", "rule show", "neighbour show nud permanent"),
+    "-6": ("address show", "route show table all", "rule show", "neighbour show nud permanent"),
+}
+"""What is asked of one `ip` each: a program more takes as long as what it tells."""
 _PASSING = {"expires", "valid_lft", "preferred_lft", "fdb_n_learned"}
 _COUNTING = {"net/netfilter/nf_conntrack_count", "net/ipv6/route/flush", "net/ipv4/route/flush"}
 
@@ -15,20 +19,16 @@ def node_snapshot(world: World) -> tuple[str, ...]:
     """Links, addresses, routes, rules of routing, neighbours, nft ruleset, latch, and all settings under net/."""
     node = world.lab.node
     commands = (
-        "ip -d -o link show",
-        "ip -o address show",
-        "ip route show table all",
-        "ip -6 route show table all",
-        "ip rule show",
-        "ip -6 rule show",
-        "ip neighbour show nud permanent",
-        "bridge vlan show",
         "nft list ruleset",
+        "bridge vlan show",
         "tc qdisc show",
+        *(f"tc filter show dev b9_br0 {side} pref 2" for side in _SIDES),  # each time they are loaded another number
     )
-    # Of a bridge that is not there, nothing. Filters of eBPF have another number each time they are loaded.
-    latch = [node.run(f"tc filter show dev b9_br0 {side} pref 2".split(), check=False).text for side in _SIDES]
-    shown = (*(_stable(node.run(command.split()).text) for command in commands), *latch)
+    # Of a bridge that is not there, nothing.
+    shown = [_stable(node.run(command.split(), check="b9_br0" not in command).text) for command in commands]
+    for family, lines in _OF_IP.items():
+        batch = "\n".join(lines).encode()
+        shown.append(_stable(node.run(["ip", family, "-d", "-o", "-batch", "-"], input=batch).text))
     with node.enter():
         settings = "\n".join(sorted(_settings()))
     return (*shown, _for_good(node.run(["bridge", "fdb", "show"]).text), settings)
@@ -71,11 +71,12 @@ def _settings() -> Iterator[str]:
     # /proc/sys/net is that of the namespace of whoever opens it: read by the calling thread, itself.
     for directory, _, files in os.walk("/proc/sys/net"):
         for name in files:
-            path = Path(directory, name)
-            short = str(path.relative_to("/proc/sys"))
+            path = f"{directory}/{name}"
+            short = path.removeprefix("/proc/sys/")
             if short in _COUNTING:
                 continue
             try:
-                yield f"{short} = {path.read_text().strip()}"
+                with open(path, "rb", buffering=0) as file:
+                    yield f"{short} = {file.read().strip().decode()}"
             except OSError:
                 continue
