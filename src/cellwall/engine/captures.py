@@ -21,11 +21,9 @@ def refuse_captures(site: Site, found: Foundation, bindings: Sequence[PortBindin
     versions = (4, 6) if ipv6 else (4,)
     for binding, translation in _translated(site, found, bindings, {*versions}):
         raise Conflict(f"expose.host_port: {binding}: others lead that port elsewhere, in {translation.place}")
-    uplink = site.links.find(found.uplink)
-    interfaces = (0,) if uplink is None else (0, uplink.index)
     from cellwall.engine.reservations import holding_sockets  # here and not above: a look without a port needs none
 
-    listeners, holding = _listeners(site, bindings), holding_sockets(site)
+    listeners, holding, interfaces = _listeners(site, bindings), holding_sockets(site), _ways_in(site, found)
     for binding in bindings:
         for listener in listeners[binding.protocol]:
             if listener.inode in holding:
@@ -52,9 +50,8 @@ def captured_listeners(site: Site, found: Foundation, endpoints: Sequence[Endpoi
         return ()
     from cellwall.engine.reservations import holding_sockets  # as above
 
-    uplink = site.links.find(found.uplink)
-    interfaces = (0,) if uplink is None else (0, uplink.index)
-    listeners, holding = _listeners(site, [binding for _, binding in published]), holding_sockets(site)
+    listeners = _listeners(site, [binding for _, binding in published])
+    holding, interfaces = holding_sockets(site), _ways_in(site, found)
     return tuple(
         f"{binding} of {endpoint.key} takes what comes to {listener.address} port {listener.port}, where the node "
         "listens by now"
@@ -106,6 +103,12 @@ def _comes_by(translation: Translation, uplink: str, addresses: Collection[Addre
         for first, last in translation.addresses
         for address in addresses
     )
+
+
+def _ways_in(site: Site, found: Foundation) -> tuple[int, ...]:
+    """The interfaces to which a socket may be bound that gets what comes by the uplink; 0: to none."""
+    uplink = site.links.find(found.uplink)
+    return (0,) if uplink is None else (0, uplink.index)
 
 
 def _services(site: Site, binding: PortBinding) -> Iterator[Opening]:
