@@ -4,7 +4,7 @@ Whoever may ask for `ci-*` may for as many tenants as there are names, so nothin
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
@@ -42,16 +42,14 @@ def refuse_policies(asker: Asker, tenant: str, sizes: Mapping[str, int]) -> None
 def admit(asker: Asker, wall: Wall, requests: Sequence[AttachRequest]) -> tuple[AttachRequest, ...]:
     """What of these goes to the wall (`Authority.admit`), as its record stands. Forbidden, Exhausted."""
     admitted = asker.authority.admit(asker.peer, requests)
-    if not asker.peer.root and any(request.bindings for request in requests):
-        refuse_published(asker, wall, [(request.key, request.tenant or "", request.bindings) for request in requests])
+    refuse_published([asker], wall, [(request.key, request.tenant or "", request.bindings) for request in requests])
     return admitted
 
 
 def permit_port(asker: Asker, wall: Wall, key: EndpointKey, tenant: str, binding: PortBinding) -> None:
     """Raise Forbidden for a host port that is root's, and Exhausted for more than others may have."""
     asker.authority.permit_ports(asker.peer, [binding])
-    if not asker.peer.root:
-        refuse_published(asker, wall, [(key, tenant, [binding])])
+    refuse_published([asker], wall, [(key, tenant, [binding])])
 
 
 def permit_reservation(asker: Asker, wall: Wall, container: str, tenant: str | None, count: int) -> None:
@@ -64,24 +62,34 @@ def permit_reservation(asker: Asker, wall: Wall, container: str, tenant: str | N
     refuse_reservations(asker, count - own, _by_tenant(known))
 
 
-def refuse_published(asker: Asker, wall: Wall, asked: Sequence[tuple[EndpointKey, str, Sequence[PortBinding]]]) -> None:
-    """Raise Exhausted where the caller's tenants would have too many ports by what is asked for these endpoints, of
-    these tenants: published, reserved to be published, or served by a proxy."""
-    bindings: list[PortBinding] = []
+def refuse_published(
+    askers: Iterable[Asker], wall: Wall, asked: Sequence[tuple[EndpointKey, str, Sequence[PortBinding]]]
+) -> None:
+    """Raise Exhausted where the tenants of one of these callers would have too many ports by what is asked for these
+    endpoints, of these tenants: published, reserved to be published, or served by a proxy. For root there is no such
+    thing."""
+    members = [asker for asker in askers if not asker.peer.root]
+    if not members or not any(each for *_, each in asked):
+        return
+    new: list[tuple[str, PortBinding]] = []
     automatic = Counter[tuple[str, str]]()
     for key, tenant, each in asked:
         endpoint = found(wall, key)
-        new = not_yet_published(each, () if endpoint is None else endpoint.bindings, wall.settings.reserved_ports)
-        automatic[key.container_id, tenant] += sum(one.host_port == AUTO for one in new)
-        bindings += new
-    if not bindings:
-        return
-    refuse_ports(asker, bindings, wall.published_ports())
-    if automatic.total():
-        more = [max(0, number - wall.unpublished_ports(*whose)) for whose, number in automatic.items() if number]
-        refuse_reservations(asker, sum(more), _by_tenant(wall.reservations()))
-    if proxied := sum(one.proxy != 0 for one in bindings):
-        refuse_proxied(asker, proxied, wall.proxied_ports())
+        more = not_yet_published(each, () if endpoint is None else endpoint.bindings, wall.settings.reserved_ports)
+        automatic[key.container_id, tenant] += sum(one.host_port == AUTO for one in more)
+        new += ((tenant, one) for one in more)
+    published = wall.published_ports() if new else {}
+    reserving = {
+        whose: max(0, number - wall.unpublished_ports(*whose)) for whose, number in automatic.items() if number
+    }
+    reserved = _by_tenant(wall.reservations()) if reserving else {}
+    proxied = wall.proxied_ports() if any(one.proxy for _, one in new) else {}
+    for asker in members:
+        own = [one for tenant, one in new if asker.sees_tenant("expose", tenant)]
+        refuse_ports(asker, own, published)
+        more_reserved = (n for (_, tenant), n in reserving.items() if asker.sees_tenant("expose", tenant))
+        refuse_reservations(asker, sum(more_reserved), reserved)
+        refuse_proxied(asker, sum(one.proxy != 0 for one in own), proxied)
 
 
 def not_yet_published(asked: Sequence[PortBinding], former: Sequence[PortBinding], span: Span) -> list[PortBinding]:

@@ -6,7 +6,7 @@ import msgspec
 
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
-from cellwall.daemon.quotas import admit
+from cellwall.daemon.quotas import admit, refuse_published
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import CellwallError, Incomplete, InvalidSpec
 from cellwall.model.endpoint import Endpoint, EndpointKey
@@ -60,7 +60,7 @@ def _attach_admitted(wall: Wall, attach: AttachMany, items: Sequence[Attach]) ->
         return [_attach_one(attach, item, found(wall, item.request.key)) for item in items]
     before = [found(wall, item.request.key) for item in items]
     try:
-        _admit_together(wall, items)
+        _refuse_together(wall, items)
         made = attach([item.request for item in items])
     except Exception:  # of one of them, and nothing was done
         # Each is judged again, by what there is behind those before it.
@@ -68,11 +68,11 @@ def _attach_admitted(wall: Wall, attach: AttachMany, items: Sequence[Attach]) ->
     return [Attached(one, one == known) for one, known in zip(made, before, strict=True)]
 
 
-def _admit_together(wall: Wall, items: Sequence[Attach]) -> None:
+def _refuse_together(wall: Wall, items: Sequence[Attach]) -> None:
     """Raise where all of these are more than who asks may have, though each of them is not."""
+    askers = {item.asker.peer.groups: item.asker for item in items}
     requests = [item.request for item in items]
-    for asker in {item.asker.peer.groups: item.asker for item in items}.values():
-        admit(asker, wall, requests)
+    refuse_published(askers.values(), wall, [(each.key, each.tenant or "", each.bindings) for each in requests])
 
 
 def _attach_one(attach: AttachMany, item: Attach, known: Endpoint | None) -> Attached | Exception:
