@@ -6,9 +6,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
+from cellwall.adapters.state_file import SPARE
 from cellwall.errors import KernelError
 from cellwall.lab.addresses import NODE4
 from world import PUBLIC4, Sandbox, World, assert_connection, assert_no_connection, open_world
@@ -93,6 +95,35 @@ def test_what_closes_is_done_on_a_full_disk(closing: Callable[[World], None]) ->
         with world_on_small_disk() as world:
             closing(world)
             assert world.wall.status().drift == ()
+
+    with ThreadPoolExecutor(1, initializer=in_mounts_of_its_own) as thread:
+        thread.submit(alone).result()
+
+
+def test_who_opens_the_wall_on_a_full_disk_closes_too() -> None:
+    """A command or a call of the plugin, which is a process of its own."""
+
+    def alone() -> None:
+        with world_on_small_disk() as world:
+            others = [world.attach() for _ in range(3)]
+            sandbox = world.attach()
+            assert_connection(sandbox.host, PUBLIC4, 80)
+            open_wall = partial(type(world.wall).open, root=world.lab.root)
+            world.wall.close()
+            with filled(world):
+                with open_wall() as wall, pytest.raises(KernelError, match="is full"):
+                    wall.attach("late")
+                for other in others:
+                    with open_wall(closing=True) as wall:
+                        assert wall.detach(other.name)
+                with open_wall(closing=True) as wall:
+                    assert [left.key.container_id for left in wall.endpoints()] == [sandbox.name]
+                    assert wall.detach(sandbox.name)
+                assert_no_connection(sandbox.host, PUBLIC4, 80)
+            with open_wall() as wall:
+                wall.reconcile()
+                assert wall.endpoints() == () and wall.status().drift == ()
+                assert (world.wall.paths.run / "spare").stat().st_blocks * 512 == SPARE
 
     with ThreadPoolExecutor(1, initializer=in_mounts_of_its_own) as thread:
         thread.submit(alone).result()

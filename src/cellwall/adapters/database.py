@@ -17,6 +17,7 @@ from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError,
 # Primary result codes (sqlite3.h), which the low byte of an extended one is.
 _BUSY, _LOCKED, _READ_ONLY, _CORRUPT, _FULL, _CONSTRAINT, _NOT_A_DATABASE = 5, 6, 8, 11, 13, 19, 26
 _ERRNO = {_READ_ONLY: errno.EROFS, _FULL: errno.ENOSPC}
+_NO_ROOM_FOR_INDEX = 10 | 19 << 8  # SQLITE_IOERR_SHMSIZE: the log's index, 32 KiB that the first who opens it makes
 
 
 class Database:
@@ -115,7 +116,10 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _meaning(path: str, error: sqlite3.Error) -> CellwallError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if extended == _NO_ROOM_FOR_INDEX:
+        return KernelError(errno.ENOSPC, path, "database or disk is full")
+    code = extended & 0xFF
     if code in (_BUSY, _LOCKED):
         return Unavailable(f"{path}: {error}")
     if code in (_CORRUPT, _NOT_A_DATABASE):

@@ -21,19 +21,29 @@ SCHEMA_VERSION = 4
 SPARE = 2 << 20
 """Octets: what a journal takes for some dozens of operations, or one of a few hundred endpoints."""
 
+LOAN = 64 << 10
+"""Octets of it: what who opens a file that nobody has open needs beside it, and as much for a small operation."""
+
 
 class SpareRoom:
-    """A file of so many octets that are all allocated, which is given up for what must be written."""
+    """A file of so many octets that are all allocated, which is given up for what must be written, or a part of it."""
 
     def __init__(self, path: str, size: int = SPARE) -> None:
         self._path = path
         self._size = size
-        self._kept = os.path.exists(path)
+        self._kept = self._found() == size
+
+    def _found(self) -> int:
+        try:
+            return os.stat(self._path).st_size
+        except OSError:
+            return 0
 
     def keep(self) -> None:
         """Set it aside where it is not. What fails is tried again with the next call: nothing depends on it yet."""
         if self._kept:
             return
+        lent = self._found()
         with suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -41,8 +51,17 @@ class SpareRoom:
                 self._kept = True
             finally:
                 os.close(fd)
-                if not self._kept:
+                if not self._kept and not lent:
                     os.unlink(self._path)
+
+    def lend(self, octets: int) -> bool:
+        """Give up so many of it, until the next `keep` that finds room. False where there are none."""
+        self._kept = False
+        with suppress(OSError):
+            if (found := self._found()) > octets:
+                os.truncate(self._path, found - octets)
+                return True
+        return False
 
     def spend(self) -> bool:
         """Give it up. False where there was none, so that nothing has changed."""
@@ -64,7 +83,8 @@ class StateFile:
             os.makedirs(directory, exist_ok=True, mode=0o750)
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, self.path) from error
-        self._db = Database(self.path)
+        self._spare = SpareRoom(os.path.join(directory, "spare"))
+        self._db = self._opened()
         self._seen: dict[str, bytes | None] = {}
         try:
             version = int(self._db.row("PRAGMA user_version")[0])
@@ -81,7 +101,15 @@ class StateFile:
             self._db.close()
             raise
         self._inode = os.stat(self.path).st_ino
-        self._spare = SpareRoom(os.path.join(directory, "spare"))
+
+    def _opened(self) -> Database:
+        """Also on a full disk: who cannot open the file can close nothing."""
+        try:
+            return Database(self.path)
+        except KernelError as error:
+            if error.errno != errno.ENOSPC or not self._spare.lend(LOAN):
+                raise
+            return Database(self.path)
 
     def _create(self, boot_id: str) -> None:
         from cellwall.adapters.store_schema import create  # here and not above: nearly all find the tables as they are

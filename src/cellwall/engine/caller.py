@@ -196,15 +196,16 @@ class Caller:
         disk keeps it. `act` may be done twice."""
         in_force = self._take_those_to_close_by()
         self._left_links |= leaves_links
+        ready = False
         try:
-            return self._closed(act, in_force=in_force)
+            make_closable(self.site, in_force=in_force)
+            ready = True
+            return over_other_sets(self.site, lambda: act(self.site), in_force=in_force)
         except KernelError as error:
             if error.errno != errno.ENOSPC or not self.site.journal.spend_spare_room():
                 raise
-            return self._closed(act, in_force=in_force)
-
-    def _closed(self, act: Callable[[Site], T], *, in_force: bool) -> T:
-        make_closable(self.site, in_force=in_force)
+        if not ready:  # else what `act` had begun is its own to finish, and to tell of
+            make_closable(self.site, in_force=in_force)
         return over_other_sets(self.site, lambda: act(self.site), in_force=in_force)
 
     def leave(self) -> None:
