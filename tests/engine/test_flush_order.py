@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cellwall.adapters.iptables import XtTables
+from cellwall.api import Wall
 from cellwall.attack.flood import Flood
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host
+from cellwall.lab import connect
+from cellwall.lab.addresses import LAN4, LAN6
 from cellwall.lower.xt.tables import Family, TableName
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
+from engine.steps import Doom, Stepped, child_killed_at, stepped
 from packet.test_blink import to_the_floor
 from packet.test_half_replaced import to_the_node
-from world import Stream, World, Wrapped, open_world, public, rewired
+from world import Stream, World, Wrapped, assert_connection, open_world, public, rewired
 
 BEFORE = (
     ("bridge nat", "ip security"),
@@ -82,6 +86,35 @@ def test_a_wall_that_is_gone_is_laid_before_it_is_compared(world: World) -> None
     """Nor is a program asked what is left of it."""
     programs = until_frames_are_laid(world, "nft", "flush", "ruleset")
     assert programs == {f"restore {family}": 1 for family in ("bridge", "ipv4", "ipv6")}
+
+
+@pytest.mark.root
+@pytest.mark.full
+def test_a_death_at_any_step_of_a_repair_opens_nothing(world: World) -> None:
+    """Also amid programs that run at once; the next repair, of anybody, brings everything back."""
+    tenant = world.attach("tenant")
+    services = [world.lab.lan.serve(udp=[80]), world.lab.internet.serve(tcp=[80])]
+
+    def act(doom: Doom) -> None:
+        wall = Wall.open(root=world.lab.root, settings=world.wall.settings)
+        host = wall._site.iptables()
+        dying = Host(*(Stepped(each, doom) for each in (host.tables, host.sets, host.glance)))
+        rewired(stepped(wall, doom), iptables=lambda: dying).repair()
+
+    for step in range(1, 100):
+        world.lab.node.run(["nft", "flush", "ruleset"])
+        died = child_killed_at(step, act)
+        token = world.token()
+        for address in (LAN4, LAN6):
+            connect(tenant.host, address, 80, udp=True, payload=token, timeout=0.1)
+        assert not services[0].saw(token), step
+        if not died:
+            break
+        world.wall.repair()
+        assert world.wall.status().drift == ()
+    assert step > 10
+    for family in (4, 6):
+        assert_connection(tenant.host, public(family), 80)
 
 
 @pytest.mark.root
