@@ -20,8 +20,8 @@ def parse_container_id(value: str, field: str = "container id") -> str:
 
 
 def parse_tenant(value: str, field: str = "tenant") -> str:
-    """1 to 128 characters: letters, digits and . _ : / -"""
-    wanted = "1 to 128 letters, digits, '.', '_', ':', '/', '-'"
+    """1 to 128 characters: letters, digits and . _ : / -, the first a letter or a digit"""
+    wanted = "1 to 128 letters, digits, '.', '_', ':', '/', '-', first a letter or digit"
     return _parsed(value, field, wanted, longest=128, first=_ALPHANUMERIC, others=_IN_NAMES | {":", "/"})
 
 

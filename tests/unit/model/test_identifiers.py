@@ -78,6 +78,12 @@ def test_each_grammar_has_its_own_characters(parse: Parse, accepted: tuple[str, 
             parse(text, "field")
 
 
+@pytest.mark.parametrize("parse", [parse_container_id, parse_tenant, parse_link_name, parse_label])
+def test_a_refusal_says_what_the_first_character_may_be(parse: Parse) -> None:
+    with pytest.raises(InvalidSpec, match="first a letter"):
+        parse("-a", "field")
+
+
 @EVERY
 @given(text=st.text(max_size=300))
 def test_whatever_is_accepted_is_one_unquoted_word(parse: Parse, longest: int, text: str) -> None:
