@@ -184,3 +184,10 @@ def test_error_of_a_program_beside_the_wall_is_said_like_every_other(
     assert msgspec.json.decode(said.out)["error"]["kind"] == "already-exists"
     assert said.err.startswith("cellwall: ")
     assert taken.read_text() == "someone else's"
+
+
+def test_what_the_system_refuses_is_said_by_path_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["cni", "install", "--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(file)]) == 1
+    assert capsys.readouterr().err == f"cellwall: {file}/10-cellwall.conflist: Not a directory\n"

@@ -72,6 +72,8 @@ def _messages(error: BaseException, kind: str) -> list[str]:
 
 def _one_line(error: BaseException) -> str:
     # A refused ruleset is many lines: a terminal shows them, the promise of one line is for everything else.
+    if isinstance(error, OSError) and not isinstance(error, CellwallError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     text = str(error)
     return text if isinstance(error, CellwallError) and not isinstance(error, InvalidSpec) else " ".join(text.split())
 
