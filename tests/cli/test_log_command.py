@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from nodecommand import SOURCE, Answer
 from cellwall.adapters.event_files import EventFiles
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
 from cellwall.audit.telling import time_text
+from cellwall.client.patience import PATIENCE
 from cellwall.config import paths_for
 
 ATTEMPTS = [
@@ -90,6 +92,22 @@ def test_what_cannot_be_meant_is_refused_with_field_and_value(node: str, argumen
 def test_a_node_where_nothing_was_recorded_has_no_events(tmp_path: os.PathLike[str]) -> None:
     told = log(os.fspath(tmp_path), "--json")
     assert (told.status, told.json["events"]) == (0, [])
+
+
+def test_others_than_root_are_told_at_once_where_no_daemon_could_be_asked() -> None:
+    somebody = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    begun = time.monotonic()
+    refused = subprocess.run(
+        [*somebody, *argv("/nonexistent")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert "root" in refused.stderr and "node.mode" in refused.stderr
+    assert time.monotonic() - begun < PATIENCE
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(node: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, mode_of, paths_for
 from cellwall.config.keys import SERVING_KEYS
-from cellwall.errors import InvalidSpec
+from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.model.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -116,6 +116,12 @@ class Invocation:
 
     def client(self) -> "Client":
         """The daemon, for what it alone knows."""
+        return self._client()
+
+    def client_beside_root(self) -> "Client":
+        """The daemon, for what without one is root's to read. NoPrivilege on a node that no daemon writes on."""
+        if not self.served():
+            raise NoPrivilege("the event files are root's, and no daemon writes here (node.mode) that could be asked")
         return self._client()
 
     def _opened(self, *, closing: bool = False) -> "Wall":

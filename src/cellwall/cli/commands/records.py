@@ -69,9 +69,7 @@ def _found(invocation: Invocation) -> Log:
 
         limit = parse_limit(given.limit, most=_MOST_OF_FILES)
         return latest(invocation.paths.in_log(), _selection(invocation), limit=limit)
-    from cellwall.client import Client
-
-    with Client.open(root=given.root) as client:
+    with invocation.client_beside_root() as client:
         return client.log(**_words(invocation), limit=parse_limit(given.limit))
 
 
