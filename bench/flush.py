@@ -1,6 +1,6 @@
 """What others flush: whether anything denied passes meanwhile, for how long, and when what is allowed passes again.
 
-    ./dev bench flush [--samples 10] [--json FILE]
+    ./dev bench flush [--samples 10] [--json FILE]    # and then: ./dev bench flush --matrix FILE
 
 Each command on a node with sandboxes, watched (`cellwall watch` as a process) and not, while denied packets are sent
 without a pause; where nobody watches, until the sample is over. Where the wall is gone then, without the latch as well,
@@ -181,16 +181,16 @@ def carry_out(command: str, node: Host) -> None:
 
 
 def measure(backend: Backend, commands: Sequence[str], samples: int) -> Iterator[Row]:
-    """Each command unwatched and watched; without the latch as well where it takes the wall away. Those that name our
-    tables where there are some. Where the tables have an owner, once each, without the latch and unwatched."""
-    commands = [command for command in commands if backend in ("nftables", _OWNED) or command not in PARTS]
+    """Each command that can take anything away of a wall in this backend, or of what it might be thought to be in,
+    unwatched and watched; without the latch as well where it takes the wall away. Where the tables have an owner, once
+    each, without the latch and unwatched."""
+    commands = [command for command in commands if (command, backend) in HOLDS]
     with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root, settings=_SETTINGS[backend]) as wall:
         stage = Stage(lab, wall)
         if backend == _OWNED:
             stage.own()
             for command in commands:
-                if (command, backend) in HOLDS:
-                    yield _row(stage, backend, command, samples, latched=False)
+                yield _row(stage, backend, command, samples, latched=False)
             return
         for command in commands:
             row = _row(stage, backend, command, samples)
@@ -247,7 +247,8 @@ def matrix(rows: Sequence[Row]) -> str:
         if alone is None or (watched is None and backend != _OWNED):
             continue
         watch = ("", "never gone") if watched is None else (_opened(watched), _back(watched))
-        cells = (_command(command), backend, holds, _opened(alone), *watch)
+        owned = f"{alone.through:,} of {alone.sent:,}" if backend == _OWNED else _opened(alone)
+        cells = (_command(command), backend.replace("-owned", ", owned"), holds, owned, *watch)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """What the flush benchmark counts: nothing through a wall, everything and for how long without."""
 
 import pytest
-from bench.flush import Row, Stage, render
+from bench.flush import Row, Stage, matrix, render
 
 from cellwall.api import Wall
 from cellwall.lab import Lab
@@ -30,3 +30,15 @@ def test_a_row_says_what_came_through_and_when_it_was_over() -> None:
         "| nftables | `nft flush ruleset` | yes | 0 / 1,200 | 0 | 61 ms, at most 88 |",
         "| nftables | `nft flush ruleset` | no, and no latch | 7 / 1,200 | 12 ms: 7 of 1,200 packets | not by itself |",
     ]
+
+
+def test_the_table_has_a_row_for_what_was_measured_both_ways_and_for_owned_tables() -> None:
+    alone = Row("nftables", "nft flush ruleset", False, True, 1200, 0, 0.0, -1, -1)
+    watched = Row("nftables", "nft flush ruleset", True, True, 1200, 0, 0.0, 61.2, 88.0)
+    owned = Row("nftables-owned", "nft flush ruleset", False, False, 3400, 0, 0.0, 5.0, 6.0)
+    assert matrix([alone, watched, owned]).splitlines()[2:] == [
+        "| `nft flush ruleset` | nftables | the latch: nothing passes the node | 0 | 0 | 61 ms, at most 88 |",
+        "| `nft flush ruleset` | nftables, owned | the owner: a flush passes its tables over"
+        " | 0 of 3,400 |  | never gone |",
+    ]
+    assert len(matrix([alone]).splitlines()) == 2
