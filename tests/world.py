@@ -9,7 +9,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,17 +165,44 @@ def take_out(world: World, comment: str, *, chain: str = "", having: str = "") -
 
 def take_all_out(world: World, told: Iterable[Told]) -> None:
     """Delete the live rules that are told of, at once; each must be there. A chain "" is any."""
-    about_nftables("without one rule")
+    _delete(world, _live_rules(world, told))
+
+
+@contextmanager
+def taken_out(world: World, told: Sequence[Told]) -> Iterator[None]:
+    """Without these live rules while the block runs; afterwards their chains are as they were, and what is in sets and
+    what is known of flows is left alone."""
+    rules = _live_rules(world, told)
     node = world.lab.node
-    listed = json.loads(node.run(["nft", "-ja", "list", "ruleset"]).text)["nftables"]
+    chains = sorted({(rule["family"], TABLE, rule["chain"]) for rule in rules})
+
+    def listed() -> str:
+        return "".join(node.run(["nft", "-s", "list", "chain", *chain]).text for chain in chains)
+
+    whole = listed()
+    _delete(world, rules)
+    yield
+    empty = "".join(f"flush chain {' '.join(chain)}\n" for chain in chains)
+    node.run(["nft", "-f", "-"], input=f"{empty}{whole}".encode())
+    assert listed() == whole
+
+
+def _delete(world: World, rules: Iterable[dict[str, Any]]) -> None:
+    lines = [f"delete rule {rule['family']} {TABLE} {rule['chain']} handle {rule['handle']}" for rule in rules]
+    world.lab.node.run(["nft", "-f", "-"], input="\n".join(lines).encode())
+
+
+def _live_rules(world: World, told: Iterable[Told]) -> list[dict[str, Any]]:
+    about_nftables("without one rule")
+    listed = json.loads(world.lab.node.run(["nft", "-ja", "list", "ruleset"]).text)["nftables"]
     rules = [entry["rule"] for entry in listed if "rule" in entry and entry["rule"]["table"] == TABLE]
-    lines = []
+    found = []
     for chain, comment, having in told:
         known = [rule for rule in rules if rule.get("comment") == comment and chain in ("", rule["chain"])]
-        found = [rule for rule in known if having in json.dumps(rule)]
-        assert found, f"no rule says {comment!r}"
-        lines += [f"delete rule {rule['family']} {TABLE} {rule['chain']} handle {rule['handle']}" for rule in found]
-    node.run(["nft", "-f", "-"], input="\n".join(lines).encode())
+        those = [rule for rule in known if having in json.dumps(rule)]
+        assert those, f"no rule says {comment!r}"
+        found += those
+    return found
 
 
 def unlatch(world: World) -> None:
