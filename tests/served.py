@@ -17,6 +17,7 @@ from cellwall.config import paths_for
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.application import CniAnswer, application
+from cellwall.daemon.http.fast_path import FastPath
 from cellwall.daemon.http.listening import Listener
 from cellwall.daemon.http.peers import peer_of
 from cellwall.daemon.metrics.serving import Metrics
@@ -63,6 +64,11 @@ class Plain:
         response = self._http.getresponse()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
+    @property
+    def sock(self) -> socket.socket:
+        """What it has asked by."""
+        return self._http.sock
+
     def close(self) -> None:
         self._http.close()
 
@@ -76,7 +82,8 @@ class Plain:
 class Served:
     """A daemon that answers. `world` is its node, whose wall is the daemon's own."""
 
-    def __init__(self, world: World, path: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, world: World, path: str, node: Node, loop: asyncio.AbstractEventLoop, fast: FastPath) -> None:
+        self.fast = fast
         self.world = world
         self.path = path
         self.node = node
@@ -132,9 +139,10 @@ def open_served(
         with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
             listening.bind(path)
             judge = authority or Authority()
-            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer)
+            fast = FastPath(node.claim_at_once, judge, metrics.events.answered)
+            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer, fast=fast)
             node.start()
-            served = Served(World(lab, wall, report), path, node, loop)
+            served = Served(World(lab, wall, report), path, node, loop, fast)
             served.run(lambda: listener.open(listening))
             try:
                 yield served

@@ -4,12 +4,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 
+import msgspec
 import pytest
 
 from cellwall.client import Client
+from cellwall.client.http import request_text
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.turns.gathered import Attached
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.pool import PoolFigures, PoolSize, was_pooled
@@ -99,6 +103,44 @@ def test_a_claim_that_comes_alone_is_carried_out_before_anything_else_is_heard(p
     wait_until(lambda: pooled.run(claim))
     assert was_pooled(made[0].endpoint) and not made[0].before
     assert made[0].endpoint in client.endpoints()
+
+
+CLAIM = request_text("POST", "/v1/pool/claims", b'{"container":"api","tenant":"acme"}')
+
+
+def test_a_claim_on_the_fast_path_is_answered_as_any_is(pooled: Served, client: Client) -> None:
+    with pooled.connect() as plain:
+        usual = plain.ask("POST", "/v1/pool/claims", {"container": "web", "tenant": "acme"})
+    said: list[bytes] = []
+
+    async def claim() -> bool:
+        said.append(pooled.fast.answer(Peer(0), CLAIM) or b"")
+        return bool(said[-1])
+
+    wait_until(lambda: pooled.run(claim))
+    head, _, body = said[-1].partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    assert status == "HTTP/1.1 201 Created" and usual.status == 201
+    assert set(headers) == set(usual.headers)
+    assert all(headers[name] == usual.headers[name] for name in ("content-type", "server"))
+    assert parsedate_to_datetime(headers["date"]) and int(headers["content-length"]) == len(body)
+    document, like = msgspec.json.decode(body)["endpoint"], msgspec.json.decode(usual.body)["endpoint"]
+    assert (document["container"], set(document)) == ("api", set(like))
+    assert client.endpoint("api") in client.endpoints() and client.verify("api") == ()
+
+
+def test_a_connection_that_is_answered_fast_ends_when_it_is_idle() -> None:
+    with open_served(bounds=Bounds(idle_seconds=1.0), size=PoolSize(SIZE)) as served, served.connect() as plain:
+        resize(served, SOME)
+        wait_until(lambda: served.node.pool.figures.ready == SIZE)
+        assert plain.ask("GET", "/v1/version").status == 200
+        connection = plain.sock
+        for number in range(7):  # longer than an idle one is kept
+            connection.sendall(CLAIM.replace(b"api", b"c0%d" % number))
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 201 ")
+            time.sleep(0.2)
+        assert connection.recv(1) == b""
 
 
 def test_a_claim_that_waits_for_a_repair_keeps_no_other_call_waiting(pooled: Served, client: Client) -> None:

@@ -32,6 +32,7 @@ from cellwall.daemon.fdstore.owner_socket import OwnerSocket
 from cellwall.daemon.fdstore.reserved_ports import give_back, hold_reserved
 from cellwall.daemon.http.application import CniAnswer, application
 from cellwall.daemon.http.descriptors import with_room
+from cellwall.daemon.http.fast_path import FastPath
 from cellwall.daemon.http.listening import Listener
 from cellwall.daemon.http.peers import granted, group_number
 from cellwall.daemon.http.polling import PollingSelector
@@ -107,7 +108,8 @@ def serve(
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
-        answering = Listener(made, bounds, authority, silence=selector.answered)
+        fast = FastPath(node.claim_at_once, authority, events.answered)
+        answering = Listener(made, bounds, authority, silence=selector.answered, fast=fast)
         listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)

@@ -200,10 +200,16 @@ class Node:
     async def claim(self, asker: Asker, places: Places, *, alone: bool = False) -> Attached:
         """`attach`, to a sandbox that stands ready where there is one. `alone`: nobody else has asked for anything, so
         that nobody waits for what is done at once."""
-        (request,) = asker.authority.admit(asker.peer, places.requests)
-        if alone and (endpoint := self.writer.at_once(lambda: self._claimed_at_once(request))) is not None:
+        if alone and (endpoint := self.claim_at_once(asker, places)) is not None:
             return Attached(endpoint, before=False)
+        (request,) = asker.authority.admit(asker.peer, places.requests)
         return await self.writer.add(self._claiming, Attach(request, places, asker), whose=asker.whose)
+
+    def claim_at_once(self, asker: Asker, places: Places) -> Endpoint | None:
+        """What `claim` gives for one that comes alone, by the thread of the event loop; None, and nothing was done,
+        where it is the writer's to carry out."""
+        (request,) = asker.authority.admit(asker.peer, places.requests)
+        return self.writer.at_once(lambda: self._claimed_at_once(request))
 
     def resize_pool(self, size: PoolSize) -> None:
         """Have so many stand ready from now on."""

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import problem_response, rendered
+from cellwall.daemon.http.fast_path import FastPath
 from cellwall.wire.problems import CallProblem, Problem, call_problem, status_problem
 
 _log = logging.getLogger("cellwall.daemon")
@@ -31,9 +32,20 @@ _KEPT = 1 << 15
 class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
     kind whose callers have said something and have no answer to it, itself among them then; `silence` is called when
-    none is left of these."""
+    none is left of these. `fast`: answers for aiohttp where it can."""
 
-    __slots__ = ("_arriving", "_bounds", "_busy", "_left", "_silence", "_timer", "_unanswered", "_unread", "peer")
+    __slots__ = (
+        "_arriving",
+        "_bounds",
+        "_busy",
+        "_fast",
+        "_left",
+        "_silence",
+        "_timer",
+        "_unanswered",
+        "_unread",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -43,11 +55,13 @@ class Connection(web.RequestHandler):
         left: Callable[[], None],
         unanswered: "set[Connection]",
         silence: Callable[[], None],
+        fast: FastPath | None,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._unanswered = unanswered
         self._silence = silence
+        self._fast = fast
         self._bounds = bounds
         self._left = left
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +81,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self._unanswered.add(self)
+        if self._answered_fast(data):
+            return
         if not (self._busy or self._arriving):
             self._arriving = True
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
@@ -75,6 +91,21 @@ class Connection(web.RequestHandler):
             self._refuse("header-too-large")
             return
         super().data_received(data)
+
+    def _answered_fast(self, data: bytes) -> bool:
+        """Of a connection on which aiohttp waits: after its first answer, from which on it ends an idle one."""
+        transport = self.transport
+        between = not (self._arriving or self._busy or self._unread or self._close or self._force_close)
+        if self._fast is None or transport is None or not (between and self.alone) or transport.get_write_buffer_size():
+            return False
+        answer = self._fast.answer(self.peer, data)
+        if answer is None:
+            return False
+        self._next_keepalive_close_time = self._loop.time() + self._bounds.idle_seconds
+        transport.write(answer)
+        self._unanswered.discard(self)
+        self._silence()
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()

@@ -18,6 +18,7 @@ from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import rendered
 from cellwall.daemon.http.census import Census, Counted
 from cellwall.daemon.http.connection import Connection
+from cellwall.daemon.http.fast_path import FastPath
 from cellwall.daemon.http.peers import peer_of
 from cellwall.daemon.http.sockets import BACKLOG
 from cellwall.errors import Unavailable
@@ -39,7 +40,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 class Listener:
     """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected; `silence`
-    is called whenever all who asked have their answers."""
+    is called whenever all who asked have their answers; `fast`: of each connection."""
 
     def __init__(
         self,
@@ -49,8 +50,10 @@ class Listener:
         *,
         peer: Callable[[socket.socket], Peer] = peer_of,
         silence: Callable[[], None] = lambda: None,
+        fast: FastPath | None = None,
     ) -> None:
         self._silence = silence
+        self._fast = fast
         self._peer = peer
         self._bounds = bounds
         self._census = Census(bounds, authority.groups_of)
@@ -142,6 +145,7 @@ class Listener:
             left=lambda: self._census.leave(counted),
             unanswered=self._unanswered,
             silence=self._silence,
+            fast=self._fast,
             loop=loop,
             access_log=None,
             keepalive_timeout=bounds.idle_seconds,

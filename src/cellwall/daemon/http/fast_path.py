@@ -1,0 +1,77 @@
+"""A claim in the very octets that our own client writes, answered as it arrives: a tenth of a millisecond less than by
+a request and a response of aiohttp's.
+
+Owns: which octets these are, and that everything else, and whatever is not done at once, goes the way of all calls,
+before anything was done; so there is one place that says why something is refused.
+"""
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+
+import msgspec
+
+from cellwall.client.http import request_text
+from cellwall.daemon.asker import Asker
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
+from cellwall.errors import CellwallError
+from cellwall.model.endpoint import Endpoint
+from cellwall.wire.answers import EndpointAnswer
+from cellwall.wire.bodies import AttachBody, Places
+from cellwall.wire.calls import CLAIM
+from cellwall.wire.documents import endpoint_document
+
+ClaimAtOnce = Callable[[Asker, Places], Endpoint | None]
+"""Gives a new endpoint, or None, and nothing was done."""
+
+_HEAD = request_text(CLAIM.method, CLAIM.path, b"").removesuffix(b"0\r\n\r\n")
+_LONGEST = 6
+"""Digits of a length: nothing that is longer is short."""
+
+_decode = msgspec.json.Decoder(AttachBody).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class FastPath:
+    """`counted` is told of each claim that is answered, as of any call."""
+
+    def __init__(self, claim: ClaimAtOnce, authority: Authority, counted: Callable[[str, str, float], None]) -> None:
+        self._claim = claim
+        self._authority = authority
+        self._counted = counted
+
+    def answer(self, peer: Peer, said: bytes) -> bytes | None:
+        """The whole answer to all that a connection said; None, and nothing was done, where it is another's to answer.
+        For who knows that nobody else waits for an answer."""
+        if not said.startswith(_HEAD):
+            return None
+        length, end, body = said[len(_HEAD) :].partition(b"\r\n\r\n")
+        if not (end and len(length) <= _LONGEST and length.isdigit()) or int(length) != len(body) or is_long(body):
+            return None
+        began = time.monotonic()
+        try:
+            self._authority.permit(peer, CLAIM.verb)
+            claimed = self._claim(Asker(peer, self._authority), Places([decoded(_decode, body)], [""]))
+        except (CellwallError, CallRefused):
+            return None
+        if claimed is None:
+            return None
+        answer = _created(_encode(EndpointAnswer(endpoint_document(claimed))))
+        self._counted(CLAIM.name, "ok", time.monotonic() - began)
+        return answer
+
+
+def _created(body: bytes) -> bytes:
+    """201, with the headers of `answers.document_response`."""
+    head = (
+        f"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nServer: cellwall\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {_date(int(time.time()))}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
