@@ -2,9 +2,10 @@
 
     python -m bench pool [--population N] [--claims N] [--crowd N] [--quick] [--json]
 
-One daemon on a node of its own, in one run: calls one after the other on an empty node and on a full one, then as many
-attaches at once as a bridge has room for. Beside the clock stands the processor time of client and daemon, which other
-work on the machine changes less. A ready sandbox is a bridge port, so a full node has fewer than 1,023 containers.
+One daemon on a node of its own, in one run: calls one after the other, and claims with a pause between them, on an
+empty node and on a full one, then as many attaches at once as a bridge has room for. Beside the clock stands the
+processor time of client and daemon, which other work on the machine changes less. A ready sandbox is a bridge port, so
+a full node has fewer than 1,023 containers.
 """
 
 import asyncio
@@ -22,11 +23,15 @@ from bench.front import parser_for, tell
 from bench.served import Daemon
 from cellwall.client import AsyncClient
 from cellwall.lab import Lab
+from cellwall.model.endpoint import EndpointKey
 
 _SIZE = "CELLWALL_POOL_SIZE"
 _SETTLED = 1.5
 """Seconds after which a daemon has done what it leaves for later, and the watch has looked."""
+APART = 0.02
+"""Seconds between the claims of a caller that starts something in each: processors and caches are others' then."""
 CLAIM, ATTACH, DETACH = "claim", "attach, namespace made by cellwall", "detach"
+CLAIM_APART = f"claim, {1000 * APART:.0f} ms apart"
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -100,24 +105,37 @@ def _serving(lab: Lab, ready: int) -> Iterator[Daemon]:
 
 def _calls(daemon: Daemon, attached: int, count: int) -> list[Cost]:
     client = daemon.client
-    while client.status().ready <= count:
-        time.sleep(0.1)
-    time.sleep(_SETTLED)
     names = [f"c{attached}-{number}" for number in range(count)]
+    claims = [lambda name=name: client.claim(name, tenant="acme") for name in names]
+    _await_ready(daemon, count)
+    apart = _timed(daemon, CLAIM_APART, attached, claims, pause=APART)
+    client.detach_many([EndpointKey(name, "eth0") for name in names])
+    _await_ready(daemon, count)
     return [
-        _timed(daemon, CLAIM, attached, [lambda name=name: client.claim(name, tenant="acme") for name in names]),
+        apart,
+        _timed(daemon, CLAIM, attached, claims),
         _timed(daemon, DETACH, attached, [lambda name=name: client.detach(name) for name in names]),
         _timed(daemon, ATTACH, attached, [lambda name=name: client.attach(name, tenant="acme") for name in names]),
         _timed(daemon, DETACH + ", attached", attached, [lambda name=name: client.detach(name) for name in names]),
     ]
 
 
-def _timed(daemon: Daemon, operation: str, attached: int, calls: Sequence[Callable[[], object]]) -> Cost:
+def _await_ready(daemon: Daemon, count: int) -> None:
+    while daemon.client.status().ready <= count:
+        time.sleep(0.1)
+    time.sleep(_SETTLED)
+
+
+def _timed(
+    daemon: Daemon, operation: str, attached: int, calls: Sequence[Callable[[], object]], *, pause: float = 0.0
+) -> Cost:
     seconds, own, theirs = [], time.process_time(), _cpu(daemon.pid)
     for call in calls:
         began = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - began)
+        if pause:
+            time.sleep(pause)
     own, theirs = time.process_time() - own, _cpu(daemon.pid) - theirs
     each = 1000 / len(calls)
     return Cost(summarise("through the socket", operation, attached, seconds), own * each, theirs * each)
