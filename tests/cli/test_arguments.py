@@ -52,6 +52,28 @@ def test_usage_error_is_status_2_and_one_line(argv: list[str], capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
+    "argv",
+    [["--log-format", "json", "fly"], ["attach", "--log-format=json"],
+     ["attack", "--log-format", "json", "--only", "Z9"],
+     ["cni", "install", "--bin-dir", "/proc/none", "--log-format", "json"]],
+)  # fmt: skip
+def test_whatever_is_refused_is_an_object_a_line_where_logs_are(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) != 0
+    said = capsys.readouterr()
+    assert "unrecognized" not in said.err
+    assert [set(msgspec.json.decode(line)) for line in said.err.splitlines()] == [
+        {"time", "level", "logger", "message"}
+    ]
+
+
+def test_what_a_command_is_told_behind_run_is_not_for_our_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fly", "--", "true", "--log-format", "json"]) == 2
+    assert capsys.readouterr().err.startswith("cellwall: ")
+
+
+@pytest.mark.parametrize(
     ("argv", "field", "value"),
     [
         (["attach", "a", "--ip", "10.0.0.300"], "--ip", "10.0.0.300"),

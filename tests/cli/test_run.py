@@ -94,6 +94,8 @@ def test_exit_status_and_output_are_the_commands(cellwall: Command) -> None:
     assert cellwall("run", "--", "sh", "-c", "kill -TERM $$").status == 128 + 15
     assert cellwall("run", "--", "/nonexistent/program").status == 127
     assert cellwall("run", "--", "/etc/passwd").status == 126
+    missing = cellwall("--json", "run", "--", "/nonexistent/program").json["error"]
+    assert (missing["kind"], missing["status"]) == ("not-found", 127)
 
 
 def test_command_serves_behind_an_exposed_port(start: Callable[..., "subprocess.Popen[bytes]"], lab: Lab) -> None:

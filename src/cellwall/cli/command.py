@@ -9,12 +9,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
 from cellwall.cli import exits
 from cellwall.cli.invocation import Outcome
-from cellwall.cli.logs import configure_logs
+from cellwall.cli.logs import LogFormat, configure_logs
 from cellwall.cli.parser import parse_arguments
 from cellwall.errors import CellwallError, InvalidSpec
 
@@ -24,9 +25,10 @@ _log = logging.getLogger("cellwall")
 def run_command(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     arguments = list(argv)
-    json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+    ours = arguments[: arguments.index("--") if "--" in arguments else None]
+    json = "--json" in ours
     try:
-        configure_logs("text", 0)
+        configure_logs(_log_format(ours), 0)
         invocation = parse_arguments(arguments)
         given = invocation.arguments
         json = given.json
@@ -40,6 +42,12 @@ def run_command(argv: Sequence[str]) -> int:
         return exits.FAILED
     except Exception as error:
         return _report(error, json=json)
+
+
+def _log_format(arguments: Sequence[str]) -> LogFormat:
+    """Of the log in which it is said that a command line is not understood."""
+    wanted = "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
+    return "json" if wanted else "text"
 
 
 def _print(outcome: Outcome, *, json: bool) -> int:

@@ -77,9 +77,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.opaque:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if "--json" in rest:  # ours wherever it stands: an error is a document too, whoever raised it
-        arguments.json = True
-        rest = [word for word in rest if word != "--json"]
+    if arguments.opaque:  # these are ours wherever they stand: an error is said as it is wanted, whoever raised it
+        arguments, rest = _forms_of_errors().parse_known_args(rest, arguments)
     return Invocation(arguments, tuple(rest))
 
 
@@ -102,6 +101,24 @@ def build_parser() -> Parser:
     return parser
 
 
+def _forms_of_errors() -> Parser:
+    """The global options that say in what form an error is told; everything else is left."""
+    parser = Parser(prog="cellwall", add_help=False, allow_abbrev=False)
+    _add_forms(parser, late=True)
+    return parser
+
+
+def _add_forms(group: argparse._ActionsContainer, *, late: bool) -> None:
+    absent = argparse.SUPPRESS
+    group.add_argument("--json", action="store_true", default=absent if late else False, help="print one JSON document")
+    group.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=absent if late else "text",
+        help="form of the log on standard error",
+    )
+
+
 def _add_globals(parser: Parser, *, late: bool) -> None:
     """The options of every command. A command's own copy has no defaults, or it would undo what stood before it."""
     group = parser.add_argument_group("global options")
@@ -113,10 +130,7 @@ def _add_globals(parser: Parser, *, late: bool) -> None:
     group.add_argument(
         "--root", metavar="DIR", default=default(None), help="keep configuration, state and run files under DIR"
     )
-    group.add_argument("--json", action="store_true", default=default(False), help="print one JSON document")
-    group.add_argument(
-        "--log-format", choices=("text", "json"), default=default("text"), help="form of the log on standard error"
-    )
+    _add_forms(group, late=late)
     group.add_argument(
         "-v",
         dest="verbose_late" if late else "verbose",

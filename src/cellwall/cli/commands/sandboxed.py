@@ -68,7 +68,9 @@ def _run(invocation: Invocation) -> Outcome:
         return Outcome(status=status if status >= 0 else 128 - status)
     except sandboxed.ExecFailed as error:
         _log.error("%s", error)
-        return Outcome(status=exits.COMMAND_NOT_FOUND if error.missing else exits.NOT_EXECUTABLE)
+        status = exits.COMMAND_NOT_FOUND if error.missing else exits.NOT_EXECUTABLE
+        kind = "not-found" if error.missing else "failed"
+        return Outcome({"error": {"kind": kind, "status": status, "message": str(error)}}, status=status)
     finally:
         _detach(invocation, owner)
 
