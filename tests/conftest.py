@@ -28,6 +28,27 @@ on a kernel, the lab, the reference model in packets, the hostile tenant without
 given it runs these."""
 
 
+LONGEST = (
+    "engine/test_crash.py",
+    "packet/test_each_rule.py",
+    "attack/test_iptables.py",
+    "attack/test_suite.py",
+    "packet/test_owned.py",
+    "packet/test_half_replaced.py",
+    "engine/test_crash_node.py",
+    "engine/test_unwind.py",
+    "packet/test_switch.py",
+    "packet/test_blink.py",
+    "engine/test_crash_policies.py",
+    "packet/test_policy_tears.py",
+    "daemon/test_sequences.py",
+    "engine/test_pool.py",
+    "engine/test_crash_batch.py",
+    "attack/test_command.py",
+)
+"""Files that took more than a minute of a run of all, of which six go at once."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="the pure core and a little of everything, nothing slow")
     parser.addoption("--full", action="store_true", help="also what takes many minutes, or daemons of other programs")
@@ -63,7 +84,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _put_slow_files_first(items)
+    _put_long_files_first(items)
     without_root = pytest.mark.skip(reason="needs root")
     beside_others = pytest.mark.skip(reason="beside other programs, or for many minutes: --full runs it")
     too_slow = pytest.mark.skip(reason="slow, and --quick was given")
@@ -77,10 +98,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(beside_others)
 
 
-def _put_slow_files_first(items: list[pytest.Item]) -> None:
-    """Files are given out in this order, and one that takes a minute must not be what all the others are waited for."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+def _put_long_files_first(items: list[pytest.Item]) -> None:
+    """Files are given out in this order, and one that takes minutes must not be what all the others are waited for:
+    first those of `LONGEST`, then by their tests on a node, of which a slow one counts as ten."""
+    cost: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("root"):
+            cost[item.path] += 10 if item.get_closest_marker("slow") else 1
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path, len(places)), -cost[item.path]))
 
 
 @pytest.fixture
