@@ -3,11 +3,13 @@
 import errno
 import random
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
 from cellwall.adapters.nftables import NftRules
 from cellwall.errors import InvalidSpec, KernelError, NotFound, Unsupported
+from cellwall.ruleset.elements import Bundle, BundleChange
 from cellwall.ruleset.types import (
     Element,
     ElementChange,
@@ -175,6 +177,33 @@ def test_refused_batch_changes_nothing_and_names_the_change(rules: NftRules) -> 
     assert "inet cellwall live { 500 }" in str(caught.value)
     assert content(rules, "live") == {((500,), ())}
     assert content(rules, "pin4", "bridge") == set()
+
+
+REST = tuple((0x0A58 << 32 | number, number << 100) for number in range(1, 3000))
+"""More than one message takes."""
+
+
+def bundle(op: Literal["add", "delete"], first: int, rest: tuple[tuple[int, ...], ...] = REST) -> BundleChange:
+    return BundleChange(op, "inet", "cellwall", "pin6", Bundle(first, rest))
+
+
+def test_many_at_once_are_as_one_by_one(rules: NftRules) -> None:
+    rules.apply([bundle("add", 1), add("pin6", 9, 9, 9), bundle("add", 2, REST[:3])])
+    every = {((1, *key), ()) for key in REST} | {((2, *key), ()) for key in REST[:3]}
+    assert content(rules, "pin6") == every | {((9, 9, 9), ())}
+    rules.apply([bundle("delete", 1), *(delete("pin6", 2, *key) for key in REST[:3]), bundle("add", 1, REST[:1])])
+    assert content(rules, "pin6") == {((1, *REST[0]), ()), ((9, 9, 9), ())}
+
+
+@pytest.mark.parametrize("position", [0, 1, 1499, 2998])
+def test_of_many_at_once_the_one_that_is_refused_is_named(rules: NftRules, position: int) -> None:
+    refused = (7, *REST[position])
+    rules.apply([add("pin6", *refused)])
+    with pytest.raises(KernelError) as caught:
+        rules.apply([bundle("add", 6), add("pin6", 1, 1, 1), bundle("add", 7), bundle("add", 8)])
+    assert caught.value.errno == errno.EEXIST
+    assert f"pin6 {{ {' . '.join(map(str, refused))} }}" in str(caught.value)
+    assert content(rules, "pin6") == {(refused, ())}
 
 
 def test_deleting_an_absent_element_says_so(rules: NftRules) -> None:

@@ -71,3 +71,21 @@ def test_what_others_change_whenever_it_is_laid_is_not_on_record_as_right(node: 
     assert world.wall.reconcile().repaired
     assert world.wall.status().drift == ()
     assert world.wall._site.backend.shape() == whole
+
+
+def test_tables_that_others_take_away_before_they_are_filled_are_laid_again() -> None:
+    flush = ["nft", "flush", "ruleset"]
+    with open_world(settings=Settings(backend="nftables")) as world:
+        world.attach("web", expose=["8080:80"])
+        rules, filled = world.wall._site.rules, list[object]()
+        world.lab.node.run(flush)
+
+        def apply(changes: object, *rest: object) -> None:
+            if not filled:
+                world.lab.node.run(flush)
+            filled.append(changes)
+            rules.apply(changes, *rest)  # type: ignore[arg-type]
+
+        rewired(world.wall, rules=Wrapped(rules, apply=apply)).up()
+        assert len(filled) > 1
+        assert world.wall.status().drift == ()

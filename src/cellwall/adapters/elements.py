@@ -10,7 +10,7 @@ neighbours may have to be merged; such sets are small and static and are replace
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ from cellwall.ruleset.types import (
 )
 
 if TYPE_CHECKING:
-    from cellwall.ruleset.elements import Bundle
+    from cellwall.ruleset.elements import Bundle, BundleChange, Change
 
 SetKey = tuple[TableFamily, str, str]
 """Family, table, set."""
@@ -72,6 +72,7 @@ _FLAGS, _KEY_END = 3, 10  # NFTA_SET_ELEM_*
 _INTERVAL_END, _CATCH_ALL = 0x1, 0x2
 EVERY_KEY: tuple[KeyPart, ...] = ()
 """That of an element that any key is in for which there is no other (`*`): nobody of ours adds one."""
+_HEADER = 16  # struct nlmsghdr
 _LARGEST_LIST = 60_000  # an attribute's length is 16 bits
 
 _FAMILIES = {NFPROTO[family]: family for family in TABLE_FAMILIES}
@@ -82,21 +83,23 @@ class Packed(msgspec.Struct, frozen=True):
 
     message: Message
     starts: tuple[int, ...]
-    changes: tuple[ElementChange, ...]
+    changes: "tuple[Change, ...]"
 
     def culprit(self, refusal: Refusal) -> ElementChange:
         """The change a refusal is about; the first one where the kernel did not say."""
-        found = 0
-        for position, start in enumerate(self.starts):
-            if start <= refusal.offset:
-                found = position
-        return self.changes[found]
+        found = max(0, sum(start <= refusal.offset for start in self.starts) - 1)
+        change, start = self.changes[found], self.starts[found]
+        if isinstance(change, ElementChange):
+            return change
+        end = (*self.starts, _HEADER + len(self.message.body))[found + 1]
+        length = (end - start) // len(change.bundle.rest)
+        return change.of(max(0, refusal.offset - start) // length)
 
 
-def pack_changes(changes: Iterable[ElementChange], schema: Schema) -> list[Packed]:
+def pack_changes(changes: "Iterable[Change]", schema: Schema) -> list[Packed]:
     """As few messages as possible. Changes of different sets are independent inside a transaction and may change
     places; those of one set keep their order, as a key may go and come back."""
-    runs: dict[SetKey, list[list[ElementChange]]] = {}
+    runs: dict[SetKey, list[list[Change]]] = {}
     for change in changes:
         of_set = runs.setdefault((change.family, change.table, change.set), [])
         if of_set and of_set[-1][0].op == change.op:
@@ -122,28 +125,58 @@ def lookup_set(where: SetKey, schema: Schema) -> NamedSet:
     return found
 
 
-def _pack_run(where: SetKey, run: Sequence[ElementChange], schema: Schema) -> list[Packed]:
+def _pack_run(where: SetKey, run: "Sequence[Change]", schema: Schema) -> list[Packed]:
     described = lookup_set(where, schema)
     if described.interval and len(described.key) == 1:
         raise Unsupported(f"{' '.join(where)}: single elements of an interval set", backend="nftables")
     head = _head(where)
-    first = 16 + HEADER_SIZE + len(head) + 4  # where the list's content starts in the message
-    if len(run) == 1:
+    first = _HEADER + HEADER_SIZE + len(head) + 4  # where the list's content starts in the message
+    if len(run) == 1 and isinstance(run[0], ElementChange):
         return [_packed(where[0], head, [_pack_element(run[0], described)], [first], run)]
     messages: list[Packed] = []
-    elements: list[bytes] = []
-    starts: list[int] = []
-    size = taken = 0
-    for position, change in enumerate(run):
-        element = _pack_element(change, described)
-        if size + len(element) > _LARGEST_LIST:
-            messages.append(_packed(where[0], head, elements, starts, run[taken:position]))
-            elements, starts, size, taken = [], [], 0, position
+    chunks: list[bytes] = []
+    starts, size = list[int](), 0
+    changes: list[Change] = []
+    for change, packed in _pack_each(run, described):
+        if size + len(packed) > _LARGEST_LIST:
+            messages.append(_packed(where[0], head, chunks, starts, changes))
+            chunks, starts, changes, size = [], [], [], 0
         starts.append(first + size)
-        elements.append(element)
-        size += len(element)
-    messages.append(_packed(where[0], head, elements, starts, run[taken:]))
+        chunks.append(packed)
+        changes.append(change)
+        size += len(packed)
+    messages.append(_packed(where[0], head, chunks, starts, changes))
     return messages
+
+
+def _pack_each(run: "Sequence[Change]", described: NamedSet) -> "Iterator[tuple[Change, bytes]]":
+    """Each change, in parts where it is too large for one message."""
+    rests: dict[object, list[bytes]] = {}
+    for change in run:
+        if isinstance(change, ElementChange):
+            yield change, _pack_element(change, described)
+        else:
+            yield from _pack_bundle(change, described, rests)
+
+
+def _pack_bundle(
+    change: "BundleChange", described: NamedSet, rests: dict[object, list[bytes]]
+) -> "Iterator[tuple[BundleChange, bytes]]":
+    """What is before the rest of a key is the same bytes in each element."""
+    rest = _pack_rests(change.bundle, described, rests)
+    whole = _pack_element(change.of(0), described)
+    head, most = whole[: len(whole) - len(rest[0])], _LARGEST_LIST // len(whole)
+    for start in range(0, len(rest), most):
+        bundle = msgspec.structs.replace(change.bundle, rest=change.bundle.rest[start : start + most])
+        yield msgspec.structs.replace(change, bundle=bundle), head + head.join(rest[start : start + most])
+
+
+def _pack_rests(bundle: "Bundle", described: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
+    """What follows the first part of each key. `rests` remembers what was packed of others of this set."""
+    rest = rests.get(bundle.rest)
+    if rest is None:
+        rest = rests[bundle.rest] = [_registers(key, described.key[1:]) for key in bundle.rest]
+    return rest
 
 
 @lru_cache(maxsize=512)
@@ -154,9 +187,9 @@ def _head(where: SetKey) -> bytes:
 
 
 def _packed(
-    family: TableFamily, head: bytes, elements: list[bytes], starts: list[int], run: Sequence[ElementChange]
+    family: TableFamily, head: bytes, elements: list[bytes], starts: list[int], changes: "Sequence[Change]"
 ) -> Packed:
-    adding = run[0].op == "add"
+    adding = changes[0].op == "add"
     message = nft_message(
         NFT_MSG_NEWSETELEM if adding else NFT_MSG_DELSETELEM,
         NFPROTO[family],
@@ -164,7 +197,7 @@ def _packed(
         # With EXCL an element that is there already refuses the batch; `nft add element` is silent about it.
         flags=NLM_F_CREATE | NLM_F_EXCL if adding else 0,
     )
-    return Packed(message, tuple(starts), tuple(run))
+    return Packed(message, tuple(starts), tuple(changes))
 
 
 def _pack_element(change: ElementChange, described: NamedSet) -> bytes:
@@ -289,10 +322,8 @@ def as_listed(element: Element, named: NamedSet) -> bytes:
 
 
 def bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
-    """The same of all in a bundle. `rests` remembers what was packed of others of this set."""
-    rest = rests.get(bundle.rest)
-    if rest is None:
-        rest = rests[bundle.rest] = [_registers(key, named.key[1:]) for key in bundle.rest]
+    """The same of all in a bundle; `rests` as there."""
+    rest = _pack_rests(bundle, named, rests)
     after = len(rest[0]) if rest else 0
     whole = attribute(KEY, attribute(VALUE, _registers((bundle.first,), named.key[:1]) + bytes(after)))
     head = whole[: len(whole) - after]

@@ -41,7 +41,7 @@ from cellwall.ruleset.types import Element, ElementChange, Ruleset, TableFamily
 if TYPE_CHECKING:
     from cellwall.engine.nftables.contracts import LiveChain, Met
     from cellwall.ruleset.edits import Edit
-    from cellwall.ruleset.elements import Bundle
+    from cellwall.ruleset.elements import Bundle, Change
 
 _CHANGE = "change set elements"
 
@@ -114,7 +114,7 @@ class NftRules(Closing):
 
         load_text(text)
 
-    def apply(self, changes: Sequence[ElementChange], where: "tuple[tuple[str, ...], Met] | None" = None) -> None:
+    def apply(self, changes: "Sequence[Change]", where: "tuple[tuple[str, ...], Met] | None" = None) -> None:
         """See `Rules.apply`."""
         if where is not None and not self.schema:
             raise KernelError(errno.ENOENT, _CHANGE, "no wall is laid")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
-from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Tiers
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Tiers, interned
 
 if TYPE_CHECKING:
     from cellwall.model.figures import Metered
@@ -179,4 +179,4 @@ def decode_policy(body: bytes) -> Policy:
     """The policy that `encode_policy` wrote."""
     from cellwall.model.policy_document import parse_policy
 
-    return parse_policy(msgspec.json.decode(body)).policy
+    return interned(parse_policy(msgspec.json.decode(body)).policy)

@@ -42,7 +42,7 @@ from cellwall.errors import (
 from cellwall.ipam import Pool
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.network import default_mac
-from cellwall.model.policy import NO_TIERS, OPEN, Policy, Tiers
+from cellwall.model.policy import NO_TIERS, OPEN, Policy, Tiers, interned
 from cellwall.names import host_link, namespace_file
 
 
@@ -250,7 +250,7 @@ def tiers_of(site: Site, tenant: str | None, policy: Policy | None) -> Tiers:
     known = site.journal.policy(tenant) if tenant else None
     if known is None and policy is None:
         return NO_TIERS
-    own = policy or OPEN
+    own = OPEN if policy is None else interned(policy)
     return Tiers(endpoint=own) if known is None else known.over(own)
 
 

@@ -32,7 +32,7 @@ from cellwall.engine.versions import renewed, repair_endpoints, taken_back
 from cellwall.errors import CellwallError, InvalidSpec, Unsupported
 from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import Endpoint, EndpointKey
-from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers
+from cellwall.model.policy import OPEN, Policy, PolicyRecord, TierName, Tiers, interned
 from cellwall.model.policy_check import Ground, ground_of, validate_policy
 
 
@@ -81,7 +81,7 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member:
     if policy == (before.policy if before else None):
         _lay_missing(site, site.journal.endpoints_of(tenant))
         return before
-    former, latter = before.policy if before else OPEN, policy or OPEN
+    former, latter = before.policy if before else OPEN, OPEN if policy is None else interned(policy)
     if site.foundation() is not None:
         ensure_policy_forms(site, [Tiers(tenant=latter)], member=member)
     elif latter != OPEN:
@@ -92,7 +92,7 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member:
 
     def record() -> Sequence[Endpoint]:
         number = next_policy_generation(site)
-        known.append(None if policy is None else PolicyRecord(policy, number))
+        known.append(None if policy is None else PolicyRecord(latter, number))
         site.journal.write_policy(tenant, known[0])
         note_unkept(site, tenant)
         over = PolicyRecord(latter, number).over
@@ -129,7 +129,7 @@ def set_endpoint_policy(site: Site, key: EndpointKey, policy: Policy, *, member:
         return before
     ensure_policy_forms(site, [Tiers(endpoint=policy)], member=member)
     before = attached_endpoint(site, key)  # again: see `set_tenant_policy`
-    after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=policy))
+    after = msgspec.structs.replace(before, tiers=msgspec.structs.replace(before.tiers, endpoint=interned(policy)))
     return _change(site, [before], lambda: [after], lambda: None)[0]
 
 

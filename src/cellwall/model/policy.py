@@ -8,6 +8,7 @@ Only TCP, UDP and ICMP leave a sandbox at all, so `any` means these three.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -76,6 +77,13 @@ class Policy(msgspec.Struct, frozen=True, cache_hash=True):
     monitor: bool = False
 
 
+@lru_cache(maxsize=2048)
+def interned(policy: Policy) -> Policy:
+    """Equal policies as one value: a set or a cache knows that at once, where to compare a thousand rules takes a
+    millisecond, and caches are asked for every endpoint."""
+    return policy
+
+
 OPEN = Policy()
 """What holds where nobody said anything: the floor alone."""
 
@@ -97,16 +105,7 @@ class Tiers(msgspec.Struct, frozen=True):
         """Whether one of the policies lists mail to that family: it is open to the endpoint then, wherever none of the
         policies denies it. Where the policy denies nothing else it has to list mail to everybody: naming one server
         would open it to all."""
-        return any(
-            rule.lists_mail and rule.prefix.version == version and (denies or rule.prefix.prefixlen == 0)
-            for denies, rule in self._listed()
-        )
-
-    def _listed(self) -> Iterator[tuple[bool, Rule]]:
-        """Each rule, and whether its policy denies what it does not allow."""
-        for _, policy in self.named():
-            if policy.mode != "block":
-                yield from ((policy.mode == "allow" and not policy.monitor, rule) for rule in policy.rules)
+        return _lists_mail(self.tenant, version) or _lists_mail(self.endpoint, version)
 
     @property
     def linked(self) -> bool:
@@ -123,6 +122,17 @@ class Tiers(msgspec.Struct, frozen=True):
         return self.linked and not any(
             rule.action == "deny" and rule.protocol == "any" and _holds(rule.prefix, own) for rule in rules
         )
+
+
+@lru_cache(maxsize=256)  # of a tenant's policy each of its endpoints asks
+def _lists_mail(policy: Policy, version: int) -> bool:
+    if policy.mode == "block":
+        return False
+    denies = policy.mode == "allow" and not policy.monitor
+    return any(
+        rule.lists_mail and rule.prefix.version == version and (denies or rule.prefix.prefixlen == 0)
+        for rule in policy.rules
+    )
 
 
 NO_TIERS = Tiers()

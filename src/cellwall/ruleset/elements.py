@@ -1,10 +1,12 @@
-"""What a set or map holds, arranged for the lookup of a key."""
+"""What a set or map holds: many elements that have much in common as one value, and all of them arranged for the
+lookup of a key."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
-from cellwall.ruleset.types import Element, Interval, KeyPart, NamedSet, Scalar
+from cellwall.ruleset.types import Element, ElementChange, Interval, KeyPart, NamedSet, Scalar, TableFamily
 
 Key = tuple[KeyPart, ...]
 
@@ -19,6 +21,24 @@ class Bundle(msgspec.Struct, frozen=True):
     def elements(self) -> Iterator[Element]:
         """One by one."""
         return (Element((self.first, *key)) for key in self.rest)
+
+
+class BundleChange(msgspec.Struct, frozen=True):
+    """Elements to add to, or delete from, a set of ours; a bundle has at least one."""
+
+    op: Literal["add", "delete"]
+    family: TableFamily
+    table: str
+    set: str
+    bundle: Bundle
+
+    def of(self, position: int) -> ElementChange:
+        """The change of one of them."""
+        element = Element((self.bundle.first, *self.bundle.rest[position]))
+        return ElementChange(self.op, self.family, self.table, self.set, element)
+
+
+Change = ElementChange | BundleChange
 
 
 class Content:

@@ -1,6 +1,6 @@
 """How rules that are live give way to others: in one transaction where that shows no chain before it is filled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
 import msgspec
@@ -12,11 +12,12 @@ from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.nftables.contracts import LiveChain
 from cellwall.engine.nftables.desired import desired_ruleset, digests
 from cellwall.engine.nftables.laying import plan, remove
+from cellwall.lower.nft.sets import schema_of
 from cellwall.model.policy import Policy, Rule, Tiers
 from cellwall.model.settings import Audit, Settings
 from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove, Replace
-from cellwall.ruleset.types import Ruleset
+from cellwall.ruleset.types import ElementChange, NamedSet, Ruleset, TableFamily
 from scene import FACTS, WEB
 
 BARE = msgspec.structs.replace(WEB, bindings=())
@@ -40,6 +41,8 @@ class Live:
             for table in ruleset.tables
         }
         self.loads: list[Sequence[Edit]] = []
+        self.schema: Mapping[tuple[TableFamily, str, str], NamedSet] = schema_of(Usage())
+        self.filled: dict[int, str] = {}
 
     def shape(self) -> str:
         return "s"
@@ -48,13 +51,17 @@ class Live:
         return True
 
     def generation(self) -> int:
-        return len(self.loads)
+        return len(self.loads) + len(self.filled)
 
     def chains(self, family: str, table: str) -> dict[str, LiveChain]:
         return self.tables.get((family, table), {})
 
     def lay(self, edits: Sequence[Edit]) -> None:
         self.loads.append(edits)
+
+    def apply(self, changes: Sequence[ElementChange]) -> None:
+        (self.filled[len(self.loads)],) = {change.table for change in changes}
+        assert all((change.family, change.table, change.set) in self.schema for change in changes)
 
 
 def steps(
@@ -71,6 +78,7 @@ def steps(
     assert laying.keeps_sets
     assert laying.lay() == "s"
     assert laying.keeps == (len(live.loads) == 1)
+    assert laying.keeps == (not live.filled)
     return [f"{type(one).__name__} {one.ruleset.tables[0].name}" for edits in live.loads for one in edits]
 
 
@@ -131,6 +139,8 @@ def test_the_copy_is_of_the_rules_to_come() -> None:
     assert isinstance(own, Refresh)
     assert [table.chains for table in copy.ruleset.tables] == [table.chains for table in own.ruleset.tables]
     assert [table.sets for table in sets.ruleset.tables] == [table.sets for table in own.ruleset.tables]
+    assert live.filled == {1: SPARE_TABLE}  # before a rule of it looks anything up
+    assert {table for _, table, _ in live.schema} == {TABLE}
 
 
 @pytest.mark.parametrize("beside", [False, True])

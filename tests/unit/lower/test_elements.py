@@ -1,6 +1,7 @@
 """Elements of endpoints: what attach, expose, unexpose and detach add and delete, in sets as a kernel keeps them."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
 from itertools import combinations
 
 import msgspec
@@ -9,11 +10,21 @@ from hypothesis import strategies as st
 
 from cellwall.compile.usage import PolicyUsage, usage_of
 from cellwall.compile.wall import TIME_WAIT
-from cellwall.lower.nft.elements import Owned, changes, differing_elements, endpoint_elements
+from cellwall.lower.nft.elements import (
+    Listed,
+    Owned,
+    changes,
+    differing_content,
+    endpoint_content,
+    endpoint_elements,
+    endpoint_lists,
+    kept_lists,
+)
 from cellwall.lower.nft.sets import LINGERING, inet_definitions, schema_of
 from cellwall.model.endpoint import Endpoint, PortBinding, parse_binding
-from cellwall.model.policy import NO_TIERS, Policy, Tiers
+from cellwall.model.policy import NO_TIERS, Policy, Rule, Tiers
 from cellwall.names import NODE_SETS
+from cellwall.ruleset.elements import Bundle
 from cellwall.ruleset.types import ElementChange, Interval
 from scene import endpoint
 
@@ -114,6 +125,27 @@ def test_exposing_and_withdrawing_leads_back_whatever_stands_beside(
         assert kernel.held == before
 
 
+RULES = st.lists(
+    st.sampled_from(
+        [
+            Rule(action, ip_network(prefix), protocol, ports)  # type: ignore[arg-type]
+            for action in ("allow", "deny")
+            for prefix in ("93.0.0.0/8", "93.184.216.20", "2a00:1::/32", "2a00:1::9")
+            for protocol, ports in (("any", None), ("tcp", None), ("tcp", (80, 81)), ("udp", (53, 53)))
+        ]
+    ),
+    unique=True,
+    max_size=6,
+)
+
+
+@st.composite
+def listing_tiers(draw: st.DrawFn) -> Tiers:
+    """Policies that list alike, in part or nothing, in either tier."""
+    both = [Policy(draw(st.sampled_from(("open", "allow"))), tuple(draw(RULES))) for _ in range(2)]
+    return Tiers(both[0], both[1])
+
+
 CHANGES: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
     {},
     optional={
@@ -122,19 +154,49 @@ CHANGES: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
         "past_generations": st.tuples(st.integers(1 << 8, 1 << 12)),
         "tenant_number": st.integers(1, 1 << 12),
         "bindings": bindings(),
-        "tiers": st.sampled_from((NO_TIERS, Tiers(endpoint=Policy("block")), Tiers(Policy(links=True), number=7))),
+        "tiers": st.sampled_from((NO_TIERS, Tiers(endpoint=Policy("block")), Tiers(Policy(links=True), number=7)))
+        | listing_tiers(),
+        "address4": st.just(ip_address("192.168.0.250")),
     },
 )
 
 
-@given(some=endpoints(), change=CHANGES)
-def test_what_one_becomes_differs_from_it_as_all_of_both_do(some: list[Endpoint], change: dict[str, object]) -> None:
-    for one in some:
+def one_by_one(content: Iterable[Owned | Listed]) -> list[Owned]:
+    return [
+        (family, name, element)
+        for family, name, held in content
+        for element in (held.elements() if isinstance(held, Bundle) else [held])
+    ]
+
+
+@given(some=endpoints(), was=listing_tiers() | st.just(NO_TIERS), change=CHANGES)
+def test_what_one_becomes_differs_from_it_as_all_of_both_do(
+    some: list[Endpoint], was: Tiers, change: dict[str, object]
+) -> None:
+    for bare in some:
+        one = msgspec.structs.replace(bare, tiers=was)
         other = msgspec.structs.replace(one, **change)
         before, after = set(endpoint_elements(one)), set(endpoint_elements(other))
-        gone, come = differing_elements(one, other)
+        gone, come = map(one_by_one, differing_content(one, other))
         assert (set(gone), set(come)) == (before - after, after - before)
         assert (len(gone), len(come)) == (len(before - after), len(after - before))
+
+
+@given(some=endpoints(), was=listing_tiers(), now=listing_tiers())
+def test_what_a_change_of_policies_leaves_alone_is_what_both_list(some: list[Endpoint], was: Tiers, now: Tiers) -> None:
+    for one in some:
+        before, after = (msgspec.structs.replace(one, tiers=tiers) for tiers in (was, now))
+        kept = one_by_one(kept_lists(before, after))
+        listed = [set(one_by_one(endpoint_lists(each))) for each in (before, after)]
+        assert set(kept) == listed[0] & listed[1] and len(kept) == len(set(kept))
+
+
+@given(some=endpoints(), tiers=listing_tiers())
+def test_what_is_laid_together_is_what_is_laid_one_by_one(some: list[Endpoint], tiers: Tiers) -> None:
+    for bare in some:
+        one = msgspec.structs.replace(bare, tiers=tiers)
+        assert one_by_one(endpoint_content(one)) == list(endpoint_elements(one))
+        assert all(held.rest for _, _, held in endpoint_content(one) if isinstance(held, Bundle))
 
 
 @given(some=endpoints())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Shut, Wanted
-from cellwall.lower.nft.elements import Owned, changes, differing_elements, endpoint_elements
+from cellwall.lower.nft.elements import Listed, Owned, changes, differing_content, endpoint_content
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
@@ -133,12 +133,13 @@ class NftablesBackend:
         return repair(self._rules, attached, opens=self.stands())
 
 
-def _differing(before: Sequence[Endpoint], after: Sequence[Endpoint]) -> tuple[list[Owned], list[Owned]]:
+def _differing(
+    before: Sequence[Endpoint], after: Sequence[Endpoint]
+) -> "tuple[list[Owned | Listed], list[Owned | Listed]]":
     """What goes and what comes. Of as many as there were each takes the place of one: no two have an element in
-    common."""
-    if len(before) == len(after):
-        pairs = [differing_elements(one, other) for one, other in zip(before, after, strict=True)]
-        return [owned for gone, _ in pairs for owned in gone], [owned for _, come in pairs for owned in come]
-    gone, come = ([owned for one in side for owned in endpoint_elements(one)] for side in (before, after))
-    kept = set(gone).intersection(come)
-    return [owned for owned in gone if owned not in kept], [owned for owned in come if owned not in kept]
+    common. Of others either side is none."""
+    if len(before) != len(after):
+        gone, come = ([one for endpoint in side for one in endpoint_content(endpoint)] for side in (before, after))
+        return gone, come
+    pairs = [differing_content(one, other) for one, other in zip(before, after, strict=True)]
+    return [one for gone, _ in pairs for one in gone], [one for _, come in pairs for one in come]

@@ -7,7 +7,7 @@ import msgspec
 
 from cellwall.engine.contracts import Flows
 from cellwall.ruleset.edits import Edit
-from cellwall.ruleset.elements import Bundle
+from cellwall.ruleset.elements import Bundle, Change
 from cellwall.ruleset.types import Element, ElementChange, Hook, KeyPart, NamedSet, Ruleset, Scalar, TableFamily
 
 Met = Mapping[tuple[Literal["inet", "bridge"], str], int]
@@ -54,7 +54,7 @@ class Rules(Flows, Protocol):
     def descriptor(self) -> int:
         """The socket's, for who keeps it alive beyond this process: the tables' owner is the socket."""
 
-    def apply(self, changes: Sequence[ElementChange], where: tuple[tuple[str, ...], Met] | None = None) -> None:
+    def apply(self, changes: Sequence[Change], where: tuple[tuple[str, ...], Met] | None = None) -> None:
         """One transaction of element changes over the long-lived socket. Adding an element that exists and deleting
         one that is absent raise KernelError (EEXIST, ENOENT) and change nothing. A missing table: ENOENT, and so where
         the wall `is_met` in none of the tables that `where` names, with what is met there."""

@@ -7,12 +7,13 @@ import msgspec
 
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage
-from cellwall.lower.nft.elements import Owned, endpoint_elements
+from cellwall.lower.nft.elements import Owned, changes, endpoint_content, endpoint_elements, single_elements
 from cellwall.lower.nft.wall import lower_wall
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
-from cellwall.ruleset.types import Element, Ruleset, Table
+from cellwall.ruleset.elements import Change
+from cellwall.ruleset.types import Element, Ruleset, Table, TableFamily
 
 
 def desired_ruleset(settings: Settings, facts: NodeFacts, usage: Usage, uplink: str) -> Ruleset:
@@ -27,8 +28,31 @@ def desired_elements(endpoints: Iterable[Endpoint]) -> set[Owned]:
 
 def with_endpoints(ruleset: Ruleset, endpoints: Iterable[Endpoint]) -> Ruleset:
     """The ruleset with the elements of endpoints in its sets."""
+    return _with(ruleset, desired_elements(endpoints))
+
+
+def with_ranges(ruleset: Ruleset, endpoints: Iterable[Endpoint]) -> Ruleset:
+    """The ruleset with those of the elements of endpoints that are in sets of ranges, which a refresh fills anew."""
+    ranged = _ranged(ruleset)
+    every = {owned for endpoint in endpoints for owned in single_elements(endpoint)}
+    return _with(ruleset, (owned for owned in every if owned[:2] in ranged))
+
+
+def filling(ruleset: Ruleset, endpoints: Iterable[Endpoint], table: str) -> tuple[Change, ...]:
+    """What the others add to the sets of that table. They are too many for text: those of one tenant's policies may be
+    a quarter of a million."""
+    ranged = _ranged(ruleset)
+    content = (one for endpoint in endpoints for one in endpoint_content(endpoint))
+    return changes("add", (one for one in content if one[:2] not in ranged), table)
+
+
+def _ranged(ruleset: Ruleset) -> set[tuple[TableFamily, str]]:
+    return {(table.family, named.name) for table in ruleset.tables for named in table.sets if named.interval}
+
+
+def _with(ruleset: Ruleset, elements: Iterable[Owned]) -> Ruleset:
     by_set: dict[tuple[str, str], list[Element]] = {}
-    for family, name, element in desired_elements(endpoints):
+    for family, name, element in elements:
         by_set.setdefault((family, name), []).append(element)
     return Ruleset(tuple(_filled(table, by_set) for table in ruleset.tables))
 

@@ -3,14 +3,18 @@
 Owns: the choice between a refresh and a replacement, and the order of either.
 """
 
+import errno
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import msgspec
 
 from cellwall.compile.usage import usage_of_endpoints
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.nftables.contracts import Rules
-from cellwall.engine.nftables.desired import desired_ruleset, digests, with_endpoints
+from cellwall.engine.nftables.copies import copy_alone
+from cellwall.engine.nftables.desired import desired_ruleset, digests, filling, with_ranges
+from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.names import SPARE_TABLE, TABLE
@@ -26,13 +30,13 @@ class NftLaying(msgspec.Struct, frozen=True):
 
     live: Rules
     ruleset: Ruleset
+    endpoints: tuple[Endpoint, ...]
     rules: str
     sets: str
     details: str
     keeps: bool
     keeps_sets: bool
     judges_anew: bool
-    under_endpoints: bool
 
     def lay(self) -> str:
         """See `Laying.lay`."""
@@ -40,13 +44,41 @@ class NftLaying(msgspec.Struct, frozen=True):
         # in tables of their own.
         seen = self.live.generation()
         if self.keeps:
-            loads = _lay(self.live, [[Refresh(self.ruleset)]])
+            loads: Sequence[_Load] = [[Refresh(self.ruleset)]]
         elif self.keeps_sets:
-            loads = _lay(self.live, _refresh_under_copy(self.ruleset))
+            loads = _refresh_under_copy(self.ruleset)
         else:
-            loads = _replace(self.live, self.ruleset, under_endpoints=self.under_endpoints)
+            loads = _replacement(self.live, self.ruleset, under_endpoints=bool(self.endpoints))
+        done = [self._do(load) for load in loads]
         shape = self.live.shape()
-        return shape if self.live.generation() == seen + loads or self.live.is_owned() else ""
+        alone = self.live.generation() == seen + len(loads) or self.live.is_owned()
+        return shape if alone and all(done) else ""
+
+    def _do(self, load: "_Load") -> bool:
+        """False where somebody took away the table that was to be filled: what is laid in spite of that lets no
+        endpoint through, and is laid again."""
+        if not isinstance(load, Fill):
+            self.live.lay(load)
+            return True
+        content = filling(self.ruleset, self.endpoints, load.table)
+        try:
+            with nullcontext() if load.table == TABLE else copy_alone(self.live):
+                self.live.apply(content)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+
+class Fill(msgspec.Struct, frozen=True):
+    """The elements of all endpoints in the hash sets of this table, which no packet meets yet: a transaction."""
+
+    table: str
+
+
+_Load = Sequence[Edit] | Fill
+"""What one transaction does."""
 
 
 def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Laid | None) -> NftLaying | None:
@@ -64,14 +96,14 @@ def plan(rules: Rules, wanted: Wanted, attached: Sequence[Endpoint], before: Lai
     refreshes = before is not None and intact and kept and before.sets == former[1] and _has_sets_of(before, attached)
     return NftLaying(
         live=rules,
-        ruleset=with_endpoints(ruleset, attached),
+        ruleset=with_ranges(ruleset, attached),
+        endpoints=tuple(attached),
         rules=own_rules,
         sets=own_sets,
         details="",
         keeps=refreshes and not (attached and _adds_chains(rules, ruleset)),
         keeps_sets=refreshes,
         judges_anew=before is not None and not (intact and before.rules == former[0]),
-        under_endpoints=bool(attached),
     )
 
 
@@ -103,9 +135,9 @@ def _has_sets_of(before: Laid, attached: Sequence[Endpoint]) -> bool:
     return before.usage.union(used) == before.usage
 
 
-def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> int:
-    """Our tables anew, whatever stands under their name; returns in how many transactions. Under endpoints a copy
-    stands beside them meanwhile, and sets are full before the first rule looks anything up in them.
+def _replacement(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> list[_Load]:
+    """Our tables anew, whatever stands under their name. Under endpoints a copy stands beside them meanwhile, and sets
+    are full before the first rule looks anything up in them.
 
     One transaction is not enough. The kernel puts a new base chain before the old one, so a packet that meets the end
     of the transaction between the two finds both empty; and an interval set that is made in a transaction is filled
@@ -118,13 +150,16 @@ def _replace(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> int:
     touched until ours are whole. What is live tells, not a record: that may be lost, or older than a flush. Where
     neither stands, as after a flush, there is nothing that could become less.
     """
-    return _lay(rules, _loads(rules, ruleset, under_endpoints=under_endpoints))
-
-
-def _lay(rules: Rules, loads: Sequence[Sequence[Edit]]) -> int:
-    for edits in loads:
-        rules.lay(edits)
-    return len(loads)
+    copy = renamed(ruleset, SPARE_TABLE)
+    if not under_endpoints:
+        return [[Remove(copy), Replace(ruleset)]]
+    stands, copy_stands = rules.stands(TABLE), rules.stands(SPARE_TABLE)
+    if not stands and not copy_stands:
+        return [[Remove(copy), Replace(without_chains(ruleset))], Fill(TABLE), [Refresh(ruleset)]]
+    loads: list[_Load] = []
+    for tables, name in ((ruleset, TABLE),) if copy_stands and not stands else ((copy, SPARE_TABLE), (ruleset, TABLE)):
+        loads += ([Replace(without_chains(tables))], Fill(name), [Refresh(tables)])
+    return [*loads, [Remove(copy)]]
 
 
 def _adds_chains(rules: Rules, ruleset: Ruleset) -> bool:
@@ -140,7 +175,7 @@ def _adds_chains(rules: Rules, ruleset: Ruleset) -> bool:
     return False
 
 
-def _refresh_under_copy(ruleset: Ruleset) -> list[Sequence[Edit]]:
+def _refresh_under_copy(ruleset: Ruleset) -> list[_Load]:
     """What the copy denies does not pass, whatever ours lacks meanwhile. Unlike a replacement it forgets no bound that
     somebody has used up: tenants decide when a policy is the first of its kind.
 
@@ -150,17 +185,5 @@ def _refresh_under_copy(ruleset: Ruleset) -> list[Sequence[Edit]]:
     that began in a second each removal lost one. Open flows need no map; and where ours are laid after the copy, their
     chains come first, and stamp what the copy meets."""
     copy = renamed(ruleset, SPARE_TABLE)
-    return [[Replace(without_chains(copy))], [Refresh(copy)], [Refresh(ruleset)], [Flush(copy)], [Remove(copy)]]
-
-
-def _loads(rules: Rules, ruleset: Ruleset, *, under_endpoints: bool) -> list[Sequence[Edit]]:
-    copy = renamed(ruleset, SPARE_TABLE)
-    if not under_endpoints:
-        return [[Remove(copy), Replace(ruleset)]]
-    stands, copy_stands = rules.stands(TABLE), rules.stands(SPARE_TABLE)
-    if not stands and not copy_stands:
-        return [[Remove(copy), Replace(without_chains(ruleset))], [Refresh(ruleset)]]
-    loads: list[Sequence[Edit]] = []
-    for tables in (ruleset,) if copy_stands and not stands else (copy, ruleset):
-        loads += ([Replace(without_chains(tables))], [Refresh(tables)])
-    return [*loads, [Remove(copy)]]
+    made: list[_Load] = [[Replace(without_chains(copy))], Fill(SPARE_TABLE), [Refresh(copy)]]
+    return [*made, [Refresh(ruleset)], [Flush(copy)], [Remove(copy)]]

@@ -6,7 +6,7 @@ Hot path: plain ints, no text, no look at any other endpoint.
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import collapse_addresses
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from cellwall.compile.usage import ExposureForm, interval_range
 from cellwall.lower.nft.families import FAMILIES, Family
@@ -19,28 +19,64 @@ from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
 
 if TYPE_CHECKING:
-    from cellwall.ruleset.elements import Bundle
+    from cellwall.ruleset.elements import Bundle, BundleChange, Change
 
 Owned = tuple[TableFamily, str, Element]
 """An element with the table family and the set it belongs to."""
+Listed = tuple[TableFamily, str, "Bundle"]
+"""The same of many in one set."""
 
 
 def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
-    """Everything the kernel's sets hold of one endpoint, its bindings included."""
+    """Everything the kernel's sets hold of one endpoint, its bindings included, one by one."""
     yield from single_elements(endpoint)
-    yield from _listed_elements(endpoint)
+    for family, name, bundle in endpoint_lists(endpoint):
+        for element in bundle.elements():
+            yield family, name, element
 
 
-def differing_elements(before: Endpoint, after: Endpoint) -> tuple[list[Owned], list[Owned]]:
+def endpoint_content(endpoint: Endpoint) -> "Iterator[Owned | Listed]":
+    """The same, as it is laid."""
+    yield from single_elements(endpoint)
+    yield from endpoint_lists(endpoint)
+
+
+def differing_content(before: Endpoint, after: Endpoint) -> "tuple[list[Owned | Listed], list[Owned | Listed]]":
     """What the kernel's sets hold of the one and not of the other, of each. A claim changes whose an endpoint is, and a
     policy what it may: only what is made of that is made and compared."""
     made = [make for make, read in _PARTS if read(before) != read(after)]
     gone, come = ([owned for make in made for owned in make(endpoint)] for endpoint in (before, after))
     kept = set(gone).intersection(come)
-    return [owned for owned in gone if owned not in kept], [owned for owned in come if owned not in kept]
+    left, right = _differing_lists(before, after)
+    return (
+        [*(owned for owned in gone if owned not in kept), *left],
+        [*(owned for owned in come if owned not in kept), *right],
+    )
 
 
-def endpoint_lists(endpoint: Endpoint) -> Iterator[tuple[TableFamily, str, "Bundle"]]:
+def _differing_lists(before: Endpoint, after: Endpoint) -> tuple[list[Listed], list[Listed]]:
+    if (_policies(before), _where(before)) == (_policies(after), _where(after)):
+        return [], []
+    return [*_lists_beside(before, after, shared=False)], [*_lists_beside(after, before, shared=False)]
+
+
+def kept_lists(before: Endpoint, after: Endpoint) -> Iterator[Listed]:
+    """What the policies of both list: what a change of the one to the other leaves alone."""
+    return _lists_beside(after, before, shared=True)
+
+
+def _lists_beside(endpoint: Endpoint, other: Endpoint, *, shared: bool) -> Iterator[Listed]:
+    """What the policies of an endpoint list and those of the other one as well; or not, where it is not `shared`."""
+    from cellwall.lower.nft.policies import lists_beside  # see below
+
+    others = [address for _, address in _addresses(other)]
+    for family, address in _addresses(endpoint):
+        beside = other.tiers if address in others else NO_TIERS
+        for name, bundle in lists_beside(endpoint.tiers, beside, int(address), family, shared=shared):
+            yield "inet", name, bundle
+
+
+def endpoint_lists(endpoint: Endpoint) -> Iterator[Listed]:
     """What the policies of an endpoint list: nearly all elements of a node, where there are such."""
     if endpoint.tiers != NO_TIERS:
         # here and not above: most endpoints have no policy
@@ -90,21 +126,23 @@ def _policy_elements(endpoint: Endpoint) -> Iterator[Owned]:
                 yield "inet", name, element
 
 
-def _listed_elements(endpoint: Endpoint) -> Iterator[Owned]:
-    for family, name, bundle in endpoint_lists(endpoint):
-        for element in bundle.elements():
-            yield family, name, element
-
-
 _WHERE = ("address4", "address6")
+_where = attrgetter(*_WHERE)
+
+
+def _policies(endpoint: Endpoint) -> tuple[int, int, int]:
+    """Which these are: to compare a thousand rules takes longer than to make what differs."""
+    tiers = endpoint.tiers
+    return id(tiers.tenant), id(tiers.endpoint), tiers.number
+
+
 _PARTS: tuple[tuple[Callable[[Endpoint], Iterator[Owned]], Callable[[Endpoint], object]], ...] = (
     (_link_elements, attrgetter("host_index", "mac", "generation", "past_generations", *_WHERE)),
     (_tenant_elements, attrgetter("tenant_number", *_WHERE)),
     (_published_elements, attrgetter("bindings", *_WHERE)),
-    (_policy_elements, attrgetter("tiers", *_WHERE)),
-    (_listed_elements, attrgetter("tiers", *_WHERE)),
+    (_policy_elements, lambda endpoint: (_policies(endpoint), _where(endpoint))),
 )
-"""All elements of an endpoint in parts, with what each is made of."""
+"""The single elements of an endpoint in parts, with what each is made of."""
 
 
 def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned]:
@@ -125,9 +163,32 @@ def binding_elements(endpoint: Endpoint, binding: PortBinding) -> Iterator[Owned
             yield from _port_elements(family, own, binding, sources)
 
 
-def changes(op: Literal["add", "delete"], elements: Iterable[Owned], table: str = TABLE) -> tuple[ElementChange, ...]:
+@overload
+def changes(
+    op: Literal["add", "delete"], elements: Iterable[Owned], table: str = TABLE
+) -> tuple[ElementChange, ...]: ...
+@overload
+def changes(
+    op: Literal["add", "delete"], elements: "Iterable[Owned | Listed]", table: str = TABLE
+) -> "tuple[Change, ...]": ...
+def changes(
+    op: Literal["add", "delete"], elements: "Iterable[Owned | Listed]", table: str = TABLE
+) -> "tuple[Change, ...]":
     """Elements as changes of our table."""
-    return tuple(ElementChange(op, family, table, name, element) for family, name, element in elements)
+    return tuple(
+        ElementChange(op, family, table, name, content)
+        if isinstance(content, Element)
+        else _of_many(op, family, table, name, content)
+        for family, name, content in elements
+    )
+
+
+def _of_many(
+    op: Literal["add", "delete"], family: TableFamily, table: str, name: str, bundle: "Bundle"
+) -> "BundleChange":
+    from cellwall.ruleset.elements import BundleChange  # see above
+
+    return BundleChange(op, family, table, name, bundle)
 
 
 def _addresses(endpoint: Endpoint) -> Iterator[tuple[Family, Address]]:
