@@ -121,6 +121,9 @@ class Backend(Protocol):
     def is_kept(self) -> bool:
         """Where the wall is to be this process's alone to write: whether it is. Laying it makes it so."""
 
+    def is_owned(self) -> bool:
+        """Whether nobody but this process can write the wall, entries of endpoints included."""
+
     def stands(self) -> bool:
         """Whether what others flush at once is there, and met: what judges packets, the floor that it asks, and what
         lets frames get as far as that. Microseconds, and no comparison: what else differs, `shape` tells."""
@@ -154,8 +157,9 @@ class Backend(Protocol):
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """What differs between what these endpoints need and what is live of all endpoints, a line each."""
 
-    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
-        """What is not live of these endpoints, a line each."""
+    def missing(self, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> tuple[str, ...]:
+        """What is not live of these endpoints, a line each. `former`: what they were until they were changed just now,
+        one for each; then what that laid need not be looked for."""
 
     def repair(self, attached: Sequence[Endpoint], *, rules: bool = True) -> tuple[str, ...]:
         """Make live what these endpoints need and nothing else; what was repaired, a line each. Adds nothing where the

@@ -149,7 +149,7 @@ def _change(
         keep_policies(site)  # before the kernel: what a full disk refuses has changed nothing
         if after:
             site.change(before, after)
-            _lay_missing(site, after)
+            _lay_missing(site, after, before)
             _end_flows_of_clients(site, before, after)
     except CellwallError:
         _take_back(site, before, after, restore)
@@ -170,10 +170,10 @@ def _sources(tiers: Tiers) -> list[tuple[Prefix, ...] | None]:
     return [None if policy.monitor else policy.sources for _, policy in tiers.named()]
 
 
-def _lay_missing(site: Site, endpoints: Sequence[Endpoint]) -> None:
+def _lay_missing(site: Site, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> None:
     """What a policy kept is not in force where somebody else took it out of the kernel, and a change lays the
-    difference alone."""
-    if endpoints and site.backend.missing(endpoints):
+    difference alone. Of a wall that nobody else can write nobody took anything: who began to own it compared it."""
+    if endpoints and not site.backend.is_owned() and site.backend.missing(endpoints, former):
         repair_endpoints(site)
 
 

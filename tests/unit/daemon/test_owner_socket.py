@@ -26,9 +26,13 @@ class Owner:
 
     def __init__(self, *refusals: str) -> None:
         self._refusals = [*refusals]
+        self.repairs = 0
 
     def own(self, _: int | None = None) -> str:
         return self._refusals.pop(0) if self._refusals else ""
+
+    def repair(self) -> None:
+        self.repairs += 1
 
 
 def test_what_is_refused_is_tried_until_it_is_not_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -38,4 +42,5 @@ def test_what_is_refused_is_tried_until_it_is_not_and_told_once(caplog: pytest.L
     for kept in ([], [], [DESCRIPTOR], [DESCRIPTOR]):
         owner.own_again(wall)  # type: ignore[arg-type]
         assert manager.kept == kept
+        assert wall.repairs == len(kept)  # of what others took out until it was owned
     assert len(caplog.records) == 2

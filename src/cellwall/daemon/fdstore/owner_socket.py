@@ -23,6 +23,7 @@ class OwnerSocket:
         self._left = [given.fd for given in manager.given if given.name == NAME]
         self._refusal = ""
         self.owned = False
+        self._doubted = False
 
     def own(self, wall: Wall) -> None:
         """Have the wall own its tables, by the socket of the run before where that was kept. Where they cannot be
@@ -35,10 +36,14 @@ class OwnerSocket:
         self.owned = not self._refusal
 
     def own_again(self, wall: Wall) -> None:
-        """What could not be owned may be by now: nft was missing amid an upgrade, or another owner has ended."""
+        """What could not be owned may be by now: nft was missing amid an upgrade, or another owner has ended. What
+        anybody had taken out until then is repaired, as nobody looks for it from then on."""
         if self._refusal:
             self._own_anew(wall)
-            self.owned = not self._refusal
+            self.owned = self._doubted = not self._refusal
+        if self._doubted:
+            wall.repair()
+            self._doubted = False
 
     def leave(self) -> None:
         """From the end of this process on the tables are everybody's to write."""

@@ -79,6 +79,10 @@ class IptablesBackend:
         """See `Backend.is_kept`: nothing of iptables can be anybody's alone."""
         return True
 
+    def is_owned(self) -> bool:
+        """See `Backend.is_owned`, and `is_kept`."""
+        return False
+
     def stands(self) -> bool:
         """See `Backend.stands`."""
         return stands(self._host)
@@ -135,7 +139,7 @@ class IptablesBackend:
 
         return drift(self._host, self._held(attached))
 
-    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+    def missing(self, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> tuple[str, ...]:
         """See `Backend.missing`."""
         from cellwall.engine.iptables.live import missing
 

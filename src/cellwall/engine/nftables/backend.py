@@ -69,6 +69,10 @@ class NftablesBackend:
         """See `Backend.is_kept`."""
         return self._rules.is_kept()
 
+    def is_owned(self) -> bool:
+        """See `Backend.is_owned`."""
+        return self._rules.is_owned()
+
     def stands(self) -> bool:
         """See `Backend.stands`. A copy of our tables is a wall as well."""
         return self._rules.is_met(self._tables(), MET)
@@ -120,11 +124,11 @@ class NftablesBackend:
 
         return drift(self._rules, attached)
 
-    def missing(self, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+    def missing(self, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> tuple[str, ...]:
         """See `Backend.missing`."""
         from cellwall.engine.nftables.live import missing
 
-        return missing(self._rules, endpoints)
+        return missing(self._rules, endpoints, former)
 
     def repair(self, attached: Sequence[Endpoint], *, rules: bool = True) -> tuple[str, ...]:
         """See `Backend.repair`: no endpoint has a rule."""

@@ -2,11 +2,19 @@
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from cellwall.engine.nftables.contracts import Rules
 from cellwall.errors import KernelError
-from cellwall.lower.nft.elements import Owned, changes, endpoint_elements, endpoint_lists, single_elements
+from cellwall.lower.nft.elements import (
+    Listed,
+    Owned,
+    changes,
+    endpoint_elements,
+    endpoint_lists,
+    kept_lists,
+    single_elements,
+)
 from cellwall.model.endpoint import Endpoint
 from cellwall.names import TABLE
 from cellwall.ruleset.elements import Bundle
@@ -24,14 +32,16 @@ def drift(rules: Rules, attached: Sequence[Endpoint]) -> tuple[str, ...]:
     return _lines(*_difference(rules, attached, TABLE))
 
 
-def missing(rules: Rules, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+def missing(rules: Rules, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> tuple[str, ...]:
     """Raises KernelError (ENOENT) where a whole set is missing. Of few endpoints each element is asked for: to read
-    everything takes longer with each endpoint that the node has."""
+    everything takes longer with each endpoint that the node has. `former`: what these became of just now, by a change
+    that laid what they list otherwise."""
     desired = [*islice((owned for one in endpoints for owned in endpoint_elements(one)), _FEW + 1)]
     by_key = len(desired) <= _FEW and not any(isinstance(part, Interval) for *_, one in desired for part in one.key)
     if by_key and rules.holds(changes("add", desired, TABLE)):
         return ()
-    return _lines(_difference(rules, endpoints, TABLE, beyond=False)[0], ())
+    lists = [*chain.from_iterable(map(kept_lists, former, endpoints))] if former else None
+    return _lines(_difference(rules, endpoints, TABLE, lists=lists, beyond=False)[0], ())
 
 
 def repair(rules: Rules, attached: Sequence[Endpoint], *, opens: bool = True) -> tuple[str, ...]:
@@ -54,16 +64,20 @@ def _repair_table(rules: Rules, attached: Sequence[Endpoint], table: str, *, ope
 
 
 def _difference(
-    rules: Rules, endpoints: Sequence[Endpoint], table: str, *, beyond: bool = True
+    rules: Rules,
+    endpoints: Sequence[Endpoint],
+    table: str,
+    *,
+    lists: Iterable[Listed] | None = None,
+    beyond: bool = True,
 ) -> tuple[set[Owned], set[Owned]]:
-    """What is missing of what these endpoints own, and what is there beyond it."""
+    """What is missing of what these endpoints own, and what is there beyond it; `lists`: of what they list these."""
     elements: dict[_Place, list[Element]] = {}
     bundles: dict[_Place, list[Bundle]] = {}
-    for endpoint in endpoints:
-        for family, name, element in single_elements(endpoint):
-            elements.setdefault((family, name), []).append(element)
-        for family, name, bundle in endpoint_lists(endpoint):
-            bundles.setdefault((family, name), []).append(bundle)
+    for family, name, element in chain.from_iterable(map(single_elements, endpoints)):
+        elements.setdefault((family, name), []).append(element)
+    for family, name, bundle in chain.from_iterable(map(endpoint_lists, endpoints)) if lists is None else lists:
+        bundles.setdefault((family, name), []).append(bundle)
     read = {(family, name) for (family, owner, name), one in rules.schema.items() if owner == table and _is_read(one)}
     missing, surplus = set[Owned](), set[Owned]()
     for family, name in read if beyond else read & (elements.keys() | bundles.keys()):
