@@ -1,5 +1,6 @@
 """python -m bench NAME [ARGUMENT…]: one benchmark, which leaves nothing behind, also where it is ended early."""
 
+import signal
 import sys
 from argparse import ArgumentParser
 from importlib import import_module
@@ -14,8 +15,11 @@ def main() -> int:
     parser = ArgumentParser(prog="bench", description="Ratios against peers and against no firewall.")
     parser.add_argument("name", choices=NAMES)
     chosen = parser.parse_args(sys.argv[1:2])
-    with ended_by_signals():
-        status: int = import_module(f"bench.{chosen.name}").main(sys.argv[2:])
+    try:
+        with ended_by_signals():
+            status: int = import_module(f"bench.{chosen.name}").main(sys.argv[2:])
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return status
 
 

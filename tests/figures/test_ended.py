@@ -17,11 +17,13 @@ WHOLE = 7
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "number"), [*((name, signal.SIGTERM) for name in NAMES), ("attach", signal.SIGINT)], ids=str
+)
 @pytest.mark.slow
-def test_a_benchmark_that_is_ended_leaves_no_namespace(name: str) -> None:
+def test_a_benchmark_that_is_ended_leaves_no_namespace_and_no_traceback(name: str, number: signal.Signals) -> None:
     running = subprocess.Popen(
-        [sys.executable, "-m", "bench", name], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "bench", name], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     prefixes: list[str] = []
 
@@ -31,8 +33,10 @@ def test_a_benchmark_that_is_ended_leaves_no_namespace(name: str) -> None:
 
     try:
         come_to(running, has_a_lab)
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 128 + signal.SIGTERM
+        running.send_signal(number)
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == 128 + number
+        assert b"Traceback" not in said
     finally:
         running.kill()
         running.wait()
