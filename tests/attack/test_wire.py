@@ -10,7 +10,9 @@ import pytest
 
 from cellwall.attack import wire
 from cellwall.attack.probe import Shot
+from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import WalledStage, walled_stage
+from cellwall.attack.suite import assault
 from cellwall.errors import LabError
 
 
@@ -89,6 +91,19 @@ def test_a_machine_that_goes_on_losing_packets_gets_no_verdict(
     monkeypatch.setattr(wire, "lost", lambda: next(counts))
     with pytest.raises(LabError, match="loses packets"):
         stage.world.fire([])
+
+
+@pytest.mark.root
+def test_a_theft_during_which_packets_were_lost_gets_no_verdict(
+    stage: WalledStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame of it that was lost is none that was stopped."""
+    counts = itertools.count()
+    theft = next(probe for probe in every_probe() if probe.id == "A10-llc")
+    assert assault(stage.world, [theft]) == {"A10-llc": ""}
+    monkeypatch.setattr(wire, "lost", lambda: next(counts))
+    with pytest.raises(LabError, match="loses packets"):
+        assault(stage.world, [theft])
 
 
 def echo(stage: WalledStage, token: bytes) -> Shot:

@@ -171,11 +171,19 @@ class World:
         return sight
 
     def _fire_few(self, shots: Sequence[Shot]) -> Sight:
+        def send() -> None:
+            for origin, group in itertools.groupby(shots, key=lambda shot: shot.origin):
+                self.inject(origin, [shot.frame for shot in group])
+
+        return self.seen_of(send)
+
+    def seen_of(self, act: Callable[[], None]) -> Sight:
+        """Act, and send the sentinels; what everybody saw until they arrived. All of it again where the machine lost
+        packets meanwhile: one that was lost was not stopped by anybody. LabError where it goes on so."""
         sight = Sight({})
         for _ in range(_ATTEMPTS):
             lost = wire.lost()
-            for origin, group in itertools.groupby(shots, key=lambda shot: shot.origin):
-                self.inject(origin, [shot.frame for shot in group])
+            act()
             try:
                 sight = sight.joined(self.settle())
             except LabError:

@@ -30,11 +30,13 @@ def _thefts() -> Iterator[Probe]:
 
 
 def _stolen(w: World, token: bytes, *, kind: str) -> bool:
-    introduce_victim(w)
+    def steal() -> None:
+        introduce_victim(w)
+        w.inject("attacker", [_theft(w, kind)])
+        w.node_sends(w.victim.ip4, token)
+
     w.observers.discard()
-    w.inject("attacker", [_theft(w, kind)])
-    w.node_sends(w.victim.ip4, token)
-    sight = w.settle()
+    sight = w.seen_of(steal)
     introduce_victim(w)
     return sight.saw(token, "attacker")
 
