@@ -18,7 +18,7 @@ def open_strangers(site: Site, found: Foundation) -> dict[int, str]:
     own = (*site.journal.endpoints(), *site.journal.draining())
     known = frozenset(endpoint.host_index for endpoint in own)
     names = site.links.open_strangers(found.bridge_index, known)
-    return {index: f"{printable(name)}, a port of somebody else's, is not shut" for index, name in names.items()}
+    return {index: f"{printable(name)}, a port that is no endpoint's, is not shut" for index, name in names.items()}
 
 
 def shut_strangers(site: Site, found: Foundation) -> list[str]:
