@@ -1,12 +1,13 @@
 """What policies cost: how long they take to come into force, and what a new connection pays for a list.
 
-    python -m bench policies [--rules N] [--endpoints N] [--rounds N] [--quick] [--json]
+    python -m bench policies [--rules N] [--endpoints N] [--most N] [--rounds N] [--quick] [--json]
 
 Lists are of networks of one prefix length each, so a list with 32 of them is 32 lookups in each family; the server is
 on the last. An established flow asks no list. Everybody is asked in turn within a round, and a ratio is against the
 wall without policies; rates are of processor time.
 """
 
+import os
 import sys
 import time
 from collections import defaultdict
@@ -31,14 +32,17 @@ _FORMS = (0, 8, 32)
 _BEST_OF = 4
 _BASE = "no policies"
 _SEVERAL = 20
+_FEW = 3
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of policies, and the median of how long it took."""
+    """A change of policies, and the medians of how long it took: of the clock, and of a processor, whatever else the
+    machine did."""
 
     what: str
     samples: int
     milliseconds: float
+    processor: float
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -54,17 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = parser_for("policies", __doc__, quick="few of each")
     parser.add_argument("--rules", type=int, default=1000, metavar="N", help="of one endpoint (%(default)s)")
     parser.add_argument("--endpoints", type=int, default=1000, metavar="N", help="of ten rules each (%(default)s)")
+    parser.add_argument("--most", type=int, default=262, metavar="N", help="of --rules each, of a tenant (%(default)s)")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="of the data plane (%(default)s)")
     chosen = parser.parse_args(argv)
-    size = (100, 20, 3) if chosen.quick else (chosen.rules, chosen.endpoints, chosen.rounds)
+    size = (100, 20, 5, 3) if chosen.quick else (chosen.rules, chosen.endpoints, chosen.most, chosen.rounds)
     return tell(measure(*size), _text, as_json=chosen.json)
 
 
-def measure(rules: int, endpoints: int, rounds: int) -> Report:
+def measure(rules: int, endpoints: int, most: int, rounds: int) -> Report:
     """The whole run; it leaves nothing behind."""
     place_state("tmpfs")
-    changes = [*_of_one(rules), *_of_many(endpoints)]
-    return Report(machine("tmpfs"), changes, _rates(rounds))
+    changes = [*_of_one(rules), *_of_many(endpoints), *_of_most(most, rules)]
+    return Report(machine("tmpfs"), changes, _rates(rounds) if rounds else [])
 
 
 # ---------------------------------------------------------------- coming into force
@@ -105,20 +110,53 @@ def _of_many(count: int) -> Iterator[Change]:
         yield _timed(f"the policy of one of {count} endpoints", single * _SEVERAL)
 
 
-def list_of_addresses(rules: int, last: int = 0) -> Policy:
-    """Addresses beside each other, half of either family; with another `last` one rule is another."""
-    four, six = ip_address("151.0.0.0"), ip_address("2a04::")
+def _of_most(count: int, rules: int) -> Iterator[Change]:
+    """As much as one tenant may have. The changes are those of a process that is alone, and of a daemon, which owns
+    the wall."""
+    with Lab() as lab, lab.node.enter(), Wall.open(root=lab.root) as wall:
+        hosts = lab.sandboxes([f"c{number}" for number in range(count)])
+        wall.attach_many([AttachRequest(host.name, netns=str(host.netns), tenant="acme") for host in hosts])
+        size = f"{rules} rules of {count} endpoints"
+        yield from _of_large(wall, rules, size)
+        flushes = [lambda: _relaid(lab, wall)] * _FEW
+        yield _timed(f"{size} laid again after a flush of all rules", flushes)
+        if wall.own() == "":
+            wall.repair()
+            yield from _of_large(wall, rules, f"{size}, of a daemon")
+
+
+def _of_large(wall: Wall, rules: int, size: str) -> Iterator[Change]:
+    def change(policy: Policy) -> Callable[[], object]:
+        return lambda: wall.set_policy(policy, tenant="acme")
+
+    long, other, apart = (list_of_addresses(rules, last, first) for last, first in ((0, 0), (1, 0), (0, 1 << 16)))
+    wall.set_policy(long, tenant="acme")
+    yield _timed(f"one of {size} changed", [change(other), change(long)] * _FEW)
+    yield _timed(f"all of {size} changed", [change(apart), change(long)] * _FEW)
+    yield _timed(f"{size} replaced by none, and back", [change(Policy("block")), change(long)] * _FEW)
+
+
+def _relaid(lab: Lab, wall: Wall) -> None:
+    lab.node.run(["nft", "flush", "ruleset"])
+    wall.repair(unseen=True)
+
+
+def list_of_addresses(rules: int, last: int = 0, first: int = 0) -> Policy:
+    """Addresses beside each other, half of either family; with another `last` one rule is another, and all are with
+    another `first`."""
+    four, six = ip_address("151.0.0.0") + first, ip_address("2a04::") + first
     hosts = [(four if number % 2 else six) + number for number in (*range(rules - 1), rules + last)]
     return Policy("allow", tuple(Rule("allow", ip_network(host)) for host in hosts))
 
 
 def _timed(what: str, acts: Sequence[Callable[[], object]]) -> Change:
-    seconds = []
+    seconds, processor = [], []
     for act in acts:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), os.times()
         act()
         seconds.append(time.perf_counter() - began)
-    return Change(what, len(seconds), round(quantile(seconds, 0.5) * 1000, 2))
+        processor.append(sum(os.times()[:4]) - sum(before[:4]))  # in hundredths, that of programs it ran included
+    return Change(what, len(seconds), *(round(quantile(each, 0.5) * 1000, 2) for each in (seconds, processor)))
 
 
 # ---------------------------------------------------------------- what a packet pays
@@ -190,7 +228,9 @@ def _per_second(act: Callable[[], object], count: int) -> float:
 
 
 def _text(report: Report) -> str:
-    changes = [(row.what, str(row.samples), f"{row.milliseconds:.2f}") for row in report.changes]
+    changes = [
+        (row.what, str(row.samples), f"{row.milliseconds:.2f}", f"{row.processor:.0f}") for row in report.changes
+    ]
     ratios = [
         (row.what, row.contestant, row.family, str(row.samples), f"{row.rate:,.0f}", f"{row.ratio:.3f}",
          f"{row.ratio_p5:.3f}–{row.ratio_p95:.3f}")
@@ -199,7 +239,7 @@ def _text(report: Report) -> str:
     return "\n\n".join(
         [
             headline(report.machine),
-            table(("a change", "n", "p50, ms"), changes),
+            table(("a change", "n", "p50, ms", "of a processor"), changes),
             table(("a processor's second", "wall", "family", "n", "p50", f"of {_BASE}", "p5–p95"), ratios),
         ]
     )
