@@ -267,6 +267,17 @@ def test_status_and_configuration_say_what_holds_the_wall(lab: Lab, backend: str
     assert cellwall("config", "show", "--json").json["mechanism"] == ""
 
 
+@pytest.mark.parametrize("words", [["list"], ["detach", "web"]], ids=lambda words: words[0])
+def test_who_looks_or_closes_is_told_that_the_root_is_not_there(
+    cellwall: Command, tmp_path: Path, words: list[str]
+) -> None:
+    mistyped = str(tmp_path / "nowhere")
+    told = cellwall("--root", mistyped, *words)
+    assert told.status == 0
+    assert f'warning: --root: "{mistyped}": is not there' in told.err
+    assert "is not there" not in cellwall("--root", mistyped, *words).err  # a node that is down has a record
+
+
 def test_missing_privileges_have_their_status(lab: Lab) -> None:
     argv = Command(lab).argv("up")
     readable = [*argv[: argv.index("--root")], "--root", "/nonexistent", "up"]

@@ -11,7 +11,7 @@ import msgspec
 
 from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, mode_of, paths_for
 from cellwall.config.keys import SERVING_KEYS
-from cellwall.errors import InvalidSpec, NoPrivilege
+from cellwall.errors import InvalidSpec, NoPrivilege, printable
 from cellwall.model.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Invocation:
     def own_wall(self) -> "Wall":
         """The opened wall of a node that no daemon writes on, as `wall_to_look`."""
         judge_flags(self._overrides())
+        self._look_for_root()
         return self._opened(closing=True)
 
     def own_wall_to_close(self) -> "Wall":
@@ -108,6 +109,7 @@ class Invocation:
         """The opened wall, beside whoever writes, for what only lists."""
         from cellwall.api import Wall
 
+        self._look_for_root()
         return Wall.open(root=self.arguments.root, closing=True, reading=True)
 
     def wall_to_ask(self) -> "Wall | Client":
@@ -123,6 +125,11 @@ class Invocation:
         if not self.served():
             raise NoPrivilege("the event files are root's, and no daemon writes here (node.mode) that could be asked")
         return self._client()
+
+    def _look_for_root(self) -> None:
+        """A mistyped one has no sandboxes, and nothing else would tell."""
+        if not os.path.exists(self.paths.base):
+            _log.warning("--root: %s: is not there, and so no node that was ever up", printable(self.paths.base, 4096))
 
     def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
