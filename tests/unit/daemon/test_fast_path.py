@@ -1,6 +1,7 @@
 """Claims as our own client writes them, answered without aiohttp; and all that is left to it."""
 
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -66,6 +67,12 @@ def test_what_our_client_writes_is_answered_and_counted() -> None:
     assert answer.body == msgspec.json.encode(EndpointAnswer(endpoint_document(WEB)))
     assert pool.claimed == [(0, "web")]
     assert pool.counted == [("claim", "ok")]
+
+
+def test_the_documentation_has_what_our_client_writes() -> None:
+    page = (Path(__file__).parents[3] / "docs/pool.md").read_text()
+    lines = page.partition("```http\n")[2].partition("\n```")[0]
+    assert lines.replace("\n", "\r\n").encode() == claim()
 
 
 OTHERS = {
