@@ -231,5 +231,6 @@ def test_any_sequence_leaves_what_its_answers_say() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_long_sequences_leave_what_their_answers_say() -> None:
     run(80, 60)
