@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,6 +258,13 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def sent_again(sock: socket.socket) -> int:
+    """How many segments of a connection were sent more than once, its first among them (tcpi_total_retrans): what one
+    waits for of whom the wall drops something, on a machine however slow."""
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(told[100:104], sys.byteorder)
 
 
 def is_answered(host: Host, address: str, port: int, *, expected: bool, udp: bool = False) -> bool:

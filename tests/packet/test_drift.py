@@ -39,7 +39,7 @@ def test_a_hole_in_the_nodes_sets_is_found_and_closed(world: World, name: str) -
         assert world.wall.status().drift != ()
         assert world.wall.reconcile().repaired != ()
         assert not through.ask(world.token(), 0.2)  # what came through the hole ends with it
-    assert connect(tenant.host, address, 80, timeout=0.5).kind == "refused"
+    assert connect(tenant.host, address, 80, timeout=10.0).kind == "refused"
     assert world.wall.status().drift == ()
     assert world.wall.reconcile().repaired == ()
     world.detach(tenant)

@@ -14,6 +14,7 @@ from cellwall.attack.rows.exhaustion import forget
 from cellwall.attack.rows.routed import FAR
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from packet.ended_flows import QUIET, SERVED, TOKEN, Clients, from_port, listening
+from world import sent_again
 
 pytestmark = pytest.mark.root
 LIMIT, OPEN = 300, 400
@@ -106,7 +107,7 @@ def test_packets_that_go_no_further_than_the_node_keep_none(kept: Spent) -> None
     numbers = kept.open(50)
     kept.refuse(numbers)
     kept.spent = True
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while kept.remembered():
         assert time.monotonic() < deadline
         kept.send(numbers)
@@ -189,12 +190,13 @@ def test_a_neighbour_gets_answers_of_a_server_that_has_just_reset_others(stage: 
     internet.run(["ip", "address", "add", FAR[family], "dev", "lo"])
     try:
         with listening(internet, family, FAR[family]) as server:
-            began = time.monotonic()
+            again = 0
             for _ in range(20):
                 with from_port(victim, family, port=0) as ours:
                     ours.connect((FAR[family], SERVED))
                     server.accept()[0].close()
-            assert time.monotonic() - began < 0.9  # a second is what one waits whose answer was dropped
+                    again += sent_again(ours)
+            assert again < 3  # whose answer was dropped, asks again after a second
     finally:
         internet.run(["ip", "address", "del", FAR[family], "dev", "lo"])
     assert len(numbers) > 200

