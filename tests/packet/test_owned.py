@@ -87,7 +87,7 @@ def flooded(world: World, attacker: Sandbox) -> Iterator[Flood]:
     gateway = mac_text(world.wall.settings.network.bridge_mac)
     unlatch(world)
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
-    with Flood(attacker.host, "eth0", frames, every=0) as flood:
+    with Flood(attacker.host, "eth0", frames) as flood:
         flood.wait()
         yield flood
         flood.wait()

@@ -14,7 +14,7 @@ from cellwall.model.settings import Settings
 from world import Sandbox, World, open_world
 
 pytestmark = pytest.mark.root
-FLOWS, CHANGES = 2000, 60
+FLOWS, CHANGES = 1000, 30
 PORT = 9
 NARROW = Policy(rules=tuple(Rule("deny", ip_network(at[1]), "udp", (PORT, PORT)) for at in (PUBLIC4, PUBLIC6)))
 

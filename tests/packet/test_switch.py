@@ -72,8 +72,8 @@ def test_a_flood_passes_nothing_while_a_wall_moves(world: World, iptables: Setti
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     gateway = mac_text(world.wall.settings.network.bridge_mac)
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
-    with Flood(attacker.host, "eth0", frames, every=0) as flood:
-        for _ in range(4):
+    with Flood(attacker.host, "eth0", frames) as flood:
+        for _ in range(2):
             for settings in (iptables, NFTABLES):
                 flood.wait()
                 move(world, settings)
