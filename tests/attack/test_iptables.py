@@ -7,7 +7,7 @@ import pytest
 
 from cellwall.adapters.iptables import XtTables
 from cellwall.attack.functional import work
-from cellwall.attack.probe import Probe
+from cellwall.attack.probe import Probe, Volley
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.attack.suite import assault
@@ -45,6 +45,19 @@ RULES = [probe for probe in PROBES if not probe.wall_only and "CTL" not in probe
 """What does not drive the control plane."""
 
 
+@pytest.fixture
+def rules(request: pytest.FixtureRequest, variant: Variant) -> list[Probe]:
+    """All frames, and what takes steps in one of the variants for each disturbance: the text of the rules is the same.
+    `--full`: in both."""
+    if variant == request.param or request.config.getoption("--full"):
+        return RULES
+    return [probe for probe in RULES if isinstance(probe, Volley)]
+
+
+def steps_in(variant: Variant) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("rules", [variant], indirect=True, ids=[f"steps in {variant}"])
+
+
 @pytest.mark.slow
 def test_nothing_is_through(stage: WalledStage) -> None:
     assert through(stage, PROBES) == {}
@@ -55,30 +68,33 @@ def test_a_sandbox_can_do_its_work(stage: WalledStage) -> None:
     assert {done.id: done.failure for done in work(stage) if done.failure} == {}
 
 
-def test_nothing_is_through_where_the_bridge_does_not_call_iptables(stage: WalledStage) -> None:
+@steps_in("nft")
+def test_nothing_is_through_where_the_bridge_does_not_call_iptables(stage: WalledStage, rules: list[Probe]) -> None:
     node = stage.lab.node
     node.run(["sysctl", "-qw", *(f"net.bridge.{name}=0" for name in _SWITCHES)])
     try:
-        assert through(stage, RULES) == {}
+        assert through(stage, rules) == {}
     finally:
         node.run(["sysctl", "-qw", *(f"net.bridge.{name}=1" for name in _SWITCHES)])
 
 
-def test_a_flush_of_filter_opens_nothing(stage: WalledStage, variant: Variant) -> None:
+@steps_in("legacy")
+def test_a_flush_of_filter_opens_nothing(stage: WalledStage, variant: Variant, rules: list[Probe]) -> None:
     for program in ("iptables", "ip6tables"):
         stage.lab.node.run([f"{program}-{variant}", "-w", "-F"])
     try:
-        assert through(stage, RULES) == {}
+        assert through(stage, rules) == {}
     finally:
         with stage.lab.node.enter():
             assert stage.wall.reconcile() != ()
 
 
-def test_a_flush_of_raw_opens_nothing(stage: WalledStage, variant: Variant) -> None:
+@steps_in("nft")
+def test_a_flush_of_raw_opens_nothing(stage: WalledStage, variant: Variant, rules: list[Probe]) -> None:
     for program in ("iptables", "ip6tables"):
         stage.lab.node.run([f"{program}-{variant}", "-w", "-t", "raw", "-F"])
     try:
-        assert through(stage, [one for one in RULES if not one.id.startswith(_BEFORE_TRACKING)]) == {}
+        assert through(stage, [one for one in rules if not one.id.startswith(_BEFORE_TRACKING)]) == {}
     finally:
         with stage.lab.node.enter():
             assert stage.wall.reconcile() != ()
