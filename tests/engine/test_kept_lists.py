@@ -18,7 +18,7 @@ MANY = 200
 """More than are asked for one by one."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with open_world(settings=Settings(backend="nftables")) as world:
         world.attach("one", tenant="acme")
