@@ -79,6 +79,8 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         raise InvalidSpec("ifname", request.ifname, "is the loopback interface")
     if request.tenant is not None:
         parse_tenant(request.tenant)
+    if request.bindings or (request.address4, request.address6, request.mac) != (None, None, None):
+        _validate_kinds(request)  # most ask for none of these, and a claim is counted in microseconds
     if request.mac is not None:
         validate_mac(request.mac, request.address4, network)
     if request.address6 is not None:
@@ -89,6 +91,18 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         for binding in request.bindings:
             validate_host_ports(binding, settings)
         validate_bindings(request.bindings)
+
+
+def _validate_kinds(request: AttachRequest) -> None:
+    """Types are not checked at run time, and an address as text is what comes to mind first."""
+    for field, value, kind in (
+        ("ip", request.address4, IPv4Address),
+        ("ip", request.address6, IPv6Address),
+        ("mac", request.mac, int),
+        *(("expose", binding, PortBinding) for binding in request.bindings),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise InvalidSpec(field, value, f"must be of the type {kind.__name__}")
 
 
 def validate_host_ports(binding: PortBinding, settings: Settings) -> None:
