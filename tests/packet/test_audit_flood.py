@@ -93,7 +93,7 @@ def test_a_flood_of_one_tenant_loses_no_attempt_of_another(recorded: Recording, 
     kept.wait(lambda: len(found()) >= len(attempts))
     assert sorted(map(str, found())) == sorted(map(str, attempts))
     assert {one.tenant for one in kept.attempts if one.container == quiet.name} == {"quiet"}
-    assert auditor.tallied.unrecorded == {}
+    assert auditor.tallied.unrecorded.keys() <= {("loud", "rate")}  # what its counts say, if they were read by now
     of_loud = [one for one in kept.attempts if one.container == loud.name]
     assert 0 < len(of_loud) < ROUNDS * AT_ONCE / 10
     sent = (ROUNDS + 1) * AT_ONCE // 2
