@@ -51,6 +51,16 @@ def test_usage_error_is_status_2_and_one_line(argv: list[str], capsys: pytest.Ca
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("argv", [["--bogus"], ["--json", "--bogus"]])
+def test_an_unknown_option_is_named_also_where_no_command_is(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert "--bogus" in said
+    assert "COMMAND" not in said
+
+
 @pytest.mark.parametrize(
     "argv",
     [["--log-format", "json", "fly"], ["attach", "--log-format=json"],

@@ -77,6 +77,8 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.opaque:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if "act" not in arguments and not arguments.opaque:  # asked after the above, which argparse would never come to
+        parser.error("the following arguments are required: COMMAND")
     if arguments.opaque:  # these are ours wherever they stand: an error is said as it is wanted, whoever raised it
         arguments, rest = _forms_of_errors().parse_known_args(rest, arguments)
     return Invocation(arguments, tuple(rest))
@@ -94,7 +96,7 @@ def build_parser() -> Parser:
     parser.set_defaults(opaque=False)
     _add_globals(parser, late=False)
     commands: Commands[Parser] = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+        title="commands", metavar="COMMAND", required=False, parser_class=Parser
     )
     for name in COMMANDS:
         import_module(f"cellwall.cli.commands.{name}").register(commands)
