@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from audit.recorded import Recorded
-from cellwall.attack.frames import frame, packet
+from cellwall.attack.frames import frame, packet, scapy
 from cellwall.audit.events import Attempt, Event
 from cellwall.daemon.audit.thread import audited
 from cellwall.lab import addresses as at
-from cellwall.model.addresses import mac_text
+from cellwall.model.addresses import LISTENER_REPORTS, LISTENER_REPORTS_MAC, mac_text
 from cellwall.model.settings import Audit, Settings
 from world import Sandbox, World, open_world, public
 
@@ -155,6 +155,19 @@ def test_a_frame_that_is_no_ip(kept: Recorded, web: Sandbox, kind: int) -> None:
     (attempt,) = kept.found(lambda event: event.protocol == f"{kind:#06x}")
     assert is_of(attempt, web)
     assert (attempt.layer, attempt.source) == ("PIN", "")
+
+
+def test_what_a_sandbox_s_kernel_says_by_itself_as_its_interface_comes_up_is_not_told(
+    kept: Recorded, web: Sandbox
+) -> None:
+    """Which groups it listens to, two or three times a start: sent once more here, and what comes behind it is told."""
+    s, own = scapy(), mac_text(web.endpoint.mac)
+    header = s.IPv6ExtHdrHopByHop(options=[s.RouterAlert()])
+    report = s.IPv6(src="::", dst=str(LISTENER_REPORTS), hlim=1) / header / s.ICMPv6MLReport2(records_number=0)
+    behind = frame(own, "02:00:00:00:00:01", b"\0" * 50, kind=0x88B6)
+    web.host.inject("eth0", [frame(own, mac_text(LISTENER_REPORTS_MAC), report), behind])
+    kept.found(lambda event: event.protocol == "0x88b6")
+    assert kept.found(lambda event: event.destination == str(LISTENER_REPORTS), least=0) == []
 
 
 def test_a_claim_of_the_gateway_s_address(kept: Recorded, web: Sandbox) -> None:

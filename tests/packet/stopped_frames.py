@@ -8,7 +8,7 @@ from cellwall.attack.frames import BROADCAST, arp, frame, group_mac, packet, sca
 from cellwall.lab import Host, ping
 from cellwall.lab import addresses as at
 from cellwall.lab.capture import one_cpu
-from cellwall.model.addresses import mac_text
+from cellwall.model.addresses import LISTENER_REPORTS, LISTENER_REPORTS_MAC, mac_text
 from packet.stopped import GATEWAY, GATEWAY_MAC, SERVED, Attempt, NodeSocket, comes_in, goes_out, inject, say
 from world import Sandbox, World, public, write_setting
 
@@ -175,7 +175,28 @@ def arp_flood(world: World, family: int) -> Attempt:
 
 def to_a_foreign_port(world: World, family: int) -> Attempt:
     """Of a bridge port that somebody else put on the bridge, and that is not isolated."""
-    tenant, guest, node = world.attach("tenant"), world.host("guest"), world.lab.node
+    tenant = world.attach("tenant")
+
+    def made(token: bytes, guest: Host) -> bytes:
+        return frame(mac_of(tenant), guest.mac("eth0"), packet(tenant.address(family), public(family), "udp", token))
+
+    return _heard_by_a_foreign_port(world, tenant, made)
+
+
+def listener_report_to_a_foreign_port(world: World, family: int) -> Attempt:
+    tenant = world.attach("tenant")
+
+    def made(token: bytes, guest: Host) -> bytes:
+        s = scapy()
+        header = s.IPv6ExtHdrHopByHop(options=[s.RouterAlert()])
+        ip = s.IPv6(src=tenant.address(6), dst=str(LISTENER_REPORTS), hlim=1) / header
+        return frame(mac_of(tenant), mac_text(LISTENER_REPORTS_MAC), ip / s.ICMPv6MLReport2() / s.Raw(token))
+
+    return _heard_by_a_foreign_port(world, tenant, made)
+
+
+def _heard_by_a_foreign_port(world: World, tenant: Sandbox, made: Callable[[bytes, Host], bytes]) -> Attempt:
+    guest, node = world.host("guest"), world.lab.node
     for table in ("iptables", "ip6tables"):  # otherwise the IP hooks judge what is bridged, too
         write_setting(node, f"net/bridge/bridge-nf-call-{table}", "0")
     node.ip(
@@ -185,9 +206,8 @@ def to_a_foreign_port(world: World, family: int) -> Attempt:
 
     def attempt() -> bool:
         token = world.token()
-        body = packet(tenant.address(family), public(family), "udp", token)
         with guest.capture("eth0", outgoing=False) as capture:
-            tenant.host.inject("eth0", [frame(mac_of(tenant), guest.mac("eth0"), body)])
+            tenant.host.inject("eth0", [made(token, guest)])
             settle(world)
             return any(token in data for data in capture.drain())
 

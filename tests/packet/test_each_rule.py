@@ -145,6 +145,12 @@ FRAMES: tuple[Row, ...] = (
     Row(Rule("port-ipv4", "fragment flood"), stopped_frames.fragment_flood, (), (4,)),
     Row(Rule("port-ipv6", "fragment flood"), stopped_frames.fragment_flood, (), (6,)),
     Row(FROM_PORT, stopped_frames.to_a_foreign_port, (Rule("port", "no frame a sandbox may send"),)),
+    Row(
+        Rule("port", "multicast listener report"),
+        stopped_frames.listener_report_to_a_foreign_port,
+        (Rule("port", "no frame a sandbox may send"), FROM_PORT),
+        (6,),
+    ),
     Row(Rule("frame-output", "no endpoint behind this port"), stopped_frames.to_a_port_without_an_endpoint),
     Row(LOOSE_IN, stopped_frames.arp_beside_the_bridge, (LOOSE_OUT,), (4,)),
     Row(LOOSE_OUT, stopped_frames.arp_beside_the_bridge, (LOOSE_IN,), (4,)),

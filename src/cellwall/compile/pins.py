@@ -56,6 +56,9 @@ _ICMP6_TO_GATEWAY = (
     "parameter-problem",
 )
 
+LISTENER_REPORT = (FrameTo("listener-reports"), FrameType("ipv6"), Icmp6Type(("mld2-listener-report",)))
+"""What every kernel sends by itself, some times over, when its interface comes up: nobody's attempt."""
+
 
 def frame_stages() -> tuple[Stage, ...]:
     """The stages that judge frames, in the order in which a frame meets them."""
@@ -93,6 +96,7 @@ def _port() -> Stage:
             Clause((to_gateway, FrameType("ipv4")), Continue("port-ipv4")),
             Clause((to_gateway, FrameType("ipv6")), Continue("port-ipv6")),
             Clause((FrameType("arp"),), Continue("port-arp")),
+            Clause(LISTENER_REPORT, Drop(), "multicast listener report", "PIN"),
             Clause((FrameTo("gateway-solicited"), FrameType("ipv6")), Continue("port-group6")),
             _drop("no frame a sandbox may send"),
         ),

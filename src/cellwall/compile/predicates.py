@@ -44,9 +44,10 @@ class FrameType(Predicate, frozen=True):
 
 
 class FrameTo(Predicate, frozen=True):
-    """The destination MAC: the gateway's, broadcast, the group of the gateway's IPv6 addresses, any group."""
+    """The destination MAC: the gateway's, broadcast, the group of the gateway's IPv6 addresses, that to which multicast
+    listener reports go, any group."""
 
-    target: Literal["gateway", "broadcast", "gateway-solicited", "group"]
+    target: Literal["gateway", "broadcast", "gateway-solicited", "listener-reports", "group"]
     negate: bool = False
 
 

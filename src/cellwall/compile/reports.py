@@ -2,11 +2,13 @@
 
 Of what a sandbox sends it is who sent it, by what the wall knows and the sandbox cannot choose: the bridge port of a
 frame, the vouched source of a packet. Of what is sent to one it is the receiver. What belongs to neither is counted and
-not told: the node's own multicast, what an outsider sends to nobody, the node's other networks.
+not told: the node's own multicast, what an outsider sends to nobody, the node's other networks, what a sandbox's
+kernel says by itself.
 """
 
 import msgspec
 
+from cellwall.compile.pins import LISTENER_REPORT
 from cellwall.compile.predicates import Icmp6Type, ToSubnet, Via
 from cellwall.compile.reasons import Judgement
 from cellwall.compile.wall import (
@@ -51,7 +53,7 @@ def _told(stage: str, clause: Clause) -> Clause:
 
 
 def _subject(stage: str, clause: Clause) -> Subject | None:
-    if Via("out", "port") in clause.when or stage in _NOBODY:
+    if Via("out", "port") in clause.when or stage in _NOBODY or clause.when == LISTENER_REPORT:
         return None
     if Via("in", "port") in clause.when or stage.startswith(_FRAMES) or stage in _UNVOUCHED:
         return "port"

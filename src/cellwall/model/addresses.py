@@ -66,6 +66,11 @@ def link_local(mac: int) -> IPv6Address:
     return IPv6Address(b"\xfe\x80" + bytes(6) + host)
 
 
+LISTENER_REPORTS = IPv6Address("ff02::16")
+"""Where a kernel says which groups it listens to, whenever an interface comes up (RFC 9777 5.2.14)."""
+LISTENER_REPORTS_MAC = 0x333300000016
+
+
 def solicited_node_mac(address: IPv6Address) -> int:
     """The Ethernet group of an address's solicited-node multicast address (RFC 4291 2.7.1, RFC 2464 7)."""
     return 0x3333FF000000 | (int(address) & 0xFFFFFF)

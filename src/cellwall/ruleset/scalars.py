@@ -100,6 +100,7 @@ _SPELLED: Final[Mapping[Kind, Mapping[int, str]]] = {
         135: "nd-neighbor-solicit",
         136: "nd-neighbor-advert",
         137: "nd-redirect",
+        143: "mld2-listener-report",
     },
 }
 

@@ -1,6 +1,7 @@
 """What rules tell of a packet that they deny: whose it is and why, as far as a budget goes, deciding nothing."""
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv6Address
 from itertools import product
 
 import msgspec
@@ -14,7 +15,7 @@ from cellwall.lab import addresses as at
 from cellwall.model.facts import Features
 from cellwall.model.settings import Audit, Settings
 from cellwall.model.versions import TENANT_BITS, tenant_label
-from cellwall.ruleset.compose import flow_packet
+from cellwall.ruleset.compose import flow_packet, framed
 from cellwall.ruleset.types import Compare, ConnectionsOver, Field, LogPacket, Meter, Rule, Tally
 from scene import (
     FACTS,
@@ -115,6 +116,28 @@ def test_what_is_beyond_the_budget_is_denied_and_counted_and_not_told(
     assert tallied(SCENE, within) == tallied(SCENE, beyond) == ["deniedports" if mark == OF_A_PORT else "deniedout"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (143, []),
+        (131, ["PIN deny out: no frame a sandbox may send"]),
+        (128, ["PIN deny out: no frame a sandbox may send"]),
+    ],
+)
+@pytest.mark.parametrize("source", ["::", "fe80::858:c0ff:fea8:2", str(WEB.address6)])
+def test_what_a_kernel_says_by_itself_as_its_interface_comes_up_is_dropped_and_not_told(
+    kind: int, told: list[str], source: str
+) -> None:
+    """A report of listeners (RFC 9777 5.2), to the group of routers that hear them: no attempt of anybody's."""
+    alert, report = b"\x3a\0\5\2\0\0\1\0", bytes([kind]) + bytes(27)
+    ends = IPv6Address(source).packed + IPv6Address("ff02::16").packed
+    head = b"\x60\0\0\0" + len(alert + report).to_bytes(2) + b"\0\1"
+    fate = SCENE.frame(WEB, framed(head + ends + alert + report, 0x86DD, WEB.mac, 0x333300000016))
+    assert (fate.verdict, fate.layer) == ("drop", "PIN")
+    assert said(SCENE, fate) == told
+    assert tallied(SCENE, fate) == ["deniedports"] * len(told)
+
+
 def test_what_comes_from_outside_uses_up_nothing_of_what_a_sandbox_does() -> None:
     direct = SCENE.ingress(at.LAN4, str(WEB.address4), over=["toldin"])
     assert said(SCENE, direct) == []
@@ -176,6 +199,7 @@ NOBODYS = {
     "bridged to a sandbox": "a stranger's frame on our bridge",
     "no endpoint behind this port": "the node's own",
     "the node's multicast": "the node's own",
+    "multicast listener report": "its kernel's, which nobody in it asked for",
     "not a bridge port": "a host link without an endpoint",
     "a sandbox's address from outside": "whoever forges it has no endpoint",
     "loopback from outside": "an outsider's",

@@ -20,6 +20,7 @@ ICMP6_TYPES = {
     "echo-reply": 129,
     "nd-neighbor-solicit": 135,
     "nd-redirect": 137,
+    "mld2-listener-report": 143,
 }
 BOTH = frozenset({IPV4.version, IPV6.version})
 NEITHER: frozenset[int] = frozenset()

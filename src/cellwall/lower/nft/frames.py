@@ -16,7 +16,7 @@ from cellwall.lower.nft.forms import (
     match,
     per_family,
 )
-from cellwall.model.addresses import PROTOCOL_NUMBERS, solicited_node_mac
+from cellwall.model.addresses import LISTENER_REPORTS_MAC, PROTOCOL_NUMBERS, solicited_node_mac
 from cellwall.ruleset.types import BytesOver, FieldName, Lookup, Meter, RateOver
 
 _ETHER_TYPES = {"ipv4": 0x0800, "ipv6": 0x86DD, "arp": 0x0806}
@@ -42,6 +42,7 @@ def _frame_to(p: when.FrameTo, scene: w.Scene) -> tuple[Lowered, ...]:
         "gateway-solicited": tuple(
             sorted({solicited_node_mac(scene.gateway6), solicited_node_mac(scene.gateway_link_local)})
         ),
+        "listener-reports": (LISTENER_REPORTS_MAC,),
     }
     return ((match("ether daddr", *targets[p.target], negate=p.negate),),)
 

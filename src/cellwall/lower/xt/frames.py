@@ -17,7 +17,7 @@ from cellwall.lower.xt.reports import frame_report
 from cellwall.lower.xt.tables import HookName, TableName, XtChain, XtRule, XtTable
 from cellwall.lower.xt.view import Words
 from cellwall.lower.xt.words import side_of
-from cellwall.model.addresses import mac_text, solicited_node_mac
+from cellwall.model.addresses import LISTENER_REPORTS_MAC, mac_text, solicited_node_mac
 from cellwall.model.settings import Audit
 
 _TYPES = {"ipv4": "IPv4", "ipv6": "IPv6", "arp": "ARP"}
@@ -99,6 +99,8 @@ def _words(predicate: when.Predicate, scene: w.Scene) -> tuple[Words, ...]:
             return ((*form, "--arp-ip-src", str(scene.subnet4), "--arp-ip-dst", str(scene.gateway4)),)
         case when.Pinned(claim="arp", negate=False):
             return ((),)  # NARROWER: the answer goes back by the port the question came from
+        case when.Icmp6Type():
+            return ((),)  # NARROWER: by the group that they are sent to
     name = type(predicate).__name__
     raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")
 
@@ -110,6 +112,7 @@ def _macs(predicate: when.FrameTo, scene: w.Scene) -> tuple[str, ...]:
         "gateway-solicited": tuple(
             sorted({mac_text(solicited_node_mac(a)) for a in (scene.gateway6, scene.gateway_link_local)})
         ),
+        "listener-reports": (mac_text(LISTENER_REPORTS_MAC),),
     }
     return targets[predicate.target]
 

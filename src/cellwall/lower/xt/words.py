@@ -15,13 +15,14 @@ from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import is_usual_source
 from cellwall.lower.xt.sets import ENDS, SMALLEST_PORT_BITS, policy_set, set_name
 from cellwall.lower.xt.view import LIVE, View, Words
+from cellwall.model.addresses import LISTENER_REPORTS
 from cellwall.model.floor import GLOBAL6
 from cellwall.model.policy import MAIL_PORT
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
 _NEXT_HEADERS = {"tcp": 6, "udp": 17, "icmpv6": 58}
-_ICMP6 = {"nd-neighbor-solicit": "neighbour-solicitation"}
+_ICMP6 = {"nd-neighbor-solicit": "neighbour-solicitation", "mld2-listener-report": "143"}
 _NEVER: tuple[Words, ...] = ()
 
 BEGINNING = ("-p", "tcp", "-m", "tcp", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN")
@@ -100,6 +101,8 @@ def _of_frame(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None
             return (("-m", "pkttype", "--pkt-type", "unicast"),)
         case when.FrameTo(target="gateway-solicited", negate=False):
             return (("-d", "ff00::/8"),) if view.version == 6 else _NEVER
+        case when.FrameTo(target="listener-reports", negate=False):
+            return (("-d", f"{LISTENER_REPORTS}/128"),) if view.version == 6 else _NEVER
         case when.PlainHeader():
             return (("-m", "u32", "--u32", "0>>24&0xF=5"),)
         case when.Pinned():
