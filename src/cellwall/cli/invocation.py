@@ -11,7 +11,7 @@ import msgspec
 
 from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, mode_of, paths_for
 from cellwall.config.keys import SERVING_KEYS
-from cellwall.errors import InvalidSpec, NoPrivilege, printable
+from cellwall.errors import InvalidSpec, printable
 from cellwall.model.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -118,12 +118,6 @@ class Invocation:
 
     def client(self) -> "Client":
         """The daemon, for what it alone knows."""
-        return self._client()
-
-    def client_beside_root(self) -> "Client":
-        """The daemon, for what without one is root's to read. NoPrivilege on a node that no daemon writes on."""
-        if not self.served():
-            raise NoPrivilege("the event files are root's, and no daemon writes here (node.mode) that could be asked")
         return self._client()
 
     def _look_for_root(self) -> None:

@@ -10,7 +10,7 @@ from cellwall import __version__
 from cellwall.audit.events import DEFAULT_LIMIT, Event, Log
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
-from cellwall.errors import Forbidden
+from cellwall.errors import Forbidden, NoPrivilege
 
 _log = logging.getLogger("cellwall")
 _MOST_OF_FILES = 1_000_000
@@ -69,7 +69,9 @@ def _found(invocation: Invocation) -> Log:
 
         limit = parse_limit(given.limit, most=_MOST_OF_FILES)
         return latest(invocation.paths.in_log(), _selection(invocation), limit=limit)
-    with invocation.client_beside_root() as client:
+    if not invocation.served():
+        raise NoPrivilege("the event files are root's, and no daemon writes here (node.mode) that could be asked")
+    with invocation.client() as client:
         return client.log(**_words(invocation), limit=parse_limit(given.limit))
 
 
