@@ -49,10 +49,12 @@ class SpareRoom:
             try:
                 os.posix_fallocate(fd, 0, self._size)
                 self._kept = True
+            except OSError:
+                os.truncate(fd, lent)  # ext4 leaves allocated what it found, which somebody needs now
+                if not lent:
+                    os.unlink(self._path)
             finally:
                 os.close(fd)
-                if not self._kept and not lent:
-                    os.unlink(self._path)
 
     def lend(self, octets: int) -> bool:
         """Give up so many of it, until the next `keep` that finds room. False where there are none."""
