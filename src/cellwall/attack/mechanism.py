@@ -8,12 +8,14 @@ from cellwall.adapters.nft_text import load_text
 from cellwall.attack.world import World
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import CellwallError, LabError
+from cellwall.lower.xt.chains import GUARD, hook_chain
+from cellwall.lower.xt.clauses import chain_of
 from cellwall.lower.xt.tables import Family, render_removal
 from cellwall.names import SECURITY_CHAIN, TABLE
 
 _FAMILIES: tuple[Family, ...] = ("bridge", "ipv4", "ipv6")
 _NFT_CHAINS = (SECURITY_CHAIN, "egress", "tracked-guard", "input-guard")
-_IPTABLES_CHAINS = (SECURITY_CHAIN, "B9-EGRESS-O", "B9-INPUT", "B9-GUARD")
+_IPTABLES_CHAINS = (SECURITY_CHAIN, chain_of("egress"), hook_chain("INPUT"), GUARD)
 
 
 def take_rules_away(w: World) -> None:

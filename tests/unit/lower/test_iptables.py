@@ -12,7 +12,7 @@ from cellwall.compile import wall as w
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import Usage, usage_of
 from cellwall.errors import Unsupported
-from cellwall.lower.xt.chains import hook_chain
+from cellwall.lower.xt.chains import hook_chain, is_own_chain, own_chain
 from cellwall.lower.xt.endpoints import changes, holdings
 from cellwall.lower.xt.features import XtFeatures, pin_form
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES, is_left_out
@@ -114,6 +114,20 @@ def test_every_chain_that_is_led_to_is_there_and_every_chain_is_led_to() -> None
             led |= {hook_chain(hook) for hook in table.hooks}
             assert len(names) == len(set(names))
             assert led == set(names), (table.family, table.name)
+
+
+@pytest.mark.parametrize("settings", [OPENED, BOUNDED], ids=["opened", "bounded"])
+@pytest.mark.parametrize("features", [PLAIN, FULL, XtFeatures(security=False)], ids=["plain", "ipmac", "bare"])
+def test_every_chain_that_is_laid_is_one_that_goes_with_the_wall(settings: Settings, features: XtFeatures) -> None:
+    wall = wall_of(settings, features, usage_of(WEB.bindings))
+    laid = [chain.name for table in (*wall.tables4, *wall.tables6, *wall.frames) for chain in table.chains]
+    assert [name for name in laid if not is_own_chain(name)] == []
+
+
+def test_a_chain_that_would_stay_when_the_wall_goes_has_no_name() -> None:
+    assert own_chain("STAMP") == "B9-STAMP"
+    with pytest.raises(Unsupported, match="'MINE'"):
+        own_chain("MINE")
 
 
 UNTOLD = Settings(audit=Audit(log=False))

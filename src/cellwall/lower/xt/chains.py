@@ -2,10 +2,12 @@
 
 A chain is ours by its whole name: who has one that only begins like ours keeps it. So every name that any version of
 the program laid stands here, also those that no wall has any more: what an older one left goes with the next `up`.
-Those that tell of denials are named by a digest (`reports`).
+No wall has another (`own_chain`). Those that tell of denials are named by a digest (`reports`).
 """
 
 import re
+
+from cellwall.errors import Unsupported
 
 _OF_BOTH_DIRECTIONS = (
     "ADMIT",
@@ -48,6 +50,14 @@ _NAMES = frozenset(
 def hook_chain(hook: str) -> str:
     """The chain of ours that a built-in one leads to before all else, by that one's name."""
     return PREFIX + hook
+
+
+def own_chain(name: str) -> str:
+    """The chain that the wall calls so among its own, by one of the names above. Unsupported for any other one, which
+    would be laid and, as nobody's, stay when the wall goes."""
+    if PREFIX + name not in _NAMES:
+        raise Unsupported(f"no chain of ours is called {name!r}", backend="iptables")
+    return PREFIX + name
 
 
 def is_own_chain(name: str) -> bool:

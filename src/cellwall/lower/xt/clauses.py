@@ -17,7 +17,7 @@ import msgspec
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
-from cellwall.lower.xt.chains import DENY, DNAT_CHAIN, GUARD, hook_chain
+from cellwall.lower.xt.chains import DENY, DNAT_CHAIN, GUARD, hook_chain, own_chain
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.limits import is_left_out
 from cellwall.lower.xt.reports import is_told, leads_to_report
@@ -30,49 +30,49 @@ from cellwall.names import SECURITY_CHAIN
 
 CHAINS = {
     "early": hook_chain("PREROUTING"),
-    "early-tenant": "B9-TENANT",
-    "port": "B9-TENANT",
-    "port-ipv4": "B9-PIN",
-    "port-ipv6": "B9-PIN",
-    "port-icmp6": "B9-PIN-ICMP",
-    "port-group6": "B9-PIN-GROUP",
-    "port-solicitation": "B9-PIN-ND",
+    "early-tenant": own_chain("TENANT"),
+    "port": own_chain("TENANT"),
+    "port-ipv4": own_chain("PIN"),
+    "port-ipv6": own_chain("PIN"),
+    "port-icmp6": own_chain("PIN-ICMP"),
+    "port-group6": own_chain("PIN-GROUP"),
+    "port-solicitation": own_chain("PIN-ND"),
     "tracked": hook_chain("PREROUTING"),
-    "tracked-tenant": "B9-TRACKED",
+    "tracked-tenant": own_chain("TRACKED"),
     "tracked-guard": GUARD,
     "input": hook_chain("INPUT"),
     "input-guard": GUARD,
     "output": hook_chain("OUTPUT"),
-    "output-tenant": "B9-OUTBOUND",
+    "output-tenant": own_chain("OUTBOUND"),
     SECURITY_CHAIN: SECURITY_CHAIN,
-    "stamp-ingress": "B9-STAMP",
-    "related": "B9-RELATED",
+    "stamp-ingress": own_chain("STAMP"),
+    "related": own_chain("RELATED"),
     "deny": DENY,
     "publish-uplink": hook_chain("PREROUTING"),
     "publish-node": hook_chain("OUTPUT"),
     "publish": DNAT_CHAIN,
     "translate": hook_chain("POSTROUTING"),
-    "translate-source": "B9-MASQUERADE",
+    "translate-source": own_chain("MASQUERADE"),
 }
 """The chain of each stage; those of flows, from `egress` and `ingress` on, have one for each direction."""
 
 _DIRECTED = {
-    "egress": "B9-EGRESS",
-    "opened": "B9-OPENED",
-    "tenant-policy": "B9-TENANT-POLICY",
-    "tenant-denied": "B9-TENANT-DENIED",
-    "endpoint-policy": "B9-OWN-POLICY",
-    "endpoint-denied": "B9-OWN-DENIED",
-    "admit": "B9-ADMIT",
-    "ingress": "B9-INGRESS",
-    "admit-client": "B9-CLIENT",
-    "client": "B9-ADMITTED",
+    "egress": "EGRESS",
+    "opened": "OPENED",
+    "tenant-policy": "TENANT-POLICY",
+    "tenant-denied": "TENANT-DENIED",
+    "endpoint-policy": "OWN-POLICY",
+    "endpoint-denied": "OWN-DENIED",
+    "admit": "ADMIT",
+    "ingress": "INGRESS",
+    "admit-client": "CLIENT",
+    "client": "ADMITTED",
 }
 _SKIPPED = {"tenant-clients": "admit-client", "endpoint-clients": "admit-client"}
 """Stages of which nothing is left, and where they lead: the clients that a policy names are in the sets and rules of
 published ports."""
-_PROTOCOLS, _LED, _FLOORED = "B9-PROTOCOL", "B9-LED", "B9-FLOORED"
-PASS, STAMP, VOUCH = "B9-PASS", "B9-STAMP", "B9-VOUCH"
+_PROTOCOLS, _LED, _FLOORED = own_chain("PROTOCOL"), own_chain("LED"), own_chain("FLOORED")
+PASS, STAMP, VOUCH = own_chain("PASS"), own_chain("STAMP"), own_chain("VOUCH")
 _OTHERS = {"output", "output-tenant", "early", "tracked", "forward"}
 """Stages whose accepted packets are not the sandboxes': other rules of the node go on with them."""
 
@@ -81,7 +81,7 @@ def chain_of(stage: str, direction: Direction = "original") -> str:
     """The chain's name."""
     stage = _SKIPPED.get(stage, stage)
     if stage in _DIRECTED:
-        return f"{_DIRECTED[stage]}-{'O' if direction == 'original' else 'R'}"
+        return own_chain(f"{_DIRECTED[stage]}-{'O' if direction == 'original' else 'R'}")
     if stage not in CHAINS:
         raise Unsupported(f"stage {stage!r} has no chain", backend="iptables")
     return CHAINS[stage]
@@ -278,7 +278,7 @@ def forward_chains(wall: w.Wall, view: View) -> tuple[XtChain, XtChain]:
         elif not isinstance(clause.then, w.Attest):  # `B9-PASS` attests, what it accepts
             (tail if neither else head).append(clause)
     words = tuple(word for predicate in neither for part in alternatives(predicate, view) for word in part)
-    others = "B9-OTHERS"
+    others = own_chain("OTHERS")
     rules = (
         *pinned_still(view, "forward"),
         *judged_already(view),

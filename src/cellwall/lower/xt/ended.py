@@ -31,6 +31,7 @@ import msgspec
 
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
+from cellwall.lower.xt.chains import own_chain
 from cellwall.lower.xt.reports import is_told, leads_to_report
 from cellwall.lower.xt.sets import ENDS, set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
@@ -38,12 +39,12 @@ from cellwall.lower.xt.view import End, View, Words
 from cellwall.lower.xt.words import BEGINNING, KNOWN_ENDED, member, of_reset_flow, side_of
 
 Way = Literal["ORIGINAL", "REPLY"]
-_ENDED, _GOT, _STRAY = "B9-ENDED", "B9-ENDED-GOT", "B9-STRAY"
+_ENDED, _GOT, _STRAY = own_chain("ENDED"), own_chain("ENDED-GOT"), own_chain("STRAY")
 _KEPT: dict[tuple[End, Way], tuple[str, str]] = {
-    ("src", "ORIGINAL"): ("B9-KEPT-SRC", "lingering"),
-    ("dst", "REPLY"): ("B9-KEPT-DST", "lingering"),
-    ("src", "REPLY"): ("B9-CLIENTS-SRC", "lingeringclients"),
-    ("dst", "ORIGINAL"): ("B9-CLIENTS-DST", "lingeringclients"),
+    ("src", "ORIGINAL"): (own_chain("KEPT-SRC"), "lingering"),
+    ("dst", "REPLY"): (own_chain("KEPT-DST"), "lingering"),
+    ("src", "REPLY"): (own_chain("CLIENTS-SRC"), "lingeringclients"),
+    ("dst", "ORIGINAL"): (own_chain("CLIENTS-DST"), "lingeringclients"),
 }
 """Which address of a packet is a sandbox's, and its direction → where it counts, and what is noted beyond the rate."""
 _FASTEST = 1_000_000  # packets a second that a limit can say

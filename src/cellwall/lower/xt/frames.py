@@ -11,7 +11,7 @@ from itertools import product
 from cellwall.compile import predicates as when
 from cellwall.compile import wall as w
 from cellwall.errors import Unsupported
-from cellwall.lower.xt.chains import VOUCHING, hook_chain
+from cellwall.lower.xt.chains import VOUCHING, hook_chain, own_chain
 from cellwall.lower.xt.limits import NARROWER, SUBSTITUTES
 from cellwall.lower.xt.reports import frame_report
 from cellwall.lower.xt.tables import HookName, TableName, XtChain, XtRule, XtTable
@@ -27,10 +27,10 @@ _HOOKS: dict[str, tuple[TableName, HookName]] = {
     "frame-forward": ("filter", "FORWARD"),
     "frame-output": ("filter", "OUTPUT"),
 }
-_CHAINS = {"port": VOUCHING, "port-arp": "B9-ARP"}
+_CHAINS = {"port": VOUCHING, "port-arp": own_chain("ARP")}
 _IN_PACKETS = {"port-ipv4", "port-ipv6", "port-group6"}
 """Stages that judge what only `raw` reads."""
-_ARP_TO = "B9-ARP-TO"
+_ARP_TO = own_chain("ARP-TO")
 
 
 def lower_frames(wall: w.Wall, *, tells: bool) -> tuple[XtTable, ...]:

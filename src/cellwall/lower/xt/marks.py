@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from cellwall.compile import predicates as when
-from cellwall.lower.xt.chains import hook_chain
+from cellwall.lower.xt.chains import hook_chain, own_chain
 from cellwall.lower.xt.clauses import PASS, STAMP, VOUCH, chain_of
 from cellwall.lower.xt.features import pin_form
 from cellwall.lower.xt.programs import (
@@ -31,9 +31,9 @@ from cellwall.lower.xt.timeouts import ended, of_client
 from cellwall.lower.xt.view import LIVE, NOBODY, OWN, PASSED, PINNED, End, View
 from cellwall.lower.xt.words import BEGINNING, member, side_of
 
-_LIVE_CHAIN = "B9-LIVE"
-_OF_SOURCE, _OF_DESTINATION = "B9-OF-SRC", "B9-OF-DST"
-_PIN_CHAINS = ("B9-PIN-MAC", "B9-PIN-MAC-REST", "B9-PINNED")
+_LIVE_CHAIN = own_chain("LIVE")
+_OF_SOURCE, _OF_DESTINATION = own_chain("OF-SRC"), own_chain("OF-DST")
+_PIN_CHAINS = (own_chain("PIN-MAC"), own_chain("PIN-MAC-REST"), own_chain("PINNED"))
 
 _LOW, _HIGH = 0x0000FFFF, 0xFFFF0000
 
@@ -76,8 +76,8 @@ def version_chains(view: View) -> tuple[XtChain, ...]:
     a former endpoint's."""
     chains = []
     ends: tuple[tuple[str, str, End], ...] = (
-        (_OF_SOURCE, "B9-KIN-SRC", "src"),
-        (_OF_DESTINATION, "B9-KIN-DST", "dst"),
+        (_OF_SOURCE, own_chain("KIN-SRC"), "src"),
+        (_OF_DESTINATION, own_chain("KIN-DST"), "dst"),
     )
     for chain, kin, end in ends:
         version = (_set_mark(NOBODY), _map(set_name("version", view.version), end))
@@ -133,7 +133,7 @@ def outgoing_chains(view: View) -> tuple[XtChain, ...]:
     """Before a packet leaves: what was accepted keeps the node's mark alone; what goes to the bridge and was not, has
     that mark only where another wall set it. The node's own flows to sandboxes are stamped here, after every
     translation; not in OUTPUT, where a mark that changes has the packet routed anew."""
-    judged, own = "B9-JUDGED", "B9-OWN"
+    judged, own = own_chain("JUDGED"), own_chain("OWN")
 
     def marked(value: int, *target: str) -> XtRule:
         return XtRule(("-m", "mark", "--mark", f"{value:#x}"), target)

@@ -23,7 +23,7 @@ from cellwall.compile import wall as w
 from cellwall.compile.policy_words import Under
 from cellwall.compile.reasons import Direction, Judgement, Reason, format_reason
 from cellwall.compile.reports import judgement_of
-from cellwall.lower.xt.chains import DENY, SEEN_PREFIX, TOLD_PREFIX
+from cellwall.lower.xt.chains import DENY, SEEN_PREFIX, TOLD_PREFIX, own_chain
 from cellwall.lower.xt.sets import set_name
 from cellwall.lower.xt.tables import XtChain, XtRule
 from cellwall.lower.xt.view import JUDGED, End, View, Words
@@ -35,11 +35,11 @@ _LENGTH = 128
 _TOLD, _SILENT = 0x1, 0x0
 """Marks: that there is room to tell of the packet, and that there is none. Neither is a version or the node's mark."""
 _JUDGING = ("tenant-denied", "endpoint-denied")
-_ROOM = "B9-TELL"
+_ROOM = own_chain("TELL")
 Way = Literal["out", "in", "port"]
 """What a packet is told of by: its source, its destination, or the port that it came by."""
 _WAYS: dict[w.Subject, Way] = {"sender": "out", "receiver": "in", "port": "port"}
-_ASKED: dict[Way, str] = {"out": "B9-TELL-OUT", "in": "B9-TELL-IN", "port": "B9-TELL-PORT"}
+_ASKED: dict[Way, str] = {"out": own_chain("TELL-OUT"), "in": own_chain("TELL-IN"), "port": own_chain("TELL-PORT")}
 _COUNTING: dict[Direction, str] = {"out": "sent", "in": "got"}
 
 
