@@ -23,6 +23,16 @@ from cellwall.model.policy import OPEN, PolicyRecord
 from cellwall.model.versions import END_BLOCK, Blocks, first_version
 
 
+def test_a_closed_journal_is_no_error_of_sqlite_s(tmp_path: Path) -> None:
+    """A wall that is used after its `with` block asks a journal that is closed."""
+    store = Store(str(tmp_path), "boot")
+    store.close()
+    store.close()
+    for asked in (store.look, store.endpoints, lambda: store.get("foundation"), lambda: store.put("a", b"b")):
+        with pytest.raises(Conflict, match="closed"):
+            asked()
+
+
 def _endpoint(container_id: str = "web", number: int = 2, **changes: object) -> Endpoint:
     endpoint = Endpoint(
         key=EndpointKey(container_id),

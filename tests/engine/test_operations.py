@@ -119,6 +119,20 @@ def test_one_wrong_request_of_many_leaves_none_attached(node: World) -> None:
         assert wall_state(node) == before
 
 
+def test_a_wall_that_is_used_after_its_end_is_refused_and_changes_nothing(node: World) -> None:
+    before = wall_state(node)
+    with Wall.open(root=node.lab.root, settings=node.wall.settings) as wall:
+        pass
+    verbs: tuple[Callable[[], object], ...] = (
+        wall.up, wall.status, wall.reconcile, wall.endpoints, wall.dns, lambda: wall.attach("late"),
+        lambda: wall.detach("late"), lambda: wall.endpoint("late"), lambda: wall.holder, wall.down, wall.policies,
+    )  # fmt: skip
+    for verb in verbs:
+        with pytest.raises(Conflict, match="open the wall again"):
+            verb()
+    assert wall_state(node) == before
+
+
 def test_the_first_attach_does_what_up_does(fresh_node: World) -> None:
     wall = fresh_node.wall
     bare = node_snapshot(fresh_node)

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError, Unavailable
 
@@ -18,6 +18,19 @@ from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError,
 _BUSY, _LOCKED, _READ_ONLY, _CORRUPT, _FULL, _CONSTRAINT, _NOT_A_DATABASE = 5, 6, 8, 11, 13, 19, 26
 _ERRNO = {_READ_ONLY: errno.EROFS, _FULL: errno.ENOSPC}
 _NO_ROOM_FOR_INDEX = 10 | 19 << 8  # SQLITE_IOERR_SHMSIZE: the log's index, 32 KiB that the first who opens it makes
+
+
+class _Closed:
+    """What a connection is after its end: sqlite3 would say so by errors of its own, of some uses."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        raise Conflict(f"{self._path}: was closed by this process: open the wall again")
 
 
 class Database:
@@ -39,7 +52,9 @@ class Database:
             raise KernelError(error.errno or errno.EIO, path) from error
 
     def close(self) -> None:
+        """Idempotent. What is asked afterwards is Conflict."""
         self._db.close()
+        self._db = cast(sqlite3.Connection, _Closed(self.path))
 
     def row(self, statement: str, arguments: Sequence[object] = ()) -> Any:
         """The first row, or None."""
