@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from cellwall.api.opened import Opened
-from cellwall.engine.arguments import AttachOptions, parse_key, read_attach, read_binding
+from cellwall.engine.arguments import AttachOptions, parse_key, read_attach, read_binding, read_requests
 from cellwall.engine.attach import attach_endpoints
 from cellwall.engine.readiness import standing
 from cellwall.engine.requests import AttachRequest
@@ -38,7 +38,7 @@ class EndpointVerbs(Opened):
 
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
-        if any(request.policy is not None for request in requests):
+        if any(request.policy is not None for request in read_requests(requests)):
             from cellwall.engine.policy_calls import refuse_other_values
 
             refuse_other_values(requests)

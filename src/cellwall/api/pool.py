@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from cellwall.api.opened import Opened
-from cellwall.engine.arguments import AttachOptions, read_attach
+from cellwall.engine.arguments import AttachOptions, read_attach, read_requests
 from cellwall.engine.requests import AttachRequest
 from cellwall.model.endpoint import Endpoint
 
@@ -25,7 +25,7 @@ class PoolVerbs(Opened):
 
     def claim_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Claim for all of these, in one transaction, or for none."""
-        if any(request.policy is not None for request in requests):
+        if any(request.policy is not None for request in read_requests(requests)):
             from cellwall.engine.policy_calls import refuse_other_values
 
             refuse_other_values(requests)

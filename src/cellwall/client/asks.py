@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from cellwall.audit.events import Log
-from cellwall.engine.arguments import Asked, Document, Subject, parse_key, read_binding
+from cellwall.engine.arguments import Asked, Document, Subject, parse_key, read_binding, read_requests
 from cellwall.engine.requests import AttachRequest, Reconciled, Status, UpReport
 from cellwall.model.addresses import Address
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
@@ -69,7 +69,7 @@ def claim(asked: Asked) -> Ask[Endpoint]:
 
 
 def attach_many(requests: Sequence[AttachRequest]) -> Ask[tuple[Endpoint, ...]]:
-    body = bodies.AttachManyBody(tuple(bodies.attach_body(_elsewhere(request)) for request in requests))
+    body = bodies.AttachManyBody(tuple(bodies.attach_body(_elsewhere(request)) for request in read_requests(requests)))
     return _ask(calls.ATTACH_MANY, answers.EndpointsAnswer, _endpoints, body)
 
 

@@ -4,7 +4,7 @@ Pure. InvalidSpec for what cannot be read.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple, TypedDict
 
@@ -37,8 +37,18 @@ def read_binding(entry: PortBinding | str, *, auto: bool = False) -> PortBinding
     """A binding, from its text or as it is. `auto`: its host port may be any free one."""
     if isinstance(entry, str):
         return parse_binding(entry, auto=auto)
+    if not isinstance(entry, PortBinding):
+        raise InvalidSpec("expose", entry, "must be a PortBinding or its text, such as 8080:80")
     validate_binding(entry, auto=auto)
     return entry
+
+
+def read_requests(requests: Sequence[AttachRequest]) -> Sequence[AttachRequest]:
+    """The requests of a batch, each of them being one."""
+    for number, request in enumerate(requests):
+        if not isinstance(request, AttachRequest):
+            raise InvalidSpec(f"requests[{number}]", request, "must be of the type AttachRequest")
+    return requests
 
 
 class AttachOptions(TypedDict, total=False):
@@ -88,15 +98,27 @@ def read_attach(
     """The arguments of an attach, what was left out being as it is here. TypeError for one that there is not."""
     request = AttachRequest(
         container_id=container_id,
-        netns=None if netns is None else os.fspath(netns),
+        netns=None if netns is None else _path(netns),
         ifname=ifname,
         tenant=tenant,
         address4=address4,
         address6=address6,
         mac=mac,
-        bindings=tuple(read_binding(entry, auto=True) for entry in expose),
+        bindings=_bindings(expose) if expose != () else (),
     )
     return Asked(request, policy, block_network, allow_list)
+
+
+def _path(netns: str | os.PathLike[str]) -> str:
+    if not isinstance(netns, str | os.PathLike):
+        raise InvalidSpec("netns", netns, "must be a path")
+    return os.fspath(netns)
+
+
+def _bindings(expose: Sequence[PortBinding | str]) -> tuple[PortBinding, ...]:
+    if isinstance(expose, str) or not isinstance(expose, Iterable):
+        raise InvalidSpec("expose", expose, "must be a list, of bindings or their texts")
+    return tuple(read_binding(entry, auto=True) for entry in expose)
 
 
 def permissions_patch(*, block_network: bool, allow_list: Sequence[str] | None) -> Document:

@@ -79,6 +79,8 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         raise InvalidSpec("ifname", request.ifname, "is the loopback interface")
     if request.tenant is not None:
         parse_tenant(request.tenant)
+    if request.netns is not None and not isinstance(request.netns, str):
+        raise InvalidSpec("netns", request.netns, "must be a path, as text")
     if request.bindings or (request.address4, request.address6, request.mac) != (None, None, None):
         _validate_kinds(request)  # most ask for none of these, and a claim is counted in microseconds
     if request.mac is not None:
