@@ -4,6 +4,9 @@ of its time on loading the same modules again.
 Run as a program with the number of a socket. Each request is a JSON document, and with it the descriptors of the
 network namespace, of standard output and of standard error; the answer to it is the exit status. A command is a process
 of its own that runs `main` as the console script does, from the command line of the process to the interpreter's end.
+
+What it cannot find: a module that a command uses and does not import, as all are loaded here. `test_alone` has each
+command's module answer --help alone; what a command imports only once it acts is not asked there.
 """
 
 import gc
