@@ -5,8 +5,9 @@ here, once.
 """
 
 from _socket import AF_INET6, inet_ntop, inet_pton  # a tenth of what ipaddress takes; see `netlink` for the underscore
+from _thread import allocate_lock as Lock  # what threading.Lock is, without the module: see `engine.caller`
+from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Literal
 
@@ -174,9 +175,43 @@ def encode_policy(policy: Policy) -> bytes:
     return msgspec.json.encode(policy_document(policy))
 
 
-@lru_cache(maxsize=2048)  # the same few, at every look at all endpoints
+class _Decoded:
+    """Policies by their documents, those asked for last: the same few, at every look at all endpoints. Bounded by the
+    octets of the documents too, 450 of a thousand rules each: as policies they are seven times as large, and of those
+    that a caller replaces again and again nobody has any but the last."""
+
+    MOST = 2048
+    MOST_OCTETS = 32 << 20
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._policies: OrderedDict[bytes, Policy] = OrderedDict()
+        self._octets = 0
+
+    def get(self, body: bytes) -> Policy | None:
+        with self._lock:
+            if policy := self._policies.get(body):
+                self._policies.move_to_end(body)
+            return policy
+
+    def keep(self, body: bytes, policy: Policy) -> None:
+        with self._lock:
+            if body not in self._policies:
+                self._octets += len(body)
+            self._policies[body] = policy
+            while len(self._policies) > self.MOST or self._octets > self.MOST_OCTETS:
+                self._octets -= len(self._policies.popitem(last=False)[0])
+
+
+_decoded = _Decoded()
+
+
 def decode_policy(body: bytes) -> Policy:
     """The policy that `encode_policy` wrote."""
+    if (known := _decoded.get(body)) is not None:
+        return known
     from cellwall.model.policy_document import parse_policy
 
-    return interned(parse_policy(msgspec.json.decode(body)).policy)
+    policy = interned(parse_policy(msgspec.json.decode(body)).policy)
+    _decoded.keep(body, policy)
+    return policy

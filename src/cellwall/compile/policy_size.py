@@ -3,14 +3,14 @@ and forms are look-ups of new flows, of which a node has few for everybody. Pure
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from cellwall.compile.policy_forms import Listing, policy_listings
 from cellwall.compile.usage import PolicyForm
 from cellwall.errors import InvalidSpec
-from cellwall.model.policy import Policy, TierName
+from cellwall.model.policy import Policy, TierName, interned
 
 MAX_ENTRIES = 4096
 """Entries of one policy's lists: a rule is one, and with ports as many as there are blocks of them, up to 30."""
@@ -27,11 +27,18 @@ class Size(msgspec.Struct, frozen=True):
     forms: frozenset[PolicyForm]
 
 
-@lru_cache(maxsize=2048)  # those of all endpoints of a tenant are asked for when one more comes
+_known: WeakKeyDictionary[Policy, dict[TierName, Size]] = WeakKeyDictionary()
+"""Those of all endpoints of a tenant are asked for when one more comes, and a policy that nobody has is not kept."""
+
+
 def policy_size(tier: TierName, policy: Policy) -> Size:
     """How large it is."""
-    listings = policy_listings(tier, policy)
-    return Size(len(listings), frozenset(listing.form for listing in listings))
+    policy = interned(policy)  # of several that are equal one stays
+    known = _known.setdefault(policy, {})
+    if tier not in known:
+        listings = policy_listings(tier, policy)
+        known[tier] = Size(len(listings), frozenset(listing.form for listing in listings))
+    return known[tier]
 
 
 def validate_size(policy: Policy, tier: TierName) -> None:

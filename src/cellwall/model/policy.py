@@ -10,6 +10,7 @@ Only TCP, UDP and ICMP leave a sandbox at all, so `any` means these three.
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
+from weakref import WeakKeyDictionary, ref
 
 import msgspec
 
@@ -61,7 +62,7 @@ class Rule(msgspec.Struct, frozen=True):
         return f"{self.action} {self.prefix}{protocol}{ports}"
 
 
-class Policy(msgspec.Struct, frozen=True, cache_hash=True):
+class Policy(msgspec.Struct, frozen=True, cache_hash=True, weakref=True):
     """One tier. `mode`, of what a sandbox opens: `open` is everything but what is denied, `allow` what is allowed
     and not denied, `block` nothing.
 
@@ -77,11 +78,19 @@ class Policy(msgspec.Struct, frozen=True, cache_hash=True):
     monitor: bool = False
 
 
-@lru_cache(maxsize=2048)
+_known: "WeakKeyDictionary[Policy, ref[Policy]]" = WeakKeyDictionary()
+
+
 def interned(policy: Policy) -> Policy:
     """Equal policies as one value: a set or a cache knows that at once, where to compare a thousand rules takes a
-    millisecond, and caches are asked for every endpoint."""
-    return policy
+    millisecond, and caches are asked for every endpoint. One that nobody has any more is not kept: of a thousand rules
+    it is half a MiB, and a caller may write others as long as it likes."""
+    found = _known.get(policy)
+    same = None if found is None else found()
+    if same is None:
+        _known[policy] = ref(policy)
+        return policy
+    return same
 
 
 OPEN = Policy()
