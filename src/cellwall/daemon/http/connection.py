@@ -44,6 +44,7 @@ class Connection(web.RequestHandler):
         "_timer",
         "_unanswered",
         "_unread",
+        "_whole",
         "peer",
     )
 
@@ -68,6 +69,7 @@ class Connection(web.RequestHandler):
         self._arriving = True
         self._busy = False
         self._unread = 0
+        self._whole = False
         self.peer = Peer(uid=-1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,12 +92,30 @@ class Connection(web.RequestHandler):
         if self._unread > _MOST_UNREAD and not self._busy:  # aiohttp bounds each header, older ones not their number
             self._refuse("header-too-large")
             return
+        waits = self._waits()
         super().data_received(data)
+        self._whole = waits and self._is_one(data)
+
+    def _waits(self) -> bool:
+        """aiohttp waits for the next request: it has none in its hands, none in its queue, and is to read another."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def _is_one(self, data: bytes) -> bool:
+        """The last that came while aiohttp waited ended one request, with its last octet, and began no other: its
+        parser, which does not tell, has nothing left. False also where that is not sure."""
+        if len(self._messages) != 1:
+            return False
+        message, payload = self._messages[0]
+        headers, end = getattr(message, "headers", None), data.find(b"\r\n\r\n")
+        if headers is None or end < 0 or not payload.is_eof():  # an error; or it came, or comes, in pieces
+            return False
+        length = headers.get("Content-Length", "0")
+        return not self._upgraded and length.isdecimal() and end + 4 + int(length) == len(data)
 
     def _answered_fast(self, data: bytes) -> bool:
-        """Of a connection on which aiohttp waits: after its first answer, from which on it ends an idle one."""
+        """Where aiohttp waits, and would read what came as the beginning of a request."""
         transport = self.transport
-        between = not (self._arriving or self._busy or self._unread or self._close or self._force_close)
+        between = self._whole and self._waits()
         if self._fast is None or transport is None or not (between and self.alone) or transport.get_write_buffer_size():
             return False
         answer = self._fast.answer(self.peer, data)
@@ -138,7 +158,8 @@ class Connection(web.RequestHandler):
             return resp, True
         finally:
             self._stop_timer()
-            self._unanswered.discard(self)
+            if not self._messages:  # else the next one waits
+                self._unanswered.discard(self)
             if not self._unanswered:
                 self._silence()
             self._arriving, self._busy = False, not whole

@@ -1,0 +1,279 @@
+"""Who is answered as a claim arrives, and who not yet: only where aiohttp has nothing of a connection in its hands."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from cellwall.client.http import request_text
+from cellwall.daemon.asker import Asker
+from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.bounds import Bounds
+from cellwall.daemon.http.answers import json_response
+from cellwall.daemon.http.connection import Connection
+from cellwall.daemon.http.fast_path import FastPath
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.wire.bodies import Places
+
+GET = request_text("GET", "/v1/version", b"")
+LAST = GET.replace(b"Accept:", b"Connection: close\r\nAccept:")
+CLAIM = request_text("POST", "/v1/pool/claims", b'{"container":"web","tenant":"acme"}')
+WEB = Endpoint(
+    key=EndpointKey("web", "eth0"),
+    tenant="acme",
+    host_link="b9h1",
+    host_index=7,
+    mac=0x0200_0000_0001,
+    address4=IPv4Address("192.168.0.9"),
+    address6=None,
+    generation=64,
+    netns="/run/cellwall/netns/~1",
+    netns_device=4,
+    netns_inode=5,
+    owns_netns=True,
+)
+
+
+class Wire(asyncio.Transport):
+    """What is written to a caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = b""
+        self.unsent = 0
+        self.ended = False
+
+    def write(self, data: Any) -> None:
+        self.said += bytes(data)
+
+    def writelines(self, pieces: Any) -> None:
+        self.said += b"".join(pieces)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.ended
+
+    def close(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Eager(Connection):
+    """A connection whose caller says the rest in the moment in which it has an answer."""
+
+    __slots__ = ("rest", "waited")
+    rest: list[bytes]
+    waited: list[bool]
+
+    async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
+        outcome = await super().finish_response(request, resp, *rest)
+        self.waited.append(self in self._unanswered)
+        while self.rest:
+            self.data_received(self.rest.pop(0))
+        return outcome
+
+
+class Daemon:
+    """Answers 200 by aiohttp and 201 by the fast path, to callers whose octets the test hands in."""
+
+    def __init__(self) -> None:
+        self.claims = 0
+        self.ready = True
+        self.alone: list[bool] = []
+        self.unanswered: set[Connection] = set()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self._server = web.Server(self.respond)
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.began()
+        await request.read()
+        self.alone.append(connection.alone)
+        await self.go_on.wait()
+        return json_response(b"{}")
+
+    def claim(self, asker: Asker, places: Places) -> Endpoint | None:
+        self.claims += 1
+        return WEB if self.ready else None
+
+    def connect(self, *rest: bytes) -> "tuple[Eager, Wire]":
+        made, wire = (
+            Eager(
+                self._server,
+                bounds=Bounds(),
+                left=lambda: None,
+                unanswered=self.unanswered,
+                silence=lambda: None,
+                fast=FastPath(self.claim, Authority(), lambda *_: None),
+                loop=asyncio.get_running_loop(),
+                access_log=None,
+            ),
+            Wire(),
+        )
+        made.peer, made.rest, made.waited = Peer(0), list(rest), []
+        made.connection_made(wire)
+        return made, wire
+
+
+async def settled() -> None:
+    """All that can be done without another octet is done."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def statuses(wire: Wire) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", wire.said)]
+
+
+Story = Callable[[Daemon], Awaitable[None]]
+
+
+def told(story: Story) -> None:
+    async def tell() -> None:
+        await story(Daemon())
+
+    asyncio.run(tell())
+
+
+def test_a_claim_behind_an_answer_is_answered_as_it_arrives() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        connection.data_received(CLAIM)
+        connection.data_received(CLAIM)
+        assert statuses(wire) == [200, 201, 201]
+        connection.data_received(CLAIM[:-1])
+        await settled()
+        connection.data_received(CLAIM[-1:])
+        await settled()
+        assert statuses(wire) == [200, 201, 201, 200]  # a body in two pieces is aiohttp's
+        connection.data_received(GET)
+        await settled()
+        connection.data_received(CLAIM)
+        assert statuses(wire) == [200, 201, 201, 200, 200, 201]
+
+    told(story)
+
+
+def test_a_claim_overtakes_no_request_before_it() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect(CLAIM)
+        connection.data_received(GET + GET)
+        await settled()
+        assert statuses(wire) == [200, 200, 200] and daemon.claims == 0
+
+    told(story)
+
+
+def test_a_claim_waits_for_the_request_before_it() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        daemon.go_on.clear()
+        connection.data_received(GET)
+        connection.data_received(CLAIM)
+        await settled()
+        connection.data_received(CLAIM)
+        assert statuses(wire) == [200] and daemon.claims == 0
+        daemon.go_on.set()
+        await settled()
+        assert statuses(wire) == [200, 200, 200, 200] and daemon.claims == 0
+
+    told(story)
+
+
+@pytest.mark.parametrize("first", [LAST, GET + LAST])
+def test_behind_the_last_answer_nothing_is_carried_out(first: bytes) -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect(CLAIM)
+        connection.data_received(first)
+        await settled()
+        connection.data_received(CLAIM)
+        assert 201 not in statuses(wire) and wire.ended and daemon.claims == 0
+
+    told(story)
+
+
+HALVES = {
+    "alone": [GET, GET[:-2] + b"X-Said: "],
+    "behind a whole one": [GET + GET[:-2] + b"X-Said: "],
+    "behind a whole one with a body": [CLAIM + GET[:-2] + b"X-Said: "],
+    "behind an empty line": [GET, b"\r\n" + GET[:-2] + b"X-Said: "],
+    "behind one that ended in pieces": [GET[:-2], b"\r\n" + GET[:-2] + b"X-Said: "],
+}
+
+
+@pytest.mark.parametrize("pieces", HALVES.values(), ids=HALVES)
+def test_what_ends_an_unfinished_head_is_no_claim(pieces: list[bytes]) -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, _ = daemon.connect()
+        for piece in pieces:
+            connection.data_received(piece)
+            await settled()
+        connection.data_received(CLAIM)
+        assert daemon.claims == 0
+
+    told(story)
+
+
+def test_a_claim_keeps_nobody_waiting() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        with waiting(daemon):
+            connection.data_received(CLAIM)
+            await settled()
+            assert daemon.claims == 0 and daemon.alone[-1] is False
+        await settled()
+        assert statuses(wire) == [200, 200]
+
+    told(story)
+
+
+@contextmanager
+def waiting(daemon: Daemon) -> Iterator[None]:
+    """Another caller has asked, and has no answer yet."""
+    other, _ = daemon.connect()
+    daemon.go_on.clear()
+    other.data_received(GET)
+    yield
+    daemon.go_on.set()
+
+
+def test_who_sent_two_requests_waits_until_both_are_answered() -> None:
+    async def story(daemon: Daemon) -> None:
+        other, _ = daemon.connect()
+        other.data_received(GET + GET)
+        await settled()
+        assert other.waited == [True, False] and daemon.unanswered == set()
+
+    told(story)
+
+
+def test_what_a_caller_has_not_taken_yet_comes_first() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        wire.unsent = 1
+        connection.data_received(CLAIM)
+        assert daemon.claims == 0
+
+    told(story)
