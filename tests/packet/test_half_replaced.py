@@ -46,8 +46,15 @@ EVERY = tuple(product(LOADS, LOADS))
 SOME = tuple(tuple(deaths for deaths in EVERY if sum(deaths) % 3 == rest) for rest in range(3))
 """Two deaths, by the loads that they come after, in three parts: in each of them each place of the one is with some
 place of the other, and together they are every two."""
-PAUSE = 0.002
-"""Seconds between rounds of a flood: what a death leaves stands until somebody comes, and loads are further apart."""
+PAUSE, SHORT_PAUSE = 0.002, 0.0003
+"""Seconds between rounds of a flood: what a death leaves stands until somebody comes, and loads are further apart. The
+short one, with `--full`, also meets what stands for less."""
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Time is no matter."""
+    return bool(pytestconfig.getoption("--full"))
 
 
 @pytest.fixture
@@ -109,13 +116,13 @@ def to_the_node(sandbox: Sandbox, gateway_mac: str) -> list[bytes]:
     ],
 )
 def test_no_order_of_two_deaths_opens_the_node(
-    world: World, owners: tuple[bool, bool], deaths: tuple[tuple[int, int], ...]
+    world: World, owners: tuple[bool, bool], deaths: tuple[tuple[int, int], ...], full: bool
 ) -> None:
     attacker = world.attach("attacker")
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     gateway = mac_text(world.wall.settings.network.bridge_mac)
     frames = [*to_the_floor(attacker, gateway), *to_the_node(attacker, gateway)]
-    with Flood(attacker.host, "eth0", frames, every=PAUSE) as flood:
+    with Flood(attacker.host, "eth0", frames, every=SHORT_PAUSE if full else PAUSE) as flood:
         for first, second in deaths:
             change_rules(world)
             assert up_killed_after(world, first, owning=owners[0])
@@ -136,7 +143,9 @@ def test_no_order_of_two_deaths_opens_the_node(
         assert at_node.wait_for(b"<flood")
 
 
-def test_a_closed_sandbox_whose_link_still_stands_passes_nothing_while_the_rules_are_replaced(world: World) -> None:
+def test_a_closed_sandbox_whose_link_still_stands_passes_nothing_while_the_rules_are_replaced(
+    world: World, full: bool
+) -> None:
     """Nobody is attached then, but somebody sends."""
     closed = world.attach("closed")
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
@@ -144,7 +153,7 @@ def test_a_closed_sandbox_whose_link_still_stands_passes_nothing_while_the_rules
     world.detach(closed)
     frames = [*to_the_floor(closed, gateway), *to_the_node(closed, gateway)]
     with Flood(closed.host, "eth0", frames, every=0) as flood:
-        for _ in range(10):
+        for _ in range(20 if full else 10):
             change_rules(world)
             flood.wait()
             assert world.wall.up().changed
