@@ -70,7 +70,8 @@ def _attach_admitted(wall: Wall, attach: AttachMany, items: Sequence[Attach]) ->
 
 def _refuse_together(wall: Wall, items: Sequence[Attach]) -> None:
     """Raise where all of these are more than who asks may have, though each of them is not."""
-    askers = {item.asker.peer.groups: item.asker for item in items}
+    # Root is left out before: it is in groups, too, and has no bound.
+    askers = {item.asker.peer.groups: item.asker for item in items if not item.asker.peer.root}
     requests = [item.request for item in items]
     refuse_published(askers.values(), wall, [(each.key, each.tenant or "", each.bindings) for each in requests])
 
