@@ -1,7 +1,9 @@
 """What runs at once: all of it ends before its caller goes on, whatever fails."""
 
+import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -33,3 +35,25 @@ def test_the_first_failure_is_raised_when_all_have_ended() -> None:
     with pytest.raises(LookupError, match="first"):
         at_once([lambda: fail("first"), go_on, lambda: fail("last")])
     assert ended == ["the other"]
+
+
+@pytest.mark.parametrize("interrupting", [0, 1])
+def test_whoever_is_interrupted_waits_for_all_of_them(interrupting: int) -> None:
+    """By Ctrl-C, while one of them goes on."""
+    ended: list[str] = []
+
+    def interrupt() -> None:
+        time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.05)
+        ended.append("this one")
+
+    calls: list[Callable[[], None]] = [lambda: ended.append("the other")] * 2
+    calls[interrupting] = interrupt
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            at_once(calls)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert ended == ["the other", "this one"]
