@@ -109,7 +109,7 @@ def serve(
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
         selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
         fast = FastPath(node.claim_at_once, authority, events.answered)
-        answering = Listener(made, bounds, authority, silence=selector.answered, fast=fast)
+        answering = Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast)
         listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)

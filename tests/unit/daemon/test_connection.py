@@ -118,6 +118,7 @@ class Daemon:
                 left=lambda: None,
                 unanswered=self.unanswered,
                 silence=lambda: None,
+                heard=lambda: None,
                 fast=FastPath(self.claim, Authority(), lambda *_: None),
                 loop=asyncio.get_running_loop(),
                 access_log=None,

@@ -32,13 +32,14 @@ _KEPT = 1 << 15
 class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
     kind whose callers have said something and have no answer to it, itself among them then; `silence` is called when
-    none is left of these. `fast`: answers for aiohttp where it can."""
+    none is left of these, and `heard` whenever one says something. `fast`: answers for aiohttp where it can."""
 
     __slots__ = (
         "_arriving",
         "_bounds",
         "_busy",
         "_fast",
+        "_heard",
         "_left",
         "_silence",
         "_timer",
@@ -56,12 +57,14 @@ class Connection(web.RequestHandler):
         left: Callable[[], None],
         unanswered: "set[Connection]",
         silence: Callable[[], None],
+        heard: Callable[[], None],
         fast: FastPath | None,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._unanswered = unanswered
         self._silence = silence
+        self._heard = heard
         self._fast = fast
         self._bounds = bounds
         self._left = left
@@ -82,6 +85,7 @@ class Connection(web.RequestHandler):
         return len(self._unanswered) == 1 and self in self._unanswered
 
     def data_received(self, data: bytes) -> None:
+        self._heard()
         self._unanswered.add(self)
         if self._answered_fast(data):
             return

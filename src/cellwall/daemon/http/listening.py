@@ -40,7 +40,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 class Listener:
     """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected; `silence`
-    is called whenever all who asked have their answers; `fast`: of each connection."""
+    is called whenever all who asked have their answers, and `heard` whenever one says something; `fast`: of each connection."""
 
     def __init__(
         self,
@@ -50,9 +50,11 @@ class Listener:
         *,
         peer: Callable[[socket.socket], Peer] = peer_of,
         silence: Callable[[], None] = lambda: None,
+        heard: Callable[[], None] = lambda: None,
         fast: FastPath | None = None,
     ) -> None:
         self._silence = silence
+        self._heard = heard
         self._fast = fast
         self._peer = peer
         self._bounds = bounds
@@ -145,6 +147,7 @@ class Listener:
             left=lambda: self._census.leave(counted),
             unanswered=self._unanswered,
             silence=self._silence,
+            heard=self._heard,
             fast=self._fast,
             loop=loop,
             access_log=None,

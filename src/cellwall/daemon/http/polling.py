@@ -25,18 +25,23 @@ class PollingSelector(EpollSelector):
         """An answer was given, and nobody else waits for one."""
         self._answered = time.monotonic()
 
+    def heard(self) -> None:
+        """A caller said something: the first after an answer is what was looked for. What else the loop wakes for, a
+        timer or another thread, is not."""
+        if self._answered is not None:
+            self._poll.came(self._answered)
+            self._answered = None
+
     def select(self, timeout: float | None = None) -> Ready:
         """As of any selector: `timeout` in seconds, None: until something is ready."""
         answered = self._answered
         if answered is None or (timeout is not None and timeout <= 0):
             return super().select(timeout)
-        self._answered = None
         until = float("inf") if timeout is None else time.monotonic() + timeout
         ready = self._poll.look(answered, self._ready_now, until)
-        if ready is None:
-            ready = super().select(None if timeout is None else max(until - time.monotonic(), 0))
-        self._poll.came(answered)
-        return ready
+        if ready is not None:
+            return ready
+        return super().select(None if timeout is None else max(until - time.monotonic(), 0))
 
     def _ready_now(self) -> Ready | None:
         return super().select(0) or None
