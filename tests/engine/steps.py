@@ -17,16 +17,26 @@ from cellwall.errors import KernelError
 from world import World, rewired
 
 ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
-_OF_THE_RECORD = """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
-    members_count pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses
-    unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room
-    in_place look"""
-_OF_THE_NODE = """read observe fingerprint listeners mtu find index_of find_bridge kept port_differences
-    bridge_differences checksum_differences latch_differences chains elements generation is_kept is_met shape save
-    variants installed lacking features spelled order entries definitions leads begin vouches denies refusal difference
-    opened attached addresses identity_of identity_of_own"""
-READS = frozenset(f"{_OF_THE_RECORD} {_OF_THE_NODE}".split())
-"""What leaves the node and the record as they were. They are two thirds of all steps."""
+READS = {
+    "Store": """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
+        members_count pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses
+        unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room
+        in_place look""",
+    "KeptPolicies": "read",
+    "NodeObserver": "observe fingerprint addresses listeners mtu",
+    "ProcSysctls": "read",
+    "ProcNamespaces": "kept opened attached identity_of identity_of_own",
+    "LinkLayer": """find find_bridge index_of observe port_differences bridge_differences checksum_differences
+        latch_differences""",
+    "NftRules": "chains elements generation is_kept is_met shape refusal difference",
+    "XtTables": "variants installed features lacking order save spelled",
+    "IpSets": "definitions entries",
+    "Glances": "leads begin vouches denies generation",
+}
+"""What leaves the node and the record as they were, by the adapter whose it is: whatever is not named here is taken for
+a change. They are two thirds of all steps."""
+ALIKE = frozenset({"ProcSysctls.write"})
+"""Changes that come many in a row, none of which is more than the one before it."""
 CANNOT_FAIL = "end_look"
 Operation = Callable[[Wall], object]
 
@@ -34,8 +44,8 @@ Operation = Callable[[Wall], object]
 class Steps:
     """Counts the steps of one operation, and has something happen before the n-th of those that are taken.
 
-    Of more than two steps of one kind in a row the first two are taken: nothing of it, and a part. All of it is the
-    next step's. `--full` takes every one.
+    Of a row of `ALIKE` changes the first two are taken: nothing of it, and a part. All of it is the next step's.
+    `--full` takes every one.
     """
 
     every = False
@@ -63,7 +73,7 @@ class Steps:
     @property
     def _amid(self) -> bool:
         """Whether it is in a row of which enough was seen."""
-        return self._in_a_row > 2 and not self.every
+        return self._kind in ALIKE and self._in_a_row > 2 and not self.every
 
     def _count(self, kind: str) -> None:
         self._in_a_row = self._in_a_row + 1 if kind == self._kind else 1
@@ -124,10 +134,11 @@ class Stepped:
         found = getattr(self._adapter, name)
         if not callable(found) or name == CANNOT_FAIL:
             return found
-        reads = name in READS
+        adapter = type(self._adapter).__name__
+        reads = name in READS.get(adapter, "").split()
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._steps.before(f"{type(self._adapter).__name__}.{name}", reads=reads)
+            self._steps.before(f"{adapter}.{name}", reads=reads)
             if name == "transaction":
                 return self._transaction(found)
             try:
