@@ -1,7 +1,9 @@
 """A node whose wall stands in iptables: the same operations, and what others have in the same tables stays theirs."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import NoReturn
@@ -313,6 +315,26 @@ def test_a_port_leads_to_a_sandbox_only_while_that_is_open(node: World) -> None:
         ("withdrawn ipv6", 0),
     ]
     node.detach(sandbox)
+
+
+def test_families_are_laid_at_once_but_where_their_programs_wait_for_one_lock(node: World) -> None:
+    """Whoever waits for the lock of the legacy programs waits a second longer than it is held."""
+    host = node.wall._site.iptables()
+    begun = threading.Barrier(2, timeout=10 if variant(node) == "nft" else 0.3)
+    together: list[Family] = []
+
+    def restore(variant: Variant, family: Family, text: str) -> None:
+        if family != "bridge":
+            with suppress(threading.BrokenBarrierError):
+                begun.wait()
+                together.append(family)
+        host.tables.restore(variant, family, text)
+
+    observed = Host(Wrapped(host.tables, restore=restore), host.sets, host.glance)
+    node.lab.node.run([f"iptables-{variant(node)}", "-w", "-F", "FORWARD"])
+    assert rewired(node.wall, iptables=lambda: observed).up().changed
+    assert sorted(together) == (["ipv4", "ipv6"] if variant(node) == "nft" else [])
+    assert node.wall.status().drift == ()
 
 
 def died(world: World, step: int, operation: Callable[[Wall], object]) -> bool:
