@@ -63,7 +63,7 @@ class Glances(Closing):
         self._netfilter = open_netfilter_socket()
         self._raw: dict[int, socket.socket] = {}
         self._led: dict[tuple[int, str], bytes | int] = {}
-        self._begun: dict[tuple[int, str, tuple[str, ...]], int | None] = {}
+        self._begun: dict[tuple[int, str, tuple[str, ...]], int] = {}
 
     def close(self) -> None:
         self._netfilter.close()
@@ -87,11 +87,13 @@ class Glances(Closing):
         """See `Glance.begin`."""
         if variant == "nft":
             state, asked = generation(self._netfilter), (version, table, tuple(hooks))
-            if self._begun.get(asked) != state:
-                questions = [(hook, _request(_FAMILIES[version], table, hook)) for hook in hooks]
-                begin = all(self._leads_in_nft(message, hook) for hook, message in questions)
-                self._begun[asked] = state if begin else None
-            return self._begun[asked] == state
+            if self._begun.get(asked) == state:
+                return True
+            questions = [(hook, _request(_FAMILIES[version], table, hook)) for hook in hooks]
+            begin = all(self._leads_in_nft(message, hook) for hook, message in questions)
+            if begin:
+                self._begun[asked] = state
+            return begin
         return self._of_legacy(lambda: self._begin_in_legacy(version, table, hooks))
 
     def vouches(self) -> bool:
