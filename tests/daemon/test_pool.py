@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
@@ -18,6 +18,7 @@ from cellwall.daemon.turns.gathered import Attached
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.pool import PoolFigures, PoolSize, was_pooled
 from cellwall.wire.bodies import AttachBody, Places
+from running import wait_until
 from served import Plain, Served, open_served
 
 pytestmark = pytest.mark.root
@@ -46,13 +47,6 @@ def resize(served: Served, size: PoolSize) -> None:
         served.node.resize_pool(size)
 
     served.run(act)
-
-
-def wait_until(so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def counted(served: Served, before: PoolFigures) -> tuple[int, int]:
@@ -114,7 +108,9 @@ def test_a_claim_on_the_fast_path_is_answered_as_any_is(pooled: Served, client: 
     said: list[bytes] = []
 
     async def claim() -> bool:
-        said.append(pooled.fast.answer(Peer(0), CLAIM) or b"")
+        places = pooled.fast.read(Peer(0), CLAIM)
+        assert places is not None
+        said.append(pooled.fast.answer(Peer(0), places) or b"")
         return bool(said[-1])
 
     wait_until(lambda: pooled.run(claim))

@@ -206,8 +206,8 @@ class Node:
         return await self.writer.add(self._claiming, Attach(request, places, asker), whose=asker.whose)
 
     def claim_at_once(self, asker: Asker, places: Places) -> Endpoint | None:
-        """What `claim` gives for one that comes alone, by the thread of the event loop; None, and nothing was done,
-        where it is the writer's to carry out."""
+        """What `claim` gives for one that comes alone, by the thread of the event loop; None, and what was begun is
+        undone, where it is the writer's to carry out."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
         return self.writer.at_once(lambda: self._claimed_at_once(request))
 

@@ -278,3 +278,18 @@ def test_what_a_caller_has_not_taken_yet_comes_first() -> None:
         assert daemon.claims == 0
 
     told(story)
+
+
+def test_what_was_tried_as_it_arrived_is_not_tried_at_once_again() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        daemon.ready = False
+        connection.data_received(CLAIM)
+        await settled()
+        connection.data_received(GET)
+        await settled()
+        assert (daemon.claims, daemon.alone, statuses(wire)) == (1, [True, False, True], [200, 200, 200])
+
+    told(story)

@@ -43,6 +43,7 @@ class Connection(web.RequestHandler):
         "_left",
         "_silence",
         "_timer",
+        "_tried",
         "_unanswered",
         "_unread",
         "_whole",
@@ -73,6 +74,7 @@ class Connection(web.RequestHandler):
         self._busy = False
         self._unread = 0
         self._whole = False
+        self._tried = False
         self.peer = Peer(uid=-1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,8 +83,8 @@ class Connection(web.RequestHandler):
 
     @property
     def alone(self) -> bool:
-        """Nobody else waits for an answer."""
-        return len(self._unanswered) == 1 and self in self._unanswered
+        """Nobody else waits for an answer, and what this one asks was not tried at once already."""
+        return not self._tried and len(self._unanswered) == 1 and self in self._unanswered
 
     def data_received(self, data: bytes) -> None:
         self._heard()
@@ -122,8 +124,10 @@ class Connection(web.RequestHandler):
         between = self._whole and self._waits()
         if self._fast is None or transport is None or not (between and self.alone) or transport.get_write_buffer_size():
             return False
-        answer = self._fast.answer(self.peer, data)
+        places = self._fast.read(self.peer, data)
+        answer = None if places is None else self._fast.answer(self.peer, places)
         if answer is None:
+            self._tried = places is not None
             return False
         self._next_keepalive_close_time = self._loop.time() + self._bounds.idle_seconds
         transport.write(answer)
@@ -166,7 +170,7 @@ class Connection(web.RequestHandler):
                 self._unanswered.discard(self)
             if not self._unanswered:
                 self._silence()
-            self._arriving, self._busy = False, not whole
+            self._arriving, self._busy, self._tried = False, not whole, False
             self._unread = 0
 
     def handle_error(

@@ -1,8 +1,8 @@
 """A claim in the very octets that our own client writes, answered as it arrives: a tenth of a millisecond less than by
 a request and a response of aiohttp's.
 
-Owns: which octets these are, and that everything else, and whatever is not done at once, goes the way of all calls,
-before anything was done; so there is one place that says why something is refused.
+Owns: which octets these are, and that everything else, and whatever is not done at once, goes the way of all calls, and
+what was begun is undone; so there is one place that says why something is refused.
 """
 
 import time
@@ -24,7 +24,7 @@ from cellwall.wire.calls import CLAIM
 from cellwall.wire.documents import endpoint_document
 
 ClaimAtOnce = Callable[[Asker, Places], Endpoint | None]
-"""Gives a new endpoint, or None, and nothing was done."""
+"""Gives a new endpoint; or None, and what was begun is undone."""
 
 _HEAD = request_text(CLAIM.method, CLAIM.path, b"").removesuffix(b"0\r\n\r\n")
 _LONGEST = 6
@@ -42,19 +42,26 @@ class FastPath:
         self._authority = authority
         self._counted = counted
 
-    def answer(self, peer: Peer, said: bytes) -> bytes | None:
-        """The whole answer to all that a connection said; None, and nothing was done, where it is another's to answer.
-        For who knows that nobody else waits for an answer."""
+    def read(self, peer: Peer, said: bytes) -> Places | None:
+        """The claim that is all that a connection said; None where it is another's to answer."""
         if not said.startswith(_HEAD):
             return None
         length, end, body = said[len(_HEAD) :].partition(b"\r\n\r\n")
         if not (end and len(length) <= _LONGEST and length.isdigit()) or int(length) != len(body) or is_long(body):
             return None
-        began = time.monotonic()
         try:
             self._authority.permit(peer, CLAIM.verb)
-            claimed = self._claim(Asker(peer, self._authority), Places([decoded(_decode, body)], [""]))
+            return Places([decoded(_decode, body)], [""])
         except (CellwallError, CallRefused):
+            return None
+
+    def answer(self, peer: Peer, places: Places) -> bytes | None:
+        """The whole answer to what was `read`; None, and what was begun is undone, where it is not done at once. For
+        who knows that nobody else waits for an answer."""
+        began = time.monotonic()
+        try:
+            claimed = self._claim(Asker(peer, self._authority), places)
+        except CellwallError:
             return None
         if claimed is None:
             return None

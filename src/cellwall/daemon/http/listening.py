@@ -40,7 +40,8 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 class Listener:
     """The sockets that answer with one application. Opened on a running loop. `peer` says who has connected; `silence`
-    is called whenever all who asked have their answers, and `heard` whenever one says something; `fast`: of each connection."""
+    is called whenever all who asked have their answers, and `heard` whenever one says something; `fast`: of each
+    connection."""
 
     def __init__(
         self,

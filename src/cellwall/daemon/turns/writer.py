@@ -132,8 +132,8 @@ class Writer:
         """What `act` gives, carried out by who asks and not by the thread, where nobody waits and nothing goes on: the
         way there and back takes two threads' waking, each a tenth of a millisecond and more where a processor sleeps.
         For what is short and waits for nobody; what took long all the same has others go to the thread for a while.
-        None where it does, or where `act` gives that: it wrote nothing then, or what it undid, and the caller has the
-        thread do it."""
+        None where it does, or where `act` gives that: what it began is undone then, and the caller has the thread do
+        it."""
         begun = time.monotonic()
         with self._state:
             if self._ending or self._begun is not None or self._waiting or begun < self._not_before:
