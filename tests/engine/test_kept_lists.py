@@ -13,6 +13,7 @@ from cellwall.model.settings import Settings
 from world import World, Wrapped, open_world, rewired
 
 pytestmark = pytest.mark.root
+NFTABLES = Settings(backend="nftables")
 LISTS = "tenantallow4p32"
 MANY = 200
 """More than are asked for one by one."""
@@ -20,7 +21,7 @@ MANY = 200
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with open_world(settings=Settings(backend="nftables")) as world:
+    with open_world(settings=NFTABLES) as world:
         world.attach("one", tenant="acme")
         yield world
 
@@ -68,6 +69,24 @@ def test_what_a_change_laid_itself_is_not_looked_for(world: World) -> None:
     assert LISTS not in places
 
 
+def test_what_was_taken_out_before_somebody_owned_the_wall_is_in_force_with_the_next_change(world: World) -> None:
+    """Whoever owns it needs not have repaired it before: of what an owner left anybody took something out."""
+    own = world.wall.endpoints()[0].address4
+    world.wall.set_policy(addresses(MANY), tenant="acme")
+    with Wall.open(root=world.lab.root, settings=world.wall.settings) as before:
+        if refused := before.own():
+            pytest.skip(refused)
+        before.repair()
+    world.lab.node.run(["nft", "delete", "element", "inet", "cellwall", LISTS, f"{{ {own} . 151.0.0.0 }}"])
+    with Wall.open(root=world.lab.root, settings=world.wall.settings) as owner:
+        assert owner.own() == ""
+        owner.set_policy(addresses(MANY, last=1), tenant="acme")
+        assert owner.status().drift == ()
+        noted, places = noting(owner)
+        noted.set_policy(addresses(MANY), tenant="acme")
+        assert places == [], "from then on nobody took anything out"
+
+
 def test_of_a_wall_that_nobody_else_can_write_nothing_is_looked_for(world: World) -> None:
     if refused := world.wall.own():
         pytest.skip(refused)
@@ -77,3 +96,14 @@ def test_of_a_wall_that_nobody_else_can_write_nothing_is_looked_for(world: World
         wall.set_policy(policy, tenant="acme")
         assert places == []
         assert world.wall.status().drift == ()
+
+
+def test_a_wall_that_was_owned_from_its_first_rule_on_has_nothing_to_look_for() -> None:
+    with open_world(settings=NFTABLES, up=False) as world:
+        if refused := world.wall.own():
+            pytest.skip(refused)
+        world.attach(tenant="acme")
+        wall, places = noting(world.wall)
+        for policy in (addresses(MANY), addresses(MANY, last=1)):
+            wall.set_policy(policy, tenant="acme")
+            assert places == []

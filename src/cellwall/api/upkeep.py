@@ -88,7 +88,8 @@ class UpkeepVerbs(Opened):
 
     def own(self, descriptor: int | None = None) -> str:
         """Nobody but this process writes our tables in nftables from now on: a flush of all rules passes them over, and
-        who means them is refused. "" where it is so, else why it cannot be. What nft laid is drift then, for `repair`.
+        who means them is refused. "" where it is so, else why it cannot be. What nft laid is drift then, for `repair`;
+        until one each change of a policy looks for what others had taken out before.
 
         `descriptor`: the `owning_descriptor` of a process before this one, to go on with. Idempotent.
         """

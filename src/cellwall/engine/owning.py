@@ -13,8 +13,12 @@ from cellwall.engine.site import Foundation, Site
 
 def own_rules(site: Site, descriptor: int | None = None) -> str:
     """From now on our tables are this process's alone to write, for as long as a descriptor of its socket is open.
-    "" where it is so, else why not. Tables that were laid by nft are drift from now on, which laying them repairs.
+    "" where it is so, else why not. Tables that were laid by nft are drift from now on, which laying them repairs. What
+    was taken out of tables that a former owner left is looked for by each change until a repair.
     `descriptor`: the socket of an owner before, to go on with. Idempotent."""
+    found = site.foundation()
+    if descriptor is not None or not site.rules.is_owned():
+        site.in_force.compared = found is None  # what is laid from then on is laid by its owner
     if descriptor is not None and site.rules.go_on(descriptor):
         lacks = ""  # whatever is missing by now, our tables take nothing but by this socket
     else:
@@ -22,7 +26,6 @@ def own_rules(site: Site, descriptor: int | None = None) -> str:
     if lacks:
         site.rules.unowned = lacks
         return lacks
-    found = site.foundation()
     facts = original_facts(site, site.node.observe())
     usage, uplink = (found.usage, found.uplink) if found else (Usage(), uplink_of(site.settings, facts) or "lo")
     return site.rules.own(desired_ruleset(site.settings, facts, usage, uplink))

@@ -172,8 +172,8 @@ def _sources(tiers: Tiers) -> list[tuple[Prefix, ...] | None]:
 
 def _lay_missing(site: Site, endpoints: Sequence[Endpoint], former: Sequence[Endpoint] = ()) -> None:
     """What a policy kept is not in force where somebody else took it out of the kernel, and a change lays the
-    difference alone. Of a wall that nobody else can write nobody took anything: who began to own it compared it."""
-    if endpoints and not site.backend.is_owned() and site.backend.missing(endpoints, former):
+    difference alone."""
+    if endpoints and not site.has_nothing_taken_out and site.backend.missing(endpoints, former):
         repair_endpoints(site)
 
 

@@ -64,9 +64,11 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
         raise Dismissed(f"version {found.program} of the program laid the wall: this one has had its day")
     closed = site.backend.close_unjudged(found.laid)  # first of all: that is open until it is repaired
     seen: tuple[str, ...] | None = None
+    owned = site.backend.is_owned()
     if not unseen and site.backend.is_entire() and site.current() is not None:
         of_node, *others = drift_while_entire(site, found)
         if not any((of_node, *others)):
+            site.in_force.compared |= owned
             return ()
         seen = None if lost(site) else tuple(of_node)
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared

@@ -106,13 +106,15 @@ def _foundation_of(body: bytes) -> Foundation:
 
 class InForce:
     """Which mechanism holds the wall: the record's word, kept by whoever reads or writes that. And who follows what
-    becomes of endpoints, if anybody does."""
+    becomes of endpoints, if anybody does. `compared`: all entries of endpoints were, since nobody else can write the
+    wall, or there were none then."""
 
-    __slots__ = ("audience", "name")
+    __slots__ = ("audience", "compared", "name")
 
     def __init__(self, name: BackendName = "nftables") -> None:
         self.name: BackendName = name
         self.audience: Audience | None = None
+        self.compared = False
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -169,6 +171,12 @@ class Site(msgspec.Struct, frozen=True):
         """Word to who follows of all endpoints that are, where they may have changed in another way."""
         if self.in_force.audience is not None:
             self.in_force.audience.fill(attached)
+
+    @property
+    def has_nothing_taken_out(self) -> bool:
+        """Whether nobody can have taken an entry of an endpoint out of the wall: nobody else can write it, nor could
+        since all were compared."""
+        return self.in_force.compared and self.backend.is_owned()
 
     @property
     def flows(self) -> Flows:

@@ -68,7 +68,10 @@ def repair_endpoints(site: Site, *, rules: bool = True) -> tuple[str, ...]:
     """Make live what the journal says of endpoints; what was repaired, a line each. `rules`: see `Backend.repair`."""
     attached = site.journal.endpoints("attached")
     site.tell_all(attached)
-    return site.backend.repair(attached, rules=rules)
+    owned = site.backend.is_owned()  # before: what is compared while others can write it may be taken out at once
+    repaired = site.backend.repair(attached, rules=rules)
+    site.in_force.compared |= owned
+    return repaired
 
 
 def free_blocks(site: Site, blocks: Blocks) -> Blocks:

@@ -37,7 +37,7 @@ class OwnerSocket:
 
     def own_again(self, wall: Wall) -> None:
         """What could not be owned may be by now: nft was missing amid an upgrade, or another owner has ended. What
-        anybody had taken out until then is repaired, as nobody looks for it from then on."""
+        anybody had taken out until then is repaired before anything is compared."""
         if self._refusal:
             self._own_anew(wall)
             self.owned = self._doubted = not self._refusal
