@@ -17,7 +17,7 @@ from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError,
 # Primary result codes (sqlite3.h), which the low byte of an extended one is.
 _BUSY, _LOCKED, _READ_ONLY, _CORRUPT, _FULL, _CONSTRAINT, _NOT_A_DATABASE = 5, 6, 8, 11, 13, 19, 26
 _ERRNO = {_READ_ONLY: errno.EROFS, _FULL: errno.ENOSPC}
-_NO_ROOM_FOR_INDEX = 10 | 19 << 8  # SQLITE_IOERR_SHMSIZE: the log's index, 32 KiB that the first who opens it makes
+_NO_ROOM_FOR_INDEX = sqlite3.SQLITE_IOERR_SHMSIZE  # of the log: 32 KiB that the first who opens it makes
 
 
 class _Closed:
