@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from cellwall.client import Client
-from cellwall.client.http import request_text
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
@@ -18,6 +17,7 @@ from cellwall.daemon.turns.gathered import Attached
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.pool import PoolFigures, PoolSize, was_pooled
 from cellwall.wire.bodies import AttachBody, Places
+from cellwall.wire.octets import request_text
 from running import wait_until
 from served import Plain, Served, open_served
 

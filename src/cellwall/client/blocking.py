@@ -12,7 +12,7 @@ from cellwall.adapters.busy_poll import BusyPoll
 from cellwall.audit.events import DEFAULT_LIMIT, Log
 from cellwall.client import asks
 from cellwall.client.asks import Ask
-from cellwall.client.http import Answer, Broken, read_answer, refusal, request_text
+from cellwall.client.http import Answer, Broken, read_answer, refusal
 from cellwall.client.patience import ANSWER, LATER, PATIENCE, Patience, unreachable
 from cellwall.client.places import reachable
 from cellwall.config import paths_for
@@ -24,6 +24,7 @@ from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.figures import TrafficReport
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.reserved import DEFAULT_LEASE, Reservation
+from cellwall.wire.octets import request_text
 
 R = TypeVar("R")
 

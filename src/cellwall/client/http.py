@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as a caller of the daemon needs: a request as text, an answer from its pieces. Pure.
+"""As much of HTTP/1.1 as a caller of the daemon needs beside its requests: an answer from its pieces. Pure.
 
 The library's own client brings the email package along, which takes longer to import than most calls take. The daemon
 says the length of every answer; one that is in chunks, or goes on until the end, is another program's.
@@ -27,14 +27,6 @@ class Answer(msgspec.Struct, frozen=True):
 
 class Broken(Exception):
     """The connection ended before the answer did."""
-
-
-def request_text(method: str, target: str, body: bytes) -> bytes:
-    """A request that keeps the connection."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: cellwall\r\nAccept: application/json\r\n"
-    if body or method in ("POST", "PUT", "PATCH"):
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
 
 
 def read_answer(receive: Callable[[], bytes]) -> Answer:

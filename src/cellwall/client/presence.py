@@ -3,10 +3,11 @@
 import os
 import socket
 
-from cellwall.client.http import Broken, read_answer, request_text
+from cellwall.client.http import Broken, read_answer
 from cellwall.client.places import reachable
 from cellwall.errors import CellwallError
 from cellwall.wire.calls import VERSION
+from cellwall.wire.octets import request_text
 
 _WITHIN = 2.0
 

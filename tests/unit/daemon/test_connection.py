@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from cellwall.client.http import request_text
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.bounds import Bounds
@@ -19,6 +18,7 @@ from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.fast_path import FastPath
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.wire.bodies import Places
+from cellwall.wire.octets import request_text
 
 GET = request_text("GET", "/v1/version", b"")
 LAST = GET.replace(b"Accept:", b"Connection: close\r\nAccept:")

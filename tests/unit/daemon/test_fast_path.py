@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cellwall.client.http import read_answer, request_text
+from cellwall.client.http import read_answer
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
 from cellwall.daemon.http.fast_path import FastPath
@@ -16,6 +16,7 @@ from cellwall.model.grants import Grant
 from cellwall.wire.answers import EndpointAnswer
 from cellwall.wire.bodies import Places
 from cellwall.wire.documents import endpoint_document
+from cellwall.wire.octets import request_text
 
 CLAIMS = "/v1/pool/claims"
 WEB = Endpoint(

@@ -3,11 +3,14 @@
 import msgspec
 from aiohttp import web
 
+from cellwall.wire.octets import answer_text
 from cellwall.wire.problems import MEDIA_TYPE, Problem
 
 _encode = msgspec.json.Encoder().encode
 
-_DOCUMENT = {"Content-Type": "application/json", "Server": "cellwall"}
+JSON = "application/json"
+
+_DOCUMENT = {"Content-Type": JSON, "Server": "cellwall"}
 _PROBLEM = {"Content-Type": MEDIA_TYPE, "Server": "cellwall"}
 _LATER = {**_PROBLEM, "Retry-After": "1"}
 
@@ -31,9 +34,5 @@ def problem_response(problem: Problem) -> web.Response:
 
 def rendered(problem: Problem) -> bytes:
     """A problem as the last response of a connection, where no request was read."""
-    body = _encode(problem)
-    later = "Retry-After: 1\r\n" if problem.status == 503 else ""
-    return (
-        f"HTTP/1.1 {problem.status} {problem.title}\r\nContent-Type: {MEDIA_TYPE}\r\nServer: cellwall\r\n{later}"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    ).encode() + body
+    later = ("Retry-After: 1",) if problem.status == 503 else ()
+    return answer_text(f"{problem.status} {problem.title}", MEDIA_TYPE, _encode(problem), *later, "Connection: close")

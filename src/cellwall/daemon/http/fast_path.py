@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import msgspec
 
-from cellwall.client.http import request_text
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Peer
+from cellwall.daemon.http.answers import JSON
 from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
@@ -22,6 +22,7 @@ from cellwall.wire.answers import EndpointAnswer
 from cellwall.wire.bodies import AttachBody, Places
 from cellwall.wire.calls import CLAIM
 from cellwall.wire.documents import endpoint_document
+from cellwall.wire.octets import answer_text, request_text
 
 ClaimAtOnce = Callable[[Asker, Places], Endpoint | None]
 """Gives a new endpoint; or None, and what was begun is undone."""
@@ -65,18 +66,10 @@ class FastPath:
             return None
         if claimed is None:
             return None
-        answer = _created(_encode(EndpointAnswer(endpoint_document(claimed))))
+        body = _encode(EndpointAnswer(endpoint_document(claimed)))
+        answer = answer_text("201 Created", JSON, body, f"Date: {_date(int(time.time()))}")
         self._counted(CLAIM.name, "ok", time.monotonic() - began)
         return answer
-
-
-def _created(body: bytes) -> bytes:
-    """201, with the headers of `answers.document_response`."""
-    head = (
-        f"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nServer: cellwall\r\nContent-Length: {len(body)}\r\n"
-        f"Date: {_date(int(time.time()))}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 @lru_cache(maxsize=1)
