@@ -118,7 +118,16 @@ class LabError(CellwallError):
 
 def printable(value: object, limit: int = 80) -> str:
     """`value` as one line of printable ASCII of at most `limit` characters: fit for logs and terminals."""
-    text = value if isinstance(value, str) else str(value)
+    text = shown(value)
     safe = text.encode("unicode_escape").decode("ascii")
     quoted = f'"{safe}"' if isinstance(value, str) else safe
     return quoted if len(quoted) <= limit else quoted[: limit - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """`value` as text: lists, mappings, true and false as the JSON that they came as."""
+    if not isinstance(value, list | tuple | dict | bool):
+        return str(value)
+    import msgspec  # here and not above: who refuses nothing of the kind may do without
+
+    return msgspec.json.encode(value, enc_hook=str).decode()

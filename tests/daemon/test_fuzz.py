@@ -30,6 +30,8 @@ CHECKED = [
     check for name, check in zip(CHECKS.get_all_names(), CHECKS.get_all(), strict=True) if name not in UNSUITABLE
 ]
 ENDPOINTS = "http://cellwall/v1/endpoints"
+DECODERS = ("Expected ", "Invalid ", "Object ", "Number out of range")
+"""How the reasons begin that a body has not the shape that the call takes."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,8 @@ def _fuzz(http: requests.Session, operation: APIOperation, mode: GenerationMode,
         assert problem["status"] == response.status_code
         assert http.get(ENDPOINTS).json() == before, "refused, and changed something"
         if mode is GenerationMode.POSITIVE and "got `float`" not in problem["detail"]:  # 80.0 is no port number to us
-            assert problem.get("field") != "body", f"the document allows what the decoder refuses: {problem}"
+            assert not problem.get("reason", "").startswith(DECODERS), (
+                f"the document allows what the decoder refuses: {problem}"
+            )
 
     each()

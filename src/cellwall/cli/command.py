@@ -17,7 +17,7 @@ from cellwall.cli import exits
 from cellwall.cli.invocation import Outcome
 from cellwall.cli.logs import LogFormat, configure_logs
 from cellwall.cli.parser import parse_arguments
-from cellwall.errors import CellwallError, InvalidSpec
+from cellwall.errors import CellwallError, InvalidSpec, shown
 
 _log = logging.getLogger("cellwall")
 
@@ -90,7 +90,7 @@ def _document(error: BaseException, status: int, kind: str) -> dict[str, object]
     message = "; ".join(_messages(error, kind))
     document: dict[str, object] = {"kind": kind, "status": status, "message": _encodable(message)}
     if isinstance(error, InvalidSpec):
-        told = {"field": error.field, "value": str(error.value), "reason": error.reason}
+        told = {"field": error.field, "value": shown(error.value), "reason": error.reason}
         document |= {name: _encodable(text) for name, text in told.items()}
     return document
 

@@ -88,7 +88,7 @@ def _validate_mode(policy: Policy) -> None:
         reason = "would open mail to everybody, as the mode is open: only an allow-list can name one server"
         raise InvalidSpec(f"rules[{some}].prefix", str(policy.rules[some].prefix), reason)
     if policy.mode == "allow" and "allow" not in places:
-        raise InvalidSpec("rules", len(policy.rules), "allow nothing; the mode block says so")
+        raise InvalidSpec("rules", len(policy.rules) or [], "allow nothing; the mode block says so")
 
 
 def _only_mail(rule: Rule) -> bool:

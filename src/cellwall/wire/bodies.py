@@ -191,7 +191,7 @@ def own_policy(body: AttachBody, at: str = "") -> Written | None:
         return None
     if body.policy is not None and given:
         name = next(iter(given))
-        raise Refused(f"{at}/{name}", name, str(given[name]), "contradicts policy, which says all of it")
+        raise Refused(f"{at}/{name}", f"/{name}", given[name], "contradicts policy, which says all of it")
     try:
         own = parse_policy(given if body.policy is None else written(body.policy))
         if own.exceptions:  # what they are is the node's to say, and a request carries a policy that says it all

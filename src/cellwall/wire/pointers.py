@@ -6,6 +6,8 @@ A refusal comes from one of three places, and each names the entry in its own wa
 
 from types import TracebackType
 
+import msgspec
+
 from cellwall.errors import InvalidSpec
 
 
@@ -38,6 +40,18 @@ class placed:  # reads as the block that it opens; a generator takes four times 
 def pointer(*parts: str | int) -> str:
     """The pointer that these keys and indices make."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def value_at(raw: bytes, at: str) -> object:
+    """What stands at a pointer in JSON; None where nothing does, or null. What cannot be read has nothing anywhere."""
+    try:
+        found = msgspec.json.decode(raw)
+        for part in at.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            found = found[int(key)] if isinstance(found, list) else found[key]
+        return found
+    except (msgspec.DecodeError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def decoder_pointer(message: str) -> str:

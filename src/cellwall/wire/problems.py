@@ -28,8 +28,10 @@ from cellwall.errors import (
     NotFound,
     Unavailable,
     Unsupported,
+    printable,
+    shown,
 )
-from cellwall.wire.pointers import Refused, decoder_pointer
+from cellwall.wire.pointers import Refused, decoder_pointer, value_at
 
 TYPE = "urn:cellwall:problem:"
 """What every `type` begins with."""
@@ -107,6 +109,7 @@ _CALLS: dict[CallProblem, tuple[int, str]] = {
     "header-too-large": (431, "the header is larger than the daemon takes"),
     "internal": (500, "a defect of cellwall's"),
 }
+_LONGEST_SENT = 256
 _INVALID = next(row for row in _ROWS if row.kind is InvalidSpec)
 
 
@@ -120,16 +123,19 @@ def problem_of(error: Exception, *, parameter: str | None = None) -> Problem:
     return msgspec.structs.replace(problem, **_members(error))
 
 
-def invalid_body(message: str) -> Problem:
-    """What a decoder refused, by its message: the body is JSON, and not of the shape that the call takes."""
-    complaint = message.partition(" - at `")[0]
+def invalid_body(message: str, raw: bytes = b"") -> Problem:
+    """What a decoder refused, by its message and the body: that is JSON, and not of the shape that the call takes."""
+    complaint, place = message.partition(" - at `")[0], decoder_pointer(message)
+    field, value = place or "body", value_at(raw, place)
+    told = "" if value is None else f"{printable(value)}: "
     return Problem(
         TYPE + _INVALID.name,
         _INVALID.title,
         _INVALID.status,
-        detail=message,
-        pointer=decoder_pointer(message),
-        field="body",
+        detail=f"{field}: {told}{complaint}",
+        pointer=place,
+        field=field,
+        value=_text(value),
         reason=complaint,
     )
 
@@ -158,7 +164,7 @@ def error_of(problem: Problem) -> CellwallError:
 def _members(error: Exception) -> dict[str, object]:
     """What a document has of an error beside its line."""
     if isinstance(error, InvalidSpec):
-        value = error.value if type(error.value) is int else str(error.value)
+        value = error.value if type(error.value) is int else shown(error.value)
         pointer = error.pointer if isinstance(error, Refused) else None
         return {"pointer": pointer, "field": error.field, "value": value, "reason": error.reason}
     if isinstance(error, KernelError):
@@ -169,6 +175,14 @@ def _members(error: Exception) -> dict[str, object]:
         members = [_plain(member) for member in error.exceptions]
         return {"reason": error.message, "errors": tuple(problem_of(member) for member in members)}
     return {}
+
+
+def _text(value: object) -> str | int | None:
+    """What was sent, as a member of a document; of a long one its beginning."""
+    if value is None or (type(value) is int and value.bit_length() < 64):  # a decoder takes a larger one for no integer
+        return value
+    text = shown(value)
+    return text if len(text) <= _LONGEST_SENT else text[:_LONGEST_SENT] + "..."
 
 
 def _plain(error: Exception) -> Exception:

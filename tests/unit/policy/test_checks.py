@@ -28,6 +28,12 @@ def accepted(policy: Policy) -> None:
     validate_policy(policy, GROUND, "tenant")
 
 
+def test_a_list_that_allows_nothing_is_shown_as_the_list_that_it_is() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        validate_policy(Policy("allow"), GROUND, "tenant")
+    assert str(caught.value) == "rules: []: allow nothing; the mode block says so"
+
+
 @pytest.mark.parametrize(("prefix", "named"), [
     ("10.0.0.0/8", "10.0.0.0/8 (private use, RFC 1918)"),
     ("10.1.2.3/32", "10.0.0.0/8 (private use, RFC 1918)"),

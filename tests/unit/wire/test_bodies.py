@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from cellwall.daemon.http.decoding import CallRefused, decoded
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import InvalidSpec
 from cellwall.model.endpoint import PortBinding
 from cellwall.wire.bodies import AttachBody, AttachManyBody, Places, attach_body, attach_request
 from cellwall.wire.pointers import Refused, decoder_pointer, pointer
 from cellwall.wire.policies import PolicyBody, body_of
-from cellwall.wire.problems import invalid_body
+from cellwall.wire.problems import invalid_body, problem_of
 
 WEB = {"container": "web"}
 
@@ -45,6 +46,66 @@ def test_what_the_decoder_refuses_has_its_place(body: object, at: str) -> None:
     problem = invalid_body(str(refusal.value))
     assert (problem.pointer, problem.status) == (at, 422)
     assert problem.reason and "`$" not in problem.reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "value", "detail"),
+    [
+        ('{"endpoints": 7}', "/endpoints", 7, "/endpoints: 7: Expected `array`, got `int`"),
+        (
+            '{"endpoints": [{"container": ["a", 1]}]}',
+            "/endpoints/0/container",
+            '["a",1]',
+            '/endpoints/0/container: ["a",1]: Expected `str`, got `array`',
+        ),
+        (
+            '{"endpoints": [{"container": "a", "policy": {"mode": "shut"}}]}',
+            "/endpoints/0/policy/mode",
+            "shut",
+            "/endpoints/0/policy/mode: \"shut\": Invalid enum value 'shut'",
+        ),
+        ('{"endpoints": [], "m": true}', "/m", "true", "/m: true: Object contains unknown field `m`"),
+        (
+            '{"endpoints": 1180591620717411303424}',
+            "/endpoints",
+            "1180591620717411303424",
+            "/endpoints: 1180591620717411303424: Expected `array`, got `float`",
+        ),
+        ("{}", "/endpoints", None, "/endpoints: Object missing required field `endpoints`"),
+        ("[]", "body", "[]", "body: []: Expected `object`, got `array`"),
+    ],
+)
+def test_what_the_decoder_refuses_has_its_field_and_value(raw: str, field: str, value: object, detail: str) -> None:
+    with pytest.raises(CallRefused) as refusal:
+        decoded(msgspec.json.Decoder(AttachManyBody).decode, raw.encode())
+    problem = refusal.value.problem
+    assert (problem.field, problem.value, problem.detail) == (field, value, detail)
+
+
+def test_a_long_value_is_told_of_by_its_beginning() -> None:
+    with pytest.raises(CallRefused) as refusal:
+        decoded(msgspec.json.Decoder(AttachManyBody).decode, b'{"endpoints": "' + b"x" * 5000 + b'"}')
+    problem = refusal.value.problem
+    assert isinstance(problem.value, str)
+    assert len(problem.value) < 300
+    assert len(problem.detail) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "text"),
+    [
+        ({"allow_list": ["1.1.1.0/24"], "block_network": True}, "/allow_list", '["1.1.1.0/24"]'),
+        ({"allow_list": ["1.1.1.0/24"], "policy": {}}, "/allow_list", '["1.1.1.0/24"]'),
+        ({"block_network": True, "policy": {}}, "/block_network", "true"),
+    ],
+    ids=str,
+)
+def test_a_list_is_shown_as_it_was_sent(body: dict[str, object], field: str, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        attach_request(msgspec.convert(WEB | body, AttachBody))
+    problem = problem_of(refused.value)
+    assert (problem.pointer, problem.field, problem.value) == (field, field, text)
+    assert problem.detail.startswith(f"{field}: {text}: contradicts")
 
 
 @pytest.mark.parametrize(

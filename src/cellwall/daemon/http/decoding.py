@@ -38,7 +38,7 @@ def decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
             json.loads(raw, object_pairs_hook=_once)
         return value
     except msgspec.ValidationError as error:
-        raise CallRefused(invalid_body(str(error))) from error
+        raise CallRefused(invalid_body(str(error), raw)) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CallRefused(call_problem("malformed", str(error))) from error
 
