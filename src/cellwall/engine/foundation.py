@@ -107,19 +107,23 @@ def _lay(site: Site, facts: NodeFacts, usage: Usage, uplink: str, before: Founda
         overlaps=overlaps(site, again),
         network_fields=site.settings.network.fields(),
     )
-    dns, origin = choose_resolvers(site.settings, again, ipv6=ipv6)
-    warnings = (*_warnings(site, again, found, origin), *found.overlaps, *denials)
-    _tell(site, before, warnings)
-    _record(site, found, dns, warnings)
+    dns, warnings = _conclude(site, found, before, again, denials)
     anything = first.changed or rules.changed or changed or placed or before != found
     return UpReport(anything, uplink, ipv6, dns, warnings, str(site.backend.holder(found.laid)))
 
 
-def _record(site: Site, found: Foundation, dns: Sequence[Address], warnings: Sequence[str]) -> None:
+def _conclude(
+    site: Site, found: Foundation, before: Foundation | None, facts: NodeFacts, denials: Sequence[str]
+) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+    """Tell and record what stands now. Returns the resolvers of sandboxes, and the warnings."""
+    dns, origin = choose_resolvers(site.settings, facts, ipv6=found.ipv6)
+    warnings = (*_warnings(site, facts, found, origin), *found.overlaps, *denials)
+    _tell(site, before, warnings)
     with site.journal.transaction():
         site.journal.put("foundation", msgspec.json.encode(found))
         site.journal.put("dns", msgspec.json.encode([str(address) for address in dns]))
         site.journal.put("told", msgspec.json.encode(warnings))
+    return dns, warnings
 
 
 def _lay_bridge(site: Site, before: Foundation | None, mtu: int, *, ipv6: bool) -> int:
