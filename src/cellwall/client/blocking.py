@@ -4,12 +4,12 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TypeVar, Unpack
 
-from cellwall.adapters.busy_poll import BusyPoll
 from cellwall.audit.events import DEFAULT_LIMIT, Log
+from cellwall.busy_poll import BusyPoll
 from cellwall.client import asks
 from cellwall.client.asks import Ask
 from cellwall.client.http import Answer, Broken, read_answer, refusal
@@ -30,6 +30,8 @@ R = TypeVar("R")
 
 _SHORT = 0.001
 """Seconds for which the answer to a short request is looked for before the thread sleeps: a claim takes about that."""
+_NO_POLL = BusyPoll(0)
+"""For any other, which takes longer."""
 
 
 class Client:
@@ -229,7 +231,7 @@ class Client:
         while True:
             last: CellwallError
             try:
-                answer = self._exchange(text, short=ask.short)
+                answer = self._exchange(text, self._poll if ask.short else _NO_POLL)
             except Broken:
                 last = unreachable(self._path, None, self._patience)
             except OSError as error:
@@ -247,17 +249,15 @@ class Client:
                 raise last
             time.sleep(pause)
 
-    def _exchange(self, text: bytes, *, short: bool = False) -> Answer:
+    def _exchange(self, text: bytes, poll: BusyPoll) -> Answer:
         connection = self._taken() or self._connected()
         try:
             began = time.monotonic()
             connection.settimeout(ANSWER)
             connection.sendall(text)
-            if short:
-                self._poll.look(began, _readable(connection))
+            poll.look(began, _looks(connection).__next__)
             answer = read_answer(lambda: _received(connection, began + ANSWER))
-            if short:
-                self._poll.came(began)
+            poll.came(began)
         except BaseException:
             connection.close()
             raise
@@ -291,11 +291,12 @@ class Client:
         return connection
 
 
-def _readable(connection: socket.socket) -> Callable[[], bool | None]:
-    """What asks whether something has come; None: nothing yet."""
+def _looks(connection: socket.socket) -> Iterator[bool | None]:
+    """Whether something has come, each time anew; None: nothing yet. Costs nothing before the first look."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
-    return lambda: bool(waiting.poll(0)) or None
+    while True:
+        yield bool(waiting.poll(0)) or None
 
 
 def _received(connection: socket.socket, deadline: float) -> bytes:

@@ -21,9 +21,9 @@ from functools import partial
 
 import msgspec
 
-from cellwall.adapters.busy_poll import BusyPoll
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
+from cellwall.busy_poll import BusyPoll
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
 from cellwall.daemon.audit.thread import FilesAndJournal, audited
 from cellwall.daemon.authority import Authority, Granted

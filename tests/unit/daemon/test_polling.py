@@ -8,7 +8,7 @@ from selectors import EVENT_READ
 
 import pytest
 
-from cellwall.adapters.busy_poll import BusyPoll
+from cellwall.busy_poll import BusyPoll
 from cellwall.daemon.http.polling import PollingSelector
 
 LONG = 30.0

@@ -8,7 +8,7 @@ nobody has to be woken in the daemon.
 import time
 from selectors import EpollSelector, SelectorKey
 
-from cellwall.adapters.busy_poll import BusyPoll
+from cellwall.busy_poll import BusyPoll
 
 Ready = list[tuple[SelectorKey, int]]
 

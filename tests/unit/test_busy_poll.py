@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cellwall.adapters.busy_poll import BusyPoll
+from cellwall.busy_poll import BusyPoll
 
 SECONDS, LOOK = 0.001, 0.000_002
 
