@@ -20,26 +20,35 @@ _VOUCHING: dict[Family, tuple[TableName, ...]] = {
 _LAST: TableName = "security"
 
 
-def make_vouching(host: Host) -> Collection[Family]:
+def bare_families(host: Host) -> Collection[Family]:
+    """The families in which there is no table, so that no save program has anything to say of them: a program is most
+    of what a repair waits for. Of the legacy variant none is named."""
+    if host.in_force.variant != "nft":
+        return ()
+    return {*_laid(host)} - {family for family, _ in host.tables.order()}
+
+
+def make_vouching(host: Host) -> None:
     """All tables that vouch are there, and older than the last one that judges: where it is the older one it goes, to
     be laid anew, if `filter` judges meanwhile and nothing of others is in it. Frames are vouched for before packets of
-    either family are judged, and their rules are laid after all others. Returns the families in which there was no
-    table, so that no save program has anything to say of them: a program is most of what a repair waits for."""
-    variant, families = host.in_force.variant, host.families
+    either family are judged, and their rules are laid after all others."""
+    variant = host.in_force.variant
     if variant != "nft":
-        return ()
-    framed: tuple[Family, ...] = ("bridge",) if host.in_force.features.frames else ()
+        return
     there = host.tables.order()
-    vouching = [(family, name) for family in (*framed, *families) for name in _VOUCHING[family]]
+    vouching = [(family, name) for family in _laid(host) for name in _VOUCHING[family]]
     host.tables.make([one for one in vouching if one not in there])
     made = host.tables.order()
-    for family in families:
+    for family in host.families:
         if (family, _LAST) not in made or not _is_older(made, family):
             continue
         judged = host.glance.leads(variant, 4 if family == "ipv4" else 6, "filter")
         if judged and is_ours_alone(host.tables.save(variant, family), _LAST):
             host.tables.delete(family, _LAST)
-    return {*framed, *families} - {family for family, _ in there}
+
+
+def _laid(host: Host) -> tuple[Family, ...]:
+    return (*(("bridge",) if host.in_force.features.frames else ()), *host.families)
 
 
 def _is_older(made: tuple[tuple[Family, str], ...], family: Family) -> bool:

@@ -17,7 +17,7 @@ from cellwall.compile.assemble import compile_wall
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.iptables.at_once import at_once
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.engine.iptables.flush_order import make_vouching
+from cellwall.engine.iptables.flush_order import bare_families, make_vouching
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import digest, is_whole, observe, repair, shape
@@ -58,7 +58,8 @@ class XtLaying(msgspec.Struct, frozen=True):
     def lay(self) -> str:
         """See `Laying.lay`."""
         _make_room(self.host, self.wall)
-        bare = make_vouching(self.host)
+        bare = bare_families(self.host)
+        make_vouching(self.host)
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
