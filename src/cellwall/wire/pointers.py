@@ -5,6 +5,7 @@ A refusal comes from one of three places, and each names the entry in its own wa
 """
 
 from types import TracebackType
+from typing import Any
 
 import msgspec
 
@@ -45,12 +46,19 @@ def pointer(*parts: str | int) -> str:
 def value_at(raw: bytes, at: str) -> object:
     """What stands at a pointer in JSON; None where nothing does, or null. What cannot be read has nothing anywhere."""
     try:
-        found = msgspec.json.decode(raw)
+        return standing_at(msgspec.json.decode(raw), at)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def standing_at(document: Any, at: str) -> object:
+    """What stands at a pointer in a document; None where nothing does."""
+    try:
         for part in at.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
-            found = found[int(key)] if isinstance(found, list) else found[key]
-        return found
-    except (msgspec.DecodeError, ValueError, LookupError, TypeError, RecursionError):
+            document = document[int(key)] if isinstance(document, list | tuple) else document[key]
+        return document
+    except (ValueError, LookupError, TypeError):
         return None
 
 

@@ -82,6 +82,13 @@ def test_what_the_decoder_refuses_has_its_field_and_value(raw: str, field: str, 
     assert (problem.field, problem.value, problem.detail) == (field, value, detail)
 
 
+def test_a_policy_of_another_shape_is_refused_by_a_client_with_what_was_written() -> None:
+    for document, said in (({"mode": "shut"}, '/mode: "shut": '), ({"rules": {}}, "/rules: {}: "), ([], "/: []: ")):
+        with pytest.raises(Refused) as refused:
+            body_of(document)
+        assert str(refused.value).startswith(said)
+
+
 def test_a_long_value_is_told_of_by_its_beginning() -> None:
     with pytest.raises(CallRefused) as refusal:
         decoded(msgspec.json.Decoder(AttachManyBody).decode, b'{"endpoints": "' + b"x" * 5000 + b'"}')
