@@ -427,3 +427,25 @@ def test_ready_ones_go_with_the_network_that_they_are_of(fresh_node: World, begu
         narrower.up()
         assert narrower.ready == 0 and left(fresh_node) == []
         assert_converged(narrower)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "gateway", "attached"),
+    [("192.168.0.0/24", "192.168.0.1", True), ("172.20.0.0/24", "172.20.0.1", False)],
+    ids=["one is attached", "another interface has it"],
+)
+def test_ready_ones_stay_where_another_network_is_refused(
+    fresh_node: World, subnet: str, gateway: str, attached: bool
+) -> None:
+    wall = fresh_node.wall
+    wall.up()
+    if attached:
+        fresh_node.attach("web")
+    assert wall.fill_pool(2) == 2
+    places = {"subnet4": IPv4Network(subnet), "gateway4": IPv4Address(gateway)}
+    network = msgspec.structs.replace(Settings().network, **places)
+    with Wall.open(root=fresh_node.lab.root, settings=Settings(network=network)) as other, pytest.raises(Conflict):
+        other.up()
+    assert wall.ready == 2
+    assert_converged(wall)
+    assert was_pooled(wall.claim("api"))

@@ -23,7 +23,7 @@ from cellwall.engine.kept_policies import take_over_policies
 from cellwall.engine.mtu import resize_endpoints
 from cellwall.engine.neighbours import place_accepts, remove_accepts
 from cellwall.engine.readiness import make_closable
-from cellwall.engine.refusals import judge_node, lonely_warnings, overlaps
+from cellwall.engine.refusals import judge_node, lonely_warnings, overlaps, refuse_attached
 from cellwall.engine.requests import UpReport
 from cellwall.engine.room import give_back
 from cellwall.engine.rules import remove_rules, setup_security_chain
@@ -46,12 +46,11 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
     if before is not None:
         site.mechanism(before.backend).close_unjudged(before.laid, ours=before.is_of(site.program))
     facts = kernel.original_facts(site, site.node.observe())
-    if before is not None and not site.has_network_of(before):
-        _leave_network(site)
     uplink = judge_node(site, facts, before)
     if before is not None and not site.has_network_of(before):
         # A network whose own parameters changed cannot be refreshed: it is removed and laid anew. Not before everything
-        # was judged, so that a configuration that is refused leaves the wall of the one before.
+        # was judged, so that a configuration that is refused leaves the wall of the one before, and what stands ready.
+        _leave_network(site)
         remove_foundation(site)
         before, facts = None, kernel.original_facts(site, site.node.observe())
     take_over_policies(site)
@@ -69,6 +68,7 @@ def lay_foundation(site: Site, extra: Usage | None = None) -> UpReport:
 def _leave_network(site: Site) -> None:
     """What is of the network of before, and nobody's: what dead processes had begun, and sandboxes that stand ready."""
     make_closable(site, in_force=False)  # by the sets that stand; no rules anew for what goes
+    refuse_attached(site)  # once more: what a dead process had begun may be a container's now
     give_back(site, site.journal.pooled_count())
 
 

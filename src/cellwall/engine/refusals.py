@@ -20,9 +20,16 @@ def judge_node(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     """The uplink of a node that can be walled as configured; InvalidSpec, Conflict or Unsupported for another."""
     uplink = judge_place(site, facts, before)
     site.links.find_bridge(site.settings.network.bridge)  # refuses one that is not ours
-    if before is not None and not site.has_network_of(before) and site.journal.count():
-        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
+    if before is not None and not site.has_network_of(before):
+        refuse_attached(site)
     return uplink
+
+
+def refuse_attached(site: Site) -> None:
+    """Conflict where containers have endpoints in a network that is to be another. What was begun and what stands ready
+    is nobody's, and goes with its network."""
+    if any(not endpoint.key.pooled for endpoint in site.journal.endpoints("attached")):
+        raise Conflict("network: its configuration changed while endpoints are attached; detach them first")
 
 
 def judge_place(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
