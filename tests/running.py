@@ -1,12 +1,21 @@
-"""A program that runs beside a test: until it has come as far as the test needs it, and what labs it has."""
+"""What runs beside a test: until it has come as far as the test needs it, and what labs a program has."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
 from cellwall.lab import records
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Return when it holds, of which nobody tells; AssertionError where it does not after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def come_to(running: "subprocess.Popen[bytes]", point: Callable[[], bool]) -> None:

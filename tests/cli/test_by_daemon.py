@@ -1,7 +1,6 @@
 """The commands on a node whose daemon writes: they ask it, and it is as if they had done it themselves."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from nodecommand import Command
@@ -23,15 +22,9 @@ from cellwall.cli import exits
 from cellwall.config import drop_mode_record, record_daemon, recorded_mode
 from cellwall.lab import Lab
 from client.serving import Daemon, served
+from running import wait_until
 
 pytestmark = pytest.mark.root
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

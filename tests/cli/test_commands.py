@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from cellwall.adapters.process import find_program
 from cellwall.cli.main import main
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4
+from running import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -46,7 +46,7 @@ def test_attach_expose_and_detach_pass_packets_as_they_say(cellwall: Command, la
     assert again.json == made.json
     inside = ["nsenter", f"--net={endpoint['netns']}"]
     server = lab.node.popen([*inside, "busybox", "nc", "-ll", "-p", "80", "-e", "cat"])
-    _wait_until(lambda: "LISTEN" in lab.node.run([*inside, "ss", "-tln"]).text)
+    wait_until(lambda: "LISTEN" in lab.node.run([*inside, "ss", "-tln"]).text)
     assert connect(lab.lan, NODE4, 8080, payload=b"hello").data == b"hello"
     assert connect(lab.lan, NODE4, 8081, timeout=0.3).kind != "answer"
     assert cellwall("expose", "web", "8081:80").status == 0
@@ -345,15 +345,6 @@ def _node(lab: Lab) -> tuple[str, ...]:
     settings = run(["sysctl", "-a", "--pattern", "^net[.](ipv4|ipv6|bridge)"]).text
     lines = [line for line in settings.splitlines() if "stat" not in line and "lft" not in line]
     return run(["nft", "list", "ruleset"]).text, run(["ip", "-o", "addr"]).text, "\n".join(lines)
-
-
-def _wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("text", ["nonsense = [\n", "[node]\nprotekt = []\n", '[network]\nsubnet4 = "10.9.0.0/33"\n'])

@@ -3,8 +3,7 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cellwall.adapters.namespaces import ProcNamespaces
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import AlreadyExists, CellwallError, Forbidden, InvalidSpec, NotFound
 from daemon.served import namespace_of
+from running import wait_until
 from world import World, rewired
 
 pytestmark = pytest.mark.root
@@ -29,20 +29,13 @@ def served(node_lab: World) -> Iterator[Wall]:
     wall.detach_many([endpoint.key for endpoint in wall.endpoints()])
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @contextmanager
 def beside(path: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process in that namespace."""
     with subprocess.Popen(["nsenter", f"--net={path}", "sleep", "600"]) as process:
         try:
             own = f"/proc/{process.pid}/ns/net"
-            until(lambda: os.stat(own).st_ino == os.stat(path).st_ino)
+            wait_until(lambda: os.stat(own).st_ino == os.stat(path).st_ino)
             yield process
         finally:
             process.kill()
@@ -133,10 +126,10 @@ def test_what_root_attached_by_a_process_is_found_by_who_serves_and_after_that_p
         node_lab.wall.attach("by-process", netns=way.format(pid=first))
         assert served.verify("by-process") == node_lab.wall.verify("by-process") == ()
         os.kill(int(first), signal.SIGKILL)
-        until(lambda: netns.find_identity(path, walked=True) is None)
+        wait_until(lambda: netns.find_identity(path, walked=True) is None)
         assert served.verify("by-process") == node_lab.wall.verify("by-process") == ()
         later.kill()
-        until(lambda: served.verify("by-process") != ())
+        wait_until(lambda: served.verify("by-process") != ())
 
 
 def test_root_in_process_may_name_a_link(node_lab: World, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -15,8 +14,9 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab import Lab
 from cellwall.lab.addresses import NODE4
-from daemon.served import PATIENCE, Daemon, ask_as, kept_node, served
+from daemon.served import Daemon, ask_as, kept_node, served
 from engine.test_reservations import bindable
+from running import wait_until
 from world import World, assert_connection
 
 pytestmark = pytest.mark.root
@@ -42,14 +42,6 @@ def given_back(node: tuple[Daemon, World]) -> Iterator[None]:
     for one in world.wall.reservations():
         world.wall.release_ports(one.container)
     daemon.heard()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """What the watch finds by itself."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_client_reserves_publishes_and_gives_back(node: tuple[Daemon, World]) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from cellwall.lab.host import Host
 from cellwall.model.endpoint import EndpointKey
 from cellwall.names import TABLE
 from packet.test_blink import blinking
+from running import wait_until
 from world import PUBLIC4, World, about_nftables, assert_connection, open_world
 
 pytestmark = pytest.mark.root
@@ -34,25 +34,18 @@ SETS = [
 ]
 
 
-def until(true: Callable[[], bool]) -> None:
-    """The kernel takes links away some time after the last of a namespace has gone, and tells nobody."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def links(world: World) -> set[str]:
     listed = world.lab.node.run(["ip", "-br", "link"]).text.splitlines()
     return {line.partition("@")[0].split()[0] for line in listed if line.startswith("b9h")}
 
 
 def vanish(world: World, *hosts: Host) -> None:
-    """The namespaces go, and with them both ends of their pairs."""
+    """The namespaces go, and with them both ends of their pairs: the kernel takes these away some time after the last
+    user of a namespace has gone."""
     there = links(world)
     for host in hosts:
         world.lab.delete_sandbox(host)
-    until(lambda: len(links(world)) == len(there) - len(hosts))
+    wait_until(lambda: len(links(world)) == len(there) - len(hosts))
 
 
 def elements(world: World, kind: str, family: str, name: str) -> list[str]:
@@ -165,7 +158,7 @@ def test_a_namespace_that_anybody_holds_is_live_though_its_path_is_gone(
         for _ in range(3):
             assert world.wall.reconcile().repaired == ()
         assert world.wall.endpoint("held") == endpoint and endpoint.host_link in links(world)
-    until(lambda: endpoint.host_link not in links(world))
+    wait_until(lambda: endpoint.host_link not in links(world))
     assert world.wall.reconcile().repaired == (f"detached {EndpointKey('held')}: its namespace or link is gone",)
 
 
@@ -185,7 +178,7 @@ def test_another_namespace_at_the_path_of_a_live_one_is_another(world: World) ->
     assert_connection(second, PUBLIC4, 80)
     gone = world.wall.endpoint("first").host_link
     os.close(fd)
-    until(lambda: gone not in links(world))
+    wait_until(lambda: gone not in links(world))
     world.wall.reconcile()
     assert {one.key.container_id for one in world.wall.endpoints()} == {"second"}
     assert_connection(second, PUBLIC4, 80)
