@@ -34,7 +34,9 @@ class UpkeepVerbs(Opened):
         with self._caller.mutex:
             try:
                 found, site = self._caller.take_as_laid(), self._site
-                right = found is None or (site.current() is not None and not any(drift_while_entire(site, found)))
+                right = found is None or (
+                    site.current() is not None and not any(step.drift for step in drift_while_entire(site, found))
+                )
                 return right and self._site.journal.in_place()
             except (CellwallError, OSError):  # a table that somebody replaces is missing for a moment
                 return False

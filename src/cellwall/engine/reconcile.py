@@ -66,11 +66,11 @@ def repair(site: Site, found: Foundation, *, unseen: bool) -> tuple[str, ...]:
     seen: tuple[str, ...] | None = None
     owned = site.backend.is_owned()
     if not unseen and site.backend.is_entire() and site.current() is not None:
-        of_node, *others = drift_while_entire(site, found)
-        if not any((of_node, *others)):
+        steps = [*drift_while_entire(site, found)]
+        if not any(step.drift for step in steps):
             site.in_force.compared |= owned
             return ()
-        seen = None if lost(site) else tuple(of_node)
+        seen = None if steps[-1].flushed else tuple(steps[0].drift)
     closed |= site.backend.close_unjudged(found.laid)  # what was taken away while it was compared
     return (*(["closed: what judges was gone"] if closed else []), *reconcile(site, seen).repaired)
 
@@ -154,15 +154,22 @@ def status(site: Site) -> Status:
     )
 
 
-def drift_while_entire(site: Site, found: Foundation) -> Iterator[Sequence[str]]:
+class Compared(msgspec.Struct, frozen=True):
+    """A step of a comparison. `flushed`: it is the last one, and its drift is what a flush took away."""
+
+    drift: Sequence[str]
+    flushed: bool = False
+
+
+def drift_while_entire(site: Site, found: Foundation) -> Iterator[Compared]:
     """What `status` calls drift, step by step and the node's first, for who would repair it: without the names of rules
     that were changed. It ends where a flush took anything away by the end of a step, and says that alone: sandboxes are
     cut off from then on, and of a thousand a comparison takes some hundred milliseconds."""
     for lines in _steps(site, found):
         if gone := lost(site):
-            yield gone
+            yield Compared(gone, flushed=True)
             return
-        yield lines
+        yield Compared(lines)
 
 
 def _steps(site: Site, found: Foundation) -> Iterator[Sequence[str]]:
