@@ -20,6 +20,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
 import msgspec
+from aiohttp.web import Application
 
 from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
@@ -37,6 +38,7 @@ from cellwall.daemon.http.listening import Listener
 from cellwall.daemon.http.peers import granted, group_number
 from cellwall.daemon.http.polling import PollingSelector
 from cellwall.daemon.http.sockets import NAME, handed_over, let_in, listening
+from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.scraping import listening_at, scraping
 from cellwall.daemon.metrics.serving import Metrics
 from cellwall.daemon.node import Node
@@ -88,9 +90,7 @@ def serve(
     Raises InvalidSpec where the configuration does not say that a daemon writes, Conflict where another one does or the
     socket's place is taken, Dismissed where cellwall was uninstalled meanwhile.
     """
-    serving = read().serving
-    if serving.mode != "daemon":
-        raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
+    serving = _daemons_own(read().serving)
     terms, bounds = terms_of(serving), with_room(bounds or Bounds())
     sys.setswitchinterval(THREAD_TURN)
     _collect_rarely()
@@ -103,13 +103,11 @@ def serve(
         authority = Authority(terms.granted)
         metrics = Metrics(paths, wall, to_sample, bounds, most=serving.metrics_tenants)
         attention = opened.enter_context(closing(Attention()))
-        events, size = metrics.events, _size_of(serving)
-        node = Node(wall, to_answer, bounds, coming=resting(attention), told=events.wrote, size=size)
+        events = metrics.events
+        node = Node(wall, to_answer, bounds, coming=resting(attention), told=events.wrote, size=_size_of(serving))
         metrics.look_at(node, owner)
         made = application(node, authority, bounds, cni(wall) if cni else None, metrics)
-        selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
-        fast = FastPath(node.claim_at_once, authority, events.answered)
-        answering = Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast)
+        answering, selector = _answering(made, bounds, authority, node, events, serving)
         listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
@@ -118,6 +116,22 @@ def serve(
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(life.run(listeners, start_watch))
+
+
+def _daemons_own(serving: Serving) -> Serving:
+    """What says that a daemon writes; InvalidSpec."""
+    if serving.mode != "daemon":
+        raise InvalidSpec("node.mode", serving.mode, "must be daemon before a daemon may write on this node")
+    return serving
+
+
+def _answering(
+    made: Application, bounds: Bounds, authority: Authority, node: Node, events: Events, serving: Serving
+) -> tuple[Listener, PollingSelector]:
+    """Who answers at the socket, and what the event loop waits with for whom it has answered."""
+    selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
+    fast = FastPath(node.claim_at_once, authority, events.answered)
+    return Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast), selector
 
 
 def _collect_rarely() -> None:
