@@ -135,19 +135,25 @@ def open_served(
         metrics = Metrics(paths_for(lab.root), wall, counting, limits, most=most_tenants)
         node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote, size=size or PoolSize())
         metrics.look_at(node, None)
+        judge = authority or Authority()
+        fast = FastPath(node.claim_at_once, judge, metrics.events.answered)
+        listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer, fast=fast)
         path = os.path.join(lab.root, "api.sock")
-        with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
-            listening.bind(path)
-            judge = authority or Authority()
-            fast = FastPath(node.claim_at_once, judge, metrics.events.answered)
-            listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer, fast=fast)
-            node.start()
-            served = Served(World(lab, wall, report), path, node, loop, fast)
-            served.run(lambda: listener.open(listening))
-            try:
-                yield served
-            finally:
-                served.run(listener.close)
+        with _listening(path, node, listener) as loop:
+            yield Served(World(lab, wall, report), path, node, loop, fast)
+
+
+@contextmanager
+def _listening(path: str, node: Node, listener: Listener) -> Iterator[asyncio.AbstractEventLoop]:
+    """The node writes and the listener answers, on the loop that this gives."""
+    with socket.socket(socket.AF_UNIX) as listening, _looping() as loop:
+        listening.bind(path)
+        node.start()
+        asyncio.run_coroutine_threadsafe(listener.open(listening), loop).result(30)
+        try:
+            yield loop
+        finally:
+            asyncio.run_coroutine_threadsafe(listener.close(), loop).result(30)
 
 
 @contextmanager
