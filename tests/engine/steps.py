@@ -52,7 +52,7 @@ class Steps:
 
     def __init__(self, at: int) -> None:
         self._left = at
-        self._kind, self._in_a_row = "", 0
+        self._alike = 0
 
     def __call__(self) -> None:
         """A step that is taken."""
@@ -73,11 +73,10 @@ class Steps:
     @property
     def _amid(self) -> bool:
         """Whether it is in a row of which enough was seen."""
-        return self._kind in ALIKE and self._in_a_row > 2 and not self.every
+        return self._alike > 2 and not self.every
 
     def _count(self, kind: str) -> None:
-        self._in_a_row = self._in_a_row + 1 if kind == self._kind else 1
-        self._kind = kind
+        self._alike = self._alike + 1 if kind in ALIKE else 0
         if not self._amid:
             self()
 
