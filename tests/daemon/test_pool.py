@@ -126,6 +126,21 @@ def test_a_claim_on_the_fast_path_is_answered_as_any_is(pooled: Served, client: 
     assert client.endpoint("api") in client.endpoints() and client.verify("api") == ()
 
 
+def test_a_client_that_claims_one_after_the_other_is_answered_fast(
+    pooled: Served, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Places] = []
+
+    def answer(peer: Peer, places: Places) -> bytes | None:
+        tried.append(places)
+        return None
+
+    monkeypatch.setattr(pooled.fast, "answer", answer)
+    for number in range(3):
+        client.claim(f"c{number}")
+    assert len(tried) == 2  # all but the first of the connection
+
+
 def test_a_connection_that_is_answered_fast_ends_when_it_is_idle() -> None:
     with open_served(bounds=Bounds(idle_seconds=1.0), size=PoolSize(SIZE)) as served, served.connect() as plain:
         resize(served, SOME)

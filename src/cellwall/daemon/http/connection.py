@@ -100,7 +100,8 @@ class Connection(web.RequestHandler):
             return
         waits = self._waits()
         super().data_received(data)
-        self._whole = waits and self._is_one(data)
+        if data:  # without any aiohttp has its parser go on with what it has
+            self._whole = waits and self._is_one(data)
 
     def _waits(self) -> bool:
         """aiohttp waits for the next request: it has none in its hands, none in its queue, and is to read another."""
