@@ -2,8 +2,8 @@
 and forms are look-ups of new flows, of which a node has few for everybody. Pure.
 """
 
+from _weakref import ref
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -27,14 +27,20 @@ class Size(msgspec.Struct, frozen=True):
     forms: frozenset[PolicyForm]
 
 
-_known: WeakKeyDictionary[Policy, dict[TierName, Size]] = WeakKeyDictionary()
+_known: dict[ref[Policy], dict[TierName, Size]] = {}
 """Those of all endpoints of a tenant are asked for when one more comes, and a policy that nobody has is not kept."""
+
+
+def _forget(gone: ref[Policy]) -> None:
+    _known.pop(gone, None)
 
 
 def policy_size(tier: TierName, policy: Policy) -> Size:
     """How large it is."""
     policy = interned(policy)  # of several that are equal one stays
-    known = _known.setdefault(policy, {})
+    known = _known.get(ref(policy))
+    if known is None:
+        known = _known[ref(policy, _forget)] = {}
     if tier not in known:
         listings = policy_listings(tier, policy)
         known[tier] = Size(len(listings), frozenset(listing.form for listing in listings))
