@@ -10,24 +10,20 @@ from threading import Event, Thread
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
 
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.metrics.catalogue import METRICS
 from cellwall.lab import Host, connect
-from cellwall.model.addresses import mac_text
 from cellwall.model.grants import parse_grant
+from daemon.scraped import detach, of, quiet, scrape, send, traffic
 from daemon.test_bounds import connected_as, rest
 from served import Plain, Served, open_served
-from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, in_iptables, write_setting
+from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, in_iptables
 
 pytestmark = pytest.mark.root
 
 GROUP = 4711
-Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture(scope="module")
@@ -43,46 +39,6 @@ def served() -> Iterator[Served]:
         daemon.world.lab.internet.serve(udp=[53]),
     ):
         yield daemon
-
-
-def scrape(plain: Plain) -> Series:
-    answer = plain.ask("GET", "/metrics")
-    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in parse_text(answer.body.decode())
-        for sample in family.samples
-    }
-
-
-def of(series: Series, name: str, **labels: str) -> float:
-    return series.get((name, tuple(sorted(labels.items()))), 0.0)
-
-
-def traffic(series: Series, tenant: str) -> tuple[float, float, float, float]:
-    kinds = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
-    sent = [of(series, f"cellwall_tenant_{kind}_total", tenant=tenant) for kind in kinds]
-    return sent[0], sent[1], sent[2], sent[3]
-
-
-def quiet(served: Served, plain: Plain, tenant: str) -> Sandbox:
-    """An attached sandbox that sends nothing of itself."""
-    host = served.world.host()
-    body = {"container": host.name, "netns": str(host.netns), "tenant": tenant}
-    assert plain.ask("POST", "/v1/endpoints", body).status == 201
-    write_setting(host, "net/ipv6/conf/all/disable_ipv6", "1")
-    return Sandbox(host, served.world.wall.endpoint(host.name))
-
-
-def send(served: Served, box: Sandbox, count: int, *, source: str = "") -> None:
-    """So many packets of 100 bytes from the sandbox."""
-    gateway = mac_text(served.world.wall.settings.network.bridge_mac)
-    header = Ether(src=mac_text(box.endpoint.mac), dst=gateway) / IP(src=source or box.address(4), dst=PUBLIC4)
-    box.host.inject("eth0", [bytes(header / UDP(sport=1, dport=9) / Raw(b"x" * 58))] * count)
-
-
-def detach(plain: Plain, box: Sandbox) -> None:
-    assert plain.ask("DELETE", f"/v1/endpoints/{box.name}/eth0").status == 200
 
 
 def test_what_is_exposed_is_in_the_catalogue_in_both_formats(served: Served, plain: Plain) -> None:
