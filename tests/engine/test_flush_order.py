@@ -177,6 +177,47 @@ def test_a_flood_passes_nothing_while_security_is_made_anew(world: World) -> Non
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("others", [False, True], ids=["and nothing more", "and another program makes filter"])
+def test_they_are_after_a_second_flush_amid_the_repair_of_the_first(world: World, others: bool) -> None:
+    """Behind the making of those that vouch: the programs make what they miss, and frames come last."""
+    host = world.wall._site.iptables()
+    left = [True]
+
+    def flushed_once(text: str) -> None:
+        host.sets.restore(text)
+        if left:
+            left.pop()
+            world.lab.node.run(["nft", "flush", "ruleset"])
+            if others:
+                world.lab.node.run(["iptables-nft", "-A", "INPUT", "-p", "tcp", "--dport", "7", "-j", "ACCEPT"])
+
+    amid = Host(host.tables, Wrapped(host.sets, restore=flushed_once), host.glance)
+    world.lab.node.run(["nft", "flush", "ruleset"])
+    assert rewired(world.wall, iptables=lambda: amid).repair()
+    assert not left
+    tables = order(world)
+    assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+
+
+@pytest.mark.root
+def test_another_order_of_the_same_rules_is_told_and_mended(world: World) -> None:
+    frames = world.lab.node.run(["ebtables-nft-save"]).text
+    world.lab.node.run(["nft", "delete", "table", "bridge", "nat"])
+    world.lab.node.run(["ebtables-nft-restore"], input=frames.encode())
+    assert order(world)[-1] == "bridge nat"
+    assert world.wall.status().drift == (
+        "our rules were changed",
+        "ipv4 security is older than tables that vouch",
+        "ipv6 security is older than tables that vouch",
+    )
+    assert world.wall.repair()
+    tables = order(world)
+    assert [pair for pair in BEFORE if tables.index(pair[0]) > tables.index(pair[1])] == []
+    assert world.wall.status().drift == ()
+
+
+@pytest.mark.root
 def test_a_table_that_others_use_as_well_stays_as_it_is(world: World) -> None:
     theirs = ["-A", "INPUT", "-p", "tcp", "--dport", "7", "-j", "ACCEPT"]
     world.lab.node.run(["iptables-nft", "-t", "security", *theirs])
@@ -184,6 +225,7 @@ def test_a_table_that_others_use_as_well_stays_as_it_is(world: World) -> None:
     assert world.wall.repair()
     assert "--dport 7 " in world.lab.node.run(["iptables-nft-save", "-t", "security"]).text
     assert world.wall.status().drift == ()
+    assert world.wall.repair() == ()  # nor is it laid again and again for that
 
 
 @pytest.mark.root

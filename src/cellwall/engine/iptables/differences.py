@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from cellwall.engine.backend import Wanted
+from cellwall.engine.iptables.flush_order import LAST, in_our_hands, out_of_order
 from cellwall.engine.iptables.host import Host
 from cellwall.engine.iptables.laying import lowered
 from cellwall.engine.iptables.live import chain_lines, published_left_out
@@ -18,9 +19,13 @@ from cellwall.lower.xt.wall import XtWall
 
 
 def differences(host: Host, wanted: Wanted) -> tuple[str, ...]:
-    """Rules and jumps, and entries of the node's own sets; published ports left out."""
+    """Rules and jumps, entries of the node's own sets, and the order of tables; published ports left out."""
     wall = lowered(wanted, host.in_force)
-    return (*_rules(host, wall), *_entries(host, [one for one in wall.sets if one.static]))
+    return (
+        *_rules(host, wall),
+        *_entries(host, [one for one in wall.sets if one.static]),
+        *(f"{family} {LAST} is older than tables that vouch" for family in in_our_hands(host, out_of_order(host))),
+    )
 
 
 def _rules(host: Host, wall: XtWall) -> Iterator[str]:

@@ -17,7 +17,7 @@ from cellwall.compile.assemble import compile_wall
 from cellwall.engine.backend import Laid, Wanted
 from cellwall.engine.iptables.at_once import at_once
 from cellwall.engine.iptables.contracts import Variant
-from cellwall.engine.iptables.flush_order import bare_families, make_vouching
+from cellwall.engine.iptables.flush_order import bare_families, in_our_hands, make_vouching, make_way
 from cellwall.engine.iptables.form import choose_form
 from cellwall.engine.iptables.host import Form, Host, recorded_form
 from cellwall.engine.iptables.live import digest, is_whole, observe, repair, shape
@@ -63,21 +63,24 @@ class XtLaying(msgspec.Struct, frozen=True):
         self.host.sets.restore(render_sets(self.wall.sets))
         self.host.sets.keep_timeouts(self.wall.timeouts)
         repair(self.host, msgspec.structs.replace(self.held, rules=()), rules=False)
-        self._lay_tables(bare)
+        self._lay_tables(_FAMILIES, bare)
+        if to_lay_anew := make_way(self.host):
+            self._lay_tables(to_lay_anew)
         if self.elsewhere:
             for other in self.host.tables.installed():
                 if other != self.variant:  # ebtables is the same for both
                     _remove_tables(self.host, other, ("ipv4", "ipv6"))
         _drop_other_sets(self.host, self.wall)
         live = observe(self.host)
-        return digest(live) if is_whole(live, self.wall) else ""
+        right = is_whole(live, self.wall) and not in_our_hands(self.host, live.out_of_order)
+        return digest(live) if right else ""
 
-    def _lay_tables(self, bare: Collection[Family]) -> None:
+    def _lay_tables(self, families: Collection[Family], bare: Collection[Family] = ()) -> None:
         """`bare`: families in which nothing stands. Programs of the legacy variant wait for each other's lock, up to a
         second longer than it is held, and run one after the other."""
         wall, tables = with_holdings(self.wall, self.held), self.host.tables
         own: dict[Family, tuple[XtTable, ...]] = {"ipv4": wall.tables4, "ipv6": wall.tables6, "bridge": wall.frames}
-        laid = [family for family in own if own[family]]
+        laid = [family for family in own if own[family] and family in families]
         asked = [family for family in laid if family not in bare]
         said = at_once([partial(tables.save, self.variant, family) for family in asked])
         saved = dict(zip(asked, said, strict=True))

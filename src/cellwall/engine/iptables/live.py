@@ -9,6 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from cellwall.engine.iptables.at_once import at_once
+from cellwall.engine.iptables.flush_order import out_of_order
 from cellwall.engine.iptables.host import Host
 from cellwall.engine.iptables.published import FAMILIES, is_published, published, replace_published, rule_line
 from cellwall.errors import KernelError
@@ -20,12 +21,13 @@ from cellwall.lower.xt.wall import XtWall
 
 
 class Live(msgspec.Struct, frozen=True):
-    """Our chains and the places of the jumps, published ports left out, every set's definition, and what the node's own
-    sets hold."""
+    """Our chains and the places of the jumps, published ports left out, every set's definition, what the node's own
+    sets hold, and the families whose tables are `out_of_order`."""
 
     definitions: Mapping[str, str]
     chains: Mapping[Family, Sequence[str]]
     static: Mapping[str, Collection[Entry]]
+    out_of_order: tuple[Family, ...]
 
 
 def observe(host: Host) -> Live:
@@ -35,7 +37,7 @@ def observe(host: Host) -> Live:
     lines = at_once([partial(chain_lines, host, family) for family in families])
     chains = dict(zip(families, lines, strict=True))
     own = [one.name for one in host.sets.schema.values() if one.static and one.name in definitions]
-    return Live(definitions, chains, {name: host.sets.entries(name) for name in own})
+    return Live(definitions, chains, {name: host.sets.entries(name) for name in own}, out_of_order(host))
 
 
 def shape(host: Host) -> str:
@@ -48,7 +50,7 @@ def digest(live: Live) -> str:
     if not live.definitions or not any(lines for family, lines in live.chains.items() if family != "bridge"):
         return ""
     static = {name: sorted(map(repr, entries)) for name, entries in live.static.items()}
-    text = repr((sorted(live.definitions.items()), live.chains, sorted(static.items())))
+    text = repr((sorted(live.definitions.items()), live.chains, sorted(static.items()), live.out_of_order))
     return sha256(text.encode()).hexdigest()[:32]
 
 
