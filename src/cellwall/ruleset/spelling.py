@@ -226,7 +226,8 @@ def _(statement: Meter) -> str:
         rate, burst = _positive("rate", bound.rate), _positive("burst", bound.burst)
         over = "over " if isinstance(bound, RateOver) else ""
         text = f"limit rate {over}{rate}/second burst {burst} packets"
-    return f"add @{check_name('set', statement.set)} {{ {_key(statement.fields)} {text} }}"
+    verb = "update" if statement.lasting else "add"
+    return f"{verb} @{check_name('set', statement.set)} {{ {_key(statement.fields)} {text} }}"
 
 
 @spell_statement.register

@@ -255,13 +255,13 @@ class RateWithin(msgspec.Struct, frozen=True, tag=True):
 class Meter(msgspec.Struct, frozen=True, tag=True):
     """Counts per key in a dynamic set; the rule goes on only where the bound is exceeded, or is not (`RateWithin`).
 
-    The element is added by the packet. A static element with a connection count is garbage-collected after
-    about two seconds and then counts nothing (net/netfilter/nft_connlimit.c, nft_set_hash.c).
-    """
+    The element is added by the packet, and where `lasting` stays as long as packets come. A static one with a
+    connection count is garbage-collected in two seconds and counts nothing (nft_connlimit.c, nft_set_hash.c)."""
 
     fields: tuple[Field, ...]
     set: str
     bound: ConnectionsOver | RateOver | RateWithin | BytesOver
+    lasting: bool = False
 
 
 class Tally(msgspec.Struct, frozen=True, tag=True):

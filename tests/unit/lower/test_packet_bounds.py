@@ -78,7 +78,7 @@ def test_what_is_only_watched_is_counted_and_passes() -> None:
 
 def test_a_bucket_of_bytes_lets_pass_what_the_kernel_merged_of_many_packets_whatever_the_rate() -> None:
     text = render_replacement(SCENE.ruleset)
-    assert "add @sentbytes4 { ip saddr limit rate over 100000 bytes/second burst 131072 bytes }" in text
+    assert "update @sentbytes4 { ip saddr limit rate over 100000 bytes/second burst 131072 bytes }" in text
 
 
 def test_without_a_bound_no_rule_counts_packets() -> None:

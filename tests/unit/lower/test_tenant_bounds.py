@@ -190,6 +190,7 @@ def test_an_endpoints_own_bound_comes_first() -> None:
 def test_without_a_bound_no_rule_counts_by_tenant() -> None:
     text = render_replacement(Scene(WEB, POLICED, settings=Settings(tenant_connections=0)).ruleset)
     assert "add @tenant" not in text
+    assert "update @tenant" not in text
 
 
 def test_a_tenant_has_a_bound_of_flows_where_nothing_is_configured() -> None:

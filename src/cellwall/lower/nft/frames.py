@@ -127,22 +127,23 @@ def _over_rate(p: when.OverRate, scene: w.Scene, family: Family) -> tuple[Lowere
     if p.what in _RATES:
         side, name = _RATES[p.what]
         key = family.source if side == "source" else family.destination
-        return ((Meter(fields(key), name + family.suffix, bound),),)
+        return ((Meter(fields(key), name + family.suffix, bound, lasting=True),),)
     key, name = _FRAME_RATES[p.what]
-    return ((Meter(fields(key), name, bound),),)
+    return ((Meter(fields(key), name, bound, lasting=True),),)
 
 
 def _tenant_over_rate(p: when.TenantOverRate, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((*OF_TENANT, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], RateOver(p.rate, p.burst))),)
+    bound = RateOver(p.rate, p.burst)
+    return ((*OF_TENANT, Meter(fields("ct label"), "tenant" + _RATES[p.what][1], bound, lasting=True)),)
 
 
 def _over_bytes(p: when.OverBytes, scene: w.Scene, family: Family) -> tuple[Lowered, ...]:
     key = family.source if p.way == "sent" else family.destination
-    return ((Meter(fields(key), f"{p.way}bytes{family.suffix}", BytesOver(p.rate, p.burst)),),)
+    return ((Meter(fields(key), f"{p.way}bytes{family.suffix}", BytesOver(p.rate, p.burst), lasting=True),),)
 
 
 def _tenant_over_bytes(p: when.TenantOverBytes, scene: w.Scene) -> tuple[Lowered, ...]:
-    return ((*OF_TENANT, Meter(fields("ct label"), f"tenant{p.way}bytes", BytesOver(p.rate, p.burst))),)
+    return ((*OF_TENANT, Meter(fields("ct label"), f"tenant{p.way}bytes", BytesOver(p.rate, p.burst), lasting=True)),)
 
 
 def _families_of_rate(p: when.OverRate) -> frozenset[int]:

@@ -90,7 +90,7 @@ def _report_chain(name: str, clause: w.Clause, wall: w.Wall, audit: Audit, termi
         rules += [Rule((*where, Verdict("jump", f"tell-{whose}"))) for whose, where in ways]
     for whose, where in ways:
         direction: Direction = "in" if whose == "receiver" else "out"
-        within = Meter(_TENANT, f"seen{direction}", RateWithin(audit.rate, audit.burst))
+        within = Meter(_TENANT, f"seen{direction}", RateWithin(audit.rate, audit.burst), lasting=True)
         told: Lowered = (*OF_TENANT, within) if judged == "watch" else (match("meta mark", 0, negate=True),)
         reason = Reason(clause.layer or "", judged, direction, clause.why)
         rules.append(Rule((*where, *told, LogPacket(audit.group, format_reason(reason), _LENGTH))))
@@ -110,7 +110,7 @@ def _ways(subject: w.Subject | None, scene: w.Scene) -> Iterator[tuple[str, Lowe
 
 def _tell_port(audit: Audit) -> Chain:
     iif = fields("iif")
-    over = (Meter(iif, "toldports", RateOver(audit.rate, audit.burst)), Verdict("return"))
+    over = (Meter(iif, "toldports", RateOver(audit.rate, audit.burst), lasting=True), Verdict("return"))
     return Chain(
         "tell-port",
         (Rule((ClearMark(),)), Rule((Tally(iif, "deniedports"),)), Rule(over, layer="LOG"), Rule((MarkPacket(1),))),
@@ -119,12 +119,12 @@ def _tell_port(audit: Audit) -> Chain:
 
 def _tell_endpoints(audit: Audit) -> Iterator[Chain]:
     over, forget = RateOver(audit.rate, audit.burst), (ClearMark(), Verdict("return"))
-    tenants = Rule((*OF_TENANT, Meter(_TENANT, "toldtenants", over), *forget), layer="LOG")
+    tenants = Rule((*OF_TENANT, Meter(_TENANT, "toldtenants", over, lasting=True), *forget), layer="LOG")
     for subject, side in (("sender", "out"), ("receiver", "in")):
         ends = ((family, family.source if side == "out" else family.destination) for family in FAMILIES)
         owner = (Rule((MarkPacketFrom(fields(end), "version" + family.suffix),)) for family, end in ends)
         count = Rule((Tally(_OWNER, f"denied{side}"),))
         # What is sent to an endpoint is no matter of its tenant's flows; what has no flow is the endpoint's alone.
-        own = Rule((Meter(_OWNER, f"told{side}", over), *forget), layer="LOG")
+        own = Rule((Meter(_OWNER, f"told{side}", over, lasting=True), *forget), layer="LOG")
         budgets = (tenants, own) if side == "out" else (own,)
         yield Chain(f"tell-{subject}", (Rule((ClearMark(),)), *owner, count, *budgets))

@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 
 _SENDERS = 3 << 12
 """The most keys of a set that has one of each sender, receiver or tenant: twelve times the ports of a bridge (1,023,
-net/bridge/br_private.h, BR_MAX_PORTS), as who is gone keeps a place for `_FORGET`. The kernel lays out a dynamic set's
+net/bridge/br_private.h, BR_MAX_PORTS), as who is gone keeps a place for `_FORGET`: 1,100 would have to come and go in
+each second to fill it. Of whom a full set has no room for the bound does not hold. The kernel lays out a dynamic set's
 table for all of its keys at once, four buckets for three keys and as a power of two (lib/rhashtable.c), writes zeros to
 them when the set is made, walks them every second and once more when it ends: 128 KiB, where 65,535 keys took 1 MiB in
 each of fifty sets."""
@@ -71,7 +72,8 @@ ENDED_FLOWS = 1 << 18
 """The most keys of a set of flows that have ended, of which each tenant has thousands."""
 BEGUN_AGAIN = "begunagain"
 """How the names of the sets begin of flows that have ended, and have had a SYN since: the ends of an answer to it."""
-_FORGET = 60  # seconds until a rate bucket without packets is forgotten
+# Seconds until a rate bucket without packets is forgotten: none of those for which it is soon takes longer to be full.
+_FORGET, _FORGET_LATE = 10, 60
 _FULL = 1  # until a tenant that had too many flows is counted again
 # Until those that have ended are gone, if nobody keeps them: `compile.wall.TIME_WAIT` and one more, written down again,
 # as that module is most of the wall, and each process that attaches would import it for this number.
@@ -199,8 +201,8 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("newclients" + suffix, address),
         _rate("sent" + suffix, address),
         _rate("got" + suffix, address),
-        _rate("sentbytes" + suffix, address),
-        _rate("gotbytes" + suffix, address),
+        _rate("sentbytes" + suffix, address, _FORGET_LATE),
+        _rate("gotbytes" + suffix, address, _FORGET_LATE),
         *(
             NamedSet(name + suffix, ends, dynamic=True, timeout=LINGERING, size=ENDED_FLOWS)
             for name in (BEGUN_AGAIN, "endedflows")
@@ -217,8 +219,10 @@ def _tenant_sets() -> Iterator[NamedSet]:
         yield NamedSet(name, ("ct_label",), dynamic=True, timeout=seconds, size=_SENDERS)
     for name in ("tenantended", "tenantendedclients"):
         yield _rate(name, "ct_label")
-    for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot", "tenantsentbytes", "tenantgotbytes"):
+    for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot"):
         yield _rate(name, "ct_label")
+    for name in ("tenantsentbytes", "tenantgotbytes"):
+        yield _rate(name, "ct_label", _FORGET_LATE)
 
 
 def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
@@ -236,17 +240,17 @@ def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
     return sets
 
 
-def _rate(name: str, key: KeyType) -> NamedSet:
-    return NamedSet(name, (key,), dynamic=True, timeout=_FORGET, size=_SENDERS)
+def _rate(name: str, key: KeyType, seconds: int = _FORGET) -> NamedSet:
+    return NamedSet(name, (key,), dynamic=True, timeout=seconds, size=_SENDERS)
 
 
 def _tally(name: str, key: KeyType) -> NamedSet:
     return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_TALLIES)
 
 
-_PORT_REPORTS = (_rate("toldports", "iface_index"), _tally("deniedports", "iface_index"))
+_PORT_REPORTS = (_rate("toldports", "iface_index", _FORGET_LATE), _tally("deniedports", "iface_index"))
 _ENDPOINT_REPORTS = (
-    *(_rate(name, "ct_label") for name in ("toldtenants", "seenout", "seenin")),
-    *(_rate(name, "mark") for name in ("toldout", "toldin")),
+    *(_rate(name, "ct_label", _FORGET_LATE) for name in ("toldtenants", "seenout", "seenin")),
+    *(_rate(name, "mark", _FORGET_LATE) for name in ("toldout", "toldin")),
     *(_tally(name, "mark") for name in ("deniedout", "deniedin")),
 )
