@@ -140,9 +140,9 @@ class NftablesBackend:
 def _differing(
     before: Sequence[Endpoint], after: Sequence[Endpoint]
 ) -> "tuple[list[Owned | Listed], list[Owned | Listed]]":
-    """What goes and what comes. Of as many as there were each takes the place of one: no two have an element in
-    common. Of others either side is none."""
-    if len(before) != len(after):
+    """What goes and what comes. Of two sides each takes the place of one, and no two have an element in common:
+    ValueError where they are not as many."""
+    if not (before and after):
         gone, come = ([one for endpoint in side for one in endpoint_content(endpoint)] for side in (before, after))
         return gone, come
     pairs = [differing_content(one, other) for one, other in zip(before, after, strict=True)]
