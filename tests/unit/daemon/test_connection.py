@@ -90,6 +90,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self.claims = 0
+        self.heard = 0
         self.ready = True
         self.alone: list[bool] = []
         self.unanswered: set[Connection] = set()
@@ -106,6 +107,9 @@ class Daemon:
         await self.go_on.wait()
         return json_response(b"{}")
 
+    def hear(self) -> None:
+        self.heard += 1
+
     def claim(self, asker: Asker, places: Places) -> Endpoint | None:
         self.claims += 1
         return WEB if self.ready else None
@@ -118,7 +122,7 @@ class Daemon:
                 left=lambda: None,
                 unanswered=self.unanswered,
                 silence=lambda: None,
-                heard=lambda: None,
+                heard=self.hear,
                 fast=FastPath(self.claim, Authority(), lambda *_: None),
                 loop=asyncio.get_running_loop(),
                 access_log=None,
@@ -157,7 +161,7 @@ def test_a_claim_behind_an_answer_is_answered_as_it_arrives() -> None:
         await settled()
         connection.data_received(CLAIM)
         connection.data_received(CLAIM)
-        assert statuses(wire) == [200, 201, 201]
+        assert statuses(wire) == [200, 201, 201] and daemon.heard == 3
         connection.data_received(CLAIM[:-1])
         await settled()
         connection.data_received(CLAIM[-1:])
@@ -227,6 +231,46 @@ def test_what_ends_an_unfinished_head_is_no_claim(pieces: list[bytes]) -> None:
         for piece in pieces:
             connection.data_received(piece)
             await settled()
+        connection.data_received(CLAIM)
+        assert daemon.claims == 0
+
+    told(story)
+
+
+def test_an_unfinished_head_behind_a_body_in_pieces_is_none_either() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, _ = daemon.connect()
+        daemon.go_on.clear()
+        connection.data_received(GET)
+        await settled()
+        connection.data_received(request_text("POST", "/v1/endpoints", b"0123456789")[:-6])
+        connection.data_received(b"\r\n\r\n89" + GET[:8])  # as long as a whole one is, from its empty line on
+        daemon.go_on.set()
+        await settled()
+        connection.data_received(CLAIM)
+        assert daemon.claims == 0
+
+    told(story)
+
+
+@pytest.mark.parametrize("header", [b"Transfer-Encoding: chunked", b"Connection: upgrade\r\nUpgrade: websocket"])
+def test_behind_what_goes_on_nothing_is_a_claim(header: bytes) -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, _ = daemon.connect()
+        connection.data_received(GET[:-2] + header + b"\r\n\r\n")
+        await settled()
+        connection.data_received(CLAIM)
+        assert daemon.claims == 0
+
+    told(story)
+
+
+def test_of_a_connection_that_is_being_closed_nothing_is_carried_out() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, _ = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        connection.close()
         connection.data_received(CLAIM)
         assert daemon.claims == 0
 
