@@ -195,6 +195,12 @@ def test_many_at_once_are_as_one_by_one(rules: NftRules) -> None:
     assert content(rules, "pin6") == {((1, *REST[0]), ()), ((9, 9, 9), ())}
 
 
+def test_many_of_which_there_are_none_are_nothing(rules: NftRules) -> None:
+    rules.apply([bundle("add", 1, ())])
+    rules.apply([bundle("add", 1, ()), add("pin6", 9, 9, 9), bundle("add", 2, ())])
+    assert content(rules, "pin6") == {((9, 9, 9), ())}
+
+
 @pytest.mark.parametrize("position", [0, 1, 1499, 2998])
 def test_of_many_at_once_the_one_that_is_refused_is_named(rules: NftRules, position: int) -> None:
     refused = (7, *REST[position])

@@ -101,6 +101,8 @@ def pack_changes(changes: "Iterable[Change]", schema: Schema) -> list[Packed]:
     places; those of one set keep their order, as a key may go and come back."""
     runs: dict[SetKey, list[list[Change]]] = {}
     for change in changes:
+        if not isinstance(change, ElementChange) and not change.bundle.rest:
+            continue  # of none of them there is no first one
         of_set = runs.setdefault((change.family, change.table, change.set), [])
         if of_set and of_set[-1][0].op == change.op:
             of_set[-1].append(change)
@@ -163,7 +165,7 @@ def _pack_bundle(
     change: "BundleChange", described: NamedSet, rests: dict[object, list[bytes]]
 ) -> "Iterator[tuple[BundleChange, bytes]]":
     """What is before the rest of a key is the same bytes in each element."""
-    rest = _pack_rests(change.bundle, described, rests)
+    rest = pack_rests(change.bundle, described, rests)
     whole = _pack_element(change.of(0), described)
     head, most = whole[: len(whole) - len(rest[0])], _LARGEST_LIST // len(whole)
     for start in range(0, len(rest), most):
@@ -171,11 +173,11 @@ def _pack_bundle(
         yield msgspec.structs.replace(change, bundle=bundle), head + head.join(rest[start : start + most])
 
 
-def _pack_rests(bundle: "Bundle", described: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
+def pack_rests(bundle: "Bundle", described: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
     """What follows the first part of each key. `rests` remembers what was packed of others of this set."""
     rest = rests.get(bundle.rest)
     if rest is None:
-        rest = rests[bundle.rest] = [_registers(key, described.key[1:]) for key in bundle.rest]
+        rest = rests[bundle.rest] = [pack_parts(key, described.key[1:]) for key in bundle.rest]
     return rest
 
 
@@ -243,10 +245,10 @@ def _pack_range(parts: Sequence[KeyPart], described: NamedSet, change: ElementCh
 
 
 def _pack(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
-    return _pack_one(parts[0], types[0]) if len(parts) == 1 else _registers(parts, types)
+    return _pack_one(parts[0], types[0]) if len(parts) == 1 else pack_parts(parts, types)
 
 
-def _registers(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
+def pack_parts(parts: Sequence[KeyPart], types: Sequence[KeyType]) -> bytes:
     chunks = []
     for part, kind in zip(parts, types, strict=True):
         value = _pack_one(part, kind)
@@ -319,15 +321,6 @@ def as_listed(element: Element, named: NamedSet) -> bytes:
         high = [part.high if isinstance(part, Interval) else part for part in element.key]
         body += attribute(_KEY_END, attribute(VALUE, _pack(high, named.key)))
     return body + attribute(DATA, attribute(VALUE, _pack(element.data, named.data))) if named.data else body
-
-
-def bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
-    """The same of all in a bundle; `rests` as there."""
-    rest = _pack_rests(bundle, named, rests)
-    after = len(rest[0]) if rest else 0
-    whole = attribute(KEY, attribute(VALUE, _registers((bundle.first,), named.key[:1]) + bytes(after)))
-    head = whole[: len(whole) - after]
-    return [head + one for one in rest]
 
 
 def read_elements(bodies: Iterable[bytes], described: NamedSet) -> frozenset[Pair]:

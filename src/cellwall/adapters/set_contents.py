@@ -10,16 +10,19 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from cellwall.adapters.element_layout import KEY, VALUE
 from cellwall.adapters.elements import (
     Pair,
     SetKey,
     as_listed,
-    bundle_as_listed,
     dump_request,
     list_elements,
+    pack_parts,
+    pack_rests,
     read_listed,
 )
 from cellwall.adapters.netlink import Netlink
+from cellwall.adapters.nlattr import attribute
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import Element, NamedSet
 
@@ -64,7 +67,7 @@ def difference(
         return wanted - found, found - wanted if beyond else _NOTHING
     rests: dict[object, list[bytes]] = {}
     listed = {as_listed(one, named) for one in elements}
-    listed.update(one for bundle in bundles for one in bundle_as_listed(bundle, named, rests))
+    listed.update(one for bundle in bundles for one in _bundle_as_listed(bundle, named, rests))
     missing, surplus = listed - live, live - listed if beyond else frozenset()
     if not (missing or surplus):
         return _NOTHING, _NOTHING
@@ -72,3 +75,12 @@ def difference(
         surplus = live - listed
     wanted, found = read_listed(missing, named), read_listed(surplus, named)
     return wanted - found, found - wanted if beyond else _NOTHING
+
+
+def _bundle_as_listed(bundle: "Bundle", named: NamedSet, rests: dict[object, list[bytes]]) -> list[bytes]:
+    """`as_listed` of all in a bundle; `rests` as in `pack_rests`."""
+    rest = pack_rests(bundle, named, rests)
+    after = len(rest[0]) if rest else 0
+    whole = attribute(KEY, attribute(VALUE, pack_parts((bundle.first,), named.key[:1]) + bytes(after)))
+    head = whole[: len(whole) - after]
+    return [head + one for one in rest]

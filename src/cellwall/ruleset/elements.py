@@ -24,7 +24,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 class BundleChange(msgspec.Struct, frozen=True):
-    """Elements to add to, or delete from, a set of ours; a bundle has at least one."""
+    """Elements to add to, or delete from, a set of ours."""
 
     op: Literal["add", "delete"]
     family: TableFamily
