@@ -13,7 +13,7 @@ from cellwall.lower.nft.families import FAMILIES, Family
 from cellwall.lower.nft.sets import by_protocol, exposed_set, proxied_set
 from cellwall.model.addresses import PROTOCOL_NUMBERS, Address, Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
-from cellwall.model.policy import NO_TIERS
+from cellwall.model.policy import NO_TIERS, Tiers
 from cellwall.model.versions import stems, tenant_label
 from cellwall.names import TABLE
 from cellwall.ruleset.types import Element, ElementChange, Interval, TableFamily
@@ -25,6 +25,7 @@ Owned = tuple[TableFamily, str, Element]
 """An element with the table family and the set it belongs to."""
 Listed = tuple[TableFamily, str, "Bundle"]
 """The same of many in one set."""
+_Lists = Callable[[Tiers, Tiers, int, Family], "Iterator[tuple[str, Bundle]]"]
 
 
 def endpoint_elements(endpoint: Endpoint) -> Iterator[Owned]:
@@ -57,22 +58,24 @@ def differing_content(before: Endpoint, after: Endpoint) -> "tuple[list[Owned | 
 def _differing_lists(before: Endpoint, after: Endpoint) -> tuple[list[Listed], list[Listed]]:
     if (_policies(before), _where(before)) == (_policies(after), _where(after)):
         return [], []
-    return [*_lists_beside(before, after, shared=False)], [*_lists_beside(after, before, shared=False)]
+    from cellwall.lower.nft.policies import lists_alone  # see below
+
+    return [*_lists_beside(before, after, lists_alone)], [*_lists_beside(after, before, lists_alone)]
 
 
 def kept_lists(before: Endpoint, after: Endpoint) -> Iterator[Listed]:
     """What the policies of both list: what a change of the one to the other leaves alone."""
-    return _lists_beside(after, before, shared=True)
+    from cellwall.lower.nft.policies import shared_lists  # see below
+
+    return _lists_beside(after, before, shared_lists)
 
 
-def _lists_beside(endpoint: Endpoint, other: Endpoint, *, shared: bool) -> Iterator[Listed]:
-    """What the policies of an endpoint list and those of the other one as well; or not, where it is not `shared`."""
-    from cellwall.lower.nft.policies import lists_beside  # see below
-
+def _lists_beside(endpoint: Endpoint, other: Endpoint, lists: "_Lists") -> Iterator[Listed]:
+    """What `lists` makes of the policies of an endpoint beside those of the other one."""
     others = [address for _, address in _addresses(other)]
     for family, address in _addresses(endpoint):
         beside = other.tiers if address in others else NO_TIERS
-        for name, bundle in lists_beside(endpoint.tiers, beside, int(address), family, shared=shared):
+        for name, bundle in lists(endpoint.tiers, beside, int(address), family):
             yield "inet", name, bundle
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import itemgetter
+from typing import NamedTuple
 
 from cellwall.compile import wall as w
 from cellwall.compile.policy_forms import PORT_BITS, policy_listings, states
@@ -40,12 +41,17 @@ def policy_lists(tiers: Tiers, own: int, family: Family) -> Iterator[tuple[str, 
             yield name, Bundle(own, keys)
 
 
-def lists_beside(
-    tiers: Tiers, others: Tiers, own: int, family: Family, *, shared: bool
-) -> Iterator[tuple[str, Bundle]]:
-    """The same of what these `others` list as well; or do not, where it is not to be `shared`."""
+def shared_lists(tiers: Tiers, others: Tiers, own: int, family: Family) -> Iterator[tuple[str, Bundle]]:
+    """The same of what these `others` list as well."""
     for (tier, policy), (_, other) in zip(tiers.named(), others.named(), strict=True):
-        for name, keys in _keys_beside(tier, policy, other, family.version)[0 if shared else 1]:
+        for name, keys in _keys_beside(tier, policy, other, family.version).shared:
+            yield name, Bundle(own, keys)
+
+
+def lists_alone(tiers: Tiers, others: Tiers, own: int, family: Family) -> Iterator[tuple[str, Bundle]]:
+    """The same of what these `others` do not list."""
+    for (tier, policy), (_, other) in zip(tiers.named(), others.named(), strict=True):
+        for name, keys in _keys_beside(tier, policy, other, family.version).alone:
             yield name, Bundle(own, keys)
 
 
@@ -53,17 +59,24 @@ _Keys = tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]
 """Sets with keys, without the endpoint."""
 
 
+class _Beside(NamedTuple):
+    """What a policy lists and another one does as well, and what that does not."""
+
+    shared: _Keys
+    alone: _Keys
+
+
 @lru_cache(maxsize=32)  # the same for each endpoint of a tenant
-def _keys_beside(tier: TierName, policy: Policy, other: Policy, version: int) -> tuple[_Keys, _Keys]:
-    """What a policy lists of a family and the other one does as well, and what that does not."""
+def _keys_beside(tier: TierName, policy: Policy, other: Policy, version: int) -> _Beside:
+    """Of a family."""
     others = {name: frozenset(keys) for name, keys in _keys(tier, other, version)}
-    both: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
+    shared: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
     alone: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
     for name, keys in _keys(tier, policy, version):
         found = others.get(name, frozenset())
-        both.append((name, tuple(key for key in keys if key in found)))
+        shared.append((name, tuple(key for key in keys if key in found)))
         alone.append((name, tuple(key for key in keys if key not in found)))
-    return tuple(filter(itemgetter(1), both)), tuple(filter(itemgetter(1), alone))
+    return _Beside(tuple(filter(itemgetter(1), shared)), tuple(filter(itemgetter(1), alone)))
 
 
 @lru_cache(maxsize=128)  # see `policy_listings`
