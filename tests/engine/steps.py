@@ -100,18 +100,21 @@ class Doom(Steps):
 
 
 class Fault(Steps):
-    """Fails, as a kernel does that has no memory. Of steps that change nothing only the first after one that does is
-    taken, but by `--full`: what is to be undone is the same."""
+    """Fails, as a kernel does that has no memory. Of steps that change nothing and come before the first change only
+    one is taken, but by `--full`: nothing is to be undone."""
 
     _read = False
+    _written = False
 
     def before(self, kind: str, *, reads: bool) -> None:
         if not reads:
-            self._read = False
             self._count(kind)
-        elif self.every or not (self._read or self._amid):
+        elif self._written or self.every or not self._read:
             self._read = True
             self()
+
+    def after(self) -> None:
+        self._written = True
 
     def _happen(self) -> None:
         raise KernelError(12, "the step that was to fail")
