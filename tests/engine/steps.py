@@ -28,7 +28,7 @@ READS = {
     "ProcNamespaces": "kept opened attached identity_of identity_of_own",
     "LinkLayer": """find find_bridge index_of observe port_differences bridge_differences checksum_differences
         latch_differences""",
-    "NftRules": "chains elements generation is_kept is_met shape refusal difference",
+    "NftRules": "chains elements generation is_kept is_met is_owned shape refusal difference",
     "XtTables": "variants installed features lacking order save spelled",
     "IpSets": "definitions entries",
     "Glances": "leads begin vouches denies generation",
