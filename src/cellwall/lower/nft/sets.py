@@ -66,8 +66,8 @@ each second to fill it. Of whom a full set has no room for the bound does not ho
 table for all of its keys at once, four buckets for three keys and as a power of two (lib/rhashtable.c), writes zeros to
 them when the set is made, walks them every second and once more when it ends: 128 KiB, where 65,535 keys took 1 MiB in
 each of fifty sets."""
-_TALLIES = 65535
-"""The same of a set of counts, which keep their place ten times as long."""
+_LATE_SENDERS = 65535
+"""The same of a set whose keys keep their place for longer."""
 ENDED_FLOWS = 1 << 18
 """The most keys of a set of flows that have ended, of which each tenant has thousands."""
 BEGUN_AGAIN = "begunagain"
@@ -201,8 +201,8 @@ def _family_sets(family: Family) -> list[NamedSet]:
         _rate("newclients" + suffix, address),
         _rate("sent" + suffix, address),
         _rate("got" + suffix, address),
-        _rate("sentbytes" + suffix, address, _FORGET_LATE),
-        _rate("gotbytes" + suffix, address, _FORGET_LATE),
+        _slow_rate("sentbytes" + suffix, address),
+        _slow_rate("gotbytes" + suffix, address),
         *(
             NamedSet(name + suffix, ends, dynamic=True, timeout=LINGERING, size=ENDED_FLOWS)
             for name in (BEGUN_AGAIN, "endedflows")
@@ -222,7 +222,7 @@ def _tenant_sets() -> Iterator[NamedSet]:
     for name in ("tenantnewflows", "tenantnewclients", "tenantsent", "tenantgot"):
         yield _rate(name, "ct_label")
     for name in ("tenantsentbytes", "tenantgotbytes"):
-        yield _rate(name, "ct_label", _FORGET_LATE)
+        yield _slow_rate(name, "ct_label")
 
 
 def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
@@ -240,17 +240,21 @@ def _exposure_sets(form: ExposureForm, family: Family) -> list[NamedSet]:
     return sets
 
 
-def _rate(name: str, key: KeyType, seconds: int = _FORGET) -> NamedSet:
-    return NamedSet(name, (key,), dynamic=True, timeout=seconds, size=_SENDERS)
+def _rate(name: str, key: KeyType) -> NamedSet:
+    return NamedSet(name, (key,), dynamic=True, timeout=_FORGET, size=_SENDERS)
+
+
+def _slow_rate(name: str, key: KeyType) -> NamedSet:
+    return NamedSet(name, (key,), dynamic=True, timeout=_FORGET_LATE, size=_LATE_SENDERS)
 
 
 def _tally(name: str, key: KeyType) -> NamedSet:
-    return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_TALLIES)
+    return NamedSet(name, (key,), dynamic=True, timeout=_TALLIED, size=_LATE_SENDERS)
 
 
-_PORT_REPORTS = (_rate("toldports", "iface_index", _FORGET_LATE), _tally("deniedports", "iface_index"))
+_PORT_REPORTS = (_slow_rate("toldports", "iface_index"), _tally("deniedports", "iface_index"))
 _ENDPOINT_REPORTS = (
-    *(_rate(name, "ct_label", _FORGET_LATE) for name in ("toldtenants", "seenout", "seenin")),
-    *(_rate(name, "mark", _FORGET_LATE) for name in ("toldout", "toldin")),
+    *(_slow_rate(name, "ct_label") for name in ("toldtenants", "seenout", "seenin")),
+    *(_slow_rate(name, "mark") for name in ("toldout", "toldin")),
     *(_tally(name, "mark") for name in ("deniedout", "deniedin")),
 )
