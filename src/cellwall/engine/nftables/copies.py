@@ -7,15 +7,17 @@ from contextlib import contextmanager
 import msgspec
 
 from cellwall.engine.nftables.contracts import Rules
-from cellwall.names import SPARE_TABLE
+from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.elements import Change
 
 
 def include_copy(rules: Rules) -> None:
-    """From now on, until another schema is set, changes of elements go to the copy too, if it stands."""
+    """From now on, until another schema is set, changes of elements go to the copy too, if it stands; to it alone where
+    ours have no rule: a laying that died there may not have filled them, and the next one makes them anew."""
     if rules.stands(SPARE_TABLE):
         own = rules.schema
-        rules.schema = {**own, **{(family, SPARE_TABLE, name): own[family, _, name] for family, _, name in own}}
+        copied = {(family, SPARE_TABLE, name): named for (family, _, name), named in own.items()}
+        rules.schema = {**own, **copied} if rules.stands(TABLE) else copied
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def copy_alone(rules: Rules) -> Iterator[None]:
 
 
 def in_every_table(rules: Rules, changes: Sequence[Change]) -> tuple[Change, ...]:
-    """These changes of our tables, and the same of the copy where it is included."""
-    schema = rules.schema
-    copied = [change for change in changes if (change.family, SPARE_TABLE, change.set) in schema]
-    return (*changes, *(msgspec.structs.replace(change, table=SPARE_TABLE) for change in copied))
+    """These changes of our tables in each of the tables that are included."""
+    tables = {table for _, table, _ in rules.schema}
+    every = [msgspec.structs.replace(change, table=table) for table in sorted(tables) for change in changes]
+    return tuple(change for change in every if (change.family, change.table, change.set) in rules.schema)
