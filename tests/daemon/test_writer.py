@@ -365,3 +365,23 @@ def test_what_can_wait_comes_its_time_after_what_was_done_at_once() -> None:
 
     asyncio.run(asyncio.wait_for(main(), 30))
     assert done[0] >= asked[-1] + pause
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_only_looks_puts_nothing_off(looks: bool) -> None:
+    """The status asked for every 20 ms kept a pool half full for as long as that went on."""
+    pause, done = 0.2, list[float]()
+    chore = Chore(lambda: done.append(time.monotonic()), lambda: pause)
+
+    async def main() -> None:
+        writer = Writer(limit=1, together=1, afterwards=lambda: None, chores=[chore])
+        writer.start()
+        await writer.do(lambda: None)
+        until = time.monotonic() + 4 * pause
+        while time.monotonic() < until:
+            await writer.do(lambda: None, looks=looks)
+            await asyncio.sleep(0.002)
+        assert bool(done) is looks
+        await asyncio.to_thread(writer.end)
+
+    asyncio.run(asyncio.wait_for(main(), 30))

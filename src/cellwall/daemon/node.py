@@ -375,7 +375,7 @@ class Node:
         """What compares the kernel with the record, in turn with the writes and one at a time: however many ask, a
         write waits for one, and who asks for one of each other group's."""
         async with self._one_look.turn(whose):
-            return await self.writer.do(act, whose=whose)
+            return await self.writer.do(act, whose=whose, looks=True)
 
 
 class _Named(TypedDict, total=False):

@@ -51,10 +51,13 @@ class Kind(Generic[T, R]):
 
 
 class _Job:
-    __slots__ = ("act", "future", "item", "kind", "since")
+    __slots__ = ("act", "future", "item", "kind", "looks", "since")
 
-    def __init__(self, future: "asyncio.Future[Any]", act: Callable[[], Any] | None, kind: Any, item: Any) -> None:
+    def __init__(
+        self, future: "asyncio.Future[Any]", act: Callable[[], Any] | None, kind: Any, item: Any, looks: bool = False
+    ) -> None:
         self.future = future
+        self.looks = looks
         self.act = act
         self.kind: Kind[Any, Any] | None = kind
         self.item = item
@@ -119,10 +122,11 @@ class Writer:
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
-    def do(self, act: Callable[[], R], *, whose: Whose = ROOT) -> "asyncio.Future[R]":
+    def do(self, act: Callable[[], R], *, whose: Whose = ROOT, looks: bool = False) -> "asyncio.Future[R]":
         """Carry this out in the turn of that user; the outcome is the running loop's to wait for. Unavailable where too
-        many wait, which for others than root is earlier."""
-        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None), whose)
+        many wait, which for others than root is earlier. What only `looks` puts no chore off: whoever asks for the
+        status over and over would keep the pool from being filled."""
+        return self._queue(_Job(asyncio.get_running_loop().create_future(), act, None, None, looks), whose)
 
     def add(self, kind: Kind[T, R], item: T, *, whose: Whose = ROOT) -> "asyncio.Future[R]":
         """Carry out one of a kind, like `do`."""
@@ -197,12 +201,16 @@ class Writer:
                 self._begun = None
                 continue
             if jobs := self._next():
-                self._begun = self._wrote = begun = time.monotonic()
+                writes = not all(job.looks for job in jobs)
+                self._begun = begun = time.monotonic()
+                if writes:
+                    self._wrote = begun
                 outcomes = _carried_out(jobs)
                 self._begun = None
                 _deliver(jobs, outcomes)
                 self._told([begun - job.since for job in jobs], time.monotonic() - begun)
-                self._chores.wrote()
+                if writes:
+                    self._chores.wrote()
 
     def _next(self) -> list[_Job]:
         with self._state:
