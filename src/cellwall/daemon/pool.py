@@ -82,7 +82,8 @@ class Pool:
             self._note(self._wall.empty_pool(min(TOGETHER, ready - target)))
             return 0.0
         self._note(ready)
-        return LATELY if self._lately else None
+        with self._state:
+            return self._lately[-1] + LATELY - self._clock() if self._lately else None  # none of them counts then
 
     def _note(self, ready: int) -> None:
         with self._state:
