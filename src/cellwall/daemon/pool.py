@@ -92,6 +92,6 @@ class Pool:
     def _target(self) -> int:
         since = self._clock() - LATELY
         with self._state:
-            while self._lately and self._lately[0] < since:
+            while self._lately and self._lately[0] <= since:
                 self._lately.popleft()
             return self.size.target(len(self._lately))

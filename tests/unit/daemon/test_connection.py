@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -16,27 +15,14 @@ from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import json_response
 from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.fast_path import FastPath
-from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.endpoint import Endpoint
 from cellwall.wire.bodies import Places
 from cellwall.wire.octets import request_text
+from unit.daemon.claimed import WEB
 
 GET = request_text("GET", "/v1/version", b"")
 LAST = GET.replace(b"Accept:", b"Connection: close\r\nAccept:")
 CLAIM = request_text("POST", "/v1/pool/claims", b'{"container":"web","tenant":"acme"}')
-WEB = Endpoint(
-    key=EndpointKey("web", "eth0"),
-    tenant="acme",
-    host_link="b9h1",
-    host_index=7,
-    mac=0x0200_0000_0001,
-    address4=IPv4Address("192.168.0.9"),
-    address6=None,
-    generation=64,
-    netns="/run/cellwall/netns/~1",
-    netns_device=4,
-    netns_inode=5,
-    owns_netns=True,
-)
 
 
 class Wire(asyncio.Transport):

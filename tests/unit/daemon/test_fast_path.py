@@ -1,6 +1,5 @@
 """Claims as our own client writes them, answered without aiohttp; and all that is left to it."""
 
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -11,28 +10,15 @@ from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
 from cellwall.daemon.http.fast_path import FastPath
 from cellwall.errors import Conflict
-from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.endpoint import Endpoint
 from cellwall.model.grants import Grant
 from cellwall.wire.answers import EndpointAnswer
 from cellwall.wire.bodies import Places
 from cellwall.wire.documents import endpoint_document
 from cellwall.wire.octets import request_text
+from unit.daemon.claimed import WEB
 
 CLAIMS = "/v1/pool/claims"
-WEB = Endpoint(
-    key=EndpointKey("web", "eth0"),
-    tenant="acme",
-    host_link="b9h1",
-    host_index=7,
-    mac=0x0200_0000_0001,
-    address4=IPv4Address("192.168.0.9"),
-    address6=None,
-    generation=64,
-    netns="/run/cellwall/netns/~1",
-    netns_device=4,
-    netns_inode=5,
-    owns_netns=True,
-)
 
 
 class Pool:

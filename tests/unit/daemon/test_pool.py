@@ -84,6 +84,18 @@ def test_as_many_more_are_made_as_were_claimed_of_late_and_ended_when_that_is_ov
     assert stock.ready == 4
 
 
+def test_it_is_asked_again_when_the_last_claim_counts_no_more() -> None:
+    stock, clock = Stock(), Clock()
+    pool = pool_of(stock, PoolSize(4, burst=10), clock)
+    done(pool)
+    claim(pool, stock, 3)
+    clock.now += LATELY - 1
+    assert done(pool)[-1] == 1
+    clock.now += 1
+    assert done(pool)[-1] is None
+    assert stock.ready == 4
+
+
 def test_half_empty_it_waits_for_a_shorter_silence() -> None:
     stock = Stock()
     pool = pool_of(stock, PoolSize(4))
