@@ -135,8 +135,8 @@ def _raced(chains: Sequence[ForwardChain]) -> list[str]:
     return [
         f"FORWARD of {forward.program} may drop what {wall.program} has not accepted yet, where the wall is: "
         'node.backend = "nftables" stands before both'
+        for forward in chains  # not the wall's first: whichever of its families was laid first is listed first
         for wall in filter(_holds_the_wall, chains)
-        for forward in chains
         if forward.name == "FORWARD" and _closed(forward) and _rivals(wall, forward)
     ]
 
