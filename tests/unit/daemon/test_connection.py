@@ -82,13 +82,13 @@ class Daemon:
         self.unanswered: set[Connection] = set()
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self._server = web.Server(self.respond)
+        self._server = web.Server(self.respond, handler_cancellation=True)
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.began()
-        await request.read()
+        await (request.read() if request.content.is_eof() else connection.until_said(request.read()))
         self.alone.append(connection.alone)
         await self.go_on.wait()
         return json_response(b"{}")
@@ -286,6 +286,63 @@ def waiting(daemon: Daemon) -> Iterator[None]:
     other.data_received(GET)
     yield
     daemon.go_on.set()
+
+
+PARTS = {
+    "a byte": GET[:1],
+    "half a head": GET[:-2] + b"X-Said: ",
+    "half a body": CLAIM[:-1],
+    "a whole request and half of the next": GET + GET[:-2],
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_who_has_not_said_all_of_it_waits_for_no_answer(part: bytes) -> None:
+    async def story(daemon: Daemon) -> None:
+        slow, _ = daemon.connect()
+        slow.data_received(part)
+        await settled()
+        connection, wire = daemon.connect()
+        connection.data_received(GET)
+        await settled()
+        connection.data_received(CLAIM)
+        assert statuses(wire) == [200, 201] and daemon.alone[-1] is True
+
+    told(story)
+
+
+def test_who_has_said_the_rest_waits_until_it_is_answered() -> None:
+    async def story(daemon: Daemon) -> None:
+        slow, wire = daemon.connect()
+        slow.data_received(CLAIM[:-1])
+        await settled()
+        daemon.go_on.clear()
+        slow.data_received(CLAIM[-1:])
+        await settled()
+        assert daemon.unanswered == {slow}
+        daemon.go_on.set()
+        await settled()
+        assert daemon.unanswered == set() and statuses(wire) == [200]
+
+    told(story)
+
+
+@pytest.mark.parametrize("pieces", [[GET], [CLAIM[:-1]], [CLAIM[:-1], CLAIM[-1:]], [GET + GET]])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_who_has_gone_waits_for_nothing(pieces: list[bytes], at_once: bool) -> None:
+    async def story(daemon: Daemon) -> None:
+        gone, _ = daemon.connect()
+        daemon.go_on.clear()
+        for piece in pieces:
+            await settled()
+            gone.data_received(piece)
+        if not at_once:
+            await settled()
+        gone.connection_lost(None)
+        await settled()
+        assert daemon.unanswered == set()
+
+    told(story)
 
 
 def test_who_sent_two_requests_waits_until_both_are_answered() -> None:

@@ -66,8 +66,7 @@ class Gate:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             began, outcome = time.monotonic(), "gone"
-            connection = request.protocol
-            assert isinstance(connection, Connection)
+            connection = _connection(request)
             connection.began()
             asker = Asker(connection.peer, self._authority)
             try:
@@ -104,7 +103,7 @@ class Gate:
             _refuse_other_bodies(request, call.media)
             parse = partial(_parsed, decode, read, raw or (b"{}" if call.body_optional else b""))
             if not is_long(raw):
-                return await act(self.node, ask(parse(), alone=_is_alone(request)))
+                return await act(self.node, ask(parse(), alone=_connection(request).alone))
             async with self._long.turn(asker.whose):  # of the others what was sent waits, and not what is made of it
                 return await act(self.node, ask(await self.node.aside.do(parse, whose=asker.whose)))
 
@@ -135,7 +134,7 @@ class Gate:
             return await request.read()
         try:
             async with asyncio.timeout(self._bounds.body_seconds):
-                return await request.read()
+                return await _connection(request).until_said(request.read())
         except TimeoutError:
             request.protocol.close()
             raise CallRefused(call_problem("too-slow", "the body did not arrive in time")) from None
@@ -252,8 +251,10 @@ async def _no_such_call(request: web.Request, _: Asker) -> web.StreamResponse:
     return response
 
 
-def _is_alone(request: web.Request) -> bool:
-    return isinstance(request.protocol, Connection) and request.protocol.alone
+def _connection(request: web.Request) -> Connection:
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    return connection
 
 
 def _query(request: web.Request, known: Mapping[str, bool]) -> Mapping[str, str]:

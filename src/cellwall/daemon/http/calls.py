@@ -45,7 +45,7 @@ class Misnamed(Exception):
 
 class Ask(msgspec.Struct, frozen=True):
     """One call: who asks, the parameters of path and query, the body, or what `READ` has made of it. `alone`: nobody
-    else has said anything that is not answered yet."""
+    else waits for an answer."""
 
     asker: Asker
     path: Mapping[str, str]

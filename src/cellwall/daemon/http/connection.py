@@ -7,7 +7,7 @@ HTTP in HTML. Owns these three, in the one place where aiohttp's connection is s
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -31,8 +31,9 @@ _KEPT = 1 << 15
 
 class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
-    kind whose callers have said something and have no answer to it, itself among them then; `silence` is called when
-    none is left of these, and `heard` whenever one says something. `fast`: answers for aiohttp where it can."""
+    kind whose callers have said a whole request and have no answer to it, itself among them then; `silence` is called
+    when an answer is given and none is left of these, and `heard` whenever one says something. `fast`: answers for
+    aiohttp where it can."""
 
     __slots__ = (
         "_arriving",
@@ -88,7 +89,6 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self._heard()
-        self._unanswered.add(self)
         if self._answered_fast(data):
             return
         if not (self._busy or self._arriving):
@@ -100,6 +100,8 @@ class Connection(web.RequestHandler):
             return
         waits = self._waits()
         super().data_received(data)
+        if self._messages:  # and not before: by half a request whoever likes would keep claims from being done at once
+            self._unanswered.add(self)
         if data:  # without any aiohttp has its parser go on with what it has
             self._whole = waits and self._is_one(data)
 
@@ -122,8 +124,8 @@ class Connection(web.RequestHandler):
     def _answered_fast(self, data: bytes) -> bool:
         """Where aiohttp waits, and would read what came as the beginning of a request."""
         transport = self.transport
-        between = self._whole and self._waits()
-        if self._fast is None or transport is None or not (between and self.alone) or transport.get_write_buffer_size():
+        between = self._whole and self._waits() and not self._unanswered
+        if self._fast is None or transport is None or not between or transport.get_write_buffer_size():
             return False
         places = self._fast.read(self.peer, data)
         answer = None if places is None else self._fast.answer(self.peer, places)
@@ -132,7 +134,6 @@ class Connection(web.RequestHandler):
             return False
         self._next_keepalive_close_time = self._loop.time() + self._bounds.idle_seconds
         transport.write(answer)
-        self._unanswered.discard(self)
         self._silence()
         return True
 
@@ -147,6 +148,13 @@ class Connection(web.RequestHandler):
         self._stop_timer()
         self._arriving, self._busy = False, True
         self._unread = 0
+
+    async def until_said(self, read: Awaitable[bytes]) -> bytes:
+        """What `read` gives once the rest of a request is here: until it is, its caller waits for no answer."""
+        self._unanswered.discard(self)
+        said = await read  # who goes instead has this cancelled
+        self._unanswered.add(self)
+        return said
 
     async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
         """aiohttp's, within the time that a caller has to take an answer. What it refuses by itself, before any call,
