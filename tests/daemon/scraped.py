@@ -44,10 +44,10 @@ def quiet(served: Served, plain: Plain, tenant: str) -> Sandbox:
     return Sandbox(host, served.world.wall.endpoint(host.name))
 
 
-def send(served: Served, box: Sandbox, count: int, *, source: str = "") -> None:
+def send(served: Served, box: Sandbox, count: int, *, source: str = "", target: str = PUBLIC4) -> None:
     """So many packets of 100 bytes from the sandbox."""
     gateway = mac_text(served.world.wall.settings.network.bridge_mac)
-    header = Ether(src=mac_text(box.endpoint.mac), dst=gateway) / IP(src=source or box.address(4), dst=PUBLIC4)
+    header = Ether(src=mac_text(box.endpoint.mac), dst=gateway) / IP(src=source or box.address(4), dst=target)
     box.host.inject("eth0", [bytes(header / UDP(sport=1, dport=9) / Raw(b"x" * 58))] * count)
 
 

@@ -16,6 +16,7 @@ from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.metrics.catalogue import METRICS
 from cellwall.lab import Host, connect
 from cellwall.model.grants import parse_grant
+from cellwall.names import TABLE
 from daemon.scraped import detach, of, quiet, scrape, send, traffic
 from daemon.test_bounds import connected_as, rest
 from served import Plain, Served, open_served
@@ -149,6 +150,24 @@ def test_denials_are_counted_by_tenant_also_what_nobody_looked_at(served: Served
     send(served, box, 25, source="1.2.3.4")
     assert of(scrape(plain), name, tenant="acme") == before + 25
     send(served, box, 5, source="1.2.3.4")
+    detach(plain, box)
+    assert of(scrape(plain), name, tenant="acme") == before + 30
+
+
+def test_what_rules_forget_of_who_is_denied_nothing_more_is_counted_once(served: Served, plain: Plain) -> None:
+    """Each endpoint has counts of its own for frames and for packets, and each of them ends by itself."""
+    about_nftables("what rules counted")
+    name = "cellwall_tenant_denied_packets_total"
+    box = quiet(served, plain, "acme")
+    before = of(scrape(plain), name, tenant="acme")
+    send(served, box, 2, source="1.2.3.4")
+    send(served, box, 25, target="10.0.0.5")
+    assert of(scrape(plain), name, tenant="acme") == before + 27
+    forget = ["nft", "delete", "element", "bridge", TABLE, "deniedports", f"{{ {box.endpoint.host_index} }}"]
+    served.world.lab.node.run(forget)  # as after its time
+    assert of(scrape(plain), name, tenant="acme") == before + 27
+    send(served, box, 3, source="1.2.3.4")
+    assert of(scrape(plain), name, tenant="acme") == before + 30
     detach(plain, box)
     assert of(scrape(plain), name, tenant="acme") == before + 30
 

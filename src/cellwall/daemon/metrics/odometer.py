@@ -19,9 +19,9 @@ import msgspec
 
 Figures = tuple[int, ...]
 
-_REMEMBERED = 4096
+_REMEMBERED = 3 << 12
 """Meters that ended lately, or are not listed: more than there are between the telling of an end and that of the
-record."""
+record, of 4,096 endpoints with three each."""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -66,10 +66,10 @@ class Odometer:
                 return
             self._latest = number
             for name, reading in meters.items():
-                if name not in self._parted:
+                if self._shown.get(name) != reading.figures and name not in self._parted:
                     self._count(name, reading)
-            self._away |= {name: shown for name, shown in self._shown.items() if name not in meters}
-            self._shown = {name: shown for name, shown in self._shown.items() if name in meters}
+            for name in [name for name in self._shown if name not in meters]:
+                self._away[name] = self._shown.pop(name)
             _shorten(self._away)
             for name in [name for name, parted in self._parted.items() if parted < number and name not in meters]:
                 del self._parted[name]

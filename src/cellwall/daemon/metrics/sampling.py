@@ -121,10 +121,7 @@ class Sampler:
         number = self._denied_of.begin()
         denied = self._try("denied", lambda: meters().denied()) if metered else None
         if denied is not None:
-            found = {
-                str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, one.stems),)) for one in metered
-            }
-            self._denied_of.read(number, found)
+            self._denied_of.read(number, _denials(((one, one.stems) for one in metered), denied))
 
     def _read_rules(self, meters: Callable[[], Meters]) -> None:
         number = self._denied.begin()
@@ -188,7 +185,14 @@ def _readings(endpoints: Iterable[Endpoint | Metered], shown: Mapping[int, Traff
 
 
 def _denials(owned: Iterable[tuple[Endpoint | Metered, tuple[int, ...]]], denied: Denied) -> dict[str, Reading]:
-    return {str(one.host_index): Reading(one.tenant, (denied.of(one.host_index, of_one),)) for one, of_one in owned}
+    """What each element counted: each ends by itself, and then shows nothing, so that what comes after is anew."""
+    found: dict[str, Reading] = {}
+    for one, of_one in owned:
+        found[str(one.host_index)] = Reading(one.tenant, (denied.ports.get(one.host_index, 0),))
+        for stem in of_one:
+            found[f"{stem} out"] = Reading(one.tenant, (denied.sent.get(stem, 0),))
+            found[f"{stem} in"] = Reading(one.tenant, (denied.received.get(stem, 0),))
+    return found
 
 
 def _parts(label: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from cellwall.daemon.metrics.odometer import Memory
 _log = logging.getLogger("cellwall.daemon")
 
 
-_FORM = 1
+_FORM = 2
 """Another number with every change of what figures there are, or what they are of."""
 
 
