@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from bench.transactions import generation
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.api import AttachRequest, Wall
 from cellwall.lab import Lab
 from cellwall.model.endpoint import PortBinding

@@ -2,15 +2,15 @@
 
 import msgspec
 
-from cellwall.adapters.netlink import Netlink
-from cellwall.adapters.nfnetlink import (
+from cellwall.adapters.netlink.nfnetlink import (
     HEADER_SIZE,
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETRULE,
     nft_message,
     open_netfilter_socket,
 )
-from cellwall.adapters.nlattr import attributes
+from cellwall.adapters.netlink.nlattr import attributes
+from cellwall.adapters.netlink.sockets import Netlink
 from cellwall.lab import Host
 
 _GETGEN, _GEN_ID = 16, 1  # NFT_MSG_GETGEN, NFTA_GEN_ID

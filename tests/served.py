@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cellwall.adapters import netns
+from cellwall.adapters.sandbox import netns
 from cellwall.api import Wall
 from cellwall.config import paths_for
 from cellwall.daemon.authority import Authority, Peer

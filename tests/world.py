@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from cellwall.adapters import netns
+from cellwall.adapters.sandbox import netns
 from cellwall.api import Wall
 from cellwall.config import record_settings
 from cellwall.engine.requests import UpReport

@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from cellwall import __version__
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.links import LinkLayer
-from cellwall.adapters.lock import WriterLock
-from cellwall.adapters.namespaces import ProcNamespaces
-from cellwall.adapters.neighbours import OtherRules
-from cellwall.adapters.nftables import NftRules
-from cellwall.adapters.owner_files import OwnerFiles
-from cellwall.adapters.store import Store
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.nftables.tables import NftRules
+from cellwall.adapters.node.facts import NodeObserver
+from cellwall.adapters.node.sysctls import ProcSysctls
+from cellwall.adapters.other_programs.neighbours import OtherRules
+from cellwall.adapters.record.lock import WriterLock
+from cellwall.adapters.record.store import Store
+from cellwall.adapters.sandbox.namespaces import ProcNamespaces
+from cellwall.adapters.sandbox.owner_files import OwnerFiles
 from cellwall.config import Paths, record_settings, recorded_settings
 from cellwall.config.mode import mode_record
 from cellwall.engine.caller import Configured
@@ -21,9 +21,9 @@ from cellwall.engine.site import InForce, Site
 from cellwall.model.settings import Settings
 
 if TYPE_CHECKING:
-    from cellwall.adapters.meters import Meters
-    from cellwall.adapters.policies import KeptPolicies
+    from cellwall.adapters.node.meters import Meters
     from cellwall.adapters.port_holds import PortHolds
+    from cellwall.adapters.record.policies import KeptPolicies
     from cellwall.engine.iptables.host import Host
 
 
@@ -72,7 +72,7 @@ def _kept_in(directory: str, opened: ExitStack) -> "Callable[[], KeptPolicies]":
 
     def kept() -> "KeptPolicies":
         if not made:
-            from cellwall.adapters.policies import KeptPolicies
+            from cellwall.adapters.record.policies import KeptPolicies
 
             made.append(KeptPolicies(directory))
         return made[0]
@@ -91,7 +91,7 @@ def _meters(opened: ExitStack) -> "Callable[[], Meters]":
 
     def meters() -> "Meters":
         if not made:
-            from cellwall.adapters.meters import Meters
+            from cellwall.adapters.node.meters import Meters
 
             made.append(Meters())
         return made[0]
@@ -129,9 +129,9 @@ def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
 
     def host() -> "Host":
         if not made:
-            from cellwall.adapters.glance import Glances
-            from cellwall.adapters.ipset import IpSets
-            from cellwall.adapters.iptables import XtTables
+            from cellwall.adapters.iptables.glance import Glances
+            from cellwall.adapters.iptables.ipset import IpSets
+            from cellwall.adapters.iptables.tables import XtTables
             from cellwall.engine.iptables.host import Host
 
             made.append(Host(XtTables(), IpSets(), Glances()))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from cellwall.adapters import netns, process
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters import process
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.node.facts import NodeObserver
+from cellwall.adapters.sandbox import netns
 
 if TYPE_CHECKING:
     from .endpoints import Attached

@@ -2,7 +2,7 @@
 
 import socket
 
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
 from cellwall.model.network import Network, default_mac
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.alarms import Alarm, Alarms
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.news.alarms import Alarm, Alarms
 from cellwall.model.network import Network
 
 from .conftest import Namespace

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import msgspec
 import pytest
 
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.engine.contracts import LinkPlan, PortPlan
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network, default_mac

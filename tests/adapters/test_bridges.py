@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 import pytest
 
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.errors import Conflict
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network

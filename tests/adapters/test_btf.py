@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from cellwall.adapters.btf import VMLINUX, field_places
+from cellwall.adapters.tc.btf import VMLINUX, field_places
 from cellwall.errors import Unsupported
 
 INT, STRUCT, UNION, PROTOTYPE = 1, 4, 5, 13

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.nftables.tables import NftRules
 from cellwall.engine.nftables.contracts import LiveChain, Met
 from cellwall.errors import KernelError
 from cellwall.ruleset.types import Element, ElementChange, Hook, NamedSet

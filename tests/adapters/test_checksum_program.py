@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cellwall.adapters import bpf
-from cellwall.adapters.btf import field_places
+from cellwall.adapters.tc import bpf
+from cellwall.adapters.tc.btf import field_places
 from cellwall.lower.bpf.checksums import CONTINUE, DROP, LICENSE, Field, Layout, checksum_lines
 from cellwall.lower.bpf.instructions import R0, R2, Instruction, Line, Reg, assemble, jump, jump_if
 from checksum_cases import CASES, Case

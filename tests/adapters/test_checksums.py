@@ -4,12 +4,13 @@ import os
 
 import pytest
 
-from cellwall.adapters import checksums, process
-from cellwall.adapters.bpf import load_packet_filter
-from cellwall.adapters.links import LinkLayer
-from cellwall.adapters.netlink import NLM_F_CREATE, Message
-from cellwall.adapters.nlattr import attribute_text, attribute_u32
-from cellwall.adapters.traffic_control import BPF_FD, BPF_NAME, INGRESS, RTM_NEWTFILTER, classifier
+from cellwall.adapters import process
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.netlink.nlattr import attribute_text, attribute_u32
+from cellwall.adapters.netlink.sockets import NLM_F_CREATE, Message
+from cellwall.adapters.tc import checksums
+from cellwall.adapters.tc.bpf import load_packet_filter
+from cellwall.adapters.tc.traffic_control import BPF_FD, BPF_NAME, INGRESS, RTM_NEWTFILTER, classifier
 from cellwall.lower.bpf.checksums import CONTINUE
 from cellwall.lower.bpf.instructions import assemble, leave
 from cellwall.model.network import Network

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.nftables.tables import NftRules
 from cellwall.engine.contracts import PortFlows
 from cellwall.errors import InvalidSpec
 from cellwall.model.versions import BLOCK, every_version

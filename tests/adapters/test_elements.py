@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.nftables.tables import NftRules
 from cellwall.errors import InvalidSpec, KernelError, NotFound, Unsupported
 from cellwall.ruleset.elements import Bundle, BundleChange
 from cellwall.ruleset.types import (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cellwall.adapters.event_files import EventFiles, Following, event_files, whole_lines
+from cellwall.adapters.events.files import EventFiles, Following, event_files, whole_lines
 
 LINE = b"x" * 99 + b"\n"
 

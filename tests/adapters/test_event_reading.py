@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.event_files import EventFiles, event_files
-from cellwall.adapters.event_reading import every, following, latest
+from cellwall.adapters.events.files import EventFiles, event_files
+from cellwall.adapters.events.reading import every, following, latest
 from cellwall.audit.events import Attempt, Event, line_of
 from cellwall.audit.selection import Selection
 from cellwall.audit.telling import time_text

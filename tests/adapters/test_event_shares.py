@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellwall.adapters import event_shares
-from cellwall.adapters.event_files import EventFiles, Following, event_files, whole_lines
-from cellwall.adapters.event_reading import latest
-from cellwall.adapters.event_shares import keep_shares, share_of
+from cellwall.adapters.events import shares as event_shares
+from cellwall.adapters.events.files import EventFiles, Following, event_files, whole_lines
+from cellwall.adapters.events.reading import latest
+from cellwall.adapters.events.shares import keep_shares, share_of
 from cellwall.audit.events import Attempt, Began, Event, event_of, line_of
 from cellwall.audit.selection import Selection
 

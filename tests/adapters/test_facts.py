@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.netlink import Message, Netlink, Reply
-from cellwall.adapters.resolvers import read_resolvers
+from cellwall.adapters.netlink.sockets import Message, Netlink, Reply
+from cellwall.adapters.node.facts import NodeObserver
+from cellwall.adapters.node.resolvers import read_resolvers
 from cellwall.model.facts import InterfaceAddress, NodeFacts, OnLinkRoute
 
 from .conftest import Namespace

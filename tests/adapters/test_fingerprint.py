@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.netlink import Message, Netlink, Reply
+from cellwall.adapters.netlink.rtnetlink import RTM_SETLINK
+from cellwall.adapters.netlink.sockets import Message, Netlink, Reply
+from cellwall.adapters.node.facts import NodeObserver
 from cellwall.adapters.process import run
-from cellwall.adapters.rtnetlink import RTM_SETLINK
 from cellwall.errors import KernelError
 
 from .conftest import Namespace
@@ -110,7 +110,7 @@ def test_the_fingerprint_is_that_of_the_namespace_in_which_the_observer_was_made
 
 FORKED = """
 import os, subprocess
-from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.node.facts import NodeObserver
 with NodeObserver() as observer:
     before = observer.fingerprint()
     subprocess.run(["ip", "address", "add", "10.4.4.4/32", "dev", "eth0"], check=True)

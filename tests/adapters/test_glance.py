@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from cellwall.adapters.glance import Glances
+from cellwall.adapters.iptables.glance import Glances
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.remnants import JUDGING, LED
 from cellwall.errors import KernelError

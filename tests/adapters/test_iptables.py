@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cellwall.adapters.cttimeouts import has_timeouts, timeout_names
-from cellwall.adapters.ipset import IpSets, has_type
-from cellwall.adapters.iptables import XtTables
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.conntrack.timeouts import has_timeouts, timeout_names
+from cellwall.adapters.iptables.ipset import IpSets, has_type
+from cellwall.adapters.iptables.tables import XtTables
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.adapters.process import start
 from cellwall.compile.assemble import compile_wall
 from cellwall.compile.usage import usage_of
@@ -298,7 +298,7 @@ def test_a_refused_text_changes_nothing_and_is_told(node: Host, variant: Variant
 def test_a_restore_that_waits_for_the_lock_dies_with_who_started_it(node: Host, tmp_path: Path) -> None:
     lock = tmp_path / "xtables.lock"
     text = "*filter\n:B9-LATE - [0:0]\nCOMMIT\n"
-    code = f"from cellwall.adapters.iptables import XtTables; XtTables().restore('legacy', 'ipv4', {text!r})"
+    code = f"from cellwall.adapters.iptables.tables import XtTables; XtTables().restore('legacy', 'ipv4', {text!r})"
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with node.enter():

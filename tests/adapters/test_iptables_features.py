@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters import bridge_ports, iptables_probes
-from cellwall.adapters.ipset import has_type
-from cellwall.adapters.iptables import XtTables
-from cellwall.adapters.nlattr import attribute_u8, nested
-from cellwall.adapters.port_trial import try_port_flags
-from cellwall.adapters.rtnetlink import IFLA_PROTINFO
+from cellwall.adapters.interfaces import bridge_ports
+from cellwall.adapters.interfaces.port_trial import try_port_flags
+from cellwall.adapters.iptables import probes as iptables_probes
+from cellwall.adapters.iptables.ipset import has_type
+from cellwall.adapters.iptables.tables import XtTables
+from cellwall.adapters.netlink.nlattr import attribute_u8, nested
+from cellwall.adapters.netlink.rtnetlink import IFLA_PROTINFO
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.lab import Host, Lab
 from cellwall.lower.xt.features import XtFeatures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.journald import Journal, entry_text
+from cellwall.adapters.events.journald import Journal, entry_text
 from cellwall.audit.events import Attempt
 from cellwall.audit.shown import journal_entry
 

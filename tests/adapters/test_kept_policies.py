@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from adapters.test_store import _endpoint
-from cellwall.adapters.policies import KeptPolicies
-from cellwall.adapters.state_file import SCHEMA_VERSION
-from cellwall.adapters.store import Store
+from cellwall.adapters.record.policies import KeptPolicies
+from cellwall.adapters.record.state_file import SCHEMA_VERSION
+from cellwall.adapters.record.store import Store
 from cellwall.errors import Conflict, KernelError
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.policy import NO_TIERS, OPEN, Policy, PolicyRecord, Rule, Tiers

@@ -3,7 +3,7 @@
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.model.network import Network
 
 from .conftest import Namespace

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.legacy_tables import LegacyTables
+from cellwall.adapters.iptables.legacy_tables import LegacyTables
 
 from .conftest import Namespace
 

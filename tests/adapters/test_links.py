@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters.links import LinkLayer
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.engine.contracts import LinkPlan, PortPlan, SandboxPlan
 from cellwall.errors import AlreadyExists, KernelError, NoPrivilege, NotFound
 from cellwall.model.addresses import mac_text

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from cellwall.adapters.listeners import read_listeners, tabled_listeners
+from cellwall.adapters.node.listeners import read_listeners, tabled_listeners
 from cellwall.engine.contracts import Listener
 from cellwall.lab import Lab
 from cellwall.lab.addresses import NODE4, NODE6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.lock import WriterLock
+from cellwall.adapters.record.lock import WriterLock
 from cellwall.errors import Conflict, KernelError, Unavailable
 
 
@@ -42,7 +42,10 @@ def test_one_writer_at_a_time_among_threads(tmp_path: Path) -> None:
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
-    code = f"from cellwall.adapters.lock import WriterLock as W; W({path!r}).__enter__(); print(flush=True); input()"
+    code = (
+        "from cellwall.adapters.record.lock import WriterLock\n"
+        f"WriterLock({path!r}).__enter__(); print(flush=True); input()"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()

@@ -7,7 +7,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from cellwall.adapters.meters import Meters
+from cellwall.adapters.node.meters import Meters
 from cellwall.lab import Lab, connect
 from cellwall.model.addresses import mac_text
 from cellwall.model.figures import Traffic

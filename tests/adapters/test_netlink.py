@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellwall.adapters import process
-from cellwall.adapters.netlink import Message
-from cellwall.adapters.nlattr import (
+from cellwall.adapters.netlink.nlattr import (
     attribute,
     attribute_of,
     attribute_text,
@@ -23,8 +22,7 @@ from cellwall.adapters.nlattr import (
     text_of,
     u32_of,
 )
-from cellwall.adapters.routes import default_interface, read_routes
-from cellwall.adapters.rtnetlink import (
+from cellwall.adapters.netlink.rtnetlink import (
     RTM_GETLINK,
     get_link,
     get_links,
@@ -33,6 +31,8 @@ from cellwall.adapters.rtnetlink import (
     open_route_socket,
     read_link,
 )
+from cellwall.adapters.netlink.sockets import Message
+from cellwall.adapters.node.routes import default_interface, read_routes
 from cellwall.errors import KernelError
 
 from .conftest import Namespace
@@ -114,7 +114,8 @@ def test_of_a_dump_that_somebody_else_fills_only_the_beginning_is_read(node: Nam
 def test_the_hot_path_imports_nothing_heavy() -> None:
     heavy = ["asyncio", "email", "json", "logging", "subprocess", "tempfile", "cellwall.adapters.process"]
     program = (
-        "import sys, cellwall.adapters.links, cellwall.adapters.nftables, cellwall.adapters.facts\n"
+        "import sys, cellwall.adapters.interfaces.links, cellwall.adapters.nftables.tables\n"
+        "import cellwall.adapters.node.facts\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     assert process.run([sys.executable, "-c", program]).text.strip() == "[]"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.news import News
+from cellwall.adapters.news.node_news import News
 
 from .conftest import Namespace
 

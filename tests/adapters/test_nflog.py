@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.nflog import Logged, PacketLog, refusal
+from cellwall.adapters.events.nflog import Logged, PacketLog, refusal
 from cellwall.errors import Conflict
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 

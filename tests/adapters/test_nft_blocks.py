@@ -1,6 +1,6 @@
 """What tables consist of, as nft lists them."""
 
-from cellwall.adapters.nft_blocks import Block, blocks_of
+from cellwall.adapters.nftables.blocks import Block, blocks_of
 
 LISTING = """table inet cellwall { # progname cellwall
 	flags owner,persist

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.nftables.tables import NftRules
 from cellwall.errors import KernelError
 
 from .conftest import Namespace

@@ -13,10 +13,10 @@ import pytest
 from generate import FLOW, INET, Generator
 from rulesets import WALL
 
-from cellwall.adapters.netlink import Message, Refusal, Reply
-from cellwall.adapters.nftables import NftRules
+from cellwall.adapters.netlink.sockets import Message, Refusal, Reply
+from cellwall.adapters.nftables.tables import NftRules
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.adapters.process import run
-from cellwall.adapters.sysctls import ProcSysctls
 from cellwall.compile.usage import usage_of_endpoints
 from cellwall.engine.nftables.desired import with_endpoints
 from cellwall.errors import Conflict, KernelError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.listeners import read_listeners, tabled_listeners
+from cellwall.adapters.node.listeners import read_listeners, tabled_listeners
 from cellwall.adapters.port_holds import PortHolds
 from cellwall.lab import Lab
 

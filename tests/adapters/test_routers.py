@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.facts import NodeObserver
+from cellwall.adapters.node.facts import NodeObserver
 from cellwall.model.facts import OnLinkRoute, RoutedNetwork
 
 from .conftest import Namespace

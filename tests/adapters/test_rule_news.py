@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.rule_news import RuleNews
+from cellwall.adapters.news.rule_news import RuleNews
 
 from .conftest import Namespace
 
@@ -56,7 +56,7 @@ def test_others_rules_are_read_and_are_nothing(news: RuleNews) -> None:
 
 
 def test_a_queue_that_overflowed_may_have_lost_anything(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellwall.adapters.rule_news._QUEUE", 1)
+    monkeypatch.setattr("cellwall.adapters.news.rule_news._QUEUE", 1)
     load(TABLES)
     with RuleNews() as news:
         for _ in range(64):

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.elements import SetKey, as_listed
-from cellwall.adapters.netlink import Message, Netlink, Reply
-from cellwall.adapters.nftables import NftRules
-from cellwall.adapters.set_contents import read_set
+from cellwall.adapters.netlink.sockets import Message, Netlink, Reply
+from cellwall.adapters.nftables.elements import SetKey, as_listed
+from cellwall.adapters.nftables.set_contents import read_set
+from cellwall.adapters.nftables.tables import NftRules
 from cellwall.errors import KernelError
 from cellwall.ruleset.elements import Bundle
 from cellwall.ruleset.types import Element, ElementChange, Interval

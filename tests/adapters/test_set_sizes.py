@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from cellwall.adapters import process
-from cellwall.adapters.alarms import Alarm
-from cellwall.adapters.set_sizes import SetSizes
+from cellwall.adapters.iptables.set_sizes import SetSizes
+from cellwall.adapters.news.alarms import Alarm
 
 from .conftest import Namespace
 

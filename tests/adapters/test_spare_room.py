@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters.state_file import LOAN, SPARE, SpareRoom
+from cellwall.adapters.record.state_file import LOAN, SPARE, SpareRoom
 
 
 @pytest.fixture

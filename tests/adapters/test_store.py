@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cellwall.adapters.records import decode_endpoint, encode_endpoint
-from cellwall.adapters.state_file import SCHEMA_VERSION
-from cellwall.adapters.store import Store
+from cellwall.adapters.record.records import decode_endpoint, encode_endpoint
+from cellwall.adapters.record.state_file import SCHEMA_VERSION
+from cellwall.adapters.record.store import Store
 from cellwall.errors import Conflict, KernelError, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, parse_binding
 from cellwall.model.policy import OPEN, PolicyRecord
@@ -156,7 +156,7 @@ def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None
     """With the first holder's lock gone, the last other process would delete the log that it still reads."""
     Store(Path(store.path).parent, "boot-1").close()
     other = (
-        "import sys; from pathlib import Path; from cellwall.adapters.store import Store\n"
+        "import sys; from pathlib import Path; from cellwall.adapters.record.store import Store\n"
         "store = Store(Path(sys.argv[1]), 'boot-1')\n"
         "with store.transaction(): store.put('word', sys.argv[2].encode())\n"
         "store.close()"

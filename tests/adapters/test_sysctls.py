@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.errors import InvalidSpec
 
 from .conftest import Namespace

@@ -2,7 +2,7 @@
 
 import threading
 
-from cellwall.adapters.turns import FairMutex
+from cellwall.adapters.record.turns import FairMutex
 
 
 def test_who_asks_again_and_again_comes_after_who_has_waited() -> None:

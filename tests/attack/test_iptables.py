@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.iptables.tables import XtTables
 from cellwall.attack.functional import work
 from cellwall.attack.probe import Probe, Volley
 from cellwall.attack.rows import every_probe

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from threading import Condition
 
-from cellwall.adapters.event_files import Appended
+from cellwall.adapters.events.files import Appended
 from cellwall.audit.events import Attempt, Began, Event
 
 PATIENCE = 30.0

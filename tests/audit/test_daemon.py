@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters.nflog import PacketLog
+from cellwall.adapters.events.nflog import PacketLog
 from cellwall.attack.frames import frame, packet
 from cellwall.client import Client
 from cellwall.lab import Lab

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from audit.recorded import Recorded
-from cellwall.adapters.counted_sets import read_denied_by_address
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.iptables.counted_sets import read_denied_by_address
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Unrecorded

@@ -22,7 +22,7 @@ import cellwall.adapters
 import cellwall.api
 import cellwall.cli.main
 import cellwall.client
-from cellwall.adapters.netns import entered
+from cellwall.adapters.sandbox.netns import entered
 
 _LONGEST = 1 << 18
 """Bytes of a request, the environment among them."""

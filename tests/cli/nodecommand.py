@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from cellwall.adapters.netns import entered
+from cellwall.adapters.sandbox.netns import entered
 from cellwall.lab import Lab
 from world import without_what_packets_add
 

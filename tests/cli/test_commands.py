@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from nodecommand import Command
 
-from cellwall.adapters.lock import WriterLock
 from cellwall.adapters.process import find_program
+from cellwall.adapters.record.lock import WriterLock
 from cellwall.cli.main import main
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from nodecommand import Command
 
-from cellwall.adapters.nflog import PacketLog
+from cellwall.adapters.events.nflog import PacketLog
 from cellwall.doctor import Finding, diagnose, observe
 from cellwall.model.settings import Settings
 from world import World, about_nftables, open_world

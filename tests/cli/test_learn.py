@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nodecommand import SOURCE, Answer, Command
 
-from cellwall.adapters.event_files import EventFiles
+from cellwall.adapters.events.files import EventFiles
 from cellwall.audit.events import Attempt, line_of
 from cellwall.config import paths_for
 

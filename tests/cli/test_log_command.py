@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from nodecommand import SOURCE, Answer
 
-from cellwall.adapters.event_files import EventFiles
+from cellwall.adapters.events.files import EventFiles
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
 from cellwall.audit.telling import time_text
 from cellwall.client.patience import PATIENCE

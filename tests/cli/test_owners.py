@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters import owners
+from cellwall.adapters.sandbox import owners
 from cellwall.errors import Conflict
 
-_HOLD = "import sys, time\nfrom pathlib import Path\nfrom cellwall.adapters import owners\n"
+_HOLD = "import sys, time\nfrom pathlib import Path\nfrom cellwall.adapters.sandbox import owners\n"
 
 
 def _holder(run: Path, name: str) -> "subprocess.Popen[bytes]":

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters import netns
+from cellwall.adapters.sandbox import netns
 
 pytestmark = pytest.mark.root
 
 _RUNNER = """
 import sys
 from pathlib import Path
-from cellwall.adapters import sandboxed
+from cellwall.adapters.sandbox import sandboxed
 sandboxed.hold_signals()
 try:
     pid = sandboxed.start(sys.argv[3:], sandbox=sys.argv[1], resolv_conf=Path(sys.argv[2]))

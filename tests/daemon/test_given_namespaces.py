@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cellwall.adapters import netns
-from cellwall.adapters.namespaces import ProcNamespaces
+from cellwall.adapters.sandbox import netns
+from cellwall.adapters.sandbox.namespaces import ProcNamespaces
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import AlreadyExists, CellwallError, Forbidden, InvalidSpec, NotFound
 from daemon.served import namespace_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters.event_files import EventFiles
+from cellwall.adapters.events.files import EventFiles
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
 from cellwall.client import Client
 from cellwall.daemon.authority import Authority, Granted

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cellwall.adapters.event_files import Appended
-from cellwall.adapters.nflog import Heard, Logged
+from cellwall.adapters.events.files import Appended
+from cellwall.adapters.events.nflog import Heard, Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.holders import Moment
 from cellwall.audit.packets import IPV4

@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 
 from beta9 import rules_of
-from cellwall.adapters.predecessor import Beta9Traces
-from cellwall.engine.adopt import bring_up
+from cellwall.adapters.other_programs.predecessor import Beta9Traces
+from cellwall.engine.predecessor.adopt import bring_up
 from cellwall.engine.requests import Status
 from cellwall.errors import Conflict, Unsupported
 from cellwall.lab.addresses import NODE4

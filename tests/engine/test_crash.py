@@ -13,9 +13,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from cellwall.api import Wall
-from cellwall.engine.drift import port_drift
 from cellwall.engine.nftables.desired import desired_elements
 from cellwall.engine.readiness import take_backend
+from cellwall.engine.repair.drift import port_drift
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.lab.host import Host

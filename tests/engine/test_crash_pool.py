@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellwall.adapters.turns import FairMutex
+from cellwall.adapters.record.turns import FairMutex
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import KernelError
 from engine.steps import Fault, Operation, assert_converged, every_step, reopened, stepped

@@ -10,7 +10,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.engine.admission import MAX_BRIDGE_PORTS
+from cellwall.engine.attachments.admission import MAX_BRIDGE_PORTS
 from cellwall.engine.contracts import ObservedLink
 from cellwall.errors import AlreadyExists, Conflict, Exhausted
 from cellwall.lab import connect
@@ -138,7 +138,7 @@ def test_retired_links_do_not_keep_a_bridge_from_its_last_port() -> None:
 def test_a_full_bridge_gets_its_room_from_closed_endpoints_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """To ask after each of a thousand attached ones takes longer than the attach that waits for it."""
     with open_world() as world:
-        monkeypatch.setattr("cellwall.engine.admission.MAX_BRIDGE_PORTS", 2)
+        monkeypatch.setattr("cellwall.engine.attachments.admission.MAX_BRIDGE_PORTS", 2)
         closed, alive = world.attach("closed"), world.attach("alive")
         world.detach(closed)
         links, asked_after = world.wall._site.links, list[str]()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cellwall.adapters.iptables import XtTables
+from cellwall.adapters.iptables.tables import XtTables
 from cellwall.api import Wall
 from cellwall.attack.flood import Flood
 from cellwall.engine.iptables.contracts import Variant

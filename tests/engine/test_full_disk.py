@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from cellwall.adapters.state_file import SPARE
+from cellwall.adapters.record.state_file import SPARE
 from cellwall.errors import KernelError
 from cellwall.lab.addresses import NODE4
 from world import PUBLIC4, Sandbox, World, assert_connection, assert_no_connection, open_world

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cellwall.adapters.cttimeouts import timeout_names
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.conntrack.timeouts import timeout_names
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.engine.iptables.backend import IptablesBackend
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.engine.iptables.host import Host

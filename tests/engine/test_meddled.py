@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters import sandboxes
+from cellwall.adapters.sandbox import sandboxes
 from cellwall.errors import Conflict, KernelError
 from cellwall.lab.addresses import LAN
 from cellwall.lab.host import Host

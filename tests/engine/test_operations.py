@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bench.transactions import generation
 
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
 from cellwall.lab import connect

@@ -7,7 +7,7 @@ import pytest
 
 from cellwall.compile.policy_size import MAX_FORMS_OF_ONE
 from cellwall.compile.usage import PolicyForm
-from cellwall.engine.forms import KEPT_UNUSED, MAX_FORMS, MEMBERS_FORMS
+from cellwall.engine.policies.forms import KEPT_UNUSED, MAX_FORMS, MEMBERS_FORMS
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted, InvalidSpec, Unsupported
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6

@@ -4,7 +4,7 @@ import pytest
 
 from cellwall.compile.policy_forms import policy_listings
 from cellwall.compile.policy_size import MAX_ENTRIES, policy_size
-from cellwall.engine.policy_totals import MAX_TENANT_ENTRIES, policy_total, refuse_total
+from cellwall.engine.policies.totals import MAX_TENANT_ENTRIES, policy_total, refuse_total
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.model.policy import Policy

@@ -9,10 +9,10 @@ from threading import Event, Thread
 import msgspec
 import pytest
 
-from cellwall.adapters import owners
-from cellwall.adapters.netlink import NLM_F_CREATE
-from cellwall.adapters.rtnetlink import RTM_DELADDR, RTM_NEWADDR, address_message, open_route_socket
-from cellwall.adapters.turns import FairMutex
+from cellwall.adapters.netlink.rtnetlink import RTM_DELADDR, RTM_NEWADDR, address_message, open_route_socket
+from cellwall.adapters.netlink.sockets import NLM_F_CREATE
+from cellwall.adapters.record.turns import FairMutex
+from cellwall.adapters.sandbox import owners
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.requests import Reconciled
 from cellwall.errors import CellwallError, Conflict, KernelError

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address, ip_address
 import msgspec
 import pytest
 
-from cellwall.engine.former_rules import removals
-from cellwall.engine.predecessor import Adoption, decide
-from cellwall.engine.remains import InnerEnd, OldPort, OldRule, Remains
+from cellwall.engine.predecessor.containers import Adoption, decide
+from cellwall.engine.predecessor.former_rules import removals
+from cellwall.engine.predecessor.remains import InnerEnd, OldPort, OldRule, Remains
 from cellwall.model.endpoint import PortBinding
 from cellwall.model.network import default_mac
 from cellwall.model.policy import NO_TIERS, OPEN, Policy

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import msgspec
 import pytest
 
-from cellwall.engine.drain import collect_drained
+from cellwall.engine.attachments.drain import collect_drained
 from cellwall.errors import KernelError
 from cellwall.lab.addresses import PUBLIC4, PUBLIC6
 from cellwall.model.endpoint import Endpoint

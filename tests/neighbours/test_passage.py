@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from cellwall.adapters.nft_listing import read_chain
-from cellwall.engine.foreign_chains import ForwardChain, Program
-from cellwall.engine.neighbours import accepts, missing_accepts, stray_accepts
-from cellwall.engine.passage import Crossing, passes
+from cellwall.adapters.other_programs.nft_listing import read_chain
+from cellwall.engine.node.foreign_chains import ForwardChain, Program
+from cellwall.engine.node.neighbours import accepts, missing_accepts, stray_accepts
+from cellwall.engine.node.passage import Crossing, passes
 
 OUT = Crossing("b9_br0", "eth0", "ip")
 IN = Crossing("eth0", "b9_br0", "ip", translated=True)

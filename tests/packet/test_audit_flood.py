@@ -8,9 +8,9 @@ from typing import Literal
 
 import pytest
 
-from cellwall.adapters.counted_sets import read_denied_by_address
-from cellwall.adapters.event_files import Appended
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.events.files import Appended
+from cellwall.adapters.iptables.counted_sets import read_denied_by_address
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.attack import wire
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event

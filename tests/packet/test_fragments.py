@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.attack.frames import frame
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text

@@ -11,7 +11,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.errors import Unsupported
 from cellwall.lab import connect, ping
 from cellwall.lab.addresses import NODE4, NODE6

@@ -5,8 +5,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from cellwall.adapters.neighbours import OtherRules
-from cellwall.adapters.translations import OthersTranslations
+from cellwall.adapters.other_programs.neighbours import OtherRules
+from cellwall.adapters.other_programs.translations import OthersTranslations
 from cellwall.api import Wall
 from cellwall.errors import Conflict
 from cellwall.lab.addresses import INFRA4, INFRA6, NODE4, NODE6

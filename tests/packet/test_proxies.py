@@ -16,7 +16,7 @@ from cellwall.daemon.proxy import program as program_module
 from cellwall.daemon.proxy import proxies as module
 from cellwall.daemon.proxy import relay as relay_module
 from cellwall.daemon.proxy.program import Program
-from cellwall.engine import led
+from cellwall.engine.ports import led
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.lab.addresses import LAN6, NODE6

@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from cellwall.adapters.nflog import Logged, PacketLog
+from cellwall.adapters.events.nflog import Logged, PacketLog
 from cellwall.attack.frames import frame, packet
 from cellwall.lab import addresses as at
 from cellwall.model.addresses import mac_text

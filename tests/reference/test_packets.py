@@ -10,7 +10,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.lab import addresses as at
 from cellwall.names import SECURITY_CHAIN
 from reference.cast import GATEWAY_MAC, SUBNET, Cast, routed, sandbox_mac, without

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cellwall.adapters.store import Store
-from cellwall.engine.foundation import enable_bridge_netfilter
+from cellwall.adapters.record.store import Store
+from cellwall.engine.node.foundation import enable_bridge_netfilter
 from cellwall.engine.site import Site
 from cellwall.errors import InvalidSpec
 from cellwall.lab import addresses as at

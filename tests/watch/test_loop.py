@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from cellwall.api import Wall
-from cellwall.engine.drift import CHANGED, FLUSHED
+from cellwall.engine.repair.drift import CHANGED, FLUSHED
 from cellwall.errors import CellwallError, Dismissed, KernelError, Unavailable
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN4

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from cellwall.adapters.alarms import Alarm
+from cellwall.adapters.news.alarms import Alarm
 from cellwall.engine.backend import Holder
 from cellwall.model.settings import Settings
 from cellwall.watch import silence

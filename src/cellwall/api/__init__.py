@@ -13,7 +13,7 @@ attaches one container starts a process for it.
 import os
 from collections.abc import Callable
 
-from cellwall.adapters.lock import KEPT
+from cellwall.adapters.record.lock import KEPT
 from cellwall.api.endpoints import EndpointVerbs
 from cellwall.api.node import NodeVerbs
 from cellwall.api.policies import PolicyVerbs
@@ -102,7 +102,7 @@ class Wall(NodeVerbs, EndpointVerbs, PoolVerbs, PolicyVerbs, UpkeepVerbs):
         return wall
 
     def _serve(self) -> None:
-        from cellwall.adapters.turns import FairMutex
+        from cellwall.adapters.record.turns import FairMutex
 
         self._caller.take_turns_by(FairMutex())
         self._site.lock.hold(HANDOVER)
@@ -112,9 +112,9 @@ class Wall(NodeVerbs, EndpointVerbs, PoolVerbs, PolicyVerbs, UpkeepVerbs):
 def check_policy(policy: Policy | Document, settings: Settings, *, endpoint: bool = False) -> Policy:
     """The policy, if `Wall.set_policy` would take it for a tenant, or for an `endpoint`, under these settings on the
     node of the calling thread; InvalidSpec. Needs no privilege and changes nothing."""
-    from cellwall.adapters.facts import NodeObserver
+    from cellwall.adapters.node.facts import NodeObserver
     from cellwall.compile.assemble import uplink_of
-    from cellwall.engine.policy_calls import check_policy
+    from cellwall.engine.policies.calls import check_policy
 
     with NodeObserver() as observer:
         facts = observer.observe()
@@ -127,7 +127,7 @@ def take_back(paths: Paths) -> bool:
 
     For who was told by the configuration that no daemon is wanted any more: one that died could not say so itself.
     """
-    from cellwall.adapters.lock import WriterLock
+    from cellwall.adapters.record.lock import WriterLock
 
     try:
         with WriterLock(paths.in_run("writer.lock"), timeout=0):  # what a daemon takes before it goes on record

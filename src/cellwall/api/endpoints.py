@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from cellwall.api.opened import Opened
 from cellwall.engine.arguments import AttachOptions, parse_key, read_attach, read_binding, read_requests
-from cellwall.engine.attach import attach_endpoints
+from cellwall.engine.attachments.attach import attach_endpoints
 from cellwall.engine.readiness import standing
 from cellwall.engine.requests import AttachRequest
 from cellwall.model.addresses import Protocol
@@ -31,7 +31,7 @@ class EndpointVerbs(Opened):
         asked = read_attach(container_id, **options)
         if not asked.names_policy:
             return self.attach_many([asked.request])[0]
-        from cellwall.engine.policy_calls import attach_under, own_policy
+        from cellwall.engine.policies.calls import attach_under, own_policy
 
         written = own_policy(asked, self.settings.openings)
         return attach_under(written, asked.request, lambda request: self._attach([request])[0])
@@ -39,7 +39,7 @@ class EndpointVerbs(Opened):
     def attach_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Attach all of these, in one transaction, or none."""
         if any(request.policy is not None for request in read_requests(requests)):
-            from cellwall.engine.policy_calls import refuse_other_values
+            from cellwall.engine.policies.calls import refuse_other_values
 
             refuse_other_values(requests)
         return self._attach(requests)
@@ -54,7 +54,7 @@ class EndpointVerbs(Opened):
 
     def detach_many(self, keys: Sequence[EndpointKey]) -> int:
         """Close all of these; returns how many there were."""
-        from cellwall.engine.detach import detach_endpoints
+        from cellwall.engine.attachments.detach import detach_endpoints
 
         with self._caller.turn():
             if not self._site.journal.count():
@@ -71,7 +71,7 @@ class EndpointVerbs(Opened):
     ) -> Endpoint:
         """Publish a port of an attached endpoint; as `auto:80` by any free port of `node.reserved_ports`, which is
         reserved for it, too. `user`: as for `reserve_ports`. Idempotent. NotFound, InvalidSpec, Conflict."""
-        from cellwall.engine.expose import expose_port
+        from cellwall.engine.ports.expose import expose_port
         from cellwall.engine.requests import validate_host_ports
 
         key, wanted = parse_key(container_id, ifname), read_binding(binding, auto=True)
@@ -87,7 +87,7 @@ class EndpointVerbs(Opened):
 
     def unexpose(self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0") -> Endpoint:
         """Withdraw a port; flows that came by it stop at their next packet. Tolerates a port that is not published."""
-        from cellwall.engine.expose import unexpose_port
+        from cellwall.engine.ports.expose import unexpose_port
 
         key, wanted = parse_key(container_id, ifname), read_binding(binding)
         with self._caller.turn():
@@ -113,7 +113,7 @@ class EndpointVerbs(Opened):
         Raises InvalidSpec, and Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks
         may not.
         """
-        from cellwall.engine.reservations import reserve_ports, validate_reservation
+        from cellwall.engine.ports.reservations import reserve_ports, validate_reservation
 
         validate_reservation(container_id, tenant, count, seconds)
         with self._caller.turn():
@@ -123,14 +123,14 @@ class EndpointVerbs(Opened):
     def release_ports(self, container_id: str, *, tenant: str | None = None) -> int:
         """Give back what is reserved for a container, of whatever `tenant`; how many ports there were. What it has
         published by them stays so. Idempotent."""
-        from cellwall.engine.reservations import release_ports
+        from cellwall.engine.ports.reservations import release_ports
 
         with self._caller.turn():
             return release_ports(self._site, container_id, tenant)
 
     def reservations(self) -> "tuple[Reservation, ...]":
         """What is reserved, by container."""
-        from cellwall.engine.reservations import reservations
+        from cellwall.engine.ports.reservations import reservations
 
         with self._caller.mutex:
             return reservations(self._site)
@@ -144,7 +144,7 @@ class EndpointVerbs(Opened):
         """Hold all that is reserved on this node, for who writes here from now on; a line for each port that another
         program has by now. `given`: descriptors, by port, that an earlier process held some by, and had kept; `keep`
         and `forget` are told of every port from here on. Before anybody is answered."""
-        from cellwall.engine.reservations import hold_reserved
+        from cellwall.engine.ports.reservations import hold_reserved
 
         with self._caller.turn():
             self._site.holds().attend(keep, forget)
@@ -158,7 +158,7 @@ class EndpointVerbs(Opened):
 
     def expire_reserved(self) -> list[str]:
         """Give back what waited for its container in vain, a line each. Idempotent."""
-        from cellwall.engine.reservations import expire_reserved
+        from cellwall.engine.ports.reservations import expire_reserved
 
         with self._caller.turn():
             return expire_reserved(self._site)
@@ -188,14 +188,14 @@ class EndpointVerbs(Opened):
     def unpublished_ports(self, container_id: str, tenant: str) -> int:
         """How many of the ports that are reserved for a container are not published: for who bounds that, as any free
         port is one of these first."""
-        from cellwall.engine.auto_ports import unpublished_ports
+        from cellwall.engine.ports.auto_ports import unpublished_ports
 
         with self._caller.mutex:
             return len(unpublished_ports(self._site, container_id, tenant))
 
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""
-        from cellwall.engine.expose import attached_endpoint
+        from cellwall.engine.ports.expose import attached_endpoint
 
         with self._caller.mutex:
             return attached_endpoint(self._site, parse_key(container_id, ifname))
@@ -210,8 +210,8 @@ class EndpointVerbs(Opened):
         self, container_id: str, *, ifname: str = "eth0", alone: bool = False
     ) -> tuple[Endpoint, tuple[str, ...]]:
         """One attached endpoint, and what is wrong with it on the node, or with it `alone`; NotFound."""
-        from cellwall.engine.expose import attached_endpoint
-        from cellwall.engine.verify import verify_outside
+        from cellwall.engine.ports.expose import attached_endpoint
+        from cellwall.engine.repair.verify import verify_outside
 
         with self._caller.turn():
             endpoint = attached_endpoint(self._site, parse_key(container_id, ifname))
@@ -222,6 +222,6 @@ class EndpointVerbs(Opened):
     def verify_inside(self, endpoint: Endpoint) -> tuple[str, ...]:
         """What is wrong with it inside its sandbox. It takes no turn, for whoever is root in there has a say in how
         long it takes. NotFound where it was detached meanwhile."""
-        from cellwall.engine.verify import verify_inside
+        from cellwall.engine.repair.verify import verify_inside
 
         return verify_inside(self._site, endpoint)

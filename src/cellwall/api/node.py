@@ -26,8 +26,8 @@ class NodeVerbs(Opened):
         """Rules, bridge and kernel settings as configured, or by the given settings in place of what is configured.
         Idempotent; the first attach does the same, but for a bridge that beta9 left with running containers: that only
         `up` takes over."""
-        from cellwall.adapters.predecessor import Beta9Traces
-        from cellwall.engine.adopt import bring_up
+        from cellwall.adapters.other_programs.predecessor import Beta9Traces
+        from cellwall.engine.predecessor.adopt import bring_up
 
         with self._caller.turn():
             self._caller.take_configured(settings)
@@ -35,7 +35,7 @@ class NodeVerbs(Opened):
 
     def down(self, *, force: bool = False) -> None:
         """Remove rules and bridge. Conflict while endpoints are attached, unless `force` detaches them."""
-        from cellwall.engine.teardown import take_down
+        from cellwall.engine.node.teardown import take_down
 
         with self._caller.turn():
             self._caller.take_those_in_force(self._site.foundation())
@@ -56,7 +56,7 @@ class NodeVerbs(Opened):
         so long ago: 15m, 2h, 7d."""
         import time
 
-        from cellwall.adapters.event_reading import latest
+        from cellwall.adapters.events.reading import latest
         from cellwall.audit.events import DEFAULT_LIMIT
         from cellwall.audit.selection import parse_limit, parse_selection
 
@@ -82,8 +82,8 @@ class NodeVerbs(Opened):
 
     def status(self) -> Status:
         """Live compared with desired, as the settings in force say; changes nothing."""
-        from cellwall.engine.captures import captured_translations
-        from cellwall.engine.reconcile import status
+        from cellwall.engine.ports.captures import captured_translations
+        from cellwall.engine.repair.reconcile import status
 
         with self._caller.turn():
             found = self._caller.take_as_laid()
@@ -95,7 +95,7 @@ class NodeVerbs(Opened):
 
     def reconcile(self) -> Reconciled:
         """Repair exactly the difference between live and desired, as configured now."""
-        from cellwall.engine.reconcile import reconcile
+        from cellwall.engine.repair.reconcile import reconcile
 
         with self._caller.turn():
             found = self._site.foundation()
@@ -130,7 +130,7 @@ class NodeVerbs(Opened):
 
     def enable_bridge_netfilter(self) -> bool:
         """Let bridged frames traverse the IP hooks too; False, with a warning logged, where the kernel cannot."""
-        from cellwall.engine.foundation import enable_bridge_netfilter
+        from cellwall.engine.node.foundation import enable_bridge_netfilter
 
         with self._caller.turn():
             self._caller.be_ready()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from cellwall.config import Paths
-from cellwall.engine.admission import with_ports
+from cellwall.engine.attachments.admission import with_ports
 from cellwall.engine.caller import Caller, Configured
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site

@@ -26,7 +26,7 @@ class PolicyVerbs(Opened):
         this returns, for open flows, too. Idempotent. InvalidSpec names the place, of a document as a JSON pointer;
         NotFound for a container that is not attached. What fails leaves the policy before in force. `member`: for
         somebody who is not root, of whose policies the rules have room for fewer."""
-        from cellwall.engine.policy_calls import set_policy
+        from cellwall.engine.policies.calls import set_policy
 
         return set_policy(self._caller, parse_subject(tenant, container, ifname), policy, member=member)
 
@@ -34,7 +34,7 @@ class PolicyVerbs(Opened):
         self, patch: Document, *, tenant: str = "", container: str = "", ifname: str = "eth0", member: bool = False
     ) -> PolicyRecord:
         """`set_policy` of what a JSON merge patch (RFC 7396) makes of the policy in force."""
-        from cellwall.engine.policy_calls import patch_policy
+        from cellwall.engine.policies.calls import patch_policy
 
         return patch_policy(self._caller, parse_subject(tenant, container, ifname), patch, member=member)
 
@@ -53,24 +53,24 @@ class PolicyVerbs(Opened):
 
     def remove_policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> bool:
         """Nothing but the floor and the other tier holds when this returns; False where there was none."""
-        from cellwall.engine.policy_calls import remove_policy
+        from cellwall.engine.policies.calls import remove_policy
 
         return remove_policy(self._caller, parse_subject(tenant, container, ifname))
 
     def policy(self, *, tenant: str = "", container: str = "", ifname: str = "eth0") -> PolicyRecord | None:
         """The policy in force; None of a tenant that has none. NotFound for a container that is not attached."""
-        from cellwall.engine.policy_calls import policy_of
+        from cellwall.engine.policies.calls import policy_of
 
         return policy_of(self._caller, parse_subject(tenant, container, ifname))
 
     def policy_sizes(self) -> dict[str, int]:
         """How many octets the policy of each tenant has on record: for who bounds what is kept for others."""
-        from cellwall.engine.policy_calls import policy_sizes
+        from cellwall.engine.policies.calls import policy_sizes
 
         return policy_sizes(self._caller)
 
     def policies(self) -> dict[str, PolicyRecord]:
         """The policies of all tenants that have one, by tenant."""
-        from cellwall.engine.policy_calls import policies_of_tenants
+        from cellwall.engine.policies.calls import policies_of_tenants
 
         return policies_of_tenants(self._caller)

@@ -18,7 +18,7 @@ class PoolVerbs(Opened):
         asked = read_attach(container_id, **options)
         if not asked.names_policy:
             return self.claim_many([asked.request])[0]
-        from cellwall.engine.policy_calls import attach_under, own_policy
+        from cellwall.engine.policies.calls import attach_under, own_policy
 
         written = own_policy(asked, self.settings.openings)
         return attach_under(written, asked.request, lambda request: self._claim([request])[0])
@@ -26,7 +26,7 @@ class PoolVerbs(Opened):
     def claim_many(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
         """Claim for all of these, in one transaction, or for none."""
         if any(request.policy is not None for request in read_requests(requests)):
-            from cellwall.engine.policy_calls import refuse_other_values
+            from cellwall.engine.policies.calls import refuse_other_values
 
             refuse_other_values(requests)
         return self._claim(requests)
@@ -35,7 +35,7 @@ class PoolVerbs(Opened):
         """Claim, where that takes no longer than a claim does: a sandbox stands ready, nothing else is asked for, the
         node is as it was, and nobody else has the turn. None, and nobody has waited, where it does not; then
         `claim_many` says what becomes of it. For the only writer of a node."""
-        from cellwall.engine.pool import claim_at_once
+        from cellwall.engine.attachments.pool import claim_at_once
 
         with self._caller.turn_at_once() as found:
             return None if found is None else claim_at_once(self._caller.site, found, request)
@@ -43,7 +43,7 @@ class PoolVerbs(Opened):
     def fill_pool(self, wanted: int) -> int:
         """Make so many ready sandboxes more, or as many as leave others room enough, in one transaction; returns how
         many. None on a node that is not up, or that changed since."""
-        from cellwall.engine.pool import fill_pool
+        from cellwall.engine.attachments.pool import fill_pool
 
         with self._caller.turn():
             found = self._caller.take_as_laid()
@@ -53,7 +53,7 @@ class PoolVerbs(Opened):
 
     def empty_pool(self, count: int) -> int:
         """End so many ready sandboxes; returns how many there are left."""
-        from cellwall.engine.pool import end_ready
+        from cellwall.engine.attachments.pool import end_ready
 
         with self._caller.turn():
             if self._site.journal.pooled_count():
@@ -67,6 +67,6 @@ class PoolVerbs(Opened):
             return self._site.journal.pooled_count()
 
     def _claim(self, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
-        from cellwall.engine.pool import claim_endpoints
+        from cellwall.engine.attachments.pool import claim_endpoints
 
         return self._place(requests, claim_endpoints)

@@ -18,7 +18,7 @@ class UpkeepVerbs(Opened):
         """Take over what an earlier daemon left: finish or undo what it had begun, lay the rules anew where another
         version of the program laid them or the node changed, and repair what differs; what that was, a line each. By
         the settings in force. Nothing on a node that is not up. Idempotent."""
-        from cellwall.engine.reconcile import resume
+        from cellwall.engine.repair.reconcile import resume
 
         with self._caller.turn():
             if self._site.foundation() is None:
@@ -29,7 +29,7 @@ class UpkeepVerbs(Opened):
     def holds(self) -> bool:
         """Whether live is what is desired, for who asks over and over: without the lock, for which attaches would wait.
         What is changing meanwhile makes it False, and a flush at once."""
-        from cellwall.engine.reconcile import drift_while_entire
+        from cellwall.engine.repair.reconcile import drift_while_entire
 
         with self._caller.mutex:
             try:
@@ -44,7 +44,7 @@ class UpkeepVerbs(Opened):
     def node_holds(self) -> bool:
         """The same of the node's part alone, which is all that damage can be of: the rules, the node's own sets, the
         bridge and its latch. It takes as long however many endpoints there are, and whatever their policies."""
-        from cellwall.engine.drift import seen_drift
+        from cellwall.engine.repair.drift import seen_drift
 
         with self._caller.mutex:
             try:
@@ -66,9 +66,10 @@ class UpkeepVerbs(Opened):
     def repair(self, *, unseen: bool = False, patience: float | None = None) -> tuple[str, ...]:
         """Repair the difference between live and desired, by the settings in force, whatever is configured by now; what
         it was, a line each. Nothing on a node that is not up. `unseen`: damage was seen, without a comparison first.
-        `patience`: for how many seconds to wait for another writer, which is then Unavailable (`adapters.lock.Held`).
-        Dismissed where another version of the program laid the wall, or cellwall was uninstalled."""
-        from cellwall.engine.reconcile import repair
+        `patience`: for how many seconds to wait for another writer, which is then Unavailable
+        (`adapters.record.lock.Held`). Dismissed where another version of the program laid the wall, or cellwall was
+        uninstalled."""
+        from cellwall.engine.repair.reconcile import repair
 
         with self._caller.turn(patience):
             found = self._caller.take_as_laid()
@@ -79,7 +80,7 @@ class UpkeepVerbs(Opened):
         nobody until a repair: what a repair begins with, without the writer lock, so that whatever others do meanwhile,
         for however long, keeps nothing open. True where it was done; False, too, where another version of the program
         laid the wall, or is about to."""
-        from cellwall.engine.reconcile import close_unjudged
+        from cellwall.engine.repair.reconcile import close_unjudged
 
         with self._caller.mutex:
             found = self._site.foundation()
@@ -95,7 +96,7 @@ class UpkeepVerbs(Opened):
 
         `descriptor`: the `owning_descriptor` of a process before this one, to go on with. Idempotent.
         """
-        from cellwall.engine.owning import own_rules
+        from cellwall.engine.node.owning import own_rules
 
         with self._caller.turn():
             self._caller.take_those_in_force(self._site.foundation())

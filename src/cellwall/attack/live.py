@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from cellwall.adapters.owners import claim
+from cellwall.adapters.sandbox.owners import claim
 from cellwall.api import AttachRequest, EndpointKey, Wall
 from cellwall.attack import frames
 from cellwall.attack.ground import places

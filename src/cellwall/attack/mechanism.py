@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from cellwall.adapters.iptables import XtTables
-from cellwall.adapters.nft_text import load_text
+from cellwall.adapters.iptables.tables import XtTables
+from cellwall.adapters.nftables.text import load_text
 from cellwall.attack.world import World
 from cellwall.engine.iptables.contracts import Variant
 from cellwall.errors import CellwallError, LabError

@@ -26,10 +26,10 @@ import msgspec
 
 from cellwall.api import Wall
 from cellwall.attack.probe import RULES, Layer, Open
-from cellwall.engine.detach import port_plan
-from cellwall.engine.kernel_settings import original_facts
+from cellwall.engine.attachments.detach import port_plan
 from cellwall.engine.nftables.desired import desired_ruleset, with_endpoints
-from cellwall.engine.orphans import foreign_ports
+from cellwall.engine.node.kernel_settings import original_facts
+from cellwall.engine.repair.orphans import foreign_ports
 from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
 from cellwall.ruleset.edits import Replace

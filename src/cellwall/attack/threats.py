@@ -25,13 +25,13 @@ LAYER_WORDS: dict[Layer, tuple[str, str]] = {
     ),
     "PORT": (
         "flags of the bridge port: isolated, locked, no learning, no flooding, guard, root block",
-        "adapters/bridge_ports.py",
+        "adapters/interfaces/bridge_ports.py",
     ),
-    "FDB": ("static forwarding entries", "adapters/bridge_ports.py"),
-    "NB": ("permanent neighbour entries", "adapters/bridge_ports.py"),
-    "SYS": ("kernel settings of the bridge", "engine/kernel_settings.py"),
+    "FDB": ("static forwarding entries", "adapters/interfaces/bridge_ports.py"),
+    "NB": ("permanent neighbour entries", "adapters/interfaces/bridge_ports.py"),
+    "SYS": ("kernel settings of the bridge", "engine/node/kernel_settings.py"),
     "CSUM": ("a classifier on the bridge: which checksums may be unfinished", "lower/bpf/checksums.py"),
-    "LATCH": ("classifiers on the bridge: nothing without the mark that rules leave", "adapters/latch.py"),
+    "LATCH": ("classifiers on the bridge: nothing without the mark that rules leave", "adapters/tc/latch.py"),
     "CTL": ("the program: what it refuses and in which order it works", "engine/, model/"),
 }
 

@@ -5,8 +5,8 @@ since, a policy another generation. So each key has the states that it was in, a
 from. Which of them a packet belongs to is told by the time that the kernel stamped on it, where no clock was set in
 between; where that cannot tell one container from another the packet is nobody's. It is never the next holder's.
 
-An address has its next holder only after the link of the last one is gone (`cellwall.engine.drain`), and a change is
-told here before the first packet of a holder can pass, so states are in the order of the packets. Pure.
+An address has its next holder only after the link of the last one is gone (`cellwall.engine.attachments.drain`), and a
+change is told here before the first packet of a holder can pass, so states are in the order of the packets. Pure.
 """
 
 from collections import deque

@@ -19,7 +19,7 @@ _VOUCHED = frozenset({"PRE", "IN", "FWD"})
 
 
 class Logged(Protocol):
-    """A packet as a rule logged it (`cellwall.adapters.nflog.Logged`)."""
+    """A packet as a rule logged it (`cellwall.adapters.events.nflog.Logged`)."""
 
     @property
     def prefix(self) -> str: ...

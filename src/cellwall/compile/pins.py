@@ -41,8 +41,8 @@ from cellwall.compile.wall import (
 
 _FRAGMENTS = (OverRate("fragments", 20, 100), OverRate("all-fragments", 150, 500))
 """An endpoint's own, then all endpoints' together. Of 4 MiB (net.ipv4.ipfrag_high_thresh, and what IPv6 has) a frame of
-1,500 bytes takes 2,304 for as long as its datagram is not whole, `engine.kernel_settings.FRAGMENTS_WAIT`: all may have
-1,250 there, 2.9 MB, and one of them 200. The rest is for what comes from elsewhere. A datagram of 64 KiB is 45
+1,500 bytes takes 2,304 for as long as its datagram is not whole, `engine.node.kernel_settings.FRAGMENTS_WAIT`: all may
+have 1,250 there, 2.9 MB, and one of them 200. The rest is for what comes from elsewhere. A datagram of 64 KiB is 45
 fragments: two may go at once. What sends fragments all the time, as NFS over UDP does, is no sandbox's."""
 _FROM_PORT = Via("in", "port")
 _TO_PORT = Via("out", "port")

@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar
 
 import msgspec
 
-from cellwall.adapters.event_reading import latest
+from cellwall.adapters.events.reading import latest
 from cellwall.api import Wall
 from cellwall.audit.events import Began, Event, Log
 from cellwall.audit.selection import Selection

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
-from cellwall.engine.auto_ports import with_former_ports
+from cellwall.engine.ports.auto_ports import with_former_ports
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.model.endpoint import AUTO, EndpointKey, PortBinding

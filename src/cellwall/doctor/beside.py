@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 from cellwall.doctor.finding import Finding
 from cellwall.doctor.observation import Chain, Observation, Rule
-from cellwall.engine.neighbours import remedy
+from cellwall.engine.node.neighbours import remedy
 from cellwall.lower.xt.chains import is_own_chain
 from cellwall.model.addresses import Prefix
 from cellwall.model.settings import Settings

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from cellwall.adapters.nft_blocks import blocks_of
+from cellwall.adapters.nftables.blocks import blocks_of
 from cellwall.doctor.observation import Act, Chain, FlowTable, Rule
 
 _ALL = 0xFFFFFFFF

@@ -14,24 +14,25 @@ from pathlib import Path
 from typing import Literal
 
 from cellwall import names
-from cellwall.adapters import nflog, process
-from cellwall.adapters.alarms import somebody_listens
-from cellwall.adapters.checksums import try_filter
-from cellwall.adapters.facts import NodeObserver
-from cellwall.adapters.iptables import XtTables
-from cellwall.adapters.latch_trial import try_latch
-from cellwall.adapters.legacy_names import legacy_tables
-from cellwall.adapters.links import LinkLayer
-from cellwall.adapters.nfnetlink import open_netfilter_socket
-from cellwall.adapters.nftables import NftRules
-from cellwall.adapters.ownership import standing
-from cellwall.adapters.predecessor import Beta9Traces
+from cellwall.adapters import process
+from cellwall.adapters.events import nflog
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.iptables.legacy_names import legacy_tables
+from cellwall.adapters.iptables.tables import XtTables
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
+from cellwall.adapters.news.alarms import somebody_listens
+from cellwall.adapters.nftables.ownership import standing
+from cellwall.adapters.nftables.tables import NftRules
+from cellwall.adapters.node.facts import NodeObserver
+from cellwall.adapters.other_programs.predecessor import Beta9Traces
+from cellwall.adapters.tc.checksums import try_filter
+from cellwall.adapters.tc.latch_trial import try_latch
 from cellwall.doctor.features import try_features
 from cellwall.doctor.neighbours import read_foreign, read_mark_routes
 from cellwall.doctor.observation import InterfaceAddress, IptablesForm, Link, Listener, Observation, Presence, Route
 from cellwall.engine.iptables.form import choose_form, refusal
 from cellwall.engine.nftables.backend import NftablesBackend
-from cellwall.engine.predecessor import Adoption, decide
+from cellwall.engine.predecessor.containers import Adoption, decide
 from cellwall.errors import CellwallError
 from cellwall.model.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from cellwall.engine.drain import retire_closed
+from cellwall.engine.attachments.drain import retire_closed
 from cellwall.engine.readiness import (
     leave_bare,
     make_closable,
@@ -184,7 +184,9 @@ class Caller:
             if binding.proxy:
                 if self.proxied is None:
                     raise Unsupported(f"expose.proxy: {binding}: a proxy is the daemon's to run, and none writes here")
-                from cellwall.engine.led import refuse_unbounded  # here and not above: hardly any port has a proxy
+                from cellwall.engine.ports.led import (
+                    refuse_unbounded,  # here and not above: hardly any port has a proxy
+                )
 
                 refuse_unbounded(self.site, binding)
                 self._came_to_proxy = True

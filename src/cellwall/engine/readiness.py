@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from cellwall.engine.drain import settle_closed, settle_few
+from cellwall.engine.attachments.drain import settle_closed, settle_few
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Conflict, KernelError
 from cellwall.model.endpoint import PortBinding
@@ -22,13 +22,13 @@ def make_ready(site: Site, bindings: Sequence[PortBinding] = ()) -> Foundation:
     earlier process left half done, or for later, is finished. The caller holds the writer lock."""
     found = site.current()
     if found is None:
-        from cellwall.engine.foundation import lay_foundation
+        from cellwall.engine.node.foundation import lay_foundation
 
         lay_foundation(site)
         found = standing(site)
     take_backend(site, found)
     if bindings:
-        from cellwall.engine.expose import ensure_forms
+        from cellwall.engine.ports.expose import ensure_forms
 
         ensure_forms(site, found, bindings)
         found = standing(site)
@@ -63,7 +63,7 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
     except KernelError as error:
         if error.errno != errno.ENOENT or site.backend.stands():
             raise
-    from cellwall.engine.foundation import lay_foundation
+    from cellwall.engine.node.foundation import lay_foundation
 
     lay_foundation(site)
     return act(standing(site))
@@ -103,14 +103,14 @@ def over_other_sets(site: Site, act: Callable[[], T], *, in_force: bool) -> T:
         lost = error.errno == errno.ENOENT and not site.backend.stands()
         if not (lost or error.errno == errno.EINVAL) or not in_force:
             raise
-    from cellwall.engine.foundation import lay_foundation
+    from cellwall.engine.node.foundation import lay_foundation
 
     lay_foundation(site)
     return act()
 
 
 def _mended(site: Site) -> bool:
-    from cellwall.engine.foundation import lay_foundation
+    from cellwall.engine.node.foundation import lay_foundation
 
     with suppress(CellwallError, OSError):  # whatever keeps it from being laid: closing goes on
         lay_foundation(site)
@@ -120,7 +120,7 @@ def _mended(site: Site) -> bool:
 
 def leave_bare(site: Site) -> None:
     """A request that is refused changes nothing: a wall that it brought up on its way goes with it."""
-    from cellwall.engine.foundation import remove_foundation
+    from cellwall.engine.node.foundation import remove_foundation
 
     if site.foundation() is not None and not site.journal.count():
         with suppress(CellwallError, OSError):
@@ -136,6 +136,6 @@ def take_backend(site: Site, found: Foundation | None) -> None:
 
 def _finish_interrupted(site: Site) -> None:
     if site.journal.unfinished():
-        from cellwall.engine.recover import recover
+        from cellwall.engine.repair.recover import recover
 
         recover(site)

@@ -72,9 +72,9 @@ class TenantPolicies(Protocol):
 
 
 class Journal(Protocol):
-    """The store of this boot. What each method does, and raises, is said where it is done, `cellwall.adapters.store`:
-    the only implementation, as SQLite is its own fake. In its order: the file, records by name, endpoints with their
-    bindings, policies of tenants, leases."""
+    """The store of this boot. What each method does, and raises, is said where it is done,
+    `cellwall.adapters.record.store`: the only implementation, as SQLite is its own fake. In its order: the file,
+    records by name, endpoints with their bindings, policies of tenants, leases."""
 
     def in_place(self) -> bool: ...
     def look(self) -> None: ...

@@ -13,8 +13,8 @@ import msgspec
 from cellwall.compile.usage import Usage
 from cellwall.engine.backend import Backend, BackendName, Laid
 from cellwall.engine.contracts import Flows, Links, Namespaces, Node, PortHolds, Sysctls
-from cellwall.engine.foreign_chains import Neighbours
 from cellwall.engine.nftables.backend import NftablesBackend
+from cellwall.engine.node.foreign_chains import Neighbours
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 from cellwall.model.versions import Blocks, first_version
@@ -190,7 +190,7 @@ class Site(msgspec.Struct, frozen=True):
         blocks, given = msgspec.json.decode(body, type=Blocks), list[int]()
         while len(given) < count:
             if blocks.next == blocks.end or blocks.mark != self.settings.mark:
-                from cellwall.engine.versions import free_blocks  # once in many thousand attaches
+                from cellwall.engine.policies.versions import free_blocks  # once in many thousand attaches
 
                 blocks = free_blocks(self, blocks)
             given.append(first_version(blocks.next, self.settings.mark))

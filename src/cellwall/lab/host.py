@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cellwall.adapters import netns, process
+from cellwall.adapters import process
+from cellwall.adapters.sandbox import netns
 from cellwall.errors import LabError, NotFound
 from cellwall.lab import links
 from cellwall.lab.capture import ETH_P_ALL, Capture, inject

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from cellwall.adapters.namespaces import ProcNamespaces
+from cellwall.adapters.sandbox.namespaces import ProcNamespaces
 from cellwall.errors import LabError
 from cellwall.lab import namespaces
 

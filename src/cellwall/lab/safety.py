@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from cellwall.adapters import netns, process
+from cellwall.adapters import process
+from cellwall.adapters.sandbox import netns
 from cellwall.errors import LabError
 from cellwall.lab import links, namespaces
 

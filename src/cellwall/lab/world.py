@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from cellwall.adapters import netns
+from cellwall.adapters.sandbox import netns
 from cellwall.errors import CellwallError, LabError
 from cellwall.lab import addresses, namespaces, records, safety, topology
 from cellwall.lab.custody import Custody

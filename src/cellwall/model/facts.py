@@ -46,8 +46,8 @@ class NodeFacts(msgspec.Struct, frozen=True):
     `forwarding4`/`forwarding6`: whether the node was a router before cellwall touched it.
     `resolvers` are the name servers of the node's resolv.conf. `routers` are those of all routes that lie in no network
     of `on_link`, `routed` the networks behind others than the Internet's own, `untold` the interfaces with so many
-    of these that none is told (`cellwall.adapters.routed`). `crowded` are the interfaces to which routers announce more
-    networks than are told apart (`cellwall.model.announced`)."""
+    of these that none is told (`cellwall.adapters.node.routed`). `crowded` are the interfaces to which routers announce
+    more networks than are told apart (`cellwall.model.announced`)."""
 
     addresses: tuple[InterfaceAddress, ...] = ()
     on_link: tuple[OnLinkRoute, ...] = ()

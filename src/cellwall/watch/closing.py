@@ -18,12 +18,12 @@ from contextlib import suppress
 from threading import Thread, get_native_id
 from typing import TYPE_CHECKING, Protocol, Self
 
-from cellwall.adapters.alarms import IPTABLES, OWN_TABLES
-from cellwall.adapters.rule_news import RuleNews
+from cellwall.adapters.news.alarms import IPTABLES, OWN_TABLES
+from cellwall.adapters.news.rule_news import RuleNews
 from cellwall.errors import CellwallError
 
 if TYPE_CHECKING:
-    from cellwall.adapters.legacy_tables import LegacyTables
+    from cellwall.adapters.iptables.legacy_tables import LegacyTables
     from cellwall.engine.backend import Holder
 
 _log = logging.getLogger("cellwall.watch")
@@ -97,7 +97,7 @@ class Closer:
         shared = holder is None or holder.backend == "iptables"
         self._news.tables = IPTABLES if shared else OWN_TABLES
         if self._legacy is None and holder is not None and holder.variant == "legacy":
-            from cellwall.adapters.legacy_tables import LegacyTables
+            from cellwall.adapters.iptables.legacy_tables import LegacyTables
 
             self._legacy = LegacyTables()
         self._close()

@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing, suppress
 from socket import if_nametoindex
 from typing import Protocol
 
-from cellwall.adapters.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
-from cellwall.adapters.lock import Held
+from cellwall.adapters.news.alarms import IPTABLES, OWN_TABLES, Alarm, Alarms
+from cellwall.adapters.record.lock import Held
 from cellwall.api import Wall
 from cellwall.errors import CellwallError, Dismissed
 from cellwall.watch.attention import Attention

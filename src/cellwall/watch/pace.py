@@ -15,7 +15,7 @@ down every `DOWN`: whoever uninstalls removes the record after everything that m
 
 from collections import deque
 
-from cellwall.adapters.alarms import Alarm
+from cellwall.adapters.news.alarms import Alarm
 
 SETTLE, PATROL, DOWN = 0.05, 30.0, 1.0
 SHARE, PURSE = 0.05, 1.0

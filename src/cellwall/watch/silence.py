@@ -1,19 +1,19 @@
 """What makes no event: the rules of iptables-legacy, and ipsets. Asked about as often as it costs next to nothing.
 
-Legacy rules (`adapters.legacy_tables`) and sets (`adapters.set_sizes`): twenty times a second, by their size, which
-takes a quarter of a millisecond. What was exchanged for as much: every two seconds, or less often where a comparison
-takes long, everything counts as changed.
+Legacy rules (`adapters.iptables.legacy_tables`) and sets (`adapters.iptables.set_sizes`): twenty times a second, by
+their size, which takes a quarter of a millisecond. What was exchanged for as much: every two seconds, or less often
+where a comparison takes long, everything counts as changed.
 """
 
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from cellwall.adapters.alarms import Alarm
+from cellwall.adapters.news.alarms import Alarm
 
 if TYPE_CHECKING:
-    from cellwall.adapters.legacy_tables import LegacyTables
-    from cellwall.adapters.set_sizes import SetSizes
+    from cellwall.adapters.iptables.legacy_tables import LegacyTables
+    from cellwall.adapters.iptables.set_sizes import SetSizes
     from cellwall.engine.backend import Holder
 
 SIZES, CONTENTS, SHARE = 0.05, 2.0, 0.04
@@ -34,11 +34,11 @@ class Silence:
         self._attended = holder is not None and holder.backend == "iptables"
         self._legacy = holder is not None and holder.variant == "legacy"
         if self._attended and self._sets is None:
-            from cellwall.adapters.set_sizes import SetSizes
+            from cellwall.adapters.iptables.set_sizes import SetSizes
 
             self._sets = self._opened.enter_context(SetSizes())
         if self._legacy and self._tables is None:
-            from cellwall.adapters.legacy_tables import LegacyTables
+            from cellwall.adapters.iptables.legacy_tables import LegacyTables
 
             self._tables = LegacyTables()
             self._opened.callback(self._tables.close)

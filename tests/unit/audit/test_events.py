@@ -5,7 +5,7 @@ from struct import pack
 import msgspec
 import pytest
 
-from cellwall.adapters.nflog import Logged
+from cellwall.adapters.events.nflog import Logged
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, event_of, line_of
 from cellwall.audit.holders import Holders, Moment
 from cellwall.audit.packets import ARP, IPV4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.audit.learning import MANY_PORTS, acceptable, proposal_text, propose
 from cellwall.config.policy_text import parse_text
-from cellwall.engine.policy_calls import check_policy
+from cellwall.engine.policies.calls import check_policy
 from cellwall.errors import InvalidSpec
 from cellwall.model.policy import Policy, Rule, Tiers, decide
 from cellwall.model.policy_document import parse_policy

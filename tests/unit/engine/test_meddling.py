@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from cellwall.engine.meddling import refuse_meddled
+from cellwall.engine.attachments.meddling import refuse_meddled
 from cellwall.errors import Conflict, KernelError, NotFound
 from scene import endpoint
 

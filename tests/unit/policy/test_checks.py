@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from cellwall.compile.policy_size import MAX_ENTRIES, MAX_FORMS_OF_ONE
-from cellwall.engine.policy_calls import check_policy
+from cellwall.engine.policies.calls import check_policy
 from cellwall.errors import InvalidSpec
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES, ground_of, validate_policy

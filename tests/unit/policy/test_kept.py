@@ -6,8 +6,8 @@ from weakref import ref
 
 import pytest
 
-from cellwall.adapters import records
-from cellwall.adapters.records import decode_policy, encode_policy
+from cellwall.adapters.record import records
+from cellwall.adapters.record.records import decode_policy, encode_policy
 from cellwall.compile.policy_size import policy_size
 from cellwall.model.policy import Policy, Rule, interned
 

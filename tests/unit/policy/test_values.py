@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from cellwall.engine.policy_calls import check_policy, written_policy
+from cellwall.engine.policies.calls import check_policy, written_policy
 from cellwall.errors import InvalidSpec
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings

@@ -1,7 +1,7 @@
 """Batches of element changes without a kernel: as nft text to be read, and as what a ruleset is after them.
 
-The product sends batches as nfnetlink messages (`cellwall.adapters.elements`) and leaves their outcome to the kernel;
-goldens, and what the kernel makes of the same changes, are held to these two.
+The product sends batches as nfnetlink messages (`cellwall.adapters.nftables.elements`) and leaves their outcome to the
+kernel; goldens, and what the kernel makes of the same changes, are held to these two.
 """
 
 from collections.abc import Sequence

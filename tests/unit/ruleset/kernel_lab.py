@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from cellwall.adapters.netns import entered, open_netns
 from cellwall.adapters.process import run
+from cellwall.adapters.sandbox.netns import entered, open_netns
 
 IPV6_OFF = "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cellwall.adapters.alarms import Alarm
+from cellwall.adapters.news.alarms import Alarm
 from cellwall.watch.pace import AGAIN, BUSY, COURTESY, LONGEST, PATROL, REST, SETTLE, WINDOW, Pace
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from time import monotonic, sleep
 
-from cellwall.adapters.nflog import Logged, PacketLog
+from cellwall.adapters.events.nflog import Logged, PacketLog
 from cellwall.attack.frames import packet
 from cellwall.attack.mechanism import variant_of
 from cellwall.attack.probe import Episode, Layer, Place, Shot, layers

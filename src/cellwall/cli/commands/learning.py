@@ -68,7 +68,7 @@ def _present(invocation: Invocation) -> Policy | None:
 
 def _recorded(invocation: Invocation, selection: Selection) -> Iterator[Event]:
     if os.geteuid() == 0:
-        from cellwall.adapters.event_reading import every
+        from cellwall.adapters.events.reading import every
 
         yield from every(invocation.paths.in_log(), selection)
         return

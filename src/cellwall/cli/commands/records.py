@@ -65,7 +65,7 @@ def _found(invocation: Invocation) -> Log:
 
     given = invocation.arguments
     if os.geteuid() == 0:
-        from cellwall.adapters.event_reading import latest
+        from cellwall.adapters.events.reading import latest
 
         limit = parse_limit(given.limit, most=_MOST_OF_FILES)
         return latest(invocation.paths.in_log(), _selection(invocation), limit=limit)
@@ -76,7 +76,7 @@ def _found(invocation: Invocation) -> Log:
 
 
 def _following(invocation: Invocation) -> Callable[[], Iterable[Event]]:
-    from cellwall.adapters.event_reading import following
+    from cellwall.adapters.events.reading import following
 
     return following(invocation.paths.in_log(), _selection(invocation))
 

@@ -14,7 +14,7 @@ from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.identifiers import parse_container_id
 
 if TYPE_CHECKING:
-    from cellwall.adapters.owners import Owner
+    from cellwall.adapters.sandbox.owners import Owner
 
 _DESCRIPTION = """\
 Run a command in a network namespace of its own behind the wall, with the wall's resolvers in /etc/resolv.conf.
@@ -43,7 +43,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 def _run(invocation: Invocation) -> Outcome:
     # Imported here: the two load libc by ctypes, which no other command needs.
-    from cellwall.adapters import owners, sandboxed
+    from cellwall.adapters.sandbox import owners, sandboxed
 
     given = invocation.arguments
     command = given.command[1:] if given.command[:1] == ["--"] else given.command

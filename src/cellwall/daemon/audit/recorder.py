@@ -12,8 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from cellwall.adapters.event_files import Appended
-from cellwall.adapters.nflog import Heard
+from cellwall.adapters.events.files import Appended
+from cellwall.adapters.events.nflog import Heard
 from cellwall.audit.events import Attempt, Began, Cause, Event, Unrecorded
 from cellwall.audit.holders import Holders, Moment
 from cellwall.audit.reckoning import Attachment, Key, Reckoning
@@ -26,7 +26,7 @@ _log = logging.getLogger("cellwall.daemon")
 
 _BEHIND = 2.0
 """Seconds after which a packet that was logged has been read, where reading found the queue empty: the kernel gathers
-packets for 0.05 s before it hands them over (`cellwall.adapters.nflog`)."""
+packets for 0.05 s before it hands them over (`cellwall.adapters.events.nflog`)."""
 
 _ONCE = 1.0
 """Seconds between two events about what was not recorded, of one tenant and cause."""

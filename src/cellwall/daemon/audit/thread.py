@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 from threading import Thread
 
 from cellwall import __version__
-from cellwall.adapters.counted_sets import read_denied_by_address
-from cellwall.adapters.denials import read_denied
-from cellwall.adapters.event_files import Appended, EventFiles
-from cellwall.adapters.journald import Journal
-from cellwall.adapters.nflog import Heard, PacketLog
-from cellwall.adapters.nfnetlink import open_netfilter_socket
+from cellwall.adapters.events.files import Appended, EventFiles
+from cellwall.adapters.events.journald import Journal
+from cellwall.adapters.events.nflog import Heard, PacketLog
+from cellwall.adapters.iptables.counted_sets import read_denied_by_address
+from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
+from cellwall.adapters.nftables.denials import read_denied
 from cellwall.api import Wall
 from cellwall.audit.events import Event, line_of
 from cellwall.audit.shown import journal_entry
@@ -43,7 +43,8 @@ _SHARED = 4
 """One of so many event files is for what stays of those that go."""
 
 _GATHERED = 0.1
-"""Seconds after which the kernel has handed over what it gathers (`cellwall.adapters.nflog`), for who reads no more."""
+"""Seconds after which the kernel has handed over what it gathers (`cellwall.adapters.events.nflog`), for who reads no
+more."""
 
 
 class FilesAndJournal:

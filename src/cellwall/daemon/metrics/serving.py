@@ -4,7 +4,7 @@ import os
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from cellwall.adapters.sysctls import ProcSysctls
+from cellwall.adapters.node.sysctls import ProcSysctls
 from cellwall.api import Wall
 from cellwall.audit.tally import Tallied
 from cellwall.config import Paths

@@ -1,0 +1,1 @@
+"""Denied packets as they are logged, and the files and the journal that they are told to."""

@@ -1,0 +1,1 @@
+"""The node's links: our bridge, its ports, the pairs."""

@@ -1,0 +1,1 @@
+"""iptables, ip6tables, ebtables by their own programs, ipset over netlink."""

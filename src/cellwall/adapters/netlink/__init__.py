@@ -1,0 +1,1 @@
+"""Netlink by hand: sockets, attributes, and the words of rtnetlink and nfnetlink."""

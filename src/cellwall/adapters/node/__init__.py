@@ -1,0 +1,1 @@
+"""What the node is like: its facts, settings and figures."""

@@ -1,0 +1,1 @@
+"""What outlives a process: journal and policies in SQLite, and whose turn it is to write them."""

@@ -1,0 +1,359 @@
+"""The journal and the state of this boot: the tables of `state_file`.
+
+Owns: endpoints with their phase, bindings, policies of tenants as they are in force, and draining leases. Every
+operation is journalled here before the kernel is touched: a row in phase `attaching` or `detaching` that survives its
+process is a crash, and reconcile takes it back or finishes it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from ipaddress import IPv4Address
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from cellwall.adapters.record.database import Database
+from cellwall.adapters.record.records import (
+    LED_4,
+    LED_6,
+    MEMBERS,
+    OWN_POLICY,
+    decode_endpoint,
+    decode_metered,
+    decode_own_policy,
+    decode_policy,
+    decode_tenant_number,
+    encode_endpoint,
+    encode_policy,
+)
+from cellwall.adapters.record.state_file import StateFile
+from cellwall.errors import AlreadyExists, Conflict
+from cellwall.ipam import Taken
+from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
+from cellwall.model.policy import Policy, PolicyRecord
+
+if TYPE_CHECKING:
+    from cellwall.model.figures import Metered
+
+_INSERT = "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link.
+_UPSERT = (
+    f"{_INSERT} ON CONFLICT (container_id, ifname)"
+    " DO UPDATE SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
+    " host_link = excluded.host_link, netns_device = excluded.netns_device,"
+    " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant"
+)
+_POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
+
+
+class Store(StateFile):
+    """What is on record; used by one thread at a time (the writer lock sees to that), whichever it is."""
+
+    def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
+        super().__init__(directory, boot_id)
+        self._retired: set[int] = set()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes of the block, or none. The writer lock makes waiting for another writer a fault."""
+        with self._db.transaction():
+            yield
+            if self._retired:
+                rows = [(address,) for address in self._retired]
+                self._db.run_each("UPDATE draining SET retired = 1 WHERE address4 = ?", rows)
+        self._retired.clear()
+
+    # -------------------------------------------------------------- endpoints
+
+    def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None:
+        """One endpoint and its phase."""
+        row = self._db.row(
+            "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
+        )
+        return None if row is None else (decode_endpoint(row[0], self.policy), row[1])
+
+    def stamp(self, key: EndpointKey) -> int:
+        """Another number whenever the record of an endpoint, or of its tenant's policy, is another; without a look into
+        either. 0: it is not attached."""
+        row = self._db.row(
+            "SELECT e.body, p.generation, p.body FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
+            " WHERE e.container_id = ? AND e.ifname = ? AND e.phase = 'attached'",
+            (key.container_id, key.ifname),
+        )
+        return 0 if row is None else hash(tuple(row)) or 1
+
+    def proxied(self) -> list[Endpoint]:
+        """The endpoints that have a port served by a proxy, in any phase, by key. Others are not read."""
+        rows = self._bodies("WHERE instr(body, ?) OR instr(body, ?)", (LED_4, LED_6))
+        policy_of = cache(self.policy)
+        found = [decode_endpoint(row[0], policy_of) for row in rows]
+        return [endpoint for endpoint in found if any(binding.proxy for binding in endpoint.bindings)]
+
+    def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
+        """All endpoints, or those of one phase, by key."""
+        rows = self._bodies("WHERE phase = ?" if phase else "", (phase,) if phase else ())
+        policy_of = cache(self.policy)  # of who has no endpoint there may be many, and none is read
+        return tuple(decode_endpoint(row[0], policy_of) for row in rows)
+
+    def metered(self) -> "tuple[Metered, ...]":
+        """The attached endpoints as far as figures are about them, in no order: in a tenth of the time."""
+        rows = self._db.rows("SELECT body FROM endpoints WHERE phase = 'attached' AND container_id < ?", (POOLED,))
+        return tuple(decode_metered(row[0]) for row in rows)
+
+    def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
+        """The attached endpoints of a tenant, by key."""
+        rows = self._bodies("WHERE tenant = ? AND phase = 'attached'", (tenant,))
+        known = self.policy(tenant)
+        return tuple(decode_endpoint(row[0], lambda tenant: known) for row in rows)
+
+    def count_of(self, tenant: str) -> int:
+        """How many endpoints a tenant has, in any phase."""
+        return int(self._db.row("SELECT count(*) FROM endpoints WHERE tenant = ?", (tenant,))[0])
+
+    def tenants_of(self, container: str) -> frozenset[str]:
+        """Whose a container is, by each of its endpoints, in any phase."""
+        rows = self._db.rows("SELECT tenant FROM endpoints WHERE container_id = ?", (container,))
+        return frozenset(row[0] for row in rows)
+
+    def own_policies_of(self, tenant: str) -> dict[EndpointKey, Policy]:
+        """The policies that endpoints of a tenant have for themselves, in any phase."""
+        rows = self._bodies("WHERE tenant = ? AND instr(body, ?)", (tenant, OWN_POLICY))
+        decoded = map(decode_own_policy, map(itemgetter(0), rows))
+        return {key: policy for key, policy in decoded if policy is not None}
+
+    def number_of(self, tenant: str) -> int | None:
+        """What rules know a tenant by that has endpoints, in any phase."""
+        row = self._db.row("SELECT body FROM endpoints WHERE tenant = ? LIMIT 1", (tenant,))
+        return None if row is None else decode_tenant_number(row[0])
+
+    def _bodies(self, where: str, arguments: Sequence[object]) -> list[tuple[bytes]]:
+        return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
+
+    def unfinished(self) -> bool:
+        """Some operation was begun and neither finished nor taken back."""
+        row = self._db.row(
+            "SELECT 1 FROM endpoints WHERE phase != 'attached'"
+            " UNION ALL SELECT 1 FROM meta WHERE key = 'pending' LIMIT 1"
+        )
+        return row is not None
+
+    def count(self) -> int:
+        """How many endpoints there are, in any phase."""
+        return int(self._db.row("SELECT count(*) FROM endpoints")[0])
+
+    def members_count(self) -> int:
+        """How many of these somebody asked for who is not root."""
+        length, end = -len(MEMBERS), MEMBERS
+        return int(self._db.row("SELECT count(*) FROM endpoints WHERE substr(body, ?) = ?", (length, end))[0])
+
+    def pooled(self, most: int = -1) -> tuple[Endpoint, ...]:
+        """Those that stand ready, the oldest first, and no more than so many."""
+        rows = self._db.rows(f"SELECT body FROM endpoints {_POOLED} ORDER BY container_id LIMIT ?", (most,))
+        return tuple(decode_endpoint(row[0]) for row in rows)
+
+    def pooled_count(self) -> int:
+        """How many stand ready."""
+        return int(self._db.row(f"SELECT count(*) FROM endpoints {_POOLED}")[0])
+
+    def in_netns(self, device: int, inode: int) -> dict[str, EndpointKey]:
+        """Who holds each interface of this namespace."""
+        rows = self._db.rows(
+            "SELECT container_id, ifname FROM endpoints WHERE netns_device = ? AND netns_inode = ?", (device, inode)
+        )
+        return {row[1]: EndpointKey(row[0], row[1]) for row in rows}
+
+    def mac_holder(self, mac: int) -> EndpointKey | None:
+        """Who has this MAC."""
+        row = self._db.row("SELECT container_id, ifname FROM endpoints WHERE mac = ?", (mac,))
+        return None if row is None else EndpointKey(row[0], row[1])
+
+    def host_link_taken(self, host_link: str) -> bool:
+        """Some endpoint has this host link, or had it and its address still drains."""
+        row = self._db.row(
+            "SELECT 1 FROM endpoints WHERE host_link = ?1"
+            " UNION ALL SELECT 1 FROM draining WHERE host_link = ?1 LIMIT 1",
+            (host_link,),
+        )
+        return row is not None
+
+    def add_endpoint(self, endpoint: Endpoint, phase: Phase) -> None:
+        """Insert an endpoint that is not on record, and its bindings."""
+        self._write(_INSERT, endpoint, phase)
+        if endpoint.bindings:
+            self._insert_bindings(endpoint)
+
+    def write_endpoints(self, endpoints: Sequence[Endpoint], phase: Phase) -> None:
+        """Insert or replace endpoints and their bindings."""
+        for endpoint in endpoints:
+            self._write(_UPSERT, endpoint, phase)
+            self._delete_bindings(endpoint.key)
+            if endpoint.bindings:
+                self._insert_bindings(endpoint)
+
+    def _write(self, statement: str, endpoint: Endpoint, phase: Phase) -> None:
+        key = endpoint.key
+        row = (
+            key.container_id,
+            key.ifname,
+            phase,
+            int(endpoint.address4),
+            endpoint.mac,
+            endpoint.host_link,
+            endpoint.netns_device,
+            endpoint.netns_inode,
+            encode_endpoint(endpoint),
+            endpoint.tenant,
+        )
+        try:
+            self._db.run(statement, row)
+        except AlreadyExists as error:
+            raise Conflict(f"container id: {key}: shares what is unique with another: {error}") from error
+
+    def rename_endpoint(self, former: EndpointKey, endpoint: Endpoint, phase: Phase) -> None:
+        """What is on record under a key without bindings is this endpoint's, under its own key."""
+        try:
+            self._db.run(
+                "UPDATE endpoints SET container_id = ?, ifname = ?, phase = ?, body = ?, tenant = ?"
+                " WHERE container_id = ? AND ifname = ?",
+                (
+                    endpoint.key.container_id,
+                    endpoint.key.ifname,
+                    phase,
+                    encode_endpoint(endpoint),
+                    endpoint.tenant,
+                    former.container_id,
+                    former.ifname,
+                ),
+            )
+        except AlreadyExists as error:
+            raise Conflict(f"container id: {endpoint.key}: is on record already: {error}") from error
+        if endpoint.bindings:
+            self._insert_bindings(endpoint)
+
+    def _insert_bindings(self, endpoint: Endpoint) -> None:
+        key = endpoint.key
+        self._db.run_each(
+            "INSERT INTO bindings VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (key.container_id, key.ifname, b.protocol, b.host_port, b.last, str(b.bind or ""))
+                for b in endpoint.bindings
+            ],
+        )
+
+    def finish_attach(self, endpoints: Iterable[Endpoint]) -> None:
+        """These, which are on record as `attaching`, are attached as they are by now; their bindings, namespaces and
+        addresses are those on record. A page for each index of a column that is written: these two write one."""
+        self._db.run_each(
+            "UPDATE endpoints SET phase = 'attached', body = ? WHERE container_id = ? AND ifname = ?",
+            [(encode_endpoint(one), one.key.container_id, one.key.ifname) for one in endpoints],
+        )
+
+    def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None:
+        """Change the phase of endpoints that are on record, and nothing else of them."""
+        self._db.run_each(
+            "UPDATE endpoints SET phase = ? WHERE container_id = ? AND ifname = ?",
+            [(phase, key.container_id, key.ifname) for key in keys],
+        )
+
+    def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None:
+        """Remove endpoints and their bindings; tolerates absence."""
+        for key in keys:
+            self._db.run("DELETE FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname))
+            self._delete_bindings(key)
+
+    def _delete_bindings(self, key: EndpointKey) -> None:
+        self._db.run("DELETE FROM bindings WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname))
+
+    def binding_holder(self, binding: PortBinding) -> EndpointKey | None:
+        """Who holds a binding that overlaps this one."""
+        row = self._db.row(
+            "SELECT container_id, ifname FROM bindings WHERE protocol = ? AND first <= ? AND last >= ?"
+            " AND (bind = '' OR ? = '' OR bind = ?) LIMIT 1",
+            (binding.protocol, binding.last, binding.host_port, str(binding.bind or ""), str(binding.bind or "")),
+        )
+        return None if row is None else EndpointKey(row[0], row[1])
+
+    def published_ports(self) -> dict[str, int]:
+        """How many host ports the endpoints of each tenant have, of TCP and UDP together."""
+        statement = "SELECT tenant, sum(last - first + 1) FROM bindings JOIN endpoints USING (container_id, ifname)"
+        return {row[0]: int(row[1]) for row in self._db.rows(f"{statement} GROUP BY tenant")}
+
+    # -------------------------------------------------------------- policies of tenants
+
+    def policy(self, tenant: str) -> PolicyRecord | None:
+        """What is in force for a tenant, whether or not it has endpoints."""
+        row = self._db.row("SELECT generation, body FROM policies WHERE tenant = ?", (tenant,))
+        return None if row is None else PolicyRecord(decode_policy(row[1]), row[0])
+
+    def policies(self) -> dict[str, PolicyRecord]:
+        """Those of all tenants that have any, by name."""
+        rows = self._db.rows("SELECT tenant, generation, body FROM policies ORDER BY tenant")
+        return {row[0]: PolicyRecord(decode_policy(row[2]), row[1]) for row in rows}
+
+    def policy_sizes(self) -> dict[str, int]:
+        """How many octets the policy of each tenant has on record, without a look into any."""
+        return {row[0]: int(row[1]) for row in self._db.rows("SELECT tenant, length(body) FROM policies")}
+
+    def write_policy(self, tenant: str, known: PolicyRecord | None) -> None:
+        """Insert, replace or remove; the endpoints on record are under it from now on."""
+        if known is None:
+            self._db.run("DELETE FROM policies WHERE tenant = ?", (tenant,))
+        else:
+            row = (tenant, known.generation, encode_policy(known.policy))
+            self._db.run("INSERT OR REPLACE INTO policies VALUES (?, ?, ?)", row)
+
+    # -------------------------------------------------------------- leases
+
+    def leased(self) -> Taken:
+        """The addresses of all endpoints, as numbers, as they are whenever it is asked."""
+        return _Addresses(self._db, "endpoints")
+
+    def held(self) -> tuple[int, int]:
+        """How many addresses are leased, and how many drain."""
+        row = self._db.row("SELECT (SELECT count(*) FROM endpoints), (SELECT count(*) FROM draining)")
+        return row[0], row[1]
+
+    def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
+        """Released addresses that the kernel may still know; their links are not retired yet."""
+        self._db.run_each(
+            "INSERT OR REPLACE INTO draining VALUES (?, ?, ?, 0)",
+            [(int(endpoint.address4), endpoint.host_link, encode_endpoint(endpoint)) for endpoint in endpoints],
+        )
+
+    def draining(self) -> tuple[Endpoint, ...]:
+        """The former endpoints whose addresses drain."""
+        return tuple(decode_endpoint(row[0]) for row in self._db.rows("SELECT body FROM draining ORDER BY rowid"))
+
+    def draining_addresses(self) -> Taken:
+        """Only their addresses, as numbers, as they are whenever it is asked."""
+        return _Addresses(self._db, "draining")
+
+    def unretired(self) -> tuple[Endpoint, ...]:
+        """The former endpoints whose links nobody has retired yet."""
+        rows = self._db.rows("SELECT address4, body FROM draining WHERE NOT retired")
+        return tuple(decode_endpoint(row[1]) for row in rows if row[0] not in self._retired)
+
+    def mark_retired(self, addresses: Iterable[IPv4Address]) -> None:
+        """The links of these former endpoints are retired: on record with this transaction, or the next one, as to
+        retire one again does no harm."""
+        self._retired.update(map(int, addresses))
+
+    def delete_draining(self, addresses: Iterable[IPv4Address]) -> None:
+        """These addresses are free."""
+        self._db.run_each("DELETE FROM draining WHERE address4 = ?", [(int(address),) for address in addresses])
+
+
+class _Addresses:
+    """A table's addresses. A look-up each, as a lease asks after one or two: to read a thousand costs thirty times as
+    much."""
+
+    def __init__(self, db: Database, table: str) -> None:
+        self._db = db
+        self._table = table
+
+    def __contains__(self, address: object, /) -> bool:
+        return self._db.row(f"SELECT 1 FROM {self._table} WHERE address4 = ?", (address,)) is not None
+
+    def __len__(self) -> int:
+        return int(self._db.row(f"SELECT count(*) FROM {self._table}")[0])

@@ -1,0 +1,1 @@
+"""Network namespaces of sandboxes: opened, entered, furnished, looked into."""

@@ -1,0 +1,1 @@
+"""What hangs at either side of a link: the latch, and the filter of unfinished checksums."""

@@ -1,0 +1,161 @@
+"""Ready sandboxes: made whole ahead of time but for their host link, which stays down until a container claims one.
+
+Until then one is an endpoint of nobody, under a key that no caller can name (`cellwall.model.pool`): what is done about
+endpoints, by a repair, a laying, a resize or a recovery, is done about it, too. A claim gives it to a container: the
+record first, as `attaching`, so that one that dies is taken back like an attach; then the elements that its tenant,
+policy or ports add; the link last. Nobody has a sandbox twice: one that was claimed ends with its container.
+"""
+
+import errno
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from cellwall.engine.attachments.admission import (
+    existing_endpoint,
+    free_ports,
+    refuse_beyond_share,
+    refuse_full_tenants,
+    refuse_taken,
+    refuse_twins,
+)
+from cellwall.engine.attachments.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
+from cellwall.engine.attachments.dead import evict_abandoned
+from cellwall.engine.attachments.detach import detach_endpoints
+from cellwall.engine.ports.former_flows import end_former_flows
+from cellwall.engine.requests import AttachRequest, validate_request
+from cellwall.engine.site import Foundation, Site
+from cellwall.errors import KernelError
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.pool import pooled_key, room
+
+_NUMBER = "pool"
+_IFNAME = "eth0"
+
+
+def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
+    """Make so many more, in one transaction, or as many as there is room for; returns how many. The caller holds the
+    writer lock, and the foundation holds."""
+    network = site.settings.network
+    taken = len(site.journal.leased()) + len(site.journal.draining_addresses())
+    count = room(min(network.subnet4.num_addresses - 4 - taken, free_ports(site)), wanted)
+    if not count:
+        return 0
+    with site.journal.transaction():  # beforehand: no two of one boot have a number, and with it a namespace's name
+        first = int(site.journal.get(_NUMBER) or b"0")
+        site.journal.put(_NUMBER, str(first + count).encode())
+    keys = [pooled_key(first + number) for number in range(count)]
+    place_endpoints(site, found, [AttachRequest(key.container_id, ifname=_IFNAME) for key in keys], opens=False)
+    return count
+
+
+def end_ready(site: Site, count: int) -> None:
+    """End so many ready sandboxes, the latest first."""
+    detach_endpoints(site, [endpoint.key for endpoint in reversed(site.journal.pooled())][:count])
+
+
+def claim_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+    """Attach every request or none, as `attach_endpoints` does, each to a ready sandbox where there is one and it is
+    all that the request needs."""
+    for request in requests:
+        validate_request(request, site.settings)
+    refuse_twins(requests)
+    found = ready_for_policies(site, found, requests)
+    made: dict[EndpointKey, Endpoint] = {}
+    for request in requests:
+        existing = existing_endpoint(site, request)
+        if existing is not None:
+            made[request.key] = existing
+    fresh = [request for request in requests if request.key not in made]
+    with ExitStack() as undo:
+        ready = _ready(site, sum(map(_fits, fresh)))
+        pairs = list(zip(filter(_fits, fresh), ready, strict=False))
+        if pairs:
+            made |= {endpoint.key: endpoint for endpoint in _claim(site, found, pairs, undo)}
+        rest = [request for request in fresh if request.key not in made]
+        if rest:
+            made |= {endpoint.key: endpoint for endpoint in place_endpoints(site, found, rest)}
+        undo.pop_all()
+    return tuple(made[request.key] for request in requests)
+
+
+def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
+    """What `claim_endpoints` gives for one that asks for nothing but a ready sandbox, where there is one, of a tenant
+    without a policy; None, and nothing was written, where that is not all, or it is on record already."""
+    validate_request(request, site.settings)
+    plain = _fits(request) and not request.bindings and request.policy is None
+    if not plain or (request.tenant and site.journal.policy(request.tenant) is not None):
+        return None
+    first = site.journal.pooled(1)
+    if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:
+        return None
+    evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
+    with ExitStack() as undo:
+        claimed = _claim(site, found, [(request, first[0])], undo)
+        undo.pop_all()
+    return claimed[0]
+
+
+def _fits(request: AttachRequest) -> bool:
+    """A ready sandbox has all that it names."""
+    own = (request.netns, request.address4, request.address6, request.mac)
+    return request.ifname == _IFNAME and own == (None, None, None, None)
+
+
+def _ready(site: Site, count: int) -> list[Endpoint]:
+    """So many ready sandboxes, the oldest first, or all there are. One whose namespace somebody took away is ended."""
+    ready: list[Endpoint] = []
+    while len(ready) < count:
+        found = site.journal.pooled(count)
+        lost = [endpoint for endpoint in found if not _stands(site, endpoint)]
+        if not lost:
+            return [*found]
+        detach_endpoints(site, [endpoint.key for endpoint in lost])
+    return ready
+
+
+def _stands(site: Site, endpoint: Endpoint) -> bool:
+    return site.namespaces.identity_of_own(endpoint.netns) == (endpoint.netns_device, endpoint.netns_inode)
+
+
+def _claim(
+    site: Site, found: Foundation, pairs: Sequence[tuple[AttachRequest, Endpoint]], undo: ExitStack
+) -> list[Endpoint]:
+    requests = [request for request, _ in pairs]
+    refuse_beyond_share(site, requests)
+    refuse_taken(site, found, requests)
+    refuse_full_tenants(site, requests)
+    former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
+    with site.journal.transaction():
+        for request, endpoint in pairs:
+            claimed.append(_claimed(site, request, endpoint))
+            site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
+    keys = [endpoint.key for endpoint in claimed]
+    undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
+    site.change(former, claimed)
+    if not any(map(_adds, former, claimed)) and not site.backend.stands():  # else the change has asked
+        raise KernelError(errno.ENOENT, "open ready sandboxes", "the wall was flushed")
+    for endpoint in claimed:
+        site.links.open_port(endpoint.host_index)
+    end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
+    with site.journal.transaction():
+        site.journal.set_phase(keys, "attached")
+    return claimed
+
+
+def _adds(former: Endpoint, claimed: Endpoint) -> bool:
+    """There are elements of what the claim made of it."""
+    return any(getattr(former, name) != getattr(claimed, name) for name in ("tenant_number", "bindings", "tiers"))
+
+
+def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint) -> Endpoint:
+    return msgspec.structs.replace(
+        endpoint,
+        key=request.key,
+        tenant=request.tenant or "",
+        bindings=request.bindings,
+        tiers=tiers_of(site, request.tenant, request.policy),
+        tenant_number=tenant_number_of(site, request, endpoint.generation),
+        member=request.user is not None,
+    )

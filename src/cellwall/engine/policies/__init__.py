@@ -1,0 +1,1 @@
+"""Policies of tenants and endpoints: what comes into force, how it is kept, what it may take."""

@@ -1,0 +1,1 @@
+"""Published and reserved ports of the node."""

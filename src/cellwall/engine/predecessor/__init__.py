@@ -1,0 +1,1 @@
+"""beta9's own networking, taken over with the containers on it."""

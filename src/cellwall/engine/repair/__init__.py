@@ -1,0 +1,1 @@
+"""From what is there to what should be: after a death, after somebody else's change."""
