@@ -170,6 +170,31 @@ def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> No
     assert made.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}
 
 
+def test_what_rules_forget_in_a_silence_hides_nothing_of_what_comes_after_it() -> None:
+    """Of whom nothing was denied for a while rules begin to count anew, and before anybody looks it is more again."""
+    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
+
+    def clock() -> Moment:
+        return Moment(1_700_000_000 + seconds, seconds)
+
+    def denied() -> Denied:
+        return Denied({}, {WEB.generation & STEM: counted} if counted else {}, {})
+
+    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
+    made.begin("1.0")
+    counted = 100
+    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+    for second in range(1, 300):
+        seconds = float(second)
+        counted = counted if second < 120 else 0
+        made.step(Heard(()), drained=True)
+    counted = 200
+    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+    made.step(Heard(()), drained=True, last=True)
+    said = [event for event in kept.events if isinstance(event, Unrecorded)]
+    assert sum(event.count for event in said) == 90 + 190
+
+
 def test_what_rules_counted_by_address_is_said_of_whoever_has_it() -> None:
     """A hundred are denied each second and ten told. What the pins deny is no part of what is counted so."""
     kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0

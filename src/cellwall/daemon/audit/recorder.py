@@ -32,7 +32,8 @@ _ONCE = 1.0
 """Seconds between two events about what was not recorded, of one tenant and cause."""
 
 _RECKONED = 5.0
-"""Seconds from one look at what rules counted to the next, where anything was denied meanwhile."""
+"""Seconds from one look at what rules counted to the next, also in a silence: what they forget then, and count anew,
+would pass for what goes on."""
 
 _NOBODY: Attachment = ("", "", "")
 
@@ -120,9 +121,8 @@ class Recorder:
         self._denied = denied
         self._now = clock
         self._reckoning = Reckoning()
-        self._looked = float("-inf")
+        self._looked = self._asked = float("-inf")
         self._by_address = False
-        self._heard = False
 
     def begin(self, program: str) -> None:
         """Say that events are recorded from now on, as somebody listens. May be said again, after nobody did."""
@@ -149,7 +149,6 @@ class Recorder:
         self.tally.ignore(len(heard.packets) - len(events))
         if heard.lost:
             self.miss(heard.lost, "queue")
-        self._heard |= bool(heard.packets) or heard.overrun
         self._reckon(at, drained=drained, last=last)
         if self._missing and (last or at.steady >= self._said + _ONCE):
             events += self._missed(at)
@@ -171,10 +170,11 @@ class Recorder:
             if last or (drained and at.steady >= self._looked + _BEHIND):
                 for whose, count in self._reckoning.reckon(last=last):
                     self.miss(count, "rate", whose)
-        elif (self._heard or self._by_address) and at.steady >= self._looked + _RECKONED:
+        elif at.steady >= self._asked + _RECKONED:
             self._look(at)
 
     def _look(self, at: Moment) -> None:
+        self._asked = at.steady
         denied = self._denied()
         if denied is None:
             return
@@ -184,7 +184,7 @@ class Recorder:
         counters |= {("address", key): count for key, count in (denied.addresses or {}).items()}
         self._by_address = denied.addresses is not None
         self._reckoning.read(counters, self._holding, at.wall)
-        self._looked, self._heard = at.steady, False
+        self._looked = at.steady
 
     def _holding(self, key: Key) -> Attachment | None:
         holders = self._holders
