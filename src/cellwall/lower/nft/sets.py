@@ -78,7 +78,7 @@ _FULL = 1  # until a tenant that had too many flows is counted again
 # Until those that have ended are gone, if nobody keeps them: `compile.wall.TIME_WAIT` and one more, written down again,
 # as that module is most of the wall, and each process that attaches would import it for this number.
 LINGERING = 6
-_TALLIED = 600  # until a count is that does not grow, as of who is gone: whoever adds them up looks more often
+_TALLIED = 120  # until a count is that does not grow, as of who is gone: whoever adds them up looks more often
 
 
 def bridge_sets() -> tuple[NamedSet, ...]:
