@@ -1,6 +1,6 @@
 """What rules count by endpoint of what they deny: three dynamic sets, each element with a counter of its own.
 
-Owns: how their keys and counters lie in messages. An element that nothing was counted on for ten minutes is gone, and a
+Owns: how their keys and counters lie in messages. An element that nothing was counted on for two minutes is gone, and a
 set begins anew with its table: totals are for others to keep.
 """
 
