@@ -15,6 +15,7 @@
     │   └── Dismissed      nor will it: the node is not this process' any more
     ├── Incomplete         done, but not everything could be cleaned up behind it: a group of what failed
     └── LabError           a throw-away world could not be built, or refused for safety
+        └── TooBusy        the machine lost or held up what was to be judged in it: nothing can be said
 
 Front ends map a class to an exit status or a CNI code in one place (`cellwall.cli.exits`,
 `cellwall.cni.codes`); nothing below them knows such numbers.
@@ -114,6 +115,13 @@ class Incomplete(ExceptionGroup[Exception], CellwallError):
 
 class LabError(CellwallError):
     """A lab could not be built, or refused to start for the safety of the machine."""
+
+
+class TooBusy(LabError):
+    """Whoever judges by what arrives cannot: the machine lost packets, or was too slow for what was to be tried."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the machine is too busy: {what}")
 
 
 def printable(value: object, limit: int = 80) -> str:

@@ -15,9 +15,9 @@ from cellwall.attack.functional import Done
 from cellwall.attack.peers import PEERS
 from cellwall.attack.report import Report, document, render, result_of
 from cellwall.attack.rows import every_probe
-from cellwall.attack.suite import Control
+from cellwall.attack.suite import Control, Measured
 from cellwall.cli.exits import classify
-from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, Unsupported
+from cellwall.errors import CellwallError, InvalidSpec, NoPrivilege, TooBusy, Unsupported
 from cellwall.lab.namespaces import namespaces_of
 from running import come_to, labs_of
 
@@ -25,11 +25,12 @@ PROBES = every_probe()
 PROBE = PROBES[0]
 
 
-def report(*, seen: str = "", control: Control | None = None, failure: str = "") -> Report:
+def report(*, seen: str = "", missed: str = "", control: Control | None = None, failure: str = "") -> Report:
+    found = Measured({}, {PROBE.id: TooBusy(missed)}) if missed else Measured({PROBE.id: seen}, {})
     return Report(
         against="a wall",
         seconds=1.0,
-        probes=(result_of(PROBE, seen=seen, control=control),),
+        probes=(result_of(PROBE, found, control),),
         functional=(Done("work", "something that must work", failure),),
     )
 
@@ -50,6 +51,25 @@ def test_status_1_is_for_a_wrong_claim_and_for_work_that_cannot_be_done() -> Non
     assert report(control=Control(succeeded=False)).status == 1
     assert report(control=Control(succeeded=True, passed=("PIN",))).status == 1
     assert report(failure="timeout").status == 1
+
+
+def test_status_11_is_for_what_could_not_be_measured() -> None:
+    assert report(missed="it loses packets").status == 11
+    assert report(control=Control(succeeded=False, missed="it loses packets")).status == 11
+    assert report(missed="it loses packets", failure="timeout").status == 1
+    assert report(seen="a frame", control=Control(succeeded=False, missed="it loses packets")).status == 10
+    assert report(control=Control(succeeded=False, passed=("PIN",), missed="it loses packets")).status == 1
+
+
+def test_what_could_not_be_measured_is_told_with_why() -> None:
+    missed = report(missed="it loses packets")
+    told = render(missed)
+    assert f"not measured: {PROBE.id}: the machine is too busy: it loses packets" in told
+    assert "1 probes, 0 through; 1 not measured" in told
+    assert document(missed)["not_measured"] == {PROBE.id: "the machine is too busy: it loses packets"}
+    in_control = report(control=Control(succeeded=False, missed="nothing can be sent"))
+    assert f"not measured: {PROBE.id}: control: nothing can be sent" in render(in_control)
+    assert "wrong claim" not in render(in_control)
 
 
 def test_what_is_through_is_told_with_what_was_seen() -> None:

@@ -10,8 +10,8 @@ from cellwall.attack.functional import work
 from cellwall.attack.probe import Probe, Volley
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
-from cellwall.attack.suite import assault
 from cellwall.engine.iptables.contracts import Variant
+from measured import through
 
 pytestmark = pytest.mark.root
 
@@ -37,10 +37,6 @@ def variant(request: pytest.FixtureRequest, stage: WalledStage) -> Variant:
     return stage.wall.settings.iptables  # type: ignore[return-value]  # never auto here
 
 
-def through(stage: WalledStage, probes: list[Probe]) -> dict[str, str]:
-    return {name: seen for name, seen in assault(stage.world, probes).items() if seen}
-
-
 RULES = [probe for probe in PROBES if not probe.wall_only and "CTL" not in probe.layers]
 """What does not drive the control plane."""
 
@@ -60,7 +56,7 @@ def steps_in(variant: Variant) -> pytest.MarkDecorator:
 
 @pytest.mark.slow
 def test_nothing_is_through(stage: WalledStage) -> None:
-    assert through(stage, PROBES) == {}
+    assert through(stage.world, PROBES) == {}
     assert stage.wall.status().drift == ()
 
 
@@ -73,7 +69,7 @@ def test_nothing_is_through_where_the_bridge_does_not_call_iptables(stage: Walle
     node = stage.lab.node
     node.run(["sysctl", "-qw", *(f"net.bridge.{name}=0" for name in _SWITCHES)])
     try:
-        assert through(stage, rules) == {}
+        assert through(stage.world, rules) == {}
     finally:
         node.run(["sysctl", "-qw", *(f"net.bridge.{name}=1" for name in _SWITCHES)])
 
@@ -83,7 +79,7 @@ def test_a_flush_of_filter_opens_nothing(stage: WalledStage, variant: Variant, r
     for program in ("iptables", "ip6tables"):
         stage.lab.node.run([f"{program}-{variant}", "-w", "-F"])
     try:
-        assert through(stage, rules) == {}
+        assert through(stage.world, rules) == {}
     finally:
         with stage.lab.node.enter():
             assert stage.wall.reconcile() != ()
@@ -94,7 +90,7 @@ def test_a_flush_of_raw_opens_nothing(stage: WalledStage, variant: Variant, rule
     for program in ("iptables", "ip6tables"):
         stage.lab.node.run([f"{program}-{variant}", "-w", "-t", "raw", "-F"])
     try:
-        assert through(stage, [one for one in rules if not one.id.startswith(_BEFORE_TRACKING)]) == {}
+        assert through(stage.world, [one for one in rules if not one.id.startswith(_BEFORE_TRACKING)]) == {}
     finally:
         with stage.lab.node.enter():
             assert stage.wall.reconcile() != ()
@@ -113,7 +109,7 @@ def test_each_rule_about_ended_connections_is_what_stops_one_of_them(stage: Wall
         for command in commands:
             stage.lab.node.run([program, "-w", *command])
         try:
-            assert set(through(stage, [one for one in RULES if one.id == name])) == {name}
+            assert set(through(stage.world, [one for one in RULES if one.id == name])) == {name}
         finally:
             with stage.lab.node.enter():
                 assert stage.wall.reconcile() != ()
@@ -130,7 +126,7 @@ def test_what_is_through_without_the_rules_is_seen(stage: WalledStage, variant: 
         assert "B9-FORWARD" in tables.save(variant, "ipv4")
         try:
             chosen = [probe for probe in RULES if probe.id in ("A02-udp-v4", "A02-udp-v6")]
-            assert set(through(stage, chosen)) == {"A02-udp-v4", "A02-udp-v6"}
+            assert set(through(stage.world, chosen)) == {"A02-udp-v4", "A02-udp-v6"}
         finally:
             stage.wall.reconcile()
     assert stage.wall.status().drift == ()

@@ -23,6 +23,7 @@ from cellwall.attack.threats import LAYER_WORDS, SUITE_TEST, threats
 from cellwall.errors import LabError
 from cellwall.lab import Lab
 from cellwall.ruleset.types import ElementChange
+from measured import assert_few
 from world import Wrapped, rewired
 
 PROBES = every_probe()
@@ -47,6 +48,7 @@ def report(stage: WalledStage) -> Report:
 @pytest.mark.root
 def test_nothing_is_through(report: Report) -> None:
     assert {result.id: result.seen for result in report.through} == {}
+    assert_few({result.id: result.not_measured for result in report.missed}, len(PROBES))
     assert report.left_out == 0
     assert {result.id for result in report.probes} == {probe.id for probe in PROBES}
 
@@ -62,6 +64,7 @@ def test_a_sandbox_can_do_its_work(report: Report) -> None:
 def test_every_claim_about_layers_is_true(stage: WalledStage, report: Report) -> None:
     checked = control(stage.world, Footing(stage.wall, stage.lab.node), PROBES)
     assert {name: found for name, found in checked.items() if not found.sound} == {}
+    assert_few({name: found.missed for name, found in checked.items() if found.missed}, len(PROBES))
     assert set(checked) == {probe.id for probe in PROBES if "CTL" not in probe.layers or probe.kernel}
 
 

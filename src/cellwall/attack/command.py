@@ -3,6 +3,7 @@
     0   nothing through, everything that must work works
     1   the suite is wrong about a layer (--controls), or something that must work does not
     10  something is through
+    11  nothing is, but of some probes it cannot be said: the machine was too busy, or what they begin with failed
 
 Ends its lab, or its two sandboxes on a live node, also on Ctrl-C, SIGTERM and SIGHUP.
 """
@@ -28,7 +29,7 @@ from cellwall.attack.removal import Footing
 from cellwall.attack.report import Report, document, not_covered, render, render_list, result_of, stopped_by
 from cellwall.attack.rows import every_probe
 from cellwall.attack.stage import Stage, WalledStage, walled_stage
-from cellwall.attack.suite import assault, assault_by_row, control
+from cellwall.attack.suite import control, measure, measure_by_row
 from cellwall.attack.threats import threats
 from cellwall.errors import InvalidSpec, NoPrivilege
 from cellwall.lab.ending import ended_by_signals
@@ -83,11 +84,11 @@ def attack(
     done: tuple[Done, ...] = work(stage) if useful else ()
     fitting = [probe for probe in probes if stage.world.applies(probe)]
     walled = isinstance(stage, WalledStage)
-    seen = assault(stage.world, fitting) if walled else assault_by_row(stage.world, fitting)
+    found = measure(stage.world, fitting) if walled else measure_by_row(stage.world, fitting)
     checked = {}
     if controls and isinstance(stage, WalledStage):
         checked = control(stage.world, Footing(stage.wall, stage.lab.node), fitting)
-    results = (result_of(probe, seen=seen[probe.id], control=checked.get(probe.id)) for probe in fitting)
+    results = (result_of(probe, found, checked.get(probe.id)) for probe in fitting)
     return Report(
         against=against,
         seconds=time.monotonic() - began,
@@ -102,11 +103,11 @@ def attack_here(root: str | None, probes: Sequence[Probe]) -> Report:
     began = time.monotonic()
     with live_world(root) as world:
         fitting = [probe for probe in gentle(probes) if world.applies(probe)]
-        seen = assault(world, fitting)
+        found = measure(world, fitting)
     return Report(
         against=f"cellwall {__version__} on this node",
         seconds=time.monotonic() - began,
-        probes=tuple(result_of(probe, seen=seen[probe.id], control=None) for probe in fitting),
+        probes=tuple(result_of(probe, found) for probe in fitting),
         left_out=len(probes) - len(fitting),
     )
 
@@ -142,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="cellwall attack",
         description="A hostile tenant, root in its container, tries everything in the catalogue of attacks against a "
         "wall in a throw-away lab. What counts is what arrived. Exit status 0: nothing is through; 10: something is; "
-        "1: the suite is wrong about a layer, or a sandbox cannot work.",
+        "1: the suite is wrong about a layer, or a sandbox cannot work; 11: nothing is through, but not "
+        "everything could be measured.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument(

@@ -31,7 +31,7 @@ they can be asked of cellwall only, and count nowhere else.
 def comparison(probes: Sequence[Probe], reports: Sequence[Report]) -> str:
     """The whole page; the reports in the order of the columns."""
     counted = {probe.id for probe in probes if not probe.kernel}
-    lines = [_HEAD, *_setting(reports), *_table(reports, counted), *_broken(reports)]
+    lines = [_HEAD, *_setting(reports), *_table(reports, counted), *_broken(reports), *_missed(reports)]
     return "\n".join(lines) + "\n"
 
 
@@ -66,7 +66,8 @@ def _cell(row: Row, report: Report, counted: set[str]) -> str:
 
 
 def _fraction(results: Sequence[ProbeResult]) -> str:
-    return f"{sum(result.through for result in results)} of {len(results)}" if results else ""
+    measured = [result for result in results if not result.missed]
+    return f"{sum(result.through for result in measured)} of {len(measured)}" if results else ""
 
 
 def _broken(reports: Sequence[Report]) -> Iterator[str]:
@@ -74,3 +75,10 @@ def _broken(reports: Sequence[Report]) -> Iterator[str]:
     if broken:
         yield from ("", "What did not work:", "")
         yield from (f"- {against}: {done.title}: {done.failure}" for against, done in broken)
+
+
+def _missed(reports: Sequence[Report]) -> Iterator[str]:
+    missed = [(report.against, result) for report in reports for result in report.probes if result.missed]
+    if missed:
+        yield from ("", "What could not be measured, and counts nowhere:", "")
+        yield from (f"- {against}: {result.title}: {result.missed}" for against, result in missed)

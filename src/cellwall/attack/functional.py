@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from cellwall.attack.stage import PUBLISHED, PUBLISHED_TO, Stage
+from cellwall.errors import LabError
 from cellwall.lab import Host, Services, connect, ping
 from cellwall.lab import addresses as at
 from cellwall.lab.dns import framed, question
@@ -62,7 +63,7 @@ def work(stage: Stage) -> tuple[Done, ...]:
 def _attempt(task: Work, place: Workplace) -> str:
     try:
         return task.do(place)
-    except OSError as error:
+    except (LabError, OSError) as error:
         return f"{type(error).__name__}: {error}"
 
 

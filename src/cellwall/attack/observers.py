@@ -12,7 +12,7 @@ import msgspec
 
 from cellwall.attack.frames import summary
 from cellwall.attack.probe import Place
-from cellwall.errors import LabError
+from cellwall.errors import TooBusy
 from cellwall.lab import Capture, Host
 
 _PROTOCOLS4 = (1, 2, 4, 6, 17, 41, 47, 50, 51, 89, 103, 112, 132, 136)
@@ -75,7 +75,8 @@ class Observers:
             _drain(sock)
 
     def look(self, sentinels: Mapping[Place, bytes]) -> Sight:
-        """What was seen until every sentinel arrived where it is awaited; LabError where one does not."""
+        """What was seen until every sentinel arrived where it is awaited; LabError where one does not, TooBusy
+        where any was lost."""
         seen: dict[Place, tuple[bytes, ...]] = {}
         for place, sentinel in sentinels.items():
             seen[place] = tuple(self._captures[place].read_until(sentinel))
@@ -119,7 +120,7 @@ def _drain(sock: socket.socket) -> list[bytes]:
     # what waits only grows until it is read here, so a buffer that is not full has never been.
     waiting, room, *_ = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))
     if waiting + _LARGEST > room:
-        raise LabError("the buffer of a socket of the node ran full: what it did not see cannot be said")
+        raise TooBusy("the buffer of a socket of the node ran full: what it did not see cannot be said")
     found = []
     while True:
         try:

@@ -8,15 +8,15 @@ import msgspec
 from cellwall.attack.catalogue import CATALOGUE, UNCOVERED_PARTS
 from cellwall.attack.functional import Done
 from cellwall.attack.probe import Layer, Probe
-from cellwall.attack.suite import Control
+from cellwall.attack.suite import Control, Measured, reason
 
-SOUND, WRONG, THROUGH = 0, 1, 10
+SOUND, WRONG, THROUGH, MISSED = 0, 1, 10, 11
 
 
 class ProbeResult(msgspec.Struct, frozen=True):
     """One probe. `seen`: what was seen of it where it must not arrive; empty: nothing.
     `kernel`: why it cannot succeed whatever the wall does. `control` is None where none was asked for or none says
-    anything about it."""
+    anything about it. `missed`: why it could not be measured: it was neither through nor was it stopped."""
 
     id: str
     row: str
@@ -25,11 +25,19 @@ class ProbeResult(msgspec.Struct, frozen=True):
     seen: str
     kernel: str = ""
     control: Control | None = None
+    missed: str = ""
 
     @property
     def through(self) -> bool:
         """Whether the attack succeeded."""
         return bool(self.seen)
+
+    @property
+    def not_measured(self) -> str:
+        """Why nothing can be said of it, or of what its control says; empty where that can be said."""
+        if self.missed or self.control is None:
+            return self.missed
+        return self.control.missed and f"control: {self.control.missed}"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,21 +60,38 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(result for result in self.probes if result.control and not result.control.sound)
 
     @property
+    def missed(self) -> tuple[ProbeResult, ...]:
+        """The probes that could not be measured, or whose controls could not."""
+        return tuple(result for result in self.probes if result.not_measured)
+
+    @property
     def broken(self) -> tuple[Done, ...]:
         """Work that failed."""
         return tuple(done for done in self.functional if done.failure)
 
     @property
     def status(self) -> int:
-        """The exit status: something through, else something wrong with the suite or with the work, else 0."""
+        """The exit status: something through, else something wrong with the suite or with the work, else something
+        that could not be measured, else 0."""
         if self.through:
             return THROUGH
-        return WRONG if self.unsound or self.broken else SOUND
+        if self.unsound or self.broken:
+            return WRONG
+        return MISSED if self.missed else SOUND
 
 
-def result_of(probe: Probe, *, seen: str, control: Control | None) -> ProbeResult:
+def result_of(probe: Probe, found: Measured, control: Control | None = None) -> ProbeResult:
     """What became of one probe."""
-    return ProbeResult(probe.id, probe.row, probe.title, tuple(sorted(probe.layers)), seen, probe.kernel, control)
+    return ProbeResult(
+        probe.id,
+        probe.row,
+        probe.title,
+        tuple(sorted(probe.layers)),
+        found.seen.get(probe.id, ""),
+        probe.kernel,
+        control,
+        reason(found.missed[probe.id]) if probe.id in found.missed else "",
+    )
 
 
 def document(report: Report) -> dict[str, object]:
@@ -77,6 +102,7 @@ def document(report: Report) -> dict[str, object]:
         "status": report.status,
         "through": [result.id for result in report.through],
         "unsound": [result.id for result in report.unsound],
+        "not_measured": {result.id: result.not_measured for result in report.missed},
         "broken": [done.id for done in report.broken],
         "left_out": report.left_out,
         "probes": [{**msgspec.to_builtins(result), "through": result.through} for result in report.probes],
@@ -100,6 +126,7 @@ def render(report: Report, *, covered: bool = True) -> str:
             through = [result for result in results if result.through]
             lines.append(f"{row.id:<4} {len(results):>6} {len(through):>7}  {row.title}")
             lines += [f"{'':20}THROUGH {result.id}: {result.title}; {result.seen}" for result in through]
+    lines += [f"not measured: {result.id}: {result.not_measured}" for result in report.missed]
     lines += _unsound_lines(report.unsound)
     lines += [f"does not work: {done.id}: {done.title}: {done.failure}" for done in report.broken]
     if covered:
@@ -133,6 +160,8 @@ def _unsound_lines(results: Sequence[ProbeResult]) -> list[str]:
 
 def _summary(report: Report) -> str:
     parts = [f"{len(report.probes)} probes, {len(report.through)} through"]
+    if report.missed:
+        parts.append(f"{len(report.missed)} not measured")
     impossible = [result for result in report.probes if result.kernel]
     if impossible:
         parts.append(f"{len(impossible)} of them the kernel itself stops")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cellwall.errors import LabError
+from cellwall.errors import TooBusy
 from cellwall.lab.capture import one_cpu
 
 AT_ONCE = 100
@@ -24,7 +24,7 @@ _DROPPED, _CPU = 1, 12  # net/core/net-procfs.c, softnet_seq_show
 
 
 def send(sock: socket.socket, frames: Sequence[bytes], losses: Callable[[], int] | None = None) -> None:
-    """Send each frame exactly once; LabError where the queue of the CPU stays full.
+    """Send each frame exactly once; TooBusy where the queue of the CPU stays full.
 
     A classifier of the link's own that drops a frame says the same as a full queue; but then nothing more is lost by
     trying again, as `losses` counts it (`lost` where it is not given), and the frame was sent as far as anybody can.
@@ -39,7 +39,7 @@ def send(sock: socket.socket, frames: Sequence[bytes], losses: Callable[[], int]
                     break
                 before = now
                 if time.monotonic() > deadline:
-                    raise LabError("the machine is too busy: nothing can be sent")
+                    raise TooBusy("nothing can be sent")
                 os.sched_yield()  # to the thread that empties the queue
 
 

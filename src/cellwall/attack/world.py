@@ -19,7 +19,7 @@ import msgspec
 from cellwall.attack import wire
 from cellwall.attack.observers import Observers, Sight, View
 from cellwall.attack.probe import Place, Probe, Shot, Volley
-from cellwall.errors import LabError
+from cellwall.errors import LabError, TooBusy
 from cellwall.lab import Host, Lab
 from cellwall.lab.capture import one_cpu
 
@@ -162,7 +162,7 @@ class World:
 
     def fire(self, shots: Iterable[Shot]) -> Sight:
         """Send all frames, in order, and the sentinel after every few, also after none; what everybody saw until the
-        last one arrived. Where the machine lost packets meanwhile they are sent again; LabError where it goes on so."""
+        last one arrived. Where the machine lost packets meanwhile they are sent again; TooBusy where it goes on so."""
         self.observers.discard()
         waiting = list(shots)
         sight = self._fire_few(waiting[: wire.AT_ONCE])
@@ -179,7 +179,7 @@ class World:
 
     def seen_of(self, act: Callable[[], None]) -> Sight:
         """Act, and send the sentinels; what everybody saw until they arrived. All of it again where the machine lost
-        packets meanwhile: one that was lost was not stopped by anybody. LabError where it goes on so."""
+        packets meanwhile: one that was lost was not stopped by anybody. TooBusy where it goes on so."""
         sight = Sight({})
         for _ in range(_ATTEMPTS):
             lost = wire.lost()
@@ -192,7 +192,7 @@ class World:
             else:
                 if wire.lost() == lost:
                     return sight
-        raise LabError("the machine is too busy: it loses packets, and nothing can be said about them")
+        raise TooBusy("it loses packets, and nothing can be said about them")
 
     def inject(self, origin: Place, raw: Sequence[bytes]) -> None:
         """Send frames out of somebody's link, without waiting for anything."""

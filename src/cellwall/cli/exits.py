@@ -4,7 +4,7 @@
     1   failed                                6   no privilege
     2   usage: the request itself is wrong    7   unavailable: another process holds the lock for too long
     3   not found                             10  drift (status) or a finding that matters (doctor)
-    4   conflict with the present state
+    4   conflict with the present state           11  not everything could be measured (attack)
 
 `run` passes on the status of its command, 128 + n where signal n ended it, and as env(1) does 126 for a command that
 cannot be executed and 127 for one that is not there.

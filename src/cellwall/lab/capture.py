@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cellwall.errors import LabError
+from cellwall.errors import LabError, TooBusy
 
 ETH_P_ALL = 3
 _SOL_PACKET = 263
@@ -112,7 +112,7 @@ class Capture:
     def _check_loss(self) -> None:
         _, lost = struct.unpack("=II", self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))
         if lost:
-            raise LabError(f"capture on {self._where}: {lost} frames were lost, nothing can be said about them")
+            raise TooBusy(f"capture on {self._where}: {lost} frames were lost, nothing can be said about them")
 
 
 def _with_tag(frame: bytes, auxiliary: bytes) -> bytes:

@@ -22,7 +22,7 @@ from cellwall.attack.rows.routed import FAR, from_outside
 from cellwall.attack.rows.shapes import FAMILIES, episode
 from cellwall.attack.stage import SETTINGS
 from cellwall.attack.world import World
-from cellwall.errors import LabError
+from cellwall.errors import TooBusy
 
 Way = Literal["reset", "finished"]
 
@@ -164,7 +164,7 @@ def hold(w: World, token: bytes, family: int, way: Way, count: int, *, beyond: f
         w.settle()  # the sentinel's own flow exists before there are too many
         while kept.opened < max(count, _MORE * (beyond + growing * (elapsed + _LATE))):
             if elapsed > _PATIENCE:
-                raise LabError("the machine is too busy: connections end faster than they are opened")
+                raise TooBusy("connections end faster than they are opened")
             kept.end(way, kept.open(ROUND))
             if elapsed - last > _KEPT:
                 kept.keep(way)

@@ -20,7 +20,7 @@ from cellwall.attack.rows.routed import OUTSIDE, PUBLIC, by_gateway, from_outsid
 from cellwall.attack.rows.shapes import FAMILIES, Shots, episode
 from cellwall.attack.stage import PUBLISHED, SETTINGS
 from cellwall.attack.world import World
-from cellwall.errors import LabError
+from cellwall.errors import TooBusy
 from cellwall.model.settings import Settings
 
 _AT_ONCE = 1000
@@ -86,7 +86,7 @@ def _flooded(w: World, frames: Iterator[bytes], origin: Place, where: Place, all
     before, elapsed = _received(w, where), 0.0
     while sent <= _MORE * allowed.within(elapsed + _LATE):
         if elapsed > _PATIENCE:
-            raise LabError(f"the machine is too busy: nothing can be flooded at {view.host.name}")
+            raise TooBusy(f"nothing can be flooded at {view.host.name}")
         w.inject(origin, list(islice(frames, _AT_ONCE)))
         sent, elapsed = sent + _AT_ONCE, monotonic() - begun
         w.observers.discard()  # more than they have room for
