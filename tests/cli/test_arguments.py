@@ -62,6 +62,21 @@ def test_an_unknown_option_is_named_also_where_no_command_is(
 
 
 @pytest.mark.parametrize(
+    "argv", [["policy", "--bogus"], ["policy", "set", "--bogus=1"], ["attach", "--bogus", "-v"], ["expose", "-x"]]
+)
+def test_an_unknown_option_is_named_before_what_is_missing(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    unknown = next(word for word in argv if word in ("--bogus", "--bogus=1", "-x"))
+    assert capsys.readouterr().err.endswith(f": unrecognized arguments: {unknown}\n")
+
+
+@pytest.mark.parametrize("argv", [["attach", "-vv", "--json"], ["policy", "set", "--ifname=e"], ["attach", "--root=/"]])
+def test_what_is_missing_beside_known_options_is_named(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "argv",
     [["--log-format", "json", "fly"], ["attach", "--log-format=json"],
      ["attack", "--log-format", "json", "--only", "Z9"],

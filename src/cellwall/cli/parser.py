@@ -32,7 +32,8 @@ COMMANDS = (
 
 _EPILOG = """\
 exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unsupported host, 6 no privilege,
-7 unavailable, 10 drift or finding, 11 not measured. With --json standard output is one JSON document, also for an error.
+7 unavailable, 10 drift or finding, 11 not measured. With --json standard output is one JSON document,
+also for an error.
 """
 
 
