@@ -14,7 +14,9 @@ class Parser(argparse.ArgumentParser):
 
     _given: Sequence[str] = ()
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # one of typeshed's overloads, which argparse itself calls
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """argparse's, which has an option that there is not said before anything that is missing beside it."""
         self._given = args or ()
         return super().parse_known_args(args, namespace)
