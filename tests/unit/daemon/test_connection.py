@@ -33,6 +33,7 @@ class Wire(asyncio.Transport):
         self.said = b""
         self.unsent = 0
         self.ended = False
+        self.aborted = False
 
     def write(self, data: Any) -> None:
         self.said += bytes(data)
@@ -48,6 +49,9 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.ended = True
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def pause_reading(self) -> None:
         pass
@@ -79,6 +83,7 @@ class Daemon:
         self.heard = 0
         self.ready = True
         self.alone: list[bool] = []
+        self.bounds = Bounds()
         self.unanswered: set[Connection] = set()
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -104,7 +109,7 @@ class Daemon:
         made, wire = (
             Eager(
                 self._server,
-                bounds=Bounds(),
+                bounds=self.bounds,
                 left=lambda: None,
                 unanswered=self.unanswered,
                 silence=lambda: None,
@@ -342,6 +347,37 @@ def test_who_has_gone_waits_for_nothing(pieces: list[bytes], at_once: bool) -> N
         gone.connection_lost(None)
         await settled()
         assert daemon.unanswered == set()
+
+    told(story)
+
+
+@pytest.mark.parametrize("pieces", [[LAST], [LAST, GET], [GET + LAST], [GET, b"no HTTP\r\n\r\n"]])
+def test_who_does_not_take_its_last_answer_is_hung_up_and_waits_for_no_other(pieces: list[bytes]) -> None:
+    async def story(daemon: Daemon) -> None:
+        daemon.bounds = Bounds(answer_seconds=0.01)
+        connection, wire = daemon.connect()
+        wire.unsent = 1
+        for piece in pieces:
+            connection.data_received(piece)
+        await settled()
+        assert wire.ended and daemon.unanswered == set()
+        await asyncio.sleep(0.05)
+        assert wire.aborted
+
+    told(story)
+
+
+def test_who_has_taken_its_last_answer_is_not_hung_up() -> None:
+    async def story(daemon: Daemon) -> None:
+        daemon.bounds = Bounds(answer_seconds=0.01)
+        connection, wire = daemon.connect()
+        wire.unsent = 1
+        connection.data_received(LAST)
+        await settled()
+        wire.unsent = 0
+        connection.connection_lost(None)
+        await asyncio.sleep(0.05)
+        assert not wire.aborted
 
     told(story)
 

@@ -175,8 +175,11 @@ class Connection(web.RequestHandler):
             return resp, True
         finally:
             self._stop_timer()
-            if not self._messages:  # else the next one waits
+            last = not resp.keep_alive
+            if last or not self._messages:  # else the next one waits
                 self._unanswered.discard(self)
+            if last:  # it is closed once all that was said to it is taken, for which nobody waits
+                self._timer = self._loop.call_later(self._bounds.answer_seconds, self.force_close)
             if not self._unanswered:
                 self._silence()
             self._arriving, self._busy, self._tried = False, not whole, False
@@ -200,16 +203,20 @@ class Connection(web.RequestHandler):
 
     def force_close(self) -> None:
         """aiohttp's, at once: a connection is otherwise kept until the caller has taken what was said to it."""
-        transport = self.transport
+        transport, unsent = self.transport, self._unsent()
         super().force_close()
-        if isinstance(transport, asyncio.Transport) and transport.get_write_buffer_size():
+        if isinstance(transport, asyncio.Transport) and unsent:
             transport.abort()
 
     def _has_room_for(self, resp: Any) -> bool:
         """Whoever writes this need not wait until the caller has taken any of it."""
-        body, transport = getattr(resp, "body", None), self.transport
-        small = isinstance(body, bytes) and len(body) <= _KEPT
-        return small and isinstance(transport, asyncio.Transport) and not transport.get_write_buffer_size()
+        body = getattr(resp, "body", None)
+        return isinstance(body, bytes) and len(body) <= _KEPT and self.transport is not None and not self._unsent()
+
+    def _unsent(self) -> int:
+        """Octets that the caller has not taken yet."""
+        transport = self.transport
+        return transport.get_write_buffer_size() if isinstance(transport, asyncio.Transport) else 0
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
