@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,28 @@ def test_who_follows_reads_on_in_the_next_file(tmp_path: Path) -> None:
     assert list(following.read()) == []
     kept = list(everything.read())
     assert kept == lines_in(tmp_path)
+
+
+def test_who_follows_reads_on_where_somebody_took_the_files_away(tmp_path: Path) -> None:
+    """By hand, or with the directory: the next file may have a number that was there already."""
+    files = opened(tmp_path / "log")
+    files.append(numbered(0, 25))
+    following = Following(str(tmp_path / "log"))
+    shutil.rmtree(tmp_path / "log")
+    assert list(following.read()) == []
+    files.append(numbered(25, 32))
+    assert list(following.read()) == [line[:-1] for line in numbered(25, 32)]
+    assert list(following.read()) == []
+
+
+def test_who_follows_reads_on_where_somebody_emptied_the_file(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    files.append(numbered(0, 7))
+    following = Following(str(tmp_path))
+    (path,) = event_files(str(tmp_path))
+    os.truncate(path, 0)
+    files.append(numbered(7, 9))
+    assert list(following.read()) == [line[:-1] for line in numbered(7, 9)]
 
 
 def test_who_follows_waits_for_a_line_to_be_whole(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cellwall.adapters.events.shares import keep_shares
 
 _CHUNK = 1 << 18
 _NAME = re.compile(r"events-(\d{8})\.jsonl")
+_SHARES = "events-00000000.jsonl"
 
 
 def event_files(directory: str) -> list[str]:
@@ -163,28 +164,42 @@ def whole_lines(path: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 class Following:
-    """What is written from now on, or `from_start` everything, also beyond the present file."""
+    """What is written from now on, or `from_start` everything, also beyond the present file. Where somebody takes files
+    away, or empties one, it goes on with what is written then."""
 
     def __init__(self, directory: str, *, from_start: bool = False) -> None:
         self._directory = directory
+        self._path, self._inode, self._offset = "", 0, 0
         present = [] if from_start else event_files(directory)
-        self._path = present[-1] if present else ""
-        self._offset = _size(self._path) if present else 0
+        if present:
+            self._begin(present[-1])
+            self._offset = _there(self._path)[1]
 
     def read(self) -> Iterator[bytes]:
         """The lines that came since the last call, as they are read."""
         while True:
-            later = [path for path in event_files(self._directory) if path > self._path]
+            present = event_files(self._directory)
+            if self._path and not any(path >= self._path for path in present):
+                self._begin(next((path for path in present if not path.endswith(_SHARES)), ""))
+            later = [path for path in present if path > self._path]
+            inode, size = _there(self._path)
+            if inode and (inode != self._inode or size < self._offset):
+                self._begin(self._path)
             for end, line in whole_lines(self._path, self._offset) if self._path else ():
                 self._offset = end
                 yield line
             if not later:
                 return
-            self._path, self._offset = later[0], 0
+            self._begin(later[0])
+
+    def _begin(self, path: str) -> None:
+        self._path, self._inode, self._offset = path, _there(path)[0], 0
 
 
-def _size(path: str) -> int:
+def _there(path: str) -> tuple[int, int]:
+    """A file's inode and size, 0 where it is gone."""
     try:
-        return os.path.getsize(path)
+        found = os.stat(path)
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return found.st_ino, found.st_size
