@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from cellwall.audit.events import Attempt, Event, Unrecorded
+from cellwall.audit.shown import whose_missed
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 
 VERSION = "1.3.0"
@@ -27,8 +28,7 @@ def ocsf_of(event: Event, program: str) -> dict[str, Any]:
     if isinstance(event, Attempt):
         return _network_activity(event, program)
     if isinstance(event, Unrecorded):
-        whose = f"of tenant {event.tenant}" if event.tenant else "of nobody known"
-        message = f"{event.count} attempts {whose} were not recorded one by one ({event.cause})"
+        message = f"{event.count} attempts {whose_missed(event)} were not recorded one by one ({event.cause})"
         return {**_base(event.time, event.tenant, program), "count": event.count, "message": message}
     return {**_base(event.time, "", program), "message": "recording began"}
 

@@ -1,6 +1,6 @@
 """Which events somebody asks for: the words of the command line and of a query, and the question of each event. Pure.
 
-What says that something is missing, `unrecorded` without a tenant and `began`, belongs to every answer about a tenant
+What says that something is missing, `unrecorded` of nobody known and `began`, belongs to every answer about a tenant
 or a container: without it the answer would look whole. Not where a reason is asked for.
 """
 
@@ -41,7 +41,7 @@ class Selection(msgspec.Struct, frozen=True):
         if isinstance(event, Began):
             return True
         for asked, known in ((self.tenant, event.tenant), (self.container, event.container)):
-            if asked and known != asked and (known or isinstance(event, Attempt)):
+            if asked and known != asked and (known or event.container or isinstance(event, Attempt)):
                 return False
         return True
 

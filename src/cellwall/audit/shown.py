@@ -23,9 +23,18 @@ def shown(event: Event) -> str:
         whose = f"{event.tenant or '-'} {event.container or '-'}"
         return f"{when} {whose} {event.direction:<3} {outcome}: {_packet(event)} ({event.layer}: {event.reason})"
     if isinstance(event, Unrecorded):
-        whose = f"of tenant {event.tenant}" if event.tenant else "of nobody known"
-        return f"{when} {event.count} attempts {whose} were not recorded one by one: {_CAUSES[event.cause]}"
+        missed = f"{event.count} attempts {whose_missed(event)}"
+        return f"{when} {missed} were not recorded one by one: {_CAUSES[event.cause]}"
     return f"{when} recording began: nobody recorded what was tried while no daemon ran"
+
+
+def whose_missed(event: Unrecorded) -> str:
+    """Whose attempts were not recorded, as far as it is known."""
+    if event.tenant and event.container:
+        return f"of tenant {event.tenant}, container {event.container},"
+    if event.tenant:
+        return f"of tenant {event.tenant}"
+    return f"of container {event.container}" if event.container else "of nobody known"
 
 
 def _packet(event: Attempt) -> str:
@@ -45,11 +54,14 @@ def _end(address: str, port: int | None) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def _is_said(name: str, value: object) -> bool:
+    """A type, a code or a port may be 0; a policy version is none then, and what is no fragment says nothing of it."""
+    return value not in ("", None) and value is not False and not (name == "generation" and value == 0)
+
+
 def journal_entry(event: Event) -> dict[str, str]:
     """The fields of an entry of systemd's journal: what a line for people says, and each field by its name."""
     fields = msgspec.structs.asdict(event)
-    said = {
-        f"CELLWALL_{name.upper()}": str(value) for name, value in fields.items() if value not in ("", None, 0, False)
-    }
+    said = {f"CELLWALL_{name.upper()}": str(value) for name, value in fields.items() if _is_said(name, value)}
     priority = _NOTICE if isinstance(event, Attempt) else _WARNING
     return {"MESSAGE": shown(event), "PRIORITY": priority, "SYSLOG_IDENTIFIER": "cellwall", **said}

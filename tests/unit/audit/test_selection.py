@@ -5,7 +5,7 @@ import pytest
 
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
 from cellwall.audit.selection import Selection, hinting, parse_limit, parse_selection, parse_time
-from cellwall.audit.shown import shown
+from cellwall.audit.shown import journal_entry, shown
 from cellwall.errors import InvalidSpec
 
 NOW = 1769860800.5  # 2026-01-31T12:00:00.5Z
@@ -14,7 +14,8 @@ JOB = msgspec.structs.replace(WEB, container="job", reason="ARP flood", layer="P
 RIVAL = msgspec.structs.replace(WEB, tenant="rival", container="web2")
 NOBODY = msgspec.structs.replace(WEB, tenant="", container="")
 MISSED, LOST, BEGAN = Unrecorded(WEB.time, 5, "rate", "acme", "web"), Unrecorded(WEB.time, 9, "queue"), Began(WEB.time)
-ALL: tuple[Event, ...] = (WEB, JOB, RIVAL, NOBODY, MISSED, LOST, BEGAN)
+OWN = Unrecorded(WEB.time, 7, "rate", "", "own", "eth0")
+ALL: tuple[Event, ...] = (WEB, JOB, RIVAL, NOBODY, MISSED, OWN, LOST, BEGAN)
 
 
 def given(selection: Selection) -> list[Event]:
@@ -32,6 +33,10 @@ def test_a_tenant_s_events_come_with_what_is_missing_of_them() -> None:
     assert given(Selection(tenant="acme")) == [WEB, JOB, MISSED, LOST, BEGAN]
     assert given(Selection(container="web")) == [WEB, MISSED, LOST, BEGAN]
     assert given(Selection(tenant="rival", container="web")) == [LOST, BEGAN]
+
+
+def test_what_is_missing_of_a_container_without_a_tenant_is_no_other_s() -> None:
+    assert given(Selection(container="own")) == [OWN, LOST, BEGAN]
 
 
 def test_a_reason_is_a_part_of_what_the_rule_says() -> None:
@@ -95,6 +100,22 @@ def test_a_line_for_people_says_who_tried_what_and_what_kept_it() -> None:
         NOBODY, protocol="icmpv6", icmp_type=134, icmp_code=0, fragment=True, mac="02:00:00:00:00:01"
     )
     assert " - - out denied: icmpv6 type 134 code 0 fragment from 02:00:00:00:00:01 (" in shown(ping)
-    assert "5 attempts of tenant acme were not recorded one by one: more than" in shown(MISSED)
+    assert "5 attempts of tenant acme, container web, were not recorded one by one: more than" in shown(MISSED)
+    assert "7 attempts of container own were not recorded" in shown(OWN)
     assert "9 attempts of nobody known were not recorded" in shown(LOST)
     assert "recording began" in shown(BEGAN)
+
+
+def test_an_entry_of_the_journal_has_every_field_that_is_said() -> None:
+    """Also where it is zero: an echo reply is of type 0 and code 0, and a port may be it."""
+    reply = msgspec.structs.replace(WEB, protocol="icmp", icmp_type=0, icmp_code=0, generation=7)
+    entry = journal_entry(reply)
+    assert entry["MESSAGE"] == shown(reply)
+    assert (entry["CELLWALL_ICMP_TYPE"], entry["CELLWALL_ICMP_CODE"], entry["CELLWALL_GENERATION"]) == ("0", "0", "7")
+    probed = msgspec.structs.replace(WEB, protocol="tcp", source_port=0, destination_port=80)
+    fields = msgspec.to_builtins(probed)
+    del fields["kind"]
+    said = {name: value for name, value in journal_entry(probed).items() if name.startswith("CELLWALL_")}
+    assert said == {f"CELLWALL_{name.upper()}": str(value) for name, value in fields.items()}
+        f"CELLWALL_{name.upper()}": str(value) for name, value in msgspec.to_builtins(probed).items() if name != "kind"
+    }
