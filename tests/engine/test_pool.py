@@ -50,7 +50,7 @@ def left(world: World) -> list[str]:
 def host_link_is_up(wall: Wall, endpoint: Endpoint) -> bool:
     link = wall._site.links.find(endpoint.host_link)
     assert link is not None
-    return link.up
+    return link.up and not link.dormant
 
 
 def test_a_container_gets_one_that_stood_ready_with_all_that_it_had(pooled: Wall) -> None:
@@ -251,12 +251,33 @@ def test_one_whose_namespace_was_taken_away_is_given_to_nobody(pooled: Wall, nod
     pooled.reconcile()
 
 
-def test_one_that_somebody_opened_is_ended_by_a_repair(pooled: Wall, node: World) -> None:
+@pytest.mark.parametrize("how", ["state up", "mode default"], ids=["now", "as soon as its other end says so"])
+def test_one_that_somebody_opened_is_ended_by_a_repair(pooled: Wall, node: World, how: str) -> None:
     opened, _ = pooled._site.journal.pooled()
-    node.lab.node.run(["ip", "link", "set", opened.host_link, "up"])
+    node.lab.node.run(["ip", "link", "set", opened.host_link, *how.split()])
     assert any("is up" in line for line in pooled.status().drift)
     assert isinstance(pooled.reconcile(), Reconciled)
     assert pooled.ready == 1
+    assert_converged(pooled)
+
+
+def test_one_whose_link_is_down_is_as_good(pooled: Wall, node: World) -> None:
+    """As a kernel has them that holds no port."""
+    shut, _ = pooled._site.journal.pooled()
+    node.lab.node.run(["ip", "link", "set", shut.host_link, "down", "mode", "default"])
+    assert_converged(pooled)
+    web = pooled.claim("web")
+    assert web.host_link == shut.host_link and host_link_is_up(pooled, web)
+    assert_converged(pooled)
+
+
+def test_a_container_whose_link_somebody_made_dormant_is_let_in_again(pooled: Wall, node: World) -> None:
+    web = pooled.claim("web")
+    node.lab.node.run(["ip", "link", "set", web.host_link, "down", "mode", "dormant"])
+    node.lab.node.run(["ip", "link", "set", web.host_link, "up"])
+    assert any("is dormant" in line for line in pooled.status().drift)
+    pooled.reconcile()
+    assert host_link_is_up(pooled, web)
     assert_converged(pooled)
 
 

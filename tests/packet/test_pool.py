@@ -42,16 +42,42 @@ def frames(endpoint: Endpoint, neighbour: Sandbox, token: bytes) -> list[bytes]:
         bytes(ether / IP(src=own4, dst="192.168.0.1") / ICMP() / Raw(token)),
         bytes(across / IP(src=own4, dst=neighbour.address(4)) / said),
         bytes(Ether(src=ether.src, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=own4, pdst="192.168.0.1") / Raw(token)),
+        *(
+            bytes(Ether(src=ether.src, dst=f"01:80:c2:00:00:{group:02x}", type=kind) / Raw(token))
+            for group, kind in ((0x00, 0x0042), (0x01, 0x8808), (0x02, 0x8809), (0x03, 0x888E), (0x0E, 0x88CC))
+        ),
     ]
 
 
-def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(node: World) -> None:
+BEFORE: dict[str, tuple[str, list[str]]] = {
+    "nothing": ("inside", []),
+    "its end down and up": ("inside", ["link set eth0 down", "link set eth0 up"]),
+    "another MTU": ("inside", ["link set eth0 mtu 1400"]),
+    "another MAC": ("inside", ["link set eth0 down address 02:00:00:00:77:77", "link set eth0 up"]),
+    "its end made dormant, and let in": (
+        "inside",
+        ["link set eth0 mode dormant state up", "link set eth0 mode default"],
+    ),
+    "the bridge down and up": ("node", ["link set {bridge} down", "link set {bridge} up"]),
+    "its port down and up": ("node", ["link set {link} down", "link set {link} up"]),
+    "its port off the bridge and on": ("node", ["link set {link} nomaster", "link set {link} master {bridge}"]),
+    "its port's MTU": ("node", ["link set {link} mtu 1400", "link set {link} mtu 1500"]),
+}
+"""What somebody does before: inside as root there, or who rules the node, by accident."""
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(node: World, before: str) -> None:
     wall, neighbour = node.wall, node.attach("neighbour")
     wall.fill_pool(1)
     ready = wall._site.journal.pooled()[0]
     host, token = inside(node, ready), node.token("early")
     host.run(["ip", "link", "set", "eth0", "up"])
     bridge = wall.settings.network.bridge
+    where, commands = BEFORE[before]
+    place = host if where == "inside" else node.lab.node
+    place.ip([command.format(bridge=bridge, link=ready.host_link) for command in commands])
+    node.attach("another")  # whose port opens beside it
     with (
         node.lab.internet.capture("eth0") as wire,
         neighbour.host.capture("eth0", outgoing=False) as struck,
@@ -60,13 +86,17 @@ def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(
         host.inject("eth0", frames(ready, neighbour, token))
         for address in (ready.address4, ready.address6):  # and to it
             connect(node.lab.node, str(address), 80, udp=True, payload=token, timeout=0.2)
-        sentinel = node.token("sentinel")
-        assert connect(neighbour.host, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
+        sentinel = node.token("sentinel")  # a bridge that was down has lost its addresses
+        somebody = node.lab.node if "bridge down" in before else neighbour.host
+        assert connect(somebody, PUBLIC4, 80, udp=True, payload=sentinel).kind == "answer"
         seen = [*wire.read_until(sentinel), *struck.drain()]
         assert not [frame for frame in seen if token in frame]
         from_it = ready.mac.to_bytes(6, "big")
         assert not [frame for frame in node_side.drain() if frame[6:12] == from_it]
+    wall.detach("another")
     wall.detach(neighbour.name)
+    wall.empty_pool(1)
+    wall.reconcile()
 
 
 def test_from_its_claim_on_packets_pass_both_ways_in_both_families(node: World) -> None:
@@ -88,6 +118,16 @@ def test_the_first_packet_after_a_claim_is_not_lost(node: World) -> None:
         for address in (PUBLIC4, PUBLIC6):
             assert connect(host, address, 80, udp=True, payload=token, timeout=10.0).kind == "answer"
         node.wall.detach(f"first{number}")
+
+
+def test_one_whose_end_was_down_at_its_claim_has_packets_pass_when_it_is_up(node: World) -> None:
+    node.wall.fill_pool(1)
+    host = inside(node, node.wall._site.journal.pooled()[0])
+    host.ip(["link set eth0 down"])
+    node.wall.claim("late", tenant="acme")
+    host.ip(["link set eth0 up", "route add default via 192.168.0.1 dev eth0 onlink"])
+    assert_connection(host, PUBLIC4, 80)
+    node.wall.detach("late")
 
 
 def test_one_that_was_driven_before_its_claim_is_walled_like_any_after_it(node: World) -> None:

@@ -54,7 +54,8 @@ class PortPlan(msgspec.Struct, frozen=True):
 
 
 class ObservedLink(msgspec.Struct, frozen=True):
-    """A link as the kernel has it. `master` 0: none. `kind` as `ip -d link` names it ("" for hardware)."""
+    """A link as the kernel has it. `master` 0: none. `kind` as `ip -d link` names it ("" for hardware). `dormant`: as
+    `hold_port` leaves it, and its bridge passes nothing though it is up."""
 
     index: int
     name: str
@@ -65,6 +66,7 @@ class ObservedLink(msgspec.Struct, frozen=True):
     up: bool
     group: int
     alias: str
+    dormant: bool = False
 
 
 class ObservedSandbox(msgspec.Struct, frozen=True):
@@ -157,7 +159,11 @@ class Links(Protocol):
         """Addresses (nodad), permanent neighbours of the gateway, link up, routes, loopback up."""
 
     def open_port(self, host_index: int) -> None:
-        """Host end up: the last step of an attach."""
+        """Host end up, whether it was down or is held: the last step of an attach."""
+
+    def hold_port(self, host_index: int) -> None:
+        """Host end up, all of it settled, and dormant: the bridge passes nothing either way until `open_port`, which is
+        the faster for it. Where the kernel holds no port it stays down. Idempotent."""
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """Close the port at once: down, into the reaper group; its neighbours removed. Tolerates absence."""

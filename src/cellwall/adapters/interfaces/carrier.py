@@ -9,28 +9,48 @@ Reading a link makes the kernel settle it first (Linux 6.11, net/core/rtnetlink.
 so three reads in the right order do the worker's work: the host end, which enables the bridge port; then the bridge
 and the peer. The peer is read through the node's socket by the namespace id that the host end tells. An older kernel
 does not settle anything on reading, but tells the state: there it is read again until it is up, for a bounded time.
+
+A port that is to open later in no time is held: both ends are up and settled, and its link is dormant (RFC 2863;
+Documentation/networking/operstates.rst), as a port is whose user 802.1X has not let in. A bridge enables the port of a
+link that is operationally up and no other (net/bridge/br_if.c, br_port_carrier_check; br_stp_if.c,
+br_stp_enable_bridge), and a disabled port takes and gives nothing. What is done at the other end makes it down, and
+dormant again (net/core/link_watch.c, rfc2863_policy). To release it is one message, which the kernel carries through to
+the bridge as it takes it (net/core/rtnetlink.c, set_operstate): there is nothing for the worker to do.
 """
 
 import errno
 import time
 
-from cellwall.adapters.netlink.nlattr import attribute_of, attributes, u32_of
+from cellwall.adapters.netlink.nlattr import attribute_of, attribute_u8, attributes, u32_of
 from cellwall.adapters.netlink.rtnetlink import (
     IFF_UP,
     IFLA_LINK,
     IFLA_LINK_NETNSID,
+    IFLA_LINKMODE,
     IFLA_MASTER,
     IFLA_OPERSTATE,
     LINK_HEADER_SIZE,
+    LINK_MODE_DEFAULT,
+    LINK_MODE_DORMANT,
+    OPER_UP,
+    PORT_DISABLED,
     RTM_SETLINK,
     get_link_at,
+    is_running,
     link_flags,
     link_header,
     link_message,
+    name_of,
+    port_state,
 )
-from cellwall.adapters.netlink.sockets import Netlink, Reply
+from cellwall.adapters.netlink.sockets import Message, Netlink, Reply
+from cellwall.adapters.node.sysctls import ProcSysctls
 
-_OPER_UP = b"\6"  # RFC 2863 as linux/if.h numbers it
+_OPER_UP = OPER_UP.to_bytes(1)
+_DORMANT = attribute_u8(IFLA_LINKMODE, LINK_MODE_DORMANT)
+# The state before the mode, as the kernel takes them whatever their order here: a link of the default mode is not put
+# up by hand.
+_RELEASED = attribute_u8(IFLA_OPERSTATE, OPER_UP) + attribute_u8(IFLA_LINKMODE, LINK_MODE_DEFAULT)
 _PAUSE = 0.0005
 _ATTEMPTS = 40
 # The peer's namespace may end, or be one that this process may not look into: the port is open all the same.
@@ -39,6 +59,9 @@ _UNSEEN = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 Ends = tuple[int, int, int]
 """Of a host end: the index of its bridge, that of its peer, and the id of the peer's namespace."""
+
+Names = tuple[str, str]
+"""Of a port that is held: its host end's, and its bridge's."""
 
 
 def ends_of(reply: Reply) -> Ends | None:
@@ -55,7 +78,7 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
     """The host end up; returns when packets pass both ways, or after 20 ms where the kernel does not get there.
     Idempotent. `ends`: where it leads to, for who knows: then one exchange is enough as a rule."""
     operation = f"open bridge port {index}"
-    up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
+    up = _opening(index)
     if ends is not None:
         bridge, peer, netnsid = ends
         reads = [get_link_at(index), get_link_at(bridge), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN)]
@@ -76,6 +99,38 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
         if not link_flags(seen[-1]) & IFF_UP or all(map(_passes, seen)):
             return
         time.sleep(_PAUSE)
+
+
+def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> Names | None:
+    """The host end up and dormant, and settled; None where the kernel does not hold the port by that: then it is down.
+    Idempotent."""
+    operation = f"hold bridge port {index}"
+    dormant = link_message(RTM_SETLINK, link_header(index), _DORMANT, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))
+    seen = route.transact([dormant, get_link_at(index)], operation)[-1]
+    ends = ends or ends_of(seen)
+    if ends is None or attribute_of(seen.body, IFLA_LINKMODE, LINK_HEADER_SIZE) != LINK_MODE_DORMANT.to_bytes(1):
+        return None
+    bridge, peer, netnsid = ends
+    names = (name_of(route, index), name_of(route, bridge))
+    ProcSysctls().write(f"net/ipv6/conf/{names[0]}/disable_ipv6", "1")  # it says nothing, and opens the sooner
+    up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
+    settling = [get_link_at(index), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN), get_link_at(index)]
+    seen = route.transact([up, *settling], operation)[-1]
+    if _passes(seen) or port_state(seen) != PORT_DISABLED:
+        route.transact([link_message(RTM_SETLINK, link_header(index, change=IFF_UP))], operation)
+        return None
+    return names
+
+
+def release_port(route: Netlink, index: int, names: Names) -> bool:
+    """`open_port` of one that is held; whether packets pass both ways: not where somebody shut the other end, or where
+    the bridge had no open port before it."""
+    route.transact([_opening(index)], f"open bridge port {index}")
+    return all(is_running(route, name) for name in names)
+
+
+def _opening(index: int) -> Message:
+    return link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP), _RELEASED)
 
 
 def _passes(end: Reply) -> bool:

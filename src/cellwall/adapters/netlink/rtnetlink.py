@@ -31,19 +31,23 @@ from cellwall.errors import KernelError
 from cellwall.model.addresses import Address
 
 AF_BRIDGE = 7
-_SIOCGIFINDEX = 0x8933  # linux/sockios.h
+_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFINDEX = 0x8910, 0x8913, 0x8933  # linux/sockios.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 _RTM_GETRULE = 34
 
-IFF_UP = 0x1
+IFF_UP, _IFF_RUNNING = 0x1, 0x40
+OPER_UP, LINK_MODE_DEFAULT, LINK_MODE_DORMANT = 6, 0, 1
+"""Of RFC 2863, as linux/if.h numbers them: IF_OPER_UP, IF_LINK_MODE_*."""
+_UP, _DORMANT = OPER_UP.to_bytes(1), LINK_MODE_DORMANT.to_bytes(1)
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO = 1, 3, 4, 10, 12, 18
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
-IFLA_LINK, IFLA_OPERSTATE, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 5, 16, 37, 46
+IFLA_LINK, IFLA_OPERSTATE, IFLA_LINKMODE, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 5, 16, 17, 37, 46
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+_IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_STATE, PORT_DISABLED = 5, 1, 0
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _IFA_F_PERMANENT = 0x80
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
@@ -108,6 +112,28 @@ def index_of(route: Netlink, name: str) -> int:
             return 0
         raise KernelError(error.errno or errno.EIO, f"look for {name}") from error
     return int(struct.unpack_from("=i", answer, 16)[0])
+
+
+def name_of(route: Netlink, index: int) -> str:
+    """The name of the link of that index in the socket's namespace, "" where there is none. An ioctl as well."""
+    try:
+        answer = fcntl.ioctl(route.fileno(), _SIOCGIFNAME, struct.pack("=16xi20x", index))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return ""
+        raise KernelError(error.errno or errno.EIO, f"look for link {index}") from error
+    return answer[:16].rstrip(b"\0").decode()
+
+
+def is_running(route: Netlink, name: str) -> bool:
+    """Whether the link of that name is operationally up, which settles nothing. An ioctl as well."""
+    try:
+        answer = fcntl.ioctl(route.fileno(), _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise KernelError(error.errno or errno.EIO, f"look at {name}") from error
+    return bool(struct.unpack_from("=h", answer, 16)[0] & _IFF_RUNNING)
 
 
 def link_header(index: int = 0, *, family: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -261,6 +287,7 @@ def read_link(reply: Reply) -> ObservedLink:
         mtu=_number(found, IFLA_MTU),
         mac=int.from_bytes(mac, "big") if len(mac) == 6 else 0,
         up=bool(flags & IFF_UP),
+        dormant=found.get(IFLA_LINKMODE) == _DORMANT and found.get(IFLA_OPERSTATE) != _UP,
         group=_number(found, IFLA_GROUP),
         alias=text_of(found.get(IFLA_IFALIAS, b"")),
     )
@@ -276,6 +303,14 @@ def link_settings(reply: Reply) -> dict[int, bytes]:
     """The settings of a link's own kind (IFLA_INFO_DATA)."""
     info = attributes(attributes(reply.body, _IFINFO.size).get(IFLA_LINKINFO, b""))
     return attributes(info.get(IFLA_INFO_DATA, b""))
+
+
+def port_state(reply: Reply) -> int:
+    """In which of a bridge's states (linux/if_bridge.h, BR_STATE_*) the port is that a link is; -1 for one that is
+    none."""
+    info = attributes(attributes(reply.body, _IFINFO.size).get(IFLA_LINKINFO, b""))
+    state = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")).get(_IFLA_BRPORT_STATE)
+    return -1 if state is None else state[0]
 
 
 def link_flags(reply: Reply) -> int:

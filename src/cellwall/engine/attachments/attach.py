@@ -78,7 +78,7 @@ def place_endpoints(
     site: Site, found: Foundation, requests: Sequence[AttachRequest], *, opens: bool = True
 ) -> tuple[Endpoint, ...]:
     """`attach_endpoints` of requests that are valid, on a node that is ready for their policies. Without `opens` their
-    host links stay down, and nothing passes whatever is done inside."""
+    bridge ports are held, and nothing passes whatever is done inside."""
     made: dict[EndpointKey, Endpoint] = {}
     with ExitStack() as held, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
@@ -286,16 +286,16 @@ def _wire(
 
 
 def _finish(site: Site, sandboxes: Sequence[_Sandbox], wired: Sequence[Endpoint], *, opens: bool) -> None:
-    """The inside of each, and the host ends up."""
+    """The inside of each, and the host ends up, or held."""
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
         try:
             site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
         except (KernelError, NotFound) as error:
             _refuse_meddled(endpoint, error)
             raise
-    for endpoint in wired if opens else ():
+    for endpoint in wired:
         try:
-            site.links.open_port(endpoint.host_index)
+            (site.links.open_port if opens else site.links.hold_port)(endpoint.host_index)
         except KernelError as error:
             _refuse_meddled(endpoint, error, inside=False)
             raise

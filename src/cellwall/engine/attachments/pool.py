@@ -1,4 +1,4 @@
-"""Ready sandboxes: made whole ahead of time but for their host link, which stays down until a container claims one.
+"""Ready sandboxes: made whole ahead of time but that their bridge port is shut until a container claims one.
 
 Until then one is an endpoint of nobody, under a key that no caller can name (`cellwall.model.pool`): what is done about
 endpoints, by a repair, a laying, a resize or a recovery, is done about it, too. A claim gives it to a container: the
