@@ -1,17 +1,19 @@
 """What is told of one tenant has a budget, and what is beyond it is counted exactly: nothing is lost in silence, and
 nothing of another tenant."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic, sleep
 from typing import Literal
 
 import pytest
 
-from audit.recorded import Recorded
+from audit.recorded import PATIENCE, Recorded
+from cellwall.adapters.events.files import Appended
 from cellwall.adapters.iptables.counted_sets import read_denied_by_address
 from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
 from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
-from cellwall.audit.events import Attempt, Unrecorded
+from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.daemon.audit.thread import audited
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Audit, Settings
@@ -56,6 +58,43 @@ def flooded(world: World, kept: Recorded) -> Sandbox:
     quiet.host.inject("eth0", frames(world, quiet, own(quiet), SINGLE))
     kept.found(lambda event: event.tenant == "acme" and event.destination in FLOOR.values(), 2 * SINGLE)
     return flooding
+
+
+class Failing(Recorded):
+    """One that fails at every event while it is to: as by a fault of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+
+    def append(self, events: Sequence[Event]) -> Appended:
+        if self.fails:
+            raise RuntimeError("a fault")
+        return super().append(events)
+
+
+def test_a_recorder_that_fails_says_so_until_it_records_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellwall.daemon.audit.thread._AGAIN", 0.3)
+    kept = Failing()
+    with audited(world.wall, kept, world.wall.endpoints) as auditor:
+        kept.wait_for_beginning()
+        assert auditor.trouble == ""
+        box = world.attach("web", tenant="acme")
+        kept.fails = True
+        box.host.inject("eth0", frames(world, box, own(box), 1))
+        poll(lambda: "a fault" in auditor.trouble)
+        assert any("not recorded: " in line and "a fault" in line for line in auditor.notes("nftables"))
+        kept.fails = False
+        poll(lambda: auditor.trouble == "")
+        box.host.inject("eth0", frames(world, box, own(box), 1))
+        kept.found(lambda event: event.container == box.name, 2)
+
+
+def poll(holds: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE
+    while not holds():
+        assert monotonic() < deadline
+        sleep(0.02)
 
 
 def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tenant(world: World) -> None:

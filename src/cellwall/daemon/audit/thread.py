@@ -98,7 +98,17 @@ class Auditor:
         return tuple(lines)
 
     def run(self, stop: int) -> None:
-        """Until the descriptor is readable."""
+        """Until the descriptor is readable, whatever fails meanwhile."""
+        while True:
+            try:
+                return self._record(stop)
+            except Exception as error:
+                _log.exception("the record of what sandboxes try failed, and begins anew")
+                self._deaf = f"the record failed, and begins anew: {error}"
+            if select.select([stop], [], [], _AGAIN)[0]:
+                return None
+
+    def _record(self, stop: int) -> None:
         while True:
             wanted = self._settings()
             log = _listening(wanted, self._tell)
@@ -170,16 +180,7 @@ def audited(wall: Wall, log: EventLog, refill: Callable[[], Iterable[Endpoint]])
     reading, writing = os.pipe2(os.O_CLOEXEC)
     wall.follow(feed)
 
-    def run() -> None:
-        while True:
-            try:
-                return auditor.run(reading)
-            except Exception:
-                _log.exception("the record of what sandboxes try failed, and begins anew")
-            if select.select([reading], [], [], _AGAIN)[0]:
-                return None
-
-    thread = Thread(target=run, name="cellwall-auditor")
+    thread = Thread(target=auditor.run, args=(reading,), name="cellwall-auditor")
     thread.start()
     try:
         yield auditor
