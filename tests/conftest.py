@@ -28,21 +28,6 @@ on a kernel, the lab, the reference model in packets, the hostile tenant without
 given it runs these."""
 
 
-LONGEST = (
-    "daemon/test_sequences.py",
-    "packet/test_each_rule.py",
-    "packet/test_switch.py",
-    "packet/test_owned.py",
-    "packet/test_half_replaced.py",
-    "packet/test_policy_tears.py",
-    "attack/test_iptables.py",
-    "attack/test_suite.py",
-    "engine/test_unwind.py",
-)
-"""Files that take more than a minute by themselves. Written by hand, so only those that all the others would be waited
-for: one that is missing here, or too much, makes a run longer and no result another. All the rest go by markers."""
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="the pure core and a little of everything, nothing slow")
     parser.addoption("--full", action="store_true", help="also what takes many minutes, or daemons of other programs")
@@ -94,13 +79,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _put_long_files_first(items: list[pytest.Item]) -> None:
     """Files are given out in this order, and one that takes minutes must not be what all the others are waited for:
-    first those of `LONGEST`, then by their tests on a node, of which a slow one counts as ten."""
+    first those that say so, then by their tests on a node, of which a slow one counts as ten."""
     cost: Counter[Path] = Counter()
     for item in items:
         if item.get_closest_marker("root"):
             cost[item.path] += 10 if item.get_closest_marker("slow") else 1
-    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (places.get(item.path, len(places)), -cost[item.path]))
+    items.sort(key=lambda item: (item.get_closest_marker("minutes") is None, -cost[item.path]))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cellwall.attack.stage import SETTINGS, WalledStage, walled_stage
 from cellwall.engine.iptables.contracts import Variant
 from measured import through
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.minutes]
 
 VARIANTS: tuple[Variant, ...] = ("nft", "legacy")
 _THROUGH = ("B11-forged-",)

@@ -26,6 +26,7 @@ from cellwall.ruleset.types import ElementChange
 from measured import assert_few
 from world import Wrapped, rewired
 
+pytestmark = pytest.mark.minutes
 PROBES = every_probe()
 REPOSITORY = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from cellwall.lab.host import Host
 from cellwall.model.pool import PoolSize
 from served import Answer, Served, open_served
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.minutes]
 
 containers = st.sampled_from([f"c{number}" for number in range(6)])
 tenants = st.sampled_from([None, "t", "u"])

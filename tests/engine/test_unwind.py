@@ -16,7 +16,7 @@ from engine.snapshots import node_snapshot, wall_state
 from engine.steps import Fault, stepped
 from world import PUBLIC4, World, Wrapped, assert_connection, is_answered, rewired
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.minutes]
 
 
 def faults(wall: Wall, operation: Callable[[Wall], object], *, at_most: int = 300) -> Iterator[Exception]:

@@ -1,12 +1,10 @@
-"""Which tests are left out, their markers say, and which go first, a list of files."""
+"""Which tests are left out, and which go first, their markers say."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 TESTS = Path(__file__).parents[1]
 
@@ -31,9 +29,3 @@ def test_a_checkout_may_be_called_like_a_marker(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run([sys.executable, *argv], env=environ, cwd=place, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_the_files_that_go_first_are_there(pytestconfig: pytest.Config) -> None:
-    conftest = pytestconfig.pluginmanager.get_plugin(str(TESTS / "conftest.py"))
-    assert conftest is not None
-    assert [name for name in conftest.LONGEST if not (TESTS / name).exists()] == []

@@ -28,7 +28,7 @@ from scene import Scene
 from world import Told as Rule
 from world import World, open_world, take_all_out, taken_out, unlatch
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.minutes]
 
 
 class Row(NamedTuple):

@@ -39,6 +39,7 @@ from world import (
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.minutes,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 LOADS = range(1, 6)

@@ -40,6 +40,7 @@ from world import (
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.minutes,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 HOSTILE = (

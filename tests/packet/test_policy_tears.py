@@ -13,7 +13,7 @@ from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
 from world import Sandbox, World, open_world
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.minutes]
 FLOWS, CHANGES = 1000, 30
 PORT = 9
 NARROW = Policy(rules=tuple(Rule("deny", ip_network(at[1]), "udp", (PORT, PORT)) for at in (PUBLIC4, PUBLIC6)))

@@ -17,6 +17,7 @@ from world import Stream, World, Wrapped, open_world, public, rewired, ruleset
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.minutes,
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 NFTABLES = Settings(backend="nftables")
