@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nodecommand import Command
 
-from cellwall.adapters.process import find_program
+from cellwall.adapters.process import Completed, find_program
 from cellwall.adapters.record.lock import WriterLock
 from cellwall.cli.main import main
 from cellwall.lab import Lab, connect
@@ -277,15 +277,33 @@ def test_a_wall_stands_in_what_the_host_has_or_the_refusal_names_what_it_lacks(
 ) -> None:
     cellwall = Command(lab)
     cellwall("down", "--force")
-    # A file that cannot be executed over each program, in a mount namespace of its own: the machine keeps them.
+    done = without_programs(cellwall, tmp_path, missing, "up", "--set", f"node.backend={configured}")
+    assert done.returncode == status, done
+    assert said in done.stdout + done.stderr
+    assert cellwall("down", "--force").status == 0
+
+
+def without_programs(cellwall: Command, tmp_path: Path, missing: list[str], *arguments: str) -> Completed:
+    """A command where these cannot be executed: in a mount namespace of its own, and the machine keeps them."""
     plain = tmp_path / "nothing"
     plain.touch(mode=0o600)
     programs = [os.path.realpath(found) for name in missing if (found := find_program(name))]
     hide = "".join(f"mount --bind {plain} {program}; " for program in programs) + 'exec "$@"'
-    argv = cellwall.argv("up", "--set", f"node.backend={configured}")
-    done = lab.node.run(["unshare", "--mount", "sh", "-ec", hide, "-", *argv[2:]], check=False)
-    assert done.returncode == status, done
-    assert said in done.stdout + done.stderr
+    argv = cellwall.argv(*arguments)
+    return cellwall.lab.node.run(["unshare", "--mount", "sh", "-ec", hide, "-", *argv[2:]], check=False)
+
+
+@pytest.mark.parametrize(("command", "holder"), [("up", "iptables ("), ("down", "")])
+def test_a_wall_that_nft_laid_goes_also_where_nft_is_gone(lab: Lab, tmp_path: Path, command: str, holder: str) -> None:
+    """Who removes the package has the wall in what is left, and not in both for good."""
+    cellwall = Command(lab)
+    cellwall("down", "--force")
+    assert cellwall("up").status == 0
+    done = without_programs(cellwall, tmp_path, ["nft"], command)
+    assert done.returncode == 0, done
+    assert "cellwall" not in lab.node.run(["nft", "list", "tables"]).text
+    assert holder in done.text
+    assert cellwall("status").status == 0 or command == "down"
     assert cellwall("down", "--force").status == 0
 
 

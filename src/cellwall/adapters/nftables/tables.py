@@ -15,6 +15,7 @@ it is asked for whole again.
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from cellwall.adapters.nftables.elements import (
     read_pairs,
 )
 from cellwall.engine.contracts import PortFlows
-from cellwall.errors import KernelError
+from cellwall.errors import KernelError, Unsupported
 from cellwall.model.addresses import Prefix
 from cellwall.model.floor import ALWAYS_DENIED
 from cellwall.ruleset.types import Element, ElementChange, Ruleset, TableFamily
@@ -73,15 +74,25 @@ class NftRules(Closing):
         return ""
 
     def lay(self, edits: "Sequence[Edit]") -> None:
-        """See `Rules.lay`. Unsupported where nft is not installed."""
+        """See `Rules.lay`. Unsupported where nft is not installed, unless tables only go."""
         from cellwall.adapters.nftables.ownership import ORPHANED, OWNED, lay, outlived
-        from cellwall.ruleset.edits import Flush, render_edits
+        from cellwall.ruleset.edits import Flush, Remove, render_edits
 
         # a flush needs no nft to compile anything
         if self._owning or all(isinstance(edit, Flush) for edit in edits) or outlived(self._netfilter):
             lay(self._netfilter, edits, OWNED if self._owning else ORPHANED)
             return
-        self.load(render_edits(edits))
+        try:
+            self.load(render_edits(edits))
+        except Unsupported:
+            # Nor do tables that go, but for a message of the kernel's (Linux 6.3): what another mechanism holds by now,
+            # or nobody wants any more, stays for no program's sake.
+            if not all(isinstance(edit, Flush | Remove) for edit in edits):
+                raise
+            with suppress(KernelError):
+                lay(self._netfilter, edits, ORPHANED)
+                return
+            raise
 
     def go_on(self, descriptor: int) -> bool:
         """See `Rules.go_on`."""
