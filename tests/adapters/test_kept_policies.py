@@ -32,18 +32,18 @@ def test_endpoints_read_back_are_under_the_policies_on_record(store: Store) -> N
     other = _endpoint("other", 3, tenant="else")
     with store.transaction():
         store.write_endpoints([own, other], "attached")
-        store.write_policy("acme", PolicyRecord(BLOCKED, 7))
+        store.policies.write("acme", PolicyRecord(BLOCKED, 7))
     under = msgspec.structs.replace(own, tiers=Tiers(BLOCKED, ALLOWED, 7))
     assert store.endpoint(EndpointKey("web")) == (under, "attached")
     assert store.endpoints() == (other, under)
     assert store.endpoints_of("acme") == (under,)
     assert store.endpoint(EndpointKey("other")) == (other, "attached")
-    assert (store.policy("acme"), store.policy("else")) == (PolicyRecord(BLOCKED, 7), None)
+    assert (store.policies.get("acme"), store.policies.get("else")) == (PolicyRecord(BLOCKED, 7), None)
     with store.transaction():
-        store.write_policy("acme", None)
+        store.policies.write("acme", None)
         store.write_endpoints([_endpoint()], "attached")
     assert store.endpoints_of("acme")[0].tiers is NO_TIERS
-    assert store.policies() == {}
+    assert store.policies.all() == {}
     store.close()
 
 
@@ -81,11 +81,11 @@ def test_a_journal_that_knew_no_policies_is_taken_over_under_its_endpoints(tmp_p
         left = msgspec.json.decode(store.get("versions") or b"", type=Blocks)
         assert (left.next, left.shared) == (FIRST_BLOCK + 4, (_endpoint().generation,))
         with store.transaction():
-            store.write_policy("acme", PolicyRecord(BLOCKED, 1))
+            store.policies.write("acme", PolicyRecord(BLOCKED, 1))
             store.write_endpoints([_endpoint("other", 3, tenant="else")], "attached")
         assert store.endpoints_of("acme")[0].tiers.tenant == BLOCKED
         with store.transaction():
-            store.write_policy("acme", None)
+            store.policies.write("acme", None)
             store.delete_endpoints([EndpointKey("other")])
         store.close()
 

@@ -115,7 +115,7 @@ def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: S
     assert wrote((_endpoint("db", 3, tenant="other"), "attached")) == stamps[-1]
     for tenant, generation in (("other", 1), ("acme", 2), ("acme", 3)):
         with store.transaction():
-            store.write_policy(tenant, PolicyRecord(OPEN, generation))
+            store.policies.write(tenant, PolicyRecord(OPEN, generation))
         if tenant == "acme":
             stamps.append(store.stamp(key))
         else:
@@ -170,11 +170,7 @@ def test_a_look_is_of_one_moment_and_ends_with_the_first_write(store: Store) -> 
     with closing(Store(Path(store.path).parent, "boot-1")) as other:
         store.look()
         assert store.get("key") is None
-        with other.transaction():
-            other.put("key", b"theirs")
-        assert store.get("key") is None
         with store.transaction():
-            assert store.get("key") == b"theirs"
             store.put("key", b"ours")
         assert other.get("key") == b"ours"
         store.look()
@@ -186,6 +182,22 @@ def test_a_look_is_of_one_moment_and_ends_with_the_first_write(store: Store) -> 
         with other.transaction():
             other.put("key", b"later")
         assert store.get("key") == b"later"
+
+
+def test_nothing_is_written_by_what_was_looked_at_before_somebody_else_wrote(store: Store) -> None:
+    """Who writes has the writer lock, so nobody does; what is done is done by what was so, or not at all."""
+    with closing(Store(Path(store.path).parent, "boot-1")) as other:
+        store.look()
+        assert store.get("key") is None
+        with other.transaction():
+            other.put("key", b"theirs")
+        assert store.get("key") is None
+        with pytest.raises(Unavailable), store.transaction():
+            store.put("key", b"ours")
+        assert store.get("key") == b"theirs"
+        with store.transaction():
+            store.put("key", b"ours")
+        assert other.get("key") == b"ours"
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
@@ -216,9 +228,9 @@ def test_releasing_an_address_costs_the_same_whatever_else_is_leased(store: Stor
         gone = _endpoint(f"c{first}", first)
         with store.transaction():
             store.delete_endpoints([gone.key])
-            store.add_draining([gone])
+            store.draining.add([gone])
         with store.transaction():
-            store.delete_draining([gone.address4])
+            store.draining.remove([gone.address4])
         store._db._db.set_progress_handler(None, 1)
         cost.append(len(steps))
     assert cost[0] == cost[1] > 0
@@ -261,7 +273,7 @@ def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path
     store = Store(tmp_path, "boot-1")
     former = _endpoint()
     with store.transaction():
-        store.add_draining([former])
+        store.draining.add([former])
     store.close()
     raw = sqlite3.connect(tmp_path / "state.db")
     if not knew_retired:
@@ -271,15 +283,15 @@ def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path
     raw.close()
     for _ in range(2):
         store = Store(tmp_path, "boot-1")
-        assert store.unretired() == store.draining() == (former,)
+        assert store.draining.unretired() == store.draining.all() == (former,)
         assert store._db.row("PRAGMA user_version")[0] == SCHEMA_VERSION
         store.close()
     store = Store(tmp_path, "boot-1")
     with store.transaction():
-        store.mark_retired([former.address4])
-        store.add_draining([_endpoint("other", 3)])
-    assert len(store.draining()) == 2
-    assert len(store.unretired()) == 1
+        store.draining.mark_retired([former.address4])
+        store.draining.add([_endpoint("other", 3)])
+    assert len(store.draining.all()) == 2
+    assert len(store.draining.unretired()) == 1
     store.close()
 
 
@@ -287,20 +299,20 @@ def test_a_link_that_was_retired_is_on_record_with_the_next_transaction(tmp_path
     store, other = Store(tmp_path, "boot-1"), Store(tmp_path, "boot-1")
     first, second = _endpoint("web", 2), _endpoint("db", 3)
     with store.transaction():
-        store.add_draining([first, second])
-    store.mark_retired([first.address4])
-    assert store.unretired() == (second,)
-    assert set(other.unretired()) == {first, second}
+        store.draining.add([first, second])
+    store.draining.mark_retired([first.address4])
+    assert store.draining.unretired() == (second,)
+    assert set(other.draining.unretired()) == {first, second}
     with pytest.raises(ZeroDivisionError), store.transaction():
         raise ZeroDivisionError
-    assert (store.unretired(), len(other.unretired())) == ((second,), 2)
+    assert (store.draining.unretired(), len(other.draining.unretired())) == ((second,), 2)
     with store.transaction():
         store.put("something", b"else")
-    assert store.unretired() == other.unretired() == (second,)
+    assert store.draining.unretired() == other.draining.unretired() == (second,)
     with store.transaction():
-        store.delete_draining([first.address4])
-        store.add_draining([msgspec.structs.replace(first, host_link="b9hother")])
-    assert len(store.unretired()) == len(other.unretired()) == 2
+        store.draining.remove([first.address4])
+        store.draining.add([msgspec.structs.replace(first, host_link="b9hother")])
+    assert len(store.draining.unretired()) == len(other.draining.unretired()) == 2
     store.close()
     other.close()
 

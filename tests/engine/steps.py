@@ -19,9 +19,10 @@ from world import World, rewired
 ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock")
 READS = {
     "Store": """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
-        members_count pooled pooled_count in_netns leased held mac_holder binding_holder draining draining_addresses
-        unfinished unretired host_link_taken policy policies policy_sizes published_ports proxied stamp keep_spare_room
-        in_place look""",
+        members_count pooled pooled_count in_netns leased held mac_holder binding_holder unfinished
+        host_link_taken published_ports proxied stamp keep_spare_room in_place look""",
+    "Draining": "all addresses unretired",
+    "PoliciesInForce": "get all sizes",
     "KeptPolicies": "read",
     "NodeObserver": "observe fingerprint addresses listeners mtu",
     "ProcSysctls": "read",
@@ -35,6 +36,8 @@ READS = {
 }
 """What leaves the node and the record as they were, by the adapter whose it is: whatever is not named here is taken for
 a change. They are two thirds of all steps."""
+PARTS = ("Draining", "PoliciesInForce")
+"""Of the journal."""
 ALIKE = frozenset({"ProcSysctls.write"})
 """Changes that come many in a row, none of which is more than the one before it."""
 CANNOT_FAIL = "end_look"
@@ -125,15 +128,18 @@ class Fault(Steps):
 
 
 class Stepped:
-    """An adapter every call of which is a step."""
+    """An adapter every call of which is a step, and of its parts, which are in its transactions (`whole`)."""
 
-    def __init__(self, adapter: Any, steps: Steps) -> None:
+    def __init__(self, adapter: Any, steps: Steps, whole: "Stepped | None" = None) -> None:
         object.__setattr__(self, "_adapter", adapter)
         object.__setattr__(self, "_steps", steps)
+        object.__setattr__(self, "_whole", whole or self)
         object.__setattr__(self, "_uncommitted", False)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._adapter, name)
+        if type(found).__name__ in PARTS:
+            return Stepped(found, self._steps, self)
         if not callable(found) or name == CANNOT_FAIL:
             return found
         adapter = type(self._adapter).__name__
@@ -146,7 +152,7 @@ class Stepped:
             try:
                 return found(*args, **kwargs)
             finally:
-                if not (reads or self._uncommitted):
+                if not (reads or self._whole._uncommitted):
                     self._steps.after()
 
         return call

@@ -57,7 +57,7 @@ def elements(world: World, kind: str, family: str, name: str) -> list[str]:
 def kept(world: World) -> tuple[object, ...]:
     """All that an endpoint takes: record, lease, link, elements."""
     journal = world.wall._site.journal
-    held = journal.count(), len(journal.leased()) + len(journal.draining_addresses()), links(world)
+    held = journal.count(), len(journal.leased()) + len(journal.draining.addresses()), links(world)
     return (*held, *(elements(world, *named) for named in SETS))
 
 

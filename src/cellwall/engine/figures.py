@@ -74,7 +74,7 @@ def node_count(site: Site) -> NodeCount:
         up=journal.get("foundation") is not None,
         metered=journal.metered(),
         leased=len(journal.leased()),
-        draining=len(journal.draining_addresses()),
+        draining=len(journal.draining.addresses()),
         capacity=Pool(site.settings.network).capacity,
     )
 

@@ -1,6 +1,6 @@
 """The journal and the state of this boot: the tables of `state_file`.
 
-Owns: endpoints with their phase, bindings, policies of tenants as they are in force, and draining leases. Every
+Owns: endpoints with their phase and bindings; policies in force and draining leases are parts of their own. Every
 operation is journalled here before the kernel is touched: a row in phase `attaching` or `detaching` that survives its
 process is a crash, and reconcile takes it back or finishes it.
 """
@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from ipaddress import IPv4Address
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from cellwall.adapters.record.database import Database
+from cellwall.adapters.record.draining import Addresses, Draining
+from cellwall.adapters.record.policies_in_force import PoliciesInForce
 from cellwall.adapters.record.records import (
     LED_4,
     LED_6,
@@ -22,16 +22,14 @@ from cellwall.adapters.record.records import (
     decode_endpoint,
     decode_metered,
     decode_own_policy,
-    decode_policy,
     decode_tenant_number,
     encode_endpoint,
-    encode_policy,
 )
 from cellwall.adapters.record.state_file import StateFile
 from cellwall.errors import AlreadyExists, Conflict
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
-from cellwall.model.policy import Policy, PolicyRecord
+from cellwall.model.policy import Policy
 
 if TYPE_CHECKING:
     from cellwall.model.figures import Metered
@@ -52,17 +50,16 @@ class Store(StateFile):
 
     def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
         super().__init__(directory, boot_id)
-        self._retired: set[int] = set()
+        self.policies = PoliciesInForce(self._db)
+        self.draining = Draining(self._db)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes of the block, or none. The writer lock makes waiting for another writer a fault."""
         with self._db.transaction():
             yield
-            if self._retired:
-                rows = [(address,) for address in self._retired]
-                self._db.run_each("UPDATE draining SET retired = 1 WHERE address4 = ?", rows)
-        self._retired.clear()
+            self.draining.write_retired()
+        self.draining.forget_retired()
 
     # -------------------------------------------------------------- endpoints
 
@@ -71,7 +68,7 @@ class Store(StateFile):
         row = self._db.row(
             "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
         )
-        return None if row is None else (decode_endpoint(row[0], self.policy), row[1])
+        return None if row is None else (decode_endpoint(row[0], self.policies.get), row[1])
 
     def stamp(self, key: EndpointKey) -> int:
         """Another number whenever the record of an endpoint, or of its tenant's policy, is another; without a look into
@@ -86,14 +83,14 @@ class Store(StateFile):
     def proxied(self) -> list[Endpoint]:
         """The endpoints that have a port served by a proxy, in any phase, by key. Others are not read."""
         rows = self._bodies("WHERE instr(body, ?) OR instr(body, ?)", (LED_4, LED_6))
-        policy_of = cache(self.policy)
+        policy_of = cache(self.policies.get)
         found = [decode_endpoint(row[0], policy_of) for row in rows]
         return [endpoint for endpoint in found if any(binding.proxy for binding in endpoint.bindings)]
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
         """All endpoints, or those of one phase, by key."""
         rows = self._bodies("WHERE phase = ?" if phase else "", (phase,) if phase else ())
-        policy_of = cache(self.policy)  # of who has no endpoint there may be many, and none is read
+        policy_of = cache(self.policies.get)  # of who has no endpoint there may be many, and none is read
         return tuple(decode_endpoint(row[0], policy_of) for row in rows)
 
     def metered(self) -> "tuple[Metered, ...]":
@@ -104,7 +101,7 @@ class Store(StateFile):
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
         """The attached endpoints of a tenant, by key."""
         rows = self._bodies("WHERE tenant = ? AND phase = 'attached'", (tenant,))
-        known = self.policy(tenant)
+        known = self.policies.get(tenant)
         return tuple(decode_endpoint(row[0], lambda tenant: known) for row in rows)
 
     def count_of(self, tenant: str) -> int:
@@ -279,81 +276,13 @@ class Store(StateFile):
         statement = "SELECT tenant, sum(last - first + 1) FROM bindings JOIN endpoints USING (container_id, ifname)"
         return {row[0]: int(row[1]) for row in self._db.rows(f"{statement} GROUP BY tenant")}
 
-    # -------------------------------------------------------------- policies of tenants
-
-    def policy(self, tenant: str) -> PolicyRecord | None:
-        """What is in force for a tenant, whether or not it has endpoints."""
-        row = self._db.row("SELECT generation, body FROM policies WHERE tenant = ?", (tenant,))
-        return None if row is None else PolicyRecord(decode_policy(row[1]), row[0])
-
-    def policies(self) -> dict[str, PolicyRecord]:
-        """Those of all tenants that have any, by name."""
-        rows = self._db.rows("SELECT tenant, generation, body FROM policies ORDER BY tenant")
-        return {row[0]: PolicyRecord(decode_policy(row[2]), row[1]) for row in rows}
-
-    def policy_sizes(self) -> dict[str, int]:
-        """How many octets the policy of each tenant has on record, without a look into any."""
-        return {row[0]: int(row[1]) for row in self._db.rows("SELECT tenant, length(body) FROM policies")}
-
-    def write_policy(self, tenant: str, known: PolicyRecord | None) -> None:
-        """Insert, replace or remove; the endpoints on record are under it from now on."""
-        if known is None:
-            self._db.run("DELETE FROM policies WHERE tenant = ?", (tenant,))
-        else:
-            row = (tenant, known.generation, encode_policy(known.policy))
-            self._db.run("INSERT OR REPLACE INTO policies VALUES (?, ?, ?)", row)
-
     # -------------------------------------------------------------- leases
 
     def leased(self) -> Taken:
         """The addresses of all endpoints, as numbers, as they are whenever it is asked."""
-        return _Addresses(self._db, "endpoints")
+        return Addresses(self._db, "endpoints")
 
     def held(self) -> tuple[int, int]:
         """How many addresses are leased, and how many drain."""
         row = self._db.row("SELECT (SELECT count(*) FROM endpoints), (SELECT count(*) FROM draining)")
         return row[0], row[1]
-
-    def add_draining(self, endpoints: Iterable[Endpoint]) -> None:
-        """Released addresses that the kernel may still know; their links are not retired yet."""
-        self._db.run_each(
-            "INSERT OR REPLACE INTO draining VALUES (?, ?, ?, 0)",
-            [(int(endpoint.address4), endpoint.host_link, encode_endpoint(endpoint)) for endpoint in endpoints],
-        )
-
-    def draining(self) -> tuple[Endpoint, ...]:
-        """The former endpoints whose addresses drain."""
-        return tuple(decode_endpoint(row[0]) for row in self._db.rows("SELECT body FROM draining ORDER BY rowid"))
-
-    def draining_addresses(self) -> Taken:
-        """Only their addresses, as numbers, as they are whenever it is asked."""
-        return _Addresses(self._db, "draining")
-
-    def unretired(self) -> tuple[Endpoint, ...]:
-        """The former endpoints whose links nobody has retired yet."""
-        rows = self._db.rows("SELECT address4, body FROM draining WHERE NOT retired")
-        return tuple(decode_endpoint(row[1]) for row in rows if row[0] not in self._retired)
-
-    def mark_retired(self, addresses: Iterable[IPv4Address]) -> None:
-        """The links of these former endpoints are retired: on record with this transaction, or the next one, as to
-        retire one again does no harm."""
-        self._retired.update(map(int, addresses))
-
-    def delete_draining(self, addresses: Iterable[IPv4Address]) -> None:
-        """These addresses are free."""
-        self._db.run_each("DELETE FROM draining WHERE address4 = ?", [(int(address),) for address in addresses])
-
-
-class _Addresses:
-    """A table's addresses. A look-up each, as a lease asks after one or two: to read a thousand costs thirty times as
-    much."""
-
-    def __init__(self, db: Database, table: str) -> None:
-        self._db = db
-        self._table = table
-
-    def __contains__(self, address: object, /) -> bool:
-        return self._db.row(f"SELECT 1 FROM {self._table} WHERE address4 = ?", (address,)) is not None
-
-    def __len__(self) -> int:
-        return int(self._db.row(f"SELECT count(*) FROM {self._table}")[0])

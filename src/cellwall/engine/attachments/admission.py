@@ -161,7 +161,7 @@ def refuse_full_tenants(site: Site, requests: Sequence[AttachRequest]) -> None:
     """Raise Exhausted where a tenant would have more endpoints, or policies of theirs, than one has room for. Before
     they are on record: room is made for what finds no address, and no room helps against this."""
     for tenant in {request.tenant for request in requests if request.tenant}:
-        known, new = site.journal.policy(tenant), [request for request in requests if request.tenant == tenant]
+        known, new = site.journal.policies.get(tenant), [request for request in requests if request.tenant == tenant]
         own = [request.policy for request in new if request.policy is not None]
         if known is None and not own:
             continue

@@ -168,7 +168,7 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
     refuse_taken(site, found, requests)
     refuse_full_tenants(site, requests)
     asked = {int(address) for sandbox in sandboxes if (address := _asked_address(site, sandbox.request)) is not None}
-    leased, draining = site.journal.leased(), site.journal.draining_addresses()
+    leased, draining = site.journal.leased(), site.journal.draining.addresses()
     if any(address in leased or address in draining for address in asked):
         from cellwall.engine.attachments.room import free_addresses
 
@@ -247,7 +247,7 @@ def tenant_number_of(site: Site, request: AttachRequest, generation: int) -> int
 
 def tiers_of(site: Site, tenant: str | None, policy: Policy | None) -> Tiers:
     """What an endpoint of that tenant, if of any, comes under that has this policy of its own, as it is on record."""
-    known = site.journal.policy(tenant) if tenant else None
+    known = site.journal.policies.get(tenant) if tenant else None
     if known is None and policy is None:
         return NO_TIERS
     own = OPEN if policy is None else interned(policy)

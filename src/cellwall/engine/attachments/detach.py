@@ -62,7 +62,7 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
             failures.append(error)
     with site.journal.transaction():
         site.journal.delete_endpoints([endpoint.key for endpoint in endpoints])
-        site.journal.add_draining(endpoints)
+        site.journal.draining.add(endpoints)
     if site.journal.get("reserved") is not None:
         from cellwall.engine.ports.reservations import release_reserved  # here and not above: few have ports reserved
 

@@ -25,15 +25,15 @@ _GATHERED = 128
 def settle_closed(site: Site) -> None:
     """What detaches left behind and cannot wait any longer; the caller holds the writer lock. That links are retired is
     on record with the caller's next transaction."""
-    _retire(site, site.journal.unretired())
-    if len(site.journal.draining_addresses()) >= _GATHERED:
+    _retire(site, site.journal.draining.unretired())
+    if len(site.journal.draining.addresses()) >= _GATHERED:
         collect_drained(site)
 
 
 def settle_few(site: Site) -> bool:
     """`settle_closed`; False, and nothing is done, where that may take a while."""
-    closed = site.journal.unretired()
-    if len(closed) > _FEW or len(site.journal.draining_addresses()) >= _GATHERED:
+    closed = site.journal.draining.unretired()
+    if len(closed) > _FEW or len(site.journal.draining.addresses()) >= _GATHERED:
         return False
     _retire(site, closed)
     return True
@@ -42,7 +42,7 @@ def settle_few(site: Site) -> bool:
 def retire_closed(site: Site) -> None:
     """Shut the links of closed endpoints and put them into the reaper group. Nothing passes them since the detach,
     but that was the rules alone; from here on it holds without any rule."""
-    closed = site.journal.unretired()
+    closed = site.journal.draining.unretired()
     if closed:
         _retire(site, closed)
         with site.journal.transaction():
@@ -52,7 +52,7 @@ def retire_closed(site: Site) -> None:
 def _retire(site: Site, closed: Sequence[Endpoint]) -> None:
     if closed:
         shut_links(site, closed)
-        site.journal.mark_retired(endpoint.address4 for endpoint in closed)
+        site.journal.draining.mark_retired(endpoint.address4 for endpoint in closed)
 
 
 def shut_links(site: Site, endpoints: Iterable[Endpoint]) -> None:
@@ -72,7 +72,7 @@ def collect_drained(site: Site) -> int:
     """Delete retired links and free the addresses of those that are gone, now, whatever it costs; returns how many
     came free."""
     retire_closed(site)
-    draining = site.journal.draining()
+    draining = site.journal.draining.all()
     if not draining:
         return 0
     site.links.reap()
@@ -83,5 +83,5 @@ def collect_drained(site: Site) -> int:
         generation for endpoint in gone for generation in (*endpoint.past_generations, endpoint.generation)
     )
     with site.journal.transaction():
-        site.journal.delete_draining(endpoint.address4 for endpoint in gone)
+        site.journal.draining.remove(endpoint.address4 for endpoint in gone)
     return len(gone)

@@ -38,7 +38,7 @@ def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
     """Make so many more, in one transaction, or as many as there is room for; returns how many. The caller holds the
     writer lock, and the foundation holds."""
     network = site.settings.network
-    taken = len(site.journal.leased()) + len(site.journal.draining_addresses())
+    taken = len(site.journal.leased()) + len(site.journal.draining.addresses())
     count = room(min(network.subnet4.num_addresses - 4 - taken, free_ports(site)), wanted)
     if not count:
         return 0
@@ -85,7 +85,7 @@ def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endp
     without a policy; None, and nothing was written, where that is not all, or it is on record already."""
     validate_request(request, site.settings)
     plain = _fits(request) and not request.bindings and request.policy is None
-    if not plain or (request.tenant and site.journal.policy(request.tenant) is not None):
+    if not plain or (request.tenant and site.journal.policies.get(request.tenant) is not None):
         return None
     first = site.journal.pooled(1)
     if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:

@@ -80,7 +80,7 @@ def policies_of_tenants(caller: Caller) -> dict[str, PolicyRecord]:
 def policy_sizes(caller: Caller) -> dict[str, int]:
     """How many octets the policy of each tenant has on record."""
     with caller.mutex:
-        return caller.site.journal.policy_sizes()
+        return caller.site.journal.policies.sizes()
 
 
 def check_policy(policy: Policy | Document, settings: Settings, node: Iterable[Prefix], *, endpoint: bool) -> Policy:

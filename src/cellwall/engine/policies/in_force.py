@@ -64,12 +64,12 @@ def make_ready_for(site: Site, several: Collection[Tiers], *, member: bool) -> F
 
 def tenant_policy(site: Site, tenant: str) -> PolicyRecord | None:
     """What is in force for a tenant, or will be for its first endpoint. Changes nothing."""
-    return site.journal.policy(tenant) if taken_over(site) else site.kept().read()[0].get(tenant)
+    return site.journal.policies.get(tenant) if taken_over(site) else site.kept().read()[0].get(tenant)
 
 
 def tenant_policies(site: Site) -> dict[str, PolicyRecord]:
     """Those of all tenants that have any. Changes nothing."""
-    return site.journal.policies() if taken_over(site) else site.kept().read()[0]
+    return site.journal.policies.all() if taken_over(site) else site.kept().read()[0]
 
 
 def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member: bool = False) -> PolicyRecord | None:
@@ -77,7 +77,7 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member:
     Idempotent: the same policy is no change. `member`: somebody asks who is not root. The caller holds the writer lock
     and has judged it."""
     take_over_policies(site)
-    before = site.journal.policy(tenant)
+    before = site.journal.policies.get(tenant)
     if policy == (before.policy if before else None):
         _lay_missing(site, site.journal.endpoints_of(tenant))
         return before
@@ -93,13 +93,13 @@ def set_tenant_policy(site: Site, tenant: str, policy: Policy | None, *, member:
     def record() -> Sequence[Endpoint]:
         number = next_policy_generation(site)
         known.append(None if policy is None else PolicyRecord(latter, number))
-        site.journal.write_policy(tenant, known[0])
+        site.journal.policies.write(tenant, known[0])
         note_unkept(site, tenant)
         over = PolicyRecord(latter, number).over
         return [msgspec.structs.replace(one, tiers=over(one.tiers.endpoint)) for one in attached]
 
     def restore() -> None:
-        site.journal.write_policy(tenant, before)
+        site.journal.policies.write(tenant, before)
         note_unkept(site, tenant)
 
     _change(site, attached, record, restore)

@@ -24,7 +24,7 @@ def take_over_policies(site: Site) -> None:
     policies, latest = site.kept().read()
     with site.journal.transaction():
         for tenant, known in policies.items():
-            site.journal.write_policy(tenant, known)
+            site.journal.policies.write(tenant, known)
         site.journal.put(_NUMBER, str(latest).encode())
 
 
@@ -57,7 +57,7 @@ def keep_policies(site: Site) -> None:
     if not tenants:
         return
     latest = int(site.journal.get(_NUMBER) or b"0")
-    site.kept().write({tenant: site.journal.policy(tenant) for tenant in tenants}, latest)
+    site.kept().write({tenant: site.journal.policies.get(tenant) for tenant in tenants}, latest)
     with site.journal.transaction():
         site.journal.drop(_UNKEPT)
 

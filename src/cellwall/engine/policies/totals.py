@@ -61,7 +61,7 @@ def refuse_more_for_endpoint(site: Site, tenant: str, key: EndpointKey, policy: 
     """The same, where a policy of one endpoint changes. Who is of no tenant is root's, and shares with nobody."""
     if not tenant:
         return
-    known = site.journal.policy(tenant)
+    known = site.journal.policies.get(tenant)
     shared, endpoints = known.policy if known else Policy(), site.journal.count_of(tenant)
     own = site.journal.own_policies_of(tenant)
     refuse_total(

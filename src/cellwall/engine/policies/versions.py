@@ -77,7 +77,7 @@ def repair_endpoints(site: Site, *, rules: bool = True) -> tuple[str, ...]:
 def free_blocks(site: Site, blocks: Blocks) -> Blocks:
     """The next blocks that are nobody's, from the lowest again where the highest was given out; Exhausted."""
     mark = site.settings.mark
-    holders = (*site.journal.endpoints(), *site.journal.draining())
+    holders = (*site.journal.endpoints(), *site.journal.draining.all())
     versions = (version for one in holders for version in (*one.past_generations, one.generation, one.tenant_number))
     taken = set(stems(tuple(versions)))
     order = chain(range(blocks.next, END_BLOCK), range(FIRST_BLOCK, min(blocks.next, END_BLOCK)))

@@ -21,7 +21,7 @@ def end_former_flows(site: Site, published: Sequence[tuple[Endpoint, PortBinding
     """End flows to these host ports that do not lead to their endpoints. Without bindings it asks the kernel nothing,
     and for TCP only where an endpoint that is closed had the port: a new connection of a client begins with a SYN, by
     which conntrack forgets one that the node refused, and withdrawing a port ended what it had."""
-    closed = [binding for former in site.journal.draining() for binding in former.bindings] if published else []
+    closed = [binding for former in site.journal.draining.all() for binding in former.bindings] if published else []
     ended = [
         (endpoint, binding)
         for endpoint, binding in published

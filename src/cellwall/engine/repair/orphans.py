@@ -14,7 +14,7 @@ from cellwall.names import REAPER_GROUP
 
 def orphaned_links(site: Site, links: Sequence[ObservedLink]) -> list[ObservedLink]:
     """Links with our prefix that nobody knows; those that wait for their deletion are none."""
-    known = {endpoint.host_link for endpoint in (*site.journal.endpoints(), *site.journal.draining())}
+    known = {endpoint.host_link for endpoint in (*site.journal.endpoints(), *site.journal.draining.all())}
     known.update(port.name for port in left_closed(site, links))
     prefix = site.settings.network.veth_prefix
     return [

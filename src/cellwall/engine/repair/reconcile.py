@@ -145,7 +145,7 @@ def status(site: Site) -> Status:
         up=found is not None,
         endpoints=site.journal.count() - site.journal.pooled_count(),
         ready=site.journal.pooled_count(),
-        pending=len(site.journal.draining_addresses()),
+        pending=len(site.journal.draining.addresses()),
         drift=tuple(drift),
         node_drift=tuple(of_node),
         warnings=tuple(warnings),

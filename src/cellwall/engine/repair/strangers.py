@@ -15,7 +15,7 @@ _log = logging.getLogger("cellwall")
 
 def open_strangers(site: Site, found: Foundation) -> dict[int, str]:
     """Those that are not shut, a line each, by index."""
-    own = (*site.journal.endpoints(), *site.journal.draining())
+    own = (*site.journal.endpoints(), *site.journal.draining.all())
     known = frozenset(endpoint.host_index for endpoint in own)
     names = site.links.open_strangers(found.bridge_index, known)
     return {index: f"{printable(name)}, a port that is no endpoint's, is not shut" for index, name in names.items()}
