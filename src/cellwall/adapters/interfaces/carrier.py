@@ -32,6 +32,7 @@ from cellwall.adapters.netlink.rtnetlink import (
     LINK_HEADER_SIZE,
     LINK_MODE_DEFAULT,
     LINK_MODE_DORMANT,
+    OPER_DORMANT,
     OPER_UP,
     PORT_DISABLED,
     RTM_SETLINK,
@@ -59,9 +60,6 @@ _UNSEEN = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 Ends = tuple[int, int, int]
 """Of a host end: the index of its bridge, that of its peer, and the id of the peer's namespace."""
-
-Names = tuple[str, str]
-"""Of a port that is held: its host end's, and its bridge's."""
 
 
 def ends_of(reply: Reply) -> Ends | None:
@@ -101,9 +99,9 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
         time.sleep(_PAUSE)
 
 
-def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> Names | None:
-    """The host end up and dormant, and settled; None where the kernel does not hold the port by that: then it is down.
-    Idempotent."""
+def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | None:
+    """The host end up and dormant; where the kernel does not hold the port by that it is down. The name of its bridge
+    where it is held and settled. Idempotent."""
     operation = f"hold bridge port {index}"
     dormant = link_message(RTM_SETLINK, link_header(index), _DORMANT, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))
     seen = route.transact([dormant, get_link_at(index)], operation)[-1]
@@ -111,22 +109,24 @@ def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> Names | N
     if ends is None or attribute_of(seen.body, IFLA_LINKMODE, LINK_HEADER_SIZE) != LINK_MODE_DORMANT.to_bytes(1):
         return None
     bridge, peer, netnsid = ends
-    names = (name_of(route, index), name_of(route, bridge))
-    ProcSysctls().write(f"net/ipv6/conf/{names[0]}/disable_ipv6", "1")  # it says nothing, and opens the sooner
+    # It says nothing then, and opens the sooner.
+    ProcSysctls().write(f"net/ipv6/conf/{name_of(route, index)}/disable_ipv6", "1")
     up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
     settling = [get_link_at(index), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN), get_link_at(index)]
     seen = route.transact([up, *settling], operation)[-1]
     if _passes(seen) or port_state(seen) != PORT_DISABLED:
         route.transact([link_message(RTM_SETLINK, link_header(index, change=IFF_UP))], operation)
         return None
-    return names
+    settled = attribute_of(seen.body, IFLA_OPERSTATE, LINK_HEADER_SIZE) == OPER_DORMANT.to_bytes(1)
+    return name_of(route, bridge) if settled else None
 
 
-def release_port(route: Netlink, index: int, names: Names) -> bool:
-    """`open_port` of one that is held; whether packets pass both ways: not where somebody shut the other end, or where
-    the bridge had no open port before it."""
+def release_port(route: Netlink, index: int, bridge: str) -> bool:
+    """`open_port` of one that is held and settled, on the bridge of that name; False where the bridge had no open port
+    before it, and is still to be settled. Where somebody inside shut the other end since, there is nothing to wait
+    for."""
     route.transact([_opening(index)], f"open bridge port {index}")
-    return all(is_running(route, name) for name in names)
+    return is_running(route, bridge)
 
 
 def _opening(index: int) -> Message:

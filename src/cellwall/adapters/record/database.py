@@ -88,7 +88,8 @@ class Database:
 
     def look(self) -> None:
         """What is read from now on is of one moment, until `end_look` or until this connection writes. Each question
-        locks the file and lets go of it else, which takes it longer than the answer."""
+        locks the file and lets go of it else, which takes it longer than the answer. A transaction goes on with what
+        was looked at: Unavailable where somebody else has written since."""
         if not self._db.in_transaction:
             self.run("BEGIN")
             self.looking = True
@@ -104,7 +105,10 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All writes of the block, or none."""
-        self.run("BEGIN IMMEDIATE")
+        if self.looking and self._db.in_transaction:
+            self.looking = False  # the first write makes it one that writes
+        else:
+            self.run("BEGIN IMMEDIATE")
         try:
             yield
             self.run("COMMIT")

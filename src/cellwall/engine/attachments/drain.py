@@ -32,8 +32,9 @@ def settle_closed(site: Site) -> None:
 
 def settle_few(site: Site) -> bool:
     """`settle_closed`; False, and nothing is done, where that may take a while."""
-    closed = site.journal.draining.unretired()
-    if len(closed) > _FEW or len(site.journal.draining.addresses()) >= _GATHERED:
+    gathered = len(site.journal.draining.addresses())
+    closed = site.journal.draining.unretired() if gathered else ()
+    if len(closed) > _FEW or gathered >= _GATHERED:
         return False
     _retire(site, closed)
     return True

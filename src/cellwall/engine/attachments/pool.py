@@ -28,6 +28,7 @@ from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey
+from cellwall.model.policy import NO_TIERS, Tiers
 from cellwall.model.pool import pooled_key, room
 
 _NUMBER = "pool"
@@ -84,15 +85,16 @@ def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endp
     """What `claim_endpoints` gives for one that asks for nothing but a ready sandbox, where there is one, of a tenant
     without a policy; None, and nothing was written, where that is not all, or it is on record already."""
     validate_request(request, site.settings)
-    plain = _fits(request) and not request.bindings and request.policy is None
+    plain = _fits(request) and not request.bindings and request.policy is None  # so nobody can have what it asks for
     if not plain or (request.tenant and site.journal.policies.get(request.tenant) is not None):
         return None
     first = site.journal.pooled(1)
     if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:
         return None
     evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
+    refuse_beyond_share(site, [request])
     with ExitStack() as undo:
-        claimed = _claim(site, found, [(request, first[0])], undo)
+        claimed = _give(site, [(request, first[0], NO_TIERS)], undo)
         undo.pop_all()
     return claimed[0]
 
@@ -126,10 +128,16 @@ def _claim(
     refuse_beyond_share(site, requests)
     refuse_taken(site, found, requests)
     refuse_full_tenants(site, requests)
-    former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
+    under = [tiers_of(site, request.tenant, request.policy) for request in requests]
+    return _give(site, [(*pair, tiers) for pair, tiers in zip(pairs, under, strict=True)], undo)
+
+
+def _give(site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], undo: ExitStack) -> list[Endpoint]:
+    """To each request that ready sandbox, under these policies."""
+    former, claimed = [endpoint for _, endpoint, _ in given], list[Endpoint]()
     with site.journal.transaction():
-        for request, endpoint in pairs:
-            claimed.append(_claimed(site, request, endpoint))
+        for request, endpoint, tiers in given:
+            claimed.append(_claimed(site, request, endpoint, tiers))
             site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
     keys = [endpoint.key for endpoint in claimed]
     undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
@@ -149,13 +157,13 @@ def _adds(former: Endpoint, claimed: Endpoint) -> bool:
     return any(getattr(former, name) != getattr(claimed, name) for name in ("tenant_number", "bindings", "tiers"))
 
 
-def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint) -> Endpoint:
+def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint, tiers: Tiers) -> Endpoint:
     return msgspec.structs.replace(
         endpoint,
         key=request.key,
         tenant=request.tenant or "",
         bindings=request.bindings,
-        tiers=tiers_of(site, request.tenant, request.policy),
+        tiers=tiers,
         tenant_number=tenant_number_of(site, request, endpoint.generation),
         member=request.user is not None,
     )
