@@ -7,7 +7,15 @@ import pytest
 
 pytestmark = pytest.mark.root
 _SHOW = """
+import os, sys
 from cellwall.daemon.proxy.relay import _without_privilege
+
+class Unreadable:
+    def find_spec(self, name, *rest):
+        if os.getuid() != 0:
+            raise ImportError(f"{name} is below a home that is root's alone, as what pyenv and uv install for root is")
+
+sys.meta_path.insert(0, Unreadable())
 _without_privilege()
 print(open("/proc/self/status").read())
 """

@@ -285,7 +285,9 @@ def _carried() -> int:
 
 def _without_privilege() -> None:
     """As nobody where that may be, and without capabilities in any case; with what others leave of processor and
-    memory."""
+    memory. Nobody need be able to read where Python lies, as below root's home: whatever is needed is here before."""
+    import ctypes
+
     os.nice(5)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("0")  # the daemon's own is among the last to be ended where memory is short
@@ -293,8 +295,6 @@ def _without_privilege() -> None:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    import ctypes
-
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # linux/capability.h, version 3
     if ctypes.CDLL(None, use_errno=True).capset(header, none) != 0:
         raise OSError(ctypes.get_errno(), "capset")
