@@ -11,7 +11,7 @@ from cellwall.attack.frames import frame, packet
 from cellwall.model.addresses import mac_text
 from cellwall.model.policy import Policy, Rule
 from cellwall.model.settings import Settings
-from world import Sandbox, Stream, World, assert_connection, open_world, public, rewired
+from world import Sandbox, Stream, World, assert_connection, open_world, public
 
 pytestmark = pytest.mark.root
 RATE, FLOOD = 5, 300
@@ -62,14 +62,3 @@ def test_without_the_bound_and_where_it_is_only_watched_the_same_flood_passes(
         with Stream(tenant.host, public(family), 80) as flow:
             assert flood(world, tenant, family, flow)[0] == FLOOD
         assert world.wall.status().drift == ()
-
-
-@MECHANISMS
-def test_another_rate_is_in_force_at_once(backend: Backend) -> None:
-    with open_world(settings=msgspec.structs.replace(BOUND, backend=backend)) as world:
-        world.lab.internet.serve(tcp=[80])
-        tenant = world.attach("tenant")
-        faster = rewired(world.wall, settings=msgspec.structs.replace(BOUND, backend=backend, new_connections=500))
-        faster.up()
-        with Stream(tenant.host, public(4), 80) as flow:
-            assert flood(world, tenant, 4, flow)[0] == FLOOD

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
+from typing import get_args
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from cellwall.engine.nftables.desired import desired_ruleset, digests
 from cellwall.engine.nftables.laying import plan, remove
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.policy import Policy, Rule, Tiers
-from cellwall.model.settings import Audit, Settings
+from cellwall.model.settings import Audit, Bound, Settings
 from cellwall.names import SPARE_TABLE, TABLE
 from cellwall.ruleset.edits import Edit, Flush, Refresh, Remove, Replace
 from cellwall.ruleset.types import ElementChange, NamedSet, Ruleset, TableFamily
@@ -65,11 +66,11 @@ class Live:
 
 
 def steps(
-    before: Usage, after: Usage, *, settings: Settings = SILENT, drained: str = "", alone: bool = False
+    before: Usage, after: Usage, *, formerly: Settings = SILENT, drained: str = "", alone: bool = False
 ) -> list[str]:
     """What is done to which table, transaction by transaction."""
-    wanted = Wanted(settings, FACTS, after, "eth0")
-    former = desired_ruleset(SILENT, FACTS, before, "eth0")
+    wanted = Wanted(SILENT, FACTS, after, "eth0")
+    former = desired_ruleset(formerly, FACTS, before, "eth0")
     live = Live(former)
     if drained:
         live.tables["inet", TABLE][drained] = LiveChain(0)
@@ -114,8 +115,27 @@ def test_what_adds_no_chain_is_one_transaction() -> None:
 
 
 def test_settings_that_add_chains_are_laid_under_a_copy() -> None:
-    assert steps(Usage(), Usage(), settings=Settings()) == UNDER_A_COPY
-    assert steps(Usage(), Usage(), settings=msgspec.structs.replace(SILENT, smtp="open")) in (AT_ONCE, UNDER_A_COPY)
+    """Those that close mail have a chain for it where flows are stamped first."""
+    lets_mail_out = msgspec.structs.replace(SILENT, smtp="open")
+    assert steps(ENDPOINTS, ENDPOINTS, formerly=lets_mail_out) == UNDER_A_COPY
+    assert steps(Usage(), Usage(), formerly=lets_mail_out) == AT_ONCE
+
+
+@pytest.mark.parametrize("usage", [Usage(), BOTH], ids=["no policy", "policies"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({name: 7} for name in get_args(Bound)),
+        *({"audit": Audit(**{name: 7})} for name in ("rate", "burst")),
+    ],
+    ids=str,
+)
+def test_sets_are_not_kept_under_another_bound(changed: dict[str, object], usage: Usage) -> None:
+    """An element has the bound of the packet that made it, and keeps it for as long as packets come."""
+    before = desired_ruleset(msgspec.structs.replace(Settings(), **changed), FACTS, usage, "eth0")
+    wanted = Wanted(Settings(), FACTS, usage, "eth0")
+    laying = plan(Live(before), wanted, (BARE,), Laid(*digests(before), "s", usage))  # type: ignore[arg-type]
+    assert laying is not None and not (laying.keeps or laying.keeps_sets)
 
 
 def test_a_chain_that_was_left_empty_counts_as_new() -> None:

@@ -13,7 +13,7 @@ from cellwall.model.endpoint import Endpoint
 from cellwall.model.facts import NodeFacts
 from cellwall.model.settings import Settings
 from cellwall.ruleset.elements import Change
-from cellwall.ruleset.types import Element, Ruleset, Table, TableFamily
+from cellwall.ruleset.types import Element, Meter, Ruleset, Table, TableFamily
 
 
 def desired_ruleset(settings: Settings, facts: NodeFacts, usage: Usage, uplink: str) -> Ruleset:
@@ -67,9 +67,19 @@ def _filled(table: Table, by_set: dict[tuple[str, str], list[Element]]) -> Table
 
 
 def digests(ruleset: Ruleset) -> tuple[str, str]:
-    """(rules and static elements, set definitions): equal digests, equal rules."""
+    """(rules and static elements, definitions of sets and their bounds): equal digests, equal rules.
+
+    A bound is a part of each element: a packet makes it with the one of its rule, and it keeps that one for as long as
+    packets come (linux/net/netfilter/nft_dynset.c), whatever later rules say. Under another bound a set begins anew."""
     bare = [[msgspec.structs.replace(named, elements=()) for named in table.sets] for table in ruleset.tables]
-    return _digest(ruleset), _digest(bare)
+    return _digest(ruleset), _digest((bare, _bounds(ruleset)))
+
+
+def _bounds(ruleset: Ruleset) -> list[str]:
+    """The bounds of which elements are made, with their sets."""
+    rules = ((table.family, rule) for table in ruleset.tables for chain in table.chains for rule in chain.rules)
+    meters = ((family, one) for family, rule in rules for one in rule.statements if isinstance(one, Meter))
+    return sorted({repr((family, one.set, one.bound)) for family, one in meters})
 
 
 def _digest(value: object) -> str:
