@@ -20,11 +20,11 @@ ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock"
 READS = {
     "Store": """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
         members_count pooled pooled_count in_netns leased held mac_holder binding_holder unfinished
-        host_link_taken published_ports proxied stamp keep_spare_room in_place look""",
+        interrupted claims_left host_link_taken published_ports proxied stamp keep_spare_room in_place look""",
     "Draining": "all addresses unretired",
     "PoliciesInForce": "get all sizes",
     "KeptPolicies": "read",
-    "NodeObserver": "observe fingerprint addresses listeners mtu",
+    "NodeObserver": "observe fingerprint addresses listeners mtu is_own",
     "ProcSysctls": "read",
     "ProcNamespaces": "kept opened attached identity_of identity_of_own",
     "LinkLayer": """find find_bridge index_of observe port_differences bridge_differences checksum_differences

@@ -16,7 +16,7 @@ from cellwall.adapters.sandbox import owners
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.requests import Reconciled
 from cellwall.errors import CellwallError, Conflict, KernelError
-from cellwall.model.endpoint import Endpoint, parse_binding
+from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
 from cellwall.model.policy import Policy
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
@@ -269,6 +269,41 @@ def test_one_whose_link_is_down_is_as_good(pooled: Wall, node: World) -> None:
     web = pooled.claim("web")
     assert web.host_link == shut.host_link and host_link_is_up(pooled, web)
     assert_converged(pooled)
+
+
+def test_a_claim_that_its_process_did_not_live_to_finish_is_finished_and_not_before_a_wall_stands(
+    pooled: Wall, node: World
+) -> None:
+    journal = pooled._site.journal
+    ready = journal.pooled()[0]
+    given = msgspec.structs.replace(ready, key=EndpointKey("web"), tenant="acme", tenant_number=77)
+    with journal.transaction():
+        journal.rename_endpoint(ready.key, given, "claiming")
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    pooled.detach("somebody-else")
+    assert pooled.endpoints() == (given,) and not host_link_is_up(pooled, given)
+    pooled.reconcile()
+    (web,) = pooled.endpoints()
+    assert web.host_link == given.host_link and host_link_is_up(pooled, web)
+    assert not journal.interrupted()
+    assert pooled.claim("web", tenant="acme") == web
+    assert_converged(pooled)
+
+
+def test_a_claim_at_once_is_done_with_whatever_is_written_next(pooled: Wall, node: World) -> None:
+    """And until then nobody who reads the record beside it takes it for interrupted, but whoever writes it next."""
+    pooled._caller.take_turns_by(FairMutex())
+    web = pooled.claim_at_once(AttachRequest("web", tenant="acme"))
+    with Wall.open(root=node.lab.root, reading=True) as beside:
+        assert beside.endpoints() == (web,) == pooled.endpoints()
+        journal = beside._site.journal
+        assert (journal.unfinished(), journal.interrupted()) == (False, True)
+        assert not pooled._site.journal.interrupted()
+        assert_converged(pooled)
+        pooled.claim_at_once(AttachRequest("other", tenant="acme"))
+        assert [one.key.container_id for one in journal.claims_left()] == ["other"]
+        pooled.detach("other")
+        assert not journal.interrupted()
 
 
 def test_a_container_whose_link_somebody_made_dormant_is_let_in_again(pooled: Wall, node: World) -> None:

@@ -41,7 +41,7 @@ def ready_at_once(site: Site) -> Foundation | None:
     """The foundation, where it holds and nothing is left half done; None, and nothing is done, where `make_ready` has
     something to do that may take a while."""
     found = site.current()
-    if found is None or site.journal.unfinished() or not settle_few(site):
+    if found is None or site.journal.interrupted() or not settle_few(site):
         return None
     take_backend(site, found)
     return found
@@ -135,7 +135,7 @@ def take_backend(site: Site, found: Foundation | None) -> None:
 
 
 def _finish_interrupted(site: Site) -> None:
-    if site.journal.unfinished():
+    if site.journal.interrupted():
         from cellwall.engine.repair.recover import recover
 
         recover(site)

@@ -9,8 +9,10 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
 from cellwall.model.policy import NO_TIERS, PolicyRecord, Tiers
 
-Phase = Literal["attaching", "attached", "detaching"]
-"""How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash."""
+Phase = Literal["attaching", "claiming", "attached", "detaching"]
+"""How far an endpoint's operation came; every phase but `attached` that outlives its process is a crash. One that is
+`claiming` has been given a ready sandbox, and may have been answered: it counts as attached, and is finished, never
+taken back."""
 
 MAX_SHIFTED_RANGE = 1024
 """The longest port range whose host and container ports differ: the kernel has no map with an offset, so each

@@ -7,7 +7,7 @@ process is a crash, and reconcile takes it back or finishes it.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from cellwall.adapters.record.records import (
     encode_endpoint,
 )
 from cellwall.adapters.record.state_file import StateFile
-from cellwall.errors import AlreadyExists, Conflict
+from cellwall.errors import AlreadyExists, CellwallError, Conflict
 from cellwall.ipam import Taken
 from cellwall.model.endpoint import POOLED, Endpoint, EndpointKey, Phase, PortBinding
 from cellwall.model.policy import Policy
@@ -42,6 +42,8 @@ _UPSERT = (
     " host_link = excluded.host_link, netns_device = excluded.netns_device,"
     " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant"
 )
+_ATTACHED = "phase IN ('attached', 'claiming')"
+_BEGUN = "phase != 'attached'"  # in these words, by which the index of such rows is found
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
 
@@ -52,6 +54,14 @@ class Store(StateFile):
         super().__init__(directory, boot_id)
         self.policies = PoliciesInForce(self._db)
         self.draining = Draining(self._db)
+        self._finished: set[EndpointKey] = set()
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._finished:
+            with suppress(CellwallError), self.transaction():
+                pass
+        super().close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -59,23 +69,33 @@ class Store(StateFile):
         with self._db.transaction():
             yield
             self.draining.write_retired()
+            if self._finished:
+                self._db.run_each(
+                    "UPDATE endpoints SET phase = 'attached'"
+                    " WHERE container_id = ? AND ifname = ? AND phase = 'claiming'",
+                    [(key.container_id, key.ifname) for key in self._finished],
+                )
         self.draining.forget_retired()
+        self._finished.clear()
 
     # -------------------------------------------------------------- endpoints
 
     def endpoint(self, key: EndpointKey) -> tuple[Endpoint, Phase] | None:
-        """One endpoint and its phase."""
+        """One endpoint and its phase, in which one that is `claiming` is `attached`."""
         row = self._db.row(
             "SELECT body, phase FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
         )
-        return None if row is None else (decode_endpoint(row[0], self.policies.get), row[1])
+        if row is None:
+            return None
+        phase: Phase = "attached" if row[1] == "claiming" else row[1]
+        return decode_endpoint(row[0], self.policies.get), phase
 
     def stamp(self, key: EndpointKey) -> int:
         """Another number whenever the record of an endpoint, or of its tenant's policy, is another; without a look into
         either. 0: it is not attached."""
         row = self._db.row(
             "SELECT e.body, p.generation, p.body FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
-            " WHERE e.container_id = ? AND e.ifname = ? AND e.phase = 'attached'",
+            f" WHERE e.container_id = ? AND e.ifname = ? AND e.{_ATTACHED}",
             (key.container_id, key.ifname),
         )
         return 0 if row is None else hash(tuple(row)) or 1
@@ -88,19 +108,20 @@ class Store(StateFile):
         return [endpoint for endpoint in found if any(binding.proxy for binding in endpoint.bindings)]
 
     def endpoints(self, phase: Phase | None = None) -> tuple[Endpoint, ...]:
-        """All endpoints, or those of one phase, by key."""
-        rows = self._bodies("WHERE phase = ?" if phase else "", (phase,) if phase else ())
+        """All endpoints, or those of one phase, by key; those that are `claiming` are among the `attached`, too."""
+        of_phase = f"WHERE {_ATTACHED}" if phase == "attached" else "WHERE phase = ?" if phase else ""
+        rows = self._bodies(of_phase, () if phase in (None, "attached") else (phase,))
         policy_of = cache(self.policies.get)  # of who has no endpoint there may be many, and none is read
         return tuple(decode_endpoint(row[0], policy_of) for row in rows)
 
     def metered(self) -> "tuple[Metered, ...]":
         """The attached endpoints as far as figures are about them, in no order: in a tenth of the time."""
-        rows = self._db.rows("SELECT body FROM endpoints WHERE phase = 'attached' AND container_id < ?", (POOLED,))
+        rows = self._db.rows(f"SELECT body FROM endpoints WHERE {_ATTACHED} AND container_id < ?", (POOLED,))
         return tuple(decode_metered(row[0]) for row in rows)
 
     def endpoints_of(self, tenant: str) -> tuple[Endpoint, ...]:
         """The attached endpoints of a tenant, by key."""
-        rows = self._bodies("WHERE tenant = ? AND phase = 'attached'", (tenant,))
+        rows = self._bodies(f"WHERE tenant = ? AND {_ATTACHED}", (tenant,))
         known = self.policies.get(tenant)
         return tuple(decode_endpoint(row[0], lambda tenant: known) for row in rows)
 
@@ -128,12 +149,29 @@ class Store(StateFile):
         return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
 
     def unfinished(self) -> bool:
-        """Some operation was begun and neither finished nor taken back."""
+        """Some operation was begun and neither finished nor taken back, as far as who only reads can tell: of claims,
+        which its process does know."""
         row = self._db.row(
-            "SELECT 1 FROM endpoints WHERE phase != 'attached'"
+            f"SELECT 1 FROM endpoints WHERE {_BEGUN} AND phase != 'claiming'"
             " UNION ALL SELECT 1 FROM meta WHERE key = 'pending' LIMIT 1"
         )
         return row is not None
+
+    def interrupted(self) -> bool:
+        """The same for who writes: also a claim that this process has not finished."""
+        count, pending = self._db.row(
+            f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending')"
+        )
+        return bool(pending or count > len(self._finished))
+
+    def finish_claims(self, keys: Iterable[EndpointKey]) -> None:
+        """These, which are on record as `claiming`, are attached: on record with the next transaction, and until then
+        whoever finds them after this process's end finishes them again, which does no harm."""
+        self._finished.update(keys)
+
+    def claims_left(self) -> tuple[Endpoint, ...]:
+        """Those that are `claiming`, and not finished by this process."""
+        return tuple(endpoint for endpoint in self.endpoints("claiming") if endpoint.key not in self._finished)
 
     def count(self) -> int:
         """How many endpoints there are, in any phase."""

@@ -3,7 +3,8 @@
 Until then one is an endpoint of nobody, under a key that no caller can name (`cellwall.model.pool`): what is done about
 endpoints, by a repair, a laying, a resize or a recovery, is done about it, too. A claim gives it to a container: the
 record first, as `attaching`, so that one that dies is taken back like an attach; then the elements that its tenant,
-policy or ports add; the link last. Nobody has a sandbox twice: one that was claimed ends with its container.
+policy or ports add; the link last. One that comes alone is on record as `claiming`, in the only transaction that it
+takes, and is finished where it dies. Nobody has a sandbox twice: one that was claimed ends with its container.
 """
 
 import errno
@@ -94,7 +95,7 @@ def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endp
     evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
     refuse_beyond_share(site, [request])
     with ExitStack() as undo:
-        claimed = _give(site, [(request, first[0], NO_TIERS)], undo)
+        claimed = _give(site, [(request, first[0], NO_TIERS)], undo, at_once=True)
         undo.pop_all()
     return claimed[0]
 
@@ -132,13 +133,16 @@ def _claim(
     return _give(site, [(*pair, tiers) for pair, tiers in zip(pairs, under, strict=True)], undo)
 
 
-def _give(site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], undo: ExitStack) -> list[Endpoint]:
-    """To each request that ready sandbox, under these policies."""
+def _give(
+    site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], undo: ExitStack, *, at_once: bool = False
+) -> list[Endpoint]:
+    """To each request that ready sandbox, under these policies. `at_once`: on record in one transaction, that it is
+    done with the next one; for who is the only writer, as anybody else would take it for interrupted until then."""
     former, claimed = [endpoint for _, endpoint, _ in given], list[Endpoint]()
     with site.journal.transaction():
         for request, endpoint, tiers in given:
             claimed.append(_claimed(site, request, endpoint, tiers))
-            site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
+            site.journal.rename_endpoint(endpoint.key, claimed[-1], "claiming" if at_once else "attaching")
     keys = [endpoint.key for endpoint in claimed]
     undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
     site.change(former, claimed)
@@ -147,6 +151,9 @@ def _give(site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], un
     for endpoint in claimed:
         site.links.open_port(endpoint.host_index)
     end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
+    if at_once:
+        site.journal.finish_claims(keys)
+        return claimed
     with site.journal.transaction():
         site.journal.set_phase(keys, "attached")
     return claimed

@@ -1,13 +1,14 @@
 """After a crash: every operation that was begun is taken back or finished, before anything else is done.
 
-A row in phase `attaching` is taken back (its process never told anybody that it was attached), one in phase
-`detaching` is finished (closing is always right), and live elements are compared with the journal as a whole, because
-a dead process cannot say which of its elements it had added, nor which flows to a port that it published or
-withdrew it had ended.
+A row in phase `attaching` is taken back (its process never told anybody that it was attached), one in phase `claiming`
+(it may have) or `detaching` (closing is always right) is finished, and live elements are compared with the journal as a
+whole, because a dead process cannot say which of its elements it had added, nor which flows to a port that it published
+or withdrew it had ended.
 """
 
 import msgspec
 
+from cellwall.engine.attachments.dead import vanished
 from cellwall.engine.attachments.detach import finish_detach, port_plan
 from cellwall.engine.policies.kept import try_to_keep_policies
 from cellwall.engine.policies.versions import repair_endpoints
@@ -18,9 +19,10 @@ from cellwall.model.endpoint import Endpoint
 
 def recover(site: Site) -> tuple[str, ...]:
     """Finish what others left; the caller holds the writer lock. What was repaired, a line each."""
-    if not site.journal.unfinished():
+    if not site.journal.interrupted():
         return ()
     repaired = repair_endpoints(site)
+    claimed = _let_in(site)
     half_made = site.journal.endpoints("attaching")
     for endpoint in half_made:
         _take_back(site, endpoint)
@@ -36,8 +38,23 @@ def recover(site: Site) -> tuple[str, ...]:
     return (
         *repaired,
         *(f"took back the half-made attachment of {endpoint.key}" for endpoint in half_made),
+        *(f"finished the claim of {endpoint.key}" for endpoint in claimed),
         *(f"finished the detachment of {endpoint.key}" for endpoint in closing),
     )
+
+
+def _let_in(site: Site) -> tuple[Endpoint, ...]:
+    """Who was given a ready sandbox, and maybe told so, by a process that is gone. Its elements are there by now. Where
+    no wall stands it waits for who lays one: nothing is opened before."""
+    claimed = site.journal.claims_left()
+    if not claimed or not site.backend.stands():
+        return ()
+    for endpoint in claimed:
+        if not vanished(site, endpoint):
+            site.links.open_port(endpoint.host_index)
+    with site.journal.transaction():
+        site.journal.set_phase([endpoint.key for endpoint in claimed], "attached")
+    return claimed
 
 
 def _take_back(site: Site, endpoint: Endpoint) -> None:
