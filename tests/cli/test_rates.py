@@ -1,8 +1,13 @@
 """What passes in a second, from two reports, and how it is shown."""
 
-import pytest
+from io import StringIO
 
-from cellwall.cli.rates import Rate, by_tenant, cells, ordered, rate_table, rates, scaled
+import msgspec
+import pytest
+from rich.console import Console
+
+from cellwall.cli.live import drawn
+from cellwall.cli.rates import HEAD, Order, Rate, by_tenant, cells, ordered, rate_table, rates, scaled
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.figures import EndpointTraffic, Traffic, TrafficReport
 
@@ -84,3 +89,43 @@ def test_a_table_names_what_has_no_name() -> None:
     head, line, _ = rate_table([other, row]).splitlines()
     assert head.split()[0] == "TENANT"
     assert line.split() == ["acme", "web/net1", "1.5kB", "2", "0B", "0", "3", "4"]
+
+
+NAMES = ("tenant-of-some-length-and-more", "0123456789abcdef" * 4)
+BUSY = Rate(*NAMES, "eth0", 1.23e8, 4560, 7.89e7, 1e6, 4096, 98_700)
+
+
+def screen(width: int, order: Order = "bytes", rows: tuple[Rate, ...] = (BUSY,)) -> list[str]:
+    console = Console(width=width, height=24, file=StringIO())
+    console.print(drawn(list(rows), order, most=20, width=width))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_figures_are_whole_on_a_usual_terminal_and_names_give_way() -> None:
+    head, row, _ = screen(80)
+    assert [name for name in HEAD if name not in head] == []
+    tenant, container, *figures = row.split()
+    assert tuple(figures) == cells(BUSY)[2:]
+    for shown, name in ((tenant, NAMES[0]), (container, NAMES[1])):
+        assert shown.endswith("\u2026") and name.startswith(shown[:-1]) and len(shown) >= 8
+
+
+def test_a_name_that_is_short_leaves_its_room_to_the_other() -> None:
+    _, row, _ = screen(110, rows=(msgspec.structs.replace(BUSY, tenant="acme"),))
+    assert row.split()[0] == "acme" and len(row.split()[1]) > 30
+    _, row, _ = screen(200)
+    assert row.split()[:2] == list(NAMES)
+
+
+@pytest.mark.parametrize("width", [60, 40, 30])
+@pytest.mark.parametrize(("order", "column"), [("bytes", 2), ("packets", 3), ("connections", 6), ("denied", 7)])
+def test_on_a_narrow_terminal_what_it_is_sorted_by_is_there(width: int, order: Order, column: int) -> None:
+    head, row, *_ = screen(width, order)
+    assert HEAD[column] in head and cells(BUSY)[column] in row.split()
+    assert row.split()[0].startswith("tenant-")
+    assert all(len(line) <= width for line in screen(width, order))
+
+
+@pytest.mark.parametrize("width", [1, 5, 12])
+def test_on_one_that_is_hardly_any_something_is_shown(width: int) -> None:
+    assert any(line.strip() for line in screen(width))

@@ -98,13 +98,13 @@ def test_a_reader_who_has_seen_enough_ends_it(cellwall: Command) -> None:
 class Terminal:
     """A program on a terminal of its own."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], kind: str = "xterm") -> None:
         self.screen, side = pty.openpty()
         self.before = termios.tcgetattr(side)
         self.side = side
         self.seen = b""
         self.process = subprocess.Popen(
-            argv, stdin=side, stdout=side, stderr=side, env=environ(TERM="xterm", COLUMNS="120", LINES="30")
+            argv, stdin=side, stdout=side, stderr=side, env=environ(TERM=kind, COLUMNS="120", LINES="30")
         )
 
     def until(self, word: bytes) -> None:
@@ -128,8 +128,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(argv: list[str]) -> Iterator[Terminal]:
-    opened = Terminal(argv)
+def terminal(argv: list[str], kind: str = "xterm") -> Iterator[Terminal]:
+    opened = Terminal(argv, kind)
     try:
         yield opened
     finally:
@@ -158,6 +158,16 @@ def test_top_is_live_in_a_terminal_hears_keys_and_leaves_it_as_it_was(cellwall: 
         assert screen.ended() == 0
         assert FIRST_SCREEN in screen.seen and CURSOR in screen.seen
         assert termios.tcgetattr(screen.side) == screen.before
+
+
+def test_a_terminal_that_can_draw_nothing_has_a_table_each_interval(cellwall: Command) -> None:
+    with terminal(cellwall.argv("top", "--interval", "0.5"), kind="dumb") as screen:
+        for _ in range(2):
+            screen.until(b"web")
+            assert b"\x1b" not in screen.seen
+            screen.seen = b""
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

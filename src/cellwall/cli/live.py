@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import get_args
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cellwall.cli.rates import HEAD, Order, Rate, cells, shown
+from cellwall.cli.rates import HEAD, Order, Rate, cells, columns, shown
 from cellwall.model.figures import TrafficReport
 
 _ORDERS: tuple[Order, ...] = get_args(Order)
@@ -30,7 +30,8 @@ def show(read: Callable[[], TrafficReport], interval: float, order: Order, *, te
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             rows = shown(before, after, order, tenants=tenants)
-            live.update(drawn(rows, order, most=console.size.height - _AROUND), refresh=True)
+            size = console.size
+            live.update(drawn(rows, order, most=size.height - _AROUND, width=size.width), refresh=True)
             key = pressed(interval)
             if key == "q":
                 return
@@ -42,17 +43,19 @@ def show(read: Callable[[], TrafficReport], interval: float, order: Order, *, te
                 before, after = after, read()
 
 
-def drawn(rows: list[Rate], order: Order, *, most: int) -> Table:
-    """The busiest of the rows, as many as there is room for."""
-    table = Table(box=None, pad_edge=False, header_style="bold reverse", expand=True)
-    for number, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True, overflow="ellipsis")
-    for row in rows[: max(most, 1)]:
-        table.add_row(*(Text(cell) for cell in cells(row)))
+def drawn(rows: list[Rate], order: Order, *, most: int, width: int) -> Table:
+    """The busiest of the rows, as many as there is room for, on a screen of so many columns."""
+    shown_rows = [cells(row) for row in rows[: max(most, 1)]]
+    fitting = columns(shown_rows, order, width)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold reverse")
+    for number, wide in fitting.items():
+        justify: JustifyMethod = "left" if number < 2 else "right"
+        table.add_column(HEAD[number], justify=justify, no_wrap=True, overflow="ellipsis", width=wide)
+    for row in shown_rows:
+        table.add_row(*(Text(row[number]) for number in fitting))
     left = len(rows) - most
-    table.caption = Text(
-        (f"{left} more · " if left > 0 else "") + f"by {order} · q ends, s sorts, t tenants", style="dim"
-    )
+    said = (f"{left} more · " if left > 0 else "") + f"by {order} · q ends, s sorts, t tenants"
+    table.caption = Text(said, style="dim", no_wrap=True, overflow="ellipsis")
     return table
 
 

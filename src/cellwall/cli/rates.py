@@ -78,6 +78,38 @@ def cells(row: Rate) -> tuple[str, ...]:
     )
 
 
+_NAMES = 2
+"""Columns of `HEAD` that are names; the rest are figures."""
+_SHORTEST_NAME = 8
+_LEAST_WANTED = (5, 3, 6, 7, 4, 2)
+_SORTED_BY: dict[Order, tuple[int, ...]] = {
+    "bytes": (2, 4),
+    "packets": (3, 5),
+    "connections": (6,),
+    "denied": (7,),
+    "name": (),
+}
+
+
+def columns(rows: Sequence[tuple[str, ...]], order: Order, width: int) -> dict[int, int]:
+    """Which columns of `HEAD` these cells are shown in on a screen of so many, a space between two, and how wide each
+    is: figures are whole or left out, those that it is sorted by last, and names have the rest."""
+    wide = [max(len(cell) for cell in column) for column in zip(HEAD, *rows, strict=True)]
+    kept = list(range(len(HEAD)))
+    names = sum(min(wide[number], _SHORTEST_NAME) for number in range(_NAMES))
+    for number in sorted(_LEAST_WANTED, key=_SORTED_BY[order].__contains__):
+        if _room(wide, kept, width) < names:
+            kept.remove(number)
+    room = max(_room(wide, kept, width), _NAMES)
+    first = min(wide[0], max(room // 2, room - wide[1]))
+    return {number: wide[number] for number in kept} | {0: first, 1: min(wide[1], room - first)}
+
+
+def _room(wide: Sequence[int], kept: Sequence[int], width: int) -> int:
+    """What the figures leave to names."""
+    return width - (len(kept) - 1) - sum(wide[number] for number in kept if number >= _NAMES)
+
+
 def rate_table(rows: Sequence[Rate]) -> str:
     """All rows, a line each."""
     return table(HEAD, [cells(row) for row in rows])

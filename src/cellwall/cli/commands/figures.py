@@ -1,5 +1,6 @@
 """metrics, top: what the daemon counts as Prometheus reads it, and who is busy right now."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def _top(invocation: Invocation) -> Outcome:
     interval = _interval(given.interval)
     with invocation.wall_to_ask() as wall:
         try:
-            if sys.stdout.isatty() and not (given.once or given.json):
+            if _can_draw() and not (given.once or given.json):
                 _live(wall.traffic, interval, given.sort, tenants=given.tenants)
                 return Outcome()
             before = wall.traffic()
@@ -63,6 +64,11 @@ def _top(invocation: Invocation) -> Outcome:
                 before = after
         except KeyboardInterrupt:  # which is how it ends
             return Outcome()
+
+
+def _can_draw() -> bool:
+    """It goes to a terminal, and not to one of which nothing is known but that it prints lines."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def _live(read: "Callable[[], TrafficReport]", interval: float, order: "Order", *, tenants: bool) -> None:
