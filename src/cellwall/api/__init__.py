@@ -12,6 +12,7 @@ attaches one container starts a process for it.
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from cellwall.adapters.record.lock import KEPT
 from cellwall.api.endpoints import EndpointVerbs
@@ -48,6 +49,7 @@ __all__ = [
     "UpReport",
     "Wall",
     "check_policy",
+    "policy_judge",
     "take_back",
 ]
 
@@ -112,6 +114,11 @@ class Wall(NodeVerbs, EndpointVerbs, PoolVerbs, PolicyVerbs, UpkeepVerbs):
 def check_policy(policy: Policy | Document, settings: Settings, *, endpoint: bool = False) -> Policy:
     """The policy, if `Wall.set_policy` would take it for a tenant, or for an `endpoint`, under these settings on the
     node of the calling thread; InvalidSpec. Needs no privilege and changes nothing."""
+    return policy_judge(settings, endpoint=endpoint)(policy)
+
+
+def policy_judge(settings: Settings, *, endpoint: bool = False) -> Callable[[Policy | Document], Policy]:
+    """`check_policy` for many policies: the node is looked at once, now."""
     from cellwall.adapters.node.facts import NodeObserver
     from cellwall.compile.assemble import uplink_of
     from cellwall.engine.policies.calls import check_policy
@@ -119,7 +126,7 @@ def check_policy(policy: Policy | Document, settings: Settings, *, endpoint: boo
     with NodeObserver() as observer:
         facts = observer.observe()
     node = facts.own_prefixes(settings.network.bridge, uplink_of(settings, facts))
-    return check_policy(policy, settings, node, endpoint=endpoint)
+    return partial(check_policy, settings=settings, node=node, endpoint=endpoint)
 
 
 def take_back(paths: Paths) -> bool:

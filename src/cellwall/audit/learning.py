@@ -15,12 +15,14 @@ from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import Prefix
 from cellwall.model.policy import MAIL_PORT, OPEN, Policy, Rule, RuleProtocol, TierName
+from cellwall.model.policy_check import MAX_RULES
 
 K = TypeVar("K")
 
 MANY_PORTS = 32
 """Ports of one prefix and protocol that are listed one by one; where more were seen, all of them are allowed."""
 
+_FEWER = "shorter prefixes (prefix4, prefix6) take more places together, a later time (since) leaves some out"
 _OPENS = "the policy of the {}"
 _ASKS = "no client by the policy of the {}"
 
@@ -80,7 +82,9 @@ class _Watched:
         if isinstance(event, Unrecorded):
             self.unrecorded += event.count
         elif isinstance(event, Attempt) and event.judgement == "watch":
-            if event.reason == self._opens:
+            if event.reason == self._opens and not _is_known(event):
+                self.unrecorded += 1
+            elif event.reason == self._opens:
                 _note(self.rules, _asked(event, *self._prefixes), event)
             elif event.reason == self._asks:
                 _note(self.clients, _prefix(event.source, *self._prefixes), event)
@@ -120,18 +124,43 @@ def _without_needless(proposal: Proposal) -> Proposal:
 
 
 def acceptable(proposal: Proposal, judge: Callable[[Policy], object]) -> Proposal:
-    """The proposal without what the judge refuses of what was seen; InvalidSpec for what is refused otherwise."""
+    """The proposal without what the judge refuses of what was seen; InvalidSpec for what is refused otherwise. Each is
+    judged by itself first, as of all together the judge names one at a time."""
+    proposal = _each_acceptable(proposal, judge)
     while True:
         policy = proposal.policy
         try:
             judge(policy)
             return proposal
         except InvalidSpec as error:
+            if error.field == "rules" and proposal.rules:
+                raise InvalidSpec(error.field, error.value, f"{error.reason}: {_FEWER}") from error
             number = _number_of(error.field) - len(proposal.kept)
             rules = list(proposal.rules)
             if not 0 <= number < len(rules):
                 raise
             proposal = proposal.without(rules[number], error.reason)
+
+
+def _each_acceptable(proposal: Proposal, judge: Callable[[Policy], object]) -> Proposal:
+    """Without what is refused whatever else there is. Not looked for where there is too much by then all the same."""
+    kept: dict[Rule, Seen] = {}
+    left_out = list(proposal.left_out)
+    for rule, seen in proposal.rules.items():
+        why = _refusal(rule, judge) if len(kept) <= MAX_RULES else ""
+        if why:
+            left_out.append((rule, seen, why))
+        else:
+            kept[rule] = seen
+    return msgspec.structs.replace(proposal, rules=kept, left_out=tuple(left_out))
+
+
+def _refusal(rule: Rule, judge: Callable[[Policy], object]) -> str:
+    try:
+        judge(Policy("allow", (rule,)))
+    except InvalidSpec as error:
+        return error.reason
+    return ""
 
 
 def proposal_text(proposal: Proposal, tenant: str) -> str:
@@ -156,6 +185,11 @@ def proposal_text(proposal: Proposal, tenant: str) -> str:
         lines.append("# Left out:")
         lines += [f"#   {rule}: {why} ({_seen_text(seen)})" for rule, seen, why in proposal.left_out]
     return "\n".join(lines)
+
+
+def _is_known(event: Attempt) -> bool:
+    """What the flow was for: of a later fragment nobody knows the port, nor of what was cut off in front of it."""
+    return event.protocol not in ("tcp", "udp") or event.destination_port is not None
 
 
 def _asked(event: Attempt, prefix4: int, prefix6: int) -> Rule | None:

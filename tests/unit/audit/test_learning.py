@@ -55,6 +55,8 @@ def test_what_was_watched_is_allowed_once_whoever_tried_it_how_often() -> None:
     "event",
     [
         tried(A, judgement="deny"),
+        tried(A, None),
+        tried(A, None, "udp", fragment=True),
         tried(A, reason="the policy of the endpoint"),
         tried(A, reason="too many packets sent"),
         tried("", None, "0x88cc"),
@@ -93,9 +95,31 @@ def test_what_the_floor_denies_is_left_out_and_told() -> None:
     assert "RFC 1918" in proposal_text(proposal, "acme")
 
 
+def test_each_is_judged_by_itself_before_all_are_judged_together() -> None:
+    """However many are left out, it is looked at the whole no more than a few times, and they count for nothing."""
+    events = [tried(f"10.0.{number >> 8}.{number & 255}") for number in range(1200)]
+    wholes = 0
+
+    def judge(policy: Policy) -> None:
+        nonlocal wholes
+        wholes += len(policy.rules) > 1
+        judged(policy)
+
+    proposal = acceptable(propose([*events, tried(A), tried(B, 53, "udp")], WATCHING), judge)
+    assert [str(rule) for rule in proposal.rules] == [f"allow {A}/32 tcp 443", f"allow {B}/32 udp 53"]
+    assert len(proposal.left_out) == 1200 and wholes == 1
+
+
+def test_what_has_a_port_that_is_not_known_is_missing_and_opens_no_other() -> None:
+    """Of a later fragment, or what is cut off behind long headers."""
+    proposal = propose([tried(A, None), tried(A), Unrecorded(TIME, 7, "rate", "acme")], WATCHING)
+    assert [str(rule) for rule in proposal.rules] == [f"allow {A}/32 tcp 443"]
+    assert proposal.unrecorded == 8
+
+
 def test_what_is_refused_otherwise_is_refused() -> None:
     many = [tried(f"151.101.{number >> 8}.{number & 255}") for number in range(1001)]
-    with pytest.raises(InvalidSpec, match="at most 1000 rules"):
+    with pytest.raises(InvalidSpec, match=r"at most 1000 rules: .*prefix4"):
         acceptable(propose(many, WATCHING), judged)
     assert len(acceptable(propose(many, WATCHING, prefix4=24), judged).rules) == 4
 

@@ -34,7 +34,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _learn(invocation: Invocation) -> Outcome:
-    from cellwall.api import check_policy
+    from cellwall.api import policy_judge
     from cellwall.audit.learning import acceptable, proposal_text, propose
     from cellwall.wire.policies import document_of
 
@@ -44,8 +44,7 @@ def _learn(invocation: Invocation) -> Outcome:
     prefix4, prefix6 = _length(given.prefix4, "prefix4", 32), _length(given.prefix6, "prefix6", 128)
     events = _recorded(invocation, selection)
     seen = propose(events, _present(invocation), tier, prefix4=prefix4, prefix6=prefix6)
-    settings = invocation.loaded().settings
-    proposal = acceptable(seen, lambda policy: check_policy(policy, settings, endpoint=tier == "endpoint"))
+    proposal = acceptable(seen, policy_judge(invocation.loaded().settings, endpoint=tier == "endpoint"))
     document = {
         "policy": document_of(proposal.policy),
         "attempts": sum(found.count for found in (*proposal.rules.values(), *proposal.clients.values())),
