@@ -52,8 +52,8 @@ def test_the_service_is_as_bounded_as_its_work_allows(installed: Path, unit: Pat
 
 @pytest.mark.parametrize("unit", [WATCH, DAEMON], ids=lambda unit: unit.name)
 def test_every_service_is_bounded_as_the_first_one_is(unit: Path) -> None:
-    """The daemon gives its socket to a group, and more it may not either."""
-    more = {"CAP_CHOWN"} if unit is DAEMON else set()
+    """The daemon gives its socket to a group and listens at ports, and more it may not either."""
+    more = {"CAP_CHOWN", "CAP_NET_BIND_SERVICE"} if unit is DAEMON else set()
     assert set(words(unit, "CapabilityBoundingSet")) == set(words(UNIT, "CapabilityBoundingSet")) | more
     for key in ("NoNewPrivileges", "RestrictAddressFamilies", "RestrictNamespaces", "LockPersonality", "UMask"):
         assert words(unit, key) == words(UNIT, key) != [], key
