@@ -130,7 +130,10 @@ def test_who_goes_in_its_turn_leaves_it_to_the_next() -> None:
     assert asyncio.run(_in_turn(0)) == INTURN
 
 
-def test_who_goes_when_it_has_just_been_called_leaves_it_to_the_next() -> None:
+@pytest.mark.parametrize("called", [True, False])
+def test_who_goes_as_it_is_called_leaves_it_to_the_next(called: bool) -> None:
+    """Just behind that, or just before."""
+
     async def act() -> list[str]:
         single = Single()
         done: list[str] = []
@@ -142,8 +145,11 @@ def test_who_goes_when_it_has_just_been_called_leaves_it_to_the_next() -> None:
         async with single.turn(ROOT):
             tasks = [asyncio.ensure_future(one(name)) for name in "ab"]
             await asyncio.sleep(0)
+            if not called:
+                tasks[0].cancel()
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return done
+        async with asyncio.timeout(5), single.turn(ROOT):
+            return done
 
     assert asyncio.run(act()) == ["b"]

@@ -39,6 +39,8 @@ class Single:
     def _pass_on(self) -> None:
         """To the next who waits. It stays taken meanwhile: whoever comes before that one wakes waits behind it."""
         following = self._waiting.take()
+        while following and following[0].done():  # it goes, and its coroutine has yet to hear of that
+            following = self._waiting.take()
         self._taken = bool(following)
         for called in following:
             called.set_result(None)
