@@ -123,7 +123,7 @@ def test_attach_and_detach_may_be_asked_twice(node: Any) -> None:
 
 def test_ports_are_published_and_withdrawn(node: Any) -> None:
     plain = node.attach("web", ifname="net1")
-    given = "[2001:db8:1::10]:8443:443@2001:db8::/32"
+    given = "[2606:2800:220:1::10]:8443:443@2001:db8::/32"
     assert node.expose("web", given, ifname="net1").bindings == (parse_binding(given),)
     assert node.expose("web", given, ifname="net1").bindings == (parse_binding(given),)
     assert len(node.expose_port("web", 8080, 80, ifname="net1").bindings) == 2

@@ -240,6 +240,9 @@ class Node(Protocol):
     def addresses(self) -> frozenset[IPv4Address | IPv6Address]:
         """The node's own addresses, without the loopback's and IPv6's link-local ones."""
 
+    def is_own(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether packets to this address are for the node itself, by an address of its own or a local route."""
+
     def listeners(self, protocol: Transport, port: int = 0) -> tuple[Listener, ...]:
         """TCP sockets that listen, UDP sockets without a peer; `port` 0: all. A fraction of a millisecond, whatever
         the number of connections."""

@@ -59,7 +59,7 @@ RTNH_F_ONLINK = 0x4
 _RTM_GETNEXTHOP = 106
 RT_TABLE_COMPAT = 252  # what a route and a rule have in whose table has a number above 255
 _RT_TABLE_DEFAULT, _RT_TABLE_LOCAL = 253, 255
-_RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 2, 2, 4
+RTN_LOCAL, _RTPROT_KERNEL, _RTPROT_STATIC = 2, 2, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _NDA_DST, _NDA_LLADDR, _NDA_VLAN, _NDA_IFINDEX, _NDA_MASTER = 1, 2, 5, 8, 9
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE, _RTA_EXPIRES = 1, 4, 5, 15, 23
@@ -206,7 +206,7 @@ def route_message(
 def local_route(index: int, address: IPv6Address, seconds: int, *, flags: int, what: str = "") -> Message:
     """A route in the local table, by which what is sent to an address of a link arrives; it ends after so many seconds.
     The link must be up."""
-    body = _RTM.pack(AF_INET6, 128, 0, 0, _RT_TABLE_LOCAL, _RTPROT_KERNEL, RT_SCOPE_UNIVERSE, _RTN_LOCAL, 0)
+    body = _RTM.pack(AF_INET6, 128, 0, 0, _RT_TABLE_LOCAL, _RTPROT_KERNEL, RT_SCOPE_UNIVERSE, RTN_LOCAL, 0)
     body += attribute(_RTA_DST, address.packed) + attribute_u32(_RTA_OIF, index) + attribute_u32(_RTA_EXPIRES, seconds)
     return Message(RTM_NEWROUTE, flags, body, what)
 
@@ -375,9 +375,11 @@ def get_next_hops() -> Message:
     return Message(_RTM_GETNEXTHOP, 0, bytes(8), "next hops", (errno.EOPNOTSUPP,))
 
 
-def match_route(address: IPv6Address) -> Message:
+def match_route(address: Address) -> Message:
     """The entry of the tables by which packets to this address would go; no answer where there is none."""
-    body = _RTM.pack(AF_INET6, 128, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH) + attribute(_RTA_DST, address.packed)
+    family = AF_INET if address.version == 4 else AF_INET6
+    header = _RTM.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    body = header + attribute(_RTA_DST, address.packed)
     return Message(RTM_GETROUTE, 0, body, "route", (errno.ENETUNREACH, errno.EHOSTUNREACH))
 
 

@@ -32,6 +32,7 @@ from cellwall.adapters.netlink.nfnetlink import (
 from cellwall.adapters.netlink.nlattr import attribute, attribute_text, nested, text_of
 from cellwall.adapters.netlink.rtnetlink import (
     RTM_SETLINK,
+    RTN_LOCAL,
     get_addresses,
     get_next_hops,
     get_routes,
@@ -39,9 +40,11 @@ from cellwall.adapters.netlink.rtnetlink import (
     led_tables,
     link_header,
     link_message,
+    match_route,
     open_route_socket,
     permanent_networks,
     read_address,
+    route_header,
 )
 from cellwall.adapters.netlink.sockets import NLM_F_CREATE, Closing, Netlink, Reply
 from cellwall.adapters.news.node_news import News
@@ -175,6 +178,11 @@ class NodeObserver(Closing):
         """See `Node.addresses`."""
         addresses = [address for _, address, _ in map(read_address, self._addresses())]
         return frozenset(address for address in addresses if not _link_local(address) and not address.is_loopback)
+
+    def is_own(self, address: Address) -> bool:
+        """See `Node.is_own`."""
+        replies = self._route.transact([match_route(address)], f"ask whose {address} is")
+        return any(route_header(reply.body)[7] == RTN_LOCAL for reply in replies)
 
     def mtu(self, interface: str) -> int:
         """See `Node.mtu`. An ioctl, which any socket takes: every attach asks, and a message costs twenty times it."""

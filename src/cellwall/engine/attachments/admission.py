@@ -124,9 +124,12 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
         asked = [(one.tenant or one.key, binding, one.user) for one in requests for binding in one.bindings]
         refuse_more_proxies(site, asked)
     if bindings:
-        from cellwall.engine.ports.captures import refuse_captures  # here and not above: most attaches publish nothing
+        # here and not above: most attaches publish nothing
+        from cellwall.engine.ports.bind_addresses import refuse_strange_addresses
+        from cellwall.engine.ports.captures import refuse_captures
 
         refuse_captures(site, found, bindings, ipv6=found.ipv6)
+        refuse_strange_addresses(site, bindings)
 
 
 def _refuse_worn(site: Site, mac: int) -> None:

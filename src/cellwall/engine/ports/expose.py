@@ -11,6 +11,7 @@ import msgspec
 from cellwall.compile.usage import Usage, usage_of, usage_of_endpoints
 from cellwall.engine.attachments.admission import refuse_bound
 from cellwall.engine.policies.versions import renewed, repair_endpoints, taken_back
+from cellwall.engine.ports.bind_addresses import refuse_strange_addresses
 from cellwall.engine.ports.captures import refuse_captures
 from cellwall.engine.ports.former_flows import end_former_flows, end_withdrawn_flows, forget_withdrawal, note_withdrawal
 from cellwall.engine.requests import validate_host_ports
@@ -45,6 +46,7 @@ def expose_port(
 
     refuse_reserved(site, key.container_id, endpoint.tenant, [binding])
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
+    refuse_strange_addresses(site, [binding])
     _refuse_foreign_family(endpoint, binding)
     from cellwall.model.published import refuse_one_more  # here and not above: an attach reads this module, too
 

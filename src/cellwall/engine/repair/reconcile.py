@@ -20,6 +20,7 @@ from cellwall.engine.node.mtu import repair_mtu
 from cellwall.engine.node.owning import unowned_notes
 from cellwall.engine.policies.kept import try_to_keep_policies, unkept_policies
 from cellwall.engine.policies.versions import repair_endpoints
+from cellwall.engine.ports.bind_addresses import unreached_bindings
 from cellwall.engine.ports.captures import captured_listeners
 from cellwall.engine.readiness import take_backend
 from cellwall.engine.repair.drift import endpoint_drift, lost, node_drift, port_drift, rule_drift, seen_drift
@@ -209,6 +210,7 @@ def _live_warnings(site: Site, found: Foundation, present: _Present) -> list[str
         *found.gaps,
         *found.overlaps,
         *captured_listeners(site, found, present.attached),
+        *unreached_bindings(site, present.attached),
         *_stranger_warnings(site, found, present.links, present.speaking),
         *closed_warnings(site, present.links),
     ]
