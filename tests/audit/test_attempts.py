@@ -2,6 +2,7 @@
 packets, from the rule that denies them to the event."""
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from cellwall.attack.frames import frame, packet, scapy
 from cellwall.audit.events import Attempt, Event
 from cellwall.daemon.audit.thread import audited
 from cellwall.lab import addresses as at
-from cellwall.model.addresses import LISTENER_REPORTS, LISTENER_REPORTS_MAC, mac_text
+from cellwall.model.addresses import LISTENER_REPORTS, mac_text
 from cellwall.model.settings import Audit, Settings
 from world import Sandbox, World, open_world, public
 
@@ -157,17 +158,27 @@ def test_a_frame_that_is_no_ip(kept: Recorded, web: Sandbox, kind: int) -> None:
     assert (attempt.layer, attempt.source) == ("PIN", "")
 
 
+@pytest.mark.parametrize("kind", ["report", "MLDv1 report", "MLDv1 done"])
 def test_what_a_sandbox_s_kernel_says_by_itself_as_its_interface_comes_up_is_not_told(
-    kept: Recorded, web: Sandbox
+    world: World, kept: Recorded, web: Sandbox, kind: str
 ) -> None:
     """Which groups it listens to, two or three times a start: sent once more here, and what comes behind it is told."""
     s, own = scapy(), mac_text(web.endpoint.mac)
+    groups = {"report": str(LISTENER_REPORTS), "MLDv1 report": "ff02::1:ff00:2", "MLDv1 done": "ff02::2"}
+    if kind != "report":
+        about_nftables(world, "of frames, whatever IPv6 goes to one group, and to no other")
+    body = {
+        "report": s.ICMPv6MLReport2(records_number=0),
+        "MLDv1 report": s.ICMPv6MLReport(mladdr=groups["MLDv1 report"]),
+        "MLDv1 done": s.ICMPv6MLDone(mladdr="ff02::fb"),
+    }[kind]
     header = s.IPv6ExtHdrHopByHop(options=[s.RouterAlert()])
-    report = s.IPv6(src="::", dst=str(LISTENER_REPORTS), hlim=1) / header / s.ICMPv6MLReport2(records_number=0)
-    behind = frame(own, "02:00:00:00:00:01", b"\0" * 50, kind=0x88B6)
-    web.host.inject("eth0", [frame(own, mac_text(LISTENER_REPORTS_MAC), report), behind])
-    kept.found(lambda event: event.protocol == "0x88b6")
-    assert kept.found(lambda event: event.destination == str(LISTENER_REPORTS), least=0) == []
+    report = s.IPv6(src="::", dst=groups[kind], hlim=1) / header / body
+    mac = bytes((0x33, 0x33, *IPv6Address(groups[kind]).packed[12:])).hex(":")
+    behind = frame(own, "02:00:00:00:00:01", b"\0" * 50, kind=0x88B6 + len(kind))
+    web.host.inject("eth0", [frame(own, mac, report), behind])
+    kept.found(lambda event: event.protocol == f"{0x88B6 + len(kind):#06x}")
+    assert kept.found(lambda event: event.destination == groups[kind], least=0) == []
 
 
 def test_a_claim_of_the_gateway_s_address(kept: Recorded, web: Sandbox) -> None:

@@ -56,8 +56,12 @@ _ICMP6_TO_GATEWAY = (
     "parameter-problem",
 )
 
-LISTENER_REPORT = (FrameTo("listener-reports"), FrameType("ipv6"), Icmp6Type(("mld2-listener-report",)))
-"""What every kernel sends by itself, some times over, when its interface comes up: nobody's attempt."""
+LISTENER_REPORTS = (
+    (FrameTo("listener-reports"), FrameType("ipv6"), Icmp6Type(("mld2-listener-report",))),
+    (FrameTo("group"), FrameType("ipv6"), Icmp6Type(("mld-listener-report", "mld-listener-done"))),
+)
+"""What every kernel sends by itself, some times over, when its interface comes up: nobody's attempt. The first version
+of the protocol, which small ones speak, goes to each group itself."""
 
 
 def frame_stages() -> tuple[Stage, ...]:
@@ -96,7 +100,7 @@ def _port() -> Stage:
             Clause((to_gateway, FrameType("ipv4")), Continue("port-ipv4")),
             Clause((to_gateway, FrameType("ipv6")), Continue("port-ipv6")),
             Clause((FrameType("arp"),), Continue("port-arp")),
-            Clause(LISTENER_REPORT, Drop(), "multicast listener report", "PIN"),
+            *(Clause(report, Drop(), "multicast listener report", "PIN") for report in LISTENER_REPORTS),
             Clause((FrameTo("gateway-solicited"), FrameType("ipv6")), Continue("port-group6")),
             _drop("no frame a sandbox may send"),
         ),

@@ -8,7 +8,7 @@ kernel says by itself.
 
 import msgspec
 
-from cellwall.compile.pins import LISTENER_REPORT
+from cellwall.compile.pins import LISTENER_REPORTS
 from cellwall.compile.predicates import Icmp6Type, ToSubnet, Via
 from cellwall.compile.reasons import Judgement
 from cellwall.compile.wall import (
@@ -53,7 +53,7 @@ def _told(stage: str, clause: Clause) -> Clause:
 
 
 def _subject(stage: str, clause: Clause) -> Subject | None:
-    if Via("out", "port") in clause.when or stage in _NOBODY or clause.when == LISTENER_REPORT:
+    if Via("out", "port") in clause.when or stage in _NOBODY or clause.when in LISTENER_REPORTS:
         return None
     if Via("in", "port") in clause.when or stage.startswith(_FRAMES) or stage in _UNVOUCHED:
         return "port"

@@ -95,6 +95,8 @@ _SPELLED: Final[Mapping[Kind, Mapping[int, str]]] = {
         4: "parameter-problem",
         128: "echo-request",
         129: "echo-reply",
+        131: "mld-listener-report",
+        132: "mld-listener-done",
         133: "nd-router-solicit",
         134: "nd-router-advert",
         135: "nd-neighbor-solicit",

@@ -18,6 +18,8 @@ ICMP6_TYPES = {
     "parameter-problem": 4,
     "echo-request": 128,
     "echo-reply": 129,
+    "mld-listener-report": 131,
+    "mld-listener-done": 132,
     "nd-neighbor-solicit": 135,
     "nd-redirect": 137,
     "mld2-listener-report": 143,

@@ -99,8 +99,10 @@ def _words(predicate: when.Predicate, scene: w.Scene) -> tuple[Words, ...]:
             return ((*form, "--arp-ip-src", str(scene.subnet4), "--arp-ip-dst", str(scene.gateway4)),)
         case when.Pinned(claim="arp", negate=False):
             return ((),)  # NARROWER: the answer goes back by the port the question came from
-        case when.Icmp6Type():
+        case when.Icmp6Type(types=("mld2-listener-report",)):
             return ((),)  # NARROWER: by the group that they are sent to
+        case when.Icmp6Type():
+            return ()  # NARROWER: no frame is told by it, and ends as any other
     name = type(predicate).__name__
     raise Unsupported(f"no ebtables form of {name}", predicate=name, backend="iptables")
 

@@ -45,7 +45,8 @@ NARROWER: dict[str, str] = {
     "IPv6 where there is no hash:ip,mac: of an endpoint that asked for a MAC by `mangle` alone, after conntrack, so "
     "that others may send by its address while that is flushed",
     "NextHeader": "connection tracking has put fragments together before: a fragmented ICMPv6 message is judged whole",
-    "Icmp6Type": "of frames, whatever IPv6 goes to the group that multicast listener reports go to is dropped untold",
+    "Icmp6Type": "of frames, whatever IPv6 goes to the group that multicast listener reports go to is dropped untold, "
+    "and those of the first version, which go to any group, are told of as any other frame",
     "ForgetSoon": "by a flow's first packet, before it is judged; of clients' by the ports of the node that are "
     "published, and not where the node itself asks; nor of UDP, whose every packet it would ask",
     "NotUnicast": "before translation: the node's addresses are not translated for sandboxes by iptables' own nat, "

@@ -22,7 +22,12 @@ from cellwall.model.policy import MAIL_PORT
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 _EXTENSIONS = ("hop-by-hop", "ipv6-opts", "ipv6-route")
 _NEXT_HEADERS = {"tcp": 6, "udp": 17, "icmpv6": 58}
-_ICMP6 = {"nd-neighbor-solicit": "neighbour-solicitation", "mld2-listener-report": "143"}
+_ICMP6 = {
+    "nd-neighbor-solicit": "neighbour-solicitation",
+    "mld2-listener-report": "143",
+    "mld-listener-report": "131",
+    "mld-listener-done": "132",
+}
 _NEVER: tuple[Words, ...] = ()
 
 BEGINNING = ("-p", "tcp", "-m", "tcp", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN")
@@ -99,7 +104,7 @@ def _of_frame(predicate: when.Predicate, view: View) -> tuple[Words, ...] | None
             return ((),) if predicate.type == f"ipv{view.version}" else _NEVER
         case when.FrameTo(target="gateway", negate=False):
             return (("-m", "pkttype", "--pkt-type", "unicast"),)
-        case when.FrameTo(target="gateway-solicited", negate=False):
+        case when.FrameTo(target="gateway-solicited" | "group", negate=False):
             return (("-d", "ff00::/8"),) if view.version == 6 else _NEVER
         case when.FrameTo(target="listener-reports", negate=False):
             return (("-d", f"{LISTENER_REPORTS}/128"),) if view.version == 6 else _NEVER
