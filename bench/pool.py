@@ -1,11 +1,13 @@
 """What a claim of a ready sandbox costs through the daemon's socket, and how long a thousand callers at once wait.
 
-    python -m bench pool [--population N] [--claims N] [--crowd N] [--quick] [--json]
+    python -m bench pool [--population N] [--claims N] [--grown N] [--crowd N] [--quick] [--json]
 
-One daemon on a node of its own, in one run: calls one after the other, and claims with a pause between them, on an
-empty node and on a full one, then as many attaches at once as a bridge has room for. Beside the clock stands the
-processor time of client and daemon, which other work on the machine changes less. A ready sandbox is a bridge port, so
-a full node has fewer than 1,023 containers.
+Each on a node of its own with a daemon, in one run: calls one after the other, and claims with a pause between them, on
+an empty node and on a full one; containers that come by claims alone, twenty in a row and then a rest in which the pool
+is filled again, until the node is full; then as many attaches at once as a bridge has room for. Of a few calls after a
+rest most is what caches and processors need to get going; of the many that fill a node, hundred by hundred, less is.
+Beside the clock stands the processor time of client and daemon, which other work on the machine changes less. A ready
+sandbox is a bridge port, so a full node has fewer than 1,023 containers.
 """
 
 import asyncio
@@ -24,12 +26,15 @@ from bench.served import Daemon
 from cellwall.client import AsyncClient
 from cellwall.lab import Lab
 from cellwall.model.endpoint import EndpointKey
+from cellwall.model.pool import was_pooled
 
 _SIZE = "CELLWALL_POOL_SIZE"
 _SETTLED = 1.5
 """Seconds after which a daemon has done what it leaves for later, and the watch has looked."""
 APART = 0.02
 """Seconds between the claims of a caller that starts something in each: processors and caches are others' then."""
+IN_A_ROW, REST = 20, 0.5
+"""Claims of those that fill a node, and seconds until the next ones."""
 CLAIM, ATTACH, DETACH = "claim", "attach, namespace made by cellwall", "detach"
 CLAIM_APART = f"claim, {1000 * APART:.0f} ms apart"
 
@@ -52,11 +57,21 @@ class Crowd(msgspec.Struct, frozen=True):
     lost: int
 
 
+class Grown(msgspec.Struct, frozen=True):
+    """Claims of a hundred containers, beside those that came before. `missed`: found no ready sandbox, and are not
+    among the samples; milliseconds."""
+
+    row: Row
+    least: float
+    missed: int
+
+
 class Report(msgspec.Struct, frozen=True):
     """Everything of one run."""
 
     machine: Machine
     costs: list[Cost]
+    grown: list[Grown]
     crowds: list[Crowd]
 
 
@@ -65,14 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = parser_for("pool", __doc__, quick="small numbers")
     parser.add_argument("--population", type=int, default=900, metavar="N", help="attached containers (%(default)s)")
     parser.add_argument("--claims", type=int, default=40, metavar="N", help="calls of a kind (%(default)s)")
+    parser.add_argument("--grown", type=int, default=960, metavar="N", help="containers by claims alone (%(default)s)")
     parser.add_argument("--crowd", type=int, default=1000, metavar="N", help="callers at once (%(default)s)")
     chosen = parser.parse_args(argv)
     if chosen.quick:
-        chosen.population, chosen.claims, chosen.crowd = 20, 5, 20
-    return tell(measure(chosen.population, chosen.claims, chosen.crowd), _text, as_json=chosen.json)
+        chosen.population, chosen.claims, chosen.grown, chosen.crowd = 20, 5, 40, 20
+    report = measure(chosen.population, chosen.claims, chosen.grown, chosen.crowd)
+    return tell(report, _text, as_json=chosen.json)
 
 
-def measure(population: int, claims: int, crowd: int) -> Report:
+def measure(population: int, claims: int, grown: int, crowd: int) -> Report:
     """The whole run; it leaves nothing behind."""
     place_state("tmpfs")
     costs: list[Cost] = []
@@ -82,12 +99,15 @@ def measure(population: int, claims: int, crowd: int) -> Report:
         for batch in batches(lab, population):
             daemon.client.attach_many(batch)
         costs += _calls(daemon, population, claims)
+    with Lab() as lab, _serving(lab, 2 * IN_A_ROW) as daemon:
+        daemon.client.up()
+        growth = _grown(daemon, grown)
     crowds = []
     for number in (crowd // 10, crowd):
         with Lab() as lab, _serving(lab, 0) as daemon:
             daemon.client.up()
             crowds.append(_crowd(lab, daemon, number))
-    return Report(machine("tmpfs"), costs, crowds)
+    return Report(machine("tmpfs"), costs, growth, crowds)
 
 
 @contextmanager
@@ -141,6 +161,25 @@ def _timed(
     return Cost(summarise("through the socket", operation, attached, seconds), own * each, theirs * each)
 
 
+def _grown(daemon: Daemon, count: int) -> list[Grown]:
+    _await_ready(daemon, 2 * IN_A_ROW - 1)
+    seconds, found = list[float](), list[bool]()
+    for number in range(count):
+        if number % IN_A_ROW == 0 and number:
+            time.sleep(REST)
+        began = time.perf_counter()
+        claimed = daemon.client.claim(f"grown{number}", tenant="acme")
+        seconds.append(time.perf_counter() - began)
+        found.append(was_pooled(claimed))
+    return [_hundred(first, seconds[first : first + 100], found[first : first + 100]) for first in range(0, count, 100)]
+
+
+def _hundred(first: int, seconds: Sequence[float], found: Sequence[bool]) -> Grown:
+    hits = [took for took, hit in zip(seconds, found, strict=True) if hit] or [float("nan")]
+    row = summarise("through the socket", CLAIM, first, hits)
+    return Grown(row, round(1000 * min(hits), 3), found.count(False))
+
+
 def _crowd(lab: Lab, daemon: Daemon, callers: int) -> Crowd:
     sandboxes = lab.sandboxes([f"crowd{number}" for number in range(callers)])
     time.sleep(_SETTLED)
@@ -170,7 +209,11 @@ def _cpu(pid: int) -> float:
 
 
 def _text(report: Report) -> str:
-    head = ("milliseconds", "attached", "n", "p50", "p99", "client cpu", "daemon cpu")
+    tables = (_costs(report.costs), _growth(report.grown), _crowds(report.crowds))
+    return "\n\n".join([headline(report.machine), *tables])
+
+
+def _costs(costs: Sequence[Cost]) -> str:
     rows = [
         (
             cost.row.operation,
@@ -181,9 +224,28 @@ def _text(report: Report) -> str:
             f"{cost.client_cpu:.2f}",
             f"{cost.daemon_cpu:.2f}",
         )
-        for cost in report.costs
+        for cost in costs
     ]
-    crowds = [
+    return table(("milliseconds", "attached", "n", "p50", "p99", "client cpu", "daemon cpu"), rows)
+
+
+def _growth(grown: Sequence[Grown]) -> str:
+    rows = [
+        (
+            f"from {one.row.attached} on",
+            str(one.row.samples),
+            str(one.missed),
+            f"{one.least:.2f}",
+            f"{one.row.p50:.2f}",
+            f"{one.row.p99:.2f}",
+        )
+        for one in grown
+    ]
+    return table(("claims that fill a node, ms", "n", "missed", "least", "p50", "p99"), rows)
+
+
+def _crowds(crowds: Sequence[Crowd]) -> str:
+    rows = [
         (
             str(one.callers),
             f"{one.seconds:.2f}",
@@ -192,7 +254,6 @@ def _text(report: Report) -> str:
             f"{1000 * one.daemon_cpu / one.callers:.2f}",
             str(one.lost),
         )
-        for one in report.crowds
+        for one in crowds
     ]
-    crowd_head = ("attaches at once", "seconds", "client cpu", "daemon cpu", "daemon cpu each, ms", "lost")
-    return "\n\n".join([headline(report.machine), table(head, rows), table(crowd_head, crowds)])
+    return table(("attaches at once", "seconds", "client cpu", "daemon cpu", "daemon cpu each, ms", "lost"), rows)
