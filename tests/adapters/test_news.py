@@ -17,6 +17,8 @@ def news(node: Namespace, request: pytest.FixtureRequest) -> Iterator[News]:
     """Told of everything, and by a filter in the kernel of what can matter."""
     node.run(f"ip link add eth0 index {USED} up type bridge")
     with News() as news:
+        assert not news.nothing_about({USED})  # nobody has listened
+        news.hear_all()
         assert news.nothing_about({USED})
         if request.param == "some":
             news.hear_of({USED - 1, USED, USED + 1})

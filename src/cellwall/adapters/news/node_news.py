@@ -40,23 +40,29 @@ _NETCONFA_IFINDEX = 1
 
 
 class News(Closing):
-    """What the kernel tells of the network namespace that the creating thread is in, from now on."""
+    """What the kernel tells of the network namespace that the creating thread is in, from the first `hear_all` on: who
+    never asks, as who only lists, is told nothing. The kernel makes a copy of each word for each who is told."""
 
     def __init__(self) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
-            self._socket.bind((0, _GROUPS))
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
         self._buffer = bytearray(1 << 16)
         self._owner = os.getpid()
-        self.filtered = False
+        self._subscribed = self.filtered = False
 
     def close(self) -> None:
         self._socket.close()
 
     def hear_all(self) -> None:
         """Leave nothing out from now on."""
+        if not self._subscribed:
+            try:
+                self._socket.bind((0, _GROUPS))
+            except OSError as error:
+                raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
+            self._subscribed = True
         if not self.filtered:
             return
         from cellwall.adapters.netlink.socket_filter import tell_all
@@ -76,7 +82,9 @@ class News(Closing):
     def nothing_about(self, interfaces: Container[int], tables: Iterable[int] = (RT_TABLE_MAIN,)) -> bool:
         """True if nothing was told since the last call that can matter to addresses, rules and the routes of these
         tables, or to these interfaces by index, which are all that have any. Forgets what was told."""
-        if os.getpid() != self._owner:  # forked: what is read here, the parent would never hear of
+        if (
+            not self._subscribed or os.getpid() != self._owner
+        ):  # forked: what is read here, the parent would not hear of
             return False
         nothing, told = True, {table if table < 256 else RT_TABLE_COMPAT for table in tables}
         for _ in range(_MOST):
