@@ -1,8 +1,11 @@
 """Named openings: exceptions of the floor, and services of the node. Each opens one address, protocol and port."""
 
+import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Literal
 
+import msgspec
 import pytest
 
 from cellwall.lab import connect
@@ -98,3 +101,25 @@ def test_a_resolver_that_is_opened_is_told(opened: World) -> None:
     with open_world(settings=Settings(dns=(ip_address("10.0.0.5"),), exceptions=configured.exceptions)) as world:
         assert world.report is not None
         assert world.report.dns == (ip_address("10.0.0.5"),)
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_a_service_has_all_that_is_asked_of_it_before_it_answers(backend: Literal["nftables", "iptables"]) -> None:
+    """Who looks up a name asks for addresses of both families from one socket, one right after the other."""
+    with open_world(settings=msgspec.structs.replace(settings(), backend=backend)) as world:
+        tenant, node, asked = world.attach("tenant"), world.lab.node, [b"A", b"AAAA", b"HTTPS"]
+        for family, kind in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+            with (
+                node.socket(kind, socket.SOCK_DGRAM) as service,
+                tenant.host.socket(kind, socket.SOCK_DGRAM) as asking,
+            ):
+                for one in (service, asking):
+                    one.settimeout(2.0)
+                service.bind((GATEWAY[family], 5353))
+                asking.connect((GATEWAY[family], 5353))
+                for name in asked:
+                    asking.send(name)
+                came = [service.recvfrom(100) for _ in asked]
+                for name, client in came:
+                    service.sendto(name, client)
+                assert [asking.recv(100) for _ in asked] == asked

@@ -134,16 +134,16 @@ def _services_early(bounds: Bounds, policies: PolicyUsage) -> tuple[Clause, ...]
 
 
 def _services(bounds: Bounds, policies: PolicyUsage, *, early: bool = False) -> tuple[Clause, ...]:
-    """What counts each time that it is asked is asked in the input path alone: no flow counts twice."""
+    """What counts each time that it is asked is asked in the input path alone: no flow counts twice. A flow is new until
+    it is answered, and who looks up a name asks twice before that."""
+    live = Clause((NodeService(), LiveFlow()), Accept())
     if policies.tiers:
-        return (
-            Clause((NodeService(), LiveFlow()), Accept()),
-            Clause((NodeService(),), Continue(OPENED)),
-        )
+        return (live, Clause((NodeService(),), Continue(OPENED)))
     begins = (NodeService(), Flow(("new",)))
     return (
         *(() if early else bounds.too_fast(*begins)),
         *(one for one in bounds.too_many(*begins, then=Continue("deny")) if not (early and one.then == Count())),
+        *(() if early else (live,)),
         Clause((NodeService(), Flow(("new",))), Stamp("source")),
         Clause((NodeService(),), Accept()),
     )
