@@ -70,6 +70,17 @@ def test_an_unknown_option_is_named_before_what_is_missing(argv: list[str], caps
     assert capsys.readouterr().err.endswith(f": unrecognized arguments: {unknown}\n")
 
 
+@pytest.mark.parametrize(
+    "argv", [["list", "--bogus"], ["policy", "show", "--tenant", "a", "b"], ["config", "show", "x"]]
+)
+def test_what_a_command_does_not_know_is_said_with_its_name(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    command = " ".join(argv[:1] if argv[0] == "list" else argv[:2])
+    assert capsys.readouterr().err == f'cellwall: usage: "cellwall {command}": unrecognized arguments: {argv[-1]}\n'
+
+
 @pytest.mark.parametrize("argv", [["attach", "-vv", "--json"], ["policy", "set", "--ifname=e"], ["attach", "--root=/"]])
 def test_what_is_missing_beside_known_options_is_named(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2

@@ -61,6 +61,7 @@ def add_command(commands: "Commands[Parser]", name: str, about: str, *, descript
         formatter_class=Help,
         allow_abbrev=False,
     )
+    parser.set_defaults(refuse=parser.error)
     _add_globals(parser, late=True)
     return parser
 
@@ -77,7 +78,7 @@ def parse_arguments(argv: Sequence[str]) -> Invocation:
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.opaque:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.refuse(f"unrecognized arguments: {' '.join(rest)}")
     if "act" not in arguments and not arguments.opaque:  # asked after the above, which argparse would never come to
         parser.error("the following arguments are required: COMMAND")
     if arguments.opaque:  # these are ours wherever they stand: an error is said as it is wanted, whoever raised it
@@ -94,7 +95,7 @@ def build_parser() -> Parser:
         formatter_class=Help,
         allow_abbrev=False,
     )
-    parser.set_defaults(opaque=False)
+    parser.set_defaults(opaque=False, refuse=parser.error)
     _add_globals(parser, late=False)
     commands: Commands[Parser] = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=False, parser_class=Parser
