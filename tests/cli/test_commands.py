@@ -232,17 +232,6 @@ def test_busy_writer_is_unavailable_after_a_bounded_wait(lab: Lab, monkeypatch: 
     holder.wait()
 
 
-@pytest.mark.parametrize("words", [["list"], ["detach", "web"]], ids=lambda words: words[0])
-def test_who_looks_or_closes_is_told_that_the_root_is_not_there(
-    cellwall: Command, tmp_path: Path, words: list[str]
-) -> None:
-    mistyped = str(tmp_path / "nowhere")
-    told = cellwall("--root", mistyped, *words)
-    assert told.status == 0
-    assert f'warning: --root: "{mistyped}": is not there' in told.err
-    assert "is not there" not in cellwall("--root", mistyped, *words).err  # a node that is down has a record
-
-
 def test_missing_privileges_have_their_status(lab: Lab) -> None:
     argv = Command(lab).argv("up")
     readable = [*argv[: argv.index("--root")], "--root", "/nonexistent", "up"]
@@ -305,6 +294,16 @@ def test_a_wall_that_nft_laid_goes_also_where_nft_is_gone(lab: Lab, tmp_path: Pa
     assert holder in done.text
     assert cellwall("status").status == 0 or command == "down"
     assert cellwall("down", "--force").status == 0
+
+
+@pytest.mark.parametrize("command", ["list", "status", "policy list", "detach web", "down", "top --once"])
+def test_a_mistyped_root_is_named_and_is_not_made(lab: Lab, tmp_path: Path, command: str) -> None:
+    root = tmp_path / "nod"
+    for _ in range(2):
+        said = Command(lab)("--root", str(root), *command.split())
+        assert (said.status, said.out) == (3, "")
+        assert f'--root: "{root}": is not there' in said.err
+    assert not root.exists()
 
 
 def test_uninstall_leaves_the_node_as_it_was() -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from cellwall.config import OTHERS_IN_FORCE, Loaded, Paths, judge_flags, load_settings, mode_of, paths_for
 from cellwall.config.keys import SERVING_KEYS
-from cellwall.errors import InvalidSpec, printable
+from cellwall.errors import InvalidSpec, NotFound, printable
 from cellwall.model.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ class Invocation:
         return self._client()
 
     def _look_for_root(self) -> None:
-        """A mistyped one has no sandboxes, and nothing else would tell."""
+        """A mistyped one has no sandboxes, and whoever looked there would make it. NotFound."""
         if not os.path.exists(self.paths.base):
-            _log.warning("--root: %s: is not there, and so no node that was ever up", printable(self.paths.base, 4096))
+            base = printable(self.paths.base, 4096)
+            raise NotFound(f"--root: {base}: is not there, and so no node that was ever up")
 
     def _opened(self, *, closing: bool = False) -> "Wall":
         # The engine and its adapters take longer to import than any command that does not need them runs.
