@@ -112,6 +112,24 @@ def test_a_flood_is_counted_to_the_last_packet_and_hides_nothing_of_another_tena
     assert 4 * FLOOD <= at_least <= len(told) + sum(one.count for one in missed) <= at_most
 
 
+def test_nothing_is_missing_of_a_wall_that_came_after_its_recorder() -> None:
+    """As of a daemon that begins before `up`: there is nothing that was counted before."""
+    about_nftables("rules that count by bridge port and policy version")
+    kept = Recorded()
+    with open_world(settings=Settings(audit=Audit(rate=5, burst=20)), up=False) as world:
+        with audited(world.wall, kept, world.wall.endpoints):
+            kept.wait_for_beginning()
+            world.wall.up()
+            box = world.attach("web", tenant="acme")
+            box.host.inject("eth0", frames(world, box, own(box), 500))
+            kept.found(lambda event: event.container == box.name, 5)
+        at_most = counted(world.wall, box)
+    told = [one for one in kept.events if isinstance(one, Attempt)]
+    missed = [one for one in kept.events if isinstance(one, Unrecorded)]
+    assert at_most >= 1000
+    assert len(told) + sum(one.count for one in missed) == at_most
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> None:
     kept, audit = Recorded(), Audit(rate=5, burst=20)

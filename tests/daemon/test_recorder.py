@@ -170,6 +170,25 @@ def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> No
     assert made.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}
 
 
+def test_what_was_counted_and_not_told_is_said_in_the_silence_after_it() -> None:
+    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
+
+    def clock() -> Moment:
+        return Moment(1_700_000_000 + seconds, seconds)
+
+    def denied() -> Denied:
+        return Denied({}, {WEB.generation & STEM: counted}, {})
+
+    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
+    made.begin("1.0")
+    counted = 50_000
+    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+    for half_second in range(2 * 15):
+        seconds = half_second / 2
+        made.step(Heard(()), drained=True)
+    assert [event.count for event in kept.of(Unrecorded) if isinstance(event, Unrecorded)] == [49_990]
+
+
 def test_what_rules_forget_in_a_silence_hides_nothing_of_what_comes_after_it() -> None:
     """Of whom nothing was denied for a while rules begin to count anew, and before anybody looks it is more again."""
     kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0

@@ -171,7 +171,8 @@ def audited(wall: Wall, log: EventLog, refill: Callable[[], Iterable[Endpoint]])
 
     def denied() -> Denied | None:
         try:
-            return read_denied(netfilter) or read_denied_by_address(netfilter)
+            # Where nothing counts yet, as before the wall is up, nothing was counted before what comes.
+            return read_denied(netfilter) or read_denied_by_address(netfilter) or Denied({}, {}, {})
         except KernelError as error:
             _log.warning("%s", error)
             return None
