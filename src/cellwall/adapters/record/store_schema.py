@@ -12,6 +12,8 @@ from cellwall.adapters.record.database import Database
 from cellwall.adapters.record.records import decode_endpoint, encode_endpoint
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
+# Endpoints have a row id, else each of their indexes has the key in it, and whoever claims changes the key. Files of this
+# schema that were made before have none, and do as well, only slower.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE endpoints (
@@ -19,7 +21,7 @@ CREATE TABLE endpoints (
     mac INTEGER NOT NULL UNIQUE, host_link TEXT NOT NULL UNIQUE, netns_device INTEGER NOT NULL,
     netns_inode INTEGER NOT NULL, body BLOB NOT NULL, tenant TEXT NOT NULL,
     PRIMARY KEY (container_id, ifname), UNIQUE (netns_device, netns_inode, ifname)
-) WITHOUT ROWID;
+);
 CREATE INDEX endpoints_of ON endpoints (tenant);
 CREATE INDEX unfinished ON endpoints (phase) WHERE phase != 'attached';
 CREATE TABLE bindings (
