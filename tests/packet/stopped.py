@@ -115,13 +115,16 @@ def echo_flood(world: World, family: int) -> Attempt:
     return attempt
 
 
+_SO_RCVBUFFORCE = 33
+
+
 class NodeSocket:
     """A socket of the node that answers nothing, so that flows to it stay new."""
 
     def __init__(self, world: World, family: int) -> None:
         self._world, self._family = world, family
         self._sock = world.lab.node.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 21)
         self._sock.settimeout(5.0)
         self._sock.bind(("", SERVED))
 
@@ -147,6 +150,20 @@ def flows_to_a_service(world: World, family: int) -> Attempt:
         source, target = tenant.address(family), GATEWAY[family]
         inject(tenant, *(packet(source, target, "udp", token, sport=first + n, dport=SERVED) for n in range(count)))
         return node.heard().count(token) > LIMIT
+
+    return attempt
+
+
+def bytes_to_a_service(world: World, family: int) -> Attempt:
+    """More of one flow than may come at once."""
+    tenant, node = world.attach("tenant"), NodeSocket(world, family)
+
+    def attempt() -> bool:
+        body = world.token().ljust(1000, b".")
+        inject(
+            tenant, *[packet(tenant.address(family), GATEWAY[family], "udp", body, sport=SPORT, dport=SERVED)] * MUCH
+        )
+        return node.heard().count(body) == MUCH
 
     return attempt
 

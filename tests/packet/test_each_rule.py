@@ -73,6 +73,8 @@ PACKETS: tuple[Row, ...] = (
     *both_guards("too many connections", stopped.flows_to_a_service),
     *both_guards("too many connections of the tenant", stopped.flows_to_a_service, stopped.CROWDED),
     Row(Rule("input-guard", "too many new connections"), stopped.flows_to_a_service, settings=stopped.HURRIED),
+    Row(Rule("input-guard", "too many bytes sent"), stopped.bytes_to_a_service, settings=stopped.NARROW),
+    Row(Rule("input-guard", "too many packets sent"), stopped.bytes_to_a_service, settings=stopped.BUSY),
     Row(Rule("client", "too many connections of the tenant"), stopped.flows_of_clients, settings=stopped.CROWDED),
     Row(Rule("input-guard", LINGERING), stopped_ended.connection_to_a_service, settings=stopped_ended.WITH_SERVICE),
     Row(Rule("client", LINGERING), stopped_ended.connection_of_a_client),

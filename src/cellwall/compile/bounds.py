@@ -146,6 +146,12 @@ class Bounds(msgspec.Struct, frozen=True):
         for way, when in _WAYS:
             yield from self._tenant_too_busy(way, when)
 
+    def asking(self, *when: Predicate) -> Iterator[Clause]:
+        """What becomes of a packet that an endpoint sends too soon to a service of the node, which is there for all: it
+        counts like what crosses the node."""
+        yield from self._too_busy("sent", when)
+        yield from self._tenant_too_busy("sent", when)
+
     def arriving(self, *when: Predicate) -> tuple[Clause, ...]:
         """What becomes of a packet that an endpoint gets too soon from somebody who may send it some: what others send
         it arrives nowhere, and must not use up what these may."""

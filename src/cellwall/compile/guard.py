@@ -65,7 +65,7 @@ def guard_stages(bounds: Bounds, policies: PolicyUsage) -> tuple[Stage, ...]:
         Stage("tracked-guard", _guard("PRE", _services_early(bounds, policies))),
         _input(),
         _connecting(),
-        Stage("input-guard", _guard("IN", _services(bounds, policies))),
+        Stage("input-guard", _guard("IN", (*bounds.asking(NodeService()), *_services(bounds, policies)))),
         _output(),
         _output_tenant(policies),
     )
@@ -134,8 +134,9 @@ def _services_early(bounds: Bounds, policies: PolicyUsage) -> tuple[Clause, ...]
 
 
 def _services(bounds: Bounds, policies: PolicyUsage, *, early: bool = False) -> tuple[Clause, ...]:
-    """What counts each time that it is asked is asked in the input path alone: no flow counts twice. A flow is new until
-    it is answered, and who looks up a name asks twice before that."""
+    """What counts each time that it is asked is asked in the input path alone: no flow counts twice.
+
+    A flow is new until it is answered, and who looks up a name asks twice before that."""
     live = Clause((NodeService(), LiveFlow()), Accept())
     if policies.tiers:
         return (live, Clause((NodeService(),), Continue(OPENED)))

@@ -9,14 +9,16 @@ from cellwall.lab import addresses as at
 from cellwall.lower.xt.features import XtFeatures
 from cellwall.lower.xt.tables import render_table
 from cellwall.lower.xt.wall import lower_wall
-from cellwall.model.settings import MAX_BYTES, MAX_PACKETS, Settings
+from cellwall.model.settings import MAX_BYTES, MAX_PACKETS, Settings, parse_openings
 from cellwall.ruleset.compose import flow_packet
 from cellwall.ruleset.context import Context
 from cellwall.ruleset.render import render_replacement
-from scene import FACTS, GATEWAY4, PUBLIC4, PUBLIC6, WEB, Scene, directed, flow_of, judged
+from scene import FACTS, GATEWAY4, GATEWAY6, PUBLIC4, PUBLIC6, WEB, Scene, directed, flow_of, judged
 
 BOUND = Settings(packets=100, bytes=100_000)
 SCENE = Scene(WEB, settings=BOUND)
+SERVICES = tuple(row for one in (GATEWAY4, GATEWAY6) for row in parse_openings(f"resolver {one} udp/53", "x"))
+SERVING = Scene(WEB, settings=msgspec.structs.replace(BOUND, services=SERVICES))
 FLOWS = pytest.mark.parametrize(("state", "mark"), [("new", 0), ("established", WEB.generation)])
 
 
@@ -29,6 +31,18 @@ def test_a_packet_too_many_that_a_sandbox_sends_is_dropped_in_whatever_flow(
     fate = SCENE.egress(WEB, to, state=state, mark=mark, over=[meter + suffix])  # type: ignore[arg-type]
     assert judged(fate) == ("drop", f"too many {what} sent", "FWD")
     assert SCENE.egress(WEB, to, state=state, mark=mark).verdict == "accept"  # type: ignore[arg-type]
+
+
+@FLOWS
+@pytest.mark.parametrize(("service", "suffix"), [(GATEWAY4, "4"), (GATEWAY6, "6")])
+@pytest.mark.parametrize(("what", "meter"), [("packets", "sent"), ("bytes", "sentbytes")])
+def test_one_too_many_to_a_service_of_the_node_is_dropped_likewise(
+    what: str, meter: str, service: str, suffix: str, state: str, mark: int
+) -> None:
+    """By the same set: what a sandbox sends is counted once, wherever it goes."""
+    fate = SERVING.egress(WEB, service, "udp", 53, state=state, mark=mark, over=[meter + suffix])  # type: ignore[arg-type]
+    assert judged(fate) == ("drop", f"too many {what} sent", "IN")
+    assert SERVING.egress(WEB, service, "udp", 53, state=state, mark=mark).verdict == "accept"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("client", "node", "suffix"), [(at.LAN4, at.NODE4, "4"), (at.LAN6, at.NODE6, "6")])
@@ -94,8 +108,9 @@ def test_iptables_asks_how_many_bytes_of_tables_that_have_the_rate_in_their_name
         lines = render_table(next(one for one in tables if one.name == "filter")).splitlines()
         asked = [line for line in lines if f"--hashlimit-above {rate}b/s" in line]
         names = [line.split("--hashlimit-name ")[1].split()[0] for line in asked]
-        # Clients are told from others between the two that ask what is got.
-        assert names == [f"b9S{version}r{rate:x}", *[f"b9G{version}r{rate:x}"] * 2]
+        sent, got = f"b9S{version}r{rate:x}", f"b9G{version}r{rate:x}"
+        # What is sent goes to the node or through it; between the two of what is got clients are told from others.
+        assert sorted(names) == [got] * 2 + [sent] * 2
         assert all(len(name) <= 15 for name in names)
         assert not any("burst" in line for line in asked)
 
