@@ -12,8 +12,8 @@ from cellwall.adapters.record.database import Database
 from cellwall.adapters.record.records import decode_endpoint, encode_endpoint
 from cellwall.model.versions import BLOCK, END_BLOCK, FIRST_BLOCK, Blocks
 
-# Endpoints have a row id, else each of their indexes has the key in it, and whoever claims changes the key. Files of this
-# schema that were made before have none, and do as well, only slower.
+# Endpoints have a row id, else each of their indexes has the key in it, and whoever claims changes the key. A file of
+# this schema that was made before has none, and does as well, only slower.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE endpoints (
