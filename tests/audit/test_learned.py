@@ -54,7 +54,7 @@ def test_what_is_learned_lets_what_was_used_through_and_nothing_else(world: Worl
     known = world.wall.policy(tenant="acme")
     assert known is not None
     proposal = acceptable(propose(kept.events, known.policy), lambda policy: check_policy(policy, world.wall.settings))
-    learned = parse_policy(parse_text(proposal_text(proposal, "acme"))).policy
+    learned = parse_policy(parse_text(proposal_text(proposal, "tenant acme"))).policy
     assert {(str(rule.prefix[0]), rule.ports, rule.protocol == "udp") for rule in learned.rules} == {
         (address, (port, port), udp) for address, port, udp in USED
     }

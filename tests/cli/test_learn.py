@@ -59,9 +59,11 @@ def test_what_cannot_be_meant_is_refused_with_field_and_value(tmp_path: Path, op
     assert (refused.status, refused.json["error"]["field"]) == (2, option)
 
 
-def test_of_whom_nothing_was_watched_nothing_is_proposed(tmp_path: Path) -> None:
-    learned = learn(tmp_path, "--tenant", "nobody")
+@pytest.mark.parametrize("whose", ["tenant", "container"])
+def test_of_whom_nothing_was_watched_nothing_is_proposed_and_that_is_said(tmp_path: Path, whose: str) -> None:
+    learned = learn(tmp_path, f"--{whose}", "nobody")
     assert (learned.status, learned.out.splitlines()[-1]) == (0, "mode: block")
+    assert learned.out.startswith(f"# For {whose} nobody, ") and "nothing new is on record" in learned.out
 
 
 def learn(root: Path, *arguments: str) -> Answer:

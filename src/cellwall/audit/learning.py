@@ -163,10 +163,12 @@ def _refusal(rule: Rule, judge: Callable[[Policy], object]) -> str:
     return ""
 
 
-def proposal_text(proposal: Proposal, tenant: str) -> str:
-    """The policy as YAML, with what it is from in comments."""
+def proposal_text(proposal: Proposal, whose: str) -> str:
+    """The policy as YAML, with what it is from in comments. `whose`: the tenant or container, as what it is."""
     policy = proposal.policy
-    lines = [f"# For tenant {tenant}, from what its policy would have denied.", "version: 1", f"mode: {policy.mode}"]
+    recorded = proposal.rules or proposal.clients or proposal.left_out
+    found = "." if recorded else ", of which nothing new is on record."
+    lines = [f"# For {whose}, from what its policy would have denied{found}", "version: 1", f"mode: {policy.mode}"]
     if proposal.unrecorded:
         lines.insert(1, f"# {proposal.unrecorded} attempts were not recorded one by one: something may be missing.")
     if policy.rules:

@@ -84,7 +84,7 @@ def test_what_the_policy_allows_already_is_kept_and_what_it_denies_stays_denied(
 def test_mail_is_not_opened_because_somebody_tried_it() -> None:
     proposal = propose([tried(A, 25), tried(A, 25, "udp"), tried(A, 587)], WATCHING)
     assert {str(rule) for rule in proposal.rules} == {f"allow {A}/32 udp 25", f"allow {A}/32 tcp 587"}
-    assert "mail" in proposal_text(proposal, "acme")
+    assert "mail" in proposal_text(proposal, "tenant acme")
 
 
 def test_what_the_floor_denies_is_left_out_and_told() -> None:
@@ -92,7 +92,7 @@ def test_what_the_floor_denies_is_left_out_and_told() -> None:
     proposal = acceptable(propose(events, WATCHING), judged)
     assert [str(rule) for rule in proposal.policy.rules] == [f"allow {A}/32 tcp 443"]
     assert len(proposal.left_out) == 4
-    assert "RFC 1918" in proposal_text(proposal, "acme")
+    assert "RFC 1918" in proposal_text(proposal, "tenant acme")
 
 
 def test_each_is_judged_by_itself_before_all_are_judged_together() -> None:
@@ -153,13 +153,13 @@ def test_the_text_gives_the_policy_back_and_says_what_it_is_from() -> None:
         "allow", (Rule("allow", ip_network("8.8.0.0/16"), "tcp", (80, 90)),), (ip_network("::/0"),), links=True
     )
     proposal = acceptable(propose(events, base), judged)
-    text = proposal_text(proposal, "acme")
+    text = proposal_text(proposal, "tenant acme")
     written = parse_policy(parse_text(text)).policy
     assert (written.mode, set(written.rules)) == ("allow", set(proposal.policy.rules))
     assert (written.sources, written.links, written.monitor) == (proposal.policy.sources, True, False)
     assert "# 3 by web, " in text and "7 attempts were not recorded" in text
     nothing = propose([], WATCHING)
-    assert parse_policy(parse_text(proposal_text(nothing, "acme"))).policy == Policy("block")
+    assert parse_policy(parse_text(proposal_text(nothing, "tenant acme"))).policy == Policy("block")
 
 
 _addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)

@@ -45,13 +45,14 @@ def _learn(invocation: Invocation) -> Outcome:
     events = _recorded(invocation, selection)
     seen = propose(events, _present(invocation), tier, prefix4=prefix4, prefix6=prefix6)
     proposal = acceptable(seen, policy_judge(invocation.loaded().settings, endpoint=tier == "endpoint"))
+    whose = f"tenant {given.tenant}" if given.tenant else f"container {given.container}"
     document = {
         "policy": document_of(proposal.policy),
         "attempts": sum(found.count for found in (*proposal.rules.values(), *proposal.clients.values())),
         "left_out": [{"rule": str(rule), "reason": why} for rule, _, why in proposal.left_out],
         "unrecorded": proposal.unrecorded,
     }
-    return Outcome(document, proposal_text(proposal, given.tenant or given.container))
+    return Outcome(document, proposal_text(proposal, whose))
 
 
 def _present(invocation: Invocation) -> Policy | None:
