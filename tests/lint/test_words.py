@@ -20,7 +20,7 @@ def test_a_reference_that_no_reader_can_follow_is_caught(line: str) -> None:
     "line",
     [
         "a /proc/1/root/etc b", 'root = "{self.base}/root/x"', "[1](#1-nftables)", "#!/bin/sh", "# 12 of them",
-        "a shared bridge", "&#39;", "the worker/root/", "http://x/issues/#5",
+        "a shared bridge", "Python as pyenv installs it", "&#39;", "the worker/root/", "http://x/issues/#5",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_one_is_left_alone(line: str) -> None:

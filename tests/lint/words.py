@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = re.compile(
-    r"(?<![\w.}])/(work|root|home/\w+)/|\bpyenv\b|\.library\b"  # where one machine keeps things
+    r"(?<![\w.}])/(work|root|home/\w+)/|[./]pyenv\b|\.library\b"  # where one machine keeps things
     r"|\bshared/|\brubric\b|\bissue #?\d|(?<![\w(&/])#\d+\b|\b(this|my) session\b",  # what only its authors can read
     re.IGNORECASE,
 )
