@@ -10,8 +10,9 @@ class Bounds(msgspec.Struct, frozen=True):
     connection, to its last header; `body_seconds`: for the body; `answer_seconds`: for the caller to take the answer;
     `idle_seconds`: between requests; `ending_seconds`: for what was begun when the daemon ends. `connections_per_uid`
     and `connections_per_group` are for everybody but root, who is many programs; a group is one that is granted
-    anything. `writes` and `reads` may wait at once. `together`: attaches, or
-    detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever asks for figures is told
+    anything. `held_bytes`: of long bodies and answers, of a group at once. `writes` and `reads` may wait at once.
+    `together`: attaches, or detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever
+    asks for figures is told
     the same.
     """
 
@@ -25,6 +26,7 @@ class Bounds(msgspec.Struct, frozen=True):
     connections: int = 4096
     connections_per_uid: int = 64
     connections_per_group: int = 512
+    held_bytes: int = 32 << 20
     writes: int = 2048
     reads: int = 2048
     together: int = 128

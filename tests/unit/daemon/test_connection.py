@@ -34,6 +34,7 @@ class Wire(asyncio.Transport):
         self.unsent = 0
         self.ended = False
         self.aborted = False
+        self.paused = False
 
     def write(self, data: Any) -> None:
         self.said += bytes(data)
@@ -54,10 +55,10 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
     def pause_reading(self) -> None:
-        pass
+        self.paused = True
 
     def resume_reading(self) -> None:
-        pass
+        self.paused = False
 
 
 class Eager(Connection):
@@ -378,6 +379,65 @@ def test_who_has_taken_its_last_answer_is_not_hung_up() -> None:
         connection.connection_lost(None)
         await asyncio.sleep(0.05)
         assert not wire.aborted
+
+    told(story)
+
+
+def test_of_who_does_not_wait_for_its_answers_no_more_is_read() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        await settled()
+        daemon.go_on.clear()
+        for asked in range(1, 4):
+            assert not wire.paused, asked
+            connection.data_received(GET)
+            await settled()
+        assert wire.paused
+        daemon.go_on.set()
+        await settled()
+        assert not wire.paused and statuses(wire) == [200, 200, 200]
+
+    told(story)
+
+
+LINES = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1100) for number in range(70))
+
+
+@pytest.mark.parametrize("piece", [1 << 14, 1 << 20])
+def test_headers_have_a_bound_together_and_what_comes_with_them_has_another(piece: int) -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        await settled()
+        said = GET[:-2] + LINES
+        for start in range(0, len(said), piece):
+            connection.data_received(said[start : start + piece])
+        assert statuses(wire) == [431]
+        connection, wire = daemon.connect()
+        await settled()
+        connection.data_received(request_text("PUT", "/v1/policies/acme", LINES))
+        await settled()
+        assert statuses(wire) == [200]
+
+    told(story)
+
+
+@pytest.mark.parametrize("end", ["answered", "gone", "gone before"])
+def test_what_is_held_for_a_request_is_let_go_at_its_end(end: str) -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, _ = daemon.connect()
+        await settled()
+        daemon.go_on.clear()
+        connection.data_received(GET)
+        await settled()
+        let_go: list[str] = []
+        if end == "gone before":
+            connection.connection_lost(None)
+        connection.hold(lambda: let_go.append(end))
+        if end == "gone":
+            connection.connection_lost(None)
+        daemon.go_on.set()
+        await settled()
+        assert let_go == [end]
 
     told(story)
 

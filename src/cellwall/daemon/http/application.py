@@ -23,6 +23,7 @@ from cellwall.daemon.http.answers import json_response, problem_response
 from cellwall.daemon.http.calls import ACTS, READ, Ask, Misnamed
 from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
+from cellwall.daemon.http.room import Room
 from cellwall.daemon.node import CniReply, Node
 from cellwall.daemon.seldom import Seldom
 from cellwall.daemon.turns.single import Single
@@ -57,6 +58,7 @@ class Gate:
         self._bounds = bounds
         self._counted = counted
         self._long = Single()
+        self._room = Room(bounds.held_bytes)
         self._failures: dict[int | None, Seldom] = {}
 
     def guarded(
@@ -73,6 +75,7 @@ class Gate:
                 if judge_media:
                     _refuse_other_media(request)
                 response = await respond(request, asker)
+                self._hold_answer(request, asker, response)
                 outcome = "ok" if response.status < 400 else "failed"
                 return response
             except Exception as error:
@@ -94,7 +97,7 @@ class Gate:
         async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
             asker.authority.permit(asker.peer, call.verb)
             query = _query(request, known)
-            raw = await self.body(request)
+            raw = await self.body(request, asker)
             ask = partial(Ask, asker, request.match_info, query)
             if decode is None:
                 if raw and call.method != "GET":
@@ -115,13 +118,13 @@ class Gate:
         async def respond(request: web.Request, asker: Asker) -> web.StreamResponse:
             asker.authority.permit(asker.peer, CNI.verb)
             variables = dict(request.query)
-            raw = await self.body(request)
+            raw = await self.body(request, asker)
             status, body = await self.node.cni(lambda: answer(variables, raw))
             return json_response(body, status)
 
         return respond
 
-    async def body(self, request: web.Request) -> bytes:
+    async def body(self, request: web.Request, asker: Asker) -> bytes:
         """All of the body, in time."""
         if not request.body_exists:
             return b""
@@ -130,6 +133,8 @@ class Gate:
         limit = self._bounds.body_bytes
         if (request.content_length or 0) > limit:
             raise CallRefused(call_problem("too-large", f"at most {limit} bytes"))
+        octets = limit if request.content_length is None else request.content_length
+        _connection(request).hold(self._room.take(asker.whose, octets))
         if request.content.is_eof():  # it came with the headers, as most do: nothing to wait for, and no timer to set
             return await request.read()
         try:
@@ -138,6 +143,12 @@ class Gate:
         except TimeoutError:
             request.protocol.close()
             raise CallRefused(call_problem("too-slow", "the body did not arrive in time")) from None
+
+    def _hold_answer(self, request: web.Request, asker: Asker, response: web.StreamResponse) -> None:
+        """Until its caller has it. Unavailable, where nothing was done that could be asked for again in vain."""
+        body = getattr(response, "body", None)
+        octets = len(body) if isinstance(body, bytes) else 0
+        _connection(request).hold(self._room.take(asker.whose, octets, refuse=request.method in ("GET", "HEAD")))
 
     def _problem(self, request: web.Request, asker: Asker, error: Exception) -> Problem:
         if isinstance(error, CallRefused):

@@ -21,9 +21,11 @@ from cellwall.wire.problems import CallProblem, Problem, call_problem, status_pr
 
 _log = logging.getLogger("cellwall.daemon")
 
-_MOST_UNREAD = 1 << 19
-"""Octets that may arrive before the headers of a request are whole. What is read at once, 256 KiB, may have a body in
-it, too."""
+_MOST_UNREAD = 1 << 16
+"""Octets that may arrive before the headers of a request are whole."""
+
+_READ_AT_ONCE = 1 << 16
+"""Octets that are read of a connection before the others have their turn."""
 
 _KEPT = 1 << 15
 """Octets of a body that asyncio takes at any time: with more than 64 KiB in its hands it has who writes wait."""
@@ -41,6 +43,7 @@ class Connection(web.RequestHandler):
         "_busy",
         "_fast",
         "_heard",
+        "_held",
         "_left",
         "_silence",
         "_timer",
@@ -76,10 +79,14 @@ class Connection(web.RequestHandler):
         self._unread = 0
         self._whole = False
         self._tried = False
+        self._held: list[Callable[[], None]] = []
+        self._max_msg_queue_size, self._msg_queue_resume_size = 2, 1  # aiohttp's: by default, 32 requests at a time
         self.peer = Peer(uid=-1)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # asyncio's own reads four times that at once, into memory of ours
+            transport.max_size = _READ_AT_ONCE
         self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
 
     @property
@@ -94,12 +101,12 @@ class Connection(web.RequestHandler):
         if not (self._busy or self._arriving):
             self._arriving = True
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
-        self._unread += len(data)
-        if self._unread > _MOST_UNREAD and not self._busy:  # aiohttp bounds each header, older ones not their number
-            self._refuse("header-too-large")
-            return
         waits = self._waits()
         super().data_received(data)
+        self._unread += len(data)
+        if self._unread > _MOST_UNREAD and not (self._busy or self._messages):  # aiohttp bounds each header alone
+            self._refuse("header-too-large")
+            return
         if self._messages:  # and not before: by half a request whoever likes would keep claims from being done at once
             self._unanswered.add(self)
         if data:  # without any aiohttp has its parser go on with what it has
@@ -140,6 +147,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
         self._unanswered.discard(self)
+        self._let_go()
         self._left()
         super().connection_lost(exc)
 
@@ -148,6 +156,16 @@ class Connection(web.RequestHandler):
         self._stop_timer()
         self._arriving, self._busy = False, True
         self._unread = 0
+
+    def hold(self, leave: Callable[[], None]) -> None:
+        """Have this called when the request in hand is answered, or its caller gone."""
+        self._held.append(leave)
+        if self.transport is None:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        while self._held:
+            self._held.pop()()
 
     async def until_said(self, read: Awaitable[bytes]) -> bytes:
         """What `read` gives once the rest of a request is here: until it is, its caller waits for no answer."""
@@ -175,6 +193,7 @@ class Connection(web.RequestHandler):
             return resp, True
         finally:
             self._stop_timer()
+            self._let_go()
             last = not resp.keep_alive
             if last or not self._messages:  # else the next one waits
                 self._unanswered.discard(self)

@@ -29,6 +29,9 @@ _log = logging.getLogger("cellwall.daemon")
 _LINGER = 1.0
 """Seconds for which what a caller goes on sending is read and thrown away, so that it finds the answer behind it."""
 
+_UNREAD = 1 << 15
+"""Octets of a body, about, that are read before whoever handles the request takes any: half of what it may be."""
+
 _AT_ONCE = 16
 """Connections that are accepted before whoever is connected has a turn again."""
 
@@ -156,6 +159,7 @@ class Listener:
             tcp_keepalive=False,
             max_line_size=bounds.header_bytes,
             max_field_size=bounds.header_bytes,
+            read_bufsize=_UNREAD,
             auto_decompress=False,
             lingering_time=_LINGER,
         )

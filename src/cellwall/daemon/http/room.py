@@ -1,0 +1,43 @@
+"""How much the daemon holds of what a group says, and of what it is told: long bodies and answers, in octets.
+
+A connection has a bound for each, but connections are many: those of one group could have the daemon hold a gibibyte,
+on a node on which others are killed first where memory is short.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from cellwall.daemon.turns.lines import ROOT, Whose
+from cellwall.errors import Unavailable
+
+FEW = 16384
+"""Octets that are not counted: as many connections as there may be have little in this size."""
+
+
+class Room:
+    """`most`: octets for each group, of whoever is granted nothing together. Root has no bound."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[int | None] = Counter()
+
+    def take(self, whose: Whose, octets: int, *, refuse: bool = True) -> Callable[[], None]:
+        """Hold so many more for that caller, until what this gives is called, once. Unavailable where that is too much,
+        which one by itself never is; without `refuse`, what follows is."""
+        if whose == ROOT or octets <= FEW:
+            return _nothing
+        group = whose.group
+        if refuse and self._held[group] and self._held[group] + octets > self._most:
+            raise Unavailable(f"{self._held[group]} bytes are held for callers of this group; ask again")
+        self._held[group] += octets
+
+        def leave() -> None:
+            self._held[group] -= octets
+            if not self._held[group]:
+                del self._held[group]
+
+        return leave
+
+
+def _nothing() -> None:
+    pass
