@@ -145,95 +145,86 @@ def test_who_looks_at_the_node_is_told_what_the_record_lacks() -> None:
     assert missed.startswith("5 attempts were not recorded one by one")
 
 
+class Rules:
+    """What rules count of what `WEB` sends and is denied, by the version of its policy or by its address, with a
+    recorder beside them; `seconds` pass where a test says so."""
+
+    def __init__(self, *, by_address: bool = False) -> None:
+        self.counted, self.seconds = 0, 0.0
+        self.kept = Recorded()
+        self.recorder = Recorder(Feed(), self.kept, lambda: [WEB], self.denied, self.clock)
+        self._by_address = by_address
+        self.recorder.begin("1.0")
+
+    def clock(self) -> Moment:
+        return Moment(1_700_000_000 + self.seconds, self.seconds)
+
+    def denied(self) -> Denied:
+        """Of what nothing was counted there is no element."""
+        if self._by_address:
+            return Denied({}, {}, {}, {str(WEB.address4): self.counted} if self.counted else {})
+        return Denied({}, {WEB.generation & STEM: self.counted} if self.counted else {}, {})
+
+    def tell(self, packets: int = 0, *others: Logged, last: bool = False) -> None:
+        """So many of the packets that were denied are logged, and these; the recorder has read all that was."""
+        logged = (packet(WEB, self.clock().wall),) * packets
+        self.recorder.step(Heard((*logged, *others)), drained=True, last=last)
+
+    @property
+    def said(self) -> list[Unrecorded]:
+        """What is on record of what was not recorded one by one."""
+        return [event for event in self.kept.events if isinstance(event, Unrecorded)]
+
+
 def test_what_rules_counted_and_nobody_was_told_is_said_while_it_goes_on() -> None:
     """Ten of a hundred are told each second; the rest is said within a quarter of a minute, and all of it in time."""
-    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
-
-    def clock() -> Moment:
-        return Moment(1_700_000_000 + seconds, seconds)
-
-    def denied() -> Denied:
-        return Denied({}, {WEB.generation & STEM: counted}, {})
-
-    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
-    made.begin("1.0")
+    rules = Rules()
     for second in range(60):
-        seconds = float(second)
-        counted += 100
-        made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+        rules.seconds = float(second)
+        rules.counted += 100
+        rules.tell(10)
         if second == 15:
-            assert kept.of(Unrecorded) != []
-    made.step(Heard(()), drained=True, last=True)
-    said = [event for event in kept.events if isinstance(event, Unrecorded)]
-    assert {(event.container, event.cause) for event in said} == {("web", "rate")}
-    assert sum(event.count for event in said) == 60 * 90
-    assert made.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}
+            assert rules.said != []
+    rules.tell(last=True)
+    assert {(event.container, event.cause) for event in rules.said} == {("web", "rate")}
+    assert sum(event.count for event in rules.said) == 60 * 90
+    assert rules.recorder.tally.tallied().unrecorded == {("web", "rate"): 60 * 90}
 
 
 def test_what_was_counted_and_not_told_is_said_in_the_silence_after_it() -> None:
-    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
-
-    def clock() -> Moment:
-        return Moment(1_700_000_000 + seconds, seconds)
-
-    def denied() -> Denied:
-        return Denied({}, {WEB.generation & STEM: counted}, {})
-
-    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
-    made.begin("1.0")
-    counted = 50_000
-    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+    rules = Rules()
+    rules.counted = 50_000
+    rules.tell(10)
     for half_second in range(2 * 15):
-        seconds = half_second / 2
-        made.step(Heard(()), drained=True)
-    assert [event.count for event in kept.of(Unrecorded) if isinstance(event, Unrecorded)] == [49_990]
+        rules.seconds = half_second / 2
+        rules.tell()
+    assert [event.count for event in rules.said] == [49_990]
 
 
 def test_what_rules_forget_in_a_silence_hides_nothing_of_what_comes_after_it() -> None:
     """Of whom nothing was denied for a while rules begin to count anew, and before anybody looks it is more again."""
-    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
-
-    def clock() -> Moment:
-        return Moment(1_700_000_000 + seconds, seconds)
-
-    def denied() -> Denied:
-        return Denied({}, {WEB.generation & STEM: counted} if counted else {}, {})
-
-    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
-    made.begin("1.0")
-    counted = 100
-    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
+    rules = Rules()
+    rules.counted = 100
+    rules.tell(10)
     for second in range(1, 300):
-        seconds = float(second)
-        counted = counted if second < 120 else 0
-        made.step(Heard(()), drained=True)
-    counted = 200
-    made.step(Heard((packet(WEB, clock().wall),) * 10), drained=True)
-    made.step(Heard(()), drained=True, last=True)
-    said = [event for event in kept.events if isinstance(event, Unrecorded)]
-    assert sum(event.count for event in said) == 90 + 190
+        rules.seconds = float(second)
+        rules.counted = rules.counted if second < 120 else 0
+        rules.tell()
+    rules.counted = 200
+    rules.tell(10)
+    rules.tell(last=True)
+    assert sum(event.count for event in rules.said) == 90 + 190
 
 
 def test_what_rules_counted_by_address_is_said_of_whoever_has_it() -> None:
     """A hundred are denied each second and ten told. What the pins deny is no part of what is counted so."""
-    kept, feed, counted, seconds = Recorded(), Feed(), 0, 0.0
-    address = str(WEB.address4)
-
-    def clock() -> Moment:
-        return Moment(1_700_000_000 + seconds, seconds)
-
-    def denied() -> Denied:
-        return Denied({}, {}, {}, {address: counted})
-
-    made = Recorder(feed, kept, lambda: [WEB], denied, clock)
-    made.begin("1.0")
+    rules = Rules(by_address=True)
     for second in range(60):
-        seconds = float(second)
-        counted += 100
-        pins = packet(WEB, clock().wall)
-        pins = msgspec.structs.replace(pins, prefix=pins.prefix.replace("FWD", "PIN"))
-        made.step(Heard((*(packet(WEB, clock().wall),) * 10, pins)), drained=True)
-    made.step(Heard(()), drained=True, last=True)
-    said = [event for event in kept.events if isinstance(event, Unrecorded)]
-    assert {(event.container, event.cause) for event in said} == {("web", "rate")}
-    assert sum(event.count for event in said) == 60 * 90
+        rules.seconds = float(second)
+        rules.counted += 100
+        by_rules = packet(WEB, rules.clock().wall)
+        by_pins = msgspec.structs.replace(by_rules, prefix=by_rules.prefix.replace("FWD", "PIN"))
+        rules.tell(10, by_pins)
+    rules.tell(last=True)
+    assert {(event.container, event.cause) for event in rules.said} == {("web", "rate")}
+    assert sum(event.count for event in rules.said) == 60 * 90
