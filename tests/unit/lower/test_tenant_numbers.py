@@ -1,10 +1,12 @@
 """Whose a flow is: the number of its tenant, noted on it when it begins, in both families."""
 
+import msgspec
 import pytest
 
 from cellwall.lab import addresses as at
-from cellwall.lower.nft.elements import endpoint_elements
+from cellwall.lower.nft.elements import differing_content, endpoint_elements
 from cellwall.lower.nft.families import FAMILIES
+from cellwall.model.pool import pooled_key
 from cellwall.model.versions import first_version, tenant_label
 from scene import FOUR, GATEWAY4, GATEWAY6, NODE_BIT, PUBLIC4, PUBLIC6, SCENE, WEB, Fate, Scene, endpoint
 
@@ -46,6 +48,14 @@ def test_a_number_is_an_element_of_each_family_that_the_endpoint_has() -> None:
     for one, families in ((WEB, FAMILIES), (FOUR, FAMILIES[:1])):
         numbers = [(name, element.data) for _, name, element in endpoint_elements(one) if name.startswith("tenant")]
         assert numbers == [("tenant" + family.suffix, (tenant_label(one.tenant_number),)) for family in families]
+
+
+def test_one_that_stands_ready_is_nobodys_until_it_is_claimed_and_all_else_is_there() -> None:
+    ready = msgspec.structs.replace(WEB, key=pooled_key(7))
+    gone, come = differing_content(ready, WEB)
+    assert gone == []
+    assert [name for _, name, _ in come] == ["tenant" + family.suffix for family in FAMILIES]
+    assert {*endpoint_elements(ready), *come} == {*endpoint_elements(WEB)}
 
 
 def test_a_number_outlives_the_policy_version_that_it_was_taken_from() -> None:

@@ -110,6 +110,9 @@ def _link_elements(endpoint: Endpoint) -> Iterator[Owned]:
 
 
 def _tenant_elements(endpoint: Endpoint) -> Iterator[Owned]:
+    """None of a sandbox that stands ready: it is nobody's, and a claim adds what it would else replace as well."""
+    if endpoint.key.pooled:
+        return
     label = tenant_label(endpoint.tenant_number)
     for family, address in _addresses(endpoint):
         yield "inet", "tenant" + family.suffix, Element((int(address),), (label,))
@@ -141,7 +144,7 @@ def _policies(endpoint: Endpoint) -> tuple[int, int, int]:
 
 _PARTS: tuple[tuple[Callable[[Endpoint], Iterator[Owned]], Callable[[Endpoint], object]], ...] = (
     (_link_elements, attrgetter("host_index", "mac", "generation", "past_generations", *_WHERE)),
-    (_tenant_elements, attrgetter("tenant_number", *_WHERE)),
+    (_tenant_elements, attrgetter("tenant_number", "key.pooled", *_WHERE)),
     (_published_elements, attrgetter("bindings", *_WHERE)),
     (_policy_elements, lambda endpoint: (_policies(endpoint), _where(endpoint))),
 )
