@@ -137,6 +137,7 @@ def soak(minutes: float, workers: int) -> tuple[list[Sample], tuple[str, ...], d
         while time.monotonic() < end:
             _work(crew, min(time.monotonic() + _ROUND, end))
             daemon.client.reconcile()  # what drains is cleaned up with it
+            daemon.client.metrics()  # as Prometheus asks: links that ended are remembered until their figures are read
             samples.append(sample(lab, daemon.pid, sum(worker.operations for worker in crew)))
             print(msgspec.json.encode(samples[-1]).decode(), file=sys.stderr, flush=True)
         drift = daemon.client.status().drift
