@@ -151,6 +151,32 @@ def test_who_follows_reads_on_where_somebody_emptied_the_file(tmp_path: Path) ->
     assert list(following.read()) == [line[:-1] for line in numbered(7, 9)]
 
 
+def test_who_follows_reads_a_file_from_its_beginning_that_somebody_put_in_the_place_of_another(tmp_path: Path) -> None:
+    """Also where it is as long: it is another file by its inode."""
+    files = opened(tmp_path)
+    files.append(numbered(0, 3))
+    following = Following(str(tmp_path))
+    (path,) = event_files(str(tmp_path))
+    beside = tmp_path / "beside"
+    beside.write_bytes(b"".join(numbered(3, 6)))
+    os.replace(beside, path)
+    assert list(following.read()) == [line[:-1] for line in numbered(3, 6)]
+    assert list(following.read()) == []
+
+
+def test_what_stays_of_files_that_went_is_nothing_new_where_the_others_are_taken_away(tmp_path: Path) -> None:
+    files = EventFiles(str(tmp_path), size=1000, count=3, shares=1000)
+    files.append([b'{"tenant":"acme","container":"web"}\n'] * 100)
+    kept, *others = event_files(str(tmp_path))
+    assert kept.endswith("events-00000000.jsonl") and os.path.getsize(kept) > 0
+    following = Following(str(tmp_path))
+    for path in others:
+        os.unlink(path)
+    assert list(following.read()) == []
+    files.append(numbered(45, 47))
+    assert list(following.read()) == [line[:-1] for line in numbered(45, 47)]
+
+
 def test_who_follows_waits_for_a_line_to_be_whole(tmp_path: Path) -> None:
     following = Following(str(tmp_path))
     assert list(following.read()) == []

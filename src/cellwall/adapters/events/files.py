@@ -20,7 +20,14 @@ from cellwall.adapters.events.shares import keep_shares
 
 _CHUNK = 1 << 18
 _NAME = re.compile(r"events-(\d{8})\.jsonl")
-_SHARES = "events-00000000.jsonl"
+
+
+def _name_of(number: int) -> str:
+    return f"events-{number:08}.jsonl"
+
+
+_SHARES = _name_of(0)
+"""What stays of files that go: it is written over, and none of those that follow one another."""
 
 
 def event_files(directory: str) -> list[str]:
@@ -101,10 +108,10 @@ class EventFiles:
 
     def _present(self) -> list[str]:
         """Those that are written one after the other."""
-        return [path for path in event_files(self._directory) if path != self._numbered(0)]
+        return [path for path in event_files(self._directory) if not path.endswith(_SHARES)]
 
     def _drop(self, old: Sequence[str]) -> None:
-        kept = self._numbered(0)
+        kept = os.path.join(self._directory, _SHARES)
         if old and self._shares:
             with suppress(OSError):  # a disk that is full: the files go all the same, and make room
                 keep_shares([kept, *old], kept, self._shares)
@@ -143,7 +150,7 @@ class EventFiles:
         return os.path.samestat(there, os.fstat(self._fd))
 
     def _numbered(self, number: int) -> str:
-        return os.path.join(self._directory, f"events-{number:08}.jsonl")
+        return os.path.join(self._directory, _name_of(number))
 
 
 def whole_lines(path: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -169,6 +176,7 @@ class Following:
 
     def __init__(self, directory: str, *, from_start: bool = False) -> None:
         self._directory = directory
+        self._shares = from_start
         self._path, self._inode, self._offset = "", 0, 0
         present = [] if from_start else event_files(directory)
         if present:
@@ -178,9 +186,11 @@ class Following:
     def read(self) -> Iterator[bytes]:
         """The lines that came since the last call, as they are read."""
         while True:
-            present = event_files(self._directory)
+            present = [path for path in event_files(self._directory) if self._shares or not path.endswith(_SHARES)]
             if self._path and not any(path >= self._path for path in present):
-                self._begin(next((path for path in present if not path.endswith(_SHARES)), ""))
+                self._begin("")
+                self._shares = False  # what stays of former files has been told
+                continue
             later = [path for path in present if path > self._path]
             inode, size = _there(self._path)
             if inode and (inode != self._inode or size < self._offset):
@@ -197,7 +207,7 @@ class Following:
 
 
 def _there(path: str) -> tuple[int, int]:
-    """A file's inode and size, 0 where it is gone."""
+    """A file's inode and size in octets, both 0 where it is gone."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
