@@ -11,10 +11,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from cellwall.attack.frames import frame, packet
+from cellwall.attack.unfinished import Unfinished, send_unfinished
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.metrics.catalogue import METRICS
 from cellwall.lab import Host, connect
+from cellwall.model.addresses import mac_text
 from cellwall.model.grants import parse_grant
 from cellwall.names import TABLE
 from daemon.scraped import detach, of, quiet, scrape, send, traffic
@@ -193,6 +196,26 @@ def test_denials_that_nobody_looked_at_are_kept_where_the_daemon_lays_rules_anew
 def rule_handles(served: Served) -> set[str]:
     """Where each rule of ours that counts is."""
     return {rule.rule for rule in served.world.wall.meters().rules()}
+
+
+def test_what_the_bridge_s_classifiers_drop_is_counted(served: Served, plain: Plain) -> None:
+    """Behind no rule: a checksum that the card is to write into the destination's port."""
+    name = "cellwall_classifiers_dropped_packets_total"
+    box = quiet(served, plain, "acme")
+    before = of(scrape(plain), name)
+    macs = mac_text(box.endpoint.mac), mac_text(served.world.wall.settings.network.bridge_mac)
+    body = frame(*macs, packet(box.address(4), PUBLIC4, "udp", bytes(40)))
+    send_unfinished(box.host, "eth0", [Unfinished(body, 20, 2)] * 7)
+    send_unfinished(box.host, "eth0", [Unfinished(body, 20, 6)])
+    after = scrape(plain)
+    assert (name, ()) in after
+    assert of(after, name) == before + 7
+    handles = rule_handles(served)
+    new_form = {"binding": "7100:7100@198.51.100.64/26"}
+    assert plain.ask("POST", f"/v1/endpoints/{box.name}/eth0/ports", new_form).status == 200
+    assert in_iptables() or not handles & rule_handles(served), "all rules are others by now"
+    assert of(scrape(plain), name) == before + 7
+    detach(plain, box)
 
 
 def test_denials_go_on_over_rules_that_are_laid_anew(served: Served, plain: Plain) -> None:

@@ -35,6 +35,10 @@ class Meters(Protocol):
     def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
         """The same of these bridge ports and stems."""
 
+    def classified(self, bridge: str) -> tuple[int, int] | None:
+        """The index of the bridge, and how many packets its classifiers have dropped: unfinished checksums, and what no
+        rule had marked. None where it has none."""
+
     def tracked(self) -> Tracked | None:
         """Connection tracking; None where the kernel has none."""
 

@@ -21,6 +21,7 @@ from cellwall.engine.figures import NodeCount
 from cellwall.errors import KernelError, Unavailable
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.figures import Denied, Metered, RuleCount, Tracked, Traffic
+from cellwall.model.settings import Settings
 
 MOST = 50
 HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\ncellwall_up{', "{}", "e\u0301\u202e", "le", '\\"', "\\n"]
@@ -36,6 +37,7 @@ class Node:
         self.passed: dict[int, int] = {}
         self.broken: set[str] = set()
         self.looks = 0
+        self.settings = Settings()
         self._first = 1
 
     def hold(self, tenants: list[str]) -> None:
@@ -68,6 +70,10 @@ class Node:
     def rules(self) -> tuple[RuleCount, ...]:
         self._read("rules")
         return (RuleCount("inet forward 7", 'why "so"', "dropped", 5, 500),)
+
+    def classified(self, bridge: str) -> tuple[int, int]:
+        self._read("classifiers")
+        return 5, 9
 
     def tracked(self) -> Tracked:
         self._read("conntrack")
@@ -186,6 +192,7 @@ def test_fewer_labels_than_before_are_fewer_series(tmp_path: Path) -> None:
         ("traffic", ""),
         ("denied", ""),
         ("rules", ""),
+        ("classifiers", "cellwall_classifiers_dropped_packets_total"),
         ("conntrack", "cellwall_conntrack_entries"),
     ],
 )
@@ -214,7 +221,7 @@ def test_no_descriptor_for_a_meter_is_no_reason_to_tell_nothing(watched: Watched
     found = watched.series()
     assert total(found, "cellwall_endpoints") == 1
     unread = {dict(labels)["part"] for (name, labels), value in found.items() if "failures" in name and value == 1}
-    assert unread == {"traffic", "denied", "rules", "conntrack"}
+    assert unread == {"traffic", "denied", "rules", "classifiers", "conntrack"}
 
 
 def test_many_who_ask_at_once_cost_one_look_after_the_other(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from cellwall.adapters.netlink.nfnetlink import (
     open_netfilter_socket,
 )
 from cellwall.adapters.netlink.nlattr import attribute_text, attributes, each_attribute, text_of
-from cellwall.adapters.netlink.rtnetlink import open_route_socket
+from cellwall.adapters.netlink.rtnetlink import index_of, open_route_socket
 from cellwall.adapters.netlink.sockets import Closing, Message, Netlink
 from cellwall.adapters.nftables.denials import AT_ONCE, read_denied, read_denied_of
 from cellwall.adapters.node.sysctls import ProcSysctls
+from cellwall.adapters.tc.traffic_control import dropped
 from cellwall.model.figures import Denied, RuleCount, RuleOutcome, Tracked, Traffic
 from cellwall.names import TABLE
 from cellwall.ruleset.types import TABLE_FAMILIES, TableFamily
@@ -93,6 +94,12 @@ class Meters(Closing):
     def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
         """See `Meters.denied_of`."""
         return read_denied_of(self._netfilter, indices, stems)
+
+    def classified(self, bridge: str) -> tuple[int, int] | None:
+        """See `Meters.classified`."""
+        index = index_of(self._route, bridge)
+        found = dropped(self._route, index) if index else None
+        return None if found is None else (index, found)
 
     def tracked(self) -> Tracked | None:
         """See `Meters.tracked`."""

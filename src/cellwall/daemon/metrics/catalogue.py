@@ -112,6 +112,12 @@ DENIED_PACKETS = Metric(
 )
 DENIED_BYTES = Metric("cellwall_denied_bytes", "counter", "Bytes of these packets.", ("reason", "outcome"))
 
+CLASSIFIED = Metric(
+    "cellwall_classifiers_dropped_packets",
+    "counter",
+    "Packets that the bridge's classifiers dropped, behind no rule: unfinished checksums, and what no rule had marked.",
+)
+
 POOL_READY = Metric("cellwall_pool_ready", "gauge", "Sandboxes that stand ready for a container to claim.")
 POOL_CLAIMS = Metric(
     "cellwall_pool_claims",
@@ -142,7 +148,7 @@ CONNTRACK = Metric("cellwall_conntrack_entries", "gauge", "Flows that the node's
 CONNTRACK_LIMIT = Metric("cellwall_conntrack_entries_limit", "gauge", "Flows that it can have.")
 
 SAMPLE_SECONDS = Metric("cellwall_sample_seconds", "gauge", "How long the reading of these figures took.")
-PARTS = ("record", "traffic", "denied", "rules", "conntrack")
+PARTS = ("record", "traffic", "denied", "rules", "classifiers", "conntrack")
 """What is read each by itself."""
 
 SAMPLE_FAILURES = Metric(
@@ -181,6 +187,7 @@ SAMPLED = (
     TENANT_DENIED,
     DENIED_PACKETS,
     DENIED_BYTES,
+    CLASSIFIED,
     POOL_READY,
     POOL_CLAIMS,
     RECORDING,

@@ -141,6 +141,8 @@ def _families(sample: Sample) -> Iterator[Metric]:
     yield _labelled(c.TENANT_DENIED, [((tenant,), packets) for tenant, (packets,) in sample.denied_of.items()])
     for place, metric in enumerate((c.DENIED_PACKETS, c.DENIED_BYTES)):
         yield _labelled(metric, [(labels, figures[place]) for labels, figures in sample.denied.items()])
+    if sample.classified is not None:
+        yield CounterMetricFamily(c.CLASSIFIED.name, c.CLASSIFIED.about, sample.classified)
     if sample.tracked is not None:
         yield _gauge(c.CONNTRACK, sample.tracked.entries)
         yield _gauge(c.CONNTRACK_LIMIT, sample.tracked.limit)

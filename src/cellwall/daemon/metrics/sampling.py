@@ -34,7 +34,7 @@ LINGER = 600.0
 
 class Sample(msgspec.Struct, frozen=True):
     """The figures of one look. None, or nothing, where they could not be read. `traffic` and `denied_of` are totals
-    by label, `denied` by (reason, outcome)."""
+    by label, `denied` by (reason, outcome); `classified` what the bridge's classifiers dropped."""
 
     node: NodeCount | None
     tenants: int
@@ -42,6 +42,7 @@ class Sample(msgspec.Struct, frozen=True):
     traffic: dict[str, Figures]
     denied_of: dict[str, Figures]
     denied: dict[tuple[str, str], Figures]
+    classified: int | None
     tracked: Tracked | None
     seconds: float
 
@@ -63,6 +64,7 @@ class Sampler:
         self._traffic = Odometer(self._shares.label, before.traffic)
         self._denied = Odometer(memory=before.denied)
         self._denied_of = Odometer(self._shares.label, before.denied_of)
+        self._classified = Odometer(memory=before.classified)
         self._forget(left)
 
     def sample(self) -> Sample:
@@ -79,7 +81,8 @@ class Sampler:
         self._attend(metered, known=node is not None)
         self._read_rules(self._wall.meters)
         tracked = self._try("conntrack", lambda: self._wall.meters().tracked())
-        self._file.write(Totals(self._traffic.memory(), self._denied.memory(), self._denied_of.memory()))
+        classified = self._read_classified()
+        self._write()
         tenants = Counter(one.tenant for one in metered)
         return Sample(
             node=node,
@@ -88,6 +91,7 @@ class Sampler:
             traffic=self._traffic.totals(),
             denied_of=self._denied_of.totals(),
             denied={_parts(label): total for label, total in self._denied.totals().items()},
+            classified=classified,
             tracked=tracked,
             seconds=time.perf_counter() - began,
         )
@@ -131,6 +135,27 @@ class Sampler:
                 number,
                 {one.rule: Reading(f"{one.outcome} {one.reason}", (one.packets, one.bytes)) for one in counts},
             )
+
+    def _read_classified(self) -> int | None:
+        """None where it could not be read, as of a node without a bridge."""
+        number = self._classified.begin()
+        bridge = self._wall.settings.network.bridge
+        found = self._try("classifiers", lambda: self._wall.meters().classified(bridge))
+        if found is None:
+            return None
+        index, packets = found
+        self._classified.read(number, {str(index): Reading("", (packets,))})
+        return self._classified.totals().get("", (0,))[0]
+
+    def _write(self) -> None:
+        self._file.write(
+            Totals(
+                traffic=self._traffic.memory(),
+                denied=self._denied.memory(),
+                denied_of=self._denied_of.memory(),
+                classified=self._classified.memory(),
+            )
+        )
 
     def _by_label(self, tenants: Counter[str]) -> dict[str, int]:
         found: dict[str, int] = {}

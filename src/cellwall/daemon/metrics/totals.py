@@ -14,7 +14,7 @@ from cellwall.daemon.metrics.odometer import Memory
 _log = logging.getLogger("cellwall.daemon")
 
 
-_FORM = 2
+_FORM = 3
 """Another number with every change of what figures there are, or what they are of."""
 
 
@@ -24,6 +24,7 @@ class Totals(msgspec.Struct, frozen=True):
     traffic: Memory = Memory()
     denied: Memory = Memory()
     denied_of: Memory = Memory()
+    classified: Memory = Memory()
     boot: str = ""
     form: int = 0
 
