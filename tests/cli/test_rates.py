@@ -113,6 +113,8 @@ def test_figures_are_whole_on_a_usual_terminal_and_names_give_way() -> None:
 def test_a_name_that_is_short_leaves_its_room_to_the_other() -> None:
     _, row, _ = screen(110, rows=(msgspec.structs.replace(BUSY, tenant="acme"),))
     assert row.split()[0] == "acme" and len(row.split()[1]) > 30
+    _, row, _ = screen(110, rows=(msgspec.structs.replace(BUSY, container="web"),))
+    assert row.split()[:2] == [NAMES[0], "web"]
     _, row, _ = screen(200)
     assert row.split()[:2] == list(NAMES)
 

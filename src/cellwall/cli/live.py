@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cellwall.cli.rates import HEAD, Order, Rate, cells, columns, shown
+from cellwall.cli.rates import HEAD, NAMES, Order, Rate, cells, columns, shown
 from cellwall.model.figures import TrafficReport
 
 _ORDERS: tuple[Order, ...] = get_args(Order)
@@ -44,12 +44,12 @@ def show(read: Callable[[], TrafficReport], interval: float, order: Order, *, te
 
 
 def drawn(rows: list[Rate], order: Order, *, most: int, width: int) -> Table:
-    """The busiest of the rows, as many as there is room for, on a screen of so many columns."""
+    """The busiest of the rows, `most` of them, on a screen of `width` characters."""
     shown_rows = [cells(row) for row in rows[: max(most, 1)]]
     fitting = columns(shown_rows, order, width)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold reverse")
     for number, wide in fitting.items():
-        justify: JustifyMethod = "left" if number < 2 else "right"
+        justify: JustifyMethod = "left" if number in NAMES else "right"
         table.add_column(HEAD[number], justify=justify, no_wrap=True, overflow="ellipsis", width=wide)
     for row in shown_rows:
         table.add_row(*(Text(row[number]) for number in fitting))

@@ -61,6 +61,9 @@ def shown(before: TrafficReport, after: TrafficReport, order: Order, *, tenants:
 
 
 HEAD = ("TENANT", "CONTAINER", "SENT/s", "PACKETS/s", "RECEIVED/s", "PACKETS/s", "CONNECTIONS", "DENIED/s")
+_TENANT, _CONTAINER, _SENT, _SENT_PACKETS, _RECEIVED, _RECEIVED_PACKETS, _CONNECTIONS, _DENIED = range(len(HEAD))
+NAMES = (_TENANT, _CONTAINER)
+"""Columns of `HEAD` that are names; the rest are figures."""
 
 
 def cells(row: Rate) -> tuple[str, ...]:
@@ -78,36 +81,37 @@ def cells(row: Rate) -> tuple[str, ...]:
     )
 
 
-_NAMES = 2
-"""Columns of `HEAD` that are names; the rest are figures."""
 _SHORTEST_NAME = 8
-_LEAST_WANTED = (5, 3, 6, 7, 4, 2)
+"""Characters of a name before a figure is left out for it."""
+_LEAST_WANTED = (_RECEIVED_PACKETS, _SENT_PACKETS, _CONNECTIONS, _DENIED, _RECEIVED, _SENT)
 _SORTED_BY: dict[Order, tuple[int, ...]] = {
-    "bytes": (2, 4),
-    "packets": (3, 5),
-    "connections": (6,),
-    "denied": (7,),
+    "bytes": (_SENT, _RECEIVED),
+    "packets": (_SENT_PACKETS, _RECEIVED_PACKETS),
+    "connections": (_CONNECTIONS,),
+    "denied": (_DENIED,),
     "name": (),
 }
 
 
 def columns(rows: Sequence[tuple[str, ...]], order: Order, width: int) -> dict[int, int]:
-    """Which columns of `HEAD` these cells are shown in on a screen of so many, a space between two, and how wide each
-    is: figures are whole or left out, those that it is sorted by last, and names have the rest."""
+    """Which columns of `HEAD` have room for these cells on a screen of `width` characters, with a space between two:
+    the number of each in `HEAD` → its width in characters. Figures are whole or left out, those that the rows are
+    sorted by last; names have the rest."""
     wide = [max(len(cell) for cell in column) for column in zip(HEAD, *rows, strict=True)]
     kept = list(range(len(HEAD)))
-    names = sum(min(wide[number], _SHORTEST_NAME) for number in range(_NAMES))
+    names = sum(min(wide[number], _SHORTEST_NAME) for number in NAMES)
     for number in sorted(_LEAST_WANTED, key=_SORTED_BY[order].__contains__):
         if _room(wide, kept, width) < names:
             kept.remove(number)
-    room = max(_room(wide, kept, width), _NAMES)
-    first = min(wide[0], max(room // 2, room - wide[1]))
-    return {number: wide[number] for number in kept} | {0: first, 1: min(wide[1], room - first)}
+    room = max(_room(wide, kept, width), len(NAMES))
+    tenant = min(wide[_TENANT], max(room // 2, room - wide[_CONTAINER]))
+    container = min(wide[_CONTAINER], room - tenant)
+    return {number: wide[number] for number in kept} | {_TENANT: tenant, _CONTAINER: container}
 
 
 def _room(wide: Sequence[int], kept: Sequence[int], width: int) -> int:
-    """What the figures leave to names."""
-    return width - (len(kept) - 1) - sum(wide[number] for number in kept if number >= _NAMES)
+    """Characters that the figures leave to names."""
+    return width - (len(kept) - 1) - sum(wide[number] for number in kept if number not in NAMES)
 
 
 def rate_table(rows: Sequence[Rate]) -> str:
