@@ -73,6 +73,13 @@ def test_a_machine_on_which_nothing_can_be_measured_is_given_up() -> None:
     assert machine.fired == 20
 
 
+def test_a_machine_that_measures_one_now_and_then_is_not_given_up() -> None:
+    failing = [episode(f"B10-{number}", fails=number % 10 != 0) for number in range(100)]
+    found = measure(Machine().world(), failing)
+    assert len(found.seen) == 10 and len(found.missed) == 90
+    assert not [name for name, error in found.missed.items() if "not tried" in str(error)]
+
+
 def test_who_asks_for_a_verdict_of_each_is_given_none_where_one_misses() -> None:
     with pytest.raises(TooBusy):
         assault(Machine(lossy=[VOLLEYS[3].token]).world(), VOLLEYS[:5])

@@ -81,7 +81,10 @@ def test_what_a_command_does_not_know_is_said_with_its_name(
     assert capsys.readouterr().err == f'cellwall: usage: "cellwall {command}": unrecognized arguments: {argv[-1]}\n'
 
 
-@pytest.mark.parametrize("argv", [["attach", "-vv", "--json"], ["policy", "set", "--ifname=e"], ["attach", "--root=/"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["attach", "-vv", "--json"], ["policy", "set", "--ifname=e"], ["attach", "--root=/"], ["expose", "--", "-x"]],
+)
 def test_what_is_missing_beside_known_options_is_named(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert "required" in capsys.readouterr().err
