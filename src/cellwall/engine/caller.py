@@ -8,7 +8,7 @@ on without either. Owns: which settings the site carries from turn to turn. Deci
 import errno
 from _thread import RLock  # what threading.RLock is; the module around it costs a CNI call 1 ms
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -171,11 +171,12 @@ class Caller:
         if not self._enter_if_free():
             yield None
             return
-        with ExitStack() as held:
-            held.push(self.mutex)
-            held.enter_context(self.turn())
-            self.take_those_to_open_by()
-            yield ready_at_once(self.site)
+        try:
+            with self.turn():
+                self.take_those_to_open_by()
+                yield ready_at_once(self.site)
+        finally:
+            self.mutex.__exit__(None, None, None)
 
     def open(self, bindings: Sequence[PortBinding], act: Callable[[Site, Foundation], T]) -> T:
         """What `act` gives on a node that is ready for these bindings, under the settings that were taken. Unsupported

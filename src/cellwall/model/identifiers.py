@@ -11,6 +11,8 @@ _DIGITS = frozenset("0123456789")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _ALPHANUMERIC = _LETTERS | _DIGITS
 _IN_NAMES = _ALPHANUMERIC | frozenset("_.-")
+_IN_TENANTS = _IN_NAMES | frozenset(":/")
+_BEGINS_LINKS, _IN_LABELS = _ALPHANUMERIC | {"_"}, _ALPHANUMERIC | frozenset("_-")
 
 
 def parse_container_id(value: str, field: str = "container id") -> str:
@@ -22,7 +24,7 @@ def parse_container_id(value: str, field: str = "container id") -> str:
 def parse_tenant(value: str, field: str = "tenant") -> str:
     """1 to 128 characters: letters, digits and . _ : / -, the first a letter or a digit"""
     wanted = "1 to 128 letters, digits, '.', '_', ':', '/', '-', first a letter or digit"
-    return _parsed(value, field, wanted, longest=128, first=_ALPHANUMERIC, others=_IN_NAMES | {":", "/"})
+    return _parsed(value, field, wanted, longest=128, first=_ALPHANUMERIC, others=_IN_TENANTS)
 
 
 def parse_link_name(value: str, field: str = "interface") -> str:
@@ -31,13 +33,13 @@ def parse_link_name(value: str, field: str = "interface") -> str:
     if value in ("all", "default"):
         raise InvalidSpec(field, value, "is no name that an interface may have")
     wanted = "1 to 15 letters, digits, '_', '.', '-', first a letter, a digit or '_'"
-    return _parsed(value, field, wanted, longest=15, first=_ALPHANUMERIC | {"_"}, others=_IN_NAMES)
+    return _parsed(value, field, wanted, longest=15, first=_BEGINS_LINKS, others=_IN_NAMES)
 
 
 def parse_label(value: str, field: str) -> str:
     """The name of an exception or a node service."""
     wanted = "1 to 32 letters, digits, '_', '-', first a letter"
-    return _parsed(value, field, wanted, longest=32, first=_LETTERS, others=_ALPHANUMERIC | {"_", "-"})
+    return _parsed(value, field, wanted, longest=32, first=_LETTERS, others=_IN_LABELS)
 
 
 def _parsed(

@@ -12,6 +12,7 @@ The documents are a promise: a field keeps its name and meaning, new ones may be
 Pure: values in, values out. Reading one tolerates fields that it does not know: a newer daemon's.
 """
 
+from _socket import AF_INET6, inet_ntop
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
 
@@ -108,7 +109,8 @@ def endpoint_document(endpoint: Endpoint) -> EndpointDocument:
         interface=endpoint.key.ifname,
         tenant=endpoint.tenant,
         address4=str(endpoint.address4),
-        address6=None if endpoint.address6 is None else str(endpoint.address6),
+        # What `str` gives of an address of a sandbox, in a tenth of the time (RFC 5952).
+        address6=None if endpoint.address6 is None else inet_ntop(AF_INET6, endpoint.address6.packed),
         mac=mac_text(endpoint.mac),
         host_interface=endpoint.host_link,
         netns=endpoint.netns,
