@@ -109,21 +109,23 @@ def _change_owned(w: World, flood: Flood) -> None:
     """What others try with tables that a living process owns, the latch away. A wall that can have no owner has the
     latch, and is repaired."""
     wall = wall_of(w)
-    with w.node.enter(), Wall.open(root=w.lab.root, settings=wall.settings) as owner:
-        if wall.holder != Holder("nftables") or owner.own():
-            w.node.run(["nft", "flush", "ruleset"])
-            flood.wait(3)
-            wall.reconcile()
-            return
-        owner.repair()
-        for side in ("ingress", "egress"):
-            w.node.run(["tc", "filter", "del", "dev", w.gateway.bridge, side, "pref", "2"])
-        for command in _EDITS:
-            w.node.run(["nft", command], check=False)
-            flood.wait(3)
-        if drift := [line for line in owner.status().drift if "latch" not in line]:
-            raise LabError(f"others changed what has an owner: {drift}")
-    wall.up()
+    try:
+        with w.node.enter(), Wall.open(root=w.lab.root, settings=wall.settings) as owner:
+            if wall.holder != Holder("nftables") or owner.own():
+                w.node.run(["nft", "flush", "ruleset"])
+                flood.wait(3)
+                wall.reconcile()
+                return
+            owner.repair()
+            for side in ("ingress", "egress"):
+                w.node.run(["tc", "filter", "del", "dev", w.gateway.bridge, side, "pref", "2"])
+            for command in _EDITS:
+                w.node.run(["nft", command], check=False)
+                flood.wait(3)
+            if drift := [line for line in owner.status().drift if "latch" not in line]:
+                raise LabError(f"others changed what has an owner: {drift}")
+    finally:
+        wall.up()
 
 
 PROBES: tuple[Probe, ...] = (*_flushes(), *_owners())
