@@ -20,7 +20,8 @@ import _socket as socket
 import errno
 import os
 import struct
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Iterator
+from contextlib import contextmanager
 
 from cellwall.adapters.netlink.rtnetlink import RT_TABLE_COMPAT, RT_TABLE_MAIN, RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from cellwall.adapters.netlink.sockets import Closing
@@ -40,14 +41,12 @@ _NETCONFA_IFINDEX = 1
 
 
 class News(Closing):
-    """What the kernel tells of the network namespace that the creating thread is in, from the first `hear_all` on: who
-    never asks, as who only lists, is told nothing. The kernel makes a copy of each word for each who is told."""
+    """What the kernel tells of the network namespace that the creating thread is in, from the first `hear_all` on. A
+    wall that only lists never calls that: the kernel copies each message for every socket that listens."""
 
     def __init__(self) -> None:
-        try:
+        with _as_kernel_error():
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
-        except OSError as error:
-            raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
         self._buffer = bytearray(1 << 16)
         self._owner = os.getpid()
         self._subscribed = self.filtered = False
@@ -58,10 +57,8 @@ class News(Closing):
     def hear_all(self) -> None:
         """Leave nothing out from now on."""
         if not self._subscribed:
-            try:
+            with _as_kernel_error():
                 self._socket.bind((0, _GROUPS))
-            except OSError as error:
-                raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
             self._subscribed = True
         if not self.filtered:
             return
@@ -82,9 +79,9 @@ class News(Closing):
     def nothing_about(self, interfaces: Container[int], tables: Iterable[int] = (RT_TABLE_MAIN,)) -> bool:
         """True if nothing was told since the last call that can matter to addresses, rules and the routes of these
         tables, or to these interfaces by index, which are all that have any. Forgets what was told."""
-        if (
-            not self._subscribed or os.getpid() != self._owner
-        ):  # forked: what is read here, the parent would not hear of
+        if not self._subscribed:
+            return False
+        if os.getpid() != self._owner:  # forked: what is read here, the parent would never hear of
             return False
         nothing, told = True, {table if table < 256 else RT_TABLE_COMPAT for table in tables}
         for _ in range(_MOST):
@@ -97,6 +94,14 @@ class News(Closing):
                 continue
             nothing = nothing and not _matters(memoryview(self._buffer)[:length], interfaces, told)
         return False
+
+
+@contextmanager
+def _as_kernel_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, "subscribe to changes of addresses and routes") from error
 
 
 def _matters(datagram: memoryview, interfaces: Container[int], tables: Container[int]) -> bool:
