@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -415,6 +416,21 @@ def test_headers_have_a_bound_together_and_what_comes_with_them_has_another(piec
         connection, wire = daemon.connect()
         await settled()
         connection.data_received(request_text("PUT", "/v1/policies/acme", LINES))
+        await settled()
+        assert statuses(wire) == [200]
+
+    told(story)
+
+
+def test_whose_headers_are_there_as_their_time_ends_is_answered() -> None:
+    """Also where the loop was busy meanwhile, and comes to both at once."""
+
+    async def story(daemon: Daemon) -> None:
+        daemon.bounds = Bounds(header_seconds=0.01)
+        connection, wire = daemon.connect()
+        await settled()
+        time.sleep(0.02)
+        asyncio.get_running_loop().call_soon(connection.data_received, GET)
         await settled()
         assert statuses(wire) == [200]
 

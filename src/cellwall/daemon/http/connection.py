@@ -109,6 +109,8 @@ class Connection(web.RequestHandler):
             return
         if self._messages:  # and not before: by half a request whoever likes would keep claims from being done at once
             self._unanswered.add(self)
+            if self._arriving:
+                self._stop_timer()  # it may be due in this very turn of the loop, before the request is
         if data:  # without any aiohttp has its parser go on with what it has
             self._whole = waits and self._is_one(data)
 
