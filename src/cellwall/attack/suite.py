@@ -11,7 +11,7 @@ from cellwall.attack.probe import LAYERS, Episode, Layer, Open, Probe, Volley
 from cellwall.attack.removal import Footing
 from cellwall.attack.rows.shapes import introduce
 from cellwall.attack.world import World
-from cellwall.errors import CellwallError, LabError
+from cellwall.errors import CellwallError, LabError, TooBusy
 
 _ONE_VOLLEY = 400
 _IN_A_ROW = 20
@@ -46,13 +46,21 @@ class Measured(msgspec.Struct, frozen=True):
     missed: dict[str, CellwallError | OSError]
 
     def joined(self, later: "Measured") -> "Measured":
-        """This and what was measured later."""
-        return Measured(self.seen | later.seen, self.missed | later.missed)
+        """This and what was measured later, also of what was missed before."""
+        missed = {name: error for name, error in self.missed.items() if name not in later.seen}
+        return Measured(self.seen | later.seen, missed | later.missed)
 
 
 def measure(world: World, probes: Sequence[Probe]) -> Measured:
     """Like `assault`, but what cannot be measured is named, and the rest goes on: of a volley each half by itself, down
-    to the probe that it is about. After 20 attempts in a row that came to nothing the rest is not tried."""
+    to the probe that it is about. At the end a few that a busy machine missed are tried once more: it may have less to
+    do. After 20 attempts in a row that came to nothing the rest is not tried."""
+    found = _measure_once(world, probes)
+    again = [probe for probe in probes if isinstance(found.missed.get(probe.id), TooBusy)]
+    return found.joined(_measure_once(world, again if len(again) <= _IN_A_ROW else ()))
+
+
+def _measure_once(world: World, probes: Sequence[Probe]) -> Measured:
     seen: dict[str, str] = {}
     missed: dict[str, CellwallError | OSError] = {}
     waiting, in_a_row = deque(_in_turn(probes)), 0
