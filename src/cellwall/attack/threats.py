@@ -49,7 +49,8 @@ do not give it unless told to.
 
 A probe is *through* when its victim, or a capture on the victim's link, saw its token; what the sender was told counts
 for nothing. Frames go out in volleys with a sentinel after each: what had not been seen when the sentinel arrived, does
-not arrive.
+not arrive. Frames that the machine lost are sent again; a probe of which nothing can be said even so is neither, and
+named.
 
 A probe that fails proves nothing about the wall unless it could have succeeded. So each names the layers that stop it,
 and `cellwall attack --controls` takes them away: without all of them, and with the settings of the kernel as a careless
