@@ -1,8 +1,8 @@
 """The journal and the state of this boot: the tables of `state_file`.
 
 Owns: endpoints with their phase and bindings; policies in force and draining leases are parts of their own. Every
-operation is journalled here before the kernel is touched: a row in phase `attaching` or `detaching` that survives its
-process is a crash, and reconcile takes it back or finishes it.
+operation is journalled here before the kernel is touched: a row in any phase but `attached` that survives its process
+is a crash, and the next operation takes it back or finishes it.
 """
 
 import os
@@ -57,10 +57,11 @@ class Store(StateFile):
         self._finished: set[EndpointKey] = set()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Idempotent. Claims that are done are on record as attached first, where that can be written: else whoever
+        comes next finishes them again."""
         if self._finished:
             with suppress(CellwallError), self.transaction():
-                pass
+                pass  # a transaction writes them whatever else is in it
         super().close()
 
     @contextmanager
@@ -149,8 +150,8 @@ class Store(StateFile):
         return self._db.rows(f"SELECT body FROM endpoints {where} ORDER BY container_id, ifname", arguments)
 
     def unfinished(self) -> bool:
-        """Some operation was begun and neither finished nor taken back, as far as who only reads can tell: of claims,
-        which its process does know."""
+        """Whether an operation was begun and neither finished nor taken back, for who only reads. Claims are left out:
+        a row that is `claiming` may be that of a process that lives, and has yet to write that it is done."""
         row = self._db.row(
             f"SELECT 1 FROM endpoints WHERE {_BEGUN} AND phase != 'claiming'"
             " UNION ALL SELECT 1 FROM meta WHERE key = 'pending' LIMIT 1"
@@ -158,19 +159,20 @@ class Store(StateFile):
         return row is not None
 
     def interrupted(self) -> bool:
-        """The same for who writes: also a claim that this process has not finished."""
+        """`unfinished` for the one who writes: with claims that are not done by this process, whose own process must be
+        gone."""
         count, pending = self._db.row(
             f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending')"
         )
         return bool(pending or count > len(self._finished))
 
     def finish_claims(self, keys: Iterable[EndpointKey]) -> None:
-        """These, which are on record as `claiming`, are attached: on record with the next transaction, and until then
-        whoever finds them after this process's end finishes them again, which does no harm."""
+        """These claims, which are on record as `claiming`, are done. The next transaction writes that they are
+        attached; if this process ends before, whoever writes next finishes them again, which does no harm."""
         self._finished.update(keys)
 
     def claims_left(self) -> tuple[Endpoint, ...]:
-        """Those that are `claiming`, and not finished by this process."""
+        """The endpoints that are `claiming`, and whose claim was not done by this process."""
         return tuple(endpoint for endpoint in self.endpoints("claiming") if endpoint.key not in self._finished)
 
     def count(self) -> int:
