@@ -1,9 +1,6 @@
-"""The journal: what it refuses, what it forgets with a boot, what two holders of one file see."""
+"""The journal: what is read back, what it refuses, what two holders of one file see."""
 
-import errno
-import os
 import sqlite3
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +14,7 @@ import pytest
 from cellwall.adapters.record.records import decode_endpoint, encode_endpoint
 from cellwall.adapters.record.state_file import SCHEMA_VERSION
 from cellwall.adapters.record.store import Store
-from cellwall.errors import Conflict, KernelError, Unavailable
+from cellwall.errors import Conflict, Unavailable
 from cellwall.model.endpoint import Endpoint, EndpointKey, Phase, parse_binding
 from cellwall.model.policy import OPEN, PolicyRecord
 from cellwall.model.versions import END_BLOCK, Blocks, first_version
@@ -247,27 +244,6 @@ def test_policy_versions_of_a_lost_journal_are_not_given_out_again(tmp_path: Pat
     assert all(1 << 29 <= first_version(block, 1 << 31) < 1 << 30 for block in first)
 
 
-def test_another_boot_starts_empty(tmp_path: Path) -> None:
-    store = Store(tmp_path, "boot-1")
-    with store.transaction():
-        store.write_endpoints([_endpoint()], "attached")
-        store.put("foundation", b"{}")
-    store.close()
-    store = Store(tmp_path, "boot-2")
-    assert (store.count(), store.get("foundation")) == (0, None)
-    store.close()
-
-
-def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path, "boot-1")
-    store.close()
-    raw = sqlite3.connect(tmp_path / "state.db")
-    raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    raw.close()
-    with pytest.raises(Conflict, match="newer"):
-        Store(tmp_path, "boot-2")
-
-
 @pytest.mark.parametrize("knew_retired", [False, True])
 def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path: Path, knew_retired: bool) -> None:
     store = Store(tmp_path, "boot-1")
@@ -293,6 +269,32 @@ def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path
     assert len(store.draining.all()) == 2
     assert len(store.draining.unretired()) == 1
     store.close()
+
+
+@pytest.mark.parametrize("ends", ["a transaction", "its process in order", "its process by death"])
+def test_a_claim_that_is_done_is_attached_with_what_is_written_next_and_at_the_end(store: Store, ends: str) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "claiming")
+    assert (store.unfinished(), store.interrupted()) == (False, True)
+    store.finish_claims([_endpoint().key])
+    assert not store.interrupted()
+    with closing(Store(Path(store.path).parent, "boot-1")) as next_one:
+        assert next_one.claims_left() == (_endpoint(),)
+        if ends == "a transaction":
+            with store.transaction():
+                store.put("something", b"else")
+        elif ends == "its process in order":
+            store.close()
+        assert next_one.interrupted() is (ends == "its process by death")
+
+
+def test_a_claim_that_is_done_and_ends_with_what_is_written_next_is_not_attached_again(store: Store) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "claiming")
+    store.finish_claims([_endpoint().key])
+    with store.transaction():
+        store.set_phase([_endpoint().key], "detaching")
+    assert store.endpoint(_endpoint().key) == (_endpoint(), "detaching")
 
 
 def test_a_link_that_was_retired_is_on_record_with_the_next_transaction(tmp_path: Path) -> None:
@@ -348,68 +350,3 @@ def test_endpoints_that_had_no_numbers_of_tenants_get_one_for_each(tmp_path: Pat
     assert min(numbers) >= first_version(END_BLOCK, 1)  # no version is like it, nor any to come
     assert (store.number_of("acme"), store.number_of("nobody")) == (numbers[0], None)
     store.close()
-
-
-def test_a_full_disk_is_an_error_with_the_path_and_what_was_written_before_stays(store: Store) -> None:
-    with store.transaction():
-        store.write_endpoints([_endpoint()], "attached")
-    limited(store, "max_page_count", store._db.row("PRAGMA page_count")[0])
-    with pytest.raises(KernelError, match=r"state\.db: No space left on device") as refused, store.transaction():
-        store.put("word", bytes(1 << 16))
-    assert refused.value.errno == errno.ENOSPC
-    limited(store, "max_page_count", 1 << 20)
-    with store.transaction():
-        store.put("word", b"fits")
-    assert (store.get("word"), store.endpoints()) == (b"fits", (_endpoint(),))
-
-
-def test_a_read_only_journal_is_an_error_with_the_path(store: Store) -> None:
-    limited(store, "query_only", 1)
-    with pytest.raises(KernelError, match=r"state\.db: Read-only file system"), store.transaction():
-        store.put("word", b"")
-    assert store.get("word") is None
-
-
-def limited(store: Store, pragma: str, value: int) -> None:
-    """What SQLite then answers is what it answers on such a disk."""
-    store._db.rows(f"PRAGMA {pragma} = {value}")
-
-
-@pytest.mark.parametrize("first", [0, 4096], ids=["header", "a page"])
-def test_a_damaged_journal_is_an_error_with_the_path(tmp_path: Path, first: int) -> None:
-    store = Store(tmp_path, "boot-1")
-    with store.transaction():
-        store.write_endpoints([_endpoint()], "attached")
-    store.close()
-    path = tmp_path / "state.db"
-    body = path.read_bytes()
-    path.write_bytes(body[:first] + b"\xa5" * (len(body) - first))
-    before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(Conflict, match=r"state\.db: is damaged"):
-        Store(tmp_path, "boot-1")
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_writer_that_does_not_let_go_is_unavailable(store: Store) -> None:
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    limited(store, "busy_timeout", 1)
-    with pytest.raises(Unavailable, match=r"state\.db"), store.transaction():
-        pass
-    other.close()
-
-
-def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("not a directory")
-    with pytest.raises(KernelError, match=r"run/cellwall/state\.db"):
-        Store(tmp_path / "run/cellwall", "boot-1")
-
-
-def test_only_root_reads_the_journal(store: Store) -> None:
-    assert stat.S_IMODE(Path(store.path).stat().st_mode) == 0o600
-
-
-def test_a_removed_journal_is_noticed(store: Store) -> None:
-    assert store.in_place()
-    Path(store.path).unlink()
-    assert not store.in_place()
