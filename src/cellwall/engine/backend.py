@@ -52,8 +52,8 @@ class Laying(Protocol):
 
     `rules`, `sets` and `details` go on record. `keeps`: it is one transaction over what stands, which a
     refusal leaves as it was; otherwise what is live is in doubt until all of it is done. `keeps_sets`: what packets
-    wrote into sets outlives it. `judges_anew`: it is another
-    policy than the one that open flows were judged by.
+    wrote into sets outlives it. `fills`: sets of endpoints begin empty, and have afterwards what those own that it was
+    planned with. `judges_anew`: it is another policy than the one that open flows were judged by.
     """
 
     @property
@@ -66,6 +66,8 @@ class Laying(Protocol):
     def keeps(self) -> bool: ...
     @property
     def keeps_sets(self) -> bool: ...
+    @property
+    def fills(self) -> bool: ...
     @property
     def judges_anew(self) -> bool: ...
 

@@ -54,6 +54,7 @@ class XtLaying(msgspec.Struct, frozen=True):
     elsewhere: bool
     keeps: bool = False
     keeps_sets: bool = False
+    fills: bool = False
 
     def lay(self) -> str:
         """See `Laying.lay`."""

@@ -38,6 +38,11 @@ class NftLaying(msgspec.Struct, frozen=True):
     keeps_sets: bool
     judges_anew: bool
 
+    @property
+    def fills(self) -> bool:
+        """See `Laying`."""
+        return not self.keeps_sets
+
     def lay(self) -> str:
         """See `Laying.lay`."""
         # Each transaction is one generation, whoever's it is: more of them than ours, and somebody else wrote, if only

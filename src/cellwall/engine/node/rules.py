@@ -49,7 +49,7 @@ def setup_security_chain(site: Site, wanted: Wanted) -> LiveRules:
         _note(site, _doubted(site, before), live, backend.name, judge_anew=judge_anew)
     remove_others(site, backend, wanted)  # which know the versions of before only
     if judge_anew:
-        enforce_new_versions(site)
+        enforce_new_versions(site, judge_anew if laying.fills else ())
     return LiveRules(live, changed=True)
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 import msgspec
 
 from cellwall.engine.site import Site
-from cellwall.errors import Exhausted
+from cellwall.errors import Exhausted, KernelError
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.versions import END_BLOCK, FIRST_BLOCK, Blocks, block_of, first_version, following, stems
 
@@ -56,12 +56,25 @@ def journal_new_versions(site: Site, endpoints: Sequence[Endpoint]) -> None:
     site.journal.put("pending", b"elements")
 
 
-def enforce_new_versions(site: Site) -> None:
+def enforce_new_versions(site: Site, laid: Sequence[Endpoint] = ()) -> None:
     """Bring what was journalled into the kernel, in one transaction, behind a laying. Idempotent. Where a flush had the
-    bridge shut, sandboxes wait for this."""
-    repair_endpoints(site, rules=False)
+    bridge shut, sandboxes wait for this.
+
+    `laid`: all that are attached, as that laying put them into empty sets. Then what differs is known, and not read."""
+    if not (laid and _renew(site, laid)):
+        repair_endpoints(site, rules=False)
     with site.journal.transaction():
         site.journal.drop("pending")
+
+
+def _renew(site: Site, laid: Sequence[Endpoint]) -> bool:
+    """False, and nothing has changed, where others have by now."""
+    by_key = {endpoint.key: endpoint for endpoint in site.journal.endpoints("attached")}
+    try:
+        site.change(laid, [by_key[endpoint.key] for endpoint in laid])
+    except KernelError:
+        return False
+    return True
 
 
 def repair_endpoints(site: Site, *, rules: bool = True) -> tuple[str, ...]:
