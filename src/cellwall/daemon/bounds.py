@@ -12,8 +12,7 @@ class Bounds(msgspec.Struct, frozen=True):
     and `connections_per_group` are for everybody but root, who is many programs; a group is one that is granted
     anything. `held_bytes`: of long bodies and answers, of a group at once. `writes` and `reads` may wait at once.
     `together`: attaches, or detaches, that are carried out in one transaction. `scrape_seconds`: for how long whoever
-    asks for figures is told
-    the same.
+    asks for figures is told the same.
     """
 
     body_bytes: int = 1 << 20

@@ -145,7 +145,8 @@ class Gate:
             raise CallRefused(call_problem("too-slow", "the body did not arrive in time")) from None
 
     def _hold_answer(self, request: web.Request, asker: Asker, response: web.StreamResponse) -> None:
-        """Until its caller has it. Unavailable, where nothing was done that could be asked for again in vain."""
+        """Until its caller has it. Unavailable for who only reads, and may ask again; whoever changed something has to
+        hear that it is done."""
         body = getattr(response, "body", None)
         octets = len(body) if isinstance(body, bytes) else 0
         _connection(request).hold(self._room.take(asker.whose, octets, refuse=request.method in ("GET", "HEAD")))

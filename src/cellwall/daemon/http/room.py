@@ -22,8 +22,9 @@ class Room:
         self._held: Counter[int | None] = Counter()
 
     def take(self, whose: Whose, octets: int, *, refuse: bool = True) -> Callable[[], None]:
-        """Hold so many more for that caller, until what this gives is called, once. Unavailable where that is too much,
-        which one by itself never is; without `refuse`, what follows is."""
+        """Count so many octets more for the caller's group, until what this gives is called, once. Unavailable where the
+        group would have more than `most`, unless it has nothing yet: one body or answer by itself is never too much.
+        Without `refuse` they are counted all the same, and what comes after them is refused."""
         if whose == ROOT or octets <= FEW:
             return _nothing
         group = whose.group
