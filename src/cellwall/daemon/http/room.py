@@ -22,9 +22,9 @@ class Room:
         self._held: Counter[int | None] = Counter()
 
     def take(self, whose: Whose, octets: int, *, refuse: bool = True) -> Callable[[], None]:
-        """Count so many octets more for the caller's group, until what this gives is called, once. Unavailable where the
-        group would have more than `most`, unless it has nothing yet: one body or answer by itself is never too much.
-        Without `refuse` they are counted all the same, and what comes after them is refused."""
+        """Count so many octets more for the caller's group, until what this gives is called, once. Unavailable where
+        the group would have more than `most`, unless it has nothing yet: one body or answer by itself is never too
+        much. Without `refuse` they are counted all the same, and what comes after them is refused."""
         if whose == ROOT or octets <= FEW:
             return _nothing
         group = whose.group
