@@ -10,9 +10,9 @@ so three reads in the right order do the worker's work: the host end, which enab
 and the peer. The peer is read through the node's socket by the namespace id that the host end tells. An older kernel
 does not settle anything on reading, but tells the state: there it is read again until it is up, for a bounded time.
 
-A port that is to open later in no time is held: both ends are up and settled, and its link is dormant (RFC 2863;
-Documentation/networking/operstates.rst), as a port is whose user 802.1X has not let in. A bridge enables the port of a
-link that is operationally up and no other (net/bridge/br_if.c, br_port_carrier_check; br_stp_if.c,
+A port that is to open fast at some later time is *held*: both ends are up and settled, and the host end is dormant (RFC
+2863; Documentation/networking/operstates.rst), as 802.1X has a port whose user it has not let in. A bridge enables the
+port of a link that is operationally up and no other (net/bridge/br_if.c, br_port_carrier_check; br_stp_if.c,
 br_stp_enable_bridge), and a disabled port takes and gives nothing. What is done at the other end makes it down, and
 dormant again (net/core/link_watch.c, rfc2863_policy). To release it is one message, which the kernel carries through to
 the bridge as it takes it (net/core/rtnetlink.c, set_operstate): there is nothing for the worker to do.
@@ -100,8 +100,9 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
 
 
 def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | None:
-    """The host end up and dormant; where the kernel does not hold the port by that it is down. The name of its bridge
-    where it is held and settled. Idempotent."""
+    """The host end up and dormant, so that the bridge keeps its port disabled; down, where this kernel does not.
+    Returns the name of the bridge, for `release_port`, where the port is held and both ends are settled; else None.
+    Idempotent."""
     operation = f"hold bridge port {index}"
     dormant = link_message(RTM_SETLINK, link_header(index), _DORMANT, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))
     seen = route.transact([dormant, get_link_at(index)], operation)[-1]
@@ -109,7 +110,7 @@ def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | Non
     if ends is None or attribute_of(seen.body, IFLA_LINKMODE, LINK_HEADER_SIZE) != LINK_MODE_DORMANT.to_bytes(1):
         return None
     bridge, peer, netnsid = ends
-    # It says nothing then, and opens the sooner.
+    # Without IPv6 the host end says nothing into the sandbox, and opens sooner.
     ProcSysctls().write(f"net/ipv6/conf/{name_of(route, index)}/disable_ipv6", "1")
     up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
     settling = [get_link_at(index), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN), get_link_at(index)]

@@ -85,8 +85,8 @@ class NftRules(Closing):
         try:
             self.load(render_edits(edits))
         except Unsupported:
-            # Nor do tables that go, but for a message of the kernel's (Linux 6.3): what another mechanism holds by now,
-            # or nobody wants any more, stays for no program's sake.
+            # Nor does it take nft to remove tables, from Linux 6.3 on (NFT_MSG_DESTROYTABLE): a wall that is another
+            # mechanism's by now, or that nobody wants any more, does not stay because a program is gone.
             if not all(isinstance(edit, Flush | Remove) for edit in edits):
                 raise
             with suppress(KernelError):

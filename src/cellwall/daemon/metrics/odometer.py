@@ -19,7 +19,7 @@ import msgspec
 
 Figures = tuple[int, ...]
 
-_REMEMBERED = 3 << 12
+_REMEMBERED = 3 * 4096
 """Meters that ended lately, or are not listed: more than there are between the telling of an end and that of the
 record, of 4,096 endpoints with three each."""
 

@@ -136,8 +136,9 @@ def _claim(
 def _give(
     site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], undo: ExitStack, *, at_once: bool = False
 ) -> list[Endpoint]:
-    """To each request that ready sandbox, under these policies. `at_once`: on record in one transaction, that it is
-    done with the next one; for who is the only writer, as anybody else would take it for interrupted until then."""
+    """Give each request its ready sandbox, under these policies. `at_once`: in one transaction, by which the rows are
+    `claiming` until the next one is written. Only for who is a node's one writer: another would take such a claim for
+    interrupted."""
     former, claimed = [endpoint for _, endpoint, _ in given], list[Endpoint]()
     with site.journal.transaction():
         for request, endpoint, tiers in given:
