@@ -15,7 +15,7 @@ from cellwall.daemon.http.connection import Connection
 from cellwall.model.endpoint import Endpoint
 from cellwall.wire.bodies import Places
 from cellwall.wire.octets import request_text
-from unit.daemon.test_connection import Daemon, settled
+from unit.daemon.connected import Daemon, settled
 
 T = TypeVar("T")
 
