@@ -27,6 +27,9 @@ _MOST_UNREAD = 1 << 16
 _READ_AT_ONCE = 1 << 16
 """Octets that are read of a connection before the others have their turn."""
 
+_TAKEN = 1.0
+"""Seconds that a caller of a daemon that ends has to take its answer."""
+
 _KEPT = 1 << 15
 """Octets of a body that asyncio takes at any time: with more than 64 KiB in its hands it has who writes wait."""
 
@@ -46,6 +49,8 @@ class Connection(web.RequestHandler):
         "_held",
         "_left",
         "_silence",
+        "_takes",
+        "_telling",
         "_timer",
         "_tried",
         "_unanswered",
@@ -78,7 +83,8 @@ class Connection(web.RequestHandler):
         self._busy = False
         self._unread = 0
         self._whole = False
-        self._tried = False
+        self._tried = self._telling = False
+        self._takes = bounds.answer_seconds
         self._held: list[Callable[[], None]] = []
         self._max_msg_queue_size, self._msg_queue_resume_size = 2, 1  # aiohttp's: by default, 32 requests at a time
         self.peer = Peer(uid=-1)
@@ -169,6 +175,14 @@ class Connection(web.RequestHandler):
         while self._held:
             self._held.pop()()
 
+    def end(self) -> None:
+        """The daemon ends: who has asked is answered, and nobody else is waited for."""
+        self._takes = min(_TAKEN, self._bounds.answer_seconds)
+        if self not in self._unanswered:
+            self.force_close()
+        elif self._telling:
+            self._loop.call_later(self._takes, self.force_close)
+
     async def until_said(self, read: Awaitable[bytes]) -> bytes:
         """What `read` gives once the rest of a request is here: until it is, its caller waits for no answer."""
         self._unanswered.discard(self)
@@ -181,13 +195,13 @@ class Connection(web.RequestHandler):
         is told as a problem, too."""
         if isinstance(resp, web.HTTPException):
             resp = problem_response(status_problem(resp.status, resp.text or ""))
-        whole = request.content.is_eof()
+        whole, self._telling = request.content.is_eof(), True
         if not whole:  # what goes on arriving is the rest of a body that was refused
             resp.force_close()
         try:
             if self._has_room_for(resp):  # nothing to wait for, and no timer to set
                 return await super().finish_response(request, resp, *rest)
-            async with asyncio.timeout(self._bounds.answer_seconds):
+            async with asyncio.timeout(self._takes):
                 return await super().finish_response(request, resp, *rest)
         except TimeoutError:
             _log.warning("%s does not take its answer", self.peer)
@@ -200,10 +214,10 @@ class Connection(web.RequestHandler):
             if last or not self._messages:  # else the next one waits
                 self._unanswered.discard(self)
             if last:  # it is closed once all that was said to it is taken, for which nobody waits
-                self._timer = self._loop.call_later(self._bounds.answer_seconds, self.force_close)
+                self._timer = self._loop.call_later(self._takes, self.force_close)
             if not self._unanswered:
                 self._silence()
-            self._arriving, self._busy, self._tried = False, not whole, False
+            self._arriving, self._busy, self._tried, self._telling = False, not whole, False, False
             self._unread = 0
 
     def handle_error(

@@ -81,12 +81,20 @@ class Listener:
             self._begin(sock)
 
     async def close(self) -> None:
-        """Take no more connections, finish what was begun, and end the application. Idempotent."""
+        """Take no more connections, finish what was begun, and end the application. Idempotent. Who has not said all
+        that it asks, or does not take its answer, keeps nobody from that: while a daemon ends, no other begins."""
         for sock in self._listening:
             asyncio.get_running_loop().remove_reader(sock)
         self._listening.clear()
         await asyncio.gather(*self._beginning, return_exceptions=True)
+        for connection in self._connections():
+            connection.end()
         await self._runner.cleanup()
+
+    def _connections(self) -> list[Connection]:
+        server = self._runner.server
+        made = [] if server is None else server.connections
+        return [connection for connection in made if isinstance(connection, Connection)]
 
     def _begin(self, sock: socket.socket) -> None:
         if sock in self._listening:  # and is not closed meanwhile
