@@ -1,6 +1,7 @@
 """Connections of the daemon's, without a socket: what callers say is handed in, what they are told is looked at."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import json_response
 from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.fast_path import FastPath
+from cellwall.daemon.seldom import Seldom
 from cellwall.model.endpoint import Endpoint
 from cellwall.wire.bodies import Places
 from cellwall.wire.octets import request_text
@@ -83,6 +85,7 @@ class Daemon:
         self.ready = True
         self.alone: list[bool] = []
         self.bounds = Bounds()
+        self.slow = Seldom(logging.getLogger("cellwall.daemon"), "hung up")
         self.unanswered: set[Connection] = set()
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -114,6 +117,7 @@ class Daemon:
                 silence=lambda: None,
                 heard=self.hear,
                 fast=FastPath(self.claim, Authority(), lambda *_: None),
+                slow=self.slow,
                 loop=asyncio.get_running_loop(),
                 access_log=None,
             ),

@@ -82,6 +82,24 @@ def test_who_does_not_take_its_last_answer_is_hung_up_and_waits_for_no_other(pie
     told(story)
 
 
+def test_how_often_callers_take_no_answer_is_a_line_and_not_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(daemon: Daemon) -> None:
+        daemon.bounds = Bounds(answer_seconds=0.01)
+        callers = [daemon.connect() for _ in range(5)]
+        await settled()
+        for connection, wire in callers:
+            wire.unsent = 1
+            connection.pause_writing()
+            connection.data_received(GET)
+        await asyncio.sleep(0.05)
+        assert all(wire.aborted for _, wire in callers)
+
+    told(story)
+    assert [record.message for record in caplog.records] == [
+        "uid 0 (pid 0) does not take its answer (hung up by now: 1)"
+    ]
+
+
 def test_who_has_taken_its_last_answer_is_not_hung_up() -> None:
     async def story(daemon: Daemon) -> None:
         daemon.bounds = Bounds(answer_seconds=0.01)

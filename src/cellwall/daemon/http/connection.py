@@ -17,6 +17,7 @@ from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import problem_response, rendered
 from cellwall.daemon.http.fast_path import FastPath
+from cellwall.daemon.seldom import Seldom
 from cellwall.wire.problems import CallProblem, Problem, call_problem, status_problem
 
 _log = logging.getLogger("cellwall.daemon")
@@ -38,7 +39,7 @@ class Connection(web.RequestHandler):
     """A connection within bounds. `left` is called at its end; whose it is says who made it. `unanswered`: all of its
     kind whose callers have said a whole request and have no answer to it, itself among them then; `silence` is called
     when an answer is given and none is left of these, and `heard` whenever one says something. `fast`: answers for
-    aiohttp where it can."""
+    aiohttp where it can. `slow`: is told of who takes no answer."""
 
     __slots__ = (
         "_arriving",
@@ -49,6 +50,7 @@ class Connection(web.RequestHandler):
         "_held",
         "_left",
         "_silence",
+        "_slow",
         "_takes",
         "_telling",
         "_timer",
@@ -69,6 +71,7 @@ class Connection(web.RequestHandler):
         silence: Callable[[], None],
         heard: Callable[[], None],
         fast: FastPath | None,
+        slow: Seldom,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
@@ -76,6 +79,7 @@ class Connection(web.RequestHandler):
         self._silence = silence
         self._heard = heard
         self._fast = fast
+        self._slow = slow
         self._bounds = bounds
         self._left = left
         self._timer: asyncio.TimerHandle | None = None
@@ -204,7 +208,7 @@ class Connection(web.RequestHandler):
             async with asyncio.timeout(self._takes):
                 return await super().finish_response(request, resp, *rest)
         except TimeoutError:
-            _log.warning("%s does not take its answer", self.peer)
+            self._slow.warn(f"{self.peer} does not take its answer")
             self.force_close()
             return resp, True
         finally:

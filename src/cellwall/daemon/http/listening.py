@@ -21,6 +21,7 @@ from cellwall.daemon.http.connection import Connection
 from cellwall.daemon.http.fast_path import FastPath
 from cellwall.daemon.http.peers import peer_of
 from cellwall.daemon.http.sockets import BACKLOG
+from cellwall.daemon.seldom import Seldom
 from cellwall.errors import Unavailable
 from cellwall.wire.problems import problem_of
 
@@ -60,6 +61,7 @@ class Listener:
         self._silence = silence
         self._heard = heard
         self._fast = fast
+        self._slow = Seldom(_log, "hung up")
         self._peer = peer
         self._bounds = bounds
         self._census = Census(bounds, authority.groups_of)
@@ -161,6 +163,7 @@ class Listener:
             silence=self._silence,
             heard=self._heard,
             fast=self._fast,
+            slow=self._slow,
             loop=loop,
             access_log=None,
             keepalive_timeout=bounds.idle_seconds,
