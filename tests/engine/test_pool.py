@@ -16,10 +16,11 @@ from cellwall.adapters.sandbox import owners
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.requests import Reconciled
 from cellwall.errors import CellwallError, Conflict, KernelError
-from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.policy import Policy
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
+from engine.pooled import host_link_is_up, left, two_ready
 from engine.steps import assert_converged
 from world import World, Wrapped, about_nftables, open_world, rewired
 
@@ -28,29 +29,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def pooled(node: World) -> Iterator[Wall]:
-    """The shared node's wall with two that stand ready, and none of anything afterwards."""
-    wall = node.wall
-    wall.reconcile()
-    assert wall.fill_pool(2) == 2
-    yield wall
-    for endpoint in wall.endpoints():
-        wall.detach(endpoint.key.container_id)
-    wall.empty_pool(100)
-    wall.reconcile()
-    assert left(node) == []
-
-
-def left(world: World) -> list[str]:
-    """The namespaces and host links of ours that there are."""
-    directory = Path(world.wall.paths.in_run("netns"))
-    links = [link.name for link in world.wall._site.links.observe() if link.name.startswith("b9h")]
-    return sorted([*(path.name for path in directory.glob("*")), *links])
-
-
-def host_link_is_up(wall: Wall, endpoint: Endpoint) -> bool:
-    link = wall._site.links.find(endpoint.host_link)
-    assert link is not None
-    return link.up and not link.dormant
+    with two_ready(node) as wall:
+        yield wall
 
 
 def test_a_container_gets_one_that_stood_ready_with_all_that_it_had(pooled: Wall) -> None:
@@ -269,41 +249,6 @@ def test_one_whose_link_is_down_is_as_good(pooled: Wall, node: World) -> None:
     web = pooled.claim("web")
     assert web.host_link == shut.host_link and host_link_is_up(pooled, web)
     assert_converged(pooled)
-
-
-def test_a_claim_that_its_process_did_not_live_to_finish_is_finished_and_not_before_a_wall_stands(
-    pooled: Wall, node: World
-) -> None:
-    journal = pooled._site.journal
-    ready = journal.pooled()[0]
-    given = msgspec.structs.replace(ready, key=EndpointKey("web"), tenant="acme", tenant_number=77)
-    with journal.transaction():
-        journal.rename_endpoint(ready.key, given, "claiming")
-    node.lab.node.run(["nft", "flush", "ruleset"])
-    pooled.detach("somebody-else")
-    assert pooled.endpoints() == (given,) and not host_link_is_up(pooled, given)
-    pooled.reconcile()
-    (web,) = pooled.endpoints()
-    assert web.host_link == given.host_link and host_link_is_up(pooled, web)
-    assert not journal.interrupted()
-    assert pooled.claim("web", tenant="acme") == web
-    assert_converged(pooled)
-
-
-def test_a_claim_at_once_is_done_with_whatever_is_written_next(pooled: Wall, node: World) -> None:
-    """And until then nobody who reads the record beside it takes it for interrupted, but whoever writes it next."""
-    pooled._caller.take_turns_by(FairMutex())
-    web = pooled.claim_at_once(AttachRequest("web", tenant="acme"))
-    with Wall.open(root=node.lab.root, reading=True) as beside:
-        assert beside.endpoints() == (web,) == pooled.endpoints()
-        journal = beside._site.journal
-        assert (journal.unfinished(), journal.interrupted()) == (False, True)
-        assert not pooled._site.journal.interrupted()
-        assert_converged(pooled)
-        pooled.claim_at_once(AttachRequest("other", tenant="acme"))
-        assert [one.key.container_id for one in journal.claims_left()] == ["other"]
-        pooled.detach("other")
-        assert not journal.interrupted()
 
 
 def test_a_container_whose_link_somebody_made_dormant_is_let_in_again(pooled: Wall, node: World) -> None:

@@ -1,0 +1,36 @@
+"""A node on which two sandboxes stand ready."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellwall.api import Wall
+from cellwall.model.endpoint import Endpoint
+from world import World
+
+
+@contextmanager
+def two_ready(node: World) -> Iterator[Wall]:
+    """The shared node's wall with two that stand ready, and none of anything afterwards."""
+    wall = node.wall
+    wall.reconcile()
+    assert wall.fill_pool(2) == 2
+    yield wall
+    for endpoint in wall.endpoints():
+        wall.detach(endpoint.key.container_id)
+    wall.empty_pool(100)
+    wall.reconcile()
+    assert left(node) == []
+
+
+def left(world: World) -> list[str]:
+    """The namespaces and host links of ours that there are."""
+    directory = Path(world.wall.paths.in_run("netns"))
+    links = [link.name for link in world.wall._site.links.observe() if link.name.startswith("b9h")]
+    return sorted([*(path.name for path in directory.glob("*")), *links])
+
+
+def host_link_is_up(wall: Wall, endpoint: Endpoint) -> bool:
+    link = wall._site.links.find(endpoint.host_link)
+    assert link is not None
+    return link.up and not link.dormant

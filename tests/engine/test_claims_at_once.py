@@ -1,0 +1,79 @@
+"""A claim that is carried out at once is on record before it is done: whoever writes next finishes what a dead process
+left of one, and takes nothing back."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from cellwall.adapters.record.turns import FairMutex
+from cellwall.api import AttachRequest, Wall
+from cellwall.model.endpoint import Endpoint, EndpointKey
+from engine.pooled import host_link_is_up, two_ready
+from engine.steps import assert_converged
+from world import World
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def pooled(node: World) -> Iterator[Wall]:
+    with two_ready(node) as wall:
+        yield wall
+
+
+@pytest.fixture
+def given(pooled: Wall) -> Endpoint:
+    """What a process died of giving: on record as claimed, and nothing more was done."""
+    journal = pooled._site.journal
+    ready = journal.pooled()[0]
+    given = msgspec.structs.replace(ready, key=EndpointKey("web"), tenant="acme", tenant_number=77)
+    with journal.transaction():
+        journal.rename_endpoint(ready.key, given, "claiming")
+    return given
+
+
+def test_whoever_writes_next_finishes_what_was_left(pooled: Wall, given: Endpoint) -> None:
+    assert not host_link_is_up(pooled, given)
+    pooled.detach("somebody-else")
+    assert host_link_is_up(pooled, given)
+    assert pooled.endpoints() == (given,) and not pooled._site.journal.interrupted()
+    assert_converged(pooled)
+
+
+def test_what_was_left_is_not_finished_before_a_wall_stands(pooled: Wall, given: Endpoint, node: World) -> None:
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    pooled.detach("somebody-else")
+    assert pooled.endpoints() == (given,) and not host_link_is_up(pooled, given)
+    pooled.reconcile()
+    (web,) = pooled.endpoints()
+    assert web.host_link == given.host_link and host_link_is_up(pooled, web)
+    assert not pooled._site.journal.interrupted()
+    assert pooled.claim("web", tenant="acme") == web
+    assert_converged(pooled)
+
+
+def test_what_was_left_of_a_sandbox_that_is_gone_keeps_nobody_from_writing(
+    pooled: Wall, given: Endpoint, node: World
+) -> None:
+    node.lab.node.run(["ip", "link", "delete", given.host_link])
+    other = pooled.claim("other")
+    assert host_link_is_up(pooled, other) and not pooled._site.journal.interrupted()
+    assert pooled.detach("web")
+    assert_converged(pooled)
+
+
+def test_a_claim_at_once_is_done_with_whatever_is_written_next(pooled: Wall, node: World) -> None:
+    """And until then nobody who reads the record beside it takes it for interrupted, but whoever writes it next."""
+    pooled._caller.take_turns_by(FairMutex())
+    web = pooled.claim_at_once(AttachRequest("web", tenant="acme"))
+    with Wall.open(root=node.lab.root, reading=True) as beside:
+        assert beside.endpoints() == (web,) == pooled.endpoints()
+        journal = beside._site.journal
+        assert (journal.unfinished(), journal.interrupted()) == (False, True)
+        assert not pooled._site.journal.interrupted()
+        assert_converged(pooled)
+        pooled.claim_at_once(AttachRequest("other", tenant="acme"))
+        assert [one.key.container_id for one in journal.claims_left()] == ["other"]
+        pooled.detach("other")
+        assert not journal.interrupted()
