@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,6 +128,16 @@ def test_what_is_no_http_is_refused(tight: Served) -> None:
     smuggled = HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     assert problem(talk(tight, smuggled))["status"] == 400
     assert well(tight)
+
+
+@pytest.mark.parametrize("rest_of_it", [b"zz\r\n", b"2\r\n{}XX", b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 500 + b"\r\n"])
+def test_a_body_that_is_no_http_is_refused_at_once(tight: Served, rest_of_it: bytes) -> None:
+    with connected(tight.path) as sock:
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n")
+        time.sleep(0.1)  # it is being read
+        sock.sendall(rest_of_it)
+        raw = rest(sock)
+    assert (problem(raw)["type"].rpartition(":")[2], raw.count(b"HTTP/1.")) == ("malformed", 1)
 
 
 @pytest.mark.parametrize(

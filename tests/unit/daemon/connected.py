@@ -95,7 +95,7 @@ class Daemon:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.began()
-        await (request.read() if request.content.is_eof() else connection.until_said(request.read()))
+        await (request.read() if request.content.is_eof() else connection.until_said(request))
         self.alone.append(connection.alone)
         await self.go_on.wait()
         return json_response(b"{}")

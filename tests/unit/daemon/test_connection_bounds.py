@@ -32,6 +32,17 @@ def test_who_has_not_said_all_of_it_waits_for_no_answer(part: bytes) -> None:
     told(story)
 
 
+def test_what_comes_with_the_rest_of_a_body_is_the_next_request() -> None:
+    async def story(daemon: Daemon) -> None:
+        connection, wire = daemon.connect()
+        for piece in (CLAIM[:-1], CLAIM[-1:] + GET):
+            connection.data_received(piece)
+            await settled()
+        assert statuses(wire) == [200, 200]
+
+    told(story)
+
+
 def test_who_has_said_the_rest_waits_until_it_is_answered() -> None:
     async def story(daemon: Daemon) -> None:
         slow, wire = daemon.connect()

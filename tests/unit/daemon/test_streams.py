@@ -77,7 +77,7 @@ class Noting(Daemon):
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.began()
-        body = await (request.read() if request.content.is_eof() else connection.until_said(request.read()))
+        body = await (request.read() if request.content.is_eof() else connection.until_said(request))
         if request.path.startswith("/slow"):
             await asyncio.sleep(0)
         self.done.append(f"{request.path} {body.decode()}")

@@ -139,7 +139,7 @@ class Gate:
             return await request.read()
         try:
             async with asyncio.timeout(self._bounds.body_seconds):
-                return await _connection(request).until_said(request.read())
+                return await _connection(request).until_said(request)
         except TimeoutError:
             request.protocol.close()
             raise CallRefused(call_problem("too-slow", "the body did not arrive in time")) from None

@@ -7,15 +7,16 @@ HTTP in HTML. Owns these three, in the one place where aiohttp's connection is s
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from cellwall.daemon.authority import Peer
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.http.answers import problem_response, rendered
+from cellwall.daemon.http.decoding import CallRefused
 from cellwall.daemon.http.fast_path import FastPath
 from cellwall.daemon.seldom import Seldom
 from cellwall.wire.problems import CallProblem, Problem, call_problem, status_problem
@@ -49,6 +50,7 @@ class Connection(web.RequestHandler):
         "_heard",
         "_held",
         "_left",
+        "_reading",
         "_silence",
         "_slow",
         "_takes",
@@ -89,6 +91,7 @@ class Connection(web.RequestHandler):
         self._whole = False
         self._tried = self._telling = False
         self._takes = bounds.answer_seconds
+        self._reading: StreamReader | None = None
         self._held: list[Callable[[], None]] = []
         self._max_msg_queue_size, self._msg_queue_resume_size = 2, 1  # aiohttp's: by default, 32 requests at a time
         self.peer = Peer(uid=-1)
@@ -117,6 +120,7 @@ class Connection(web.RequestHandler):
         if self._unread > _MOST_UNREAD and not (self._busy or self._messages):  # aiohttp bounds each header alone
             self._refuse("header-too-large")
             return
+        self._refuse_rest()
         if self._messages:  # and not before: by half a request whoever likes would keep claims from being done at once
             self._unanswered.add(self)
             if self._arriving:
@@ -187,12 +191,25 @@ class Connection(web.RequestHandler):
         elif self._telling:
             self._loop.call_later(self._takes, self.force_close)
 
-    async def until_said(self, read: Awaitable[bytes]) -> bytes:
-        """What `read` gives once the rest of a request is here: until it is, its caller waits for no answer."""
+    async def until_said(self, request: web.BaseRequest) -> bytes:
+        """The body, once the rest of it is here: until it is, its caller waits for no answer. CallRefused for what is
+        no HTTP."""
         self._unanswered.discard(self)
-        said = await read  # who goes instead has this cancelled
+        self._reading = request.content
+        self._refuse_rest()
+        try:
+            said = await request.read()  # who goes instead has this cancelled
+        finally:
+            self._reading = None
         self._unanswered.add(self)
         return said
+
+    def _refuse_rest(self) -> None:
+        """What aiohttp has found behind a body of which not all is there is no request: no more of that body comes."""
+        if self._reading is not None and not self._reading.is_eof() and self._messages:
+            found = self._messages[0][0]
+            error = _not_http(getattr(found, "exc", None), getattr(found, "message", None))
+            self._reading.set_exception(CallRefused(error))
 
     async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
         """aiohttp's, within the time that a caller has to take an answer. What it refuses by itself, before any call,
