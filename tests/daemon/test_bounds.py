@@ -131,13 +131,16 @@ def test_what_is_no_http_is_refused(tight: Served) -> None:
 
 
 @pytest.mark.parametrize("rest_of_it", [b"zz\r\n", b"2\r\n{}XX", b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 500 + b"\r\n"])
-def test_a_body_that_is_no_http_is_refused_at_once(tight: Served, rest_of_it: bytes) -> None:
+def test_a_body_that_is_no_http_is_refused_at_once(
+    tight: Served, rest_of_it: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with connected(tight.path) as sock:
         sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n \r\n")
         time.sleep(0.1)  # it is being read
         sock.sendall(rest_of_it)
         raw = rest(sock)
     assert (problem(raw)["type"].rpartition(":")[2], raw.count(b"HTTP/1.")) == ("malformed", 1)
+    assert well(tight) and caplog.text == ""
 
 
 @pytest.mark.parametrize(

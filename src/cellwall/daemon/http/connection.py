@@ -51,6 +51,7 @@ class Connection(web.RequestHandler):
         "_held",
         "_left",
         "_reading",
+        "_refused",
         "_silence",
         "_slow",
         "_takes",
@@ -92,6 +93,7 @@ class Connection(web.RequestHandler):
         self._tried = self._telling = False
         self._takes = bounds.answer_seconds
         self._reading: StreamReader | None = None
+        self._refused: Problem | None = None
         self._held: list[Callable[[], None]] = []
         self._max_msg_queue_size, self._msg_queue_resume_size = 2, 1  # aiohttp's: by default, 32 requests at a time
         self.peer = Peer(uid=-1)
@@ -202,14 +204,17 @@ class Connection(web.RequestHandler):
         finally:
             self._reading = None
         self._unanswered.add(self)
+        if self._refused is not None:
+            raise CallRefused(self._refused)
         return said
 
     def _refuse_rest(self) -> None:
         """What aiohttp has found behind a body of which not all is there is no request: no more of that body comes."""
         if self._reading is not None and not self._reading.is_eof() and self._messages:
             found = self._messages[0][0]
-            error = _not_http(getattr(found, "exc", None), getattr(found, "message", None))
-            self._reading.set_exception(CallRefused(error))
+            self._refused = _not_http(getattr(found, "exc", None), getattr(found, "message", None))
+            self.close()
+            self._reading.feed_eof()  # an error in its place aiohttp would log, with all that led to it
 
     async def finish_response(self, request: Any, resp: Any, *rest: Any) -> Any:
         """aiohttp's, within the time that a caller has to take an answer. What it refuses by itself, before any call,
@@ -217,7 +222,7 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             resp = problem_response(status_problem(resp.status, resp.text or ""))
         whole, self._telling = request.content.is_eof(), True
-        if not whole:  # what goes on arriving is the rest of a body that was refused
+        if not whole or self._close:  # what goes on arriving is the rest of a body that was refused
             resp.force_close()
         try:
             if self._has_room_for(resp):  # nothing to wait for, and no timer to set
