@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -142,7 +143,34 @@ def test_while_another_program_listens_the_status_says_that_nothing_is_recorded(
         daemon.logged("what sandboxes try is not recorded")
         notes = daemon.get("/v1/status")["notes"]
         assert any("another program listens" in note for note in notes), notes
+        assert "\ncellwall_audit_recording 0.0\n" in metrics(daemon)
         assert daemon.stop() == 0
     daemon.start()
     notes = daemon.get("/v1/status")["notes"]
     assert not any("not recorded" in note for note in notes), notes
+    assert "\ncellwall_audit_recording 1.0\n" in metrics(daemon)
+
+
+def metrics(daemon: Daemon) -> str:
+    with Client.open(root=daemon.lab.root, patience=60) as client:
+        return client.metrics()
+
+
+def test_another_group_of_the_log_is_listened_to_from_up_on(node: tuple[Daemon, World]) -> None:
+    daemon, world = node
+    box = world.attach("web", tenant="acme")
+    for sport, group in ((3001, 777), (3002, Settings().audit.group)):
+        daemon.configure(CONFIGURATION + f"group = {group}\n")
+        with following(daemon) as told:
+            world.wall.up()
+            while str(group) not in listened_to(world):
+                sleep(0.05)
+            tries(box, sport)
+            assert told.until(source_port=sport)["container"] == box.name
+    world.detach(box)
+
+
+def listened_to(world: World) -> list[str]:
+    """The groups of the node's log that somebody listens to."""
+    lines = world.lab.node.run(["cat", "/proc/net/netfilter/nfnetlink_log"]).text.splitlines()
+    return [line.split()[0] for line in lines]

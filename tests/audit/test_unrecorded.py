@@ -130,6 +130,18 @@ def test_nothing_is_missing_of_a_wall_that_came_after_its_recorder() -> None:
     assert len(told) + sum(one.count for one in missed) == at_most
 
 
+def test_what_was_denied_last_is_told_before_the_end(world: World) -> None:
+    """The kernel gathers what it tells, and hands it over after a while."""
+    kept = Recorded()
+    with audited(world.wall, kept, world.wall.endpoints):
+        kept.wait_for_beginning()
+        box = world.attach("web", tenant="acme")
+        box.host.inject("eth0", frames(world, box, own(box), SINGLE))
+    told = [event for event in kept.events if isinstance(event, Attempt) and event.container == box.name]
+    assert len([event for event in told if event.destination in FLOOR.values()]) == 2 * SINGLE
+    assert [event for event in kept.events if isinstance(event, Unrecorded)] == []
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_so_it_is_by_address_in_iptables(variant: Literal["nft", "legacy"]) -> None:
     kept, audit = Recorded(), Audit(rate=5, burst=20)

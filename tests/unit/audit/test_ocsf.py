@@ -113,6 +113,7 @@ def test_what_is_only_watched_was_allowed_and_came_in() -> None:
     document = ocsf_of(IN, "0.1.0")
     assert (document["activity_id"], document["action_id"], document["disposition_id"]) == (6, 1, 17)
     assert document["dst_endpoint"]["container"] == {"uid": "web"}
+    assert document["connection_info"]["direction_id"] == 1
     assert document["connection_info"]["protocol_num"] == 253
 
 
