@@ -66,6 +66,18 @@ def test_an_address_of_any_interface_is_the_nodes_and_so_is_one_that_a_route_say
         world.lab.node.run(route)
 
 
+@pytest.mark.parametrize("bind", ["224.0.0.1", "255.255.255.255", "ff02::1"])
+def test_an_address_that_can_be_no_nodes_is_refused_also_where_programs_may_bind_any(world: World, bind: str) -> None:
+    web, setting = world.attach("web"), f"net/ipv{6 if ':' in bind else 4}/ip_nonlocal_bind"
+    write_setting(world.lab.node, setting, "1")
+    try:
+        with pytest.raises(Conflict, match=r"expose\.bind"):
+            world.wall.expose(web.name, at(bind))
+    finally:
+        write_setting(world.lab.node, setting, "0")
+        world.detach(web)
+
+
 @BOTH
 def test_a_node_whose_programs_may_bind_any_address_publishes_at_one_that_is_still_to_come(
     world: World, family: int
