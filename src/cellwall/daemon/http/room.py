@@ -34,8 +34,6 @@ class Room:
 
         def leave() -> None:
             self._held[group] -= octets
-            if not self._held[group]:
-                del self._held[group]
 
         return leave
 
