@@ -143,7 +143,8 @@ def acceptable(proposal: Proposal, judge: Callable[[Policy], object]) -> Proposa
 
 
 def _each_acceptable(proposal: Proposal, judge: Callable[[Policy], object]) -> Proposal:
-    """Without what is refused whatever else there is. Not looked for where there is too much by then all the same."""
+    """Without each rule that the judge refuses by itself. Once more are kept than a policy may have, the rest is not
+    asked about: the whole will be refused."""
     kept: dict[Rule, Seen] = {}
     left_out = list(proposal.left_out)
     for rule, seen in proposal.rules.items():
@@ -164,7 +165,7 @@ def _refusal(rule: Rule, judge: Callable[[Policy], object]) -> str:
 
 
 def proposal_text(proposal: Proposal, whose: str) -> str:
-    """The policy as YAML, with what it is from in comments. `whose`: the tenant or container, as what it is."""
+    """The policy as YAML, with what it is from in comments. `whose`: as in "tenant acme" or "container web"."""
     policy = proposal.policy
     recorded = proposal.rules or proposal.clients or proposal.left_out
     found = "." if recorded else ", of which nothing new is on record."
@@ -190,7 +191,7 @@ def proposal_text(proposal: Proposal, whose: str) -> str:
 
 
 def _is_known(event: Attempt) -> bool:
-    """What the flow was for: of a later fragment nobody knows the port, nor of what was cut off in front of it."""
+    """Whether it is known what the flow was for: a later fragment has no port, nor has what was cut off before it."""
     return event.protocol not in ("tcp", "udp") or event.destination_port is not None
 
 

@@ -55,7 +55,8 @@ def _end(address: str, port: int | None) -> str:
 
 
 def _is_said(name: str, value: object) -> bool:
-    """A type, a code or a port may be 0; a policy version is none then, and what is no fragment says nothing of it."""
+    """Whether a field is written: none that is empty or false, or a policy version of 0, which is none. A type, a code
+    or a port may be 0."""
     return value not in ("", None) and value is not False and not (name == "generation" and value == 0)
 
 
