@@ -1,7 +1,9 @@
 """Many callers at once, on a real node: none is lost, none is done twice, and each has its own answer."""
 
 import asyncio
+import gc
 import resource
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +15,9 @@ import pytest
 
 from cellwall.api import AttachRequest, Wall
 from cellwall.daemon.bounds import Bounds
+from cellwall.errors import KernelError
 from cellwall.model.endpoint import EndpointKey
+from cellwall.wire.octets import request_text
 from served import Answer, Served, connected, open_served
 from world import Wrapped
 
@@ -246,6 +250,28 @@ def test_who_goes_while_it_is_written_interrupts_nothing() -> None:
             assert wall.began.wait(30)
         wall.go.set()
         assert ask(served, "GET", "/v1/status").document["up"] is True
+
+
+def test_a_status_that_fails_when_nobody_waits_for_it_any_more_is_nobodys_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began, gone = Event(), Event()
+
+    def status() -> Any:
+        began.set()
+        assert gone.wait(30)
+        raise KernelError(5, "look at the rules")
+
+    with open_served(wrap=lambda wall: Wrapped(wall, status=status), up=False) as served:
+        with connected(served.path) as sock:
+            sock.sendall(request_text("GET", "/v1/status", b""))
+            assert began.wait(30)
+            sock.shutdown(socket.SHUT_WR)  # and so it has gone
+            assert sock.recv(1) == b""
+        served.run(lambda: asyncio.sleep(0.01))  # it has heard
+        gone.set()
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_an_orderly_end_finishes_what_began_and_refuses_the_rest() -> None:

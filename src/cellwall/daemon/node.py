@@ -129,6 +129,7 @@ class Node:
         """Live compared with desired. All who wait for it at once are told the same."""
         if self._status is None:
             self._status = asyncio.create_task(self._look(self._began_status))
+            self._status.add_done_callback(_told_nobody)
         task = self._status
         try:
             return await asyncio.shield(task)
@@ -376,6 +377,12 @@ class Node:
         write waits for one, and who asks for one of each other group's."""
         async with self._one_look.turn(whose):
             return await self.writer.do(act, whose=whose, looks=True)
+
+
+def _told_nobody(task: "asyncio.Task[Status]") -> None:
+    """Whoever waited may have gone: an error that is nobody's then is none that asyncio would have to log."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Named(TypedDict, total=False):
