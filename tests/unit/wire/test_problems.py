@@ -27,6 +27,7 @@ ERRORS = (
     errors.Unavailable("not in time"),
     errors.Dismissed("uninstalled"),
     errors.LabError("no lab"),
+    errors.TooBusy("packets were lost"),
     errors.CellwallError("something"),
     errors.Incomplete("detached, but", [errors.KernelError(errno.EBUSY, "remove"), errors.NotFound("gone")]),
 )
@@ -60,6 +61,7 @@ def test_an_error_survives_the_socket(error: errors.CellwallError) -> None:
         assert getattr(back, name, None) == getattr(error, name, None), name
     told = {
         errors.LabError: errors.CellwallError,
+        errors.TooBusy: errors.CellwallError,
         errors.Taken: errors.Conflict,
         errors.Dismissed: errors.Unavailable,
     }  # no caller does anything else
