@@ -57,6 +57,14 @@ def test_however_many_flood_none_keeps_more_than_who_is_flooded(files: EventFile
     assert max(kept.values()) - min(kept.values()) <= 1
 
 
+def test_a_container_without_a_tenant_is_one_to_itself(files: EventFiles, tmp_path: Path) -> None:
+    for number in range(3000):
+        files.append([attempt(number, "acme")] if number % 4 else [attempt(number, "", f"own{number // 4 % 3}")])
+    kept = whose([event_of(line) for _, line in whole_lines(event_files(str(tmp_path))[0])])
+    assert kept.keys() == {"acme", "own0", "own1", "own2"}
+    assert max(kept.values()) - min(kept.values()) <= 1
+
+
 def test_what_a_container_had_denied_outlasts_a_flood_of_another_of_its_tenant(
     files: EventFiles, tmp_path: Path
 ) -> None:
