@@ -16,7 +16,8 @@ def refuse_strange_addresses(site: Site, bindings: Iterable[PortBinding]) -> Non
         bind = binding.bind
         if bind is None or site.node.is_own(bind) or _may_come(site, bind):
             continue
-        raise Conflict(f"expose.bind: {binding}: {bind} is no address of the node, and {_setting(bind)} is 0")
+        later = "" if _is_nobodys(bind) else f", and {_setting(bind)} is 0"
+        raise Conflict(f"expose.bind: {binding}: {bind} is no address of the node{later}")
 
 
 def unreached_bindings(site: Site, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
@@ -31,8 +32,11 @@ def unreached_bindings(site: Site, endpoints: Iterable[Endpoint]) -> tuple[str, 
 
 
 def _may_come(site: Site, address: Address) -> bool:
-    nobodys = address.is_multicast or address.is_reserved
-    return not nobodys and site.sysctls.read(_setting(address)) == "1"
+    return not _is_nobodys(address) and site.sysctls.read(_setting(address)) == "1"
+
+
+def _is_nobodys(address: Address) -> bool:
+    return address.is_multicast or address.is_reserved
 
 
 def _setting(address: Address) -> str:
