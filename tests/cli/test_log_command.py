@@ -136,3 +136,12 @@ def test_who_follows_is_told_of_what_comes_over_the_next_files_until_it_ends(nod
     follow.send_signal(end)
     rest, said = follow.communicate(timeout=30)
     assert (rest, b"Traceback" in said) == (b"", False)
+
+
+@pytest.mark.parametrize("name", ["tenant", "container", "since", "until", "reason"])
+def test_an_empty_word_is_refused_and_shows_not_everybody_s(node: str, name: str) -> None:
+    """As of a script whose variable is not set."""
+    refused = log(node, f"--{name}", "", "--json")
+    assert refused.status == 2
+    assert json.loads(refused.out)["error"]["field"] == name
+    assert "c3" not in refused.out

@@ -10,7 +10,7 @@ from cellwall import __version__
 from cellwall.audit.events import DEFAULT_LIMIT, Event, Log
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
-from cellwall.errors import Forbidden, NoPrivilege
+from cellwall.errors import Forbidden, InvalidSpec, NoPrivilege
 
 _log = logging.getLogger("cellwall")
 _MOST_OF_FILES = 1_000_000
@@ -28,11 +28,11 @@ daemon.group are told of the tenants for which daemon.allow grants them `log`. T
 def register(commands: "Commands[Parser]") -> None:
     """Add the command."""
     parser = add_command(commands, "log", "show what sandboxes tried and were denied", description=_DESCRIPTION)
-    parser.add_argument("--tenant", metavar="NAME", default="", help="of this tenant")
-    parser.add_argument("--container", metavar="ID", default="", help="of this container")
-    parser.add_argument("--since", metavar="TIME", default="", help="from this time on")
-    parser.add_argument("--until", metavar="TIME", default="", help="before this time")
-    parser.add_argument("--reason", metavar="TEXT", default="", help="of rules whose words have TEXT in them")
+    parser.add_argument("--tenant", metavar="NAME", help="of this tenant")
+    parser.add_argument("--container", metavar="ID", help="of this container")
+    parser.add_argument("--since", metavar="TIME", help="from this time on")
+    parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument("--reason", metavar="TEXT", help="of rules whose words have TEXT in them")
     parser.add_argument("--limit", metavar="N", default=str(DEFAULT_LIMIT), help=f"N at most ({DEFAULT_LIMIT})")
     parser.add_argument("--follow", action="store_true", help="go on with what is recorded from now on")
     parser.add_argument("--ocsf", action="store_true", help="as the Open Cybersecurity Schema Framework has it")
@@ -88,8 +88,13 @@ def _selection(invocation: Invocation) -> Any:
 
 
 def _words(invocation: Invocation) -> dict[str, str]:
-    given = invocation.arguments
-    return {name: getattr(given, name) for name in ("tenant", "container", "since", "until", "reason")}
+    """Those that are given. An empty one asks for nothing in particular, which nobody means who gives it."""
+    names = ("tenant", "container", "since", "until", "reason")
+    words = {name: found for name in names if (found := getattr(invocation.arguments, name)) is not None}
+    for name, found in words.items():
+        if not found:
+            raise InvalidSpec(name, found, "must not be empty")
+    return words
 
 
 def _say_what_is_missing(invocation: Invocation, found: Log) -> None:
