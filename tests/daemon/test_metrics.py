@@ -11,19 +11,15 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from cellwall.attack.frames import frame, packet
-from cellwall.attack.unfinished import Unfinished, send_unfinished
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.metrics.catalogue import METRICS
 from cellwall.lab import Host, connect
-from cellwall.model.addresses import mac_text
 from cellwall.model.grants import parse_grant
-from cellwall.names import TABLE
 from daemon.scraped import detach, of, quiet, scrape, send, traffic
 from daemon.test_bounds import connected_as, rest
 from served import Plain, Served, open_served
-from world import PUBLIC4, PUBLIC6, Sandbox, about_nftables, in_iptables
+from world import PUBLIC4, PUBLIC6, Sandbox, in_iptables
 
 pytestmark = pytest.mark.root
 
@@ -131,106 +127,6 @@ def test_of_hundreds_that_are_closed_at_once_each_is_counted(served: Served, pla
 
 def body_of(names: list[str]) -> dict[str, object]:
     return {"endpoints": [{"container": name} for name in names]}
-
-
-def test_denials_are_counted_by_reason(served: Served, plain: Plain) -> None:
-    about_nftables("what rules counted")
-    box = quiet(served, plain, "acme")
-    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
-    before = scrape(plain)
-    send(served, box, 25, source="1.2.3.4")
-    after = scrape(plain)
-    name = "cellwall_denied_packets_total"
-    assert of(after, name, **labels) - of(before, name, **labels) == 25
-    detach(plain, box)
-
-
-def test_denials_are_counted_by_tenant_also_what_nobody_looked_at(served: Served, plain: Plain) -> None:
-    about_nftables("what rules counted")
-    name = "cellwall_tenant_denied_packets_total"
-    box = quiet(served, plain, "acme")
-    before = of(scrape(plain), name, tenant="acme")
-    send(served, box, 25, source="1.2.3.4")
-    assert of(scrape(plain), name, tenant="acme") == before + 25
-    send(served, box, 5, source="1.2.3.4")
-    detach(plain, box)
-    assert of(scrape(plain), name, tenant="acme") == before + 30
-
-
-def test_what_rules_forget_of_who_is_denied_nothing_more_is_counted_once(served: Served, plain: Plain) -> None:
-    """Each endpoint has counts of its own for frames and for packets, and each of them ends by itself."""
-    about_nftables("what rules counted")
-    name = "cellwall_tenant_denied_packets_total"
-    box = quiet(served, plain, "acme")
-    before = of(scrape(plain), name, tenant="acme")
-    send(served, box, 2, source="1.2.3.4")
-    send(served, box, 25, target="10.0.0.5")
-    assert of(scrape(plain), name, tenant="acme") == before + 27
-    forget = ["nft", "delete", "element", "bridge", TABLE, "deniedports", f"{{ {box.endpoint.host_index} }}"]
-    served.world.lab.node.run(forget)  # as after its time
-    assert of(scrape(plain), name, tenant="acme") == before + 27
-    send(served, box, 3, source="1.2.3.4")
-    assert of(scrape(plain), name, tenant="acme") == before + 30
-    detach(plain, box)
-    assert of(scrape(plain), name, tenant="acme") == before + 30
-
-
-def test_denials_that_nobody_looked_at_are_kept_where_the_daemon_lays_rules_anew(served: Served, plain: Plain) -> None:
-    about_nftables("what rules counted")
-    box = quiet(served, plain, "acme")
-    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
-    denied, of_tenant = "cellwall_denied_packets_total", "cellwall_tenant_denied_packets_total"
-    before = scrape(plain)
-    handles = rule_handles(served)
-    send(served, box, 25, source="1.2.3.4")
-    new_form = {"binding": "7000-7010:7000@198.51.100.0/27"}
-    assert plain.ask("POST", f"/v1/endpoints/{box.name}/eth0/ports", new_form).status == 200
-    assert not handles & rule_handles(served), "all rules are others by now"
-    send(served, box, 5, source="1.2.3.4")
-    after = scrape(plain)
-    assert of(after, denied, **labels) - of(before, denied, **labels) == 30
-    assert of(after, of_tenant, tenant="acme") - of(before, of_tenant, tenant="acme") == 30
-    detach(plain, box)
-
-
-def rule_handles(served: Served) -> set[str]:
-    """Where each rule of ours that counts is."""
-    return {rule.rule for rule in served.world.wall.meters().rules()}
-
-
-def test_what_the_bridge_s_classifiers_drop_is_counted(served: Served, plain: Plain) -> None:
-    """Behind no rule: a checksum that the card is to write into the destination's port."""
-    name = "cellwall_classifiers_dropped_packets_total"
-    box = quiet(served, plain, "acme")
-    before = of(scrape(plain), name)
-    macs = mac_text(box.endpoint.mac), mac_text(served.world.wall.settings.network.bridge_mac)
-    body = frame(*macs, packet(box.address(4), PUBLIC4, "udp", bytes(40)))
-    send_unfinished(box.host, "eth0", [Unfinished(body, 20, 2)] * 7)
-    send_unfinished(box.host, "eth0", [Unfinished(body, 20, 6)])
-    after = scrape(plain)
-    assert (name, ()) in after
-    assert of(after, name) == before + 7
-    handles = rule_handles(served)
-    new_form = {"binding": "7100:7100@198.51.100.64/26"}
-    assert plain.ask("POST", f"/v1/endpoints/{box.name}/eth0/ports", new_form).status == 200
-    assert in_iptables() or not handles & rule_handles(served), "all rules are others by now"
-    assert of(scrape(plain), name) == before + 7
-    detach(plain, box)
-
-
-def test_denials_go_on_over_rules_that_are_laid_anew(served: Served, plain: Plain) -> None:
-    about_nftables("what rules counted")
-    box = quiet(served, plain, "acme")
-    labels = {"reason": "spoofed IPv4 source or options", "outcome": "dropped"}
-    name = "cellwall_denied_packets_total"
-    send(served, box, 25, source="1.2.3.4")
-    before = of(scrape(plain), name, **labels)
-    served.world.lab.node.run(["nft", "flush", "ruleset"])
-    assert plain.ask("POST", "/v1/reconcile").status == 200
-    assert of(scrape(plain), name, **labels) == before
-    send(served, box, 5, source="1.2.3.4")
-    assert of(scrape(plain), name, **labels) == before + 5
-    detach(plain, box)
 
 
 def test_tenants_that_are_too_many_are_one(served: Served, plain: Plain) -> None:
