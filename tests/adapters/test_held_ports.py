@@ -1,0 +1,61 @@
+"""Bridge ports that are held: up, settled, and shut by the kernel until they are opened."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import pytest
+
+from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.engine.contracts import LinkPlan, PortPlan
+from cellwall.model.network import Network, default_mac
+
+from .conftest import Namespace
+
+pytestmark = pytest.mark.root
+NETWORK = Network()
+LINK = "b9h000000000007"
+
+
+@pytest.fixture
+def port(links: LinkLayer, make_namespace: Callable[[], Namespace]) -> PortPlan:
+    """A locked one whose other end is up."""
+    bridge = links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    address, inside = IPv4Address("192.168.0.7"), make_namespace()
+    mac = default_mac(address)
+    plan = PortPlan(links.create_pair(LinkPlan(LINK, "eth0", mac, 1500, bridge), inside.fd), bridge, mac, address)
+    links.lock_port(plan)
+    inside.run("ip link set eth0 up")
+    return plan
+
+
+def state(links: LinkLayer, node: Namespace) -> tuple[bool, bool, str]:
+    """Up, dormant, and the bridge's own word."""
+    link = links.find(LINK)
+    assert link is not None
+    words = node.run(f"bridge link show dev {LINK}").split()
+    return link.up, link.dormant, words[words.index("state") + 1] if "state" in words else ""
+
+
+def test_a_held_port_is_up_and_shut_until_it_is_opened(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
+    for _ in range(2):  # as often as one likes
+        links.hold_port(port.host_index)
+        assert state(links, node) == (True, True, "disabled")
+    links.open_port(port.host_index)
+    assert state(links, node) == (True, False, "forwarding")
+
+
+def test_one_who_does_not_know_that_it_is_held_opens_it_as_well(
+    links: LinkLayer, node: Namespace, port: PortPlan
+) -> None:
+    links.hold_port(port.host_index)
+    with node.entered(), LinkLayer() as another:
+        another.open_port(port.host_index)
+    assert state(links, node) == (True, False, "forwarding")
+
+
+def test_what_is_not_held_by_that_is_down(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
+    """As of a kernel whose bridge would enable the port all the same."""
+    node.run(f"ip link set {LINK} nomaster")
+    links.hold_port(port.host_index)
+    link = links.find(LINK)
+    assert link is not None and not link.up
