@@ -107,7 +107,8 @@ class Daemon:
         self.claims += 1
         return WEB if self.ready else None
 
-    def connect(self, *rest: bytes) -> "tuple[Eager, Wire]":
+    async def connect(self, *rest: bytes) -> "tuple[Eager, Wire]":
+        """A connection of which aiohttp waits for octets, as before anything arrives."""
         made, wire = (
             Eager(
                 self._server,
@@ -125,6 +126,7 @@ class Daemon:
         )
         made.peer, made.rest, made.waited = Peer(0), list(rest), []
         made.connection_made(wire)
+        await settled()  # before Python 3.12 a task begins with the loop's next round only
         return made, wire
 
 

@@ -1,7 +1,7 @@
 """Who is answered as a claim arrives, and who not yet: only where aiohttp has nothing of a connection in its hands."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,8 +11,7 @@ from unit.daemon.connected import CLAIM, GET, LAST, Daemon, settled, statuses, t
 
 def test_a_claim_behind_an_answer_is_answered_as_it_arrives() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
-        await settled()  # before 3.12 a task begins with the loop's next round only
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
         connection.data_received(CLAIM)
@@ -33,7 +32,7 @@ def test_a_claim_behind_an_answer_is_answered_as_it_arrives() -> None:
 
 def test_a_claim_overtakes_no_request_before_it() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect(CLAIM)
+        connection, wire = await daemon.connect(CLAIM)
         connection.data_received(GET + GET)
         await settled()
         assert statuses(wire) == [200, 200, 200] and daemon.claims == 0
@@ -43,7 +42,7 @@ def test_a_claim_overtakes_no_request_before_it() -> None:
 
 def test_a_claim_waits_for_the_request_before_it() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
         daemon.go_on.clear()
@@ -62,7 +61,7 @@ def test_a_claim_waits_for_the_request_before_it() -> None:
 @pytest.mark.parametrize("first", [LAST, GET + LAST])
 def test_behind_the_last_answer_nothing_is_carried_out(first: bytes) -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect(CLAIM)
+        connection, wire = await daemon.connect(CLAIM)
         connection.data_received(first)
         await settled()
         connection.data_received(CLAIM)
@@ -83,7 +82,7 @@ HALVES = {
 @pytest.mark.parametrize("pieces", HALVES.values(), ids=HALVES)
 def test_what_ends_an_unfinished_head_is_no_claim(pieces: list[bytes]) -> None:
     async def story(daemon: Daemon) -> None:
-        connection, _ = daemon.connect()
+        connection, _ = await daemon.connect()
         for piece in pieces:
             connection.data_received(piece)
             await settled()
@@ -95,7 +94,7 @@ def test_what_ends_an_unfinished_head_is_no_claim(pieces: list[bytes]) -> None:
 
 def test_an_unfinished_head_behind_a_body_in_pieces_is_none_either() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, _ = daemon.connect()
+        connection, _ = await daemon.connect()
         daemon.go_on.clear()
         connection.data_received(GET)
         await settled()
@@ -112,7 +111,7 @@ def test_an_unfinished_head_behind_a_body_in_pieces_is_none_either() -> None:
 @pytest.mark.parametrize("header", [b"Transfer-Encoding: chunked", b"Connection: upgrade\r\nUpgrade: websocket"])
 def test_behind_what_goes_on_nothing_is_a_claim(header: bytes) -> None:
     async def story(daemon: Daemon) -> None:
-        connection, _ = daemon.connect()
+        connection, _ = await daemon.connect()
         connection.data_received(GET[:-2] + header + b"\r\n\r\n")
         await settled()
         connection.data_received(CLAIM)
@@ -123,7 +122,7 @@ def test_behind_what_goes_on_nothing_is_a_claim(header: bytes) -> None:
 
 def test_of_a_connection_that_is_being_closed_nothing_is_carried_out() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, _ = daemon.connect()
+        connection, _ = await daemon.connect()
         connection.data_received(GET)
         await settled()
         connection.close()
@@ -135,10 +134,10 @@ def test_of_a_connection_that_is_being_closed_nothing_is_carried_out() -> None:
 
 def test_a_claim_keeps_nobody_waiting() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
-        with waiting(daemon):
+        async with waiting(daemon):
             connection.data_received(CLAIM)
             await settled()
             assert daemon.claims == 0 and daemon.alone[-1] is False
@@ -148,10 +147,10 @@ def test_a_claim_keeps_nobody_waiting() -> None:
     told(story)
 
 
-@contextmanager
-def waiting(daemon: Daemon) -> Iterator[None]:
+@asynccontextmanager
+async def waiting(daemon: Daemon) -> AsyncIterator[None]:
     """Another caller has asked, and has no answer yet."""
-    other, _ = daemon.connect()
+    other, _ = await daemon.connect()
     daemon.go_on.clear()
     other.data_received(GET)
     yield
@@ -160,7 +159,7 @@ def waiting(daemon: Daemon) -> Iterator[None]:
 
 def test_who_sent_two_requests_waits_until_both_are_answered() -> None:
     async def story(daemon: Daemon) -> None:
-        other, _ = daemon.connect()
+        other, _ = await daemon.connect()
         other.data_received(GET + GET)
         await settled()
         assert other.waited == [True, False] and daemon.unanswered == set()
@@ -170,7 +169,7 @@ def test_who_sent_two_requests_waits_until_both_are_answered() -> None:
 
 def test_what_a_caller_has_not_taken_yet_comes_first() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
         wire.unsent = 1
@@ -182,8 +181,7 @@ def test_what_a_caller_has_not_taken_yet_comes_first() -> None:
 
 def test_what_was_tried_as_it_arrived_is_not_tried_at_once_again() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
-        await settled()  # before 3.12 a task begins with the loop's next round only
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
         daemon.ready = False

@@ -20,10 +20,10 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_who_has_not_said_all_of_it_waits_for_no_answer(part: bytes) -> None:
     async def story(daemon: Daemon) -> None:
-        slow, _ = daemon.connect()
+        slow, _ = await daemon.connect()
         slow.data_received(part)
         await settled()
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         connection.data_received(GET)
         await settled()
         connection.data_received(CLAIM)
@@ -34,7 +34,7 @@ def test_who_has_not_said_all_of_it_waits_for_no_answer(part: bytes) -> None:
 
 def test_what_comes_with_the_rest_of_a_body_is_the_next_request() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         for piece in (CLAIM[:-1], CLAIM[-1:] + GET):
             connection.data_received(piece)
             await settled()
@@ -45,7 +45,7 @@ def test_what_comes_with_the_rest_of_a_body_is_the_next_request() -> None:
 
 def test_who_has_said_the_rest_waits_until_it_is_answered() -> None:
     async def story(daemon: Daemon) -> None:
-        slow, wire = daemon.connect()
+        slow, wire = await daemon.connect()
         slow.data_received(CLAIM[:-1])
         await settled()
         daemon.go_on.clear()
@@ -63,7 +63,7 @@ def test_who_has_said_the_rest_waits_until_it_is_answered() -> None:
 @pytest.mark.parametrize("at_once", [True, False])
 def test_who_has_gone_waits_for_nothing(pieces: list[bytes], at_once: bool) -> None:
     async def story(daemon: Daemon) -> None:
-        gone, _ = daemon.connect()
+        gone, _ = await daemon.connect()
         daemon.go_on.clear()
         for piece in pieces:
             await settled()
@@ -81,7 +81,7 @@ def test_who_has_gone_waits_for_nothing(pieces: list[bytes], at_once: bool) -> N
 def test_who_does_not_take_its_last_answer_is_hung_up_and_waits_for_no_other(pieces: list[bytes]) -> None:
     async def story(daemon: Daemon) -> None:
         daemon.bounds = Bounds(answer_seconds=0.01)
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         wire.unsent = 1
         for piece in pieces:
             connection.data_received(piece)
@@ -96,7 +96,7 @@ def test_who_does_not_take_its_last_answer_is_hung_up_and_waits_for_no_other(pie
 def test_how_often_callers_take_no_answer_is_a_line_and_not_a_log(caplog: pytest.LogCaptureFixture) -> None:
     async def story(daemon: Daemon) -> None:
         daemon.bounds = Bounds(answer_seconds=0.01)
-        callers = [daemon.connect() for _ in range(5)]
+        callers = [await daemon.connect() for _ in range(5)]
         await settled()
         for connection, wire in callers:
             wire.unsent = 1
@@ -114,7 +114,7 @@ def test_how_often_callers_take_no_answer_is_a_line_and_not_a_log(caplog: pytest
 def test_who_has_taken_its_last_answer_is_not_hung_up() -> None:
     async def story(daemon: Daemon) -> None:
         daemon.bounds = Bounds(answer_seconds=0.01)
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         wire.unsent = 1
         connection.data_received(LAST)
         await settled()
@@ -128,7 +128,7 @@ def test_who_has_taken_its_last_answer_is_not_hung_up() -> None:
 
 def test_of_who_does_not_wait_for_its_answers_no_more_is_read() -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         await settled()
         daemon.go_on.clear()
         for asked in range(1, 4):
@@ -149,13 +149,13 @@ LINES = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1100) for number in range(70)
 @pytest.mark.parametrize("piece", [1 << 14, 1 << 20])
 def test_headers_have_a_bound_together_and_what_comes_with_them_has_another(piece: int) -> None:
     async def story(daemon: Daemon) -> None:
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         await settled()
         said = GET[:-2] + LINES
         for start in range(0, len(said), piece):
             connection.data_received(said[start : start + piece])
         assert statuses(wire) == [431]
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         await settled()
         connection.data_received(request_text("PUT", "/v1/policies/acme", LINES))
         await settled()
@@ -169,7 +169,7 @@ def test_whose_headers_are_there_as_their_time_ends_is_answered() -> None:
 
     async def story(daemon: Daemon) -> None:
         daemon.bounds = Bounds(header_seconds=0.01)
-        connection, wire = daemon.connect()
+        connection, wire = await daemon.connect()
         await settled()
         time.sleep(0.02)
         asyncio.get_running_loop().call_soon(connection.data_received, GET)
@@ -182,7 +182,7 @@ def test_whose_headers_are_there_as_their_time_ends_is_answered() -> None:
 @pytest.mark.parametrize("end", ["answered", "gone", "gone before"])
 def test_what_is_held_for_a_request_is_let_go_at_its_end(end: str) -> None:
     async def story(daemon: Daemon) -> None:
-        connection, _ = daemon.connect()
+        connection, _ = await daemon.connect()
         await settled()
         daemon.go_on.clear()
         connection.data_received(GET)

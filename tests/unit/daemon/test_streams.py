@@ -93,7 +93,7 @@ class Noting(Daemon):
 async def carried_out(said: Sequence[tuple[bytes, bool]], *, fast: bool) -> tuple[list[str], int]:
     """What was done of it all, and how many answers there were."""
     daemon = Noting(fast=fast)
-    connection, wire = daemon.connect()
+    connection, wire = await daemon.connect()
     for piece, waits in said:
         if not wire.ended:
             connection.data_received(piece)
