@@ -8,7 +8,8 @@ from cellwall.attack.world import World
 from cellwall.errors import TooBusy
 
 _ONE_IN = 100
-"""Fewer than there are floods, which are what a busy machine misses first, and none of a handful that a test chose."""
+"""One probe in so many may be missed. That is less than all floods, which a busy machine misses first; and of a handful
+that a test chose, none."""
 _BUSY = str(TooBusy(""))
 
 
