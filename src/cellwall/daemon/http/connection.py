@@ -118,8 +118,9 @@ class Connection(web.RequestHandler):
             self._timer = self._loop.call_later(self._bounds.header_seconds, self._late)
         waits = self._waits()
         super().data_received(data)
-        self._unread += len(data)
-        if self._unread > _MOST_UNREAD and not (self._busy or self._messages):  # aiohttp bounds each header alone
+        # Of whole headers what came is none any more: with Python 3.11 more comes before a request is begun.
+        self._unread = 0 if self._messages else self._unread + len(data)
+        if self._unread > _MOST_UNREAD and not self._busy:  # aiohttp bounds each header alone
             self._refuse("header-too-large")
             return
         self._refuse_rest()
