@@ -11,7 +11,7 @@ from cellwall.api import AttachRequest, Wall
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from engine.pooled import host_link_is_up, two_ready
 from engine.steps import assert_converged
-from world import World
+from world import World, about_nftables
 
 pytestmark = pytest.mark.root
 
@@ -77,3 +77,20 @@ def test_a_claim_at_once_is_done_with_whatever_is_written_next(pooled: Wall, nod
         assert [one.key.container_id for one in journal.claims_left()] == ["other"]
         pooled.detach("other")
         assert not journal.interrupted()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_the_wall_says_of_whose_a_ready_one_is_makes_way_for_who_claims_it(
+    pooled: Wall, node: World, *, at_once: bool
+) -> None:
+    """As an older program laid it: it is replaced, and nobody's claim fails by it."""
+    about_nftables("maps that tell whose an address is")
+    ready = pooled._site.journal.pooled()[0]
+    stale = f"{{ {ready.address4} : 77 }}"
+    node.lab.node.run(["nft", "add", "element", "inet", "cellwall", "tenant4", stale])
+    request = AttachRequest("web", tenant="acme")
+    if at_once:
+        pooled._caller.take_turns_by(FairMutex())
+    web = pooled.claim_at_once(request) if at_once else pooled.claim("web", tenant="acme")
+    assert web is not None and web.netns == ready.netns
+    assert_converged(pooled)

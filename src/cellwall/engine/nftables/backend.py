@@ -4,10 +4,12 @@ Hot path: an attach or a detach is one element transaction. What needs the compi
 where that happens: a container runtime starts a process for each attach.
 """
 
+import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cellwall.engine.backend import BackendName, Holder, Laid, Laying, Settled, Shut, Wanted
+from cellwall.errors import KernelError
 from cellwall.lower.nft.elements import Listed, Owned, changes, differing_content, endpoint_content
 from cellwall.lower.nft.sets import schema_of
 from cellwall.model.endpoint import Endpoint
@@ -104,6 +106,19 @@ class NftablesBackend:
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """See `Backend.change`."""
         gone, come = _differing(before, after)
+        try:
+            self._exchange(gone, come)
+        except KernelError as error:
+            if error.errno != errno.EEXIST or not before:
+                raise
+            from cellwall.engine.nftables.live import told_already
+
+            told = told_already(self._rules, before, after)
+            if not told:
+                raise
+            self._exchange([*told, *gone], come)
+
+    def _exchange(self, gone: "Sequence[Owned | Listed]", come: "Sequence[Owned | Listed]") -> None:
         difference = (*changes("delete", gone), *changes("add", come))
         if self._copies():
             from cellwall.engine.nftables.copies import in_every_table

@@ -14,6 +14,7 @@ from cellwall.lower.nft.elements import (
     endpoint_lists,
     kept_lists,
     single_elements,
+    tenant_elements,
 )
 from cellwall.model.endpoint import Endpoint
 from cellwall.names import TABLE
@@ -42,6 +43,17 @@ def missing(rules: Rules, endpoints: Sequence[Endpoint], former: Sequence[Endpoi
         return ()
     lists = [*chain.from_iterable(map(kept_lists, former, endpoints))] if former else None
     return _lines(_difference(rules, endpoints, TABLE, lists=lists, beyond=False)[0], ())
+
+
+def told_already(rules: Rules, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> list[Owned]:
+    """What the wall tells of whose ready sandboxes are, which it should not before somebody claims them: an older
+    program laid such elements of nobody. They make way for those of who claims."""
+    claimed = [now for former, now in zip(before, after, strict=False) if former.key.pooled and not now.key.pooled]
+    found: list[Owned] = []
+    for family, name, element in chain.from_iterable(map(tenant_elements, claimed)):
+        standing = rules.elements(family, TABLE, name)
+        found += [(family, name, Element(key, data)) for key, data in standing if key == element.key]
+    return found
 
 
 def repair(rules: Rules, attached: Sequence[Endpoint], *, opens: bool = True) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def endpoint_lists(endpoint: Endpoint) -> Iterator[Listed]:
 def single_elements(endpoint: Endpoint) -> Iterator[Owned]:
     """The others, of which each endpoint has a few."""
     yield from _link_elements(endpoint)
-    yield from _tenant_elements(endpoint)
+    yield from tenant_elements(endpoint)
     yield from _published_elements(endpoint)
     yield from _policy_elements(endpoint)
 
@@ -109,7 +109,7 @@ def _link_elements(endpoint: Endpoint) -> Iterator[Owned]:
             yield "inet", "kin" + family.suffix, Element((stem, own))
 
 
-def _tenant_elements(endpoint: Endpoint) -> Iterator[Owned]:
+def tenant_elements(endpoint: Endpoint) -> Iterator[Owned]:
     """None of a sandbox that stands ready: it is nobody's, and a claim adds what it would else replace as well."""
     if endpoint.key.pooled:
         return
@@ -144,7 +144,7 @@ def _policies(endpoint: Endpoint) -> tuple[int, int, int]:
 
 _PARTS: tuple[tuple[Callable[[Endpoint], Iterator[Owned]], Callable[[Endpoint], object]], ...] = (
     (_link_elements, attrgetter("host_index", "mac", "generation", "past_generations", *_WHERE)),
-    (_tenant_elements, attrgetter("tenant_number", "key.pooled", *_WHERE)),
+    (tenant_elements, attrgetter("tenant_number", "key.pooled", *_WHERE)),
     (_published_elements, attrgetter("bindings", *_WHERE)),
     (_policy_elements, lambda endpoint: (_policies(endpoint), _where(endpoint))),
 )
