@@ -45,7 +45,7 @@ def test_a_claim_that_fails_at_any_step_leaves_nothing_of_it(node: World, claim:
         assert_converged(node.wall)
         if node.wall.endpoints():  # what failed was after the end
             node.wall.detach("web")
-    assert steps > 8
+    assert steps > 6  # as many as there are where iptables holds the wall: what it writes is none of these
     node.wall.detach("web")
     node.wall.empty_pool(100)
     node.wall.reconcile()
