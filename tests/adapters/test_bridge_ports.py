@@ -34,6 +34,9 @@ CHANGES = {
     "proxy_arp": (f"ip link set dev {PORT} type bridge_slave proxy_arp on", "proxy_arp is 1"),
     "proxy_arp_wifi": (f"ip link set dev {PORT} type bridge_slave proxy_arp_wifi on", "proxy_arp_wifi is 1"),
     "reserved groups": (f"ip link set dev {PORT} type bridge_slave group_fwd_mask 0", "group_fwd_mask is 0"),
+    "closed by hand": (f"bridge link set dev {PORT} state 0", "its state is disabled, not forwarding"),
+    "as STP leaves it": (f"bridge link set dev {PORT} state 1", "its state is listening, not forwarding"),
+    "ARP of its own": (f"ip link set {PORT} arp on", "arp is on"),
     "no entry": (f"bridge fdb del {MAC} dev {PORT} master", f"its forwarding entry {MAC} is missing"),
     "an entry that moves": (f"bridge fdb replace {MAC} dev {PORT} master static", f"{MAC} is not static and sticky"),
     "another entry": (f"bridge fdb add 02:00:00:00:00:99 dev {PORT} master static", "entry 02:00:00:00:00:99"),
@@ -52,9 +55,9 @@ def attach(links: LinkLayer, make_namespace: Callable[[], Namespace]) -> Iterato
         bridge = links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
         address = IPv4Address("192.168.0.0") + number
         link = LinkPlan(f"b9h{number:012x}", "eth0", default_mac(address), 1500, bridge)
-        plan = PortPlan(
-            links.create_pair(link, make_namespace().fd), bridge, link.mac, address, NETWORK.address6(address)
-        )
+        inside = make_namespace()
+        plan = PortPlan(links.create_pair(link, inside.fd), bridge, link.mac, address, NETWORK.address6(address))
+        inside.run("ip link set eth0 up")
         links.lock_port(plan)
         links.open_port(plan.host_index)
         return plan
@@ -121,3 +124,42 @@ def test_a_bridge_that_is_down_has_lost_more_than_that(links: LinkLayer, node: N
     assert "is down" in links.bridge_differences(NETWORK, ipv6=True, mtu=1500)
     links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
     assert links.bridge_differences(NETWORK, ipv6=True, mtu=1500) == ()
+
+
+def test_a_port_is_rightly_disabled_while_its_link_or_the_bridge_is_down(
+    links: LinkLayer, node: Namespace, attach: Callable[[int], PortPlan]
+) -> None:
+    plan = attach(7)
+    node.run("ip link set b9_br0 down")
+    assert all("neighbour" in line for line in links.port_differences([plan])[plan.host_index])
+    node.run("ip link set b9_br0 up")
+    links.relock_port(plan)
+    node.run(f"ip link set {PORT} down")
+    assert links.port_differences([plan]) == {}
+
+
+def test_locking_a_port_that_is_down_leaves_it_to_be_opened(
+    links: LinkLayer, node: Namespace, attach: Callable[[int], PortPlan]
+) -> None:
+    plan = attach(7)
+    node.run(f"ip link set {PORT} down")
+    links.relock_port(plan)
+    links.open_port(plan.host_index)
+    assert links.port_differences([plan]) == {}
+    assert "state forwarding" in node.run(f"bridge link show dev {PORT}")
+
+
+def test_one_that_stp_left_listening_forwards_when_it_is_locked_again(
+    links: LinkLayer, node: Namespace, attach: Callable[[int], PortPlan]
+) -> None:
+    plan = attach(7)
+    node.run("ip link set b9_br0 type bridge stp_state 1")
+    node.run(f"ip link set {PORT} down")
+    links.open_port(plan.host_index)
+    links.relock_port(plan)  # which the kernel refuses a state while STP is on
+    assert links.port_differences([plan])
+    node.run("ip link set b9_br0 type bridge stp_state 0")
+    ((line,),) = links.port_differences([plan]).values()
+    assert "not forwarding" in line
+    links.relock_port(plan)
+    assert links.port_differences([plan]) == {}

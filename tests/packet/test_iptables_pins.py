@@ -1,10 +1,16 @@
 """The wall in iptables where no set holds (IPv6 address, MAC): endpoints that asked for a MAC and others."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from scapy.layers.l2 import ARP, Ether
 
 from cellwall.attack.frames import frame, packet
+from cellwall.lab import connect
+from cellwall.lab.addresses import NODE4
+from cellwall.lab.host import Host
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
 from packet.stopped import GATEWAY_MAC, goes_out
@@ -17,6 +23,7 @@ ASKED = 0x02F00D000001
 @pytest.fixture(scope="module", params=["nft", "legacy"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with open_world(settings=Settings(backend="iptables", iptables=request.param)) as world:
+        world.lab.internet.serve(udp=[80])
         yield world
 
 
@@ -66,3 +73,30 @@ def test_an_address_without_an_endpoint_is_nobodys(world: World, seats: dict[str
     address4 = network.subnet4[999]
     source = address4 if family == 4 else network.address6(address4)
     assert not passes(world, sender, family, str(source), 0x0A58 << 32 | int(address4))
+
+
+@pytest.mark.parametrize("which", ["attached", "ready"])
+def test_off_the_bridge_the_node_answers_no_arp_of_a_sandbox(world: World, which: str) -> None:
+    """There no rule of ours sees ARP: nothing may depend on that a host end stays where it was put."""
+    if which == "ready":
+        world.wall.fill_pool(1)
+        endpoint = world.wall._site.journal.pooled()[0]
+    else:
+        endpoint = world.attach("off").endpoint
+    inside = Host(endpoint.key.container_id, Path(endpoint.netns), world.lab._custody)
+    node, mac = world.lab.node, mac_text(endpoint.mac)
+    node.ip([f"link set {endpoint.host_link} nomaster"])
+    asks = [
+        bytes(Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=mac, psrc=source, pdst=address))
+        for source in (str(endpoint.address4), "0.0.0.0")
+        for address in (NODE4, "192.168.0.1")
+    ]
+    with inside.capture("eth0", outgoing=False) as answers:
+        inside.inject("eth0", asks)
+        time.sleep(0.3)
+        assert [frame for frame in answers.drain() if frame[12:14] == b"\x08\x06"] == []
+    assert node.run(["ip", "neigh", "show", "dev", endpoint.host_link]).text.strip() == ""
+    world.wall.reconcile()
+    if which == "attached":
+        assert connect(inside, public(4), 80, udp=True, payload=b"again").kind == "answer"
+        world.wall.detach(endpoint.key.container_id)

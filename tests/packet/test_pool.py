@@ -82,6 +82,7 @@ def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(
         node.lab.internet.capture("eth0") as wire,
         neighbour.host.capture("eth0", outgoing=False) as struck,
         node.lab.node.capture(bridge) as node_side,
+        host.capture("eth0", outgoing=False) as into,
     ):
         host.inject("eth0", frames(ready, neighbour, token))
         for address in (ready.address4, ready.address6):  # and to it
@@ -93,6 +94,7 @@ def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(
         assert not [frame for frame in seen if token in frame]
         from_it = ready.mac.to_bytes(6, "big")
         assert not [frame for frame in node_side.drain() if frame[6:12] == from_it]
+        assert into.drain() == []
     wall.detach("another")
     wall.detach(neighbour.name)
     wall.empty_pool(1)
@@ -147,3 +149,17 @@ def test_one_that_was_driven_before_its_claim_is_walled_like_any_after_it(node: 
         assert not [frame for frame in (*wire.read_until(sentinel), *struck.drain()) if token in frame]
     wall.detach("driven")
     wall.detach(neighbour.name)
+
+
+def test_one_attached_or_claimed_while_stp_was_on_has_packets_pass_once_that_is_repaired(node: World) -> None:
+    """A port that begins then listens and learns for 30 s, though STP be switched off a moment later."""
+    node.wall.fill_pool(1)
+    bridge = node.wall.settings.network.bridge
+    node.lab.node.ip([f"link set {bridge} type bridge stp_state 1"])
+    claimed, attached = inside(node, node.wall.claim("claimed")), node.attach("attached")
+    assert any("not forwarding" in line for line in node.wall.verify("claimed"))
+    node.wall.reconcile()
+    for host in (claimed, attached.host):
+        assert_connection(host, PUBLIC4, 80)
+    node.wall.detach("claimed")
+    node.wall.detach(attached.name)

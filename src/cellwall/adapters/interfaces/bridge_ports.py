@@ -21,13 +21,20 @@ from cellwall.adapters.netlink.nlattr import (
 )
 from cellwall.adapters.netlink.rtnetlink import (
     AF_BRIDGE,
+    IFF_NOARP,
+    IFF_UP,
+    IFLA_BRPORT_STATE,
     IFLA_IFNAME,
     IFLA_MASTER,
+    IFLA_OPERSTATE,
     IFLA_PROTINFO,
     LINK_HEADER_SIZE,
     NO_GENERATED_ADDRESS,
     NUD_NOARP,
     NUD_PERMANENT,
+    OPER_UP,
+    PORT_DISABLED,
+    PORT_FORWARDING,
     RTM_DELNEIGH,
     RTM_NEWNEIGH,
     RTM_SETLINK,
@@ -35,7 +42,9 @@ from cellwall.adapters.netlink.rtnetlink import (
     forwarding_entry,
     get_bridge_ports,
     get_forwarding,
+    get_link_at,
     get_neighbours,
+    link_flags,
     link_header,
     link_index,
     link_message,
@@ -43,7 +52,7 @@ from cellwall.adapters.netlink.rtnetlink import (
     read_forwarding,
     read_neighbour,
 )
-from cellwall.adapters.netlink.sockets import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink
+from cellwall.adapters.netlink.sockets import NLM_F_CREATE, NLM_F_REPLACE, Message, Netlink, Reply
 from cellwall.engine.contracts import PortPlan
 from cellwall.model.addresses import Address, mac_text
 
@@ -69,6 +78,10 @@ _FLAGS = (
 # bridge family and reach the daemons of the node; to be forwarded they must pass prerouting, where the pins drop them
 # (net/bridge/br_input.c, br_handle_frame). MAC pause, bit 1, cannot be forwarded and is dropped by the bridge.
 _RESERVED_GROUPS = (31, 0xFFFD, "group_fwd_mask")
+# linux/if_bridge.h BR_STATE_*. STP leaves a port in one of these for twice the forward delay, 30 s, though it is
+# switched off meanwhile (net/bridge/br_stp_timer.c).
+_STATES = {PORT_DISABLED: "disabled", 1: "listening", 2: "learning", 4: "blocking"}
+_OPER_UP = OPER_UP.to_bytes(1)
 _LOCKED = nested(
     IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value, _ in _FLAGS), attribute_u16(*_RESERVED_GROUPS[:2])
 )
@@ -99,9 +112,11 @@ def absent_flags(route: Netlink, index: int) -> tuple[str, ...]:
 
 
 def relock_port(route: Netlink, plan: PortPlan) -> None:
-    """Lock it, and take away forwarding entries that it should not have."""
+    """Lock it, take away forwarding entries that it should not have, and have it forward where its link is up."""
     removals = _removals(route, plan.bridge_index, plan.host_index, keep=plan.mac)
-    route.transact([*removals, *lock_messages(plan)], f"lock bridge port {plan.host_index}")
+    route.transact(
+        [*removals, *lock_messages(plan), _forwarding(plan.host_index)], f"lock bridge port {plan.host_index}"
+    )
 
 
 def shut_port(route: Netlink, bridge_index: int, index: int) -> None:
@@ -130,10 +145,7 @@ def open_strangers(route: Netlink, bridge_index: int, known: Container[int]) -> 
 
 def port_differences(route: Netlink, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
     """See `Links.port_differences`."""
-    flags = {
-        link_index(reply): attribute_of(reply.body, IFLA_PROTINFO, LINK_HEADER_SIZE)
-        for reply in route.dump(get_bridge_ports(), "read the bridge ports")
-    }
+    ports = {link_index(reply): reply for reply in route.dump(get_bridge_ports(), "read the bridge ports")}
     found: dict[int, tuple[str, ...]] = {}
     for bridge_index in {plan.bridge_index for plan in plans}:
         own = [plan for plan in plans if plan.bridge_index == bridge_index]
@@ -144,7 +156,7 @@ def port_differences(route: Netlink, plans: Sequence[PortPlan]) -> dict[int, tup
         known = _neighbours(route, bridge_index, ipv6=any(plan.address6 is not None for plan in own))
         for plan in own:
             wrong = (
-                *_wrong_flags(flags.get(plan.host_index)),
+                *_wrong_port(route, bridge_index, ports.get(plan.host_index)),
                 *_wrong_entries(plan, entries.get(plan.host_index, [])),
                 *_wrong_neighbours(plan, known),
             )
@@ -156,6 +168,26 @@ def port_differences(route: Netlink, plans: Sequence[PortPlan]) -> dict[int, tup
 def addresses_of(plan: PortPlan) -> list[Address]:
     """One or two addresses."""
     return [plan.address4] if plan.address6 is None else [plan.address4, plan.address6]
+
+
+def _wrong_port(route: Netlink, bridge_index: int, port: Reply | None) -> Iterable[str]:
+    """Nothing of one that is gone, which the link itself tells."""
+    if port is None:
+        return
+    if not link_flags(port) & IFF_NOARP:
+        yield "arp is on"
+    found = attributes(port.body, LINK_HEADER_SIZE)
+    yield from _wrong_flags(found.get(IFLA_PROTINFO))
+    state = attributes(found.get(IFLA_PROTINFO, b"")).get(IFLA_BRPORT_STATE, bytes((PORT_FORWARDING,)))[0]
+    if state == PORT_DISABLED and (found.get(IFLA_OPERSTATE) != _OPER_UP or not _is_up(route, bridge_index)):
+        return  # and rightly
+    if state != PORT_FORWARDING:
+        yield f"its state is {_STATES.get(state, state)}, not forwarding"
+
+
+def _is_up(route: Netlink, index: int) -> bool:
+    links = route.transact([get_link_at(index, tolerate=(errno.ENODEV,))], f"read link {index}")
+    return any(link_flags(link) & IFF_UP for link in links)
 
 
 def _wrong_flags(raw: bytes | None) -> Iterable[str]:
@@ -215,12 +247,22 @@ def _neighbours(route: Netlink, bridge_index: int, *, ipv6: bool) -> dict[bytes,
     return found
 
 
+def _forwarding(index: int) -> Message:
+    """Refused where the link is not operationally up, or where STP is on, which is another's to switch off."""
+    state = nested(IFLA_PROTINFO, attribute_u8(IFLA_BRPORT_STATE, PORT_FORWARDING))
+    header = link_header(index, family=AF_BRIDGE)
+    return link_message(RTM_SETLINK, header, state, what="bridge port state", tolerate=(errno.EBUSY, errno.ENETDOWN))
+
+
 def _silent(index: int) -> Message:
     """A bridge port has no use for an address of its own. Not part of the creation, which refuses it: the new
-    link has no IPv6 side yet (net/ipv6/addrconf.c, inet6_validate_link_af). A kernel without IPv6 does not know it."""
+    link has no IPv6 side yet (net/ipv6/addrconf.c, inet6_validate_link_af). A kernel without IPv6 does not know it.
+
+    Nor for ARP: a frame of a port is the bridge's by the time that somebody asks (net/ipv4/arp.c, arp_rcv), and off the
+    bridge the node would answer there for every address of its own, and learn who asked."""
     return link_message(
         RTM_SETLINK,
-        link_header(index),
+        link_header(index, flags=IFF_NOARP, change=IFF_NOARP),
         NO_GENERATED_ADDRESS,
         what="no generated address",
         tolerate=(errno.EAFNOSUPPORT,),

@@ -62,7 +62,8 @@ NARROWER: dict[str, str] = {
     "sources are forged. So who forges many has another's forged ones missing there, which are counted by their rules "
     "and of nobody; not what is denied behind the pins. Frames under another's MAC the lock of the bridge port drops, "
     "and tells nobody. While a table is flushed, what stands in for it tells nobody",
-    "loose-arp-in": "a host link is down until it is a bridge port; IP by another one is dropped before conntrack",
+    "loose-arp-in": "a host link is down until it is a bridge port, and takes and sends no ARP of its own, so that "
+    "off the bridge the node answers nobody there; IP by such a one is dropped before conntrack",
     "loose-arp-out": "the same",
 }
 """Predicates, outcomes, stages and a field of clauses that are enforced in another way than nftables does, with the
