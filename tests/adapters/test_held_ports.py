@@ -1,11 +1,12 @@
 """Bridge ports that are held: up, settled, and shut by the kernel until they are opened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 import pytest
 
 from cellwall.adapters.interfaces.links import LinkLayer
+from cellwall.adapters.netlink.rtnetlink import is_running
 from cellwall.engine.contracts import LinkPlan, PortPlan
 from cellwall.model.network import Network, default_mac
 
@@ -44,6 +45,27 @@ def test_a_held_port_is_up_and_shut_until_it_is_opened(links: LinkLayer, node: N
     assert state(links, node) == (True, False, "forwarding")
 
 
+@pytest.mark.parametrize("meanwhile", [["down"], ["down", "up"]])
+def test_a_held_port_that_somebody_put_down_forwards_as_soon_as_it_was_opened(
+    links: LinkLayer, node: Namespace, make_namespace: Callable[[], Namespace], meanwhile: Sequence[str]
+) -> None:
+    """The bridge has an open port already, so that it is the port alone that may be late: every other one was."""
+    bridge = links.ensure_bridge(NETWORK, ipv6=True, mtu=1500)
+    node.run("ip link add beside type veth peer name other")
+    node.run("ip link set other up")
+    node.run(f"ip link set beside master {NETWORK.bridge} up")
+    for number in range(8):
+        inside, mac = make_namespace(), default_mac(IPv4Address("192.168.0.8") + number)
+        index = links.create_pair(LinkPlan(f"{LINK[:-1]}{number}", "eth0", mac, 1500, bridge), inside.fd)
+        inside.run("ip link set eth0 up")
+        links.hold_port(index)
+        for change in meanwhile:
+            node.run(f"ip link set {LINK[:-1]}{number} {change}")
+            links.find(f"{LINK[:-1]}{number}")  # to read it settles it
+        links.open_port(index)
+        assert is_running(links._route, f"{LINK[:-1]}{number}")  # which settles nothing, as no packet does
+
+
 def test_one_who_does_not_know_that_it_is_held_opens_it_as_well(
     links: LinkLayer, node: Namespace, port: PortPlan
 ) -> None:
@@ -59,3 +81,10 @@ def test_what_is_not_held_by_that_is_down(links: LinkLayer, node: Namespace, por
     links.hold_port(port.host_index)
     link = links.find(LINK)
     assert link is not None and not link.up
+
+
+def test_one_that_was_retired_is_not_remembered(links: LinkLayer, port: PortPlan) -> None:
+    """Its index may be another's one day."""
+    links.hold_port(port.host_index)
+    links.retire(port, LINK)
+    assert not links._held

@@ -60,6 +60,8 @@ _UNSEEN = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 Ends = tuple[int, int, int]
 """Of a host end: the index of its bridge, that of its peer, and the id of the peer's namespace."""
+Held = tuple[str, str]
+"""The names of a host end that is held and settled, and of its bridge."""
 
 
 def ends_of(reply: Reply) -> Ends | None:
@@ -99,10 +101,9 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
         time.sleep(_PAUSE)
 
 
-def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | None:
+def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> Held | None:
     """The host end up and dormant, so that the bridge keeps its port disabled; down, where this kernel does not.
-    Returns the name of the bridge, for `release_port`, where the port is held and both ends are settled; else None.
-    Idempotent."""
+    Returns what `release_port` asks for where the port is held and both ends are settled; else None. Idempotent."""
     operation = f"hold bridge port {index}"
     dormant = link_message(RTM_SETLINK, link_header(index), _DORMANT, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))
     seen = route.transact([dormant, get_link_at(index)], operation)[-1]
@@ -110,8 +111,9 @@ def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | Non
     if ends is None or attribute_of(seen.body, IFLA_LINKMODE, LINK_HEADER_SIZE) != LINK_MODE_DORMANT.to_bytes(1):
         return None
     bridge, peer, netnsid = ends
+    name = name_of(route, index)
     # Without IPv6 the host end says nothing into the sandbox, and opens sooner.
-    ProcSysctls().write(f"net/ipv6/conf/{name_of(route, index)}/disable_ipv6", "1")
+    ProcSysctls().write(f"net/ipv6/conf/{name}/disable_ipv6", "1")
     up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
     settling = [get_link_at(index), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN), get_link_at(index)]
     seen = route.transact([up, *settling], operation)[-1]
@@ -119,15 +121,15 @@ def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> str | Non
         route.transact([link_message(RTM_SETLINK, link_header(index, change=IFF_UP))], operation)
         return None
     settled = attribute_of(seen.body, IFLA_OPERSTATE, LINK_HEADER_SIZE) == OPER_DORMANT.to_bytes(1)
-    return name_of(route, bridge) if settled else None
+    return (name, name_of(route, bridge)) if settled else None
 
 
-def release_port(route: Netlink, index: int, bridge: str) -> bool:
-    """`open_port` of one that is held and settled, on the bridge of that name; False where the bridge had no open port
-    before it, and is still to be settled. Where somebody inside shut the other end since, there is nothing to wait
-    for."""
+def release_port(route: Netlink, index: int, held: Held) -> bool:
+    """`open_port` of one that is held and settled; False where it is still to be settled: the bridge, as it had no open
+    port before this one, or the port, as somebody put either end down since."""
     route.transact([_opening(index)], f"open bridge port {index}")
-    return is_running(route, bridge)
+    link, bridge = held
+    return is_running(route, link) and is_running(route, bridge)
 
 
 def _opening(index: int) -> Message:

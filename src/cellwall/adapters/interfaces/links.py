@@ -62,7 +62,7 @@ class LinkLayer(Closing):
     def __init__(self) -> None:
         self._route = open_route_socket()
         self._ends: dict[int, carrier.Ends] = {}
-        self._held: dict[int, str] = {}
+        self._held: dict[int, carrier.Held] = {}
 
     def close(self) -> None:
         self._route.close()
@@ -161,15 +161,15 @@ class LinkLayer(Closing):
 
     def open_port(self, host_index: int) -> None:
         """See `Links.open_port`. Returns when packets pass."""
-        bridge = self._held.pop(host_index, None)
-        if bridge is None or not carrier.release_port(self._route, host_index, bridge):
+        held = self._held.pop(host_index, None)
+        if held is None or not carrier.release_port(self._route, host_index, held):
             carrier.open_port(self._route, host_index, self._ends.pop(host_index, None))
 
     def hold_port(self, host_index: int) -> None:
         """See `Links.hold_port`."""
-        bridge = carrier.hold_port(self._route, host_index, self._ends.pop(host_index, None))
-        if bridge is not None:
-            self._held[host_index] = bridge
+        held = carrier.hold_port(self._route, host_index, self._ends.pop(host_index, None))
+        if held is not None:
+            self._held[host_index] = held
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """See `Links.retire`. Idempotent."""
