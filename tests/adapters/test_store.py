@@ -288,6 +288,23 @@ def test_a_claim_that_is_done_is_attached_with_what_is_written_next_and_at_the_e
         assert next_one.interrupted() is (ends == "its process by death")
 
 
+def test_a_claim_counts_as_attached_before_it_is_on_record_as_done(store: Store) -> None:
+    """Else a policy of its tenant would pass it by, and its figures would be nobody's."""
+    claimed = msgspec.structs.replace(_endpoint(), tenant="acme")
+    with store.transaction():
+        store.write_endpoints([claimed], "claiming")
+    assert store.endpoints_of("acme") == (claimed,) == store.endpoints("attached")
+    assert [one.key for one in store.metered()] == [claimed.key]
+
+
+def test_a_claim_is_not_done_by_what_else_becomes_of_its_endpoint(store: Store) -> None:
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "claiming")
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")  # as of other rules, or under another policy
+    assert store.interrupted() and store.claims_left() == (_endpoint(),)
+
+
 def test_a_claim_that_is_done_and_ends_with_what_is_written_next_is_not_attached_again(store: Store) -> None:
     with store.transaction():
         store.write_endpoints([_endpoint()], "claiming")

@@ -53,6 +53,13 @@ def test_what_was_left_is_not_finished_before_a_wall_stands(pooled: Wall, given:
     assert_converged(pooled)
 
 
+def test_who_asks_again_where_no_wall_stands_is_let_in_behind_one(pooled: Wall, given: Endpoint, node: World) -> None:
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    assert pooled.claim("web", tenant="acme").netns == given.netns
+    assert host_link_is_up(pooled, given) and pooled._site.backend.stands()
+    assert_converged(pooled)
+
+
 def test_what_was_left_of_a_sandbox_that_is_gone_keeps_nobody_from_writing(
     pooled: Wall, given: Endpoint, node: World
 ) -> None:

@@ -66,6 +66,7 @@ def over_lost_tables(site: Site, found: Foundation, act: Callable[[Foundation], 
     from cellwall.engine.node.foundation import lay_foundation
 
     lay_foundation(site)
+    _finish_interrupted(site)  # what waited for a wall
     return act(standing(site))
 
 

@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from cellwall.model.figures import Metered
 
 _INSERT = "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link.
+# Not INSERT OR REPLACE: that would delete whatever other endpoint has the same address, MAC or link. A claim is not
+# done by what else becomes of its endpoint, as when rules are laid anew: only its port can be still shut.
 _UPSERT = (
     f"{_INSERT} ON CONFLICT (container_id, ifname)"
-    " DO UPDATE SET phase = excluded.phase, address4 = excluded.address4, mac = excluded.mac,"
+    " DO UPDATE SET phase = CASE WHEN phase = 'claiming' AND excluded.phase = 'attached' THEN phase"
+    " ELSE excluded.phase END, address4 = excluded.address4, mac = excluded.mac,"
     " host_link = excluded.host_link, netns_device = excluded.netns_device,"
     " netns_inode = excluded.netns_inode, body = excluded.body, tenant = excluded.tenant"
 )
@@ -221,7 +223,7 @@ class Store(StateFile):
             self._insert_bindings(endpoint)
 
     def write_endpoints(self, endpoints: Sequence[Endpoint], phase: Phase) -> None:
-        """Insert or replace endpoints and their bindings."""
+        """Insert or replace endpoints and their bindings. One that is `claiming` does not become `attached` by it."""
         for endpoint in endpoints:
             self._write(_UPSERT, endpoint, phase)
             self._delete_bindings(endpoint.key)

@@ -3,6 +3,7 @@
 Pure but for those whom nobody is behind any more: a live request that would lose to one of them has it detached.
 """
 
+import errno
 from collections.abc import Sequence
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from cellwall.engine.attachments.dead import evict_abandoned, evict_dead
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
+from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, KernelError, Taken
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import OPEN
@@ -78,7 +79,15 @@ def existing_endpoint(site: Site, request: AttachRequest) -> Endpoint | None:
     )
     if not asked:
         raise AlreadyExists(f"container id: {request.key}: is attached already, with other parameters")
+    _refuse_unopened(site, endpoint)
     return endpoint
+
+
+def _refuse_unopened(site: Site, endpoint: Endpoint) -> None:
+    """Raise KernelError (ENOENT) where a process died of its claim, and no wall has stood since: all else that was
+    begun is finished before anything is asked for."""
+    if site.journal.interrupted() and endpoint in site.journal.claims_left():
+        raise KernelError(errno.ENOENT, f"open {endpoint.host_link}", "the wall was flushed")
 
 
 def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[AttachRequest]:
