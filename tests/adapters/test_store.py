@@ -244,6 +244,20 @@ def test_policy_versions_of_a_lost_journal_are_not_given_out_again(tmp_path: Pat
     assert all(1 << 29 <= first_version(block, 1 << 31) < 1 << 30 for block in first)
 
 
+def test_a_journal_of_a_program_that_knew_no_claims_is_taken_over_and_not_given_back(tmp_path: Path) -> None:
+    """It would take one that is `claiming` for neither attached nor begun."""
+    numbered = msgspec.structs.replace(_endpoint(), tenant_number=77)
+    store = Store(tmp_path, "boot-1")
+    with store.transaction():
+        store.write_endpoints([numbered], "attached")
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as raw:
+        raw.execute("PRAGMA user_version = 4")
+    with closing(Store(tmp_path, "boot-1")) as store:
+        assert store.endpoints() == (numbered,)
+        assert store._db.row("PRAGMA user_version")[0] == SCHEMA_VERSION > 4
+
+
 @pytest.mark.parametrize("knew_retired", [False, True])
 def test_a_journal_of_the_first_schema_is_taken_over_with_what_is_in_it(tmp_path: Path, knew_retired: bool) -> None:
     store = Store(tmp_path, "boot-1")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from cellwall.adapters.record.database import Database
 from cellwall.errors import Conflict, KernelError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Of the tables that `cellwall.adapters.record.store_schema` makes, or makes of older ones."""
 
 SPARE = 2 << 20

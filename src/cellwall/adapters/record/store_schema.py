@@ -49,8 +49,9 @@ def create(db: Database, boot_id: str) -> None:
 
 def upgrade(db: Database) -> None:
     """What an older schema lacks. 1 did not know which links of closed endpoints are retired, the first of it; to
-    retire one again does no harm. 2 knew no policies, 3 no numbers of tenants. Another process may have done it
-    meanwhile: what is there already is left."""
+    retire one again does no harm. 2 knew no policies, 3 no numbers of tenants. 4 lacks nothing: it tells programs that
+    would not finish a claim which is on record before it is done. Another process may have done it meanwhile: what is
+    there already is left."""
     if "retired" not in _columns(db, "draining"):
         db.run("ALTER TABLE draining ADD COLUMN retired INTEGER NOT NULL DEFAULT 0")
         db.run("CREATE INDEX unretired ON draining (retired) WHERE NOT retired")
