@@ -11,7 +11,7 @@ from cellwall.api import AttachRequest, Wall
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from engine.pooled import host_link_is_up, two_ready
 from engine.steps import assert_converged
-from world import World, about_nftables
+from world import World, Wrapped, about_nftables, rewired
 
 pytestmark = pytest.mark.root
 
@@ -68,6 +68,28 @@ def test_what_was_left_of_a_sandbox_that_is_gone_keeps_nobody_from_writing(
     assert host_link_is_up(pooled, other) and not pooled._site.journal.interrupted()
     assert pooled.detach("web")
     assert_converged(pooled)
+
+
+def test_what_was_left_is_let_in_with_its_elements_in_place(pooled: Wall, given: Endpoint) -> None:
+    """Whoever died had added none of them, and the port is the last of what is left of the claim."""
+    site, missing = pooled._site, list[tuple[str, ...]]()
+
+    def open_port(index: int) -> None:
+        missing.append(site.backend.drift(site.journal.endpoints("attached")))
+        site.links.open_port(index)
+
+    rewired(pooled, links=Wrapped(site.links, open_port=open_port)).detach("somebody-else")
+    assert missing == [()]
+    assert host_link_is_up(pooled, given)
+
+
+def test_what_has_no_namespace_any_more_is_not_claimed_at_once(pooled: Wall, node: World) -> None:
+    lost, other = pooled._site.journal.pooled()
+    node.lab.node.run(["umount", lost.netns])
+    pooled._caller.take_turns_by(FairMutex())
+    assert pooled.claim_at_once(AttachRequest("web")) is None
+    assert pooled.endpoints() == ()
+    assert pooled.claim("web").netns == other.netns  # which ends the other one
 
 
 def test_a_claim_at_once_is_done_with_whatever_is_written_next(pooled: Wall, node: World) -> None:
