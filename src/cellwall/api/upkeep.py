@@ -127,6 +127,11 @@ class UpkeepVerbs(Opened):
             self._caller.take_those_in_force(self._site.foundation())
             return node_count(self._site)
 
+    def ready_links(self) -> frozenset[int]:
+        """The indices of the host ends of sandboxes that stand ready."""
+        with self._caller.mutex:
+            return frozenset(endpoint.host_index for endpoint in self._site.journal.pooled())
+
     def meters(self) -> "Meters":
         """The kernel's own figures of this node."""
         return self._site.meters()

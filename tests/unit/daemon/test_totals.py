@@ -47,6 +47,15 @@ def test_a_meter_that_is_not_listed_for_a_while_is_still_the_same() -> None:
     assert look(after, b=of("x", 8)) == {"x": (14,)}
 
 
+def test_what_a_meter_counted_while_it_was_nobodys_is_nobodys() -> None:
+    odometer = Odometer()
+    odometer.disregard({"a": (5,), "b": (7,), "c": (7,)})
+    assert look(odometer, a=of("x", 6)) == {"x": (1,)}
+    odometer.part({"b": of("x", 9)})
+    assert odometer.totals() == {"x": (3,)}
+    assert look(odometer, c=of("x", 2)) == {"x": (5,)}  # another one of that name
+
+
 def test_of_meters_that_are_not_listed_no_more_is_remembered_than_may_come_back() -> None:
     odometer = Odometer()
     for first in range(0, 20_000, 100):

@@ -7,6 +7,9 @@ anything away. Who sees a meter end tells (`part`); what it counted since the la
 A meter that is not listed is not gone: while an endpoint is being closed it is on record as something else, and its
 meter shows up again for the last time.
 
+What a meter has counted before it had an owner is nobody's: who reads it meanwhile says so (`disregard`), and its first
+owner's figures begin there. What it counted between that and its owner's time is his.
+
 One thread reads and another tells of ends, so a reading that began before a meter's end is older than that: of a meter
 that has ended nothing is counted any more.
 """
@@ -48,6 +51,7 @@ class Odometer:
         self._shown: dict[str, Figures] = dict(memory.shown) if memory else {}
         self._totals: dict[str, Figures] = dict(memory.totals) if memory else {}
         self._away: dict[str, Figures] = {}
+        self._idle: Mapping[str, Figures] = {}
         self._round = 0
         self._latest = 0
         self._parted: dict[str, int] = {}
@@ -74,6 +78,11 @@ class Odometer:
             for name in [name for name, parted in self._parted.items() if parted < number and name not in meters]:
                 del self._parted[name]
 
+    def disregard(self, meters: Mapping[str, Figures]) -> None:
+        """All meters that have no owner yet, with what they show."""
+        with self._lock:
+            self._idle = dict(meters)
+
     def part(self, meters: Mapping[str, Reading]) -> None:
         """These show what they show for the last time."""
         with self._lock:
@@ -89,6 +98,7 @@ class Odometer:
         with self._lock:
             self._shown.clear()
             self._away.clear()
+            self._idle = {}
             self._round += 1
             self._latest = self._round
 
@@ -112,7 +122,7 @@ class Odometer:
         if before == reading.figures:
             return
         if before is None:
-            before = self._away.pop(name, None)
+            before = self._away.pop(name, None) or self._idle.get(name)
         if before is None or any(now < then for now, then in zip(reading.figures, before, strict=True)):
             before = (0,) * len(reading.figures)  # new, or another one of that name
         label = self._label(reading.owner)

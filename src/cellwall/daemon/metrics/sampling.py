@@ -73,9 +73,10 @@ class Sampler:
         number = self._traffic.begin()
         node = self._try("record", self._wall.counted)
         metered = () if node is None else node.metered
-        shown = self._try("traffic", lambda: self._wall.meters().traffic()) if metered else {}
+        shown = self._try("traffic", lambda: self._wall.meters().traffic()) if node is not None and node.leased else {}
         if node is not None and shown is not None:
             self._traffic.read(number, _readings(metered, shown))
+            self._disregard(shown)
         if node is not None:
             self._read_denied(self._wall.meters, metered)
         self._attend(metered, known=node is not None)
@@ -95,6 +96,14 @@ class Sampler:
             tracked=tracked,
             seconds=time.perf_counter() - began,
         )
+
+    def _disregard(self, shown: Mapping[int, Traffic]) -> None:
+        """What is sent in a sandbox that stands ready is not its tenant's of later. Those that do so after the reading
+        did so during it."""
+        ready = self._try("record", self._wall.ready_links)
+        if ready is not None:
+            present = ready & shown.keys()
+            self._traffic.disregard({str(index): msgspec.structs.astuple(shown[index]) for index in present})
 
     def part(self, links: Mapping[str, Reading], denied: Mapping[str, Reading]) -> None:
         """These links, and what rules count of them, show what they show for the last time."""

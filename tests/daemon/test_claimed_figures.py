@@ -1,0 +1,41 @@
+"""Whose the packets are of a sandbox that stood ready: nobody's until it is claimed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cellwall.daemon.bounds import Bounds
+from cellwall.lab import Host
+from cellwall.model.pool import PoolSize
+from daemon.scraped import of, scrape, send, traffic
+from daemon.test_pool import resize
+from running import wait_until
+from served import Plain, Served, open_served
+from world import Sandbox, write_setting
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A daemon that keeps one ready, and whose figures are never older than the question."""
+    with open_served(bounds=Bounds(scrape_seconds=0.0), size=PoolSize(1)) as served:
+        yield served
+
+
+def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain: Plain) -> None:
+    """As far as somebody looked in between."""
+    resize(served, PoolSize(1))
+    wait_until(lambda: served.node.pool.figures.ready == 1)
+    (ready,) = served.world.wall._site.journal.pooled()
+    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    write_setting(box.host, "net/ipv6/conf/all/disable_ipv6", "1")
+    send(served, box, 20)
+    assert not of(scrape(plain), "cellwall_tenant_sent_packets_total", tenant="acme")
+    assert plain.ask("POST", "/v1/pool/claims", {"container": "web", "tenant": "acme"}).status == 201
+    assert traffic(scrape(plain), "acme") == (0, 0, 0, 0)
+    send(served, box, 3)
+    assert traffic(scrape(plain), "acme")[:2] == (3, 300)
+    assert plain.ask("DELETE", "/v1/endpoints/web/eth0").status == 200
+    assert traffic(scrape(plain), "acme")[:2] == (3, 300)
