@@ -8,7 +8,7 @@ port is asked for or a thousand.
 import errno
 import sys
 from _socket import AF_INET, AF_INET6
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from cellwall.adapters.netlink.nlattr import (
     attribute_of,
@@ -78,10 +78,11 @@ _FLAGS = (
 # bridge family and reach the daemons of the node; to be forwarded they must pass prerouting, where the pins drop them
 # (net/bridge/br_input.c, br_handle_frame). MAC pause, bit 1, cannot be forwarded and is dropped by the bridge.
 _RESERVED_GROUPS = (31, 0xFFFD, "group_fwd_mask")
+_TOLD = (*_FLAGS, _RESERVED_GROUPS)
 # linux/if_bridge.h BR_STATE_*. STP leaves a port in one of these for twice the forward delay, 30 s, though it is
 # switched off meanwhile (net/bridge/br_stp_timer.c).
 _STATES = {PORT_DISABLED: "disabled", 1: "listening", 2: "learning", 4: "blocking"}
-_OPER_UP = OPER_UP.to_bytes(1)
+_OPER_UP, _DISABLED, _FORWARDING = OPER_UP.to_bytes(1), PORT_DISABLED.to_bytes(1), PORT_FORWARDING.to_bytes(1)
 _LOCKED = nested(
     IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value, _ in _FLAGS), attribute_u16(*_RESERVED_GROUPS[:2])
 )
@@ -138,7 +139,7 @@ def open_strangers(route: Netlink, bridge_index: int, known: Container[int]) -> 
         port = attributes(reply.body, LINK_HEADER_SIZE)
         if u32_of(port.get(IFLA_MASTER, bytes(4))) != bridge_index:  # also the bridge itself, which has none
             continue
-        if any(_wrong_flags(port.get(IFLA_PROTINFO))) or _entries(route, bridge_index, index):
+        if any(_wrong_flags(attributes(port.get(IFLA_PROTINFO, b"")))) or _entries(route, bridge_index, index):
             found[index] = text_of(port[IFLA_IFNAME])
     return found
 
@@ -176,13 +177,16 @@ def _wrong_port(route: Netlink, bridge_index: int, port: Reply | None) -> Iterab
         return
     if not link_flags(port) & IFF_NOARP:
         yield "arp is on"
-    found = attributes(port.body, LINK_HEADER_SIZE)
-    yield from _wrong_flags(found.get(IFLA_PROTINFO))
-    state = attributes(found.get(IFLA_PROTINFO, b"")).get(IFLA_BRPORT_STATE, bytes((PORT_FORWARDING,)))[0]
-    if state == PORT_DISABLED and (found.get(IFLA_OPERSTATE) != _OPER_UP or not _is_up(route, bridge_index)):
-        return  # and rightly
-    if state != PORT_FORWARDING:
-        yield f"its state is {_STATES.get(state, state)}, not forwarding"
+    present = attributes(attribute_of(port.body, IFLA_PROTINFO, LINK_HEADER_SIZE) or b"")
+    yield from _wrong_flags(present)
+    state = present.get(IFLA_BRPORT_STATE, _FORWARDING)
+    if state == _FORWARDING:
+        return
+    if state == _DISABLED:
+        operational = attribute_of(port.body, IFLA_OPERSTATE, LINK_HEADER_SIZE) == _OPER_UP
+        if not operational or not _is_up(route, bridge_index):
+            return  # and rightly
+    yield f"its state is {_STATES.get(state[0], state[0])}, not forwarding"
 
 
 def _is_up(route: Netlink, index: int) -> bool:
@@ -190,10 +194,9 @@ def _is_up(route: Netlink, index: int) -> bool:
     return any(link_flags(link) & IFF_UP for link in links)
 
 
-def _wrong_flags(raw: bytes | None) -> Iterable[str]:
+def _wrong_flags(present: Mapping[int, bytes]) -> Iterable[str]:
     """A kernel does not tell a flag that it does not have."""
-    present = attributes(raw or b"")
-    for kind, value, name in (*_FLAGS, _RESERVED_GROUPS):
+    for kind, value, name in _TOLD:
         if kind in present and (seen := int.from_bytes(present[kind], sys.byteorder)) != value:
             yield f"{name} is {seen}, not {value}"
 
