@@ -88,3 +88,11 @@ def test_one_that_was_retired_is_not_remembered(links: LinkLayer, port: PortPlan
     links.hold_port(port.host_index)
     links.retire(port, LINK)
     assert not links._held
+
+
+def test_the_host_end_of_a_held_one_says_nothing_of_itself(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
+    """As it opens, either: with IPv6 it would solicit and report there, in every sandbox that is claimed."""
+    links.hold_port(port.host_index)
+    links.open_port(port.host_index)
+    assert "inet6" not in node.run(f"ip -6 address show dev {LINK}")
+    assert node.run(f"sysctl -n net.ipv6.conf.{LINK}.disable_ipv6").strip() == "1"
