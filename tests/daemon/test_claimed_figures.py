@@ -39,3 +39,14 @@ def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain:
     assert traffic(scrape(plain), "acme")[:2] == (3, 300)
     assert plain.ask("DELETE", "/v1/endpoints/web/eth0").status == 200
     assert traffic(scrape(plain), "acme")[:2] == (3, 300)
+
+
+def test_what_is_sent_in_one_that_ends_unclaimed_is_nobodys(served: Served, plain: Plain) -> None:
+    resize(served, PoolSize(1))
+    wait_until(lambda: served.node.pool.figures.ready == 1)
+    (ready,) = served.world.wall._site.journal.pooled()
+    send(served, Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready), 20)
+    resize(served, PoolSize())
+    wait_until(lambda: served.node.pool.figures.ready == 0)
+    told = [value for (name, _), value in scrape(plain).items() if name == "cellwall_tenant_sent_packets_total"]
+    assert sum(told) == 0

@@ -190,12 +190,15 @@ class Partings:
 
     def part(self, site: Site, endpoints: Sequence[Endpoint]) -> None:
         """See `Ledger.part`."""
+        had = [one for one in endpoints if not one.key.pooled]  # what nobody claimed is in no figures
+        if not had:
+            return
         try:
-            owned = [(one, stems((one.generation, *one.past_generations))) for one in endpoints]
-            indices = [one.host_index for one in endpoints]
+            owned = [(one, stems((one.generation, *one.past_generations))) for one in had]
+            indices = [one.host_index for one in had]
             shown = site.meters().traffic_of(indices)
             denied = site.meters().denied_of(indices, [stem for _, of_one in owned for stem in of_one])
-            self._sampler.part(_readings(endpoints, shown), _denials(owned, denied))
+            self._sampler.part(_readings(had, shown), _denials(owned, denied))
         except Exception as error:  # whatever it is, what closes goes on
             _log.warning("what closed endpoints passed last is not counted: %s", error)
 
