@@ -154,7 +154,8 @@ class Backend(Protocol):
 
     def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
         """From one state of these endpoints to another, in one transaction. An attach comes from none, a detach leads
-        to none. Where the wall does not stand nothing is added: KernelError ENOENT."""
+        to none. Where the wall does not stand nothing is added, and no sandbox that stood ready becomes anybody's,
+        whether or not that adds anything: KernelError ENOENT."""
 
     def drift(self, attached: Sequence[Endpoint]) -> tuple[str, ...]:
         """What differs between what these endpoints need and what is live of all endpoints, a line each."""

@@ -7,7 +7,6 @@ policy or ports add; the link last. One that comes alone is on record as `claimi
 takes, and is finished where it dies. Nobody has a sandbox twice: one that was claimed ends with its container.
 """
 
-import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -27,7 +26,6 @@ from cellwall.engine.attachments.detach import detach_endpoints
 from cellwall.engine.ports.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
-from cellwall.errors import KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.policy import NO_TIERS, Tiers
 from cellwall.model.pool import pooled_key, room
@@ -147,8 +145,6 @@ def _give(
     keys = [endpoint.key for endpoint in claimed]
     undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
     site.change(former, claimed)
-    if not any(map(_adds, former, claimed)) and not site.backend.stands():  # else the change has asked
-        raise KernelError(errno.ENOENT, "open ready sandboxes", "the wall was flushed")
     for endpoint in claimed:
         site.links.open_port(endpoint.host_index)
     end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
@@ -158,11 +154,6 @@ def _give(
     with site.journal.transaction():
         site.journal.set_phase(keys, "attached")
     return claimed
-
-
-def _adds(former: Endpoint, claimed: Endpoint) -> bool:
-    """There are elements of what the claim made of it."""
-    return any(getattr(former, name) != getattr(claimed, name) for name in ("tenant_number", "bindings", "tiers"))
 
 
 def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint, tiers: Tiers) -> Endpoint:

@@ -114,7 +114,9 @@ class IptablesBackend:
         """See `Backend.change`."""
         was, will = self._held(before), self._held(after)
         change = changes(was, will)
-        if (change.added or change.renewed) and not stands(self._host):
+        # A claim adds nothing as a rule: no entry is made of whose a sandbox is.
+        claims = bool(after) and any(endpoint.key.pooled for endpoint in before)
+        if (change.added or change.renewed or claims) and not stands(self._host):
             raise KernelError(errno.ENOENT, "change endpoints", "the wall was flushed")
         try:
             self._host.sets.apply(change.added, ())
