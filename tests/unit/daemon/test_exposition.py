@@ -55,6 +55,9 @@ class Node:
         )
         return NodeCount(True, metered, len(metered), 3, 4093)
 
+    def ready_links(self) -> frozenset[int]:
+        return frozenset()  # no sandbox stands ready
+
     def meters(self) -> "Node":
         self._read("meters")
         return self
