@@ -40,7 +40,7 @@ def test_every_class_has_its_code(error: Exception, code: int) -> None:
 def test_no_class_of_the_tree_is_forgotten() -> None:
     tree = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     # the base, and what only labs raise
-    assert tree - {type(error) for error, _ in ROWS} == {errors.CellwallError, errors.LabError}
+    assert tree - {type(error) for error, _ in ROWS} == {errors.CellwallError, errors.LabError, errors.TooBusy}
 
 
 def test_status_is_not_available_whatever_the_host_lacks() -> None:

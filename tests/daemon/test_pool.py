@@ -94,7 +94,11 @@ def test_a_claim_that_comes_alone_is_carried_out_before_anything_else_is_heard(p
         asked.close()  # in its turn: the pool was being filled just then, or the last one took long
         return False
 
-    wait_until(lambda: pooled.run(claim))
+    def alone() -> bool:
+        wait_until(lambda: pooled.node.pool.figures.ready == SIZE)  # what came in its turn has emptied it
+        return pooled.run(claim)
+
+    wait_until(alone)
     assert was_pooled(made[0].endpoint) and not made[0].before
     assert made[0].endpoint in client.endpoints()
 

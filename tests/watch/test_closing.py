@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cellwall.adapters.interfaces.links import LinkLayer
 from cellwall.api import Wall
 from cellwall.engine.backend import Holder
 from cellwall.errors import KernelError
@@ -201,8 +202,8 @@ def test_nobody_waits_for_a_thread_that_has_ended(node_lab: World) -> None:
 def test_a_bridge_that_was_shut_by_a_closing_that_failed_is_opened_soon() -> None:
     """Of a wall that stands, as somebody laid it meanwhile, and about which nobody is told anything more."""
     looked, shut = threading.Event(), threading.Event()
-    with open_world() as world:
-        links, latched = world.wall._site.links, world.wall._site.foundation()
+    with open_world() as world, LinkLayer() as links:  # the wall's own is another thread's
+        latched = world.wall._site.foundation()
         assert latched is not None
         index, mark = latched.bridge_index, world.wall.settings.mark
 
