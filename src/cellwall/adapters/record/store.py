@@ -210,9 +210,8 @@ class Store(StateFile):
     def host_link_taken(self, host_link: str) -> bool:
         """Some endpoint has this host link, or had it and its address still drains."""
         row = self._db.row(
-            "SELECT 1 FROM endpoints WHERE host_link = ?1"
-            " UNION ALL SELECT 1 FROM draining WHERE host_link = ?1 LIMIT 1",
-            (host_link,),
+            "SELECT 1 FROM endpoints WHERE host_link = ? UNION ALL SELECT 1 FROM draining WHERE host_link = ? LIMIT 1",
+            (host_link, host_link),
         )
         return row is not None
 
