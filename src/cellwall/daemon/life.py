@@ -176,7 +176,7 @@ def _take_over(owner: OwnerSocket, wall: Wall, metrics: Metrics) -> tuple[str, .
 def _now_and_then(owner: OwnerSocket, wall: Wall) -> None:
     owner.own_again(wall)
     give_back(wall)
-    gc.collect()  # what was in use whenever garbage was looked for: 2 ms
+    gc.collect()  # what was in use whenever garbage was looked for
 
 
 class Reread:
