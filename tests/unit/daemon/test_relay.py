@@ -79,7 +79,6 @@ def told(story: Callable[[Told6], Awaitable[None]]) -> None:
                 await story(made)
             made.ours.close()
             await asyncio.wait_for(made.relay.over.wait(), 20)
-            made.relay.end()
 
     asyncio.run(run())
 
@@ -145,6 +144,22 @@ def test_who_is_admitted_no_more_is_cut_and_nobody_is_served_at_a_port_that_ende
         made.tell(Told("end", made.rule))
         assert await ended(client)
         assert made.relay.held.count == 0
+
+    told(story)
+
+
+def test_who_was_served_is_cut_and_nobody_else_let_in_from_the_turn_in_which_the_daemon_is_found_gone() -> None:
+    async def story(made: Told6) -> None:
+        client = await made.client()
+        await made.accepted()
+        made.ours.close()
+        assert await ended(client)
+        another = await made.client()  # of the kernel: the test listens there, too
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await made.accepted()
+        with pytest.raises(BlockingIOError):
+            another.recv(9)
 
     told(story)
 

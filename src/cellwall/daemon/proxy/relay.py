@@ -199,8 +199,7 @@ class Relay:
                     if connection.overdue(now):
                         connection.cut()
 
-    def end(self) -> None:
-        """Serve nothing any more."""
+    def _end(self) -> None:
         while self._ports:
             self._ports.popitem()[1].end()
 
@@ -225,8 +224,9 @@ class Relay:
         except OSError:
             raw, fds = b"", []
         if not raw:  # the daemon has ended, and what it told with it
-            self.over.set()
             self.loop.remove_reader(self._told)
+            self._end()  # now: to take leave of the loop takes turns, in which others are let in and served
+            self.over.set()
             return False
         self._obey(self._decode(raw), fds)
         return True
