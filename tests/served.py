@@ -136,7 +136,7 @@ def open_served(
         node = Node(wrap(wall), wrap_beside(beside, wall), limits, told=metrics.events.wrote, size=size or PoolSize())
         metrics.look_at(node, None)
         judge = authority or Authority()
-        fast = FastPath(node.claim_at_once, judge, metrics.events.answered)
+        fast = FastPath(node.attachments.claim_at_once, judge, metrics.events.answered)
         listener = Listener(application(node, judge, limits, cni, metrics), limits, judge, peer=peer, fast=fast)
         path = os.path.join(lab.root, "api.sock")
         with _listening(path, node, listener) as loop:

@@ -31,20 +31,20 @@ class Stage:
 
     def reserve(self, user: int, container: str, count: int, group: int = CI) -> int:
         asker, tenant = self.asker(user, group), f"{'ci' if group == CI else 'dev'}-{container}"
-        return len(self.served.run(lambda: self.served.node.reserve_ports(asker, container, count, tenant, 60.0)).ports)
+        return len(self.served.run(lambda: self.served.node.ports.reserve(asker, container, count, tenant, 60.0)).ports)
 
     def attach(self, user: int, containers: Sequence[str], expose: Sequence[str]) -> tuple[Endpoint, ...]:
         bodies = [AttachBody(container=name, tenant=f"ci-{name}", expose=tuple(expose)) for name in containers]
         places = Places(bodies, [""] * len(bodies))
-        return self.served.run(lambda: self.served.node.attach_many(self.asker(user), places))
+        return self.served.run(lambda: self.served.node.attachments.attach_many(self.asker(user), places))
 
     def expose(self, user: int, container: str, binding: str) -> Endpoint:
         asker, parsed = self.asker(user), parse_binding(binding, auto=True)
-        return self.served.run(lambda: self.served.node.expose(asker, EndpointKey(container), parsed))
+        return self.served.run(lambda: self.served.node.ports.expose(asker, EndpointKey(container), parsed))
 
     def attaching(self, user: int, container: str, expose: str) -> Callable[[], Awaitable[Any]]:
         places = Places([AttachBody(container=container, tenant=f"ci-{container}", expose=(expose,))], [""])
-        return lambda: self.served.node.attach(self.asker(user), places)
+        return lambda: self.served.node.attachments.attach(self.asker(user), places)
 
     def submit(self, act: Callable[[], Awaitable[Any]]) -> "Future[Any]":
         async def run() -> Any:

@@ -77,7 +77,7 @@ def test_policies_are_rendered_where_they_are_read(served: Served) -> None:
             threads.append(current_thread().name)
             return len(known)
 
-        return await served.node.policies(Asker(Peer(0), Authority()), render)
+        return await served.node.policies.all(Asker(Peer(0), Authority()), render)
 
     ask(served, "PUT", "/v1/policies/acme", {"mode": "block"})
     assert served.run(rendered) == len(ask(served, "GET", "/v1/policies").document["policies"]) >= 1

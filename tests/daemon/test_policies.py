@@ -116,23 +116,23 @@ def test_a_group_rules_its_own_tenants_and_hears_of_no_other(served: Served, pla
     asker = Asker(Peer(uid=1000, groups=frozenset({7})), authority)
     node, web_key = served.node, EndpointKey("web")
     plain.ask("PUT", TENANT, {"mode": "block"})
-    mine = served.run(lambda: node.set_policy(asker, "other", PolicyBody(mode="block"), patch=False))
-    assert served.run(lambda: node.policies(asker, dict)) == {"other": mine}
+    mine = served.run(lambda: node.policies.set(asker, "other", PolicyBody(mode="block"), patch=False))
+    assert served.run(lambda: node.policies.all(asker, dict)) == {"other": mine}
     for act in (
-        lambda: node.policy(asker, "acme"),
-        lambda: node.set_policy(asker, "acme", PolicyBody(), patch=True),
-        lambda: node.remove_policy(asker, "acme"),
+        lambda: node.policies.one(asker, "acme"),
+        lambda: node.policies.set(asker, "acme", PolicyBody(), patch=True),
+        lambda: node.policies.remove(asker, "acme"),
     ):
         with pytest.raises(Forbidden):
             served.run(act)
     for act in (
-        lambda: node.policy(asker, web_key),
-        lambda: node.set_policy(asker, web_key, PolicyBody(), patch=False),
-        lambda: node.remove_policy(asker, web_key),
+        lambda: node.policies.one(asker, web_key),
+        lambda: node.policies.set(asker, web_key, PolicyBody(), patch=False),
+        lambda: node.policies.remove(asker, web_key),
     ):
         with pytest.raises(NotFound):
             served.run(act)
-    assert served.run(lambda: node.remove_policy(asker, "other"))
+    assert served.run(lambda: node.policies.remove(asker, "other"))
 
 
 def test_an_endpoint_that_changes_hands_amid_the_question_shows_nobody_anothers_policy() -> None:
@@ -150,7 +150,7 @@ def test_an_endpoint_that_changes_hands_amid_the_question_shows_nobody_anothers_
 
     with open_served(wrap_beside=handed_over) as served:
         mine = served.world.wall.attach("web", tenant="mine", allow_list=[f"{PUBLIC4}/32"])
-        told = served.run(lambda: served.node.policy(asker, mine.key))
+        told = served.run(lambda: served.node.policies.one(asker, mine.key))
         assert served.world.wall.endpoint("web").tenant == "other"
     assert (told.policy, told.generation) == (mine.tiers.endpoint, mine.generation)
 
@@ -163,8 +163,8 @@ def test_who_is_not_root_is_told_of_its_endpoint_and_not_of_the_node(served: Ser
     web.run(["ip", "link", "set", "eth0", "down"])
     told = plain.ask("GET", "/v1/endpoints/web/eth0/findings").document["findings"]
     assert any(bridge in line for line in told)
-    findings = served.run(lambda: served.node.findings(asker, EndpointKey("web")))
+    findings = served.run(lambda: served.node.endpoints.findings(asker, EndpointKey("web")))
     assert findings and not any(bridge in line for line in findings)
     with pytest.raises(NotFound):
-        served.run(lambda: served.node.findings(asker, EndpointKey("nobody")))
+        served.run(lambda: served.node.endpoints.findings(asker, EndpointKey("nobody")))
     plain.ask("POST", "/v1/reconcile")

@@ -85,7 +85,7 @@ def test_a_claim_that_comes_alone_is_carried_out_before_anything_else_is_heard(p
 
     async def claim() -> bool:
         places = Places([AttachBody(f"c{time.monotonic_ns()}", tenant="acme")], [""])
-        asked = pooled.node.claim(asker, places, alone=True)
+        asked = pooled.node.attachments.claim(asker, places, alone=True)
         try:
             asked.send(None)
         except StopIteration as over:

@@ -31,8 +31,8 @@ def test_a_member_is_told_of_its_endpoint_and_not_of_the_node() -> None:
         served.world.lab.node.run(["tc", "filter", "del", "dev", "b9_br0", "ingress", "pref", "2"])
         root, member = (Asker(peer, AUTHORITY) for peer in (Peer(0), Peer(USER, frozenset({USER}))))
         key = EndpointKey("web")
-        assert any("bridge b9_br0" in line for line in served.run(lambda: served.node.findings(root, key)))
-        assert served.run(lambda: served.node.findings(member, key)) == ()
+        assert any("bridge b9_br0" in line for line in served.run(lambda: served.node.endpoints.findings(root, key)))
+        assert served.run(lambda: served.node.endpoints.findings(member, key)) == ()
 
 
 def test_what_the_kernel_refused_is_roots_to_know() -> None:

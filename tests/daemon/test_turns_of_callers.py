@@ -27,18 +27,18 @@ USER, GROUP = 54321, 7
 KEY = EndpointKey("job")
 Call = Callable[[Node, Asker, Places], Awaitable[Any]]
 CALLS: dict[str, Call] = {
-    "attach": lambda node, asker, places: node.attach(asker, places),
-    "claim": lambda node, asker, places: node.claim(asker, places),
-    "attach many": lambda node, asker, places: node.attach_many(asker, places),
-    "detach": lambda node, asker, _: node.detach(asker, KEY),
-    "detach many": lambda node, asker, _: node.detach_many(asker, [KEY]),
-    "expose": lambda node, asker, _: node.expose(asker, KEY, PortBinding("tcp", 8080, 80)),
-    "unexpose": lambda node, asker, _: node.unexpose(asker, KEY, PortBinding("tcp", 8080, 80)),
-    "reserve": lambda node, asker, _: node.reserve_ports(asker, "job", 1, "ci-1", 60.0),
-    "release": lambda node, asker, _: node.release_ports(asker, "job"),
-    "set policy": lambda node, asker, _: node.set_policy(asker, "ci-1", PolicyBody(mode="block"), patch=False),
-    "remove policy": lambda node, asker, _: node.remove_policy(asker, "ci-1"),
-    "findings": lambda node, asker, _: node.findings(asker, KEY),
+    "attach": lambda node, asker, places: node.attachments.attach(asker, places),
+    "claim": lambda node, asker, places: node.attachments.claim(asker, places),
+    "attach many": lambda node, asker, places: node.attachments.attach_many(asker, places),
+    "detach": lambda node, asker, _: node.attachments.detach(asker, KEY),
+    "detach many": lambda node, asker, _: node.attachments.detach_many(asker, [KEY]),
+    "expose": lambda node, asker, _: node.ports.expose(asker, KEY, PortBinding("tcp", 8080, 80)),
+    "unexpose": lambda node, asker, _: node.ports.unexpose(asker, KEY, PortBinding("tcp", 8080, 80)),
+    "reserve": lambda node, asker, _: node.ports.reserve(asker, "job", 1, "ci-1", 60.0),
+    "release": lambda node, asker, _: node.ports.release(asker, "job"),
+    "set policy": lambda node, asker, _: node.policies.set(asker, "ci-1", PolicyBody(mode="block"), patch=False),
+    "remove policy": lambda node, asker, _: node.policies.remove(asker, "ci-1"),
+    "findings": lambda node, asker, _: node.endpoints.findings(asker, KEY),
 }
 """Each by which who is not root asks the writer for something."""
 

@@ -131,7 +131,7 @@ def _answering(
 ) -> tuple[Listener, PollingSelector]:
     """Who answers at the socket, and what the event loop waits with for whom it has answered."""
     selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
-    fast = FastPath(node.claim_at_once, authority, events.answered)
+    fast = FastPath(node.attachments.claim_at_once, authority, events.answered)
     return Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast), selector
 
 

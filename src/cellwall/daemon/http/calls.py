@@ -101,55 +101,55 @@ async def _dns(node: Node, ask: Ask) -> web.Response:
 
 
 async def _list(node: Node, ask: Ask) -> web.Response:
-    return json_response(await node.endpoints(ask.asker, _encoded))
+    return json_response(await node.endpoints.all(ask.asker, _encoded))
 
 
 async def _show(node: Node, ask: Ask) -> web.Response:
-    return _one(await node.endpoint(ask.asker, ask.key()))
+    return _one(await node.endpoints.one(ask.asker, ask.key()))
 
 
 async def _attach(node: Node, ask: Ask) -> web.Response:
-    attached = await node.attach(ask.asker, ask.body)
+    attached = await node.attachments.attach(ask.asker, ask.body)
     return _one(attached.endpoint, 200 if attached.before else 201)
 
 
 async def _claim(node: Node, ask: Ask) -> web.Response:
-    claimed = await node.claim(ask.asker, ask.body, alone=ask.alone)
+    claimed = await node.attachments.claim(ask.asker, ask.body, alone=ask.alone)
     return _one(claimed.endpoint, 200 if claimed.before else 201)
 
 
 async def _attach_many(node: Node, ask: Ask) -> web.Response:
-    attached = await node.attach_many(ask.asker, ask.body)
+    attached = await node.attachments.attach_many(ask.asker, ask.body)
     return json_response(await node.aside.do(lambda: _encoded(attached), whose=ask.asker.whose))
 
 
 async def _detach(node: Node, ask: Ask) -> web.Response:
-    return document_response(answers.DetachedAnswer(await node.detach(ask.asker, ask.key())))
+    return document_response(answers.DetachedAnswer(await node.attachments.detach(ask.asker, ask.key())))
 
 
 async def _detach_many(node: Node, ask: Ask) -> web.Response:
-    return document_response(answers.DetachedManyAnswer(await node.detach_many(ask.asker, ask.body)))
+    return document_response(answers.DetachedManyAnswer(await node.attachments.detach_many(ask.asker, ask.body)))
 
 
 async def _findings(node: Node, ask: Ask) -> web.Response:
-    return document_response(answers.FindingsAnswer(await node.findings(ask.asker, ask.key())))
+    return document_response(answers.FindingsAnswer(await node.endpoints.findings(ask.asker, ask.key())))
 
 
 async def _traffic(node: Node, ask: Ask) -> web.Response:
-    return json_response(await node.traffic(ask.asker, _encoded_traffic))
+    return json_response(await node.endpoints.traffic(ask.asker, _encoded_traffic))
 
 
 async def _expose(node: Node, ask: Ask) -> web.Response:
-    return _one(await node.expose(ask.asker, ask.key(), ask.body))
+    return _one(await node.ports.expose(ask.asker, ask.key(), ask.body))
 
 
 async def _unexpose(node: Node, ask: Ask) -> web.Response:
     key, binding = ask.key(), _parsed("binding", lambda: parse_binding(ask.query["binding"]))
-    return _one(await node.unexpose(ask.asker, key, binding))
+    return _one(await node.ports.unexpose(ask.asker, key, binding))
 
 
 async def _reservations(node: Node, ask: Ask) -> web.Response:
-    known = await node.reservations(ask.asker)
+    known = await node.ports.reservations(ask.asker)
     return document_response(answers.ReservationsAnswer(tuple(_reservation(one) for one in known)))
 
 
@@ -158,12 +158,12 @@ async def _reserve(node: Node, ask: Ask) -> web.Response:
     if body.tenant is not None:
         with placed("/tenant"):
             parse_tenant(body.tenant)
-    made = await node.reserve_ports(ask.asker, ask.container(), body.count, body.tenant, body.seconds)
+    made = await node.ports.reserve(ask.asker, ask.container(), body.count, body.tenant, body.seconds)
     return document_response(answers.ReservationAnswer(_reservation(made)))
 
 
 async def _release(node: Node, ask: Ask) -> web.Response:
-    return document_response(answers.ReleasedAnswer(await node.release_ports(ask.asker, ask.container())))
+    return document_response(answers.ReleasedAnswer(await node.ports.release(ask.asker, ask.container())))
 
 
 def _reservation(made: Reservation) -> answers.ReservationDocument:
@@ -171,23 +171,23 @@ def _reservation(made: Reservation) -> answers.ReservationDocument:
 
 
 async def _policies(node: Node, ask: Ask) -> web.Response:
-    return json_response(await node.policies(ask.asker, _encoded_policies))
+    return json_response(await node.policies.all(ask.asker, _encoded_policies))
 
 
 async def _show_policy(node: Node, ask: Ask) -> web.Response:
-    return document_response(record_answer(await node.policy(ask.asker, ask.subject())))
+    return document_response(record_answer(await node.policies.one(ask.asker, ask.subject())))
 
 
 async def _set_policy(node: Node, ask: Ask) -> web.Response:
-    return document_response(record_answer(await node.set_policy(ask.asker, ask.subject(), ask.body, patch=False)))
+    return document_response(record_answer(await node.policies.set(ask.asker, ask.subject(), ask.body, patch=False)))
 
 
 async def _patch_policy(node: Node, ask: Ask) -> web.Response:
-    return document_response(record_answer(await node.set_policy(ask.asker, ask.subject(), ask.body, patch=True)))
+    return document_response(record_answer(await node.policies.set(ask.asker, ask.subject(), ask.body, patch=True)))
 
 
 async def _remove_policy(node: Node, ask: Ask) -> web.Response:
-    return document_response(answers.RemovedAnswer(await node.remove_policy(ask.asker, ask.subject())))
+    return document_response(answers.RemovedAnswer(await node.policies.remove(ask.asker, ask.subject())))
 
 
 async def _log(node: Node, ask: Ask) -> web.Response:
@@ -201,7 +201,7 @@ async def _log(node: Node, ask: Ask) -> web.Response:
         selection = parse_selection(**words, now=time.time())
     except InvalidSpec as error:
         raise Misnamed(error.field, error) from error
-    return json_response(await node.log(ask.asker, selection, limit, _encoded_log))
+    return json_response(await node.tried.latest(ask.asker, selection, limit, _encoded_log))
 
 
 ACTS: dict[str, Act] = {
