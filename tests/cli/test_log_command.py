@@ -7,7 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
+from threading import Event as Occasion
+from threading import Thread
 
+import msgspec
 import pytest
 from nodecommand import SOURCE, Answer
 
@@ -136,6 +140,38 @@ def test_who_follows_is_told_of_what_comes_over_the_next_files_until_it_ends(nod
     follow.send_signal(end)
     rest, said = follow.communicate(timeout=30)
     assert (rest, b"Traceback" in said) == (b"", False)
+
+
+@pytest.mark.parametrize("limit", ["1", "1000000"])
+def test_what_is_recorded_while_who_follows_begins_is_told_once_and_in_its_order(node: str, limit: str) -> None:
+    """Events come all the time, many of them while the files are read that were there before."""
+    over = Occasion()
+    files = EventFiles(paths_for(node).in_log(), size=1 << 20, count=50)
+    files.append([line_of(msgspec.structs.replace(ATTEMPTS[0], container=f"old{n}")) for n in range(3000)])
+
+    def record() -> None:
+        numbers = count()
+        while not over.wait(0.0005):
+            files.append([line_of(msgspec.structs.replace(ATTEMPTS[1], container=f"new{next(numbers)}"))])
+        files.close()
+
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    recording = Thread(target=record)
+    recording.start()
+    try:
+        with subprocess.Popen(
+            argv(node, "--follow", "--json", "--limit", limit), stdout=subprocess.PIPE, env=environ
+        ) as follow:
+            assert follow.stdout is not None
+            told: list[int] = []
+            while len(told) < 1000:
+                container = json.loads(follow.stdout.readline()).get("container", "")
+                told += [int(container[3:])] if container.startswith("new") else []
+            follow.terminate()
+    finally:
+        over.set()
+        recording.join()
+    assert told == list(range(told[0], told[0] + len(told)))
 
 
 @pytest.mark.parametrize("name", ["tenant", "container", "since", "until", "reason"])

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cellwall import __version__
@@ -52,12 +52,21 @@ def _show(invocation: Invocation) -> Outcome:
         return Outcome(found, "\n".join(map(shown, found.events)))
     spell = _spelling(ocsf=given.ocsf, json=given.json)
     _print(found.events, spell)
-    told = set(found.events)
+    told = found.events
     while follow is not None:
-        _print((event for event in follow() if event not in told), spell)
-        told.clear()
+        _print(_behind(told, follow()), spell)
+        told = ()
         time.sleep(_PAUSE)
     return Outcome()
+
+
+def _behind(told: Sequence[Event], came: Iterable[Event]) -> Iterable[Event]:
+    """Those that were recorded after what was told last. What came while the latest were read is in both, also where
+    `--limit` left some of it out."""
+    if not told:
+        return came
+    came = list(came)
+    return came[came.index(told[-1]) + 1 :] if told[-1] in came else came
 
 
 def _found(invocation: Invocation) -> Log:
