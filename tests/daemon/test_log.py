@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from cellwall.adapters.events.files import EventFiles
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
+from cellwall.audit.telling import time_text
 from cellwall.client import Client
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.errors import InvalidSpec
@@ -118,3 +120,19 @@ def test_the_wall_itself_reads_the_same(recorded: Served) -> None:
     assert found.events == (ATTEMPTS[1],)
     with pytest.raises(InvalidSpec, match="limit"):
         recorded.world.wall.log(limit=0)
+
+
+def test_what_one_answer_costs_to_read_is_bounded_and_the_next_goes_on_where_it_ended() -> None:
+    """Whoever asks for what is not there would have all files read, again and again: 20 MiB of another's."""
+    wanted = msgspec.structs.replace(ATTEMPTS[0], time=time_text(1_800_000_000))
+    others = [
+        msgspec.structs.replace(ATTEMPTS[1], time=time_text(1_800_000_001 + n), reason="x" * 4000) for n in range(5000)
+    ]
+    with open_served(up=False) as served:
+        files = EventFiles(served.world.wall.paths.in_log(), size=1 << 20, count=100)
+        assert files.append([line_of(one) for one in (wanted, *others)]).error == ""
+        files.close()
+        pages = [asked(served, "?tenant=acme")[1]]
+        while pages[-1]["more"]:
+            pages.append(asked(served, f"?tenant=acme&until={pages[-1]['reached']}")[1])
+        assert [len(page["events"]) for page in pages] == [0, 0, 1]
