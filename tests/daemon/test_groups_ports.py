@@ -1,7 +1,7 @@
 """What members of one group may have of a node's ports together, by however many uids."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from threading import Event
 from typing import Any
@@ -11,8 +11,9 @@ import pytest
 from cellwall.daemon import quotas
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Granted, Peer
+from cellwall.engine.site import Site
 from cellwall.errors import Exhausted
-from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding, parse_binding
 from cellwall.model.grants import parse_grant
 from cellwall.wire.bodies import AttachBody, Places
 from served import Served, open_served
@@ -56,11 +57,19 @@ class Stage:
         return Asker(Peer(user, frozenset({group})), self.authority)
 
 
+class Unserved:
+    """Proxies of which nobody asks whether they serve."""
+
+    def prepare(self, site: Site, bindings: Iterable[PortBinding]) -> None: ...
+
+    def follow(self, site: Site, anew: bool) -> None: ...
+
+
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     authority = Authority([Granted(group, parse_grant(text, "daemon.allow")) for group, text in GRANTS.items()])
     with open_served(authority=authority) as served:
-        served.world.wall.run_proxies(lambda site, anew: None)
+        served.world.wall.run_proxies(Unserved())
         yield Stage(served, authority)
 
 

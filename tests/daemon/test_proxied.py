@@ -16,6 +16,7 @@ from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE6
 from cellwall.model.endpoint import parse_binding
 from daemon.served import PATIENCE, Daemon, served
+from packet.proxied import bound_by_another
 from world import Stream, World, assert_connection, assert_no_connection
 
 pytestmark = pytest.mark.root
@@ -64,6 +65,36 @@ def test_a_proxy_that_dies_is_there_again_with_nobody_asking(node: tuple[Daemon,
         deadline = time.monotonic() + PATIENCE
         while connect(world.lab.lan, NODE6, 8090, timeout=2.0).kind != "answer":
             assert time.monotonic() < deadline
+    world.wall.detach(web.name)
+
+
+def test_a_port_that_cannot_be_served_is_refused_over_http_and_told_where_it_was_published_before(
+    node: tuple[Daemon, World],
+) -> None:
+    daemon, world = node
+    web = world.attach("web")
+    ports = f"/v1/endpoints/{web.name}/eth0/ports"
+    body = {"binding": {"host_port": 8070, "port": 80, "proxy": "6to4"}}
+    with web.host.serve(tcp=[80]):
+        with bound_by_another(world.lab.node, 8070):
+            refused = daemon.ask("POST", ports, body)
+            assert (refused.status, refused.document["type"]) == (409, "urn:cellwall:problem:conflict")
+            said = "expose.host_port: 8070:80/tcp6to4: nothing can listen there for a proxy: Address already in use"
+            assert refused.document["detail"] == said
+            taken = daemon.ask("POST", "/v1/endpoints", {"container": "other", "expose": ["8070:80/tcp6to4"]})
+            assert (taken.status, taken.document["detail"]) == (409, said)
+            assert [one.bindings for one in world.wall.endpoints() if one.key == web.endpoint.key] == [()]
+        assert daemon.ask("POST", ports, body).status == 200
+        assert_connection(world.lab.lan, NODE6, 8070)
+        assert daemon.stop() == 0
+        with bound_by_another(world.lab.node, 8070):
+            daemon.start()
+            (note,) = [note for note in world.wall.status().notes if "8070" in note]
+            target = web.endpoint.address4
+            assert note == f"port 8070 is proxied for {target}, and not served: Address already in use"
+        world.attach("third")  # whatever is done next
+        assert_connection(world.lab.lan, NODE6, 8070)
+        assert not any("8070" in note for note in world.wall.status().notes)
     world.wall.detach(web.name)
 
 

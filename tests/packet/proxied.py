@@ -36,7 +36,7 @@ def proxied_world() -> Iterator[Proxied]:
     """A world whose wall is up and has proxies."""
     with open_world() as world:
         proxies = Proxies()
-        world.wall.run_proxies(proxies.follow)
+        world.wall.run_proxies(proxies)
         try:
             yield Proxied(world, proxies)
         finally:
@@ -54,6 +54,15 @@ def listening(host: Host, family: int, port: int = 80) -> Iterator[socket.socket
         one.listen(8)
         one.settimeout(10)
         yield one
+
+
+@contextmanager
+def bound_by_another(host: Host, port: int) -> Iterator[None]:
+    """A program has the port in IPv6, and does not listen: no look at who listens finds it."""
+    with host.socket(socket.AF_INET6, socket.SOCK_STREAM) as one:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(("::", port))
+        yield
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def test_what_no_proxy_could_serve_is_refused(spec: str, why: str) -> None:
 
 def test_a_proxy_is_refused_where_a_rate_is_bounded() -> None:
     with open_world(settings=Settings(bytes=20_000, tenant_new_connections=5)) as world:
-        world.wall.run_proxies(lambda site, anew: None)
+        world.wall.run_proxies(Proxies())
         said = r"^expose\.proxy: 8080:80/tcp6to4: limits\.bytes, limits\.tenant_new_connections would not hold"
         with pytest.raises(Unsupported, match=said):
             world.attach("web", expose=["8080:80/tcp6to4"])
@@ -202,7 +202,7 @@ def test_so_they_are_where_iptables_holds_the_wall() -> None:
     with open_world(settings=Settings(backend="iptables")) as world, ExitStack() as ending:
         proxies = Proxies()
         ending.callback(proxies.close)
-        world.wall.run_proxies(proxies.follow)
+        world.wall.run_proxies(proxies)
         assert_soon_forgotten(Proxied(world, proxies), 6, "tcp6to4")
 
 

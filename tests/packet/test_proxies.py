@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,12 @@ from cellwall.daemon.proxy import relay as relay_module
 from cellwall.daemon.proxy.program import Program
 from cellwall.engine.ports import led
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import Exhausted
+from cellwall.errors import Conflict, Exhausted, Unavailable, Unsupported
+from cellwall.lab import connect
 from cellwall.lab.addresses import LAN6, NODE6
 from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, ProxyRule
-from packet.proxied import Proxied, asked, proxied_world, served
+from packet.proxied import Proxied, asked, bound_by_another, proxied_world, served
 from world import Stream
 
 pytestmark = pytest.mark.root
@@ -223,3 +225,56 @@ def test_under_a_bound_that_a_proxy_would_not_keep_none_is_served(world: Proxied
         assert not stream.ask(b"<3>", 1.0) and not asked(world.lab.lan, 6)
         world.proxies.follow(site, False)
         assert asked(world.lab.lan, 6)
+
+
+def test_a_port_that_cannot_be_listened_at_is_refused_and_nothing_is_changed(world: Proxied) -> None:
+    taken = r"^expose\.host_port: 8080:80/tcp6to4: nothing can listen there for a proxy: Address already in use$"
+    before = world.attach("web", tenant="acme", expose=["8081:80/tcp6to4"])
+    with before.host.serve(tcp=[80]):
+        with bound_by_another(world.lab.node, 8080):
+            with pytest.raises(Conflict, match=taken):
+                world.wall.expose(before.name, "8080:80/tcp6to4")
+            assert world.wall.endpoint(before.name) == before.endpoint
+            with pytest.raises(Conflict, match=taken):
+                world.wall.attach("none", tenant="acme", expose=["8082:80/tcp6to4", "8080:80/tcp6to4"])
+            assert world.wall.endpoints() == (before.endpoint,)
+            for port in (8080, 8082):
+                assert connect(world.lab.lan, NODE6, port, timeout=2.0).kind == "refused", "nobody listens there"
+            assert asked(world.lab.lan, 6, 8081), "what is served goes on"
+        world.wall.expose(before.name, "8080:80/tcp6to4")
+        assert asked(world.lab.lan, 6)
+
+
+@pytest.mark.parametrize(("command", "error", "why"), [
+    (("sh", "-c", "exit 3"), Unavailable, "cannot be served now: the proxy ended as it began"),
+    (("/nonexistent",), Unsupported, "the program '/nonexistent' is not installed"),
+])  # fmt: skip
+def test_a_port_is_refused_where_no_proxy_can_be_started_and_nothing_is_changed(
+    world: Proxied, monkeypatch: pytest.MonkeyPatch, command: Sequence[str], error: type[Exception], why: str
+) -> None:
+    world.proxies.close()
+    web = world.attach("web", tenant="acme")
+    with web.host.serve(tcp=[80]):
+        with monkeypatch.context() as broken:
+            broken.setattr(program_module, "COMMAND", command)
+            with pytest.raises(error, match=rf"^expose\.proxy: 8080:80/tcp6to4: {why}$"):
+                world.wall.expose(web.name, "8080:80/tcp6to4")
+            assert world.wall.endpoint(web.name) == web.endpoint
+            assert connect(world.lab.lan, NODE6, 8080, timeout=2.0).kind == "refused"
+        world.wall.expose(web.name, "8080:80/tcp6to4")
+        assert asked(world.lab.lan, 6)
+
+
+def test_a_port_is_refused_where_there_is_no_descriptor_for_it(world: Proxied) -> None:
+    world.proxies.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    binding = parse_binding("8080:80/tcp6to4")
+    with open(os.devnull) as lowest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno(), limits[1]))
+        try:
+            with pytest.raises(Unavailable, match=r"^expose\.proxy: 8080:80/tcp6to4: .*Too many open files"):
+                world.proxies.prepare(world.wall._site, [binding])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    world.wall.reconcile()
+    assert world.proxies._sockets == world.proxies._ready == {}

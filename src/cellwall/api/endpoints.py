@@ -13,7 +13,7 @@ from cellwall.model.addresses import Protocol
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 
 if TYPE_CHECKING:
-    from cellwall.engine.site import Site
+    from cellwall.engine.ports.led import Proxies
     from cellwall.model.reserved import Reservation
 
 
@@ -150,11 +150,12 @@ class EndpointVerbs(Opened):
             self._site.holds().attend(keep, forget)
             return hold_reserved(self._site, given)
 
-    def run_proxies(self, follow: "Callable[[Site, bool], None]") -> None:
-        """For who runs proxies between the address families: `follow` is told of all that is on record, and at the end
-        of every turn from now on. Nothing that asks for one is published without."""
+    def run_proxies(self, proxies: "Proxies") -> None:
+        """For who runs proxies between the address families: these are told of all that is on record, and at the end
+        of every turn from now on, and asked before anything goes on record that is theirs to serve. Nothing that asks
+        for one is published without."""
         with self._caller.turn():
-            self._caller.run_proxies(follow)
+            self._caller.run_proxies(proxies)
 
     def expire_reserved(self) -> list[str]:
         """Give back what waited for its container in vain, a line each. Idempotent."""

@@ -113,6 +113,7 @@ def serve(
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
+        node.proxies = proxies
         node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
@@ -151,7 +152,7 @@ def _writing(
     with _open(paths, read, serving=True) as wall, closing(Proxies()) as proxies:
         owner = OwnerSocket(manager)
         hold_reserved(wall, manager)
-        wall.run_proxies(proxies.follow)
+        wall.run_proxies(proxies)
         try:
             yield wall, owner, proxies
         finally:

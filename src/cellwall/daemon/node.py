@@ -15,6 +15,7 @@ from cellwall.daemon.asker import Asker
 from cellwall.daemon.audit.thread import Auditor
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.pool import Pool
+from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.daemon.turns.chores import Chore
 from cellwall.daemon.turns.reader import Reader
 from cellwall.daemon.turns.writer import Kind, Writer
@@ -76,6 +77,8 @@ class Node:
         """Why what is configured for the daemon is not in force, if it is not; for who reads it to set."""
         self.auditor: Auditor | None = None
         """What records what sandboxes try, if anything does; for who makes it to set."""
+        self.proxies: Proxies | None = None
+        """What serves ports that are led between address families; for who makes it to set."""
 
     def start(self) -> None:
         """Begin to work, in the network namespace of the node."""
@@ -126,8 +129,9 @@ class Node:
         self._status = None  # who asks from now on is told what is so from now on
         status = self._wall.status()
         notes = self.auditor.notes(status.mechanism) if self.auditor is not None else ()
+        unserved = self.proxies.notes() if self.proxies is not None else ()
         unread = (self.unread,) if self.unread else ()
-        return msgspec.structs.replace(status, notes=(*status.notes, *notes, *unread))
+        return msgspec.structs.replace(status, notes=(*status.notes, *notes, *unserved, *unread))
 
     async def cni(self, answer: Callable[[], CniReply]) -> tuple[int, bytes]:
         status, body, waits = await self.writer.do(answer)

@@ -30,6 +30,7 @@ from cellwall.model.settings import Settings
 
 if TYPE_CHECKING:
     from cellwall.engine.figures import Ledger
+    from cellwall.engine.ports.led import Proxies
 
 T = TypeVar("T")
 
@@ -76,9 +77,6 @@ class Caller:
         self._enter_if_free: Callable[[], bool] = lambda: False
         self._left_links = False
         self._came_to_proxy = False
-        self.proxied: Callable[[Site, bool], None] | None = None
-        """Who runs proxies: told at the end of each turn, and whether something was published in it that asks for
-        one."""
 
     def take_turns_by(self, turns: Turns) -> None:
         """Have this keep threads apart from now on."""
@@ -103,13 +101,13 @@ class Caller:
                 raise
             finally:
                 self.site.journal.end_look()
-                if self.proxied is not None:
+                if self.site.proxies is not None:
                     came, self._came_to_proxy = self._came_to_proxy, False
-                    self.proxied(self.site, came)
+                    self.site.proxies.follow(self.site, came)
 
-    def run_proxies(self, follow: Callable[[Site, bool], None]) -> None:
-        """Have this told at the end of every turn, and of all there is at the end of this one."""
-        self.proxied, self._came_to_proxy = follow, True
+    def run_proxies(self, proxies: "Proxies") -> None:
+        """Have these told at the end of every turn, and of all there is at the end of this one."""
+        self.site, self._came_to_proxy = msgspec.structs.replace(self.site, proxies=proxies), True
 
     def begin(self, *, closing: bool) -> None:
         """The settings to begin with: those in force, or of a node that is not up what is configured. `closing`: these
@@ -183,7 +181,7 @@ class Caller:
         for one that asks for a proxy where nobody runs any."""
         for binding in bindings:
             if binding.proxy:
-                if self.proxied is None:
+                if self.site.proxies is None:
                     raise Unsupported(f"expose.proxy: {binding}: a proxy is the daemon's to run, and none writes here")
                 from cellwall.engine.ports.led import (
                     refuse_unbounded,  # here and not above: hardly any port has a proxy

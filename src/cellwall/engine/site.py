@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cellwall.engine.figures import Ledger, Meters
     from cellwall.engine.iptables.host import Host
     from cellwall.engine.nftables.contracts import Rules
+    from cellwall.engine.ports.led import Proxies
     from cellwall.engine.record import Audience, Journal, Lock, Owners, TenantPolicies
 
 Latched = Literal["no", "inwards", "both ways"]
@@ -122,7 +123,8 @@ class Site(msgspec.Struct, frozen=True):
     `netns_directory` is where namespaces that cellwall makes are kept; `program` is the
     running version, `settings_text` what goes on record of the settings. `iptables` opens what that mechanism works
     with, once, when it is first asked, as `meters` does of the kernel's figures; `kept` what keeps policies over a
-    boot. `ledger`: who keeps the figures of endpoints that go, if anybody does."""
+    boot. `ledger`: who keeps the figures of endpoints that go, if anybody does; `proxies`: who serves ports that are
+    led from one address family to the other."""
 
     settings: Settings
     settings_text: str
@@ -143,6 +145,7 @@ class Site(msgspec.Struct, frozen=True):
     holds: Callable[[], PortHolds]
     meters: "Callable[[], Meters]"
     ledger: "Ledger | None" = None
+    proxies: "Proxies | None" = None
 
     @property
     def backend(self) -> Backend:

@@ -22,6 +22,9 @@ MAX_OF_TENANT = 64
 MAX_CARRIED = 4096
 """Connections of all proxied ports together (`daemon/proxy/connections.py`), and so of one tenant's."""
 
+Place = tuple[int, int, str]
+"""What a proxy listens at: the host port, the clients' family, and the bind address, "" for any."""
+
 _RATES = ("new_connections", "packets", "bytes", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 
 
@@ -43,9 +46,14 @@ class ProxyRule(msgspec.Struct, frozen=True):
     tenant: int = 0
 
     @property
-    def place(self) -> tuple[int, int, str]:
-        """What is listened at: one rule has it."""
+    def place(self) -> Place:
+        """One rule has it."""
         return self.host_port, self.family, self.bind
+
+
+def place_of(binding: PortBinding) -> Place:
+    """Where its clients of the other family come to."""
+    return binding.host_port, binding.proxy, "" if binding.bind is None else str(binding.bind)
 
 
 def proxy_rules(
@@ -91,10 +99,11 @@ def _rule(
     for _, policy in endpoint.tiers.named():
         if policy.sources is not None and not policy.monitor:
             admitted.append(policy.sources)
+    host_port, family, bind = place_of(binding)
     return ProxyRule(
-        host_port=binding.host_port,
-        family=binding.proxy,
-        bind="" if binding.bind is None else str(binding.bind),
+        host_port=host_port,
+        family=family,
+        bind=bind,
         target=str(target),
         port=binding.port,
         clients=tuple(listed.texts(networks, binding.proxy) for networks in admitted),

@@ -1,15 +1,18 @@
 """The daemon's side of the proxy between address families: what is to be served, and by whom.
 
 Told at the end of every turn of the wall's, whoever's it was, and it returns when the proxy goes by what changed: a
-client that a policy does not admit any more is cut before the change is answered, as the wall's own flows are.
+client that a policy does not admit any more is cut before the change is answered, as the wall's own flows are. Asked
+before a port goes on record, so that one that cannot be served is refused, and nothing is changed.
 
 Owns: when the process is begun, which is with the first proxied port and anew where it died, and the sockets that
-listen, so that a port is bound with the daemon's rights and by nobody else. What cannot be listened at is logged, and
-tried again.
+listen, so that a port is bound with the daemon's rights and by nobody else. What stands on record and cannot be
+listened at, as after a restart, is logged, told by `notes`, and tried again.
 """
 
+import errno
 import logging
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from threading import Lock
 
@@ -17,14 +20,14 @@ from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals
 from cellwall.daemon.proxy.program import Program
 from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
-from cellwall.errors import CellwallError
-from cellwall.model.endpoint import EndpointKey
-from cellwall.model.proxied import MAX_PROXIES, Lists, ProxyRule, proxy_rules, unkept_bounds
+from cellwall.errors import CellwallError, Conflict, Unavailable, Unsupported
+from cellwall.model.endpoint import EndpointKey, PortBinding
+from cellwall.model.proxied import MAX_PROXIES, Lists, Place, ProxyRule, place_of, proxy_rules, unkept_bounds
 
 _log = logging.getLogger("cellwall.daemon")
 _BACKLOG = 128
-
-Place = tuple[int, int, str]
+_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+"""Of what there may be more later."""
 
 
 class Proxies:
@@ -38,8 +41,34 @@ class Proxies:
         self._wanted: dict[Place, ProxyRule] = {}
         self._rules: dict[Place, ProxyRule] = {}
         self._sockets: dict[Place, socket.socket] = {}
-        self._failed: set[Place] = set()
+        self._ready: dict[Place, socket.socket] = {}
+        self._failed: dict[Place, str] = {}
+        self._trouble = ""
         self._program: Program | None = None
+
+    def prepare(self, site: Site, bindings: Iterable[PortBinding]) -> None:
+        """Listen for these, which are about to go on record, and have the process that is to serve them. What is not
+        on record at the end of this turn is let go then. Conflict where nothing can listen there, Unavailable where
+        there is no room for it now, Unsupported where the program is missing."""
+        with self._state:
+            for binding in bindings:
+                try:
+                    self._begin()
+                    self._make_ready(site, binding)
+                except Unsupported as error:
+                    raise Unsupported(f"expose.proxy: {binding}: {error}") from error
+                except OSError as error:
+                    raise Unavailable(f"expose.proxy: {binding}: cannot be served now: {error.strerror}") from error
+
+    def notes(self) -> tuple[str, ...]:
+        """What is on record and not served, a line each."""
+        with self._state:
+            rules = [rule for each in self._made.values() for rule in each if rule.place not in self._rules]
+            return tuple(
+                f"port {rule.host_port} is proxied for {rule.target}, and not served"
+                + (f": {why}" if (why := self._failed.get(rule.place, self._trouble)) else "")
+                for rule in rules
+            )
 
     def follow(self, site: Site, anew: bool) -> None:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
@@ -53,6 +82,7 @@ class Proxies:
             except Exception as error:  # also a defect: what was done to the wall is done
                 known = isinstance(error, CellwallError | OSError)
                 _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
+                self._trouble = str(error)
                 self._end()
 
     def is_dead(self) -> bool:
@@ -81,8 +111,10 @@ class Proxies:
 
     def _chosen(self, site: Site) -> dict[Place, ProxyRule]:
         """What is served of all that there is: nothing past a bound, and what stands before what came later."""
+        self._trouble = ""
         if self._made and (bounds := unkept_bounds(site.settings)):
-            _log.error("no port is proxied: %s would not hold for what a proxy carries", ", ".join(bounds))
+            self._trouble = f"{', '.join(bounds)} would not hold for what a proxy carries"
+            _log.error("no port is proxied: %s", self._trouble)
             return {}
         rules = [rule for each in self._made.values() for rule in each]
         if len(rules) > MAX_PROXIES:
@@ -91,14 +123,35 @@ class Proxies:
         return {rule.place: rule for rule in rules[:MAX_PROXIES]}
 
     def _serve(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
+        self._end_what_is_over()
+        if wanted != self._rules:
+            self._begin()
+            self._tell(wanted, site)
+        while self._ready:  # what was refused after all
+            _stop(self._ready.popitem()[1])
+
+    def _end_what_is_over(self) -> None:
         if self._program is not None and (over := self._program.is_over()):
             _log.error("the proxy %s, and begins anew", over)
             self._end()
-        if wanted == self._rules:
+
+    def _begin(self) -> None:
+        """Have a process. One that begins is waited for, as long as for any answer: whether it does is seen by that.
+        OSError, Unsupported."""
+        self._end_what_is_over()
+        if self._program is not None:
             return
-        if self._program is None:
-            self._program = Program()
+        program = Program()
+        try:
+            program.settle()
+        except OSError as error:
+            program.end()
+            raise OSError(error.errno, "the proxy ended as it began") from error
+        self._program = program
+
+    def _tell(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
         program = self._program
+        assert program is not None
         for place in self._rules.keys() - wanted.keys():
             program.tell(Told("end", self._rules.pop(place)))
             _stop(self._sockets.pop(place))
@@ -113,26 +166,42 @@ class Proxies:
         if not program.settle():
             _log.error("the proxy is late: until it has done what it was told, it passes nothing on")
 
-    def _listen(self, rule: ProxyRule, site: Site) -> socket.socket | None:
+    def _make_ready(self, site: Site, binding: PortBinding) -> None:
+        """Listen there. Conflict; OSError for want of room."""
+        place = place_of(binding)
+        if place in self._sockets or place in self._ready:
+            return
         try:
-            held = site.holds().own_socket(rule.host_port)
-            listening = _bound(rule) if held is None else socket.socket(fileno=held)
-            ask_for_arrivals(listening)
-            listening.listen(_BACKLOG)
+            self._ready[place] = _listening(place, site)
         except OSError as error:
-            if rule.place not in self._failed:
+            if error.errno in _ROOM:
+                raise
+            if error.errno == errno.EADDRINUSE and any(ours[:2] == place[:2] for ours in self._sockets):
+                return  # of who was there until this turn, and gives it up at its end
+            field = "bind" if error.errno == errno.EADDRNOTAVAIL else "host_port"
+            raise Conflict(
+                f"expose.{field}: {binding}: nothing can listen there for a proxy: {error.strerror}"
+            ) from error
+
+    def _listen(self, rule: ProxyRule, site: Site) -> socket.socket | None:
+        place = rule.place
+        try:
+            listening = self._ready.pop(place, None) or _listening(place, site)
+        except OSError as error:
+            if place not in self._failed:
                 _log.error("port %d is proxied for %s, and cannot be: %s", rule.host_port, rule.target, error.strerror)
-            self._failed.add(rule.place)
+            self._failed[place] = error.strerror or str(error)
             return None
-        self._failed.discard(rule.place)
+        self._failed.pop(place, None)
         return listening
 
     def _end(self) -> None:
         if self._program is not None:
             self._program.end()
             self._program = None
-        while self._sockets:
-            _stop(self._sockets.popitem()[1])
+        for sockets in (self._sockets, self._ready):
+            while sockets:
+                _stop(sockets.popitem()[1])
         self._rules = {}
 
 
@@ -150,14 +219,27 @@ def _open_sides(site: Site) -> tuple[int, ...]:
     return () if uplink is None else (LOOPBACK, uplink.index)
 
 
-def _bound(rule: ProxyRule) -> socket.socket:
-    family = socket.AF_INET6 if rule.family == 6 else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+def _listening(place: Place, site: Site) -> socket.socket:
+    """What listens there: what holds the port for its container, or else another one. OSError."""
+    held = site.holds().own_socket(place[0])
+    one = _bound(place) if held is None else socket.socket(fileno=held)
     try:
-        if rule.family == 6:
+        ask_for_arrivals(one)
+        one.listen(_BACKLOG)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _bound(place: Place) -> socket.socket:
+    host_port, family, bind = place
+    one = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if family == 6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a former one may linger
-        one.bind((rule.bind, rule.host_port))
+        one.bind((bind, host_port))
     except BaseException:
         one.close()
         raise

@@ -25,7 +25,7 @@ from cellwall.daemon.proxy.arrivals import came_by
 from cellwall.daemon.proxy.clients import Clients
 from cellwall.daemon.proxy.connections import OF_ONE, Connection, Held
 from cellwall.daemon.proxy.shares import Shares
-from cellwall.model.proxied import MAX_CARRIED, MAX_PROXIES, ProxyRule
+from cellwall.model.proxied import MAX_CARRIED, MAX_PROXIES, Place, ProxyRule
 
 CONNECT = 3.0
 """Seconds for the server to answer."""
@@ -157,7 +157,7 @@ class Relay:
         self._told = told
         self._looked = 0.0
         self._nothing_left = asyncio.Event()
-        self._ports: dict[tuple[int, int, str], Port] = {}
+        self._ports: dict[Place, Port] = {}
         self._decode = msgspec.json.Decoder(Told).decode
         told.setblocking(False)
         self.loop.add_reader(told, self._listen)

@@ -139,6 +139,10 @@ def refuse_taken(site: Site, found: Foundation, requests: Sequence[AttachRequest
 
         refuse_captures(site, found, bindings, ipv6=found.ipv6)
         refuse_strange_addresses(site, bindings)
+    if any(binding.proxy for binding in bindings):
+        from cellwall.engine.ports.led import refuse_unserved  # as above
+
+        refuse_unserved(site, bindings)
 
 
 def _refuse_worn(site: Site, mac: int) -> None:

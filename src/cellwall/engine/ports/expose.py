@@ -53,9 +53,10 @@ def expose_port(
     exposed = msgspec.structs.replace(endpoint, bindings=(*endpoint.bindings, binding))
     refuse_one_more(exposed.bindings)
     if binding.proxy:
-        from cellwall.engine.ports.led import refuse_more_proxies  # as above
+        from cellwall.engine.ports.led import refuse_more_proxies, refuse_unserved  # as above
 
         refuse_more_proxies(site, [(endpoint.tenant or key, binding, user)])
+        refuse_unserved(site, [binding])
     return _change(site, endpoint, exposed, published=(binding,))
 
 

@@ -1,8 +1,10 @@
-"""What is refused of ports that are led from one family to the other: those that are one too many, and all where the
-bounds in force would not hold for them. What is served is never displaced by what comes later."""
+"""What is refused of ports that are led from one family to the other: those that are one too many, those that nobody
+could serve, and all where the bounds in force would not hold for them. What is served is never displaced by what comes
+later."""
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Protocol
 
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, Unsupported
@@ -11,6 +13,24 @@ from cellwall.model.proxied import MAX_OF_TENANT, MAX_PROXIES, unkept_bounds
 
 Whose = str | EndpointKey
 """A tenant, or an endpoint that has none and shares with nobody."""
+
+
+class Proxies(Protocol):
+    """Who serves them, on one node."""
+
+    def prepare(self, site: Site, bindings: Iterable[PortBinding]) -> None:
+        """Be able to serve these, which are about to go on record. What is not on record at the end of the turn is let
+        go. Conflict, Unavailable or Unsupported where one cannot be served."""
+
+    def follow(self, site: Site, anew: bool) -> None:
+        """Serve what is on record by now, at the end of a turn. `anew`: also of endpoints that had nothing proxied so
+        far. Never fails."""
+
+
+def refuse_unserved(site: Site, bindings: Iterable[PortBinding]) -> None:
+    """Raise what `Proxies.prepare` does. The last of what is asked: until the end of the turn it listens there."""
+    if site.proxies is not None:
+        site.proxies.prepare(site, [binding for binding in bindings if binding.proxy])
 
 
 def refuse_unbounded(site: Site, binding: PortBinding) -> None:
