@@ -21,6 +21,9 @@ MAX_SIZE = 1 << 18
 MAX_DEPTH = 8
 """No policy nests deeper than three."""
 
+_LONGEST_SAID = 100
+"""Characters of what the parser says, which may quote a word of the text, of any length."""
+
 
 def parse_text(text: str | bytes, source: str = "policy") -> object:
     """The document of a text; JSON where it begins with a brace, else YAML. `source` is what errors call it.
@@ -51,7 +54,9 @@ def _json(text: str, source: str) -> object:
 
     try:
         return json.loads(text, object_pairs_hook=members, parse_constant=refuse)
-    except ValueError as error:  # a malformed document, or a number of more digits than Python converts
+    except json.JSONDecodeError as error:
+        raise InvalidSpec(source, f"line {error.lineno}", f"is not JSON: {error.msg}") from error
+    except ValueError as error:  # a number of more digits than Python converts
         raise InvalidSpec(source, str(error), "is not JSON") from error
 
 
@@ -61,9 +66,20 @@ def _yaml(text: str, source: str) -> object:
     except _Refused as error:
         raise InvalidSpec(source, f"line {error.line}", error.reason) from error
     except yaml.YAMLError as error:
-        raise InvalidSpec(source, " ".join(str(error).split()), "is not YAML") from error
+        place, said = _slip(error, text)
+        raise InvalidSpec(source, place, f"is not YAML: {said}") from error
     except ValueError as error:  # a number of more digits than Python converts
         raise InvalidSpec(source, str(error), "is not YAML") from error
+
+
+def _slip(error: yaml.YAMLError, text: str) -> tuple[str, str]:
+    """The line of what is no YAML, and what the parser says of it. Its own text quotes the line, as several of its own,
+    and of what an error may be long the place would be cut off."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}", str(error.problem)[:_LONGEST_SAID]
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"line {text.count(chr(10), 0, error.position) + 1}", error.reason
+    return "text", " ".join(str(error).split())
 
 
 class _Refused(Exception):

@@ -70,6 +70,22 @@ def test_what_only_an_attacker_or_a_slip_writes_is_refused(text: str | bytes) ->
         parse_text(text)
 
 
+@pytest.mark.parametrize(("text", "line", "said"), [
+    ("mode: allow\nrules:\n\t- {}", 3, "cannot start any token"),
+    ("mode: allow\nrules: [", 2, "expected the node content"),
+    ("mode: allow\n---\nmode: block", 2, "another document"),
+    ("mode: open\nlinks: no: yes", 2, "mapping values are not allowed here"),
+    ("mode: open\nlinks: \0", 2, "special characters are not allowed"),
+    (f"mode: open\nlinks: !{'x' * 5000}! yes", 2, "found undefined tag handle"),
+    ('{"mode": "open",\n "links" false}', 2, "Expecting ':' delimiter"),
+])  # fmt: skip
+def test_a_slip_is_named_by_its_line(text: str, line: int, said: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        parse_text(text)
+    assert refused.value.value == f"line {line}"
+    assert said in refused.value.reason and "\n" not in str(refused.value) and len(str(refused.value)) < 200
+
+
 @pytest.mark.parametrize(("text", "value"), [
     ("22:22", "22:22"), ("0777", "0777"), ("no", "no"), ("2001-01-01", "2001-01-01"), (".inf", ".inf"),
     ("1_000", "1_000"), ("true", True), ("~", None), ("null", None), ("", None), ("8080", 8080), ("'1'", "1"),
