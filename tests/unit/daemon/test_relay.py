@@ -164,6 +164,20 @@ def test_who_was_served_is_cut_and_nobody_else_let_in_from_the_turn_in_which_the
     told(story)
 
 
+def test_a_message_that_cannot_be_obeyed_ends_it_all_for_what_it_said_may_have_been_who_is_refused() -> None:
+    async def story(made: Told6) -> None:
+        client = await made.client()
+        await made.accepted()
+        made.ours.send(b'{"what": "serve", "rule": {"clients": [["2001:db8')
+        made.tell(Told("done", number=8))
+        assert await ended(client)
+        assert made.relay.over.is_set()
+        with pytest.raises(BlockingIOError):
+            made.ours.recv(9)  # nothing is said to be done
+
+    told(story)
+
+
 def test_one_that_came_in_the_turn_in_which_its_port_ends_leaves_its_place_to_others() -> None:
     async def story(made: Told6) -> None:
         port = made.relay._ports[made.rule.place]

@@ -200,8 +200,12 @@ class Relay:
                         connection.cut()
 
     def _end(self) -> None:
+        """Hear nothing more and serve nobody, from now on: to take leave of the loop takes turns, in which others are
+        let in and served."""
+        self.loop.remove_reader(self._told)
         while self._ports:
             self._ports.popitem()[1].end()
+        self.over.set()
 
     def _go_on(self, port: Port) -> None:
         if self._ports.get(port.rule.place) is port:
@@ -224,11 +228,13 @@ class Relay:
         except OSError:
             raw, fds = b"", []
         if not raw:  # the daemon has ended, and what it told with it
-            self.loop.remove_reader(self._told)
-            self._end()  # now: to take leave of the loop takes turns, in which others are let in and served
-            self.over.set()
+            self._end()
             return False
-        self._obey(self._decode(raw), fds)
+        try:
+            self._obey(self._decode(raw), fds)
+        except BaseException:  # it may have said who is refused from now on
+            self._end()
+            raise
         return True
 
     def _obey(self, told: Told, fds: list[int]) -> None:
