@@ -103,3 +103,25 @@ def test_a_kept_descriptor_of_something_else_is_let_go(holds: PortHolds) -> None
     with pytest.raises(BrokenPipeError):
         os.write(writing, b"x")
     os.close(writing)
+
+
+def test_a_socket_that_comes_from_a_dead_process_listens_no_more_and_may_again(holds: PortHolds) -> None:
+    """What it served may have been withdrawn as it died: clients would wait for somebody who never comes."""
+    assert holds.hold(PORT)
+    kept = [os.dup(one.fileno()) for one in holds._held[PORT].values()]
+    listening = holds.own_socket(PORT)
+    assert listening is not None
+    with socket.socket(fileno=listening) as served:
+        served.listen()
+        socket.create_connection(("127.0.0.1", PORT), 5).close()
+    holds.close()
+    assert holds.hold(PORT, kept)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", PORT), 5)
+    again = holds.own_socket(PORT)
+    assert again is not None
+    with socket.socket(fileno=again) as served:
+        served.listen()
+        socket.create_connection(("127.0.0.1", PORT), 5).close()
+    holds.release(PORT)
+    assert holds.vacant(PORT)

@@ -106,6 +106,8 @@ def _sockets_among(given: Sequence[int], port: int) -> dict[str, socket.socket]:
         kind = next((kind for kind, number in _KINDS.items() if one.type == number), "")
         with suppress(OSError):
             if kind and kind not in found and one.family in _FAMILIES and one.getsockname()[1] == port:
+                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    one.shutdown(socket.SHUT_RDWR)  # whom it served died, and maybe as that was withdrawn
                 found[kind] = one
                 continue
         one.close()
