@@ -116,7 +116,7 @@ def test_a_proxy_that_answers_nothing_for_long_begins_anew(world: Proxied, monke
 
 def test_tenants_that_fill_the_proxy_keep_no_other_one_out(world: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a quarter at most, so four have all; where a fifth one comes, they give up what they use least."""
-    world.proxies.close()
+    world.proxies._end()
     few = MAX_PROXIES + 64 + 2 * 32  # descriptors for 32 connections: 8 of a tenant, 4 of an endpoint
     begin = f"ulimit -n {few}; exec {' '.join(program_module.COMMAND)}"
     monkeypatch.setattr(program_module, "COMMAND", ("sh", "-c", begin))
@@ -141,7 +141,7 @@ def test_tenants_that_fill_the_proxy_keep_no_other_one_out(world: Proxied, monke
         left = [sum(stream.ask(b"<4>") for stream in (*full[n], *full[n + 1])) for n in (0, 2, 4, 6)]
         assert sorted(left) == [6, 6, 7, 7], "each has its share"
         assert not asked(world.lab.lan, 6, 8008)
-    world.proxies.close()
+    world.proxies._end()
 
 
 def test_a_proxy_has_no_privilege_and_nothing_open_but_what_it_serves(world: Proxied) -> None:
@@ -252,7 +252,7 @@ def test_a_port_that_cannot_be_listened_at_is_refused_and_nothing_is_changed(wor
 def test_a_port_is_refused_where_no_proxy_can_be_started_and_nothing_is_changed(
     world: Proxied, monkeypatch: pytest.MonkeyPatch, command: Sequence[str], error: type[Exception], why: str
 ) -> None:
-    world.proxies.close()
+    world.proxies._end()
     web = world.attach("web", tenant="acme")
     with web.host.serve(tcp=[80]):
         with monkeypatch.context() as broken:
@@ -266,7 +266,7 @@ def test_a_port_is_refused_where_no_proxy_can_be_started_and_nothing_is_changed(
 
 
 def test_a_port_is_refused_where_there_is_no_descriptor_for_it(world: Proxied) -> None:
-    world.proxies.close()
+    world.proxies._end()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     binding = parse_binding("8080:80/tcp6to4")
     with open(os.devnull) as lowest:
@@ -278,3 +278,31 @@ def test_a_port_is_refused_where_there_is_no_descriptor_for_it(world: Proxied) -
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     world.wall.reconcile()
     assert world.proxies._sockets == world.proxies._ready == {}
+
+
+def test_a_process_that_cannot_begin_anew_is_tried_again_and_not_by_every_write(
+    world: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(world, 6, "8080:80/tcp6to4"):
+        assert not world.proxies.is_behind()
+        with monkeypatch.context() as broken:
+            broken.setattr(program_module, "COMMAND", ("sh", "-c", "exit 3"))
+            world.proxies._end()
+            world.attach("other")
+            assert world.proxies.is_behind(), "whoever looks now and then has a turn made"
+            assert world.proxies.notes() and "the proxy ended as it began" in world.proxies.notes()[0]
+        world.attach("another")
+        assert not asked(world.lab.lan, 6), "a process takes a while to begin, and so would each write"
+        time.sleep(module.AGAIN)
+        world.attach("third")
+        assert asked(world.lab.lan, 6) and not world.proxies.is_behind() and world.proxies.notes() == ()
+
+
+def test_what_is_closed_begins_no_more() -> None:
+    """A wall that is closed deletes the links that its detaches left, which is a turn of its."""
+    with proxied_world() as world, served(world, 6, "8080:80/tcp6to4"):
+        world.proxies.close()
+        world.attach("other")
+        assert world.proxies._program is None and not asked(world.lab.lan, 6)
+        with pytest.raises(Unavailable, match=r"^expose\.proxy: 8081:80/tcp6to4: the daemon is ending"):
+            world.attach("third", expose=["8081:80/tcp6to4"])

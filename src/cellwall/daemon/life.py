@@ -111,7 +111,7 @@ def serve(
         answering, selector = _answering(made, bounds, authority, node, events, serving)
         listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
-        life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_dead)
+        life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_behind)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
         node.proxies = proxies
         node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
@@ -286,6 +286,7 @@ class Life:
 
     async def _pause(self) -> None:
         end = time.monotonic() + _NOW_AND_THEN
+        await asyncio.sleep(_SOONER)
         while time.monotonic() < end and not self._sooner():
             await asyncio.sleep(_SOONER)
 

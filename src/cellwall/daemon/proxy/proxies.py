@@ -12,6 +12,7 @@ listened at, as after a restart, is logged, told by `notes`, and tried again.
 import errno
 import logging
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from threading import Lock
@@ -26,6 +27,9 @@ from cellwall.model.proxied import MAX_PROXIES, Lists, Place, ProxyRule, place_o
 
 _log = logging.getLogger("cellwall.daemon")
 _BACKLOG = 128
+AGAIN, SOON = 1.0, 60.0
+"""Seconds before a process that could not begin is tried again by a turn that does not ask for one, as each would wait
+for that; and for which what is not served is a reason for turns that nobody asks for."""
 _ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Of what there may be more later."""
 
@@ -45,6 +49,9 @@ class Proxies:
         self._failed: dict[Place, str] = {}
         self._trouble = ""
         self._program: Program | None = None
+        self._not_before = 0.0
+        self._behind: float | None = None
+        self._closed = False
 
     def prepare(self, site: Site, bindings: Iterable[PortBinding]) -> None:
         """Listen for these, which are about to go on record, and have the process that is to serve them. What is not
@@ -52,6 +59,8 @@ class Proxies:
         there is no room for it now, Unsupported where the program is missing."""
         with self._state:
             for binding in bindings:
+                if self._closed:
+                    raise Unavailable(f"expose.proxy: {binding}: the daemon is ending; ask again")
                 try:
                     self._begin()
                     self._make_ready(site, binding)
@@ -74,7 +83,7 @@ class Proxies:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
         a change of the wall does not depend on it, and without a proxy nothing is served."""
         with self._state:
-            if not (anew or self._stamps):
+            if self._closed or not (anew or self._stamps):
                 return
             try:
                 self._look(site, anew)
@@ -82,17 +91,25 @@ class Proxies:
             except Exception as error:  # also a defect: what was done to the wall is done
                 known = isinstance(error, CellwallError | OSError)
                 _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
-                self._trouble = str(error)
+                self._trouble, self._not_before = str(error), time.monotonic() + AGAIN
                 self._end()
+            if self._wanted.keys() == self._rules.keys():
+                self._behind = None
+            elif self._behind is None:
+                self._behind = time.monotonic()
 
-    def is_dead(self) -> bool:
-        """Whether there is need of a turn, at which the process begins anew. It waits for none."""
-        program = self._program
-        return program is not None and program.dead
+    def is_behind(self) -> bool:
+        """Whether there is need of a turn that nobody asked for: the process has died, or what is wanted is not served
+        since a while ago. It waits for none."""
+        program, since = self._program, self._behind
+        if program is not None and program.dead:
+            return True
+        return since is not None and time.monotonic() - since < SOON
 
     def close(self) -> None:
-        """End the proxy, and with it all that it serves. Idempotent."""
+        """End the proxy, and with it all that it serves: nothing begins any more. Idempotent."""
         with self._state:
+            self._closed = True
             self._end()
 
     def _look(self, site: Site, anew: bool) -> None:
@@ -124,7 +141,7 @@ class Proxies:
 
     def _serve(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
         self._end_what_is_over()
-        if wanted != self._rules:
+        if wanted != self._rules and (self._program is not None or time.monotonic() >= self._not_before):
             self._begin()
             self._tell(wanted, site)
         while self._ready:  # what was refused after all
@@ -152,7 +169,7 @@ class Proxies:
     def _tell(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
         program = self._program
         assert program is not None
-        for place in self._rules.keys() - wanted.keys():
+        for place in (ended := self._rules.keys() - wanted.keys()):
             program.tell(Told("end", self._rules.pop(place)))
             _stop(self._sockets.pop(place))
         for place, rule in wanted.items():
@@ -162,7 +179,9 @@ class Proxies:
             elif (listening := self._listen(rule, site)) is not None:
                 self._sockets[place] = listening
                 program.tell(Told("serve", rule), listening.fileno())
-        self._rules = {place: rule for place, rule in wanted.items() if place in self._sockets}
+        before, self._rules = self._rules, {place: wanted[place] for place in wanted if place in self._sockets}
+        if before == self._rules and not ended:  # what cannot be listened at is tried by every turn
+            return
         if not program.settle():
             _log.error("the proxy is late: until it has done what it was told, it passes nothing on")
 
