@@ -71,6 +71,13 @@ def test_files_that_are_older_than_what_is_asked_for_are_not_read(hundred: str) 
     assert (found.events, found.more) == ((), False)
 
 
+def test_from_a_time_on_only_what_came_then_is_given(hundred: str) -> None:
+    found = latest(hundred, Selection(since=time_text(START + 50)), limit=None)
+    assert (numbers(found.events), found.more) == (list(range(50, 100)), False)
+    between = latest(hundred, Selection(since=time_text(START + 50), until=time_text(START + 60)), limit=None)
+    assert numbers(between.events) == list(range(50, 60))
+
+
 def test_all_are_read_one_by_one_from_the_oldest_on(hundred: str) -> None:
     assert numbers(list(every(hundred, Selection(tenant="acme", since=time_text(START + 50))))) == list(
         range(51, 100, 2)

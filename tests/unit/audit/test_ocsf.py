@@ -90,6 +90,19 @@ def test_what_the_schema_requires_is_there(event: Event) -> None:
     msgspec.json.encode(document)
 
 
+@pytest.mark.parametrize(
+    ("event", "category", "number", "severity"),
+    [(OUT, 4, 4001, 2), (IN, 4, 4001, 1), (FRAME, 4, 4001, 2), *((event, 0, 0, 1) for event in EVENTS[3:])],
+)
+def test_a_denial_is_of_low_severity_and_the_rest_informs(
+    event: Event, category: int, number: int, severity: int
+) -> None:
+    document = ocsf_of(event, "0.1.0")
+    assert (document["category_uid"], document["class_uid"], document["severity_id"]) == (category, number, severity)
+    profiles = ["security_control", "container"] if isinstance(event, Attempt) else None
+    assert document["metadata"].get("profiles") == profiles
+
+
 def test_an_attempt_of_a_container_is_a_refusal_from_it() -> None:
     document = ocsf_of(OUT, "0.1.0")
     assert document["src_endpoint"] == {
@@ -121,3 +134,9 @@ def test_a_frame_without_addresses_has_ends_all_the_same() -> None:
     document = ocsf_of(FRAME, "0.1.0")
     assert document["src_endpoint"] == {"mac": "02:00:00:00:00:01", "name": "unknown"}
     assert document["dst_endpoint"] == {"name": "unknown"}
+    assert document["connection_info"] == {"direction_id": 2, "protocol_name": "0x88cc"}
+
+
+def test_what_arp_claims_is_of_no_version_of_ip() -> None:
+    claim = msgspec.structs.replace(FRAME, protocol="arp", source="192.168.0.1", destination="192.168.0.3")
+    assert ocsf_of(claim, "0.1.0")["connection_info"] == {"direction_id": 2, "protocol_name": "arp"}

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
+from cellwall.audit.events import MAX_REASON, Attempt, Began, Event, Unrecorded, line_of
 from cellwall.audit.selection import Selection, hinting, parse_limit, parse_selection, parse_time
 from cellwall.audit.shown import journal_entry, shown
 from cellwall.errors import InvalidSpec
@@ -79,9 +79,15 @@ def test_names_that_nobody_can_have_are_refused() -> None:
         parse_selection(container="../..", now=NOW)
 
 
+def test_a_reason_is_asked_for_by_so_many_characters_at_most() -> None:
+    assert parse_selection(reason="x" * MAX_REASON, now=NOW).reason == "x" * MAX_REASON
+    with pytest.raises(InvalidSpec, match="reason"):
+        parse_selection(reason="x" * (MAX_REASON + 1), now=NOW)
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "10001", "x", "", "٣"])
 def test_a_limit_is_a_number_within_bounds(text: str) -> None:
-    assert parse_limit("10000") == 10000
+    assert (parse_limit("1"), parse_limit("10000")) == (1, 10000)
     with pytest.raises(InvalidSpec, match="limit"):
         parse_limit(text)
 
@@ -117,3 +123,4 @@ def test_an_entry_of_the_journal_has_every_field_that_is_said() -> None:
     del fields["kind"]
     said = {name: value for name, value in journal_entry(probed).items() if name.startswith("CELLWALL_")}
     assert said == {f"CELLWALL_{name.upper()}": str(value) for name, value in fields.items()}
+    assert [journal_entry(event)["PRIORITY"] for event in (WEB, MISSED, BEGAN)] == ["5", "4", "4"]
