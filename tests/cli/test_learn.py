@@ -60,10 +60,28 @@ def test_what_cannot_be_meant_is_refused_with_field_and_value(tmp_path: Path, op
 
 
 @pytest.mark.parametrize("whose", ["tenant", "container"])
-def test_of_whom_nothing_was_watched_nothing_is_proposed_and_that_is_said(tmp_path: Path, whose: str) -> None:
+def test_of_whom_there_is_neither_a_policy_nor_an_attempt_no_policy_is_proposed(tmp_path: Path, whose: str) -> None:
+    """A name that was mistyped would be closed whole by what is proposed for it."""
     learned = learn(tmp_path, f"--{whose}", "nobody")
-    assert (learned.status, learned.out.splitlines()[-1]) == (0, "mode: block")
-    assert learned.out.startswith(f"# For {whose} nobody, ") and "nothing new is on record" in learned.out
+    assert (learned.status, learned.out) == (3, "")
+    assert f"{whose}: nobody: has no policy" in learned.err
+
+
+def test_of_who_is_under_an_open_policy_and_tried_nothing_no_policy_is_proposed(watched: Command) -> None:
+    assert watched("attach", "idle").status == 0
+    assert watched("learn", "--container", "idle").status == 3
+
+
+def test_of_whom_nothing_was_watched_the_policy_is_proposed_and_that_is_said(watched: Command) -> None:
+    assert watched("policy", "set", "--tenant", "quiet", "--allow-list", "9.9.9.9").status == 0
+    learned = watched("learn", "--tenant", "quiet")
+    assert (learned.status, "9.9.9.9/32" in learned.out) == (0, True)
+    assert learned.out.startswith("# For tenant quiet, ") and "nothing new is on record" in learned.out
+
+
+def test_of_who_has_no_policy_any_more_what_was_seen_is_proposed(watched: Command) -> None:
+    learned = watched("learn", "--tenant", "rival")
+    assert (learned.status, "8.8.8.8/32" in learned.out) == (0, True)
 
 
 def learn(root: Path, *arguments: str) -> Answer:

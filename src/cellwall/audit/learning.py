@@ -61,6 +61,11 @@ class Proposal(msgspec.Struct, frozen=True):
         mode: Literal["allow", "block"] = "allow" if any(rule.action == "allow" for rule in rules) else "block"
         return Policy(mode, rules if mode == "allow" else (), sources, self.links)
 
+    @property
+    def seen(self) -> bool:
+        """Whether there was any attempt."""
+        return bool(self.rules or self.clients or self.left_out or self.unrecorded)
+
     def without(self, rule: Rule, why: str) -> "Proposal":
         """One rule less."""
         rules = {kept: seen for kept, seen in self.rules.items() if kept != rule}

@@ -43,7 +43,11 @@ def _learn(invocation: Invocation) -> Outcome:
     selection = parse_selection(tenant=given.tenant, container=given.container, since=given.since, now=time.time())
     prefix4, prefix6 = _length(given.prefix4, "prefix4", 32), _length(given.prefix6, "prefix6", 128)
     events = _recorded(invocation, selection)
-    seen = propose(events, _present(invocation), tier, prefix4=prefix4, prefix6=prefix6)
+    present = _present(invocation)
+    seen = propose(events, present, tier, prefix4=prefix4, prefix6=prefix6)
+    if not seen.seen and (present is None or present.mode == "open"):  # what is proposed of nothing closes everything
+        whose = f"tenant: {given.tenant}" if given.tenant else f"container: {given.container}"
+        raise NotFound(f"{whose}: has no policy that denies, and nothing is on record that one would have denied")
     proposal = acceptable(seen, policy_judge(invocation.loaded().settings, endpoint=tier == "endpoint"))
     whose = f"tenant {given.tenant}" if given.tenant else f"container {given.container}"
     document = {
