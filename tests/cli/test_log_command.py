@@ -85,6 +85,7 @@ def test_a_document_a_line_as_the_schema_has_it(node: str) -> None:
         (["--limit", "none"], "limit"),
         (["--tenant", "a b"], "tenant"),
         (["--container", ".."], "container"),
+        (["--until", "1h", "--follow"], "until"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_field_and_value(node: str, arguments: list[str], field: str) -> None:

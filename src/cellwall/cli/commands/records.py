@@ -43,6 +43,8 @@ def _show(invocation: Invocation) -> Outcome:
     given = invocation.arguments
     if given.follow and os.geteuid() != 0:
         raise Forbidden("--follow: reads the event files, which are root's")
+    if given.follow and given.until is not None:
+        raise InvalidSpec("until", given.until, "is behind what --follow begins with: name one of them")
     follow = _following(invocation) if given.follow else None  # from before the latest are read: nothing is left out
     found = _found(invocation)
     _say_what_is_missing(invocation, found)
