@@ -17,6 +17,7 @@ def test_bad_node_is_refused_by_name(lab: Lab) -> None:
         (["network.bridge=foreign0"], 4, "foreign0"),
         (["network.subnet4=93.184.216.0/24"], 4, "93.184.216.0/24"),
         (["node.interface=nowhere0"], 2, "nowhere0"),
+        (["network.bridge=eth0"], 2, 'network.bridge: "eth0"'),
     ):
         said = cellwall("up", *(word for setting in settings for word in ("--set", setting)))
         assert said.status == status, (settings, said)

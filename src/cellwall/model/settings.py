@@ -193,8 +193,12 @@ def parse_openings(text: str, field: str) -> tuple[Opening, ...]:
     if "/" in address_text or "-" in address_text:
         raise InvalidSpec(field, text, "opens a range; an exception names one address")
     protocols, _, port_text = service.partition("/")
-    address = parse_address(address_text, field)
-    port = parse_port(port_text, field)
+    try:
+        parse_label(name, field)
+        address, port = parse_address(address_text, field), parse_port(port_text, field)
+    except InvalidSpec as error:  # of a list of these the whole item is what can be found again
+        what = "the port" if error.value == port_text else "the address" if error.value == address_text else "the name"
+        raise InvalidSpec(field, text, f"{what} {error.reason}") from error
     openings = tuple(
         Opening(name, address, cast(Literal["tcp", "udp"], protocol), port) for protocol in protocols.split(",")
     )

@@ -135,6 +135,17 @@ BAD_VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("key", ["node.services", "network.exceptions"])
+@pytest.mark.parametrize(
+    "item", ["dns 10.0.0.2 udp", "dns 10.0.0.2 udp/0", "dns 10.0.0.2 /", "dns ten udp/53", "- ::9 tcp/1"]
+)
+def test_an_opening_is_refused_as_it_was_written(key: str, item: str) -> None:
+    """One of several is to be found again, and an empty port is nothing to look for."""
+    with pytest.raises(InvalidSpec) as caught:
+        load_settings(paths_for("/nonexistent"), environ={}, overrides={key: f"resolver 10.0.0.3 udp,tcp/53;{item}"})
+    assert (caught.value.field, caught.value.value) == (key, item)
+
+
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES)
 def test_bad_value_is_refused_with_its_key_and_value(name: str, value: str) -> None:
     with pytest.raises(InvalidSpec) as caught:

@@ -47,7 +47,7 @@ def _uplink(site: Site, facts: NodeFacts, before: Foundation | None) -> str:
     if not uplink:
         raise Unsupported("node.interface: the node has no default route, and no interface is configured")
     if uplink == site.settings.network.bridge:
-        raise InvalidSpec("node.interface", uplink, "is the bridge of the network")
+        raise InvalidSpec("network.bridge", uplink, "is the interface of all egress, and not ours")
     if site.links.find(uplink) is None:
         raise InvalidSpec("node.interface", uplink, "does not exist")
     return uplink
