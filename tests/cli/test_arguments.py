@@ -125,6 +125,7 @@ def test_what_a_command_is_told_behind_run_is_not_for_our_logs(capsys: pytest.Ca
         (["expose", "a", "90-80:80"], "expose.host_port", "90-80"),
         (["expose", "a", "127.0.0.1:80:80"], "expose.bind", "127.0.0.1"),
         (["unexpose", "a", "80:99999"], "unexpose.port", "99999"),
+        (["release", "a b"], "container id", "a b"),
         (["run", "--name", "a/b", "--", "true"], "--name", "a/b"),
         (["run"], "command", ""),
         (["up", "--set", "network.mtu"], "--set", "network.mtu"),

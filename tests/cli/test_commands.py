@@ -306,6 +306,15 @@ def test_a_mistyped_root_is_named_and_is_not_made(lab: Lab, tmp_path: Path, comm
     assert not root.exists()
 
 
+@pytest.mark.parametrize("command", ["list", "up", "attach web", "detach web", "log", "release web"])
+def test_a_root_that_is_a_file_is_refused_by_name(lab: Lab, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "node"
+    file.write_text("mine")
+    said = Command(lab)("--root", str(file), *command.split())
+    assert (said.status, said.err) == (2, f'cellwall: --root: "{file}": is no directory\n')
+    assert file.read_text() == "mine"
+
+
 def test_uninstall_leaves_the_node_as_it_was() -> None:
     with Lab() as lab:
         cellwall = Command(lab)

@@ -44,8 +44,11 @@ class Invocation:
 
     @property
     def paths(self) -> Paths:
-        """The directories of the node."""
-        return paths_for(self.arguments.root)
+        """The directories of the node. InvalidSpec where they cannot be any."""
+        paths = paths_for(self.arguments.root)
+        if os.path.exists(paths.base) and not os.path.isdir(paths.base):
+            raise InvalidSpec("--root", paths.base, "is no directory")
+        return paths
 
     def loaded(self) -> Loaded:
         """The settings and where they came from."""

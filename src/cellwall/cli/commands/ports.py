@@ -4,6 +4,7 @@ from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import table
 from cellwall.errors import Conflict
+from cellwall.model.identifiers import parse_container_id
 from cellwall.model.reserved import DEFAULT_LEASE, Reservation
 
 
@@ -44,8 +45,9 @@ def _reserve(invocation: Invocation) -> Outcome:
 
 
 def _release(invocation: Invocation) -> Outcome:
+    container = parse_container_id(invocation.arguments.id)
     with invocation.wall_to_close() as wall:
-        released = wall.release_ports(invocation.arguments.id)
+        released = wall.release_ports(container)
     return Outcome({"released": released}, f"released {released}")
 
 
