@@ -79,8 +79,28 @@ def test_a_reading_that_began_before_an_end_does_not_count_it_again() -> None:
     odometer.part({"a": of("x", 9)})
     odometer.read(number, {"a": of("x", 4)})
     assert odometer.totals() == {"x": (9,)}
-    assert look(odometer, a=of("x", 9)) == {"x": (9,)}, "nor does one whose record is as old"
+    for _ in range(2):
+        assert look(odometer, a=of("x", 9)) == {"x": (9,)}, "nor does one whose record is as old"
     assert look(odometer) == {"x": (9,)}
+
+
+def test_a_reading_that_began_before_an_end_does_not_let_the_next_count_it_again() -> None:
+    odometer = Odometer()
+    number = odometer.begin()
+    odometer.part({"a": of("x", 9)})
+    odometer.read(number, {})
+    assert look(odometer, a=of("x", 9)) == {"x": (9,)}
+
+
+def test_a_name_that_another_meter_gets_is_counted_from_nothing() -> None:
+    """Also where it shows more than the one that ended."""
+    odometer = Odometer()
+    look(odometer, a=of("x", 5))
+    odometer.part({"a": of("x", 9)})
+    look(odometer)
+    assert look(odometer, a=of("y", 20)) == {"x": (9,), "y": (20,)}
+    odometer.part({"a": of("y", 21)})
+    assert odometer.totals() == {"x": (9,), "y": (21,)}
 
 
 def test_a_meter_that_begins_anew_counts_from_nothing() -> None:
@@ -106,6 +126,15 @@ def test_meters_that_all_began_anew_count_whole_also_where_they_show_more_than_b
     odometer.read(early, {"a": of("x", 5)})
     assert odometer.totals() == {"x": (5,)}, "which was read of the former ones"
     assert look(odometer, a=of("x", 7)) == {"x": (12,)}
+
+
+def test_so_do_those_that_were_not_listed_just_then_or_were_nobodys() -> None:
+    odometer = Odometer()
+    look(odometer, a=of("x", 5))
+    look(odometer)
+    odometer.disregard({"b": (5,)})
+    odometer.restart()
+    assert look(odometer, a=of("x", 7), b=of("y", 7)) == {"x": (12,), "y": (7,)}
 
 
 def test_the_next_odometer_goes_on_and_counts_nothing_twice() -> None:
@@ -231,8 +260,18 @@ def test_totals_of_another_form_are_not_gone_on_with(tmp_path: Path, monkeypatch
     assert TotalsFile(path, "one").read() == Totals()
 
 
-def test_totals_that_cannot_be_written_are_said_once(tmp_path: Path, caplog) -> None:  # type: ignore[no-untyped-def]
-    file = TotalsFile(str(tmp_path / "missing" / "totals"), "one")
+def test_totals_that_cannot_be_written_are_said_once_until_they_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "missing"
+    file = TotalsFile(str(place / "totals"), "one")
+    for said in (1, 1):
+        file.write(Totals())
+        assert len(caplog.messages) == said
+    place.mkdir()
     file.write(Totals())
-    file.write(Totals())
-    assert len([record for record in caplog.records if "not kept" in record.message]) == 1
+    place.rename(tmp_path / "elsewhere")
+    for said in (2, 2):
+        file.write(Totals())
+        assert len(caplog.messages) == said
+    assert all("not kept" in message for message in caplog.messages)
