@@ -5,7 +5,7 @@ import resource
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cellwall.adapters.events.files import EventFiles, Following, event_files, whole_lines
@@ -107,6 +107,32 @@ def test_what_a_full_disk_cuts_short_leaves_no_half_line_and_is_told(tmp_path: P
     assert lines_in(tmp_path) == [line[:-1] for line in (*numbered(0, 2), *numbered(8, 12))]
 
 
+def open_below(directory: Path) -> int:
+    """How many descriptors this process has of files there, also of those that were taken away."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{fd}").startswith(os.fspath(directory))
+    return found
+
+
+def test_one_file_is_open_at_most_and_none_after_the_end(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    for first in range(0, 50, 5):
+        files.append(numbered(first, first + 5))
+        assert open_below(tmp_path) == 1
+    os.unlink(event_files(str(tmp_path))[-1])
+    files.append(numbered(50, 52))
+    assert open_below(tmp_path) == 1
+    with room_for(450):
+        assert files.append(numbered(52, 58)).error != ""
+    assert open_below(tmp_path) == 0
+    files.append(numbered(58, 60))
+    files.close()
+    files.close()
+    assert open_below(tmp_path) == 0
+
+
 def test_what_cannot_be_opened_is_told_and_tried_again(tmp_path: Path) -> None:
     place = tmp_path / "log"
     place.write_bytes(b"a file")
@@ -169,12 +195,13 @@ def test_what_stays_of_files_that_went_is_nothing_new_where_the_others_are_taken
     files.append([b'{"tenant":"acme","container":"web"}\n'] * 100)
     kept, *others = event_files(str(tmp_path))
     assert kept.endswith("events-00000000.jsonl") and os.path.getsize(kept) > 0
-    following = Following(str(tmp_path))
+    following, everything = Following(str(tmp_path)), Following(str(tmp_path), from_start=True)
+    assert len(list(everything.read())) > 30
     for path in others:
         os.unlink(path)
-    assert list(following.read()) == []
+    assert list(following.read()) == list(everything.read()) == []
     files.append(numbered(45, 47))
-    assert list(following.read()) == [line[:-1] for line in numbered(45, 47)]
+    assert list(following.read()) == list(everything.read()) == [line[:-1] for line in numbered(45, 47)]
 
 
 def test_who_follows_waits_for_a_line_to_be_whole(tmp_path: Path) -> None:
