@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from threading import Thread
 
 from cellwall.api import Wall
 from cellwall.errors import Dismissed
-from cellwall.watch.attention import REST, Attention
+from cellwall.watch.attention import LONGEST, REST, Attention
 from cellwall.watch.loop import NOBODY, Counts, watch
 
 _log = logging.getLogger("cellwall.daemon")
@@ -27,11 +28,22 @@ StartWatch = Callable[[Callable[[Exception], None]], None]
 
 
 def resting(attention: Attention) -> Callable[[], None]:
-    """Has the watch rest for a moment; for the thread of an event loop that is about to have something written."""
+    """Has the watch rest for a moment, and for as long as one write follows another, but for `LONGEST` at most; for the
+    thread of an event loop that is about to have something written."""
+    last = 0.0
 
     def rest() -> None:
+        nonlocal last
+        last = time.monotonic()
         if attention.rest():
-            asyncio.get_running_loop().call_later(REST, attention.go_on)
+            go_on_after(last)
+
+    def go_on_after(began: float) -> None:
+        until = min(last + REST, began + LONGEST)
+        if until > time.monotonic():
+            asyncio.get_running_loop().call_at(until, go_on_after, began)
+        else:
+            attention.go_on()
 
     return rest
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-REST = 0.01
-"""Seconds that a rest should last: more than most claims and attaches take."""
+REST, LONGEST = 0.01, 0.05
+"""Seconds that a rest should last behind a write, which is more than most claims and attaches take, and that it should
+last at most where one follows the other."""
 THREAD_TURN = 0.0001
 """Seconds that a thread may keep the interpreter from another one, wherever a watch compares in one. Python's own 5 ms
 are waited for after each call of the kernel's while a thousand endpoints are compared: a hundred milliseconds of one
