@@ -21,7 +21,7 @@ import msgspec
 
 from cellwall.cni.conf import AttachConf, PortMapping
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_mac
+from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_mac, refuse_odd_length
 from cellwall.model.endpoint import PortBinding, parse_port, validate_binding
 from cellwall.model.identifiers import parse_tenant
 from cellwall.model.network import Network
@@ -124,6 +124,7 @@ def _addresses(
 
 def _interface(text: str, field: str) -> IPv4Interface | IPv6Interface:
     parse_address(text.partition("/")[0], field)
+    refuse_odd_length(text, field)
     try:
         return ip_interface(text)
     except ValueError as error:

@@ -74,6 +74,8 @@ class Key(msgspec.Struct, frozen=True):
         if self.form == "text":
             return text.strip()
         try:
+            if not text.isascii():  # digits of other scripts, which a file could not have
+                raise ValueError
             return int(text, 0)
         except ValueError as error:
             raise InvalidSpec(self.name, text, "must be a whole number") from error

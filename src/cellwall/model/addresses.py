@@ -15,26 +15,48 @@ PROTOCOL_NUMBERS: dict[str, int] = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
+def is_number(text: str, longest: int) -> bool:
+    """Up to so many decimal digits, as every program reads them: with a zero before them readers differ in what they
+    are (010 is 8 to inet_aton(3) and YAML 1.1), and Python reads those of other scripts, too."""
+    return text.isascii() and text.isdigit() and len(text) <= longest and (text == "0" or text[0] != "0")
+
+
 def parse_address(value: str, field: str) -> Address:
-    """An IPv4 or IPv6 address without zone and prefix length."""
+    """An IPv4 or IPv6 address without zone and prefix length, one of IPv4 as such."""
     try:
         address = ip_address(value)
     except ValueError as error:
         raise InvalidSpec(field, value, "is not an IP address") from error
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
-        raise InvalidSpec(field, value, "must not carry a zone")
+    if isinstance(address, IPv6Address):
+        _refuse_odd_address(address, value, field)
     return address
 
 
 def parse_prefix(value: str, field: str) -> Prefix:
-    """A network in CIDR form; host bits are refused, a bare address is its /32 or /128."""
+    """A network in CIDR form; host bits and masks are refused, a bare address is its /32 or /128."""
+    refuse_odd_length(value, field)
     try:
         prefix = ip_network(value)
     except ValueError as error:
         raise InvalidSpec(field, value, "is not a network in CIDR form without host bits") from error
-    if isinstance(prefix, IPv6Network) and prefix.network_address.scope_id is not None:
-        raise InvalidSpec(field, value, "must not carry a zone")
+    if isinstance(prefix, IPv6Network):
+        _refuse_odd_address(prefix.network_address, value, field)
     return prefix
+
+
+def refuse_odd_length(value: str, field: str) -> None:
+    """Raise InvalidSpec for what stands behind a slash and is no prefix length in plain digits. Python would take 032,
+    and a mask, of the network or of the host: 0.0.0.0 is either."""
+    _, slash, length = value.partition("/")
+    if slash and not is_number(length, 3):
+        raise InvalidSpec(field, value, "is not a network in CIDR form: a length in plain digits follows the slash")
+
+
+def _refuse_odd_address(address: IPv6Address, value: str, field: str) -> None:
+    if address.scope_id is not None:
+        raise InvalidSpec(field, value, "must not carry a zone")
+    if address.ipv4_mapped is not None:  # as the name of an IPv4 host it would match none of its packets
+        raise InvalidSpec(field, value, "is IPv4 written as IPv6 (RFC 4291 2.5.5.2); write it as IPv4")
 
 
 def _is_mac(value: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import Address, Prefix, Protocol, parse_address, parse_prefix
+from cellwall.model.addresses import Address, Prefix, Protocol, is_number, parse_address, parse_prefix
 from cellwall.model.policy import NO_TIERS, PolicyRecord, Tiers
 
 Phase = Literal["attaching", "claiming", "attached", "detaching"]
@@ -196,9 +196,9 @@ def _validate_proxy(binding: PortBinding, field: str) -> None:
 
 
 def parse_port(value: str | int, field: str) -> int:
-    """A transport port, 1 to 65535."""
+    """A transport port, 1 to 65535, in plain digits."""
     text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65535:
+    if not is_number(text, 5) or not 1 <= int(text) <= 65535:
         raise InvalidSpec(field, value, "must be a port number from 1 to 65535")
     return int(text)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast, get_args
 import msgspec
 
 from cellwall.errors import InvalidSpec
-from cellwall.model.addresses import Prefix, parse_prefix
+from cellwall.model.addresses import Prefix, is_number, parse_prefix
 from cellwall.model.identifiers import parse_label
 from cellwall.model.policy import Action, Mode, Policy, Rule, RuleProtocol
 from cellwall.model.settings import Opening
@@ -215,14 +215,9 @@ def _ports(value: object, at: str) -> tuple[int, int] | None:
         return None
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     first, dash, last = text.partition("-") if isinstance(text, str) else ("", "", "")
-    if not (_number(first) and (not dash or _number(last))):
+    if not (is_number(first, 5) and (not dash or is_number(last, 5))):
         raise InvalidSpec(at, value, "must be a port or a range such as 8000-8100")
     return int(first), int(last if dash else first)
-
-
-def _number(text: str) -> bool:
-    """Decimal digits; with a zero before them readers differ in what they are (010 is 8 in YAML 1.1)."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 and (text == "0" or text[0] != "0")
 
 
 def _prefixes(value: object, at: str) -> tuple[Prefix, ...]:

@@ -17,7 +17,7 @@ from cellwall.model.addresses import (
 )
 
 
-@pytest.mark.parametrize("text", ["192.168.0.2", "0.0.0.0", "fd00:abcd::2", "::ffff:1.2.3.4"])
+@pytest.mark.parametrize("text", ["192.168.0.2", "0.0.0.0", "fd00:abcd::2", "64:ff9b::1.2.3.4"])
 def test_address_is_parsed(text: str) -> None:
     assert parse_address(text, "ip") == ip_address(text)
 

@@ -134,7 +134,7 @@ def test_bindings_overlap_where_both_would_claim_a_packet(one: str, other: str, 
 
 
 def test_port_is_a_number_from_1_to_65535() -> None:
-    assert [parse_port(value, "p") for value in (1, "65535", "080")] == [1, 65535, 80]
+    assert [parse_port(value, "p") for value in (1, "65535", "80")] == [1, 65535, 80]
     for value in ("0", 65536, -1, "1.0", "1e3", "", " 1", "٣"):
         with pytest.raises(InvalidSpec):
             parse_port(value, "p")
