@@ -35,6 +35,13 @@ def test_up_is_idempotent_and_down_refuses_while_attached(cellwall: Command) -> 
     assert cellwall("list", "--json").json == {"endpoints": []}
 
 
+def test_a_reconcile_of_a_node_that_is_down_brings_it_up_and_says_so(cellwall: Command) -> None:
+    assert cellwall("status", "--json").json["up"] is False
+    assert cellwall("reconcile", "--json").json == {"repaired": ["the node was not up"]}
+    assert cellwall("reconcile", "--json").json == {"repaired": []}
+    assert cellwall("status", "--json").json["up"] is True
+
+
 def test_attach_expose_and_detach_pass_packets_as_they_say(cellwall: Command, lab: Lab) -> None:
     made = cellwall("attach", "web", "--tenant", "acme", "--expose", "8080:80", "--ip", "192.168.0.77", "--json")
     assert made.status == 0, made.err

@@ -43,8 +43,8 @@ def reconcile(site: Site, seen: Sequence[str] | None = None) -> Reconciled:
     report = lay_foundation(site)
     found = site.foundation()
     assert found is not None
-    if report.changed and not repaired and before is not None:
-        repaired.append("the foundation was not as configured")
+    if report.changed and not repaired:
+        repaired.append("the node was not up" if before is None else "the foundation was not as configured")
     repaired += recover(site)
     repaired += [_unkept(tenant) for tenant in try_to_keep_policies(site)]
     repaired += repair_endpoints(site)
