@@ -67,6 +67,22 @@ def test_pair_without_its_bridge_is_not_made(links: LinkLayer, make_namespace: M
     assert [link["ifname"] for link in sandbox.json("ip -j link show")] == ["lo"]
 
 
+def test_a_namespace_has_a_lower_id_than_any_before_it_and_keeps_the_one_that_it_has(
+    links: LinkLayer, node: Namespace, attach: Callable[..., Attached]
+) -> None:
+    def netnsid(name: str) -> int:
+        (link,) = node.json(f"ip -j link show dev {name}")
+        return int(link["link_netnsid"])
+
+    first = attach(7)
+    time.sleep(0.002)  # an id is of a millisecond
+    later = attach(8)
+    assert netnsid(later.name) < netnsid(first.name)
+    bridge = first.port.bridge_index
+    links.create_pair(LinkPlan("b9hffffffffffff", "eth1", 0x020000000099, 1500, bridge), first.sandbox.fd)
+    assert netnsid("b9hffffffffffff") == netnsid(first.name)
+
+
 def test_neither_end_generates_an_address(links: LinkLayer, node: Namespace, attach: Callable[..., Attached]) -> None:
     made = attach(7).open(links)
     assert node.addresses(made.name) == set()

@@ -37,6 +37,7 @@ from cellwall.adapters.netlink.rtnetlink import (
     link_kind,
     link_message,
     neighbour_message,
+    netnsid_message,
     open_route_socket,
     read_link,
 )
@@ -118,7 +119,7 @@ class LinkLayer(Closing):
         """See `Links.create_pair`."""
         operation = f"create {plan.host_link}"
         # Refused because of the name, the read after it meets another link: a read does it no harm.
-        messages = (_pair(plan, netns_fd), get_link(plan.host_link))
+        messages = (netnsid_message(netns_fd), _pair(plan, netns_fd), get_link(plan.host_link))
         try:
             reply = self._route.transact(messages, operation)[-1]
         except KernelError as error:
