@@ -157,7 +157,9 @@ def test_one_that_is_held_is_opened_with_one_question_where_the_bridge_has_anoth
     node.run("ip link set other up")
     node.run(f"ip link set beside master {NETWORK.bridge} up")
     links.hold_port(port.host_index)
-    links.find(NETWORK.bridge)  # to read it settles it
+    for link in ("beside", NETWORK.bridge):
+        links.find(link)  # to read it settles it
+    assert is_running(links._route, NETWORK.bridge)
     links._route.close()
     links._route = route = Counted(socket.NETLINK_ROUTE)
     links.open_port(port.host_index)
