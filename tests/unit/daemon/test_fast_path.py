@@ -1,5 +1,6 @@
 """Claims as our own client writes them, answered without aiohttp; and all that is left to it."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -41,8 +42,13 @@ class Pool:
 
 
 def answered(path: FastPath, peer: Peer, said: bytes) -> bytes | None:
-    places = path.read(peer, said)
-    return None if places is None else path.answer(peer, places)
+    async def answer() -> bytes | None:
+        places = path.read(peer, said)
+        answer = None if places is None else path.answer(peer, places)
+        await asyncio.sleep(0)  # it is counted behind the answer
+        return answer
+
+    return asyncio.run(answer())
 
 
 def claim(body: bytes = b'{"container":"web","tenant":"acme"}') -> bytes:

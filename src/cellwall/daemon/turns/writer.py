@@ -137,7 +137,7 @@ class Writer:
         way there and back takes two threads' waking, each a tenth of a millisecond and more where a processor sleeps.
         For what is short and waits for nobody; what took long all the same has others go to the thread for a while.
         None where it does, or where `act` gives that: what it began is undone then, and the caller has the thread do
-        it."""
+        it. In the thread of an event loop, which hears of it in its next turn."""
         begun = time.monotonic()
         with self._state:
             if self._ending or self._begun is not None or self._waiting or begun < self._not_before:
@@ -148,14 +148,17 @@ class Writer:
         took = time.monotonic() - begun
         if took > LONG:
             self._not_before = begun + (1 + REST) * took
-        if outcome is not None:
-            self._told([0.0], took)
-            with self._state:
-                self._chores.wrote()
-                early = self._until <= time.monotonic() + (self._chores.wait() or 0.0)
-            if not early:
-                self._bell.put(True)
+        if outcome is not None:  # in the loop's next turn, before which it sends the answer
+            asyncio.get_running_loop().call_soon(self._carried_out_at_once, took)
         return outcome
+
+    def _carried_out_at_once(self, took: float) -> None:
+        self._told([0.0], took)
+        with self._state:
+            self._chores.wrote()
+            early = self._until <= time.monotonic() + (self._chores.wait() or 0.0)
+        if not early:
+            self._bell.put(True)
 
     def refuse(self) -> None:
         """Take no more: what waits is answered with Unavailable, what has begun is finished. Idempotent."""
