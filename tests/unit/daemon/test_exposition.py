@@ -14,109 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from cellwall.daemon.metrics.catalogue import WRITE_SECONDS, WRITE_WAIT
 from cellwall.daemon.metrics.events import Events
 from cellwall.daemon.metrics.exposition import Exposition, Now
-from cellwall.daemon.metrics.sampling import LINGER, Sampler
-from cellwall.daemon.metrics.totals import TotalsFile
+from cellwall.daemon.metrics.sampling import LINGER
 from cellwall.daemon.turns.chores import Chore, Chores
-from cellwall.engine.figures import NodeCount
-from cellwall.errors import KernelError, Unavailable
-from cellwall.model.endpoint import EndpointKey
-from cellwall.model.figures import Denied, Metered, RuleCount, Tracked, Traffic
-from cellwall.model.settings import Settings
+from cellwall.errors import Unavailable
+from unit.daemon.looked_at import MOST, Series, Watched, total
 
-MOST = 50
 HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\ncellwall_up{', "{}", "e\u0301\u202e", "le", '\\"', "\\n"]
-Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-class Node:
-    """A node whose links, rules and record are a test's, as a wall that looks shows them. `broken`: what it cannot
-    read."""
-
-    def __init__(self) -> None:
-        self.tenants: list[str] = []
-        self.passed: dict[int, int] = {}
-        self.broken: set[str] = set()
-        self.looks = 0
-        self.settings = Settings()
-        self._first = 1
-
-    def hold(self, tenants: list[str]) -> None:
-        """These have an endpoint each, by links that nobody had before."""
-        self._first += len(self.tenants)
-        self.tenants = tenants
-        self.passed = dict.fromkeys(range(self._first, self._first + len(tenants)), 0)
-
-    def counted(self) -> NodeCount:
-        self.looks += 1
-        self._read("record")
-        metered = tuple(
-            Metered(EndpointKey(f"c{index}"), tenant, index, index, "", 1, (index << 8,))
-            for index, tenant in zip(self.passed, self.tenants, strict=True)
-        )
-        return NodeCount(True, metered, len(metered), 3, 4093)
-
-    def ready_links(self) -> frozenset[int]:
-        return frozenset()  # no sandbox stands ready
-
-    def meters(self) -> "Node":
-        self._read("meters")
-        return self
-
-    def traffic(self) -> dict[int, Traffic]:
-        self._read("traffic")
-        return {index: Traffic(passed * 100, passed, 0, 0) for index, passed in self.passed.items()}
-
-    def denied(self) -> Denied:
-        self._read("denied")
-        return Denied(dict(self.passed), {}, {})
-
-    def rules(self) -> tuple[RuleCount, ...]:
-        self._read("rules")
-        return (RuleCount("inet forward 7", 'why "so"', "dropped", 5, 500),)
-
-    def classified(self, bridge: str) -> tuple[int, int]:
-        self._read("classifiers")
-        return 5, 9
-
-    def tracked(self) -> Tracked:
-        self._read("conntrack")
-        return Tracked(7, 262144)
-
-    def _read(self, part: str) -> None:
-        if part in self.broken:
-            raise KernelError(5, part)
-
-
-class Watched:
-    """Metrics over such a node."""
-
-    def __init__(self, directory: Path, *, fresh: float = 0.0, most: int = MOST) -> None:
-        self.node, self.now = Node(), 0.0
-        self.registry = CollectorRegistry()
-        events = Events(self.registry)
-        wall: Any = self.node
-        file = TotalsFile(str(directory / "totals"), "boot")
-        self.sampler = Sampler(wall, events, file, most=most, clock=lambda: self.now)
-        self.exposition = Exposition(self.registry, self.sampler.sample, Now, fresh=fresh, limit=100)
-
-    def text(self, accept: str = "") -> str:
-        return asyncio.run(self.exposition.text(accept)).body.decode()
-
-    def series(self) -> Series:
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in parse_text(self.text())
-            for sample in family.samples
-        }
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
-
-
-def total(series: Series, name: str) -> float:
-    return sum(value for (found, _), value in series.items() if found == name)
 
 
 def test_series_stay_bounded_over_thousands_of_tenants_and_nothing_they_pass_is_lost(watched: Watched) -> None:
