@@ -83,9 +83,10 @@ class Caller:
         self.mutex, self._enter_if_free = turns, turns.enter_if_free
 
     @contextmanager
-    def turn(self, patience: float | None = None) -> Iterator[None]:
-        """The writer lock, for one operation; `patience`: wait for no longer than so many seconds. One that is
-        refused leaves a node bare that it found bare. Dismissed where the node's record was removed meanwhile."""
+    def turn(self, patience: float | None = None, container: str | None = None) -> Iterator[None]:
+        """The writer lock, for one operation; `patience`: wait for no longer than so many seconds. `container`: it
+        changes nothing on record but what is this one's. One that is refused leaves a node bare that it found bare.
+        Dismissed where the node's record was removed meanwhile."""
         with self.mutex, self.site.lock if patience is None else self.site.lock.within(patience):
             if not self.site.journal.in_place():
                 raise Dismissed(f"{self._place}: cellwall was uninstalled meanwhile; open the wall again")
@@ -103,7 +104,7 @@ class Caller:
                 self.site.journal.end_look()
                 if self.site.proxies is not None:
                     came, self._came_to_proxy = self._came_to_proxy, False
-                    self.site.proxies.follow(self.site, came)
+                    self.site.proxies.follow(self.site, came, container)
 
     def run_proxies(self, proxies: "Proxies") -> None:
         """Have these told at the end of every turn, and of all there is at the end of this one."""
@@ -163,14 +164,15 @@ class Caller:
         return self._made_ready(())
 
     @contextmanager
-    def turn_at_once(self) -> Iterator[Foundation | None]:
-        """`turn`, and the foundation that holds, where nobody has the turn or waits for it and nothing is to be done
-        first; None, and nobody has waited, where that is not so. For the only writer of a node."""
+    def turn_at_once(self, container: str) -> Iterator[Foundation | None]:
+        """`turn` about one container, and the foundation that holds, where nobody has the turn or waits for it and
+        nothing is to be done first; None, and nobody has waited, where that is not so. For the only writer of a node.
+        """
         if not self._enter_if_free():
             yield None
             return
         try:
-            with self.turn():
+            with self.turn(container=container):
                 self.take_those_to_open_by()
                 yield ready_at_once(self.site)
         finally:

@@ -40,6 +40,7 @@ class Proxies:
     def __init__(self) -> None:
         self._state = Lock()
         self._stamps: dict[EndpointKey, int] = {}
+        self._containers: frozenset[str] = frozenset()
         self._made: dict[EndpointKey, tuple[ProxyRule, ...]] = {}
         self._terms: tuple[str, tuple[int, ...]] = ("", ())
         self._wanted: dict[Place, ProxyRule] = {}
@@ -79,9 +80,12 @@ class Proxies:
                 for rule in rules
             )
 
-    def follow(self, site: Site, anew: bool) -> None:
+    def follow(self, site: Site, anew: bool, container: str | None = None) -> None:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
-        a change of the wall does not depend on it, and without a proxy nothing is served."""
+        a change of the wall does not depend on it, and without a proxy nothing is served. `container`: nothing but what
+        is this one's can have changed, so that a claim that comes alone does not ask the record about every port."""
+        if container is not None and not anew and container not in self._containers:
+            return
         with self._state:
             if self._closed or not (anew or self._stamps):
                 return
@@ -124,6 +128,7 @@ class Proxies:
         everything = {key: made[key] if key in made else self._made[key] for key in stamps}
         self._made = {key: rules for key, rules in everything.items() if rules}
         self._stamps, self._terms = {key: stamps[key] for key in self._made}, terms
+        self._containers = frozenset(key.container_id for key in self._stamps)
         self._wanted = self._chosen(site)
 
     def _chosen(self, site: Site) -> dict[Place, ProxyRule]:

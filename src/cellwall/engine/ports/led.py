@@ -22,9 +22,9 @@ class Proxies(Protocol):
         """Be able to serve these, which are about to go on record. What is not on record at the end of the turn is let
         go. Conflict, Unavailable or Unsupported where one cannot be served."""
 
-    def follow(self, site: Site, anew: bool) -> None:
+    def follow(self, site: Site, anew: bool, container: str | None = None) -> None:
         """Serve what is on record by now, at the end of a turn. `anew`: also of endpoints that had nothing proxied so
-        far. Never fails."""
+        far. `container`: nothing but what is this one's can have changed in the turn. Never fails."""
 
 
 def refuse_unserved(site: Site, bindings: Iterable[PortBinding]) -> None:
