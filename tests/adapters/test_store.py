@@ -149,6 +149,23 @@ def test_one_that_was_renamed_has_all_of_its_new_self_and_nothing_of_the_old(sto
         store.rename_endpoint(EndpointKey("taken"), web, "attaching")
 
 
+def test_what_a_claim_needs_of_the_record_is_told_in_one_question(store: Store) -> None:
+    key = EndpointKey("job", "eth0")
+    assert store.claimable(key, "acme") is None
+    ready = [_endpoint("~2", 3, tenant=""), _endpoint("~1", 4, tenant="")]
+    store.write_endpoints([*ready, _endpoint("~0", 5, tenant="")], "attached")
+    store.set_phase([EndpointKey("~0", "eth0")], "attaching")
+    for tenant in ("acme", ""):
+        assert store.claimable(key, tenant) == (ready[1], None)
+    store.write_endpoints([_endpoint("web", 6, tenant="acme", tenant_number=77)], "attaching")
+    assert store.claimable(key, "acme") == (ready[1], 77)
+    assert store.claimable(key, "other") == store.claimable(key, "") == (ready[1], None)
+    assert store.claimable(EndpointKey("web", "eth0"), "acme") is None
+    assert store.claimable(EndpointKey("web", "eth1"), "acme") == (ready[1], 77)
+    store.policies.write("acme", PolicyRecord(OPEN, 1))
+    assert store.claimable(key, "acme") is None and store.claimable(key, "other") is not None
+
+
 def test_a_second_holder_in_the_process_takes_no_lock_away(store: Store) -> None:
     """With the first holder's lock gone, the last other process would delete the log that it still reads."""
     Store(Path(store.path).parent, "boot-1").close()

@@ -48,6 +48,13 @@ _ATTACHED = "phase IN ('attached', 'claiming')"
 _BEGUN = "phase != 'attached'"  # in these words, by which the index of such rows is found
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
+_CLAIMABLE = (
+    "SELECT body, (SELECT body FROM endpoints WHERE tenant = ?1 AND ?1 != '' LIMIT 1)"
+    f" FROM endpoints {_POOLED}"
+    " AND NOT EXISTS (SELECT 1 FROM endpoints WHERE container_id = ?2 AND ifname = ?3)"
+    " AND NOT EXISTS (SELECT 1 FROM policies WHERE tenant = ?1) ORDER BY container_id LIMIT 1"
+)
+
 
 class Store(StateFile):
     """What is on record; used by one thread at a time (the writer lock sees to that), whichever it is."""
@@ -190,6 +197,15 @@ class Store(StateFile):
         """Those that stand ready, the oldest first, and no more than so many."""
         rows = self._db.rows(f"SELECT body FROM endpoints {_POOLED} ORDER BY container_id LIMIT ?", (most,))
         return tuple(decode_endpoint(row[0]) for row in rows)
+
+    def claimable(self, key: EndpointKey, tenant: str) -> tuple[Endpoint, int | None] | None:
+        """For a claim of this key by a tenant that asks for nothing else: the oldest that stands ready, and `number_of`
+        the tenant. None where none does, the key is on record or the tenant has a policy. All in one question: of four
+        most is the asking."""
+        row = self._db.row(_CLAIMABLE, (tenant, key.container_id, key.ifname))
+        if row is None:
+            return None
+        return decode_endpoint(row[0]), None if row[1] is None else decode_tenant_number(row[1])
 
     def pooled_count(self) -> int:
         """How many stand ready."""

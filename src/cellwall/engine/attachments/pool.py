@@ -80,22 +80,29 @@ def claim_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequ
     return tuple(made[request.key] for request in requests)
 
 
-def claim_at_once(site: Site, found: Foundation, request: AttachRequest) -> Endpoint | None:
+def claim_at_once(site: Site, request: AttachRequest) -> Endpoint | None:
     """What `claim_endpoints` gives for one that asks for nothing but a ready sandbox, where there is one, of a tenant
-    without a policy; None, and nothing was written, where that is not all, or it is on record already."""
+    without a policy; None, and nothing was written, where that is not all, or it is on record already.
+
+    In one transaction, by which its row is `claiming` until the next one is written. Only for who is a node's one
+    writer and has its turn, on a node that stands: another would take such a claim for interrupted."""
     validate_request(request, site.settings)
-    plain = _fits(request) and not request.bindings and request.policy is None  # so nobody can have what it asks for
-    if not plain or (request.tenant and site.journal.policies.get(request.tenant) is not None):
+    if not _fits(request) or request.bindings or request.policy is not None:
         return None
-    first = site.journal.pooled(1)
-    if not first or not _stands(site, first[0]) or site.journal.endpoint(request.key) is not None:
+    found = site.journal.claimable(request.key, request.tenant or "")  # it asks for nothing that another could have
+    if found is None or not _stands(site, found[0]):
         return None
     evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
     refuse_beyond_share(site, [request])
+    endpoint, number = found
+    claimed = _claimed(request, endpoint, NO_TIERS, endpoint.generation if number is None else number)
     with ExitStack() as undo:
-        claimed = _give(site, [(request, first[0], NO_TIERS)], undo, at_once=True)
+        with site.journal.transaction():
+            site.journal.rename_endpoint(endpoint.key, claimed, "claiming")
+        _let_in(site, [endpoint], [claimed], undo)
+        site.journal.finish_claims([claimed.key])
         undo.pop_all()
-    return claimed[0]
+    return claimed
 
 
 def _fits(request: AttachRequest) -> bool:
@@ -128,41 +135,34 @@ def _claim(
     refuse_taken(site, found, requests)
     refuse_full_tenants(site, requests)
     under = [tiers_of(site, request.tenant, request.policy) for request in requests]
-    return _give(site, [(*pair, tiers) for pair, tiers in zip(pairs, under, strict=True)], undo)
-
-
-def _give(
-    site: Site, given: Sequence[tuple[AttachRequest, Endpoint, Tiers]], undo: ExitStack, *, at_once: bool = False
-) -> list[Endpoint]:
-    """Give each request its ready sandbox, under these policies. `at_once`: in one transaction, by which the rows are
-    `claiming` until the next one is written. Only for who is a node's one writer: another would take such a claim for
-    interrupted."""
-    former, claimed = [endpoint for _, endpoint, _ in given], list[Endpoint]()
+    former, claimed = [endpoint for _, endpoint in pairs], list[Endpoint]()
     with site.journal.transaction():
-        for request, endpoint, tiers in given:
-            claimed.append(_claimed(site, request, endpoint, tiers))
-            site.journal.rename_endpoint(endpoint.key, claimed[-1], "claiming" if at_once else "attaching")
-    keys = [endpoint.key for endpoint in claimed]
-    undo.callback(detach_endpoints, site, keys)  # nobody gets one that was given to somebody once
+        for (request, endpoint), tiers in zip(pairs, under, strict=True):
+            number = tenant_number_of(site, request, endpoint.generation)  # the first's is on record for the second
+            claimed.append(_claimed(request, endpoint, tiers, number))
+            site.journal.rename_endpoint(endpoint.key, claimed[-1], "attaching")
+    _let_in(site, former, claimed, undo)
+    with site.journal.transaction():
+        site.journal.set_phase([endpoint.key for endpoint in claimed], "attached")
+    return claimed
+
+
+def _let_in(site: Site, former: Sequence[Endpoint], claimed: Sequence[Endpoint], undo: ExitStack) -> None:
+    """Packets of these, which are on record by now, pass when this returns."""
+    undo.callback(detach_endpoints, site, [one.key for one in claimed])  # nobody gets one that somebody had once
     site.change(former, claimed)
     for endpoint in claimed:
         site.links.open_port(endpoint.host_index)
     end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
-    if at_once:
-        site.journal.finish_claims(keys)
-        return claimed
-    with site.journal.transaction():
-        site.journal.set_phase(keys, "attached")
-    return claimed
 
 
-def _claimed(site: Site, request: AttachRequest, endpoint: Endpoint, tiers: Tiers) -> Endpoint:
+def _claimed(request: AttachRequest, endpoint: Endpoint, tiers: Tiers, number: int) -> Endpoint:
     return msgspec.structs.replace(
         endpoint,
         key=request.key,
         tenant=request.tenant or "",
         bindings=request.bindings,
         tiers=tiers,
-        tenant_number=tenant_number_of(site, request, endpoint.generation),
+        tenant_number=number,
         member=request.user is not None,
     )
