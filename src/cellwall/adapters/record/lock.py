@@ -33,10 +33,11 @@ class WriterLock:
         self._daemon = daemon
         self._fds: list[int | None] = []
         self._held: int | None = None
+        self._inode = 0
 
     def __enter__(self) -> "WriterLock":
         if self._held is not None:
-            if not self._in_place(self._held):
+            if self._inode_in_place() != self._inode:
                 raise Dismissed(f"{self._path}: was removed: cellwall was uninstalled meanwhile")
             self._fds.append(None)
             return self
@@ -62,6 +63,7 @@ class WriterLock:
         Unavailable."""
         try:
             self._held = self._taken(patience, lambda: False)
+            self._inode = os.fstat(self._held).st_ino
         except Unavailable as error:
             if self._kept():
                 raise Conflict(f"{self._path}: another daemon holds it: a node has one") from error
@@ -95,11 +97,12 @@ class WriterLock:
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, os.fspath(self._path)) from error
 
-    def _in_place(self, fd: int) -> bool:
+    def _inode_in_place(self) -> int:
+        """Of the file at the path; 0: there is none."""
         try:
-            return os.stat(self._path).st_ino == os.fstat(fd).st_ino
+            return os.stat(self._path).st_ino
         except FileNotFoundError:
-            return False
+            return 0
 
     def _take(self, fd: int, patience: float, hopeless: Callable[[], bool]) -> bool:
         """Wait for the lock, unless that is hopeless; False where it was taken on a file that is no longer at the
@@ -109,7 +112,7 @@ class WriterLock:
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self._in_place(fd)
+                return self._inode_in_place() == os.fstat(fd).st_ino
             except BlockingIOError:
                 if hopeless():
                     raise Dismissed(KEPT) from None
