@@ -14,7 +14,7 @@ from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4, NODE_INFRA, NODE_OTHER
 from cellwall.model.endpoint import parse_binding
 from cellwall.model.settings import Settings
-from packet.proxied import BOTH, LAN, NODE, Proxied, asked, listening, proxied_world, served
+from packet.proxied import BOTH, LAN, NODE, Proxied, asked, bound_by_another, listening, proxied_world, served
 from world import Stream, World, assert_connection, assert_no_connection, open_world
 
 pytestmark = pytest.mark.root
@@ -156,6 +156,9 @@ def test_what_is_withdrawn_or_detached_ends_its_connections(world: Proxied, fami
 def test_a_reserved_port_is_served_by_the_socket_that_holds_it(world: Proxied, family: int, word: str) -> None:
     (port,) = world.wall.reserve_ports("web").ports
     host = world.host("web")
+    with bound_by_another(world.lab.node, 8080), pytest.raises(Conflict, match="nothing can listen there"):
+        world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}", "8080:80/tcp6to4"])
+    assert connect(world.lab.lan, NODE[family], port, timeout=2.0).kind == "refused", "held, and nobody listens"
     world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}"])
     with host.serve(tcp=[80]):
         assert asked(world.lab.lan, family, port) and asked(world.lab.lan, 10 - family, port)

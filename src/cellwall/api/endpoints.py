@@ -70,7 +70,8 @@ class EndpointVerbs(Opened):
         self, container_id: str, binding: PortBinding | str, *, ifname: str = "eth0", user: int | None = None
     ) -> Endpoint:
         """Publish a port of an attached endpoint; as `auto:80` by any free port of `node.reserved_ports`, which is
-        reserved for it, too. `user`: as for `reserve_ports`. Idempotent. NotFound, InvalidSpec, Conflict."""
+        reserved for it, too. `user`: as for `reserve_ports`. Idempotent. NotFound, InvalidSpec, Conflict; Unsupported
+        and Unavailable where a proxy is asked for and cannot be had."""
         from cellwall.engine.ports.expose import expose_port
         from cellwall.engine.requests import validate_host_ports
 

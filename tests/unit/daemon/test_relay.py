@@ -164,6 +164,31 @@ def test_who_was_served_is_cut_and_nobody_else_let_in_from_the_turn_in_which_the
     told(story)
 
 
+@pytest.mark.parametrize("how", ["refused", "ended", "daemon gone"])
+def test_what_is_half_closed_is_cut_with_the_rest(how: str) -> None:
+    """One direction's end was passed on by then, and the other goes on."""
+
+    async def story(made: Told6) -> None:
+        loop = asyncio.get_running_loop()
+        client = await made.client()
+        at = await made.accepted()
+        await loop.sock_sendall(client, b"x")
+        client.shutdown(socket.SHUT_WR)
+        assert await loop.sock_recv(at, 9) == b"x" and await loop.sock_recv(at, 9) == b""
+        await loop.sock_sendall(at, b"y")
+        assert await loop.sock_recv(client, 9) == b"y"
+        if how == "refused":
+            made.tell(Told("serve", msgspec.structs.replace(made.rule, clients=(("::2/128",),))))
+        elif how == "ended":
+            made.tell(Told("end", made.rule))
+        else:
+            made.ours.close()
+        with pytest.raises(ConnectionResetError):
+            await loop.sock_recv(client, 9)
+
+    told(story)
+
+
 def test_a_message_that_cannot_be_obeyed_ends_it_all_for_what_it_said_may_have_been_who_is_refused() -> None:
     async def story(made: Told6) -> None:
         client = await made.client()
