@@ -19,6 +19,8 @@ AT = 1_700_000_000.25
 OTHER = endpoint("other", 3)
 SYN = pack("!HHIIBBHHH", 40000, 443, 1, 0, 0x50, 0x02, 64240, 0, 0)
 
+FROM_WEB = bytes(6) + WEB.mac.to_bytes(6) + b"\x08\x00"
+
 
 def logged(prefix: str, **fields: object) -> Logged:
     given = {"family": 2, "hook": 2, "protocol": IPV4, "indev": 0, "outdev": 0, "physindev": 0, "physoutdev": 0}
@@ -75,6 +77,22 @@ def test_a_routed_packet_is_the_holder_s_of_its_address() -> None:
         "10.0.0.1",
         443,
     )
+
+
+def test_of_what_is_no_frame_no_mac_is_told() -> None:
+    payload = ipv4(6, SYN, source=str(WEB.address4), destination="10.0.0.1")
+    assert told(logged("FWD deny out: the floor", indev=BRIDGE, hardware=FROM_WEB, payload=payload)).mac == ""
+
+
+def test_where_packets_are_pinned_and_no_port_is_known_they_are_of_whose_mac_it_is() -> None:
+    """Which the port's lock has vouched for: of a port that is nobody's, and of a frame, it has not."""
+    payload = ipv4(17, pack("!HHHH", 1, 53, 8, 0), source=str(OTHER.address4), destination=PUBLIC4)
+    pinned = logged("PIN deny out: spoofed", indev=BRIDGE, hardware=FROM_WEB, payload=payload)
+    said = told(pinned)
+    assert (said.container, said.mac, said.source) == ("web", "0a:58:c0:a8:00:02", str(OTHER.address4))
+    for unknown in ({"physindev": 77}, {"family": 7}):
+        said = told(msgspec.structs.replace(pinned, **unknown))
+        assert (said.container, said.generation, said.mac) == ("", 0, "0a:58:c0:a8:00:02")
 
 
 def test_a_packet_with_a_policy_version_is_of_whose_that_is_and_of_that_policy() -> None:

@@ -23,13 +23,13 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 class Node:
     """A node whose links, rules and record are a test's, as a wall that looks shows them. `broken`: what it cannot
-    read."""
+    read; `unfinished`: packets that its classifiers dropped."""
 
     def __init__(self) -> None:
         self.tenants: list[str] = []
         self.passed: dict[int, int] = {}
         self.broken: set[str] = set()
-        self.looks = 0
+        self.looks = self.unfinished = 0
         self.settings = Settings()
         self._first = 1
 
@@ -43,7 +43,7 @@ class Node:
         self.looks += 1
         self._read("record")
         metered = tuple(
-            Metered(EndpointKey(f"c{index}"), tenant, index, index, "", 1, (index << 8,))
+            Metered(EndpointKey(f"c{index}"), tenant, index, index, "", 3, (index << 8,))
             for index, tenant in zip(self.passed, self.tenants, strict=True)
         )
         return NodeCount(True, metered, len(metered), 3, 4093)
@@ -69,7 +69,7 @@ class Node:
 
     def classified(self, bridge: str) -> tuple[int, int]:
         self._read("classifiers")
-        return 5, 9
+        return 5, self.unfinished
 
     def tracked(self) -> Tracked:
         self._read("conntrack")
