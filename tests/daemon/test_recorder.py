@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from cellwall.adapters.events.nflog import Heard, Logged
-from cellwall.audit.events import Attempt, Began
+from cellwall.audit.events import Attempt, Began, Unrecorded
 from cellwall.audit.holders import Moment
 from cellwall.daemon.audit.recorder import Feed, Recorder, now
 from cellwall.daemon.audit.thread import Auditor
@@ -73,6 +73,31 @@ def test_what_a_full_disk_costs_is_counted_by_tenant_and_said_once_there_is_room
     assert made.trouble == ""
     made.step(Heard((packet(WEB, stamp),)), drained=True)
     assert caplog.messages == ["events are not recorded: no space left on device", "events are recorded again"]
+
+
+def test_a_beginning_that_found_no_room_is_said_ahead_of_what_follows_once_there_is_some() -> None:
+    """Without it the gap before it would read as a time in which nobody tried anything."""
+    kept, feed = Recorded(room=0), Feed()
+    made = recorder(kept, feed, WEB)
+    made.begin("1.0")
+    stamp = now().wall
+    for _ in range(3):
+        made.step(Heard((packet(WEB, stamp),)), drained=True)
+    kept.room = 1 << 30
+    made.step(Heard((packet(WEB, stamp),)), drained=True)
+    made.step(Heard(()), drained=True, last=True)
+    assert [type(event) for event in kept.events] == [Began, Attempt, Unrecorded]
+
+
+def test_a_beginning_that_found_no_room_waits_for_no_attempt() -> None:
+    kept, feed = Recorded(room=0), Feed()
+    made = recorder(kept, feed, WEB)
+    made.begin("1.0")
+    made.step(Heard(()), drained=True)
+    kept.room = 1 << 30
+    made.step(Heard(()), drained=True, last=True)
+    assert [type(event) for event in kept.events] == [Began]
+    assert made.trouble == ""
 
 
 def test_a_loss_that_could_not_be_said_is_said_later_and_counted_once() -> None:

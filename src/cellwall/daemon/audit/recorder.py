@@ -118,6 +118,7 @@ class Recorder:
         self._empty: deque[Moment] = deque()
         self._missing: Counter[tuple[Attachment, Cause]] = Counter()
         self._said = float("-inf")
+        self._begun: tuple[Began, ...] = ()
         self._denied = denied
         self._now = clock
         self._reckoning = Reckoning()
@@ -150,9 +151,10 @@ class Recorder:
         if heard.lost:
             self.miss(heard.lost, "queue")
         self._reckon(at, drained=drained, last=last)
-        if self._missing and (last or at.steady >= self._said + _ONCE):
+        due = bool(self._missing or self._begun) and (last or at.steady >= self._said + _ONCE)
+        if due:
             events += self._missed(at)
-        if events:
+        if events or due:
             self._keep(events)
         if drained:
             self._settle(at)
@@ -200,6 +202,7 @@ class Recorder:
         return [Unrecorded(when, count, cause, *whose) for (whose, cause), count in missing.items()]
 
     def _keep(self, events: Sequence[Event]) -> None:
+        events, self._begun = (*self._begun, *events), ()
         appended = self._event_log.append(events)
         self._say_trouble(appended.error)
         for event in events[: appended.written]:
@@ -210,6 +213,8 @@ class Recorder:
                 self.miss(1, "disk", _whose(event))
             elif isinstance(event, Unrecorded):  # counted already, and still to be said
                 self._missing[_whose(event), event.cause] += event.count
+            else:
+                self._begun = (event,)
 
     def _say_trouble(self, error: str) -> None:
         if error and not self.trouble:
