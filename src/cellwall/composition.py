@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cellwall import __version__
 from cellwall.adapters.interfaces.links import LinkLayer
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cellwall.adapters.port_holds import PortHolds
     from cellwall.adapters.record.policies import KeptPolicies
     from cellwall.engine.iptables.host import Host
+
+T = TypeVar("T")
 
 
 def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple[Site, Callable[[], None]]:
@@ -52,11 +54,11 @@ def compose(settings: Settings, paths: Paths, *, serving: bool = False) -> tuple
             netns_directory=paths.in_run("netns"),
             owners=OwnerFiles(paths.in_run()),
             neighbours=OtherRules(),
-            iptables=_iptables_of(opened),
+            iptables=_once(opened, _iptables),
             in_force=InForce(),
-            kept=_kept_in(paths.in_state(), opened),
-            holds=_holds(opened),
-            meters=_meters(opened),
+            kept=_once(opened, lambda closing: _kept_in(paths.in_state(), closing)),
+            holds=_once(opened, _holds),
+            meters=_once(opened, _meters),
         )
         return site, opened.pop_all().close
 
@@ -66,81 +68,51 @@ def configured(read: Callable[[], Settings], *, given: str | None = None) -> Con
     return Configured(read, given, record_settings, recorded_settings)
 
 
-def _kept_in(directory: str, opened: ExitStack) -> "Callable[[], KeptPolicies]":
-    """Made at its first use, for most nodes have no policies; closed with the rest."""
-    made: list[KeptPolicies] = []
+def _once(opened: ExitStack, make: Callable[[ExitStack], T]) -> Callable[[], T]:
+    """What `make` gives, made at its first use, for most callers have none; what it leaves in its stack is closed with
+    the rest."""
+    made, closing = list[T](), opened.enter_context(ExitStack())
 
-    def kept() -> "KeptPolicies":
+    def once() -> T:
         if not made:
-            from cellwall.adapters.record.policies import KeptPolicies
-
-            made.append(KeptPolicies(directory))
+            made.append(make(closing))
         return made[0]
 
-    def close() -> None:
-        for one in made:
-            one.close()
+    return once
 
-    opened.callback(close)
+
+def _kept_in(directory: str, closing: ExitStack) -> "KeptPolicies":
+    from cellwall.adapters.record.policies import KeptPolicies
+
+    kept = KeptPolicies(directory)
+    closing.callback(kept.close)
     return kept
 
 
-def _meters(opened: ExitStack) -> "Callable[[], Meters]":
-    """Made at its first use, for who attaches reads no figures; closed with the rest."""
-    made: list[Meters] = []
+def _meters(closing: ExitStack) -> "Meters":
+    from cellwall.adapters.node.meters import Meters
 
-    def meters() -> "Meters":
-        if not made:
-            from cellwall.adapters.node.meters import Meters
-
-            made.append(Meters())
-        return made[0]
-
-    def close() -> None:
-        for one in made:
-            one.close()
-
-    opened.callback(close)
+    meters = Meters()
+    closing.callback(meters.close)
     return meters
 
 
-def _holds(opened: ExitStack) -> "Callable[[], PortHolds]":
-    """Made at its first use, for few reserve ports; closed with the rest, which ends what it holds."""
-    made: list[PortHolds] = []
+def _holds(closing: ExitStack) -> "PortHolds":
+    """Closed, it ends what it holds."""
+    from cellwall.adapters.port_holds import PortHolds
 
-    def holds() -> "PortHolds":
-        if not made:
-            from cellwall.adapters.port_holds import PortHolds
-
-            made.append(PortHolds())
-        return made[0]
-
-    def close() -> None:
-        for one in made:
-            one.close()
-
-    opened.callback(close)
+    holds = PortHolds()
+    closing.callback(holds.close)
     return holds
 
 
-def _iptables_of(opened: ExitStack) -> "Callable[[], Host]":
-    """Made at its first use, for most nodes never ask for it; closed with the rest."""
-    made: list[Host] = []
+def _iptables(closing: ExitStack) -> "Host":
+    from cellwall.adapters.iptables.glance import Glances
+    from cellwall.adapters.iptables.ipset import IpSets
+    from cellwall.adapters.iptables.tables import XtTables
+    from cellwall.engine.iptables.host import Host
 
-    def host() -> "Host":
-        if not made:
-            from cellwall.adapters.iptables.glance import Glances
-            from cellwall.adapters.iptables.ipset import IpSets
-            from cellwall.adapters.iptables.tables import XtTables
-            from cellwall.engine.iptables.host import Host
-
-            made.append(Host(XtTables(), IpSets(), Glances()))
-        return made[0]
-
-    def close() -> None:
-        for one in made:
-            one.sets.close()
-            one.glance.close()
-
-    opened.callback(close)
+    host = Host(XtTables(), IpSets(), Glances())
+    closing.callback(host.glance.close)
+    closing.callback(host.sets.close)
     return host
