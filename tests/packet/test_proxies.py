@@ -1,5 +1,6 @@
 """The process that serves clients of the other family: when it dies, is late or full, and what it makes rules of."""
 
+import errno
 import math
 import os
 import resource
@@ -21,7 +22,8 @@ from cellwall.daemon.proxy.program import Program
 from cellwall.daemon.proxy.proxies import Proxies
 from cellwall.engine.ports import led
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import Conflict, Exhausted, Unavailable, Unsupported
+from cellwall.engine.site import Site
+from cellwall.errors import Conflict, Exhausted, KernelError, Unavailable, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import LAN6, NODE6
 from cellwall.model.endpoint import Endpoint, EndpointKey, parse_binding
@@ -45,6 +47,7 @@ def world() -> Iterator[Proxied]:
 def detached(world: Proxied) -> Iterator[None]:
     yield
     world.detach_all()
+    world.proxies._not_before = 0.0  # what could not begin in one test may in the next
 
 
 def patiences(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -295,12 +298,29 @@ def test_a_process_that_cannot_begin_anew_is_tried_again_and_not_by_every_write(
             world.proxies._end()
             world.attach("other")
             assert world.proxies.is_behind(), "whoever looks now and then has a turn made"
-            assert world.proxies.notes() and "the proxy ended as it began" in world.proxies.notes()[0]
         world.attach("another")
         assert not asked(world.lab.lan, 6), "a process takes a while to begin, and so would each write"
+        (note,) = world.proxies.notes()
+        assert note.endswith(", and not served: the proxy ended as it began")
         time.sleep(module.AGAIN)
         world.attach("third")
         assert asked(world.lab.lan, 6) and not world.proxies.is_behind() and world.proxies.notes() == ()
+
+
+def test_what_could_not_be_read_at_the_end_of_a_turn_is_served_by_a_later_one(
+    world: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Site) -> tuple[int, ...]:
+        raise KernelError(errno.ENOBUFS, "list links")
+
+    web = world.attach("web")
+    with web.host.serve(tcp=[80]):
+        with monkeypatch.context() as once:
+            once.setattr(module, "_open_sides", broken)
+            world.wall.expose(web.name, "8080:80/tcp6to4")
+        assert world.proxies.is_behind(), "whoever looks now and then has a turn made"
+        world.attach("other")
+        assert asked(world.lab.lan, 6) and not world.proxies.is_behind()
 
 
 def test_what_is_closed_begins_no_more() -> None:

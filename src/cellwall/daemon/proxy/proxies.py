@@ -43,12 +43,13 @@ class Proxies:
         self._containers: frozenset[str] = frozenset()
         self._made: dict[EndpointKey, tuple[ProxyRule, ...]] = {}
         self._terms: tuple[str, tuple[int, ...]] = ("", ())
+        self._anew = False
         self._wanted: dict[Place, ProxyRule] = {}
         self._rules: dict[Place, ProxyRule] = {}
         self._sockets: dict[Place, socket.socket] = {}
         self._ready: dict[Place, socket.socket] = {}
         self._failed: dict[Place, str] = {}
-        self._trouble = ""
+        self._trouble = self._unkept = ""
         self._program: Program | None = None
         self._not_before = 0.0
         self._behind: float | None = None
@@ -73,31 +74,32 @@ class Proxies:
     def notes(self) -> tuple[str, ...]:
         """What is on record and not served, a line each."""
         with self._state:
-            rules = [rule for each in self._made.values() for rule in each if rule.place not in self._rules]
+            unserved = [rule for each in self._made.values() for rule in each if rule.place not in self._rules]
+            whys = [self._failed.get(rule.place) or self._unkept or self._trouble for rule in unserved]
             return tuple(
-                f"port {rule.host_port} is proxied for {rule.target}, and not served"
-                + (f": {why}" if (why := self._failed.get(rule.place, self._trouble)) else "")
-                for rule in rules
+                f"port {rule.host_port} is proxied for {rule.target}, and not served{why and ': '}{why}"
+                for rule, why in zip(unserved, whys, strict=True)
             )
 
     def follow(self, site: Site, anew: bool, container: str | None = None) -> None:
         """Serve what is on record by now. `anew`: also of endpoints that had nothing proxied so far. Logs what fails;
         a change of the wall does not depend on it, and without a proxy nothing is served. `container`: nothing but what
         is this one's can have changed, so that a claim that comes alone does not ask the record about every port."""
-        if container is not None and not anew and container not in self._containers:
+        self._anew |= anew
+        if container is not None and not self._anew and container not in self._containers:
             return
         with self._state:
-            if self._closed or not (anew or self._stamps):
+            if self._closed or not (self._anew or self._stamps):
                 return
             try:
-                self._look(site, anew)
+                self._look(site)
                 self._serve(self._wanted, site)
             except Exception as error:  # also a defect: what was done to the wall is done
                 known = isinstance(error, CellwallError | OSError)
                 _log.error("the proxy does not follow: %s", error, exc_info=None if known else error)
-                self._trouble, self._not_before = str(error), time.monotonic() + AGAIN
+                self._trouble = (isinstance(error, OSError) and error.strerror) or str(error)
                 self._end()
-            if self._wanted.keys() == self._rules.keys():
+            if self._wanted.keys() == self._rules.keys() and not self._anew:
                 self._behind = None
             elif self._behind is None:
                 self._behind = time.monotonic()
@@ -116,27 +118,30 @@ class Proxies:
             self._closed = True
             self._end()
 
-    def _look(self, site: Site, anew: bool) -> None:
-        """What is wanted by now. It is asked at every turn of anybody's, so rules are made of what changed alone."""
+    def _look(self, site: Site) -> None:
+        """What is wanted by now. It is asked at every turn of anybody's, so rules are made of what changed alone. What
+        fails has changed nothing, and is all looked at again."""
         terms = (site.settings_text, _open_sides(site))
-        keys = [one.key for one in site.journal.proxied()] if anew else list(self._stamps)
+        keys = [one.key for one in site.journal.proxied()] if self._anew else list(self._stamps)
         stamps = {key: stamp for key in keys if (stamp := site.journal.stamp(key))}
         if stamps == self._stamps and terms == self._terms:
+            self._anew = False
             return
         same = self._stamps if terms == self._terms else {}
         made = _rules(site, [key for key, stamp in stamps.items() if same.get(key) != stamp], terms[1])
         everything = {key: made[key] if key in made else self._made[key] for key in stamps}
         self._made = {key: rules for key, rules in everything.items() if rules}
+        self._wanted = self._chosen(site)
         self._stamps, self._terms = {key: stamps[key] for key in self._made}, terms
         self._containers = frozenset(key.container_id for key in self._stamps)
-        self._wanted = self._chosen(site)
+        self._anew = False
 
     def _chosen(self, site: Site) -> dict[Place, ProxyRule]:
         """What is served of all that there is: nothing past a bound, and what stands before what came later."""
-        self._trouble = ""
+        self._unkept = ""
         if self._made and (bounds := unkept_bounds(site.settings)):
-            self._trouble = f"{', '.join(bounds)} would not hold for what a proxy carries"
-            _log.error("no port is proxied: %s", self._trouble)
+            self._unkept = f"{', '.join(bounds)} would not hold for what a proxy carries"
+            _log.error("no port is proxied: %s", self._unkept)
             return {}
         rules = [rule for each in self._made.values() for rule in each]
         if len(rules) > MAX_PROXIES:
@@ -163,13 +168,11 @@ class Proxies:
         self._end_what_is_over()
         if self._program is not None:
             return
-        program = Program()
         try:
-            program.settle()
-        except OSError as error:
-            program.end()
-            raise OSError(error.errno, "the proxy ended as it began") from error
-        self._program = program
+            self._program, self._trouble = _begun(), ""
+        except BaseException:
+            self._not_before = time.monotonic() + AGAIN
+            raise
 
     def _tell(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
         program = self._program
@@ -227,6 +230,16 @@ class Proxies:
             while sockets:
                 _stop(sockets.popitem()[1])
         self._rules = {}
+
+
+def _begun() -> Program:
+    program = Program()
+    try:
+        program.settle()
+    except OSError as error:
+        program.end()
+        raise OSError(error.errno, "the proxy ended as it began") from error
+    return program
 
 
 def _rules(site: Site, keys: list[EndpointKey], sides: tuple[int, ...]) -> dict[EndpointKey, tuple[ProxyRule, ...]]:
