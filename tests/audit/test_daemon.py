@@ -16,10 +16,9 @@ import pytest
 from cellwall.adapters.events.nflog import PacketLog
 from cellwall.attack.frames import frame, packet
 from cellwall.client import Client
-from cellwall.lab import Lab
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Settings
-from daemon.served import Daemon, ask_as, served
+from daemon.served import Daemon, ask_as, served_node
 from world import Sandbox, World
 
 pytestmark = pytest.mark.root
@@ -44,15 +43,9 @@ def node() -> Iterator[tuple[Daemon, World]]:
 
 @contextmanager
 def serving(configuration: str) -> Iterator[tuple[Daemon, World]]:
-    with (
-        Lab() as lab,
-        lab.node.enter(),
-        served(lab, configuration=configuration) as daemon,
-        Client.open(root=lab.root, patience=60) as client,
-    ):
-        os.chmod(lab.root, 0o755)
-        client.up()
-        yield daemon, World(lab, client)  # type: ignore[arg-type]
+    with served_node(configuration=configuration) as node:
+        os.chmod(node[1].lab.root, 0o755)
+        yield node
 
 
 def tries(box: Sandbox, sport: int, family: int = 4) -> None:

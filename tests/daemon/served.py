@@ -282,13 +282,13 @@ def served(lab: Lab, *, keeps: bool = False, **options: str) -> Iterator[Daemon]
 
 
 @contextmanager
-def kept_node() -> Iterator[tuple[Daemon, World]]:
-    """A node with its wall up, whose daemon's socket a service manager keeps; what is asked of it outlives its
+def served_node(*, keeps: bool = False, **options: str) -> Iterator[tuple[Daemon, World]]:
+    """A node with its wall up by its daemon, which is as in `served`; what is asked of it outlives the daemon's
     restarts."""
     with (
         Lab() as lab,
         lab.node.enter(),
-        served(lab, keeps=True) as daemon,
+        served(lab, keeps=keeps, **options) as daemon,
         Client.open(root=lab.root, patience=60) as client,
     ):
         client.up()

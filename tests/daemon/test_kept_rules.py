@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemon.served import Daemon, kept_node
+from daemon.served import Daemon, served_node
 from world import World
 
 pytestmark = pytest.mark.root
@@ -16,7 +16,7 @@ OURS = ("inet cellwall", "bridge cellwall", "arp cellwall")
 
 @pytest.fixture
 def node() -> Iterator[tuple[Daemon, World]]:
-    with kept_node() as node:
+    with served_node(keeps=True) as node:
         yield node
 
 

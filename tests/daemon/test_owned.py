@@ -9,7 +9,7 @@ import pytest
 from cellwall.attack.flood import Flood
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
-from daemon.served import Daemon, kept_node
+from daemon.served import Daemon, served_node
 from packet.test_blink import to_the_floor
 from packet.test_half_replaced import to_the_node
 from world import Stream, World, about_nftables, public
@@ -21,7 +21,7 @@ GATEWAY = mac_text(Network().bridge_mac)
 @pytest.fixture
 def node() -> Iterator[tuple[Daemon, World]]:
     about_nftables("owners of tables")
-    with kept_node() as node:
+    with served_node(keeps=True) as node:
         yield node
 
 

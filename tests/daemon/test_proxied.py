@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from cellwall.api import Wall
-from cellwall.client import Client
 from cellwall.config import drop_mode_record, record_daemon
 from cellwall.errors import Unsupported
-from cellwall.lab import Lab, connect
+from cellwall.lab import connect
 from cellwall.lab.addresses import NODE6
 from cellwall.model.endpoint import parse_binding
-from daemon.served import PATIENCE, Daemon, served
+from daemon.served import PATIENCE, Daemon, served_node
 from packet.proxied import bound_by_another
 from world import Stream, World, assert_connection, assert_no_connection
 
@@ -25,9 +24,8 @@ SPEC = "8080:80/tcp6to4"
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[tuple[Daemon, World]]:
-    with Lab() as lab, lab.node.enter(), served(lab) as daemon, Client.open(root=lab.root, patience=60) as client:
-        client.up()
-        yield daemon, World(lab, client)
+    with served_node() as node:
+        yield node
 
 
 def test_a_proxy_ends_with_its_daemon_and_is_there_again_with_the_next(node: tuple[Daemon, World]) -> None:

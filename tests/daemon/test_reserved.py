@@ -14,7 +14,7 @@ from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, InvalidSpec
 from cellwall.lab import Lab
 from cellwall.lab.addresses import NODE4
-from daemon.served import Daemon, ask_as, kept_node, served
+from daemon.served import Daemon, ask_as, served, served_node
 from engine.test_reservations import bindable
 from running import wait_until
 from world import World, assert_connection
@@ -30,7 +30,7 @@ allow = ["{GROUP} expose,list ci-1"]
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[tuple[Daemon, World]]:
-    with kept_node() as node:
+    with served_node(keeps=True) as node:
         yield node
 
 

@@ -12,10 +12,9 @@ import pytest
 from cellwall.attack.flood import Flood
 from cellwall.client import Client
 from cellwall.errors import CellwallError
-from cellwall.lab import Lab
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
-from daemon.served import Daemon, served
+from daemon.served import Daemon, served_node
 from packet.test_blink import blinking, to_the_floor
 from packet.test_half_replaced import to_the_node
 from world import Stream, World, public
@@ -54,23 +53,17 @@ class Served:
 
 @pytest.fixture
 def node() -> Iterator[Served]:
-    with Lab() as lab, lab.node.enter(), served(lab) as daemon, Client.open(root=lab.root, patience=60) as client:
-        client.up()
-        yield Served(daemon, World(lab, client))
+    with served_node() as node:
+        yield Served(*node)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_in_iptables_open_flows_lose_nothing_and_denied_ones_pass_nothing(variant: str) -> None:
     configuration = f'backend = "iptables"\niptables = "{variant}"'
-    with (
-        Lab() as lab,
-        lab.node.enter(),
-        served(lab, configuration=configuration) as daemon,
-        Client.open(root=lab.root, patience=60) as client,
-    ):
-        assert client.up().mechanism == f"iptables ({variant})"
-        node = Served(daemon, World(lab, client))
+    with served_node(configuration=configuration) as made:
+        node = Served(*made)
+        assert node.world.wall.status().mechanism == f"iptables ({variant})"
         with blinking(node.world):
             node.killed()
             node.ended()
