@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cellwall.cli.live import drawn
-from cellwall.cli.rates import HEAD, Order, Rate, by_tenant, cells, ordered, rate_table, rates, scaled
+from cellwall.cli.rates import HEAD, Order, Rate, by_tenant, cells, ordered, rate_table, rates, scaled, shown
 from cellwall.model.endpoint import EndpointKey
 from cellwall.model.figures import EndpointTraffic, Traffic, TrafficReport
 
@@ -24,8 +24,11 @@ def between(before: list[EndpointTraffic], after: list[EndpointTraffic], seconds
 
 
 def test_a_rate_is_what_passed_since_the_look_before() -> None:
-    found = between([one("a", 100, 10, 0, 0, denied=4)], [one("a", 300, 14, 1000, 1, connections=3, denied=10)])
+    found = between([one("a", 100, 10, 200, 3, denied=4)], [one("a", 300, 14, 1200, 4, connections=3, denied=10)])
     assert found["a"] == Rate("acme", "a", "eth0", 100.0, 2.0, 500.0, 0.5, 3, 3.0)
+    (row,) = found.values()
+    assert between([one("a", 0, 0, 0, 0)], [one("a", 5, 5, 5, 5)], seconds=0.01)["a"].sent_bytes == pytest.approx(500)
+    assert row.interface == "eth0"
 
 
 def test_what_is_new_passed_it_all_since_then_and_what_is_gone_is_not_told() -> None:
@@ -46,14 +49,20 @@ def test_tenants_are_sums_and_what_nobody_can_tell_of_one_nobody_can_of_the_sum(
     rows = between(
         [],
         [
-            one("a", 2, 2, 2, 2, connections=1, denied=2),
-            one("b", 4, 4, 4, 4, connections=2, denied=4),
+            one("a", 2, 4, 6, 8, connections=1, denied=2),
+            one("b", 20, 40, 60, 80, connections=2, denied=4),
             one("c", 6, 6, 6, 6, tenant="", connections=None),
+            one("d", 6, 6, 6, 6, tenant="", connections=1, denied=2),
         ],
     ).values()
     acme, none = by_tenant(rows)
-    assert acme == Rate("acme", "", "", 3.0, 3.0, 3.0, 3.0, 3, 3.0)
+    assert acme == Rate("acme", "", "", 11.0, 22.0, 33.0, 44.0, 3, 3.0)
     assert (none.tenant, none.connections, none.denied) == ("", None, None)
+    by_name = shown(TrafficReport(0.0, ()), TrafficReport(1.0, (one("b", 1, 1, 1, 1), one("a", 1, 1, 1, 1))), "name",
+                    tenants=False)  # fmt: skip
+    assert [row.container for row in by_name] == ["a", "b"]
+    of_tenants = shown(TrafficReport(0.0, ()), TrafficReport(1.0, (one("b", 1, 1, 1, 1),)), "name", tenants=True)
+    assert [(row.tenant, row.container) for row in of_tenants] == [("acme", "")]
 
 
 def test_the_busiest_are_first_by_what_is_asked_for() -> None:
@@ -62,15 +71,18 @@ def test_the_busiest_are_first_by_what_is_asked_for() -> None:
         [
             one("few-large", 900, 1, 0, 0, connections=5, denied=1),
             one("many-small", 90, 50, 0, 0, connections=1, denied=9),
+            one("hears", 0, 0, 500, 20),
             one("b", 0, 0, 0, 0),
             one("a", 0, 0, 0, 0),
+            one("0-untold", 0, 0, 0, 0, connections=None),
         ],
     ).values()
-    for order, first in (("bytes", "few-large"), ("packets", "many-small"), ("connections", "few-large"),
-                         ("denied", "many-small"), ("name", "a")):  # fmt: skip
+    for order, first in (("bytes", ["few-large", "hears"]), ("packets", ["many-small", "hears"]),
+                         ("connections", ["few-large", "many-small"]), ("denied", ["many-small", "few-large"]),
+                         ("name", ["0-untold", "a"])):  # fmt: skip
         found = [row.container for row in ordered(rows, order)]  # type: ignore[arg-type]
-        assert found[0] == first
-        assert found.index("a") < found.index("b")
+        assert found[:2] == first
+        assert found.index("0-untold") < found.index("a") < found.index("b")
 
 
 @pytest.mark.parametrize(
@@ -106,8 +118,8 @@ def test_figures_are_whole_on_a_usual_terminal_and_names_give_way() -> None:
     assert [name for name in HEAD if name not in head] == []
     tenant, container, *figures = row.split()
     assert tuple(figures) == cells(BUSY)[2:]
-    for shown, name in ((tenant, NAMES[0]), (container, NAMES[1])):
-        assert shown.endswith("\u2026") and name.startswith(shown[:-1]) and len(shown) >= 8
+    for cut, name in ((tenant, NAMES[0]), (container, NAMES[1])):
+        assert cut.endswith("\u2026") and name.startswith(cut[:-1]) and len(cut) >= 8
 
 
 def test_a_name_that_is_short_leaves_its_room_to_the_other() -> None:
