@@ -310,6 +310,7 @@ def test_a_full_subnet_takes_ready_ones_back_and_leaves_half_of_what_is_free() -
         wall = world.wall
         made = wall.fill_pool(100)
         assert 0 < made <= 15
+        assert [wall.fill_pool(2) for _ in range(4)] == [0] * 4, "nor bit by bit, as a daemon makes them"
         capacity = 29
         for number in range(capacity):
             world.attach(f"c{number}")

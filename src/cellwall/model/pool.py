@@ -36,6 +36,7 @@ def was_pooled(endpoint: Endpoint) -> bool:
     return endpoint.owns_netns and endpoint.netns.rpartition("/")[2].startswith(POOLED) and not endpoint.key.pooled
 
 
-def room(free: int, wanted: int) -> int:
-    """How many of so many may be made where so many places are free: a pool leaves half of them to others."""
-    return max(0, min(wanted, free // 2))
+def room(free: int, wanted: int, ready: int = 0) -> int:
+    """How many of so many may be made where so many places are free and so many stand ready: a pool leaves half of what
+    nobody has to others, however often it is filled."""
+    return max(0, min(wanted, (free + ready) // 2 - ready))

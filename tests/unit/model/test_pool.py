@@ -21,6 +21,7 @@ def test_as_many_more_stand_ready_as_were_asked_for_of_late_up_to_the_burst() ->
 
 def test_half_of_what_is_free_is_left_to_who_asks_for_more_than_a_ready_one() -> None:
     assert [room(free, 10) for free in (100, 20, 9, 1, 0, -3)] == [10, 10, 4, 0, 0, 0]
+    assert [room(20 - ready, 2, ready) for ready in (0, 4, 8, 9, 10, 15, 20)] == [2, 2, 2, 1, 0, 0, 0]
 
 
 def test_no_caller_can_name_one_that_is_nobodys() -> None:

@@ -39,7 +39,8 @@ def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
     writer lock, and the foundation holds."""
     network = site.settings.network
     taken = len(site.journal.leased()) + len(site.journal.draining.addresses())
-    count = room(min(network.subnet4.num_addresses - 4 - taken, free_ports(site)), wanted)
+    free = min(network.subnet4.num_addresses - 4 - taken, free_ports(site))
+    count = room(free, wanted, site.journal.pooled_count())
     if not count:
         return 0
     with site.journal.transaction():  # beforehand: no two of one boot have a number, and with it a namespace's name
