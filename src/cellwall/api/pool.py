@@ -37,8 +37,7 @@ class PoolVerbs(Opened):
         `claim_many` says what becomes of it. For the only writer of a node."""
         from cellwall.engine.attachments.pool import claim_at_once
 
-        with self._caller.turn_at_once(request.container_id) as found:
-            return None if found is None else claim_at_once(self._caller.site, request)
+        return self._caller.at_once(request.container_id, lambda site: claim_at_once(site, request))
 
     def fill_pool(self, wanted: int) -> int:
         """Make so many ready sandboxes more, or as many as leave others room enough, in one transaction; returns how

@@ -163,18 +163,16 @@ class Caller:
         self.take_those_to_open_by()
         return self._made_ready(())
 
-    @contextmanager
-    def turn_at_once(self, container: str) -> Iterator[Foundation | None]:
-        """`turn` about one container, and the foundation that holds, where nobody has the turn or waits for it and
-        nothing is to be done first; None, and nobody has waited, where that is not so. For the only writer of a node.
-        """
+    def at_once(self, container: str, act: Callable[[Site], T | None]) -> T | None:
+        """What `act` gives in a `turn` about one container, where nobody has the turn or waits for it and nothing is to
+        be done first on a foundation that holds; None, and nobody has waited, where that is not so. For the only writer
+        of a node."""
         if not self._enter_if_free():
-            yield None
-            return
+            return None
         try:
             with self.turn(container=container):
                 self.take_those_to_open_by()
-                yield ready_at_once(self.site)
+                return None if ready_at_once(self.site) is None else act(self.site)
         finally:
             self.mutex.__exit__(None, None, None)
 

@@ -41,7 +41,10 @@ def ready_at_once(site: Site) -> Foundation | None:
     """The foundation, where it holds and nothing is left half done; None, and nothing is done, where `make_ready` has
     something to do that may take a while."""
     found = site.current()
-    if found is None or site.journal.interrupted() or not settle_few(site):
+    if found is None:
+        return None
+    interrupted, draining = site.journal.unsettled()
+    if interrupted or not settle_few(site, draining):
         return None
     take_backend(site, found)
     return found

@@ -8,8 +8,8 @@ Knows nothing of tables.
 import _sqlite3 as sqlite3  # sqlite3 itself adds types that nothing here stores, for 1 ms of a CNI call
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any, cast
 
 from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError, Unavailable
@@ -18,6 +18,10 @@ from cellwall.errors import AlreadyExists, CellwallError, Conflict, KernelError,
 _BUSY, _LOCKED, _READ_ONLY, _CORRUPT, _FULL, _CONSTRAINT, _NOT_A_DATABASE = 5, 6, 8, 11, 13, 19, 26
 _ERRNO = {_READ_ONLY: errno.EROFS, _FULL: errno.ENOSPC}
 _NO_ROOM_FOR_INDEX = sqlite3.SQLITE_IOERR_SHMSIZE  # of the log: 32 KiB that the first who opens it makes
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Closed:
@@ -102,20 +106,48 @@ class Database:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes of the block, or none."""
+    def transaction(
+        self, last: Callable[[], object] = _nothing, then: Callable[[], object] = _nothing
+    ) -> AbstractContextManager[None]:
+        """All writes of the block, or none. `last` is called in it, at its end; `then` when it is on disk."""
+        return _Transaction(self, last, then)
+
+    def _begin(self) -> None:
         if self.looking and self._db.in_transaction:
             self.looking = False  # the first write makes it one that writes
         else:
             self.run("BEGIN IMMEDIATE")
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # a full disk may have taken it back already
+            self.run("ROLLBACK")
+
+
+class _Transaction:
+    """As a generator it would take a tenth of the time of a claim."""
+
+    __slots__ = ("_database", "_last", "_then")
+
+    def __init__(self, database: Database, last: Callable[[], object], then: Callable[[], object]) -> None:
+        self._database = database
+        self._last = last
+        self._then = then
+
+    def __enter__(self) -> None:
+        self._database._begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        database = self._database
+        if kind is not None:
+            database._roll_back()
+            return
         try:
-            yield
-            self.run("COMMIT")
+            self._last()
+            database.run("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # a full disk may have taken it back already
-                self.run("ROLLBACK")
+            database._roll_back()
             raise
+        self._then()
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -6,8 +6,8 @@ is a crash, and the next operation takes it back or finishes it.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -48,6 +48,10 @@ _ATTACHED = "phase IN ('attached', 'claiming')"
 _BEGUN = "phase != 'attached'"  # in these words, by which the index of such rows is found
 _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of a container sorts so far behind
 
+_UNSETTLED = (
+    f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending'),"
+    " (SELECT count(*) FROM draining)"
+)
 _CLAIMABLE = (
     "SELECT body, (SELECT body FROM endpoints WHERE tenant = ?1 AND ?1 != '' LIMIT 1)"
     f" FROM endpoints {_POOLED}"
@@ -73,18 +77,19 @@ class Store(StateFile):
                 pass  # a transaction writes them whatever else is in it
         super().close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All writes of the block, or none. The writer lock makes waiting for another writer a fault."""
-        with self._db.transaction():
-            yield
-            self.draining.write_retired()
-            if self._finished:
-                self._db.run_each(
-                    "UPDATE endpoints SET phase = 'attached'"
-                    " WHERE container_id = ? AND ifname = ? AND phase = 'claiming'",
-                    [(key.container_id, key.ifname) for key in self._finished],
-                )
+        return self._db.transaction(self._write_what_is_done, self._forget_what_is_done)
+
+    def _write_what_is_done(self) -> None:
+        self.draining.write_retired()
+        if self._finished:
+            self._db.run_each(
+                "UPDATE endpoints SET phase = 'attached' WHERE container_id = ? AND ifname = ? AND phase = 'claiming'",
+                [(key.container_id, key.ifname) for key in self._finished],
+            )
+
+    def _forget_what_is_done(self) -> None:
         self.draining.forget_retired()
         self._finished.clear()
 
@@ -170,10 +175,12 @@ class Store(StateFile):
     def interrupted(self) -> bool:
         """`unfinished` for the one who writes: with claims that are not done by this process, whose own process must be
         gone."""
-        count, pending = self._db.row(
-            f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending')"
-        )
-        return bool(pending or count > len(self._finished))
+        return self.unsettled()[0]
+
+    def unsettled(self) -> tuple[bool, int]:
+        """Whether something is `interrupted`, and how many leases drain."""
+        count, pending, draining = self._db.row(_UNSETTLED)
+        return bool(pending or count > len(self._finished)), draining
 
     def finish_claims(self, keys: Iterable[EndpointKey]) -> None:
         """These claims, which are on record as `claiming`, are done. The next transaction writes that they are

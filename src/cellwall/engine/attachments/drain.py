@@ -30,9 +30,8 @@ def settle_closed(site: Site) -> None:
         collect_drained(site)
 
 
-def settle_few(site: Site) -> bool:
-    """`settle_closed`; False, and nothing is done, where that may take a while."""
-    gathered = len(site.journal.draining.addresses())
+def settle_few(site: Site, gathered: int) -> bool:
+    """`settle_closed`, where so many leases drain; False, and nothing is done, where that may take a while."""
     closed = site.journal.draining.unretired() if gathered else ()
     if len(closed) > _FEW or gathered >= _GATHERED:
         return False
