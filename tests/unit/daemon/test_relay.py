@@ -164,6 +164,22 @@ def test_who_was_served_is_cut_and_nobody_else_let_in_from_the_turn_in_which_the
     told(story)
 
 
+def test_a_daemon_that_died_before_it_was_answered_is_found_gone_in_that_turn() -> None:
+    """Of a proxy that was late it had asked several times."""
+
+    async def story(made: Told6) -> None:
+        failed: list[object] = []
+        made.relay.loop.set_exception_handler(lambda _, context: failed.append(context))
+        for number in range(5):
+            made.tell(Told("done", number=number))
+        made.ours.close()
+        assert made.relay._ports
+        made.relay._listen()
+        assert not made.relay._ports and made.relay.over.is_set() and not failed
+
+    told(story)
+
+
 @pytest.mark.parametrize("how", ["refused", "ended", "daemon gone"])
 def test_what_is_half_closed_is_cut_with_the_rest(how: str) -> None:
     """One direction's end was passed on by then, and the other goes on."""

@@ -239,7 +239,9 @@ class Relay:
 
     def _obey(self, told: Told, fds: list[int]) -> None:
         if told.what == "done":
-            with suppress(BlockingIOError):  # a daemon that did not hear so many answers asks again
+            with suppress(
+                OSError
+            ):  # a daemon that did not hear so many answers asks again; one that is gone hears none
                 self._told.send(str(told.number).encode())
             return
         assert told.rule is not None
