@@ -125,3 +125,13 @@ def test_a_socket_that_comes_from_a_dead_process_listens_no_more_and_may_again(h
         socket.create_connection(("127.0.0.1", PORT), 5).close()
     holds.release(PORT)
     assert holds.vacant(PORT)
+
+
+def test_who_listens_by_a_held_port_takes_what_comes_as_fast_as_any(holds: PortHolds) -> None:
+    """What is accepted has the buffer of the socket that listens, and one that was set never grows."""
+    assert holds.hold(PORT)
+    held = holds.own_socket(PORT)
+    assert held is not None
+    with socket.socket(fileno=held) as one, socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as usual:
+        buffers = [each.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for each in (one, usual)]
+        assert buffers[0] == buffers[1]

@@ -129,7 +129,8 @@ def _bound_in(family: int, kind: str, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # as little as the kernel has of what nobody reads
+        if kind == "udp":  # TCP's takes nothing before somebody listens, who then needs all there is
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # as little as the kernel has of what nobody reads
         one.bind(("", port))
     except BaseException:
         one.close()
