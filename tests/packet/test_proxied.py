@@ -195,6 +195,14 @@ def test_a_port_of_the_node_is_not_captured_by_a_proxy(world: Proxied) -> None:
     assert world.wall.endpoint(web.name).bindings == ()
 
 
+def test_nobody_is_a_client_who_is_none_of_a_port_that_the_kernel_leads(world: Proxied) -> None:
+    """By a link-local address nobody is forwarded to a container."""
+    local = next(one for one in world.lab.node.addresses("eth0") if one.startswith("fe80"))
+    with served(world, 6, "8080:80/tcp6to4"):
+        assert asked(world.lab.lan, 6)
+        assert connect(world.lab.lan, f"{local}%eth0", 8080, timeout=1.0).kind != "answer"
+
+
 @BOTH
 def test_both_flows_of_a_connection_that_ended_are_soon_forgotten(world: Proxied, family: int, word: str) -> None:
     """No bound counts them then, as those of other published ports."""

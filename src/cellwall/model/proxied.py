@@ -6,11 +6,13 @@ those that are connected whenever either changes.
 """
 
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Network, ip_network
 
 import msgspec
 
 from cellwall.model.addresses import Prefix
 from cellwall.model.endpoint import Endpoint, PortBinding
+from cellwall.model.floor import stranger_prefixes
 from cellwall.model.settings import Settings
 
 MAX_PROXIES = 512
@@ -25,6 +27,7 @@ MAX_CARRIED = 4096
 Place = tuple[int, int, str]
 """What a proxy listens at: the host port, the clients' family, and the bind address, "" for any."""
 
+_LINK_LOCAL = IPv6Network("fe80::/10")
 _RATES = ("new_connections", "packets", "bytes", "tenant_new_connections", "tenant_packets", "tenant_bytes")
 
 
@@ -63,8 +66,8 @@ def proxy_rules(
     interfaces: tuple[int, ...] = (),
     lists: "Lists | None" = None,
 ) -> tuple[ProxyRule, ...]:
-    """All that these endpoints have proxied. `denied`: who is no client of a published port, whatever admits it: the
-    sandboxes themselves. `lists`: texts that were made before."""
+    """All that these endpoints have proxied. `denied`: as of `refused_clients`. `connections`: at most so many at once
+    of an endpoint. `lists`: texts that were made before."""
     listed = lists or Lists()
     rules = [
         _rule(endpoint, binding, denied, connections, interfaces, listed)
@@ -82,6 +85,18 @@ def unkept_bounds(settings: Settings) -> tuple[str, ...]:
     if 0 < settings.tenant_connections < MAX_CARRIED:
         unkept.append("tenant_connections")
     return tuple(f"limits.{name}" for name in unkept if name not in settings.watched)
+
+
+def refused_clients(settings: Settings) -> tuple[Prefix, ...]:
+    """Who is no client of a published port, whatever admits it: the sandboxes, those that the wall takes for none, and
+    who comes by a link-local address, from which the kernel forwards nothing."""
+    four, six = stranger_prefixes(map(ip_network, settings.public_addresses))
+    return settings.network.subnet4, settings.network.subnet6, *four, *six, _LINK_LOCAL
+
+
+def most_connections(settings: Settings) -> int:
+    """How many an endpoint's proxied ports have at once: a bound that is only watched refuses nothing."""
+    return MAX_CARRIED if "connections" in settings.watched else settings.connections
 
 
 def _rule(

@@ -23,7 +23,17 @@ from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError, Conflict, Unavailable, Unsupported
 from cellwall.model.endpoint import EndpointKey, PortBinding
-from cellwall.model.proxied import MAX_PROXIES, Lists, Place, ProxyRule, place_of, proxy_rules, unkept_bounds
+from cellwall.model.proxied import (
+    MAX_PROXIES,
+    Lists,
+    Place,
+    ProxyRule,
+    most_connections,
+    place_of,
+    proxy_rules,
+    refused_clients,
+    unkept_bounds,
+)
 
 _log = logging.getLogger("cellwall.daemon")
 _BACKLOG = 128
@@ -243,10 +253,9 @@ def _begun() -> Program:
 
 
 def _rules(site: Site, keys: list[EndpointKey], sides: tuple[int, ...]) -> dict[EndpointKey, tuple[ProxyRule, ...]]:
-    network, connections = site.settings.network, site.settings.connections
-    networks, lists = (network.subnet4, network.subnet6), Lists()
+    refused, most, lists = refused_clients(site.settings), most_connections(site.settings), Lists()
     rows = [row for key in keys if (row := site.journal.endpoint(key)) is not None]
-    return {one.key: proxy_rules([one], networks, connections, sides, lists) for one, _ in rows}
+    return {one.key: proxy_rules([one], refused, most, sides, lists) for one, _ in rows}
 
 
 def _open_sides(site: Site) -> tuple[int, ...]:
