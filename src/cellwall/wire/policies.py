@@ -13,6 +13,7 @@ from cellwall.errors import InvalidSpec
 from cellwall.model.policy import NO_TIERS, Action, Mode, Policy, PolicyRecord, RuleProtocol, Tiers
 from cellwall.model.policy_check import MAX_RULES, MAX_SOURCES
 from cellwall.model.policy_document import VERSION, parse_policy, policy_document
+from cellwall.wire.complaints import complaint_of
 from cellwall.wire.pointers import Refused, decoder_pointer, standing_at
 
 _LONGEST_WORD = 256
@@ -102,9 +103,9 @@ def body_of(document: object) -> PolicyBody:
     try:
         return msgspec.convert(document, PolicyBody)
     except msgspec.ValidationError as error:
-        place, complaint = decoder_pointer(str(error)), str(error).partition(" - at `")[0]
+        place = decoder_pointer(str(error))
         found = standing_at(document, place)
-        raise Refused(place, place or "/", "" if found is None else found, complaint) from error
+        raise Refused(place, place or "/", "" if found is None else found, complaint_of(str(error))) from error
 
 
 def pointed(error: InvalidSpec, at: str = "") -> InvalidSpec:

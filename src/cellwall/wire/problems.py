@@ -31,6 +31,7 @@ from cellwall.errors import (
     printable,
     shown,
 )
+from cellwall.wire.complaints import complaint_of
 from cellwall.wire.pointers import Refused, decoder_pointer, value_at
 
 TYPE = "urn:cellwall:problem:"
@@ -125,7 +126,7 @@ def problem_of(error: Exception, *, parameter: str | None = None) -> Problem:
 
 def invalid_body(message: str, raw: bytes = b"") -> Problem:
     """What a decoder refused, by its message and the body: that is JSON, and not of the shape that the call takes."""
-    complaint, place = message.partition(" - at `")[0], decoder_pointer(message)
+    complaint, place = complaint_of(message), decoder_pointer(message)
     field, value = place or "body", value_at(raw, place)
     told = "" if value is None else f"{printable(value)}: "
     return Problem(
