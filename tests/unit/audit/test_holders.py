@@ -47,6 +47,7 @@ def test_a_port_and_both_addresses_are_their_holder_s() -> None:
 def test_a_packet_that_is_read_late_is_its_sender_s_and_not_the_next_holder_s() -> None:
     holders, clock = Holders(), Clock()
     holders.change(clock.now(), (), [WEB])
+    clock.steady += 10.0  # which sets no clock
     sent = clock.now().wall
     holders.change(clock.now(), [WEB], ())
     between = clock.now().wall
@@ -69,8 +70,9 @@ def test_a_packet_without_a_time_is_nobody_s_while_it_could_be_either_s() -> Non
 
 
 @pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("by", [3600.0, 0.05])
 @pytest.mark.parametrize("when", ["sent", "detached", "attached"])
-def test_a_clock_that_was_set_gives_no_packet_to_another(when: str, settled: bool) -> None:
+def test_a_clock_that_was_set_gives_no_packet_to_another(when: str, by: float, settled: bool) -> None:
     holders, clock = Holders(), Clock()
     holders.change(clock.now(), (), [WEB])
     if settled:
@@ -79,8 +81,41 @@ def test_a_clock_that_was_set_gives_no_packet_to_another(when: str, settled: boo
     for step, before, after in (("sent", (), ()), ("detached", [WEB], ()), ("attached", (), [LATER])):
         holders.change(clock.now(), before, after)
         if step == when:
-            clock.set_by -= 3600
+            clock.set_by -= by
     assert asked(holders, WEB, clock.now(), sent) == {None}
+
+
+def test_times_tell_again_once_all_is_read_that_was_logged_before_a_clock_was_set() -> None:
+    holders, clock = Holders(), Clock()
+    holders.change(clock.now(), (), [WEB])
+    clock.set_by -= 3600
+    holders.notice(clock.now())
+    holders.settle(clock.now())
+    sent = clock.now().wall
+    holders.change(clock.now(), [WEB], ())
+    holders.change(clock.now(), (), [LATER])
+    assert asked(holders, WEB, clock.now(), sent) == {holder_of(WEB)}
+
+
+def test_of_many_policies_in_a_row_the_latest_is_known() -> None:
+    holders, clock, one = Holders(), Clock(), WEB
+    holders.change(clock.now(), (), [WEB])
+    for _ in range(40):
+        before, one = one, msgspec.structs.replace(one, generation=one.generation + 1)
+        holders.change(clock.now(), [before], [one])
+    assert asked(holders, WEB, clock.now()) == {holder_of(one)}
+
+
+def test_who_went_and_came_again_is_not_forgotten_with_who_is_gone() -> None:
+    holders, clock = Holders(), Clock()
+    holders.change(clock.now(), (), [WEB])
+    holders.fill(clock.now(), ())
+    holders.fill(clock.now(), [WEB])
+    known = len(holders)
+    clock.steady += 100
+    holders.settle(clock.now())
+    assert holders.of_port(WEB.host_index, clock.now().wall) == holder_of(WEB)
+    assert len(holders) == known == 5, "two addresses, a MAC, a port and a policy version"
 
 
 def test_a_packet_belongs_to_the_policy_that_judged_it() -> None:
@@ -142,6 +177,8 @@ def test_nothing_is_kept_of_who_is_gone() -> None:
             holders.change(clock.now(), [one], [another])
             one = another
         holders.change(clock.now(), [one], ())
+    holders.change(clock.now(), (), [JOB])
+    holders.fill(clock.now(), ())
     clock.steady += 100
     holders.settle(clock.now())
     assert len(holders) == 0

@@ -1,6 +1,7 @@
 """Metrics over a node that is a test's."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,19 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Node:
-    """A node whose links, rules and record are a test's, as a wall that looks shows them. `broken`: what it cannot
-    read; `unfinished`: packets that its classifiers dropped."""
+    """A node whose links, rules and record are a test's, as a wall that looks shows them, and of which a writer tells
+    what ends. `broken`: what it cannot read; `unfinished`: packets that its classifiers dropped, `dropped` those of a
+    rule; `idle`: what links of sandboxes that stand ready passed; `sent` and `received`: what was denied, by stem."""
 
     def __init__(self) -> None:
         self.tenants: list[str] = []
         self.passed: dict[int, int] = {}
         self.broken: set[str] = set()
         self.looks = self.unfinished = 0
+        self.dropped = 5
+        self.idle: dict[int, int] = {}
+        self.sent: dict[int, int] = {}
+        self.received: dict[int, int] = {}
         self.settings = Settings()
         self._first = 1
 
@@ -42,14 +48,23 @@ class Node:
     def counted(self) -> NodeCount:
         self.looks += 1
         self._read("record")
-        metered = tuple(
+        metered = self.metered()
+        return NodeCount(True, metered, len(metered), 3, 4093)
+
+    def metered(self) -> tuple[Metered, ...]:
+        return tuple(
             Metered(EndpointKey(f"c{index}"), tenant, index, index, "", 3, (index << 8,))
             for index, tenant in zip(self.passed, self.tenants, strict=True)
         )
-        return NodeCount(True, metered, len(metered), 3, 4093)
+
+    @property
+    def journal(self) -> "Node":
+        """Of a site, as this is one."""
+        return self
 
     def ready_links(self) -> frozenset[int]:
-        return frozenset()  # no sandbox stands ready
+        """One of them is made, and not yet shown."""
+        return frozenset((*self.idle, 7777))
 
     def meters(self) -> "Node":
         self._read("meters")
@@ -57,15 +72,26 @@ class Node:
 
     def traffic(self) -> dict[int, Traffic]:
         self._read("traffic")
-        return {index: Traffic(passed * 100, passed, passed * 70, passed * 7) for index, passed in self.passed.items()}
+        shown = self.passed | self.idle
+        return {index: Traffic(passed * 100, passed, passed * 70, passed * 7) for index, passed in shown.items()}
+
+    def traffic_of(self, indices: Sequence[int]) -> dict[int, Traffic]:
+        return {index: traffic for index, traffic in self.traffic().items() if index in indices}
 
     def denied(self) -> Denied:
         self._read("denied")
-        return Denied(dict(self.passed), {}, {})
+        return Denied(dict(self.passed), dict(self.sent), dict(self.received))
+
+    def denied_of(self, indices: Sequence[int], stems: Sequence[int]) -> Denied:
+        ports, sent, received = (
+            {key: count for key, count in counts.items() if key in asked}
+            for counts, asked in ((self.passed | self.idle, indices), (self.sent, stems), (self.received, stems))
+        )
+        return Denied(ports, sent, received)
 
     def rules(self) -> tuple[RuleCount, ...]:
         self._read("rules")
-        return (RuleCount("inet forward 7", 'why "so"', "dropped", 5, 500),)
+        return (RuleCount("inet forward 7", 'why "so"', "dropped", self.dropped, self.dropped * 100),)
 
     def classified(self, bridge: str) -> tuple[int, int]:
         self._read("classifiers")
