@@ -121,6 +121,22 @@ def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: S
     assert wrote((_endpoint(), "detaching")) == 0
 
 
+def test_for_a_stamp_no_policy_of_a_tenant_is_read(store: Store) -> None:
+    """It has a number that no other had, and may be 100 kB, for each of 64 endpoints in each turn of anybody's."""
+    read: set[tuple[str, str]] = set()
+
+    def noted(action: int, table: str | None, column: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ:
+            read.add((table or "", column or ""))
+        return sqlite3.SQLITE_OK
+
+    with store.transaction():
+        store.write_endpoints([_endpoint()], "attached")
+    store._db._db.set_authorizer(noted)
+    assert store.stamp(EndpointKey("web"))
+    assert ("policies", "generation") in read and ("policies", "body") not in read
+
+
 @pytest.mark.parametrize("field", ["address4", "mac", "host_link", "netns_inode"])
 def test_what_is_unique_is_refused_and_the_holder_stays(store: Store, field: str) -> None:
     first, second = _endpoint(), _endpoint("db", 3)

@@ -106,10 +106,10 @@ class Store(StateFile):
         return decode_endpoint(row[0], self.policies.get), phase
 
     def stamp(self, key: EndpointKey) -> int:
-        """Another number whenever the record of an endpoint, or of its tenant's policy, is another; without a look into
-        either. 0: it is not attached."""
+        """Another number whenever the record of an endpoint, or its tenant's policy, which has a number of its own, is
+        another; without a look into either. 0: it is not attached."""
         row = self._db.row(
-            "SELECT e.body, p.generation, p.body FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
+            "SELECT e.body, p.generation FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
             f" WHERE e.container_id = ? AND e.ifname = ? AND e.{_ATTACHED}",
             (key.container_id, key.ifname),
         )
