@@ -38,8 +38,8 @@ from cellwall.model.proxied import (
 _log = logging.getLogger("cellwall.daemon")
 _BACKLOG = 128
 AGAIN, SOON = 1.0, 60.0
-"""Seconds before a process that could not begin is tried again by a turn that does not ask for one, as each would wait
-for that; and for which what is not served is a reason for turns that nobody asks for."""
+"""Seconds before what could not be had, a process or a port to listen at, is tried again by a turn that does not ask
+for it, as each would wait for that; and for which what is not served is a reason for turns that nobody asks for."""
 _ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """Of what there may be more later."""
 
@@ -58,7 +58,7 @@ class Proxies:
         self._rules: dict[Place, ProxyRule] = {}
         self._sockets: dict[Place, socket.socket] = {}
         self._ready: dict[Place, socket.socket] = {}
-        self._failed: dict[Place, str] = {}
+        self._failed: dict[Place, tuple[str, float]] = {}
         self._trouble = self._unkept = ""
         self._program: Program | None = None
         self._not_before = 0.0
@@ -85,7 +85,7 @@ class Proxies:
         """What is on record and not served, a line each."""
         with self._state:
             unserved = [rule for each in self._made.values() for rule in each if rule.place not in self._rules]
-            whys = [self._failed.get(rule.place) or self._unkept or self._trouble for rule in unserved]
+            whys = [self._failed.get(rule.place, ("",))[0] or self._unkept or self._trouble for rule in unserved]
             return tuple(
                 f"port {rule.host_port} is proxied for {rule.target}, and not served{why and ': '}{why}"
                 for rule, why in zip(unserved, whys, strict=True)
@@ -197,6 +197,7 @@ class Proxies:
             elif (listening := self._listen(rule, site)) is not None:
                 self._sockets[place] = listening
                 program.tell(Told("serve", rule), listening.fileno())
+        self._failed = {place: failed for place, failed in self._failed.items() if place in wanted}
         before, self._rules = self._rules, {place: wanted[place] for place in wanted if place in self._sockets}
         if before == self._rules and not ended:  # what cannot be listened at is tried by every turn
             return
@@ -221,13 +222,16 @@ class Proxies:
             ) from error
 
     def _listen(self, rule: ProxyRule, site: Site) -> socket.socket | None:
-        place = rule.place
+        place, now = rule.place, time.monotonic()
+        ready = self._ready.pop(place, None)
+        if ready is None and place in self._failed and now < self._failed[place][1]:
+            return None
         try:
-            listening = self._ready.pop(place, None) or _listening(place, site)
+            listening = ready or _listening(place, site)
         except OSError as error:
             if place not in self._failed:
                 _log.error("port %d is proxied for %s, and cannot be: %s", rule.host_port, rule.target, error.strerror)
-            self._failed[place] = error.strerror or str(error)
+            self._failed[place] = error.strerror or str(error), now + AGAIN
             return None
         self._failed.pop(place, None)
         return listening
