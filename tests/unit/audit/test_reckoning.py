@@ -52,6 +52,26 @@ def test_a_counter_that_begins_anew_loses_nothing() -> None:
     assert made.reckon(last=True) == [(WEB, 2)]
 
 
+def test_what_is_on_record_from_before_the_first_reading_makes_up_for_nothing() -> None:
+    made = Reckoning()
+    made.record(WEB, -1.0)
+    made.read({("sent", 1): 1000}, HOLDERS.get, 0.0)
+    made.reckon()
+    made.read({("sent", 1): 1001}, HOLDERS.get, 1.0)
+    assert made.reckon(last=True) == [(WEB, 1)]
+
+
+def test_what_came_after_a_reading_that_another_overtook_is_on_record_once() -> None:
+    made = begun()
+    made.read({("sent", 1): 1005}, HOLDERS.get, 1.0)
+    for _ in range(3):
+        made.record(WEB, 1.5)
+    made.read({("sent", 1): 1008}, HOLDERS.get, 2.0)
+    assert made.reckon(last=True) == [(WEB, 5)]
+    made.read({("sent", 1): 1010}, HOLDERS.get, 3.0)
+    assert made.reckon(last=True) == [(WEB, 2)]
+
+
 def test_what_is_counted_of_nobody_known_is_said_of_nobody() -> None:
     made = begun()
     made.read({("sent", 99): 5}, HOLDERS.get, 1.0)
