@@ -70,11 +70,19 @@ def test_what_is_told_during_a_look_is_another_look() -> None:
     assert pace.damaged
 
 
-def busy(pace: Pace, *, cost: float, seconds: float, repaired: bool = False) -> float:
+def busy(
+    pace: Pace,
+    *,
+    cost: float,
+    seconds: float,
+    repaired: bool = False,
+    alarm: Alarm = Alarm.CHANGED,
+    begun: float = 101.0,
+) -> float:
     """Changes without end, looked at whenever it is due; the time spent looking."""
-    now, spent = 101.0, 0.0
-    while now < 101.0 + seconds:
-        pace.tell(Alarm.CHANGED, now)
+    now, spent = begun, 0.0
+    while now < begun + seconds:
+        pace.tell(alarm, now)
         began = max(now, pace.due())
         pace.look()
         now = began + cost
@@ -131,15 +139,7 @@ def test_flushes_that_are_repaired_in_between_are_repaired_at_once_for_ever(ever
 
 def false_alarms(pace: Pace, *, cost: float, seconds: float) -> float:
     """Damage without end that is none; the time spent looking."""
-    now, spent = 200.0, 0.0
-    while now < 200.0 + seconds:
-        pace.tell(Alarm.DAMAGED, now)
-        began = max(now, pace.due())
-        pace.look()
-        now = began + cost
-        pace.looked(began, now, repaired=False)
-        spent += cost
-    return spent
+    return busy(pace, cost=cost, seconds=seconds, alarm=Alarm.DAMAGED, begun=200.0)
 
 
 def test_damage_that_was_none_is_looked_at_a_quarter_of_the_time_and_then_a_twentieth() -> None:
