@@ -45,6 +45,18 @@ def test_size_and_number_are_bounded_and_the_latest_are_kept(tmp_path: Path) -> 
     assert len(kept) >= 20
 
 
+def test_lines_of_any_length_together_keep_the_size(tmp_path: Path) -> None:
+    lines = [b"%d" % (number % 10) * (50 + number * 37 % 400) + b"\n" for number in range(200)]
+    files = opened(tmp_path, count=1000)
+    assert files.append(lines).written == 200
+    paths = event_files(str(tmp_path))
+    assert lines_in(tmp_path) == [line[:-1] for line in lines]
+    assert all(500 < os.path.getsize(path) <= 1000 for path in paths[:-1])
+    files = opened(tmp_path / "full")
+    assert files.append([LINE] * 20).written == 20
+    assert [os.path.getsize(path) for path in event_files(str(tmp_path / "full"))] == [1000, 1000], "to the last octet"
+
+
 def test_a_line_that_is_longer_than_a_file_has_one_to_itself(tmp_path: Path) -> None:
     files = opened(tmp_path, size=150)
     assert files.append([LINE, b"y" * 400 + b"\n", LINE]).written == 3
