@@ -1,14 +1,12 @@
 """How many sandboxes stand ready, and who they are until somebody claims one."""
 
-from ipaddress import IPv4Address
-
 import msgspec
 import pytest
 
 from cellwall.errors import InvalidSpec
-from cellwall.model.endpoint import Endpoint, EndpointKey
 from cellwall.model.identifiers import parse_container_id
 from cellwall.model.pool import PoolSize, pooled_key, room, was_pooled
+from scene import endpoint
 
 
 def test_without_a_size_none_stands_ready_however_many_are_asked_for() -> None:
@@ -35,20 +33,7 @@ def test_the_oldest_comes_first_by_its_key() -> None:
 
 
 def test_a_claimed_one_is_known_by_the_name_of_its_namespace() -> None:
-    made = Endpoint(
-        key=EndpointKey("web"),
-        tenant="",
-        host_link="b9h0",
-        host_index=1,
-        mac=1,
-        address4=IPv4Address("192.168.0.2"),
-        address6=None,
-        generation=1,
-        netns="/run/cellwall/netns/~00000001",
-        netns_device=1,
-        netns_inode=1,
-        owns_netns=True,
-    )
+    made = msgspec.structs.replace(endpoint("web", 2), netns="/run/cellwall/netns/~00000001", owns_netns=True)
     assert was_pooled(made)
     assert not was_pooled(msgspec.structs.replace(made, netns="/run/cellwall/netns/web"))
     assert not was_pooled(msgspec.structs.replace(made, key=pooled_key(1)))
