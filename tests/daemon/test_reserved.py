@@ -12,8 +12,8 @@ from cellwall.api import Wall
 from cellwall.client import Client
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Conflict, InvalidSpec
-from cellwall.lab import Lab
-from cellwall.lab.addresses import NODE4
+from cellwall.lab import Lab, connect
+from cellwall.lab.addresses import NODE4, NODE6
 from daemon.served import Daemon, ask_as, served, served_node
 from engine.test_reservations import bindable
 from running import wait_until
@@ -78,6 +78,25 @@ def test_kept_sockets_hold_ports_while_there_is_no_daemon(node: tuple[Daemon, Wo
     assert world.wall.release_ports("web") == 2
     daemon.heard()
     assert all(bindable(port) for port in made.ports), "the service manager has let go, too"
+
+
+def test_at_a_kept_port_that_a_proxy_served_clients_are_refused_while_there_is_no_daemon(
+    node: tuple[Daemon, World],
+) -> None:
+    """The service manager's duplicate listened on: the kernel connected them, and they waited for nobody."""
+    daemon, world = node
+    web = world.attach("web", expose=["auto:80/tcp6to4"])
+    port = web.endpoint.bindings[0].host_port
+    daemon.heard()
+    with web.host.serve(tcp=[80]):
+        assert_connection(world.lab.lan, NODE6, port)
+        daemon.kill()
+        wait_until(lambda: connect(world.lab.lan, NODE6, port, timeout=1.0).kind == "refused")
+        assert not bindable(port)
+        daemon.give_back()
+        daemon.start()
+        assert_connection(world.lab.lan, NODE6, port)
+    world.wall.detach(web.name)
 
 
 def test_ports_that_nobody_kept_are_held_again_before_anybody_is_answered(node: tuple[Daemon, World]) -> None:

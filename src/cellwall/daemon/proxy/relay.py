@@ -204,7 +204,10 @@ class Relay:
         let in and served."""
         self.loop.remove_reader(self._told)
         while self._ports:
-            self._ports.popitem()[1].end()
+            port = self._ports.popitem()[1]
+            with suppress(OSError):  # a service manager may keep the socket, and clients would wait at it for nobody
+                port.listening.shutdown(socket.SHUT_RDWR)
+            port.end()
         self.over.set()
 
     def _go_on(self, port: Port) -> None:
