@@ -18,6 +18,7 @@ from cellwall.daemon.turns.writer import Writer
 from cellwall.errors import Conflict, Dismissed
 from cellwall.lab import Lab
 from daemon.served import Daemon, ask_as, served
+from running import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -105,6 +106,20 @@ def test_a_reload_reads_who_may_connect_and_keeps_what_it_had_where_that_is_wron
     daemon.reload()
     assert os.stat(daemon.paths.socket).st_gid == 5000
     assert "no-such-group" in daemon.log.read_text()
+
+
+def test_a_reload_that_comes_while_it_begins_ends_it_not_and_is_not_lost(lab: Lab) -> None:
+    """A script that writes the configuration and tells whoever runs need not know how far that one is."""
+    daemon = Daemon(lab)
+    try:
+        daemon.start(ready=False)
+        wait_until(lambda: recorded_mode(daemon.paths) == "daemon")
+        daemon.configure('[daemon]\ngroup = "5000"\nallow = ["5000 list *"]')
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.until("READY=1")
+        wait_until(lambda: os.stat(daemon.paths.socket).st_gid == 5000)
+    finally:
+        daemon.close()
 
 
 @pytest.mark.parametrize("wrong", ["no-such-group list ci-*", "5001 lst ci-*"], ids=["its group", "its verb"])

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
@@ -91,6 +91,7 @@ def serve(
     Raises InvalidSpec where the configuration does not say that a daemon writes, Conflict where another one does or the
     socket's place is taken, Dismissed where cellwall was uninstalled meanwhile.
     """
+    came = _noting_reloads()
     serving = _daemons_own(read().serving)
     terms, bounds = terms_of(serving), with_room(bounds or Bounds())
     sys.setswitchinterval(THREAD_TURN)
@@ -117,7 +118,14 @@ def serve(
         node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
-            runner.run(life.run(listeners, start_watch))
+            runner.run(life.run(listeners, start_watch, came))
+
+
+def _noting_reloads() -> list[int]:
+    """What has come of SIGHUP since, for who answers it once there is somebody: it would end the process until then."""
+    came: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: came.append(number))
+    return came
 
 
 def _daemons_own(serving: Serving) -> Serving:
@@ -230,15 +238,22 @@ class Life:
         self._sooner = sooner
         self._state = "takes the node over"
 
-    async def run(self, listeners: Sequence[tuple[Listener, socket.socket]], start_watch: StartWatch) -> None:
+    async def run(
+        self,
+        listeners: Sequence[tuple[Listener, socket.socket]],
+        start_watch: StartWatch,
+        came: Collection[int] = (),
+    ) -> None:
         """Until a signal, or what ends the watch; raises the latter. The first listener is what the others are beside:
-        it begins first and ends last."""
+        it begins first and ends last. `came`: of SIGHUP before."""
         loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._finish)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._node.start()
+        if came:
+            self._read_anew()
         behind = [self._behind(self._take_over(start_watch)), self._behind(pet(self._manager, self._node.writer))]
         await asyncio.sleep(0)  # the takeover is first in the writer's queue
         try:
@@ -312,6 +327,10 @@ class Life:
 
     def _reload(self) -> None:
         self._manager.reloading()
+        self._read_anew()
+        self._say(self._state, READY=1)
+
+    def _read_anew(self) -> None:
         try:
             self._reread()
             self._node.unread = ""
@@ -319,7 +338,6 @@ class Life:
         except Exception as error:  # also a defect: the manager waits for an answer
             self._node.unread = f"who may connect, and ask for what, stays as it was: {error}"
             _log.error("%s", self._node.unread, exc_info=None if isinstance(error, CellwallError) else error)
-        self._say(self._state, READY=1)
 
     def _say(self, state: str, **said: object) -> None:
         self._state = state

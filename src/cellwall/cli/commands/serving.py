@@ -1,6 +1,7 @@
 """serve: be the one process that writes on this node, and do what others ask for over a socket."""
 
 import os
+import signal
 from functools import partial
 
 from cellwall.cli.invocation import Invocation, Outcome
@@ -23,6 +24,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _serve(invocation: Invocation) -> Outcome:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is to be read anew is yet to be read
     invocation.loaded()  # what is wrong with it is said before the engine is loaded
     try:
         from cellwall.daemon.life import serve
