@@ -153,6 +153,23 @@ def test_any_free_port_is_chosen_reserved_and_the_same_for_who_asks_again(world:
         world.wall.unexpose("web", "auto:80")
 
 
+def test_no_two_bindings_are_given_one_port(world: World) -> None:
+    """Not those of two interfaces that are attached at once, nor one whose port another binding names."""
+    both = [AttachRequest("web", bindings=(PortBinding("tcp", AUTO, 80),))]
+    both.append(AttachRequest("web", ifname="eth1", bindings=(PortBinding("tcp", AUTO, 81),)))
+    first, second = world.wall.attach_many(both)
+    ports = {one.bindings[0].host_port for one in (first, second)}
+    assert len(ports) == 2 and {*world.wall.reservations()[0].ports} == ports
+    assert world.wall.attach_many(both) == (first, second)
+    world.wall.detach_many([first.key, second.key])
+    named, other = world.wall.reserve_ports("api", 2).ports
+    api = world.wall.attach("api", expose=["auto:80", f"{named}:81/udp"])
+    assert {one.host_port for one in api.bindings} == {named, other}
+    world.wall.detach("api")
+    all_but_one = world.wall.attach("wide", expose=["auto:80", "61000-61003:81", "61004-61008:90/udp"])
+    assert all_but_one.bindings[0].host_port == 61009
+
+
 def test_all_of_a_container_is_gone_before_its_ports_are(world: World) -> None:
     (port,) = world.wall.reserve_ports("web").ports
     world.wall.attach_many([AttachRequest("web"), AttachRequest("web", ifname="eth1"), AttachRequest("other")])

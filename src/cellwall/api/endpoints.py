@@ -1,7 +1,7 @@
 """The verbs of endpoints: sandboxes attached and detached, ports published and withdrawn, and kept for a
 container before."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from cellwall.api.opened import Opened
@@ -187,13 +187,13 @@ class EndpointVerbs(Opened):
                 found[endpoint.tenant] = found.get(endpoint.tenant, 0) + own
         return found
 
-    def unpublished_ports(self, container_id: str, tenant: str) -> int:
-        """How many of the ports that are reserved for a container are not published: for who bounds that, as any free
-        port is one of these first."""
+    def unpublished_ports(self, container_id: str, tenant: str, spared: Collection[int] = ()) -> int:
+        """How many of the ports that are reserved for a container are neither published nor `spared`: for who bounds
+        that, as any free port is one of these first."""
         from cellwall.engine.ports.auto_ports import unpublished_ports
 
         with self._caller.mutex:
-            return len(unpublished_ports(self._site, container_id, tenant))
+            return len(unpublished_ports(self._site, container_id, tenant, spared))
 
     def endpoint(self, container_id: str, *, ifname: str = "eth0") -> Endpoint:
         """One attached endpoint; NotFound."""

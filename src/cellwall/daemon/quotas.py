@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cellwall.api import Wall
 from cellwall.daemon.asker import Asker, found
-from cellwall.engine.ports.auto_ports import with_former_ports
+from cellwall.engine.ports.auto_ports import named_ports, with_former_ports
 from cellwall.engine.requests import AttachRequest
 from cellwall.errors import Exhausted
 from cellwall.model.endpoint import AUTO, EndpointKey, PortBinding
@@ -79,8 +79,9 @@ def refuse_published(
         automatic[key.container_id, tenant] += sum(one.host_port == AUTO for one in more)
         new += ((tenant, one) for one in more)
     published = wall.published_ports() if new else {}
+    spared = named_ports(one for *_, each in asked for one in each) if automatic.total() else ()
     reserving = {
-        whose: max(0, number - wall.unpublished_ports(*whose)) for whose, number in automatic.items() if number
+        whose: max(0, number - wall.unpublished_ports(*whose, spared)) for whose, number in automatic.items() if number
     }
     reserved = _by_tenant(wall.reservations()) if reserving else {}
     proxied = wall.proxied_ports() if any(one.proxy for _, one in new) else {}

@@ -44,7 +44,7 @@ class Wall:
     def reservations(self) -> tuple[Reservation, ...]:
         return (Reservation("ci", "ci-1", (61000, 61001, 61002, 61003), 0.0),)
 
-    def unpublished_ports(self, *_: str) -> int:
+    def unpublished_ports(self, *_: object) -> int:
         return 0
 
     def proxied_ports(self) -> dict[str, int]:
@@ -115,3 +115,18 @@ def test_what_others_ask_for_is_nobodys_share(
     items = [waiting("ci-1", 2000, 7, **changes), waiting("web", 2001, 8, **changes)]
     assert attach_gathered(wall, wall.attach, items) == [Attached(WEB, before=False)] * 2  # type: ignore[arg-type]
     assert wall.batches == [2]
+
+
+def test_a_reserved_port_that_is_named_beside_any_free_one_is_not_counted_as_that_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "MAX_RESERVED_OF_CALLER", 4)  # as many as there are
+    wall = Wall()
+    monkeypatch.setattr(wall, "unpublished_ports", lambda *asked: len({61000}.difference(*asked[2:])))
+    free = waiting("ci-1", 2000, 7, host_port=AUTO)
+    named = parse_binding("61000:81")
+    both = (*free.request.bindings, named)
+    more = Attach(msgspec.structs.replace(free.request, bindings=both), None, free.asker)
+    assert attach_gathered(wall, wall.attach, [free]) == [Attached(WEB, before=False)]  # type: ignore[arg-type]
+    (refused,) = attach_gathered(wall, wall.attach, [more])  # type: ignore[arg-type]
+    assert isinstance(refused, Exhausted)

@@ -16,6 +16,7 @@ from cellwall.daemon.quotas import (
     refuse_proxied,
     refuse_reservations,
 )
+from cellwall.engine.ports.auto_ports import named_ports
 from cellwall.errors import Exhausted
 from cellwall.model.endpoint import PortBinding, parse_binding
 from cellwall.model.grants import parse_grant
@@ -93,3 +94,11 @@ def test_what_is_published_already_is_asked_for_once(asked: list[str], former: l
         return [parse_binding(text, auto=True) for text in texts]
 
     assert not_yet_published(read(asked), read(former), (61000, 65535)) == read(new)
+
+
+@pytest.mark.parametrize(("asked", "named"), [
+    (["auto:80"], set()), (["auto:80", "61000:81/udp"], {61000}),
+    (["8000-8002:80", "8001-8004:80/udp", "8002:90", "9000:90"], {8000, 8001, 8002, 8003, 8004, 9000}),
+])  # fmt: skip
+def test_a_port_that_a_binding_names_is_given_to_none_that_would_have_any(asked: list[str], named: set[int]) -> None:
+    assert named_ports(parse_binding(text, auto=True) for text in asked) == named

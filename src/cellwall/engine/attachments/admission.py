@@ -6,8 +6,6 @@ Pure but for those whom nobody is behind any more: a live request that would los
 import errno
 from collections.abc import Sequence
 
-import msgspec
-
 from cellwall.engine.attachments.dead import evict_abandoned, evict_dead
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Foundation, Site
@@ -95,16 +93,9 @@ def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[Attach
     again, else free ones."""
     if not any(binding.host_port == AUTO for request in requests for binding in request.bindings):
         return requests
-    from cellwall.engine.ports.auto_ports import with_free_ports  # here and not above: most attaches publish nothing
+    from cellwall.engine.ports.auto_ports import requests_with_ports  # here and not above: most publish nothing
 
-    settled = []
-    for request in requests:
-        row = site.journal.endpoint(request.key)
-        former = () if row is None else row[0].bindings
-        tenant, user = request.tenant or "", request.user
-        bindings = with_free_ports(site, request.container_id, tenant, request.bindings, former, user)
-        settled.append(msgspec.structs.replace(request, bindings=bindings))
-    return settled
+    return requests_with_ports(site, requests)
 
 
 def refuse_beyond_share(site: Site, requests: Sequence[AttachRequest]) -> None:

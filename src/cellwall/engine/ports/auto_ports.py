@@ -1,14 +1,37 @@
 """Bindings with any host port, `auto:80`: which one each is given."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from cellwall.engine.ports.free_ports import is_published
 from cellwall.engine.ports.reservations import reserve_ports, reserved_for
+from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.reserved import DEFAULT_LEASE, Span, validate_count
+
+
+def requests_with_ports(site: Site, requests: Sequence[AttachRequest]) -> list[AttachRequest]:
+    """The requests of one batch with a host port for each binding that would have any, a port for no two of them."""
+    spared, settled = named_ports(one for request in requests for one in request.bindings), []
+    for request in requests:
+        row = site.journal.endpoint(request.key)
+        former = () if row is None else row[0].bindings
+        tenant, user = request.tenant or "", request.user
+        bindings = with_free_ports(site, request.container_id, tenant, request.bindings, former, user, spared)
+        spared |= {binding.host_port for binding in bindings}  # of another interface of the container, above all
+        settled.append(msgspec.structs.replace(request, bindings=bindings))
+    return settled
+
+
+def named_ports(bindings: Iterable[PortBinding]) -> set[int]:
+    """The host ports that these name, which are given to none that would have any. Pure."""
+    named, reach = set[int](), 0
+    for first, last in sorted((one.host_port, one.last) for one in bindings if one.host_port != AUTO):
+        named.update(range(max(first, reach), last + 1))  # each once, however many ranges it is in
+        reach = max(reach, last + 1)
+    return named
 
 
 def with_free_ports(
@@ -18,13 +41,14 @@ def with_free_ports(
     bindings: Sequence[PortBinding],
     former: Sequence[PortBinding],
     user: int | None = None,
+    spared: Collection[int] = (),
 ) -> tuple[PortBinding, ...]:
     """The bindings with a host port for each that would have any: that of one among the `former` which is the same
-    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too.
-    `user`: who asks, where that is not root."""
+    otherwise, else one that is reserved for the container and not published, else a new one, which is reserved, too,
+    and none of those that are `spared`. `user`: who asks, where that is not root."""
     settled = with_former_ports(bindings, former, site.settings.reserved_ports)
     missing = sum(binding.host_port == AUTO for binding in settled)
-    ports = iter(_ports_for(site, container, tenant, missing, user) if missing else ())
+    ports = iter(_ports_for(site, container, tenant, missing, user, spared) if missing else ())
     return tuple(
         msgspec.structs.replace(binding, host_port=next(ports)) if binding.host_port == AUTO else binding
         for binding in settled
@@ -46,17 +70,20 @@ def with_former_ports(bindings: Sequence[PortBinding], former: Sequence[PortBind
     return settled
 
 
-def unpublished_ports(site: Site, container: str, tenant: str) -> list[int]:
-    """What is reserved for a container and not published: the first to be given it as any free port."""
-    return [port for port in reserved_for(site, container, tenant) if not is_published(site, port)]
+def unpublished_ports(site: Site, container: str, tenant: str, spared: Collection[int] = ()) -> list[int]:
+    """What is reserved for a container, not published and not `spared`: the first to be given it as any free port."""
+    own = reserved_for(site, container, tenant)
+    return [port for port in own if port not in spared and not is_published(site, port)]
 
 
-def _ports_for(site: Site, container: str, tenant: str, number: int, user: int | None) -> list[int]:
-    free = unpublished_ports(site, container, tenant)
+def _ports_for(
+    site: Site, container: str, tenant: str, number: int, user: int | None, spared: Collection[int]
+) -> list[int]:
+    free = unpublished_ports(site, container, tenant, spared)
     if len(free) < number:
         own = reserved_for(site, container, tenant)
         count = len(own) + number - len(free)
         validate_count(count)
-        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE, user).ports
+        made = reserve_ports(site, container, tenant, count, DEFAULT_LEASE, user, spared).ports
         free += [port for port in made if port not in own]
     return free[:number]

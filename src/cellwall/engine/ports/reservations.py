@@ -6,7 +6,7 @@ only who reserves, publishes or detaches reads it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -37,11 +37,17 @@ def validate_reservation(container: str, tenant: str | None, count: int, seconds
 
 
 def reserve_ports(
-    site: Site, container: str, tenant: str, count: int, seconds: float, user: int | None = None
+    site: Site,
+    container: str,
+    tenant: str,
+    count: int,
+    seconds: float,
+    user: int | None = None,
+    spared: Collection[int] = (),
 ) -> Reservation:
     """Have `count` ports held for a container, of a tenant or ("") of none, those that are already among them; more
-    than that are given back. `user`: who asks, where that is not root. Exhausted where there are no more. The caller
-    holds the writer lock."""
+    than that are given back. No other is one of those that are `spared`. `user`: who asks, where that is not root.
+    Exhausted where there are no more. The caller holds the writer lock."""
     rows = _standing(site)
     site.holds().release_others({row.port for row in rows})  # also what another process gave back
     own = [row for row in rows if (row.container, row.tenant) == (container, tenant)]
@@ -50,7 +56,7 @@ def reserve_ports(
     refuse_too_many(others, kept, tenant, user, count)
     made: list[ReservedPort] = []
     try:
-        for port in free_ports(site, {row.port for row in rows}):
+        for port in free_ports(site, {row.port for row in rows}.union(spared)):
             if len(kept) + len(made) == count:
                 break
             if (inode := site.holds().hold(port)) is not None:
