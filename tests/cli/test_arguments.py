@@ -145,6 +145,23 @@ def test_bad_value_is_refused_before_the_node_is_touched(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("daemon.group=no-such-group", 'daemon.group: "no-such-group": there is no such group'),
+        ("daemon.allow=0 list *;no-such-group list *", 'daemon.allow: "no-such-group list *": there is no such group'),
+        ("daemon.allow=65534 list *", "daemon.allow: \"65534 list *\": is nobody's group, and so anybody's"),
+    ],
+)
+def test_what_the_daemon_would_refuse_here_is_told_by_a_check_of_what_is_right_elsewhere(
+    setting: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--root", str(tmp_path), "config", "check", "--set", setting]) == 0
+    assert capsys.readouterr().err == f"cellwall: warning: {said} (on this host)\n"
+    assert main(["--root", str(tmp_path), "config", "check", "--set", "daemon.group=0"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_requested_addresses_are_one_of_each_family() -> None:
     four, six = parse_requested(["fd00:abcd::9", "192.168.0.9"])
     assert (str(four), str(six)) == ("192.168.0.9", "fd00:abcd::9")

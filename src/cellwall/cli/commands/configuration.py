@@ -1,11 +1,14 @@
 """config check, config show: what is configured, and where it comes from."""
 
 import os
+from collections.abc import Iterator
 
 from cellwall.cli.invocation import Invocation, Outcome
 from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import table
 from cellwall.config.keys import KEYS, SERVING_KEYS, shown
+from cellwall.config.mode import Serving
+from cellwall.errors import InvalidSpec
 
 
 def register(commands: "Commands[Parser]") -> None:
@@ -17,11 +20,27 @@ def register(commands: "Commands[Parser]") -> None:
 
 
 def _check(invocation: Invocation) -> Outcome:
-    invocation.loaded()
+    serving = invocation.loaded().serving
     file = invocation.paths.config_file
     found = file.exists()
     text = f"{file}: valid" if found else f"{file}: absent, the defaults hold"
-    return Outcome({"file": str(file), "present": found, "valid": True}, text)
+    return Outcome({"file": str(file), "present": found, "valid": True}, text, warnings=tuple(_unknown_here(serving)))
+
+
+def _unknown_here(serving: Serving) -> Iterator[str]:
+    """What `serve` would refuse on this host, as the groups are others there than where the file may be for."""
+    if not (serving.group or serving.allow):
+        return
+    from cellwall.daemon.http.peers import granted, group_number  # few say any of these
+
+    for judge in (
+        lambda: serving.group and group_number(serving.group, "daemon.group"),
+        lambda: granted(serving.allow),
+    ):
+        try:
+            judge()
+        except InvalidSpec as error:
+            yield f"{error} (on this host)"
 
 
 def _show(invocation: Invocation) -> Outcome:
