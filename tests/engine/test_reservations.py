@@ -2,19 +2,28 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
 
 import msgspec
 import pytest
 
 from cellwall.api import Wall
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Taken
+from cellwall.errors import (
+    AlreadyExists,
+    Conflict,
+    Exhausted,
+    InvalidSpec,
+    KernelError,
+    NotFound,
+    Taken,
+)
 from cellwall.lab.addresses import NODE4, NODE6
 from cellwall.model import reserved
 from cellwall.model.endpoint import AUTO, PortBinding
 from cellwall.model.settings import Settings
-from engine.steps import every_step
+from engine.steps import Fault, every_step, stepped
 from world import World, assert_connection, open_world, write_setting
 
 pytestmark = [
@@ -151,6 +160,49 @@ def test_any_free_port_is_chosen_reserved_and_the_same_for_who_asks_again(world:
     assert {one.key.container_id for one in world.wall.endpoints()} == {"web"}
     with pytest.raises(InvalidSpec):
         world.wall.unexpose("web", "auto:80")
+
+
+def test_what_is_refused_leaves_no_port_reserved_that_was_not_before(world: World) -> None:
+    """Whatever it is refused for, which is seen after the port was chosen."""
+    wall, web = world.wall, world.attach("web", expose=["8080:80"])
+    (kept,) = wall.reserve_ports("late", seconds=5).ports
+    any_port = (PortBinding("tcp", AUTO, 80), PortBinding("tcp", AUTO, 81))
+    taken = PortBinding("tcp", 8080, 82)
+    for refused, ask in (
+        (Conflict, lambda: wall.attach("late", expose=["auto:80", "auto:81"], netns=web.host.netns)),
+        (Taken, lambda: wall.attach("late", expose=["auto:80", "auto:81", "8080:82"])),
+        (NotFound, lambda: wall.attach("late", expose=["auto:80", "auto:81"], netns="/nowhere")),
+        (InvalidSpec, lambda: wall.attach("late", expose=["auto:80", "auto:81"], address4=IPv4Address("10.9.9.9"))),
+        (AlreadyExists, lambda: wall.attach(web.name, expose=["auto:80"], netns=web.host.netns)),
+        (Taken, lambda: wall.attach_many([AttachRequest("late", bindings=(*any_port, taken)), AttachRequest("more")])),
+        (Taken, lambda: wall.claim_many([AttachRequest("late", bindings=(*any_port, taken))])),
+        (Conflict, lambda: wall.expose(web.name, PortBinding("tcp", AUTO, 80, bind=IPv4Address("198.51.100.77")))),
+    ):
+        with pytest.raises(refused):
+            ask()
+        (left,) = wall.reservations()
+        assert (left.container, left.ports) == ("late", (kept,)) and left.seconds <= 5, "as it was before"
+        assert all(bindable(port) for port in range(61000, 61010) if port != kept)
+
+
+def test_whatever_fails_what_any_free_port_reserved_is_published_or_given_back(world: World) -> None:
+    """Also where it breaks off past the change: what is published then stays reserved."""
+    world.wall.attach("web")
+    published = 0
+    for step in range(1, 100):
+        fault = Fault(step)
+        with suppress(KernelError):
+            stepped(world.wall, fault).expose("web", "auto:80")
+        ports = {binding.host_port for binding in world.wall.endpoint("web").bindings}
+        assert {port for one in world.wall.reservations() for port in one.ports} == ports, f"step {step}"
+        assert not any(map(bindable, ports)) and all(map(bindable, {*range(61000, 61010)} - ports))
+        if not fault.happened:
+            break
+        published += len(ports)
+        for port in ports:
+            world.wall.unexpose("web", f"{port}:80")
+        world.wall.release_ports("web")
+    assert published and ports
 
 
 def test_no_two_bindings_are_given_one_port(world: World) -> None:

@@ -52,4 +52,6 @@ class Opened:
             settings = self._caller.take_those_to_open_by()
             for request in requests:
                 validate_request(request, settings)
-            return self._caller.open(bindings, lambda site, found: place(site, found, with_ports(site, requests)))
+            return self._caller.open(
+                bindings, lambda site, found: with_ports(site, requests, lambda settled: place(site, found, settled))
+            )

@@ -4,7 +4,8 @@ Pure but for those whom nobody is behind any more: a live request that would los
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from cellwall.engine.attachments.dead import evict_abandoned, evict_dead
 from cellwall.engine.requests import AttachRequest
@@ -13,6 +14,8 @@ from cellwall.errors import AlreadyExists, Conflict, Exhausted, InvalidSpec, Ker
 from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import AUTO, Endpoint, EndpointKey, PortBinding
 from cellwall.model.policy import OPEN
+
+T = TypeVar("T")
 
 MAX_BRIDGE_PORTS = 1023
 """BR_MAX_PORTS less one (net/bridge/br_private.h: 10 bits, port 0 is none)."""
@@ -88,14 +91,16 @@ def _refuse_unopened(site: Site, endpoint: Endpoint) -> None:
         raise KernelError(errno.ENOENT, f"open {endpoint.host_link}", "the wall was flushed")
 
 
-def with_ports(site: Site, requests: Sequence[AttachRequest]) -> Sequence[AttachRequest]:
-    """The requests with a port for each binding that would have any: those that the endpoint has by now, for who asks
-    again, else free ones."""
+def with_ports(site: Site, requests: Sequence[AttachRequest], place: Callable[[Sequence[AttachRequest]], T]) -> T:
+    """What `place` gives for the requests with a port for each binding that would have any: those that the endpoint has
+    by now, for who asks again, else free ones. What it refuses leaves no port reserved that was not before."""
     if not any(binding.host_port == AUTO for request in requests for binding in request.bindings):
-        return requests
+        return place(requests)
     from cellwall.engine.ports.auto_ports import requests_with_ports  # here and not above: most publish nothing
+    from cellwall.engine.ports.reservations import taken_back_if_refused
 
-    return requests_with_ports(site, requests)
+    with taken_back_if_refused(site):
+        return place(requests_with_ports(site, requests))
 
 
 def refuse_beyond_share(site: Site, requests: Sequence[AttachRequest]) -> None:

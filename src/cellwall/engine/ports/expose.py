@@ -24,14 +24,21 @@ from cellwall.model.policy import Tiers
 def expose_port(
     site: Site, found: Foundation, key: EndpointKey, binding: PortBinding, user: int | None = None
 ) -> Endpoint:
-    """Publish a port; idempotent. `user`: who asks, where that is not root. The caller holds the writer lock and has
-    seen to `ensure_forms`."""
+    """Publish a port; idempotent. `user`: who asks, where that is not root. What is refused leaves no port reserved
+    that was not before. The caller holds the writer lock and has seen to `ensure_forms`."""
     endpoint = attached_endpoint(site, key)
-    if binding.host_port == AUTO:
-        from cellwall.engine.ports.auto_ports import with_free_ports  # here and not above, as below
+    if binding.host_port != AUTO:
+        return _expose(site, found, endpoint, binding, user)
+    from cellwall.engine.ports.auto_ports import with_free_ports  # here and not above: an attach reads this module, too
+    from cellwall.engine.ports.reservations import taken_back_if_refused
 
+    with taken_back_if_refused(site):
         former = endpoint.bindings
-        (binding,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former, user)
+        (free,) = with_free_ports(site, key.container_id, endpoint.tenant, [binding], former, user)
+        return _expose(site, found, endpoint, free, user)
+
+
+def _expose(site: Site, found: Foundation, endpoint: Endpoint, binding: PortBinding, user: int | None) -> Endpoint:
     if binding in endpoint.bindings:
         return endpoint
     validate_host_ports(binding, site.settings)
@@ -44,7 +51,7 @@ def expose_port(
         refuse_reserved,  # here and not above: an attach reads this module, too
     )
 
-    refuse_reserved(site, key.container_id, endpoint.tenant, [binding])
+    refuse_reserved(site, endpoint.key.container_id, endpoint.tenant, [binding])
     refuse_captures(site, found, [binding], ipv6=endpoint.address6 is not None)
     refuse_strange_addresses(site, [binding])
     _refuse_foreign_family(endpoint, binding)
@@ -55,7 +62,7 @@ def expose_port(
     if binding.proxy:
         from cellwall.engine.ports.led import refuse_more_proxies, refuse_unserved  # as above
 
-        refuse_more_proxies(site, [(endpoint.tenant or key, binding, user)])
+        refuse_more_proxies(site, [(endpoint.tenant or endpoint.key, binding, user)])
         refuse_unserved(site, [binding])
     return _change(site, endpoint, exposed, published=(binding,))
 

@@ -6,11 +6,12 @@ only who reserves, publishes or detaches reads it.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
-from cellwall.engine.ports.free_ports import free_ports, range_text
+from cellwall.engine.ports.free_ports import free_ports, is_published, range_text
 from cellwall.engine.site import Site
 from cellwall.errors import Exhausted, Taken
 from cellwall.model.endpoint import Endpoint, PortBinding
@@ -73,6 +74,25 @@ def reserve_ports(
     for row in own[count:]:
         site.holds().release(row.port)
     return Reservation(container, tenant, tuple(row.port for row in ours), seconds)
+
+
+@contextmanager
+def taken_back_if_refused(site: Site) -> Iterator[None]:
+    """Have what is reserved meanwhile given back where this ends in an error, and what was reserved before wait no
+    longer than it was to. What broke off past its change has published its ports, and keeps them."""
+    before = {_whose(row): row for row in _read(site)}
+    try:
+        yield
+    except BaseException:
+        rows = _read(site)
+        made = {row.port for row in rows if _whose(row) not in before and not is_published(site, row.port)}
+        left = [before.get(_whose(row), row) for row in rows if row.port not in made]
+        if left != rows:
+            with site.journal.transaction():
+                _write(site, left)
+        for port in made:
+            site.holds().release(port)
+        raise
 
 
 def release_ports(site: Site, container: str, tenant: str | None) -> int:
@@ -152,6 +172,10 @@ def refuse_reserved(site: Site, container: str, tenant: str, bindings: Sequence[
 def holding_sockets(site: Site) -> frozenset[int]:
     """The inodes of UDP sockets that only hold a port."""
     return frozenset(row.inode for row in _read(site) if row.inode)
+
+
+def _whose(row: ReservedPort) -> tuple[int, str, str]:
+    return row.port, row.container, row.tenant
 
 
 def _standing(site: Site) -> list[ReservedPort]:
