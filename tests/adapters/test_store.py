@@ -99,13 +99,17 @@ def test_what_an_earlier_version_wrote_is_roots() -> None:
 
 def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: Store) -> None:
     key = EndpointKey("web")
-    stamps = [store.stamp(key)]
+
+    def stamp() -> int:
+        return store.stamps([key, EndpointKey("nobody")]).get(key, 0)
+
+    stamps = [stamp()]
 
     def wrote(*rows: tuple[Endpoint, Phase]) -> int:
         with store.transaction():
             for one, phase in rows:
                 store.write_endpoints([one], phase)
-        return store.stamp(key)
+        return stamp()
 
     assert stamps == [0] and wrote((_endpoint(), "attaching")) == 0, "it is not attached"
     stamps += [wrote((_endpoint(), "attached")), wrote((_endpoint(generation=9), "attached"))]
@@ -114,11 +118,12 @@ def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: S
         with store.transaction():
             store.policies.write(tenant, PolicyRecord(OPEN, generation))
         if tenant == "acme":
-            stamps.append(store.stamp(key))
+            stamps.append(stamp())
         else:
-            assert store.stamp(key) == stamps[-1]
+            assert stamp() == stamps[-1]
     assert len(set(stamps)) == 5
     assert wrote((_endpoint(), "detaching")) == 0
+    assert store.stamps([]) == {} and list(store.stamps([key, EndpointKey("db")])) == [EndpointKey("db")]
 
 
 def test_for_a_stamp_no_policy_of_a_tenant_is_read(store: Store) -> None:
@@ -133,7 +138,7 @@ def test_for_a_stamp_no_policy_of_a_tenant_is_read(store: Store) -> None:
     with store.transaction():
         store.write_endpoints([_endpoint()], "attached")
     store._db._db.set_authorizer(noted)
-    assert store.stamp(EndpointKey("web"))
+    assert store.stamps([EndpointKey("web")])
     assert ("policies", "generation") in read and ("policies", "body") not in read
 
 

@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -334,16 +334,16 @@ def test_what_is_closed_begins_no_more() -> None:
 
 
 def test_a_claim_at_once_looks_after_the_ports_of_its_own_container_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each endpoint that has a proxied port the record would be asked: 12 ms where there are 500."""
+    """Of all endpoints that have a proxied port the record would be asked."""
     with open_served() as node, closing(Proxies()) as proxies:
         wall, asked_of = node.world.wall, list[EndpointKey]()
         wall.run_proxies(proxies)
         wall.attach("web", expose=["8080:80/tcp6to4"])
-        stamp = Store.stamp
+        stamps = Store.stamps
 
-        def counted(store: Store, key: EndpointKey) -> int:
-            asked_of.append(key)
-            return stamp(store, key)
+        def counted(store: Store, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
+            asked_of.extend(keys := list(keys))
+            return stamps(store, keys)
 
         async def look() -> None:
             node.node.resize_pool(PoolSize(2))
@@ -354,7 +354,7 @@ def test_a_claim_at_once_looks_after_the_ports_of_its_own_container_alone(monkey
             asked_of.clear()
             return list(asked_of) if wall.claim_at_once(AttachRequest(name)) is not None else claimed(name)
 
-        monkeypatch.setattr(Store, "stamp", counted)
+        monkeypatch.setattr(Store, "stamps", counted)
         assert claimed("job") == []
         wall.attach("mine", ifname="net1", netns=node.world.host("mine").netns, expose=["8081:80/tcp6to4"])
         assert EndpointKey("mine", "net1") in claimed("mine")

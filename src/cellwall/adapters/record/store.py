@@ -12,6 +12,8 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cellwall.adapters.record.draining import Addresses, Draining
 from cellwall.adapters.record.policies_in_force import PoliciesInForce
 from cellwall.adapters.record.records import (
@@ -51,6 +53,12 @@ _POOLED = f"WHERE container_id >= '{POOLED}' AND phase = 'attached'"  # no id of
 _UNSETTLED = (
     f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending'),"
     " (SELECT count(*) FROM draining)"
+)
+_STAMPS = (
+    "SELECT e.container_id, e.ifname, e.body, p.generation FROM json_each(?) one"
+    " CROSS JOIN endpoints e"  # in this order: a question of the list for each endpoint would be their product
+    " ON e.container_id = json_extract(one.value, '$[0]') AND e.ifname = json_extract(one.value, '$[1]')"
+    f" LEFT JOIN policies p ON p.tenant = e.tenant WHERE e.{_ATTACHED}"
 )
 _CLAIMABLE = (
     "SELECT body, (SELECT body FROM endpoints WHERE tenant = ?1 AND ?1 != '' LIMIT 1)"
@@ -105,15 +113,12 @@ class Store(StateFile):
         phase: Phase = "attached" if row[1] == "claiming" else row[1]
         return decode_endpoint(row[0], self.policies.get), phase
 
-    def stamp(self, key: EndpointKey) -> int:
-        """Another number whenever the record of an endpoint, or its tenant's policy, which has a number of its own, is
-        another; without a look into either. 0: it is not attached."""
-        row = self._db.row(
-            "SELECT e.body, p.generation FROM endpoints e LEFT JOIN policies p ON p.tenant = e.tenant"
-            f" WHERE e.container_id = ? AND e.ifname = ? AND e.{_ATTACHED}",
-            (key.container_id, key.ifname),
-        )
-        return 0 if row is None else hash(tuple(row)) or 1
+    def stamps(self, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
+        """For each of these that is attached a number, which is another whenever its record, or its tenant's policy,
+        which has a number of its own, is another; without a look into either, in one question."""
+        asked = {(key.container_id, key.ifname): key for key in keys}
+        rows = self._db.rows(_STAMPS, (msgspec.json.encode(list(asked)).decode(),)) if asked else ()
+        return {asked[row[0], row[1]]: hash((row[2], row[3])) for row in rows}
 
     def proxied(self) -> list[Endpoint]:
         """The endpoints that have a port served by a proxy, in any phase, by key. Others are not read."""

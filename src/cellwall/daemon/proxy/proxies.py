@@ -133,7 +133,7 @@ class Proxies:
         fails has changed nothing, and is all looked at again."""
         terms = (site.settings_text, _open_sides(site))
         keys = [one.key for one in site.journal.proxied()] if self._anew else list(self._stamps)
-        stamps = {key: stamp for key in keys if (stamp := site.journal.stamp(key))}
+        stamps = site.journal.stamps(keys)
         if stamps == self._stamps and terms == self._terms:
             self._anew = False
             return
