@@ -58,7 +58,7 @@ def test_a_claim_is_answered_with_a_sandbox_that_stood_ready(pooled: Served, cli
     before = pooled.node.pool.figures
     web = client.claim("web", tenant="acme")
     assert was_pooled(web) and os.path.exists(web.netns)
-    assert counted(pooled, before) == (1, 0)
+    wait_until(lambda: counted(pooled, before) == (1, 0))  # the answer is sent first
     assert client.claim("web", tenant="acme") == web  # told again, as its answer may have been lost
     assert counted(pooled, before) == (1, 0)
     assert client.verify("web") == ()

@@ -160,6 +160,7 @@ class Connection(web.RequestHandler):
             return False
         self._next_keepalive_close_time = self._loop.time() + self._bounds.idle_seconds
         transport.write(answer)
+        self._fast.answered()
         self._silence()
         return True
 

@@ -5,7 +5,6 @@ Owns: which octets these are, and that everything else, and whatever is not done
 what was begun is undone; so there is one place that says why something is refused.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -16,7 +15,7 @@ import msgspec
 from cellwall.daemon.asker import Asker
 from cellwall.daemon.authority import Authority, Peer
 from cellwall.daemon.http.answers import JSON
-from cellwall.daemon.http.decoding import CallRefused, decoded, is_long
+from cellwall.daemon.http.decoding import is_long
 from cellwall.errors import CellwallError
 from cellwall.model.endpoint import Endpoint
 from cellwall.wire.answers import EndpointAnswer
@@ -37,24 +36,27 @@ _encode = msgspec.json.Encoder().encode
 
 
 class FastPath:
-    """`counted` is told of each claim that is answered, as of any call."""
+    """`counted` is told of each claim that was answered, as of any call."""
 
     def __init__(self, claim: ClaimAtOnce, authority: Authority, counted: Callable[[str, str, float], None]) -> None:
         self._claim = claim
         self._authority = authority
         self._counted = counted
+        self._took = 0.0
 
     def read(self, peer: Peer, said: bytes) -> Places | None:
         """The claim that is all that a connection said; None where it is another's to answer."""
         if not said.startswith(_HEAD):
             return None
-        length, end, body = said[len(_HEAD) :].partition(b"\r\n\r\n")
-        if not (end and len(length) <= _LONGEST and length.isdigit()) or int(length) != len(body) or is_long(body):
+        length, end, raw = said[len(_HEAD) :].partition(b"\r\n\r\n")
+        if not (end and len(length) <= _LONGEST and length.isdigit()) or int(length) != len(raw) or is_long(raw):
             return None
         try:
             self._authority.permit(peer, CLAIM.verb)
-            return Places([decoded(_decode, body)], [""])
-        except (CellwallError, CallRefused):
+            body = _decode(raw)
+            # As it is written here no name stands twice.
+            return Places([body], [""]) if _encode(body) == raw else None
+        except (CellwallError, msgspec.DecodeError):
             return None
 
     def answer(self, peer: Peer, places: Places) -> bytes | None:
@@ -69,9 +71,12 @@ class FastPath:
             return None
         body = _encode(EndpointAnswer(endpoint_document(claimed)))
         answer = answer_text("201 Created", JSON, body, f"Date: {_date(int(time.time()))}")
-        took = time.monotonic() - began
-        asyncio.get_running_loop().call_soon(self._counted, CLAIM.name, "ok", took)  # behind the answer
+        self._took = time.monotonic() - began
         return answer
+
+    def answered(self) -> None:
+        """The last answer was sent."""
+        self._counted(CLAIM.name, "ok", self._took)
 
 
 @lru_cache(maxsize=1)

@@ -132,12 +132,12 @@ class Writer:
         """Carry out one of a kind, like `do`."""
         return self._queue(_Job(asyncio.get_running_loop().create_future(), None, kind, item), whose)
 
-    def at_once(self, act: Callable[[], R | None]) -> R | None:
+    def at_once(self, act: Callable[[], R | None], then: Callable[[], object] = lambda: None) -> R | None:
         """What `act` gives, carried out by who asks and not by the thread, where nobody waits and nothing goes on: the
         way there and back takes two threads' waking, each a tenth of a millisecond and more where a processor sleeps.
         For what is short and waits for nobody; what took long all the same has others go to the thread for a while.
         None where it does, or where `act` gives that: what it began is undone then, and the caller has the thread do
-        it. In the thread of an event loop, which hears of it in its next turn."""
+        it. In the thread of an event loop, which calls `then` in its next turn where it was done."""
         begun = time.monotonic()
         with self._state:
             if self._ending or self._begun is not None or self._waiting or begun < self._not_before:
@@ -149,10 +149,11 @@ class Writer:
         if took > LONG:
             self._not_before = begun + (1 + REST) * took
         if outcome is not None:  # in the loop's next turn, before which it sends the answer
-            asyncio.get_running_loop().call_soon(self._carried_out_at_once, took)
+            asyncio.get_running_loop().call_soon(self._carried_out_at_once, took, then)
         return outcome
 
-    def _carried_out_at_once(self, took: float) -> None:
+    def _carried_out_at_once(self, took: float, then: Callable[[], object]) -> None:
+        then()
         self._told([0.0], took)
         with self._state:
             self._chores.wrote()

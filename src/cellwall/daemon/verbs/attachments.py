@@ -46,7 +46,7 @@ class Attachments:
         """What `claim` gives for one that comes alone, by the thread of the event loop; None, and what was begun is
         undone, where it is the writer's to carry out."""
         (request,) = asker.authority.admit(asker.peer, places.requests)
-        return self._writer.at_once(lambda: self._claimed_at_once(request))
+        return self._writer.at_once(lambda: self._claimed_at_once(request), lambda: self._pool.claimed([True]))
 
     async def attach_many(self, asker: Asker, places: Places) -> tuple[Endpoint, ...]:
         """All or none. A refusal has the pointer of its entry."""
@@ -80,12 +80,9 @@ class Attachments:
 
     def _claimed_at_once(self, request: AttachRequest) -> Endpoint | None:
         try:
-            endpoint = self._wall.claim_at_once(request)
+            return self._wall.claim_at_once(request)
         except (CellwallError, OSError):  # it was taken back, and is asked for again in its turn, which tells of it
             return None
-        if endpoint is not None:
-            self._pool.claimed([True])
-        return endpoint
 
     def _claim_gathered(self, items: Sequence[Attach]) -> list[Attached | Exception]:
         outcomes = attach_gathered(self._wall, self._wall.claim_many, items)
