@@ -179,6 +179,34 @@ def test_a_daemon_that_died_before_it_was_answered_is_found_gone_in_that_turn() 
     told(story)
 
 
+def test_a_port_that_somebody_shut_ends_it_all_for_the_daemon_to_begin_it_anew() -> None:
+    """The proxy of the daemon before, which was late, had the same socket."""
+
+    async def story(made: Told6) -> None:
+        client = await made.client()
+        await made.accepted()
+        made.listening.shutdown(socket.SHUT_RDWR)
+        assert await ended(client) and made.relay.over.is_set()
+
+    told(story)
+
+
+def test_a_port_that_the_daemon_ends_and_shuts_ends_no_other() -> None:
+    async def story(made: Told6) -> None:
+        first = made.listening
+        made.serve_another(tenant=9)
+        client = await made.client()
+        await made.accepted()
+        assert made.relay.is_current()
+        made.tell(Told("end", made.rule))
+        first.shutdown(socket.SHUT_RDWR)
+        await asyncio.sleep(0.1)
+        client.send(b"x")
+        assert not made.relay.over.is_set() and len(made.relay._ports) == 1
+
+    told(story)
+
+
 @pytest.mark.parametrize("how", ["refused", "ended", "daemon gone"])
 def test_what_is_half_closed_is_cut_with_the_rest(how: str) -> None:
     """One direction's end was passed on by then, and the other goes on."""

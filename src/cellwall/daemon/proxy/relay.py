@@ -9,6 +9,7 @@ also by one that is told late. How many there are of whom is of `connections`, w
 """
 
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -89,8 +90,11 @@ class Port:
                 client, peer = self.listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor or memory: whoever is served goes on
-                self._relay.pause(self)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    self._relay.was_shut()
+                else:  # no descriptor or memory: whoever is served goes on
+                    self._relay.pause(self)
                 return
             address = _plain(peer)
             if not self._takes(client, address):
@@ -166,6 +170,13 @@ class Relay:
         """Accept nothing there for a moment."""
         self.loop.remove_reader(port.listening)
         self.loop.call_later(1.0, self._go_on, port)
+
+    def was_shut(self) -> None:
+        """A port listens no more. By the daemon's doing there is word of it; else the proxy of the one before was late
+        and had the same socket, and the daemon begins all anew where this one ends."""
+        self._looked = 0.0
+        if self.is_current():
+            self._end()
 
     def is_current(self) -> bool:
         """Whether all was obeyed that the daemon had told by now, or by a moment ago."""
