@@ -1,7 +1,9 @@
 """A proposal is what was seen, and nothing that was not: valid, and without what must not be opened."""
 
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +126,32 @@ def test_what_is_refused_otherwise_is_refused() -> None:
     assert len(acceptable(propose(many, WATCHING, prefix4=24), judged).rules) == 4
 
 
+def test_what_is_refused_beside_the_others_is_left_out_by_its_number_and_nothing_that_was_kept_is() -> None:
+    kept = (Rule("allow", ip_network("8.8.8.0/24")), Rule("allow", ip_network("9.9.9.0/24")))
+    proposal = propose([tried(A), tried(B), tried(SIX)], Policy("allow", kept, monitor=True))
+
+    def refusing(address: str, field: str = "rules[{}].ports", most: int = 1) -> Callable[[Policy], None]:
+        def judge(policy: Policy) -> None:
+            for number, rule in enumerate(policy.rules):
+                if ip_address(address) in rule.prefix and len(policy.rules) > most:
+                    raise InvalidSpec(field.format(number), str(rule), "too much beside the others")
+
+        return judge
+
+    found = acceptable(proposal, refusing(B))
+    assert [str(rule) for rule in found.rules] == [f"allow {A}/32 tcp 443", f"allow {SIX}/128 tcp 443"]
+    assert [(str(rule), why) for rule, _, why in found.left_out] == [
+        (f"allow {B}/32 tcp 443", "too much beside the others")
+    ]
+    found = acceptable(proposal, refusing(A))
+    assert [str(rule) for rule in found.rules] == [f"allow {B}/32 tcp 443", f"allow {SIX}/128 tcp 443"]
+    for judge in (refusing("8.8.8.1"), refusing("9.9.9.1"), refusing(A, "sources[{}]"), refusing(A, "policy")):
+        with pytest.raises(InvalidSpec, match=r"too much beside the others$"):
+            acceptable(proposal, judge)
+    with pytest.raises(InvalidSpec, match=r"too much beside the others$"):
+        acceptable(propose([], Policy("allow", kept)), refusing("9.9.9.1", "rules"))
+
+
 def test_addresses_are_widened_as_far_as_is_asked_for() -> None:
     assert rules(tried(A), tried("151.101.1.70"), prefix4=24) == ["allow 151.101.1.0/24 tcp 443"]
     assert rules(tried(SIX), prefix6=48) == ["allow 2a04:4e42::/48 tcp 443"]
@@ -160,6 +188,47 @@ def test_the_text_gives_the_policy_back_and_says_what_it_is_from() -> None:
     assert "# 3 by web, " in text and "7 attempts were not recorded" in text
     nothing = propose([], WATCHING)
     assert parse_policy(parse_text(proposal_text(nothing, "tenant acme"))).policy == Policy("block")
+
+
+LATER = "2026-01-31T13:00:00.000000Z"
+TEXT = f"""\
+# For tenant acme, from what its policy would have denied.
+# 7 attempts were not recorded one by one: something may be missing.
+version: 1
+mode: allow
+rules:
+  - {{action: allow, prefix: "8.8.0.0/16", protocol: tcp, ports: "80-90"}}
+  # 7 by c0, c1, c2, c3, c4 and 2 more, {TIME} to {LATER}
+  - {{action: allow, prefix: "{A}/32", protocol: tcp, ports: 443}}
+  # 5 by c0, c1, c2, c3, c4, {TIME} to {TIME}
+  - {{action: allow, prefix: "{B}/32", protocol: icmp}}
+  # 1 by web, {TIME}
+  - {{action: allow, prefix: "{B}/32", protocol: udp, ports: 53}}
+sources:
+  - 9.9.9.0/24
+  # 1 by web, {TIME}
+  - {B}/32
+links: true
+# Left out:
+#   allow {A}/32 tcp 25: mail: a rule that names it opens it (limits.smtp) (1 by -, {TIME})"""
+
+
+def test_the_text_says_how_often_by_whom_and_when_the_most_first() -> None:
+    kept = Policy(
+        "allow", (Rule("allow", ip_network("8.8.0.0/16"), "tcp", (80, 90)),), (ip_network("9.9.9.0/24"),), links=True
+    )
+    asked = tried("192.168.0.2", 80, direction="in", source=B, reason="no client by the policy of the tenant")
+    many = [tried(A, container=f"c{number}") for number in range(7)]
+    many[3] = msgspec.structs.replace(many[3], time=LATER)
+    events = [
+        *[tried(B, None, "icmp", container=f"c{number}") for number in range(5)],
+        *[tried(B, 53, "udp"), tried(A, 25, container=""), asked, *many, Unrecorded(TIME, 7, "rate", "acme")],
+    ]
+    assert proposal_text(propose(events, kept), "tenant acme") == TEXT
+    assert proposal_text(propose([asked], kept), "tenant acme").splitlines()[0] == TEXT.splitlines()[0]
+    first, *rest = proposal_text(propose([], kept), "container web").splitlines()
+    assert first == "# For container web, from what its policy would have denied, of which nothing new is on record."
+    assert rest[-1] == "links: true"
 
 
 _addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
