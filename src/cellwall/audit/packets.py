@@ -12,7 +12,7 @@ import msgspec
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 """Ethertypes."""
 
-_FRAGMENT, _AUTHENTICATION, _NO_NEXT = 44, 51, 59
+_FRAGMENT, _AUTHENTICATION = 44, 51
 _OPTIONS = frozenset({0, 43, 60, 135, 139, 140})
 """Extension headers of IPv6 that say their length in units of 8 octets (RFC 6564)."""
 
@@ -91,8 +91,7 @@ def _ipv6(octets: bytes) -> Packet:
                 return Packet(6, _named(protocol), source, destination, fragment=True)
         else:
             break
-    rest = b"" if protocol in _OPTIONS or protocol in (_FRAGMENT, _AUTHENTICATION, _NO_NEXT) else octets[place:]
-    return _transport(6, protocol, source, destination, rest, fragment=fragment)
+    return _transport(6, protocol, source, destination, octets[place:], fragment=fragment)
 
 
 def _transport(version: int, number: int, source: str, destination: str, rest: bytes, *, fragment: bool) -> Packet:

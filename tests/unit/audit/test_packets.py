@@ -51,8 +51,54 @@ def test_what_is_no_ip_is_named_by_its_ethertype(ethertype: int, said: str) -> N
     assert decode(ethertype, b"whatever") == Packet(protocol=said)
 
 
+NAMES = {
+    1: "icmp",
+    2: "igmp",
+    4: "ipip",
+    6: "tcp",
+    17: "udp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    58: "icmpv6",
+    132: "sctp",
+}
+
+
 def test_a_protocol_without_a_name_is_its_number() -> None:
-    assert decode(IPV4, ipv4(253, b"")).protocol == "253"
+    """Ethertypes and protocols are IANA's numbers."""
+    for number in range(256):
+        assert decode(0x0800, ipv4(number, b"")).protocol == NAMES.get(number, str(number))
+    assert decode(0x86DD, ipv6(253, b"")) == Packet(6, "253", A6, B6)
+    assert decode(0x0806, b"").protocol == "arp"
+
+
+def test_protocols_that_have_ports_and_no_others_have_them() -> None:
+    """TCP, UDP, DCCP, SCTP and UDP-Lite; also where nothing else is there any more."""
+    ports = pack("!HH", 40000, 443)
+    for version, ethertype, packet in ((4, 0x0800, ipv4), (6, 0x86DD, ipv6)):
+        extensions = {0, 43, 44, 51, 60, 135, 139, 140} if version == 6 else set()
+        with_ports = {number for number in range(256) if number not in extensions and decode(
+            ethertype, packet(number, ports)).ports == (40000, 443)}  # fmt: skip
+        assert with_ports == {6, 17, 33, 132, 136}
+        assert decode(ethertype, packet(17, ports[:3])).ports is None
+        echo = 1 if version == 4 else 58
+        assert decode(ethertype, packet(echo, b"\x08\x01")).icmp == (8, 1)
+        assert decode(ethertype, packet(echo, b"\x08")).icmp is None
+
+
+@pytest.mark.parametrize("number", [0, 43, 51, 60, 135, 139, 140])
+def test_extension_headers_are_stepped_over_by_their_length(number: int) -> None:
+    """An authentication header counts in units of four octets, less two; all others of eight, less one."""
+    ports, length = pack("!HH", 40000, 443), 3
+    header = bytes([17, length]) + bytes(4 * (length + 2) - 2 if number == 51 else 8 * (length + 1) - 2)
+    assert decode(0x86DD, ipv6(number, header + ports)) == Packet(6, "udp", A6, B6, (40000, 443))
+    assert decode(0x86DD, ipv6(number, header[:1])) == Packet(6, NAMES.get(number, str(number)), A6, B6)
+
+
+def test_behind_no_next_header_is_nothing() -> None:
+    assert decode(0x86DD, ipv6(59, SYN)) == Packet(6, "59", A6, B6)
+    assert decode(0x86DD, ipv6(6, b"")) == Packet(6, "tcp", A6, B6)
 
 
 def test_a_chain_of_headers_without_an_end_is_followed_for_a_while() -> None:
