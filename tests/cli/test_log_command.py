@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from nodecommand import SOURCE, Answer
 
-from cellwall.adapters.events.files import EventFiles
+from cellwall.adapters.events.files import EventFiles, event_files
 from cellwall.audit.events import Attempt, Began, Event, Unrecorded, line_of
 from cellwall.audit.telling import time_text
 from cellwall.client.patience import PATIENCE
@@ -76,6 +76,16 @@ def test_a_document_a_line_as_the_schema_has_it(node: str) -> None:
     told = log(node, "--ocsf", "--container", "c4")
     documents = [json.loads(line) for line in told.out.splitlines()]
     assert [document["class_uid"] for document in documents] == [0, 4001, 0]
+
+
+def test_what_is_left_out_is_said_and_what_is_not_is_not(node: str) -> None:
+    whole, few = log(node), log(node, "--limit", "3")
+    assert "earlier" not in whole.err and "could not be read" not in whole.err
+    assert f"there are earlier ones: --limit, or --until {ATTEMPTS[18].time}, shows them" in few.err
+    path = event_files(paths_for(node).in_log())[0]
+    with open(path, "ab") as file:
+        file.write(b'{"kind":"atte\n')
+    assert "1 lines of the event files could not be read" in log(node).err
 
 
 @pytest.mark.parametrize(
