@@ -5,15 +5,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from cellwall.attack.flood import Flood
 from cellwall.client import Client
-from cellwall.errors import CellwallError
+from cellwall.errors import InvalidSpec
 from cellwall.model.addresses import mac_text
 from cellwall.model.network import Network
+from daemon.customers import Customer
 from daemon.served import Daemon, served_node
 from packet.test_blink import blinking, to_the_floor
 from packet.test_half_replaced import to_the_node
@@ -21,6 +23,8 @@ from world import Stream, World, public
 
 pytestmark = pytest.mark.root
 GATEWAY = mac_text(Network().bridge_mac)
+CUSTOMERS = READY = 4
+"""Who is at work while the daemon ends, and sandboxes that the daemon of `pooled` has ready."""
 
 
 class Served:
@@ -29,6 +33,13 @@ class Served:
     def __init__(self, daemon: Daemon, world: World) -> None:
         self.daemon = daemon
         self.world = world
+
+    def listen(self, seconds: float) -> None:
+        """Be its service manager for so long, which takes what it says."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.daemon.heard()
+            time.sleep(min(left, 0.01))
 
     def killed(self) -> None:
         self.daemon.kill()
@@ -54,6 +65,13 @@ class Served:
 @pytest.fixture
 def node() -> Iterator[Served]:
     with served_node() as node:
+        yield Served(*node)
+
+
+@pytest.fixture
+def pooled() -> Iterator[Served]:
+    """With sandboxes that stand ready to be claimed."""
+    with served_node(configuration=f"[pool]\nsize = {READY}") as node:
         yield Served(*node)
 
 
@@ -108,64 +126,42 @@ def unlatch_named(world: World) -> None:
         world.lab.node.run(["tc", "filter", "del", "dev", Network().bridge, side, "pref", "2"])
 
 
-class Customer:
-    """One who attaches, publishes and detaches the same container again and again, and notes what it was told."""
-
-    def __init__(self, client: Client, name: str, netns: str, port: int) -> None:
-        self._client = client
-        self._netns = netns
-        self._port = port
-        self.name = name
-        self.known: bool | None = False
-        """Whether it is attached; None where nobody was told."""
-        self.done = 0
-
-    def go(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            self._step()
-            self.done += 1
-
-    def _step(self) -> None:
-        before, self.known = self.known, None
-        with suppress(CellwallError):
-            if before:
-                self._client.unexpose(self.name, f"{self._port}:80")
-                self._client.expose(self.name, f"{self._port}:81/udp")
-                self._client.detach(self.name)
-                self.known = False
-            else:
-                self._client.attach(self.name, netns=self._netns, expose=[f"{self._port}:80"])
-                self.known = True
-
-
 def busy(node: Served, ends: int, seed: int, *, longest: float = 0.3, operations: int = 0) -> int:
     """Customers at work while the daemon ends at random moments, `longest` seconds after it is there at most, in any of
-    the ways there are; how many operations there were."""
+    the ways there are; how many operations were carried out. Raises what a customer did."""
     chance, stop = random.Random(seed), threading.Event()
     customers = []
-    for number in range(4):
+    for number in range(CUSTOMERS):
         client = Client.open(root=node.world.lab.root, patience=60)
-        customers.append(Customer(client, f"c{number}", node.world.host().netns, 8000 + number))
-    threads = [threading.Thread(target=customer.go, args=(stop,)) for customer in customers]
-    for thread in threads:
-        thread.start()
+        customers.append(
+            Customer(client, f"c{number}", node.world.host().netns, 8000 + number, seed * CUSTOMERS + number)
+        )
     ways = (node.killed, node.killed, node.killed_twice, node.ended, node.upgraded)
-    while ends > 0 or sum(customer.done for customer in customers) < operations:
-        ends -= 1
-        time.sleep(chance.uniform(0, longest))  # at a random moment
-        chance.choice(ways)()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(customers)) as threads:
+        at_work = [threads.submit(customer.go, stop) for customer in customers]
+        try:
+            while ends > 0 or sum(customer.done for customer in customers) < operations:
+                ends -= 1
+                node.listen(chance.uniform(0, longest))  # to a random moment
+                chance.choice(ways)()
+                if any(each.done() for each in at_work):
+                    break
+        finally:
+            stop.set()
+        while not all(each.done() for each in at_work):
+            node.listen(0.01)
+    for each in at_work:
+        each.result()
     assert_whole(node, customers)
     for customer in customers:
-        customer._client.close()
+        customer.client.close()
     return sum(customer.done for customer in customers)
 
 
 def assert_whole(node: Served, customers: list[Customer]) -> None:
     """What is there is what was asked for, and nothing is left of what was not."""
     client = node.world.wall
+    until_ready(node)
     attached = {endpoint.key.container_id for endpoint in client.endpoints()}
     for customer in customers:
         if customer.known is not None:
@@ -177,20 +173,36 @@ def assert_whole(node: Served, customers: list[Customer]) -> None:
             assert client.verify(name) == ()
     for customer in customers:
         client.detach(customer.name)
+        client.release_ports(customer.name)
+    assert client.reservations() == ()
+    until_ready(node)
     left = {endpoint.key.container_id for endpoint in client.endpoints()}
     client.reconcile()
     links = [line.split(": ")[1] for line in node.world.lab.node.run(["ip", "-o", "link"]).text.splitlines()]
-    assert sum(name.startswith("b9h") for name in links) == len(left)
+    assert sum(name.startswith("b9h") for name in links) == len(left) + READY
     assert client.status().pending == 0
 
 
-def test_ended_at_random_moments_it_leaves_nothing_half_done_and_nothing_open(node: Served) -> None:
-    world = node.world
+def until_ready(node: Served) -> None:
+    """Wait for the pool to be full: what is made for it is no remainder."""
+    while node.world.wall.status().ready != READY:
+        node.listen(0.02)
+
+
+def test_what_a_customer_is_refused_is_raised_and_no_operation(tmp_path: Path) -> None:
+    customer = Customer(Client.open(root=tmp_path, patience=0), "no name", "/nowhere", 8000)
+    with pytest.raises(InvalidSpec, match="no name"):
+        customer.go(threading.Event())
+    assert (customer.known, customer.done) == (None, 0)
+
+
+def test_ended_at_random_moments_it_leaves_nothing_half_done_and_nothing_open(pooled: Served) -> None:
+    node, world = pooled, pooled.world
     attacker = world.attach("attacker")
     everywhere, at_node = world.lab.internet.serve(udp=[80]), world.lab.node.serve(udp=[80])
     frames = [*to_the_floor(attacker, GATEWAY), *to_the_node(attacker, GATEWAY)]
     with Flood(attacker.host, "eth0", frames, every=0.001) as flood:
-        assert busy(node, 6, 1) > 0
+        assert busy(node, 6, 1) >= CUSTOMERS  # each ends what it has begun
         flood.wait()
         with Stream(attacker.host, public(4), 80, udp=True) as honest:
             assert honest.ask(b"<after all of them>")
@@ -200,5 +212,5 @@ def test_ended_at_random_moments_it_leaves_nothing_half_done_and_nothing_open(no
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-def test_ended_during_ten_thousand_operations_it_leaves_nothing_half_done(node: Served) -> None:
-    assert busy(node, 1, 2, longest=4.0, operations=10_000) >= 10_000
+def test_ended_during_ten_thousand_operations_it_leaves_nothing_half_done(pooled: Served) -> None:
+    assert busy(pooled, 1, 2, longest=4.0, operations=10_000) >= 10_000
