@@ -17,6 +17,8 @@ from cellwall.adapters.events.shares import keep_shares, share_of
 from cellwall.audit.events import Attempt, Began, Event, event_of, line_of
 from cellwall.audit.selection import Selection
 
+from .test_event_files import room_for
+
 SIZE, COUNT, SHARES = 4000, 3, 8000
 
 
@@ -74,6 +76,17 @@ def test_what_a_container_had_denied_outlasts_a_flood_of_another_of_its_tenant(
     events = [one for one in events_in(tmp_path) if isinstance(one, Attempt)]
     assert sum(one.container == "quiet" for one in events) == 5
     assert sum(os.path.getsize(path) for path in event_files(str(tmp_path))) <= COUNT * SIZE + SHARES
+
+
+def test_a_container_keeps_its_part_of_what_it_had_denied_before_another_s_flood(tmp_path: Path) -> None:
+    """Which is a quarter of the share here, and not nothing because it had more than that."""
+    old, into = tmp_path / "old", tmp_path / "kept"
+    before = [attempt(number, "acme", "before") for number in range(50)]
+    old.write_bytes(b"".join([*before, *(attempt(number, "acme", "loud") for number in range(50, 2000))]))
+    keep_shares([str(into), str(old)], str(into), SHARES)
+    kept = [line for line in into.read_bytes().splitlines(keepends=True) if b'"before"' in line]
+    assert SHARES / 4 - len(before[0]) < len(b"".join(kept)) <= SHARES / 4
+    assert kept == before[-len(kept) :]
 
 
 def test_containers_that_are_no_more_leave_half_to_the_latest_of_their_tenant(tmp_path: Path) -> None:
@@ -142,6 +155,16 @@ def test_a_torn_line_stays_out(tmp_path: Path) -> None:
     old.write_bytes(attempt(0, "a") + attempt(1, "a")[:40] + b"\n" + attempt(2, "a") + attempt(3, "a")[:-1])
     keep_shares([str(into), str(old)], str(into), SHARES)
     assert into.read_bytes() == attempt(0, "a") + attempt(2, "a")
+
+
+def test_of_what_a_full_disk_cuts_short_nothing_is_left(tmp_path: Path) -> None:
+    old, into = tmp_path / "old", tmp_path / "kept"
+    old.write_bytes(b"".join(attempt(number, "a") for number in range(1000)))
+    into.write_bytes(attempt(0, "a"))
+    with room_for(1000), pytest.raises(OSError):
+        keep_shares([str(into), str(old)], str(into), SHARES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "old"]
+    assert into.read_bytes() == attempt(0, "a")
 
 
 def test_where_it_cannot_be_written_files_go_all_the_same(files: EventFiles, tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ def test_what_a_link_sends_after_its_detach_is_its_former_holder_s() -> None:
     now = clock.now()
     assert holders.of_port(WEB.host_index, now.wall) == holder_of(WEB)
     assert asked(holders, WEB, now) == {None}
+    for later, holder in ((59.0, holder_of(WEB)), (2.0, None)):  # the link goes with one of the next operations
+        clock.steady += later
+        holders.settle(clock.now())
+        assert holders.of_port(WEB.host_index, clock.now().wall) == holder
 
 
 def test_a_policy_version_is_its_endpoint_s_also_after_that_is_gone() -> None:
