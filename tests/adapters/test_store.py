@@ -97,49 +97,38 @@ def test_what_an_earlier_version_wrote_is_roots() -> None:
     assert decode_endpoint(former) == _endpoint()
 
 
-def test_a_stamp_changes_with_the_endpoint_and_its_tenants_policy_alone(store: Store) -> None:
-    key = EndpointKey("web")
-
-    def stamp() -> int:
-        return store.stamps([key, EndpointKey("nobody")]).get(key, 0)
-
-    stamps = [stamp()]
-
-    def wrote(*rows: tuple[Endpoint, Phase]) -> int:
+def test_what_this_process_wrote_is_told_once(store: Store) -> None:
+    """By name, without a look at the record: policies are large, and it is asked in each turn of anybody's."""
+    web, pooled, job = _endpoint(), _endpoint("~1", 3, bindings=()), EndpointKey("job")
+    renamed = msgspec.structs.replace(pooled, key=job)
+    assert store.changed() is None, "asked for the first time: anything may be"
+    for write, told in (
+        (lambda: store.get("foundation"), set()),
+        (lambda: store.add_endpoint(web, "attaching"), {web.key}),
+        (lambda: store.finish_attach([web]), {web.key}),
+        (lambda: store.write_endpoints([web, pooled], "attached"), {web.key, pooled.key}),
+        (lambda: store.rename_endpoint(pooled.key, renamed, "claiming"), {job}),
+        (lambda: store.finish_claims([job]), set()),
+        (lambda: store.policies.write("acme", PolicyRecord(OPEN, 2)), {"acme"}),
+        (lambda: store.policies.write("acme", None), {"acme"}),
+        (lambda: store.set_phase([web.key], "detaching"), {web.key}),
+        (lambda: store.delete_endpoints([web.key, job]), {web.key, job}),
+    ):
         with store.transaction():
-            for one, phase in rows:
-                store.write_endpoints([one], phase)
-        return stamp()
-
-    assert stamps == [0] and wrote((_endpoint(), "attaching")) == 0, "it is not attached"
-    stamps += [wrote((_endpoint(), "attached")), wrote((_endpoint(generation=9), "attached"))]
-    assert wrote((_endpoint("db", 3, tenant="other"), "attached")) == stamps[-1]
-    for tenant, generation in (("other", 1), ("acme", 2), ("acme", 3)):
-        with store.transaction():
-            store.policies.write(tenant, PolicyRecord(OPEN, generation))
-        if tenant == "acme":
-            stamps.append(stamp())
-        else:
-            assert stamp() == stamps[-1]
-    assert len(set(stamps)) == 5
-    assert wrote((_endpoint(), "detaching")) == 0
-    assert store.stamps([]) == {} and list(store.stamps([key, EndpointKey("db")])) == [EndpointKey("db")]
+            write()
+        assert store.changed() == told
+        assert store.changed() == set()
 
 
-def test_for_a_stamp_no_policy_of_a_tenant_is_read(store: Store) -> None:
-    """It has a number that no other had, and may be 100 kB, for each of 64 endpoints in each turn of anybody's."""
-    read: set[tuple[str, str]] = set()
-
-    def noted(action: int, table: str | None, column: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_READ:
-            read.add((table or "", column or ""))
-        return sqlite3.SQLITE_OK
-
-    with store.transaction():
-        store.write_endpoints([_endpoint()], "attached")
-    store._db._db.set_authorizer(noted)
-    assert store.stamps([EndpointKey("web")])
-    assert ("policies", "generation") in read and ("policies", "body") not in read
+def test_where_another_process_wrote_or_there_was_much_anything_may_be_changed(store: Store, tmp_path: Path) -> None:
+    store.changed()
+    with closing(Store(tmp_path / "run", "boot-1")) as other:
+        assert other.endpoints() == () and store.changed() == set(), "it only read"
+        other.put("key", b"value")
+        assert store.changed() is None and store.changed() == set()
+    for number in range(2, 1100):
+        store.set_phase([EndpointKey(f"web-{number}")], "attached")
+    assert store.changed() is None and store.changed() == set()
 
 
 @pytest.mark.parametrize("field", ["address4", "mac", "host_link", "netns_inode"])

@@ -20,7 +20,7 @@ ADAPTERS = ("links", "rules", "sysctls", "node", "namespaces", "journal", "lock"
 READS = {
     "Store": """get count count_of endpoint endpoints endpoints_of metered own_policies_of number_of tenants_of
         members_count pooled pooled_count claimable in_netns leased held mac_holder binding_holder unfinished
-        interrupted unsettled claims_left host_link_taken published_ports proxied stamps keep_spare_room in_place
+        interrupted unsettled claims_left host_link_taken published_ports proxied changed keep_spare_room in_place
         look""",
     "Draining": "all addresses unretired",
     "PoliciesInForce": "get all sizes",

@@ -5,8 +5,9 @@ import math
 import os
 import resource
 import signal
+import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,24 @@ def test_what_could_not_be_read_at_the_end_of_a_turn_is_served_by_a_later_one(
         assert asked(world.lab.lan, 6) and not world.proxies.is_behind()
 
 
+def test_a_change_of_which_no_rule_could_be_made_then_is_gone_by_in_a_later_turn(
+    world: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed is told once."""
+
+    def broken(*_: Any) -> tuple[ProxyRule, ...]:
+        raise KernelError(errno.EIO, "read")
+
+    with served(world, 6, "8080:80/tcp6to4"):
+        assert asked(world.lab.lan, 6) and asked(world.lab.internet, 6)
+        with monkeypatch.context() as once:
+            once.setattr(module, "proxy_rules", broken)
+            world.wall.set_policy({"inbound_cidr_allowlist": [LAN6]}, tenant="acme")
+        assert not asked(world.lab.lan, 6) and not asked(world.lab.internet, 6), "by the former rule nobody is served"
+        world.attach("other")
+        assert asked(world.lab.lan, 6) and not asked(world.lab.internet, 6)
+
+
 def test_what_is_closed_begins_no_more() -> None:
     """A wall that is closed deletes the links that its detaches left, which is a turn of its."""
     with proxied_world() as world, served(world, 6, "8080:80/tcp6to4"):
@@ -333,28 +352,53 @@ def test_what_is_closed_begins_no_more() -> None:
             world.attach("third", expose=["8081:80/tcp6to4"])
 
 
+def test_a_turn_of_others_asks_the_record_about_no_endpoint_and_no_policy(world: Proxied) -> None:
+    """All that are about proxied ports may be 8 MB and more, in each turn of anybody's."""
+    with served(world, 6, "8080:80/tcp6to4") as web:
+        other, site = world.attach("other", tenant="other"), world.wall._site
+        read: set[str | None] = set()
+
+        def noted(_: int, table: str | None, *__: str | None) -> int:
+            read.add(table)
+            return sqlite3.SQLITE_OK
+
+        def read_after(key: EndpointKey) -> set[str | None]:
+            site.journal.set_phase([key], "attached")
+            read.clear()
+            world.proxies.follow(site, False)
+            return read & {"endpoints", "policies", "bindings"}
+
+        connection = site.journal._db._db
+        connection.set_authorizer(noted)
+        try:
+            assert read_after(other.endpoint.key) == set()
+            assert read_after(web.endpoint.key) == {"endpoints", "policies"}
+        finally:
+            connection.set_authorizer(None)
+
+
 def test_a_claim_at_once_looks_after_the_ports_of_its_own_container_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all endpoints that have a proxied port the record would be asked."""
     with open_served() as node, closing(Proxies()) as proxies:
-        wall, asked_of = node.world.wall, list[EndpointKey]()
+        wall, looked = node.world.wall, list[int]()
         wall.run_proxies(proxies)
         wall.attach("web", expose=["8080:80/tcp6to4"])
-        stamps = Store.stamps
+        changed = Store.changed
 
-        def counted(store: Store, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
-            asked_of.extend(keys := list(keys))
-            return stamps(store, keys)
+        def counted(store: Store) -> Any:
+            looked.append(1)
+            return changed(store)
 
         async def look() -> None:
             node.node.resize_pool(PoolSize(2))
 
-        def claimed(name: str) -> list[EndpointKey]:
+        def claimed(name: str) -> bool:
             node.run(look)
             wait_until(lambda: node.node.pool.figures.ready == 2 and not node.node.writer.at_work)
-            asked_of.clear()
-            return list(asked_of) if wall.claim_at_once(AttachRequest(name)) is not None else claimed(name)
+            looked.clear()
+            return bool(looked) if wall.claim_at_once(AttachRequest(name)) is not None else claimed(name)
 
-        monkeypatch.setattr(Store, "stamps", counted)
-        assert claimed("job") == []
+        monkeypatch.setattr(Store, "changed", counted)
+        assert not claimed("job")
         wall.attach("mine", ifname="net1", netns=node.world.host("mine").netns, expose=["8081:80/tcp6to4"])
-        assert EndpointKey("mine", "net1") in claimed("mine")
+        assert claimed("mine")

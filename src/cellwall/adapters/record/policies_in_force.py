@@ -3,16 +3,19 @@
 A part of `store`'s, in its transactions.
 """
 
+from collections.abc import Callable
+
 from cellwall.adapters.record.database import Database
 from cellwall.adapters.record.records import decode_policy, encode_policy
 from cellwall.model.policy import PolicyRecord
 
 
 class PoliciesInForce:
-    """By tenant, whether or not it has endpoints."""
+    """By tenant, whether or not it has endpoints. `note` is told whose is written."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, note: Callable[[str], None]) -> None:
         self._db = db
+        self._note = note
 
     def get(self, tenant: str) -> PolicyRecord | None:
         """What is in force for a tenant, whether or not it has endpoints."""
@@ -30,6 +33,7 @@ class PoliciesInForce:
 
     def write(self, tenant: str, known: PolicyRecord | None) -> None:
         """Insert, replace or remove; the endpoints on record are under it from now on."""
+        self._note(tenant)
         if known is None:
             self._db.run("DELETE FROM policies WHERE tenant = ?", (tenant,))
         else:

@@ -12,8 +12,6 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cellwall.adapters.record.draining import Addresses, Draining
 from cellwall.adapters.record.policies_in_force import PoliciesInForce
 from cellwall.adapters.record.records import (
@@ -54,12 +52,6 @@ _UNSETTLED = (
     f"SELECT (SELECT count(*) FROM endpoints WHERE {_BEGUN}), EXISTS (SELECT 1 FROM meta WHERE key = 'pending'),"
     " (SELECT count(*) FROM draining)"
 )
-_STAMPS = (
-    "SELECT e.container_id, e.ifname, e.body, p.generation FROM json_each(?) one"
-    " CROSS JOIN endpoints e"  # in this order: a question of the list for each endpoint would be their product
-    " ON e.container_id = json_extract(one.value, '$[0]') AND e.ifname = json_extract(one.value, '$[1]')"
-    f" LEFT JOIN policies p ON p.tenant = e.tenant WHERE e.{_ATTACHED}"
-)
 _CLAIMABLE = (
     "SELECT body, (SELECT body FROM endpoints WHERE tenant = ?1 AND ?1 != '' LIMIT 1)"
     f" FROM endpoints {_POOLED}"
@@ -67,15 +59,20 @@ _CLAIMABLE = (
     " AND NOT EXISTS (SELECT 1 FROM policies WHERE tenant = ?1) ORDER BY container_id LIMIT 1"
 )
 
+_NOTED = 1024
+"""Names of what was written that are kept for who asks: of more, anything may have been."""
+
 
 class Store(StateFile):
     """What is on record; used by one thread at a time (the writer lock sees to that), whichever it is."""
 
     def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
         super().__init__(directory, boot_id)
-        self.policies = PoliciesInForce(self._db)
+        self.policies = PoliciesInForce(self._db, self._note)
         self.draining = Draining(self._db)
         self._finished: set[EndpointKey] = set()
+        self._changed: set[EndpointKey | str] | None = None
+        self._others = 0
 
     def close(self) -> None:
         """Idempotent. Claims that are done are on record as attached first, where that can be written: else whoever
@@ -113,12 +110,19 @@ class Store(StateFile):
         phase: Phase = "attached" if row[1] == "claiming" else row[1]
         return decode_endpoint(row[0], self.policies.get), phase
 
-    def stamps(self, keys: Iterable[EndpointKey]) -> dict[EndpointKey, int]:
-        """For each of these that is attached a number, which is another whenever its record, or its tenant's policy,
-        which has a number of its own, is another; without a look into either, in one question."""
-        asked = {(key.container_id, key.ifname): key for key in keys}
-        rows = self._db.rows(_STAMPS, (msgspec.json.encode(list(asked)).decode(),)) if asked else ()
-        return {asked[row[0], row[1]]: hash((row[2], row[3])) for row in rows}
+    def changed(self) -> set[EndpointKey | str] | None:
+        """The endpoints, and the tenants whose policies, may be others than when this was asked last; None: any may.
+        What this process wrote is known, and whether another one did: nothing is asked about either."""
+        others = int(self._db.row("PRAGMA data_version")[0])
+        changed = self._changed if others == self._others else None
+        self._changed, self._others = set(), others
+        return changed
+
+    def _note(self, written: EndpointKey | str) -> None:
+        if self._changed is not None:
+            self._changed.add(written)
+            if len(self._changed) > _NOTED:
+                self._changed = None
 
     def proxied(self) -> list[Endpoint]:
         """The endpoints that have a port served by a proxy, in any phase, by key. Others are not read."""
@@ -259,6 +263,7 @@ class Store(StateFile):
 
     def _write(self, statement: str, endpoint: Endpoint, phase: Phase) -> None:
         key = endpoint.key
+        self._note(key)
         row = (
             key.container_id,
             key.ifname,
@@ -278,6 +283,7 @@ class Store(StateFile):
 
     def rename_endpoint(self, former: EndpointKey, endpoint: Endpoint, phase: Phase) -> None:
         """What is on record under a key without bindings is this endpoint's, under its own key."""
+        self._note(endpoint.key)
         try:
             self._db.run(
                 "UPDATE endpoints SET container_id = ?, ifname = ?, phase = ?, body = ?, tenant = ?"
@@ -310,21 +316,26 @@ class Store(StateFile):
     def finish_attach(self, endpoints: Iterable[Endpoint]) -> None:
         """These, which are on record as `attaching`, are attached as they are by now; their bindings, namespaces and
         addresses are those on record. A page for each index of a column that is written: these two write one."""
+        rows = []
+        for one in endpoints:
+            self._note(one.key)
+            rows.append((encode_endpoint(one), one.key.container_id, one.key.ifname))
         self._db.run_each(
-            "UPDATE endpoints SET phase = 'attached', body = ? WHERE container_id = ? AND ifname = ?",
-            [(encode_endpoint(one), one.key.container_id, one.key.ifname) for one in endpoints],
+            "UPDATE endpoints SET phase = 'attached', body = ? WHERE container_id = ? AND ifname = ?", rows
         )
 
     def set_phase(self, keys: Iterable[EndpointKey], phase: Phase) -> None:
         """Change the phase of endpoints that are on record, and nothing else of them."""
-        self._db.run_each(
-            "UPDATE endpoints SET phase = ? WHERE container_id = ? AND ifname = ?",
-            [(phase, key.container_id, key.ifname) for key in keys],
-        )
+        rows = []
+        for key in keys:
+            self._note(key)
+            rows.append((phase, key.container_id, key.ifname))
+        self._db.run_each("UPDATE endpoints SET phase = ? WHERE container_id = ? AND ifname = ?", rows)
 
     def delete_endpoints(self, keys: Iterable[EndpointKey]) -> None:
         """Remove endpoints and their bindings; tolerates absence."""
         for key in keys:
+            self._note(key)
             self._db.run("DELETE FROM endpoints WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname))
             self._delete_bindings(key)
 

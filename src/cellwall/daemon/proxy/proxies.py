@@ -13,7 +13,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Lock
 
@@ -22,7 +22,7 @@ from cellwall.daemon.proxy.program import Program
 from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
 from cellwall.errors import CellwallError, Conflict, Unavailable, Unsupported
-from cellwall.model.endpoint import EndpointKey, PortBinding
+from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.proxied import (
     MAX_PROXIES,
     Lists,
@@ -49,10 +49,11 @@ class Proxies:
 
     def __init__(self) -> None:
         self._state = Lock()
-        self._stamps: dict[EndpointKey, int] = {}
+        self._tenants: dict[EndpointKey, str] = {}
+        self._concerned: frozenset[EndpointKey | str] = frozenset()
         self._containers: frozenset[str] = frozenset()
         self._made: dict[EndpointKey, tuple[ProxyRule, ...]] = {}
-        self._terms: tuple[str, tuple[int, ...]] = ("", ())
+        self._terms: tuple[str, tuple[int, ...]] | None = None
         self._anew = False
         self._wanted: dict[Place, ProxyRule] = {}
         self._rules: dict[Place, ProxyRule] = {}
@@ -99,7 +100,7 @@ class Proxies:
         if container is not None and not self._anew and container not in self._containers:
             return
         with self._state:
-            if self._closed or not (self._anew or self._stamps):
+            if self._closed or not (self._anew or self._made):
                 return
             try:
                 self._look(site)
@@ -129,22 +130,27 @@ class Proxies:
             self._end()
 
     def _look(self, site: Site) -> None:
-        """What is wanted by now. It is asked at every turn of anybody's, so rules are made of what changed alone. What
-        fails has changed nothing, and is all looked at again."""
-        terms = (site.settings_text, _open_sides(site))
-        keys = [one.key for one in site.journal.proxied()] if self._anew else list(self._stamps)
-        stamps = site.journal.stamps(keys)
-        if stamps == self._stamps and terms == self._terms:
-            self._anew = False
+        """What is wanted by now. It is asked at every turn of anybody's, so rules are made of what changed alone, and
+        where that is nothing, nothing is read. What fails has changed nothing, and is all looked at again."""
+        terms, changed = (site.settings_text, _open_sides(site)), site.journal.changed()
+        self._anew |= changed is None
+        touched = self._concerned if changed is None or terms != self._terms else changed
+        if not self._anew and touched.isdisjoint(self._concerned):
             return
-        same = self._stamps if terms == self._terms else {}
-        made = _rules(site, [key for key, stamp in stamps.items() if same.get(key) != stamp], terms[1])
-        everything = {key: made[key] if key in made else self._made[key] for key in stamps}
-        self._made = {key: rules for key, rules in everything.items() if rules}
+        self._terms = None
+        rules_of, made, tenants = _maker(site, terms[1]), {}, {}
+        for key in [one.key for one in site.journal.proxied()] if self._anew else list(self._made):
+            if key in self._made and touched.isdisjoint((key, self._tenants[key])):
+                made[key], tenants[key] = self._made[key], self._tenants[key]
+                continue
+            row = site.journal.endpoint(key)
+            if row is not None and row[1] == "attached" and (rules := rules_of(row[0])):
+                made[key], tenants[key] = rules, row[0].tenant
+        self._made, self._tenants = made, tenants
+        self._concerned = frozenset({*tenants, *tenants.values()})
+        self._containers = frozenset(key.container_id for key in made)
         self._wanted = self._chosen(site)
-        self._stamps, self._terms = {key: stamps[key] for key in self._made}, terms
-        self._containers = frozenset(key.container_id for key in self._stamps)
-        self._anew = False
+        self._terms, self._anew = terms, False
 
     def _chosen(self, site: Site) -> dict[Place, ProxyRule]:
         """What is served of all that there is: nothing past a bound, and what stands before what came later."""
@@ -256,10 +262,10 @@ def _begun() -> Program:
     return program
 
 
-def _rules(site: Site, keys: list[EndpointKey], sides: tuple[int, ...]) -> dict[EndpointKey, tuple[ProxyRule, ...]]:
+def _maker(site: Site, sides: tuple[int, ...]) -> Callable[[Endpoint], tuple[ProxyRule, ...]]:
+    """What makes the rules of an endpoint, of one look."""
     refused, most, lists = refused_clients(site.settings), most_connections(site.settings), Lists()
-    rows = [row for key in keys if (row := site.journal.endpoint(key)) is not None]
-    return {one.key: proxy_rules([one], refused, most, sides, lists) for one, _ in rows}
+    return lambda endpoint: proxy_rules([endpoint], refused, most, sides, lists)
 
 
 def _open_sides(site: Site) -> tuple[int, ...]:
