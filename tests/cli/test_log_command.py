@@ -30,6 +30,8 @@ EVENTS: list[Event] = [
     *ATTEMPTS,
     Unrecorded(time_text(1_700_001_000), 5, "rate", "t1"),
 ]
+ENVIRON = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(SOURCE)}
+"""Without what would print a line as it comes, whether or not the command sees to it."""
 pytestmark = pytest.mark.root
 
 
@@ -51,8 +53,7 @@ def argv(root: str, *arguments: str) -> list[str]:
 
 
 def log(root: str, *arguments: str) -> Answer:
-    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(argv(root, *arguments), capture_output=True, text=True, check=False, timeout=60, env=environ)
+    done = subprocess.run(argv(root, *arguments), capture_output=True, text=True, check=False, timeout=60, env=ENVIRON)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -118,7 +119,7 @@ def test_others_than_root_are_told_at_once_where_no_daemon_could_be_asked() -> N
         text=True,
         check=False,
         timeout=60,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=ENVIRON,
     )
     assert (refused.returncode, refused.stdout) == (6, "")
     assert "root" in refused.stderr and "node.mode" in refused.stderr
@@ -127,20 +128,18 @@ def test_others_than_root_are_told_at_once_where_no_daemon_could_be_asked() -> N
 
 def test_a_reader_that_has_seen_enough_is_no_error(node: str) -> None:
     line = f"{' '.join(argv(node, '--ocsf'))} | head -1"
-    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=60, env=environ)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=60, env=ENVIRON)
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_who_follows_is_told_of_what_comes_over_the_next_files_until_it_ends(node: str, end: int) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
     follow = subprocess.Popen(
         argv(node, "--follow", "--json", "--tenant", "t1", "--limit", "1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environ,
+        env=ENVIRON,
     )
     assert follow.stdout is not None and follow.stderr is not None
     assert json.loads(follow.stdout.readline())["kind"] == "unrecorded"
@@ -166,12 +165,11 @@ def test_what_is_recorded_while_who_follows_begins_is_told_once_and_in_its_order
             files.append([line_of(msgspec.structs.replace(ATTEMPTS[1], container=f"new{next(numbers)}"))])
         files.close()
 
-    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
     recording = Thread(target=record)
     recording.start()
     try:
         with subprocess.Popen(
-            argv(node, "--follow", "--json", "--limit", limit), stdout=subprocess.PIPE, env=environ
+            argv(node, "--follow", "--json", "--limit", limit), stdout=subprocess.PIPE, env=ENVIRON
         ) as follow:
             assert follow.stdout is not None
             told: list[int] = []
