@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +71,61 @@ def test_descriptors_are_given_by_name_and_to_no_child() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[('api', 3, False), ('unknown', 4, False)] False\n"
+
+
+def test_one_that_takes_nothing_is_waited_for_by_nobody_and_hears_all_of_it_later(
+    heard: tuple[str, socket.socket],
+) -> None:
+    address, listening = heard
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    reading, writing = os.pipe()
+    names = [f"port-{number}" for number in range(300)]  # far more than the socket's queue has room for
+    began = time.monotonic()
+    for name in names:
+        manager.keep(name, writing)
+    manager.tell(WATCHDOG=1)
+    manager.tell(WATCHDOG=1)
+    for name in names[150:]:
+        manager.forget(name)
+    manager.tell(STATUS="all said")
+    assert time.monotonic() - began < 10, "it was waited for, a second and more for each"
+    os.close(writing)
+    kept, said = store_of(listening, b"STATUS=all said")
+    assert (set(kept), said.count(b"WATCHDOG=1")) == (set(names[:150]), 1)
+    os.write(kept["port-149"], b"still open")
+    assert os.read(reading, 64) == b"still open"
+    for fd in kept.values():
+        os.close(fd)
+    assert os.read(reading, 64) == b"", "what was to be kept no longer is open yet"
+    os.close(reading)
+    manager.tell(STATUS="heard at once again")
+    assert listening.recv(4096) == b"STATUS=heard at once again"
+
+
+def test_at_the_end_it_is_waited_for_and_not_for_long(heard: tuple[str, socket.socket]) -> None:
+    address, listening = heard
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    for number in range(600):
+        manager.tell(STATUS=number)
+    reader = threading.Thread(target=store_of, args=(listening, b"STATUS=599"))
+    reader.start()
+    manager.close(patience=60)
+    reader.join(10)
+    assert not reader.is_alive()
+    for number in range(600):
+        manager.tell(STATUS=number)
+    manager.close(patience=0.01)  # which nobody hears the end of
+
+
+def store_of(listening: socket.socket, last: bytes) -> tuple[dict[str, int], list[bytes]]:
+    """What who keeps descriptors has of them by name once the last word has come, and all that was said."""
+    kept, said = dict[str, int](), list[bytes]()
+    while last not in said:
+        text, fds, _, _ = socket.recv_fds(listening, 4096, 4)
+        said.append(text)
+        name = text.decode().partition("FDNAME=")[2].partition("\n")[0]
+        if text.startswith(b"FDSTOREREMOVE") and name in kept:
+            os.close(kept.pop(name))
+        for fd in fds:
+            kept[name] = fd
+    return kept, said

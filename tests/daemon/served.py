@@ -188,8 +188,7 @@ class Daemon:
         return self.process.wait(PATIENCE)
 
     def ask(self, method: str, path: str, body: object = None, *, timeout: float = PATIENCE) -> Answer:
-        """One call over a connection of its own. What it had to say by then is taken, as by a service manager: it waits
-        where nobody does."""
+        """One call over a connection of its own. What it had to say by then is taken, as by a service manager."""
         self.heard()
         connection = UnixConnection(self.paths.socket, timeout)
         try:

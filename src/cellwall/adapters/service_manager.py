@@ -2,6 +2,10 @@
 
 Without a service manager every word is for nobody. What it says in the environment is taken out of it, so that no child
 takes it for its own.
+
+One that is busy, as systemd amid a daemon-reload, takes nothing for seconds, and its socket has room for a few words
+only. Nobody waits for that: what it does not take at once is said to it by a thread, in the same order, and what is to
+be kept stays open until it is. A kill meanwhile is as without a place to keep things.
 """
 
 import logging
@@ -9,14 +13,15 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from threading import Condition, Thread
 
 import msgspec
 
 _log = logging.getLogger("cellwall.daemon")
 _FIRST = 3  # SD_LISTEN_FDS_START
 _LISTENS = 1.0
-"""Seconds for it to take a word where others wait to be heard: what is being done is not to wait for it longer."""
+"""Seconds for it to take, at the end of this process, what it has not taken yet."""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -34,10 +39,12 @@ class ServiceManager:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         self.watchdog = _watchdog(environ)
         self.given = _given(environ)
+        self._waiting: list[_Word] = []
+        self._state = Condition()
 
     def tell(self, **said: object) -> None:
         """Send what was said, a line each (READY=1, STATUS=…). What cannot be sent is logged: nothing depends on it."""
-        self._send(said)
+        self._say(_Word(_text(said)))
 
     def reloading(self) -> None:
         """A reload begins; READY=1 ends it."""
@@ -46,24 +53,94 @@ class ServiceManager:
     def keep(self, name: str, *fds: int) -> None:
         """Have duplicates kept for the next run, through a kill too. Those of that name are replaced."""
         self.forget(name)
-        self._send({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0}, *fds)  # an error that waits at it is no end of it
+        text = _text({"FDSTORE": 1, "FDNAME": name, "FDPOLL": 0})  # an error that waits at it is no end of it
+        self._say(_Word(text, name, fds))
 
     def forget(self, name: str) -> None:
         """Have none of that name kept."""
-        self._send({"FDSTOREREMOVE": 1, "FDNAME": name})
+        with self._state:
+            for word in [word for word in self._waiting[1:] if word.name == name]:  # the first is being said
+                self._waiting.remove(word)
+                word.close()
+        self._say(_Word(_text({"FDSTOREREMOVE": 1, "FDNAME": name}), name))
 
-    def _send(self, said: dict[str, object], *fds: int) -> None:
+    def close(self, patience: float = _LISTENS) -> None:
+        """Wait until it has taken what was said, for so many seconds at most."""
+        with self._state:
+            self._state.wait_for(lambda: not self._waiting, patience)
+
+    def _say(self, word: "_Word") -> None:
         if not self._address:
             return
-        text = "\n".join(f"{name}={value}" for name, value in said.items())
-        carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        with self._state:
+            if not self._waiting and self._send(word, wait=False):
+                return
+            if self._waiting and self._waiting[-1].text == word.text:
+                return  # the watchdog's, mostly
+            try:
+                self._waiting.append(word.lasting())
+            except OSError as error:
+                word.not_told(error)
+                return
+            if len(self._waiting) == 1:
+                Thread(target=self._say_later, args=(self._waiting[0],), name="notify", daemon=True).start()
+
+    def _say_later(self, word: "_Word") -> None:
+        """Say the first of what waits, and all that waits by then."""
+        while True:
+            self._send(word, wait=True)
+            word.close()
+            with self._state:
+                del self._waiting[0]
+                if not self._waiting:
+                    self._state.notify_all()
+                    return
+                word = self._waiting[0]
+
+    def _send(self, word: "_Word", *, wait: bool) -> bool:
+        """Whether it has heard this, or never will."""
+        carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", word.fds))] if word.fds else []
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaking:
-                speaking.settimeout(_LISTENS)
-                speaking.sendmsg([text.encode()], carried, 0, address)
+                speaking.setblocking(wait)
+                speaking.sendmsg([word.text], carried, 0, address)
+        except BlockingIOError:
+            return False
         except OSError as error:
-            _log.warning("the service manager was not told %s: %s", text.partition("\n")[0], error)
+            word.not_told(error)
+        return True
+
+
+class _Word:
+    """One message with descriptors. `name`: of what is to be kept, or no longer."""
+
+    def __init__(self, text: bytes, name: str = "", fds: Sequence[int] = ()) -> None:
+        self.text = text
+        self.name = name
+        self.fds = fds
+
+    def lasting(self) -> "_Word":
+        """With duplicates of its own, whatever becomes of the descriptors; `close` closes them."""
+        fds: list[int] = []
+        try:
+            for fd in self.fds:
+                fds.append(os.dup(fd))
+        except OSError:
+            _Word(self.text, self.name, fds).close()
+            raise
+        return _Word(self.text, self.name, fds)
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+    def not_told(self, error: OSError) -> None:
+        _log.warning("the service manager was not told %s: %s", self.text.decode().partition("\n")[0], error)
+
+
+def _text(said: Mapping[str, object]) -> bytes:
+    return "\n".join(f"{name}={value}" for name, value in said.items()).encode()
 
 
 def _watchdog(environ: MutableMapping[str, str]) -> float:

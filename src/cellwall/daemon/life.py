@@ -97,7 +97,7 @@ def serve(
     sys.setswitchinterval(THREAD_TURN)
     _collect_rarely()
     manager = ServiceManager(environ)
-    with ExitStack() as opened:
+    with closing(manager), ExitStack() as opened:
         wall, owner, proxies = opened.enter_context(_writing(paths, read, manager))
         sock = opened.enter_context(_socket(manager, paths, terms.group))
         beside = (opened.enter_context(_open(paths, read, reading=True)) for _ in range(4))
