@@ -103,3 +103,38 @@ def test_totals_go_on_where_links_and_rules_have_ended_with_the_daemon(tmp_path:
     found = second.series()
     assert total(found, SENT) == 5
     assert total(found, DENIED) == 5
+
+
+def test_no_total_is_told_that_the_next_daemon_would_not_tell(tmp_path: Path) -> None:
+    """Also where something ends, or rules are laid anew, as the totals have just been put on record."""
+    watched = Watched(tmp_path)
+    watched.node.hold(["acme"])
+    watched.series()
+    watched.node.passed, watched.node.dropped, watched.node.unfinished = {1: 9}, 20, 30
+    ending: Any = AsItEnds(watched)
+    watched.sampler._file = ending
+    told = watched.series()
+    assert ending.over
+    after = Watched(tmp_path)
+    after.node.broken = {"record", "rules"}  # it knows what is on record alone
+    found = after.series()
+    for name in (SENT, DENIED, "cellwall_denied_packets_total", "cellwall_tenant_received_bytes_total"):
+        assert total(told, name) == total(found, name), name
+    assert total(watched.series(), SENT) == 12
+
+
+class AsItEnds:
+    """The file of totals; as one is written a container is detached and rules are read for the last time."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched, self._file, self.over = watched, watched.sampler._file, False
+
+    def write(self, totals: Any) -> None:
+        self._file.write(totals)
+        if not self.over:
+            self.over = True
+            node: Any = self._watched.node
+            node.passed, node.dropped = {1: 12}, 25
+            web = msgspec.structs.replace(endpoint("web", 2), tenant="acme", host_index=1)
+            Partings(self._watched.sampler).part(node, [web])
+            self._watched.sampler.settle(node)

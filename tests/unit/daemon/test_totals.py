@@ -17,7 +17,7 @@ def of(owner: str, *figures: int) -> Reading:
 
 def look(odometer: Odometer, **meters: Reading) -> dict[str, tuple[int, ...]]:
     odometer.read(odometer.begin(), meters)
-    return odometer.totals()
+    return odometer.memory().totals
 
 
 def test_a_total_is_the_sum_of_what_its_meters_show() -> None:
@@ -38,7 +38,7 @@ def test_a_meter_that_is_not_listed_for_a_while_is_still_the_same() -> None:
     look(odometer, a=of("x", 5), b=of("x", 5))
     look(odometer)  # both are being closed: their record is no longer that of an attached one
     odometer.part({"a": of("x", 6)})
-    assert odometer.totals() == {"x": (11,)}
+    assert odometer.memory().totals == {"x": (11,)}
     after = Odometer(memory=odometer.memory())
     assert look(after, b=of("x", 7)) == {"x": (13,)}
     look(after)
@@ -52,7 +52,7 @@ def test_what_a_meter_counted_while_it_was_nobodys_is_nobodys() -> None:
     odometer.disregard({"a": (5,), "b": (7,), "c": (7,)})
     assert look(odometer, a=of("x", 6)) == {"x": (1,)}
     odometer.part({"b": of("x", 9)})
-    assert odometer.totals() == {"x": (3,)}
+    assert odometer.memory().totals == {"x": (3,)}
     assert look(odometer, c=of("x", 2)) == {"x": (5,)}  # another one of that name
 
 
@@ -60,7 +60,7 @@ def test_of_meters_that_are_not_listed_no_more_is_remembered_than_may_come_back(
     odometer = Odometer()
     for first in range(0, 20_000, 100):
         look(odometer, **{f"m{number}": of("x", 1) for number in range(first, first + 100)})
-    assert odometer.totals() == {"x": (20_000,)}
+    assert odometer.memory().totals == {"x": (20_000,)}
     assert len(odometer.memory().shown) <= 3 * 4096 + 100
 
 
@@ -68,9 +68,9 @@ def test_what_a_meter_shows_last_is_counted_when_its_end_is_told() -> None:
     odometer = Odometer()
     look(odometer, a=of("x", 5))
     odometer.part({"a": of("x", 9), "b": of("x", 3)})
-    assert odometer.totals() == {"x": (12,)}
+    assert odometer.memory().totals == {"x": (12,)}
     odometer.part({"a": of("x", 9)})
-    assert odometer.totals() == {"x": (12,)}, "an end that is told twice is one"
+    assert odometer.memory().totals == {"x": (12,)}, "an end that is told twice is one"
 
 
 def test_a_reading_that_began_before_an_end_does_not_count_it_again() -> None:
@@ -78,7 +78,7 @@ def test_a_reading_that_began_before_an_end_does_not_count_it_again() -> None:
     number = odometer.begin()
     odometer.part({"a": of("x", 9)})
     odometer.read(number, {"a": of("x", 4)})
-    assert odometer.totals() == {"x": (9,)}
+    assert odometer.memory().totals == {"x": (9,)}
     for _ in range(2):
         assert look(odometer, a=of("x", 9)) == {"x": (9,)}, "nor does one whose record is as old"
     assert look(odometer) == {"x": (9,)}
@@ -100,7 +100,7 @@ def test_a_name_that_another_meter_gets_is_counted_from_nothing() -> None:
     look(odometer)
     assert look(odometer, a=of("y", 20)) == {"x": (9,), "y": (20,)}
     odometer.part({"a": of("y", 21)})
-    assert odometer.totals() == {"x": (9,), "y": (21,)}
+    assert odometer.memory().totals == {"x": (9,), "y": (21,)}
 
 
 def test_a_meter_that_begins_anew_counts_from_nothing() -> None:
@@ -114,7 +114,7 @@ def test_of_two_readings_at_once_the_later_one_counts() -> None:
     early, late = odometer.begin(), odometer.begin()
     odometer.read(late, {"a": of("x", 9)})
     odometer.read(early, {"a": of("x", 4)})
-    assert odometer.totals() == {"x": (9,)}
+    assert odometer.memory().totals == {"x": (9,)}
     assert look(odometer, a=of("x", 10)) == {"x": (10,)}
 
 
@@ -124,7 +124,7 @@ def test_meters_that_all_began_anew_count_whole_also_where_they_show_more_than_b
     early = odometer.begin()
     odometer.restart()
     odometer.read(early, {"a": of("x", 5)})
-    assert odometer.totals() == {"x": (5,)}, "which was read of the former ones"
+    assert odometer.memory().totals == {"x": (5,)}, "which was read of the former ones"
     assert look(odometer, a=of("x", 7)) == {"x": (12,)}
 
 
@@ -141,7 +141,7 @@ def test_the_next_odometer_goes_on_and_counts_nothing_twice() -> None:
     before = Odometer()
     look(before, a=of("x", 5), b=of("x", 5))
     after = Odometer(memory=before.memory())
-    assert after.totals() == {"x": (10,)}
+    assert after.memory().totals == {"x": (10,)}
     assert look(after, a=of("x", 8)) == {"x": (13,)}
 
 
@@ -149,7 +149,7 @@ def test_of_ends_no_more_is_remembered_than_can_be_late() -> None:
     odometer = Odometer()
     for number in range(20_000):
         odometer.part({str(number): of("x", 1)})
-    assert odometer.totals() == {"x": (20_000,)}
+    assert odometer.memory().totals == {"x": (20_000,)}
     assert len(odometer._parted) == 3 * 4096
 
 
@@ -178,8 +178,8 @@ def test_whatever_comes_and_goes_totals_are_exact_and_never_go_back(steps: list[
         else:
             meters = {name: of(f"t{at % 3}", shown) for at, (name, shown) in live.items()}
             odometer.read(odometer.begin(), meters)
-            assert odometer.totals() == {owner: (total,) for owner, total in sent.items()}
-        now = odometer.totals()
+            assert odometer.memory().totals == {owner: (total,) for owner, total in sent.items()}
+        now = odometer.memory().totals
         assert all(now[label] >= figures for label, figures in last.items())
         last = now
 
@@ -216,14 +216,14 @@ def test_totals_are_bounded_and_sum_up_also_where_labels_change_hands() -> None:
         tenants = [f"t{now}-{number}" for number in range(50)]
         odometer.read(odometer.begin(), {f"{tenant}": of(tenant, 1) for tenant in tenants})
         passed += 50
-        before = sum(total for (total,) in odometer.totals().values())
+        before = sum(total for (total,) in odometer.memory().totals.values())
         ended = shares.attend(tenants, now)
-        gone = sum(odometer.totals()[label][0] for label in ended if label in odometer.totals())
+        gone = sum(odometer.memory().totals[label][0] for label in ended if label in odometer.memory().totals)
         for label in ended:
             odometer.drop(label)
         passed -= gone
-        assert before - gone == passed == sum(total for (total,) in odometer.totals().values())
-        assert len(odometer.totals()) <= 4
+        assert before - gone == passed == sum(total for (total,) in odometer.memory().totals.values())
+        assert len(odometer.memory().totals) <= 4
 
 
 def test_no_tenant_can_be_called_like_what_is_no_tenant() -> None:

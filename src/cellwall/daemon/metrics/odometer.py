@@ -107,13 +107,8 @@ class Odometer:
         with self._lock:
             self._totals.pop(label, None)
 
-    def totals(self) -> dict[str, Figures]:
-        """The totals by label, as of the last reading."""
-        with self._lock:
-            return dict(self._totals)
-
     def memory(self) -> Memory:
-        """What the next odometer goes on with."""
+        """The totals, and what the next odometer goes on with."""
         with self._lock:
             return Memory(self._away | self._shown, dict(self._totals))
 

@@ -83,16 +83,17 @@ class Sampler:
         self._read_rules(self._wall.meters)
         tracked = self._try("conntrack", lambda: self._wall.meters().tracked())
         classified = self._read_classified()
-        self._write()
+        totals = self._totals()
+        self._file.write(totals)  # before they are told; what ends meanwhile is told next time
         tenants = Counter(one.tenant for one in metered)
         return Sample(
             node=node,
             tenants=len(tenants.keys() - {""}),
             endpoints=self._by_label(tenants),
-            traffic=self._traffic.totals(),
-            denied_of=self._denied_of.totals(),
-            denied={_parts(label): total for label, total in self._denied.totals().items()},
-            classified=classified,
+            traffic=totals.traffic.totals,
+            denied_of=totals.denied_of.totals,
+            denied={_parts(label): total for label, total in totals.denied.totals.items()},
+            classified=totals.classified.totals.get("", (0,))[0] if classified else None,
             tracked=tracked,
             seconds=time.perf_counter() - began,
         )
@@ -145,25 +146,23 @@ class Sampler:
                 {one.rule: Reading(f"{one.outcome} {one.reason}", (one.packets, one.bytes)) for one in counts},
             )
 
-    def _read_classified(self) -> int | None:
-        """None where it could not be read, as of a node without a bridge."""
+    def _read_classified(self) -> bool:
+        """Whether it could be read: not of a node without a bridge."""
         number = self._classified.begin()
         bridge = self._wall.settings.network.bridge
         found = self._try("classifiers", lambda: self._wall.meters().classified(bridge))
         if found is None:
-            return None
+            return False
         index, packets = found
         self._classified.read(number, {str(index): Reading("", (packets,))})
-        return self._classified.totals().get("", (0,))[0]
+        return True
 
-    def _write(self) -> None:
-        self._file.write(
-            Totals(
-                traffic=self._traffic.memory(),
-                denied=self._denied.memory(),
-                denied_of=self._denied_of.memory(),
-                classified=self._classified.memory(),
-            )
+    def _totals(self) -> Totals:
+        return Totals(
+            traffic=self._traffic.memory(),
+            denied=self._denied.memory(),
+            denied_of=self._denied_of.memory(),
+            classified=self._classified.memory(),
         )
 
     def _by_label(self, tenants: Counter[str]) -> dict[str, int]:
