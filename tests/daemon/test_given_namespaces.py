@@ -74,6 +74,26 @@ def test_a_namespace_inside_one_that_the_user_made_is_the_users(served: Wall) ->
             process.kill()
 
 
+def test_a_user_names_it_by_a_process_and_learns_of_no_other_path(served: Wall, tmp_path: Path) -> None:
+    """It was looked for as root: by `..` and by links that is to ask which directories of others there are."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "linked").symlink_to("/proc")
+    with namespace_of(USER) as path:
+        process = Path(path).parents[1]
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        ways = (path, f"{process}/task/{process.name}/ns/net", f"/proc/{os.getpid()}/fd/{held}")
+        for number, way in enumerate(ways):
+            served.attach_many([asked(f"mine{number}", way, ifname=f"eth{number}")])
+        up = "/.." * (len(tmp_path.parts) + 1)
+        for name in ("there", "absent"):
+            for container in ("new", "mine0"):
+                with pytest.raises(Forbidden, match=f"no network namespace of the making of uid {USER}"):
+                    served.attach_many([asked(container, f"{tmp_path}/{name}{up}{path}")])
+        with pytest.raises(Forbidden):
+            served.attach_many([asked("new", f"{tmp_path}/linked/{process.name}/ns/net")])
+        os.close(held)
+
+
 def test_a_users_namespace_serves_one_tenant(served: Wall) -> None:
     with namespace_of(USER) as path:
         served.attach_many([asked("one", path)])
@@ -113,7 +133,7 @@ def test_a_path_leads_into_no_files_of_a_process(served: Wall, tmp_path: Path) -
                     netns.open_netns(f"{way}/absent", walked=walked)
             with pytest.raises(Forbidden):
                 served.attach_many([asked("lost", f"{way}{path}")])
-        served.attach_many([asked("found", f"/run/../{path}/")])
+        served.attach("found", netns=f"/run/../{path}/")
         assert served.verify("found") == ()
 
 

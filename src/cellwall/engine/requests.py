@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
-from cellwall.errors import InvalidSpec
+from cellwall.errors import Forbidden, InvalidSpec
 from cellwall.model.addresses import Address, mac_text
 from cellwall.model.endpoint import EndpointKey, PortBinding, validate_binding
 from cellwall.model.identifiers import parse_container_id, parse_link_name, parse_tenant
@@ -71,7 +71,8 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 
 def validate_request(request: AttachRequest, settings: Settings) -> None:
-    """Raise InvalidSpec for the first field that is wrong whatever the state; changes nothing."""
+    """Raise InvalidSpec for the first field that is wrong whatever the state, and Forbidden for a path that its user
+    may not name; changes nothing."""
     network = settings.network
     parse_container_id(request.container_id)
     parse_link_name(request.ifname, "ifname")
@@ -79,8 +80,8 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         raise InvalidSpec("ifname", request.ifname, "is the loopback interface")
     if request.tenant is not None:
         parse_tenant(request.tenant)
-    if request.netns is not None and not isinstance(request.netns, str):
-        raise InvalidSpec("netns", request.netns, "must be a path, as text")
+    if request.netns is not None:
+        _validate_netns(request.netns, request.user)
     if request.bindings or (request.address4, request.address6, request.mac) != (None, None, None):
         _validate_kinds(request)  # most ask for none of these, and a claim is counted in microseconds
     if request.mac is not None:
@@ -93,6 +94,23 @@ def validate_request(request: AttachRequest, settings: Settings) -> None:
         for binding in request.bindings:
             validate_host_ports(binding, settings)
         validate_bindings(request.bindings)
+
+
+def _validate_netns(path: str, user: int | None) -> None:
+    if not isinstance(path, str):
+        raise InvalidSpec("netns", path, "must be a path, as text")
+    if user is None:
+        return
+    # Before anything is looked for, as root: whether `/root/x/../..` leads anywhere is not theirs to learn, and a file
+    # system may answer when it likes. What they make is at no other place where the node sees it.
+    names = ("N" if name.isascii() and name.isdecimal() else name for name in path.split("/"))
+    if "/".join(names) not in ("/proc/N/ns/net", "/proc/N/task/N/ns/net", "/proc/N/fd/N"):
+        raise not_made_by(user, path)
+
+
+def not_made_by(user: int, path: str | None) -> Forbidden:
+    """The one refusal of whatever is at a path that is no namespace of this user's."""
+    return Forbidden(f"netns: {path}: is no network namespace of the making of uid {user}")
 
 
 def _validate_kinds(request: AttachRequest) -> None:

@@ -26,7 +26,7 @@ from cellwall.engine.attachments.dead import evict_dead
 from cellwall.engine.attachments.detach import port_plan
 from cellwall.engine.contracts import LinkPlan, Namespace, SandboxPlan
 from cellwall.engine.ports.former_flows import end_former_flows
-from cellwall.engine.requests import AttachRequest, validate_request
+from cellwall.engine.requests import AttachRequest, not_made_by, validate_request
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import (
     AlreadyExists,
@@ -121,12 +121,12 @@ def _open(site: Site, request: AttachRequest, held: ExitStack, undo: ExitStack) 
     except CellwallError as error:
         if request.user is None:
             raise
-        raise _not_made_by(request.user, path) from error  # what is at a path of the node's is not theirs to learn
+        raise not_made_by(request.user, path) from error  # what is at a path of the node's is not theirs to learn
     holders = site.journal.in_netns(namespace.device, namespace.inode)
+    if request.netns is not None and request.user is not None:
+        _refuse_foreign(site, request, namespace, request.user)  # first: that one stands ready is not theirs to learn
     if request.netns is not None:
         _refuse_ready(namespace, holders)
-    if request.netns is not None and request.user is not None:
-        _refuse_foreign(site, request, namespace, request.user)
     holder = holders.get(request.ifname)
     if holder is not None and not evict_dead(site, holder):
         raise Taken(f"netns: {path}", f"interface {request.ifname} belongs to", holder.container_id)
@@ -144,15 +144,11 @@ def _refuse_foreign(site: Site, request: AttachRequest, namespace: Namespace, us
     """Who is not root joins its own namespaces to its tenants, and nobody else's: not one whose path it merely knows,
     nor one that another tenant has an interface in."""
     if not site.namespaces.made_by(namespace, user):
-        raise _not_made_by(user, request.netns)
+        raise not_made_by(user, request.netns)
     here = (namespace.device, namespace.inode)
     for endpoint in site.journal.endpoints():
         if (endpoint.netns_device, endpoint.netns_inode) == here and endpoint.tenant != request.tenant:
             raise Forbidden(f"netns: {namespace.path}: another tenant has an interface in it")
-
-
-def _not_made_by(user: int, path: str | None) -> Forbidden:
-    return Forbidden(f"netns: {path}: is no network namespace of the making of uid {user}")
 
 
 def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo: ExitStack) -> list[Endpoint]:
