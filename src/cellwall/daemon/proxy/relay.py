@@ -253,9 +253,7 @@ class Relay:
 
     def _obey(self, told: Told, fds: list[int]) -> None:
         if told.what == "done":
-            with suppress(
-                OSError
-            ):  # a daemon that did not hear so many answers asks again; one that is gone hears none
+            with suppress(OSError):  # one that did not hear so many answers asks again, one that is gone hears none
                 self._told.send(str(told.number).encode())
             return
         assert told.rule is not None
