@@ -101,8 +101,8 @@ def _validate_netns(path: str, user: int | None) -> None:
         raise InvalidSpec("netns", path, "must be a path, as text")
     if user is None:
         return
-    # Before anything is looked for, as root: by `..` they would learn which directories there are, and a file system may
-    # answer when it likes. What they make is at no other place where the node sees it.
+    # Before anything is looked for, as root: by `..` they would learn which directories there are, and a file system
+    # may answer when it likes. What they make is at no other place where the node sees it.
     names = ("N" if name.isascii() and name.isdecimal() else name for name in path.split("/"))
     if "/".join(names) not in ("/proc/N/ns/net", "/proc/N/task/N/ns/net", "/proc/N/fd/N"):
         raise not_made_by(user, path)
