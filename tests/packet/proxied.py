@@ -58,7 +58,8 @@ def listening(host: Host, family: int, port: int = 80) -> Iterator[socket.socket
 
 @contextmanager
 def bound_by_another(host: Host, port: int) -> Iterator[None]:
-    """A program has the port in IPv6, and does not listen: no look at who listens finds it."""
+    """A program has the port in IPv6, and does not listen: no look at who listens finds it. To have it no connection of
+    the last minute may have been there, as the kernel remembers one."""
     with host.socket(socket.AF_INET6, socket.SOCK_STREAM) as one:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind(("::", port))

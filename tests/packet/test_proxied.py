@@ -156,8 +156,8 @@ def test_what_is_withdrawn_or_detached_ends_its_connections(world: Proxied, fami
 def test_a_reserved_port_is_served_by_the_socket_that_holds_it(world: Proxied, family: int, word: str) -> None:
     (port,) = world.wall.reserve_ports("web").ports
     host = world.host("web")
-    with bound_by_another(world.lab.node, 8080), pytest.raises(Conflict, match="nothing can listen there"):
-        world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}", "8080:80/tcp6to4"])
+    with bound_by_another(world.lab.node, 8099), pytest.raises(Conflict, match="nothing can listen there"):
+        world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}", "8099:80/tcp6to4"])
     assert connect(world.lab.lan, NODE[family], port, timeout=2.0).kind == "refused", "held, and nobody listens"
     world.wall.attach("web", netns=host.netns, expose=[f"{port}:80/{word}"])
     with host.serve(tcp=[80]):

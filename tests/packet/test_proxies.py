@@ -237,21 +237,21 @@ def test_under_a_bound_that_a_proxy_would_not_keep_none_is_served(world: Proxied
 
 
 def test_a_port_that_cannot_be_listened_at_is_refused_and_nothing_is_changed(world: Proxied) -> None:
-    taken = r"^expose\.host_port: 8080:80/tcp6to4: nothing can listen there for a proxy: Address already in use$"
+    taken = r"^expose\.host_port: 8099:80/tcp6to4: nothing can listen there for a proxy: Address already in use$"
     before = world.attach("web", tenant="acme", expose=["8081:80/tcp6to4"])
     with before.host.serve(tcp=[80]):
-        with bound_by_another(world.lab.node, 8080):
+        with bound_by_another(world.lab.node, 8099):
             with pytest.raises(Conflict, match=taken):
-                world.wall.expose(before.name, "8080:80/tcp6to4")
+                world.wall.expose(before.name, "8099:80/tcp6to4")
             assert world.wall.endpoint(before.name) == before.endpoint
             with pytest.raises(Conflict, match=taken):
-                world.wall.attach("none", tenant="acme", expose=["8082:80/tcp6to4", "8080:80/tcp6to4"])
+                world.wall.attach("none", tenant="acme", expose=["8082:80/tcp6to4", "8099:80/tcp6to4"])
             assert world.wall.endpoints() == (before.endpoint,)
-            for port in (8080, 8082):
+            for port in (8099, 8082):
                 assert connect(world.lab.lan, NODE6, port, timeout=2.0).kind == "refused", "nobody listens there"
             assert asked(world.lab.lan, 6, 8081), "what is served goes on"
-        world.wall.expose(before.name, "8080:80/tcp6to4")
-        assert asked(world.lab.lan, 6)
+        world.wall.expose(before.name, "8099:80/tcp6to4")
+        assert asked(world.lab.lan, 6, 8099)
 
 
 @pytest.mark.parametrize(("command", "error", "why"), [
