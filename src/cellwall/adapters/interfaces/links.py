@@ -9,6 +9,7 @@ retired links go in one message by group.
 """
 
 import errno
+import time
 from collections.abc import Container, Sequence
 
 from cellwall.adapters.interfaces import bridge_ports, bridges, carrier
@@ -24,9 +25,12 @@ from cellwall.adapters.netlink.rtnetlink import (
     IFLA_NET_NS_FD,
     IFLA_NUM_RX_QUEUES,
     IFLA_NUM_TX_QUEUES,
+    NETNSA_FD,
+    NETNSA_NSID,
     RTM_DELLINK,
     RTM_DELNEIGH,
     RTM_NEWLINK,
+    RTM_NEWNSID,
     RTM_SETLINK,
     VETH_INFO_PEER,
     get_link,
@@ -37,7 +41,6 @@ from cellwall.adapters.netlink.rtnetlink import (
     link_kind,
     link_message,
     neighbour_message,
-    netnsid_message,
     open_route_socket,
     read_link,
 )
@@ -50,6 +53,10 @@ from cellwall.names import REAPER_GROUP
 
 _CREATE = NLM_F_CREATE | NLM_F_EXCL
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT)
+
+_LARGEST_ID = (1 << 31) - 1
+# Nothing depends on an id: what keeps a namespace from having one is for the pair behind it to fail by, if it does.
+_WITHOUT_ID = (errno.EEXIST, errno.EINVAL, errno.EBADF, errno.ENOSPC, errno.ENOMEM, errno.EPERM, errno.EOPNOTSUPP)
 
 _REAPED = attribute_u32(IFLA_GROUP, REAPER_GROUP)
 # veth uses one queue each way unless told otherwise, but makes one per possible CPU (drivers/net/veth.c,
@@ -119,7 +126,7 @@ class LinkLayer(Closing):
         """See `Links.create_pair`."""
         operation = f"create {plan.host_link}"
         # Refused because of the name, the read after it meets another link: a read does it no harm.
-        messages = (netnsid_message(netns_fd), _pair(plan, netns_fd), get_link(plan.host_link))
+        messages = (_numbered(netns_fd), _pair(plan, netns_fd), get_link(plan.host_link))
         try:
             reply = self._route.transact(messages, operation)[-1]
         except KernelError as error:
@@ -239,6 +246,18 @@ class LinkLayer(Closing):
     def find(self, name: str) -> ObservedLink | None:
         """See `Links.find`."""
         return bridges.find_link(self._route, name)
+
+
+def _numbered(netns_fd: int) -> Message:
+    """The namespace with an id on the node that is lower than that of any before, where it has none yet.
+
+    Each word of the kernel's about a link tells in which namespace its other end is, for which it goes through all ids,
+    the lowest first (net/core/net_namespace.c, __peernet2id). What is talked of most is what was made last: by the ids
+    that it gives by itself, the lowest that is free, each word takes longer the more sandboxes there are.
+    """
+    number = _LARGEST_ID - time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 % _LARGEST_ID
+    body = bytes(4) + attribute_u32(NETNSA_NSID, number) + attribute_u32(NETNSA_FD, netns_fd)  # struct rtgenmsg first
+    return Message(RTM_NEWNSID, 0, body, "id of the namespace", _WITHOUT_ID)
 
 
 def _pair(plan: LinkPlan, netns_fd: int) -> Message:

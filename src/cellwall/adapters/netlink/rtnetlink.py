@@ -8,7 +8,6 @@ import errno
 import fcntl
 import struct
 import sys
-import time
 from _socket import AF_INET, AF_INET6
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
@@ -37,7 +36,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
-_RTM_GETRULE, _RTM_NEWNSID = 34, 88
+_RTM_GETRULE, RTM_NEWNSID = 34, 88
 
 IFF_UP, _IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
 OPER_DORMANT, OPER_UP, LINK_MODE_DEFAULT, LINK_MODE_DORMANT = 5, 6, 0, 1
@@ -57,9 +56,7 @@ _NTF_SELF = 0x02
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_TABLE_MAIN, RTN_UNICAST = 0, 253, 254, 1
 RTNH_F_ONLINK = 0x4
 
-_NETNSA_NSID, _NETNSA_FD = 1, 3  # linux/net_namespace.h
-_LARGEST_NETNSID = (1 << 31) - 1
-
+NETNSA_NSID, NETNSA_FD = 1, 3  # linux/net_namespace.h
 _RTM_GETNEXTHOP = 106
 RT_TABLE_COMPAT = 252  # what a route and a rule have in whose table has a number above 255
 _RT_TABLE_DEFAULT, _RT_TABLE_LOCAL = 253, 255
@@ -174,19 +171,6 @@ def get_link_at(index: int, *, netnsid: int | None = None, tolerate: tuple[int, 
 def get_links() -> Message:
     """Of a dump: all links, without their statistics."""
     return Message(RTM_GETLINK, 0, link_header() + _SKIP_STATISTICS, "links")
-
-
-def netnsid_message(netns_fd: int) -> Message:
-    """Give a namespace its id here, lower than the id of any that was given one before, where it has none.
-
-    Each word of the kernel's about a link tells in which namespace its other end is, for which it goes through all ids,
-    the lowest first (net/core/net_namespace.c, __peernet2id). What is talked of most is what was made last: by the ids
-    that it gives by itself, the lowest that is free, each word takes longer the more sandboxes there are.
-    """
-    milliseconds = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-    number = _LARGEST_NETNSID - milliseconds % _LARGEST_NETNSID
-    body = bytes(4) + attribute_u32(_NETNSA_NSID, number) + attribute_u32(_NETNSA_FD, netns_fd)
-    return Message(_RTM_NEWNSID, 0, body, "id of the namespace", (errno.EEXIST,))
 
 
 def address_message(
