@@ -94,8 +94,7 @@ def serve(
     came = _noting_reloads()
     serving = _daemons_own(read().serving)
     terms, bounds = terms_of(serving), with_room(bounds or Bounds())
-    sys.setswitchinterval(THREAD_TURN)
-    _collect_rarely()
+    _set_interpreter()
     manager = ServiceManager(environ)
     with closing(manager), ExitStack() as opened:
         wall, owner, proxies = opened.enter_context(_writing(paths, read, manager))
@@ -114,8 +113,7 @@ def serve(
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_behind)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
-        node.proxies = proxies
-        node.auditor = opened.enter_context(audited(wall, event_log, to_answer.endpoints))
+        node.proxies, node.auditor = proxies, opened.enter_context(audited(wall, event_log, to_answer.endpoints))
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(life.run(listeners, start_watch, came))
@@ -144,9 +142,10 @@ def _answering(
     return Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast), selector
 
 
-def _collect_rarely() -> None:
-    """What is loaded by now stays, and is looked at no more; and what calls leave behind frees itself, but for a few
-    objects in a thousand."""
+def _set_interpreter() -> None:
+    """Threads take short turns, and garbage is looked for rarely: what is loaded by now stays, and is looked at no
+    more; and what calls leave behind frees itself, but for a few objects in a thousand."""
+    sys.setswitchinterval(THREAD_TURN)
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS, *gc.get_threshold()[1:])
 
