@@ -205,7 +205,7 @@ class Proxies:
                 program.tell(Told("serve", rule), listening.fileno())
         self._failed = {place: failed for place, failed in self._failed.items() if place in wanted}
         before, self._rules = self._rules, {place: wanted[place] for place in wanted if place in self._sockets}
-        if before == self._rules and not ended:  # what cannot be listened at is tried by every turn
+        if before == self._rules and not ended:  # what cannot be listened at is tried again
             return
         if not program.settle():
             _log.error("the proxy is late: until it has done what it was told, it passes nothing on")
