@@ -131,6 +131,10 @@ def test_a_group_reserves_for_its_own_tenants_and_sees_no_others() -> None:
                 status, said = ask("PUT", "job", {"count": 1, "tenant": tenant})
                 assert status == 403 and "daemon.allow" in said
             assert ask("PUT", "job", {"count": 2, "tenant": "ci-1"})[0] == 200
+            assert ask("PUT", "secret", {"count": 1, "tenant": "ci-1"})[0] == 200, "it is not to know"
+            assert ask("DELETE", "secret") == (200, str({"released": 1}))
+            taken = daemon.ask("PUT", "/v1/reservations/secret", {"count": 1, "tenant": "ci-1"})
+            assert taken.status == 409 and "tenant web" in str(taken.document)
             status, said = ask("GET")
             assert status == 200 and "job" in said and "secret" not in said and "anybody" not in said
             for container in ("secret", "anybody", "job"):

@@ -104,21 +104,24 @@ class EndpointVerbs(Opened):
         tenant: str | None = None,
         seconds: float = 600.0,
         user: int | None = None,
+        sees: Callable[[str], bool] = lambda tenant: True,
     ) -> "Reservation":
         """Have `count` free host ports kept for a container, which need not be attached yet. Idempotent: those that it
         has are among them, and what is more than that is given back.
 
         Each is held by a bound socket of TCP and UDP, of this wall until it is closed, and is this container's alone to
         publish: of this `tenant`, or of none. They wait for it for `seconds`, and are given back by `release_ports` and
-        when the container is detached. `user`: the uid of who asks, where that is not root, as these have a share.
-        Raises InvalidSpec, and Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks
-        may not.
+        when the container is detached. `user`: the uid of who asks, where that is not root, as these have a share;
+        `sees`: which tenants' ports that one may be told of.
+        Raises InvalidSpec, AlreadyExists where ports are reserved for a container of that id and of another tenant, and
+        Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks may not.
         """
-        from cellwall.engine.ports.reservations import reserve_ports, validate_reservation
+        from cellwall.engine.ports.reservations import refuse_anothers, reserve_ports, validate_reservation
 
         validate_reservation(container_id, tenant, count, seconds)
         with self._caller.turn():
             self._caller.take_those_to_open_by()
+            refuse_anothers(self._site, container_id, tenant or "", sees)
             return reserve_ports(self._site, container_id, tenant or "", count, seconds, user)
 
     def release_ports(self, container_id: str, *, tenant: str | None = None) -> int:

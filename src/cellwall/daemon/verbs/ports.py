@@ -46,7 +46,14 @@ class Ports:
 
         def act() -> Reservation:
             permit_reservation(asker, self._wall, container, tenant, count)
-            return self._wall.reserve_ports(container, count, tenant=tenant, seconds=seconds, user=asker.user)
+            return self._wall.reserve_ports(
+                container,
+                count,
+                tenant=tenant,
+                seconds=seconds,
+                user=asker.user,
+                sees=lambda other: asker.sees_tenant("expose", other),
+            )
 
         return await self._writer.do(act, whose=asker.whose)
 

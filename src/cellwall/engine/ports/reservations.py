@@ -13,7 +13,7 @@ import msgspec
 
 from cellwall.engine.ports.free_ports import free_ports, is_published, range_text
 from cellwall.engine.site import Site
-from cellwall.errors import Exhausted, Taken
+from cellwall.errors import AlreadyExists, Exhausted, Taken, printable
 from cellwall.model.endpoint import Endpoint, PortBinding
 from cellwall.model.identifiers import parse_container_id, parse_tenant
 from cellwall.model.reserved import (
@@ -35,6 +35,19 @@ def validate_reservation(container: str, tenant: str | None, count: int, seconds
         parse_tenant(tenant)
     validate_count(count)
     validate_lease(seconds)
+
+
+def refuse_anothers(site: Site, container: str, tenant: str, sees: Callable[[str], bool]) -> None:
+    """Raise AlreadyExists where ports are reserved for a container of that id, and another tenant's that who asks
+    `sees`, or ("") nobody's: what is kept for one of them is not the other's to publish, and no two of them are
+    attached at once. Who has some already may ask again."""
+    rows = [row for row in _standing(site) if row.container == container]
+    if any(row.is_for(container, tenant) for row in rows):
+        return
+    for row in rows:
+        if sees(row.tenant):
+            shown = printable(tenant) if tenant else "none"
+            raise AlreadyExists(f"tenant: {shown}: ports are reserved for container {container} {_of(row.tenant)}")
 
 
 def reserve_ports(
@@ -164,14 +177,17 @@ def refuse_reserved(site: Site, container: str, tenant: str, bindings: Sequence[
             if binding.host_port <= row.port <= binding.last and _stands(site, row):
                 holder = row.container
                 if holder == container:
-                    whose = f"of tenant {row.tenant}" if row.tenant else "without a tenant"
-                    holder = f"{holder} {whose} (tenant: {tenant or 'none'})"
+                    holder = f"{holder} {_of(row.tenant)} (tenant: {tenant or 'none'})"
                 raise Taken(f"expose.host_port: {binding}", f"{row.port} is reserved for", holder)
 
 
 def holding_sockets(site: Site) -> frozenset[int]:
     """The inodes of UDP sockets that only hold a port."""
     return frozenset(row.inode for row in _read(site) if row.inode)
+
+
+def _of(tenant: str) -> str:
+    return f"of tenant {tenant}" if tenant else "without a tenant"
 
 
 def _whose(row: ReservedPort) -> tuple[int, str, str]:
