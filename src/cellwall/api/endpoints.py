@@ -116,7 +116,8 @@ class EndpointVerbs(Opened):
         Raises InvalidSpec, AlreadyExists where ports are reserved for a container of that id and of another tenant, and
         Exhausted where `node.reserved_ports` has no more, or the node, the tenant or who asks may not.
         """
-        from cellwall.engine.ports.reservations import refuse_anothers, reserve_ports, validate_reservation
+        from cellwall.engine.ports.reservations import refuse_anothers, reserve_ports
+        from cellwall.model.reserved import validate_reservation
 
         validate_reservation(container_id, tenant, count, seconds)
         with self._caller.turn():

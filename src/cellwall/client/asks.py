@@ -21,7 +21,7 @@ from cellwall.model.figures import EndpointTraffic, Traffic, TrafficReport
 from cellwall.model.identifiers import parse_container_id
 from cellwall.model.policy import Policy, PolicyRecord
 from cellwall.model.policy_document import parse_policy, policy_document
-from cellwall.model.reserved import Reservation, validate_count, validate_lease
+from cellwall.model.reserved import Reservation, validate_reservation
 from cellwall.wire import answers, bodies, calls, documents
 from cellwall.wire.calls import METRICS_PATH
 from cellwall.wire.policies import PolicyAnswer, PolicyBody, body_of, record_of
@@ -96,8 +96,7 @@ def unexpose(container_id: str, ifname: str, binding: PortBinding | str) -> Ask[
 
 
 def reserve_ports(container_id: str, count: int, tenant: str | None, seconds: float) -> Ask[Reservation]:
-    validate_count(count)
-    validate_lease(seconds)
+    validate_reservation(container_id, tenant, count, seconds)
     body = bodies.ReserveBody(count, tenant, seconds)
     asked = _ask(calls.RESERVE, answers.ReservationAnswer, lambda answer: _reservation(answer.reservation), body)
     return _of_container(asked, calls.RESERVE, container_id)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from cellwall.errors import Exhausted, InvalidSpec
+from cellwall.model.identifiers import parse_container_id, parse_tenant
 
 MAX_RESERVED = 1024
 MAX_OF_MEMBERS = MAX_RESERVED * 3 // 4
@@ -51,6 +52,15 @@ class Reservation(msgspec.Struct, frozen=True):
     tenant: str
     ports: tuple[int, ...]
     seconds: float
+
+
+def validate_reservation(container: str, tenant: str | None, count: int, seconds: float) -> None:
+    """Raise InvalidSpec for what nobody can have reserved."""
+    parse_container_id(container)
+    if tenant is not None:
+        parse_tenant(tenant)
+    validate_count(count)
+    validate_lease(seconds)
 
 
 def validate_count(count: int) -> None:

@@ -5,7 +5,7 @@ from cellwall.cli.parser import Commands, Parser, add_command
 from cellwall.cli.render import table
 from cellwall.errors import Conflict
 from cellwall.model.identifiers import parse_container_id
-from cellwall.model.reserved import DEFAULT_LEASE, Reservation
+from cellwall.model.reserved import DEFAULT_LEASE, Reservation, validate_reservation
 
 
 def register(commands: "Commands[Parser]") -> None:
@@ -37,6 +37,7 @@ def register(commands: "Commands[Parser]") -> None:
 
 def _reserve(invocation: Invocation) -> Outcome:
     given = invocation.arguments
+    validate_reservation(given.id, given.tenant, given.count, given.seconds)
     if not invocation.served():
         raise Conflict("reserve: no daemon writes on this node (node.mode), and what holds a port would end with this")
     with invocation.wall_in_force() as wall:

@@ -15,26 +15,10 @@ from cellwall.engine.ports.free_ports import free_ports, is_published, range_tex
 from cellwall.engine.site import Site
 from cellwall.errors import AlreadyExists, Exhausted, Taken, printable
 from cellwall.model.endpoint import Endpoint, PortBinding
-from cellwall.model.identifiers import parse_container_id, parse_tenant
-from cellwall.model.reserved import (
-    Reservation,
-    ReservedPort,
-    refuse_too_many,
-    validate_count,
-    validate_lease,
-)
+from cellwall.model.reserved import Reservation, ReservedPort, refuse_too_many
 
 _RECORD = "reserved"
 """What of them is on record, in the journal."""
-
-
-def validate_reservation(container: str, tenant: str | None, count: int, seconds: float) -> None:
-    """Raise InvalidSpec for what nobody can have reserved."""
-    parse_container_id(container)
-    if tenant is not None:
-        parse_tenant(tenant)
-    validate_count(count)
-    validate_lease(seconds)
 
 
 def refuse_anothers(site: Site, container: str, tenant: str, sees: Callable[[str], bool]) -> None:
