@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 from cellwall.errors import Conflict, Exhausted, InvalidSpec
+from cellwall.model.addresses import Address
 from cellwall.model.network import Network
 
 
@@ -78,19 +79,21 @@ class Pool:
             if self._free(offset):
                 return self._take(offset)
 
-    def lease_address(self, address: IPv4Address, field: str = "ip") -> IPv4Address:
-        """Exactly this address. Raises InvalidSpec where it can never be leased, Conflict where it is taken."""
+    def lease_address(self, address: IPv4Address, asked: Address | None = None) -> IPv4Address:
+        """Exactly this address. Raises InvalidSpec where it can never be leased, Conflict where it is taken, with the
+        address that was `asked` for: that of the other family which belongs to it, or itself."""
+        named = address if asked is None else asked
         if address not in self._network.subnet4:
-            raise InvalidSpec(field, address, f"is not inside {self._network.subnet4}")
+            raise InvalidSpec("ip", named, f"is not inside {self._network.subnet4}")
         offset = int(address) - self._first
         if offset == 0 or offset == self._size - 1:
-            raise InvalidSpec(field, address, f"is the network or broadcast address of {self._network.subnet4}")
+            raise InvalidSpec("ip", named, f"is the network or broadcast address of {self._network.subnet4}")
         if offset in self._gateways:
-            raise InvalidSpec(field, address, "is the gateway's address, or its IPv6 counterpart is")
+            raise InvalidSpec("ip", named, "is the gateway's address, or belongs to that of the other family")
         if int(address) in self._handed or int(address) in self._leased:
-            raise Conflict(f"{field}: {address}: is leased")
+            raise Conflict(f"ip: {named}: is leased")
         if int(address) in self._draining:
-            raise Conflict(f"{field}: {address}: was just released and is draining")
+            raise Conflict(f"ip: {named}: was just released and is draining")
         return self._take(offset)
 
     def _free(self, offset: int) -> bool:

@@ -101,6 +101,15 @@ def test_an_ipv6_address_is_refused_where_sandboxes_have_none(up: bool) -> None:
         assert world.wall.attach("web").address6 is None
 
 
+def test_an_address_is_refused_as_it_was_asked_for(node: World) -> None:
+    """Also where the other family's, which follows from it, is what it is refused for."""
+    other = node.attach("other").endpoint
+    for address, why in ((other.address6, "is leased"), (node.wall.settings.network.gateway6, "gateway")):
+        with pytest.raises((InvalidSpec, Conflict), match=rf"^ip: {address}: .*{why}"):
+            node.wall.attach("web", address6=address)
+    assert node.wall.detach(other.key.container_id)
+
+
 def test_one_wrong_request_of_many_leaves_none_attached(node: World) -> None:
     hosts = [node.host("many") for _ in range(3)]
     good = [AttachRequest(host.name, netns=str(host.netns)) for host in hosts]

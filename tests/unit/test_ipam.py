@@ -160,8 +160,24 @@ def test_the_ipv6_host_part_is_the_ipv4_offset(number: int, subnet6: str) -> Non
 )
 def test_an_address_that_can_never_be_leased_is_a_wrong_request(address: str, reason: str) -> None:
     with pytest.raises(InvalidSpec, match=reason) as refused:
-        Pool(SMALL).lease_address(IPv4Address(address), "CNI_ARGS.IP")
-    assert refused.value.field == "CNI_ARGS.IP"
+        Pool(SMALL).lease_address(IPv4Address(address))
+    assert (refused.value.field, str(refused.value.value)) == ("ip", address)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (4, "is the gateway's address, or belongs to"),
+        (9, "is the gateway's address, or belongs to"),
+        (5, "is leased"),
+        (6, "was just released and is draining"),
+    ],
+)
+def test_what_is_refused_is_the_address_that_was_asked_for(number: int, reason: str) -> None:
+    pool = restored(Pool(SMALL), [SMALL.subnet4[5]], [SMALL.subnet4[6]])
+    for address in (SMALL.subnet4[number], SMALL.subnet6[number]):
+        with pytest.raises((InvalidSpec, Conflict), match=rf"^ip: {address}: .*{reason}"):
+            pool.lease_address(SMALL.subnet4[number], address)
 
 
 @pytest.mark.parametrize(("four", "six"), list(product((1, 3, 14), (1, 3, 9, 14, 15, 16, 999))))

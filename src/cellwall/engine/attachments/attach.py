@@ -186,8 +186,7 @@ def _journal(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], undo:
 def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], pool: Pool, undo: ExitStack) -> list[Endpoint]:
     with site.journal.transaction():
         generations = site.next_versions(len(sandboxes))
-        asked = [_asked_address(site, sandbox.request) for sandbox in sandboxes]
-        addresses = [pool.lease() if address is None else pool.lease_address(address) for address in asked]
+        addresses = [_address(site, sandbox.request, pool) for sandbox in sandboxes]
         endpoints = []
         for sandbox, address4, generation in zip(sandboxes, addresses, generations, strict=True):
             endpoints.append(_planned(site, found, sandbox, address4, generation))
@@ -200,6 +199,11 @@ def _lease(site: Site, found: Foundation, sandboxes: Sequence[_Sandbox], pool: P
 def _forget(site: Site, keys: list[EndpointKey]) -> None:
     with site.journal.transaction():
         site.journal.delete_endpoints(keys)
+
+
+def _address(site: Site, request: AttachRequest, pool: Pool) -> IPv4Address:
+    asked = _asked_address(site, request)
+    return pool.lease() if asked is None else pool.lease_address(asked, request.address4 or request.address6)
 
 
 def _asked_address(site: Site, request: AttachRequest) -> IPv4Address | None:
