@@ -60,13 +60,17 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
                 site.namespaces.remove(endpoint.netns)
         except (CellwallError, OSError) as error:
             failures.append(error)
+    given_back: list[int] = []
     with site.journal.transaction():
         site.journal.delete_endpoints([endpoint.key for endpoint in endpoints])
         site.journal.draining.add(endpoints)
-    if site.journal.get("reserved") is not None:
-        from cellwall.engine.ports.reservations import release_reserved  # here and not above: few have ports reserved
+        if site.journal.get("reserved") is not None:
+            # here and not above: few have ports reserved
+            from cellwall.engine.ports.reservations import strike_reserved
 
-        release_reserved(site, endpoints)
+            given_back = strike_reserved(site, endpoints)
+    for port in given_back:
+        site.holds().release(port)
     if failures:
         raise Incomplete("detached, but not everything could be cleaned up", failures)
 

@@ -98,13 +98,17 @@ def release_ports(site: Site, container: str, tenant: str | None) -> int:
     return _drop(site, lambda row: row.container == container and tenant in (None, row.tenant))
 
 
-def release_reserved(site: Site, detached: Iterable[Endpoint]) -> None:
-    """Give back what was reserved for these containers, where nothing of them is attached any more."""
-    if site.journal.get(_RECORD) is None:
-        return
+def strike_reserved(site: Site, detached: Iterable[Endpoint]) -> list[int]:
+    """Take off the record what was reserved for these containers, where nothing of them is on it any more; the ports,
+    which are the caller's to let go of. In its transaction: a death behind that leaves sockets alone, which go with
+    the process, or which the next daemon lets go of."""
+    rows = _read(site)
     left = {(row.key.container_id, row.tenant) for row in site.journal.endpoints()}
     gone = {(row.key.container_id, row.tenant) for row in detached} - left
-    _drop(site, lambda row: any(row.is_for(*whose) for whose in gone))
+    struck = [row.port for row in rows if any(row.is_for(*whose) for whose in gone)]
+    if struck:
+        _write(site, [row for row in rows if row.port not in struck])
+    return struck
 
 
 def expire_reserved(site: Site) -> list[str]:
