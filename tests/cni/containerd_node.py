@@ -67,7 +67,7 @@ class ContainerdNode:
         busybox = shutil.which("busybox")
         assert busybox
         shutil.copy(busybox, self.rootfs / "bin/busybox")
-        for applet in ("sh", "nc", "sleep", "echo"):
+        for applet in ("sh", "nc", "sleep", "echo", "wget"):
             (self.rootfs / "bin" / applet).symlink_to("busybox")
 
     def _start_daemon(self) -> "subprocess.Popen[bytes]":
@@ -119,7 +119,7 @@ class ContainerdNode:
         """`ctr run --cni` of the busybox tree."""
         mode = ["--detach"] if detach else ["--rm"]
         return self.ctr("run", "--cni", "--cgroup", "", "--fifo-dir", str(self.base / "fifo"), *mode,
-                        "--rootfs", str(self.rootfs), name, *command)  # fmt: skip
+                        "--env", "PATH=/bin", "--rootfs", str(self.rootfs), name, *command)  # fmt: skip
 
     def exec(self, name: str, command: str) -> Completed:
         """A shell command inside a running container."""

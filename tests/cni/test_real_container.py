@@ -1,7 +1,11 @@
 """Real containers: containerd, runc and `ctr run --cni` with the installed plugin, in a lab node, whose wall the plugin
 changes itself or has its daemon change."""
 
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,10 +16,11 @@ from containerd_node import ContainerdNode
 from cellwall.api import Wall
 from cellwall.client import Client
 from cellwall.lab import Lab, connect
-from cellwall.lab.addresses import METADATA4, NODE4, NODE6, PUBLIC4, PUBLIC6
+from cellwall.lab.addresses import METADATA4, NODE4, NODE6, PUBLIC4, PUBLIC6, ZONE
 from client.serving import served
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
+DOCUMENTED = Path(__file__).parents[2]
 OpenNode = Callable[[], AbstractContextManager[Wall | Client]]
 
 
@@ -97,6 +102,26 @@ def test_a_removed_container_leaves_nothing(runtime: ContainerdNode, opened: Ope
         assert "lab-brief" not in {endpoint.key.container_id for endpoint in wall.endpoints()}
         wall.reconcile()
         assert wall.status().drift == ()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cni.md"])
+def test_the_container_that_the_documentation_runs_gets_its_page(
+    runtime: ContainerdNode, lab: Lab, tmp_path: Path, page: str
+) -> None:
+    shown = re.search(r"^ctr run --cni --rm \S+ web (.*)$", (DOCUMENTED / page).read_text(), re.MULTILINE)
+    assert shown
+    (tmp_path / "index.html").write_text("the page\n")
+    command = shown[1].replace("http://example.org", f"http://example.{ZONE}:8000")
+    assert command != shown[1]
+    argv = [sys.executable, "-um", "http.server", "8000", "--directory", str(tmp_path)]
+    server = lab.internet.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline()
+        assert runtime.run("shown", *shlex.split(command), detach=False).text == "the page\n"
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def test_tuning_and_bandwidth_follow_in_the_list(runtime: ContainerdNode, opened: OpenNode, lab: Lab) -> None:
