@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from cellwall.api import Wall
+from cellwall.engine.attachments.detach import port_plan
 from cellwall.model.endpoint import Endpoint
 from world import World
 
@@ -30,7 +33,11 @@ def left(world: World) -> list[str]:
     return sorted([*(path.name for path in directory.glob("*")), *links])
 
 
-def host_link_is_up(wall: Wall, endpoint: Endpoint) -> bool:
+def is_let_in(wall: Wall, endpoint: Endpoint) -> bool:
+    """Its port passes what is its own."""
+    found = wall._site.foundation()
+    assert found is not None
     link = wall._site.links.find(endpoint.host_link)
     assert link is not None
-    return link.up and not link.dormant
+    open_ = msgspec.structs.replace(port_plan(found, endpoint), shut=False)
+    return link.up and not link.dormant and not wall._site.links.port_differences([open_])

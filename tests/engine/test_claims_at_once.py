@@ -9,7 +9,7 @@ import pytest
 from cellwall.adapters.record.turns import FairMutex
 from cellwall.api import AttachRequest, Wall
 from cellwall.model.endpoint import Endpoint, EndpointKey
-from engine.pooled import host_link_is_up, two_ready
+from engine.pooled import is_let_in, two_ready
 from engine.steps import assert_converged
 from world import World, Wrapped, about_nftables, rewired
 
@@ -34,9 +34,9 @@ def given(pooled: Wall) -> Endpoint:
 
 
 def test_whoever_writes_next_finishes_what_was_left(pooled: Wall, given: Endpoint) -> None:
-    assert not host_link_is_up(pooled, given)
+    assert not is_let_in(pooled, given)
     pooled.detach("somebody-else")
-    assert host_link_is_up(pooled, given)
+    assert is_let_in(pooled, given)
     assert pooled.endpoints() == (given,) and not pooled._site.journal.interrupted()
     assert_converged(pooled)
 
@@ -44,10 +44,10 @@ def test_whoever_writes_next_finishes_what_was_left(pooled: Wall, given: Endpoin
 def test_what_was_left_is_not_finished_before_a_wall_stands(pooled: Wall, given: Endpoint, node: World) -> None:
     node.lab.node.run(["nft", "flush", "ruleset"])
     pooled.detach("somebody-else")
-    assert pooled.endpoints() == (given,) and not host_link_is_up(pooled, given)
+    assert pooled.endpoints() == (given,) and not is_let_in(pooled, given)
     pooled.reconcile()
     (web,) = pooled.endpoints()
-    assert web.host_link == given.host_link and host_link_is_up(pooled, web)
+    assert web.host_link == given.host_link and is_let_in(pooled, web)
     assert not pooled._site.journal.interrupted()
     assert pooled.claim("web", tenant="acme") == web
     assert_converged(pooled)
@@ -56,7 +56,7 @@ def test_what_was_left_is_not_finished_before_a_wall_stands(pooled: Wall, given:
 def test_who_asks_again_where_no_wall_stands_is_let_in_behind_one(pooled: Wall, given: Endpoint, node: World) -> None:
     node.lab.node.run(["nft", "flush", "ruleset"])
     assert pooled.claim("web", tenant="acme").netns == given.netns
-    assert host_link_is_up(pooled, given) and pooled._site.backend.stands()
+    assert is_let_in(pooled, given) and pooled._site.backend.stands()
     assert_converged(pooled)
 
 
@@ -65,7 +65,7 @@ def test_what_was_left_of_a_sandbox_that_is_gone_keeps_nobody_from_writing(
 ) -> None:
     node.lab.node.run(["ip", "link", "delete", given.host_link])
     other = pooled.claim("other")
-    assert host_link_is_up(pooled, other) and not pooled._site.journal.interrupted()
+    assert is_let_in(pooled, other) and not pooled._site.journal.interrupted()
     assert pooled.detach("web")
     assert_converged(pooled)
 
@@ -74,13 +74,13 @@ def test_what_was_left_is_let_in_with_its_elements_in_place(pooled: Wall, given:
     """Whoever died had added none of them, and the port is the last of what is left of the claim."""
     site, missing = pooled._site, list[tuple[str, ...]]()
 
-    def open_port(index: int) -> None:
+    def let_in(index: int, link: str, mac: int) -> None:
         missing.append(site.backend.drift(site.journal.endpoints("attached")))
-        site.links.open_port(index)
+        site.links.let_in(index, link, mac)
 
-    rewired(pooled, links=Wrapped(site.links, open_port=open_port)).detach("somebody-else")
+    rewired(pooled, links=Wrapped(site.links, let_in=let_in)).detach("somebody-else")
     assert missing == [()]
-    assert host_link_is_up(pooled, given)
+    assert is_let_in(pooled, given)
 
 
 def test_what_has_no_namespace_any_more_is_not_claimed_at_once(pooled: Wall, node: World) -> None:

@@ -69,11 +69,11 @@ def test_a_flushed_node_in_iptables_lets_nobody_in_who_adds_no_entry(claim: Clai
         assert first is not None
         site, opened = world.wall._site, list[bool]()
 
-        def open_port(index: int) -> None:
+        def let_in(index: int, link: str, mac: int) -> None:
             opened.append(site.backend.stands())
-            site.links.open_port(index)
+            site.links.let_in(index, link, mac)
 
-        wall = rewired(world.wall, links=Wrapped(site.links, open_port=open_port))
+        wall = rewired(world.wall, links=Wrapped(site.links, let_in=let_in))
         world.lab.node.run(["nft", "flush", "ruleset"])
         with suppress(KernelError):
             claim(wall, AttachRequest("second", tenant="acme"))

@@ -6,7 +6,7 @@ from cellwall.adapters.record.turns import FairMutex
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import KernelError
 from engine.steps import Fault, Operation, assert_converged, every_step, reopened, stepped
-from engine.test_pool import host_link_is_up, left
+from engine.test_pool import is_let_in, left
 from world import World
 
 pytestmark = [
@@ -68,7 +68,7 @@ def test_a_claim_that_is_killed_at_any_step_is_whole_or_nothing(node: World, cla
             assert not (half and (attached or wall.ready))
             if step and not wall.ready:
                 for endpoint in attached:
-                    assert host_link_is_up(wall, endpoint)
+                    assert is_let_in(wall, endpoint)
                     wall.detach("web")
                 wall.reconcile()
                 assert ready.netns not in [one.netns for one in wall._site.journal.endpoints()]
@@ -87,7 +87,7 @@ def test_who_dies_filling_the_pool_leaves_ready_ones_or_nothing(node: World) -> 
             wall.reconcile()
             assert_converged(wall)
             assert wall.ready in (0, 1)
-            assert [host_link_is_up(wall, one) for one in wall._site.journal.pooled()] == [False] * wall.ready
+            assert [is_let_in(wall, one) for one in wall._site.journal.pooled()] == [False] * wall.ready
             wall.empty_pool(1)
             wall.reconcile()
             assert left(node) == []

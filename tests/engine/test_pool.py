@@ -16,11 +16,12 @@ from cellwall.adapters.sandbox import owners
 from cellwall.api import AttachRequest, Wall
 from cellwall.engine.requests import Reconciled
 from cellwall.errors import CellwallError, Conflict, KernelError
+from cellwall.model.addresses import mac_text
 from cellwall.model.endpoint import Endpoint, parse_binding
 from cellwall.model.policy import Policy
 from cellwall.model.pool import was_pooled
 from cellwall.model.settings import Settings
-from engine.pooled import host_link_is_up, left, two_ready
+from engine.pooled import is_let_in, left, two_ready
 from engine.steps import assert_converged
 from world import World, Wrapped, about_nftables, open_world, rewired
 
@@ -35,12 +36,12 @@ def pooled(node: World) -> Iterator[Wall]:
 
 def test_a_container_gets_one_that_stood_ready_with_all_that_it_had(pooled: Wall) -> None:
     ready = pooled._site.journal.pooled()
-    assert [host_link_is_up(pooled, one) for one in ready] == [False, False]
+    assert [is_let_in(pooled, one) for one in ready] == [False, False]
     web = pooled.claim("web", tenant="acme")
     same = ("host_link", "host_index", "mac", "address4", "address6", "netns", "netns_inode")
     assert all(getattr(web, name) == getattr(ready[0], name) for name in same)
     assert (web.key.container_id, web.tenant, was_pooled(web)) == ("web", "acme", True)
-    assert host_link_is_up(pooled, web)
+    assert is_let_in(pooled, web)
     assert pooled.endpoints() == (web,) and pooled.ready == 1
     assert_converged(pooled)
 
@@ -69,8 +70,8 @@ def test_a_claimed_one_is_under_the_policies_of_tenant_and_endpoint_and_publishe
     pooled.remove_policy(tenant="acme")
 
 
-def test_who_follows_endpoints_is_told_whose_a_ready_one_is_before_its_link_is_up(pooled: Wall) -> None:
-    site, told = pooled._site, dict[str, list[str]](ups=[], known=[])
+def test_who_follows_endpoints_is_told_whose_a_ready_one_is_before_it_is_let_in(pooled: Wall) -> None:
+    site, told = pooled._site, dict[str, list[str]](let_in=[], known=[])
 
     class Listening:
         def change(self, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> None:
@@ -79,14 +80,14 @@ def test_who_follows_endpoints_is_told_whose_a_ready_one_is_before_its_link_is_u
         def fill(self, endpoints: Sequence[Endpoint]) -> None:
             told["known"] = [one.key.container_id for one in endpoints]
 
-    def open_port(index: int) -> None:
-        told["ups"] += told["known"]
-        site.links.open_port(index)
+    def let_in(index: int, link: str, mac: int) -> None:
+        told["let_in"] += told["known"]
+        site.links.let_in(index, link, mac)
 
-    following = rewired(pooled, links=Wrapped(site.links, open_port=open_port))
+    following = rewired(pooled, links=Wrapped(site.links, let_in=let_in))
     following.follow(Listening())
     following.claim("web", tenant="acme")
-    assert told["ups"] == ["web"]
+    assert told["let_in"] == ["web"]
     site.in_force.audience = None
 
 
@@ -112,7 +113,7 @@ def test_a_claim_at_once_is_a_claim(pooled: Wall) -> None:
     for name in ("web", "worker"):  # the second one comes to know its tenant by the number of the first
         made = pooled.claim_at_once(AttachRequest(name, tenant="acme"))
         assert made == pooled.endpoint(name) and was_pooled(made) and made.tenant == "acme"
-        assert host_link_is_up(pooled, made)
+        assert is_let_in(pooled, made)
     assert [one.netns for one in pooled.endpoints()] == [one.netns for one in ready]
     assert_converged(pooled)
     assert pooled.claim_at_once(AttachRequest("third", tenant="acme")) is None  # none is left
@@ -231,23 +232,36 @@ def test_one_whose_namespace_was_taken_away_is_given_to_nobody(pooled: Wall, nod
     pooled.reconcile()
 
 
-@pytest.mark.parametrize("how", ["state up", "mode default"], ids=["now", "as soon as its other end says so"])
-def test_one_that_somebody_opened_is_ended_by_a_repair(pooled: Wall, node: World, how: str) -> None:
+OPENED = {
+    "its entry": (["bridge fdb add {mac} dev {link} master static sticky"], "lets it in"),
+    "any entry": (["bridge fdb add 02:00:00:00:77:77 dev {link} master static"], "unknown forwarding entry"),
+    "off the bridge and on": (["ip link set {link} nomaster", "ip link set {link} master {bridge}"], "locked is 0"),
+    "down": (["ip link set {link} down"], "is down"),
+    "dormant": (["ip link set {link} down mode dormant", "ip link set {link} up"], "is dormant"),
+}
+"""What has one pass something by its bridge, or is not as it was left, and what is told of it."""
+
+
+@pytest.mark.parametrize("how", OPENED)
+def test_one_that_somebody_meddled_with_is_ended_by_a_repair(pooled: Wall, node: World, how: str) -> None:
     opened, _ = pooled._site.journal.pooled()
-    node.lab.node.run(["ip", "link", "set", opened.host_link, *how.split()])
-    assert any("is up" in line for line in pooled.status().drift)
+    names = {"mac": mac_text(opened.mac), "link": opened.host_link, "bridge": pooled.settings.network.bridge}
+    commands, told = OPENED[how]
+    for command in commands:
+        node.lab.node.run(command.format(**names).split())
+    assert any(told in line for line in pooled.status().drift)
     assert isinstance(pooled.reconcile(), Reconciled)
     assert pooled.ready == 1
     assert_converged(pooled)
 
 
-def test_one_whose_link_is_down_is_as_good(pooled: Wall, node: World) -> None:
-    """As a kernel has them that holds no port."""
+@pytest.mark.parametrize("how", ["down", "down mode dormant"])
+def test_one_whose_link_was_put_down_is_let_in_all_the_same(pooled: Wall, node: World, how: str) -> None:
+    """Dormant as well, as one is that an older program made."""
     shut, _ = pooled._site.journal.pooled()
-    node.lab.node.run(["ip", "link", "set", shut.host_link, "down", "mode", "default"])
-    assert_converged(pooled)
+    node.lab.node.run(["ip", "link", "set", shut.host_link, *how.split()])
     web = pooled.claim("web")
-    assert web.host_link == shut.host_link and host_link_is_up(pooled, web)
+    assert web.host_link == shut.host_link and is_let_in(pooled, web)
     assert_converged(pooled)
 
 
@@ -257,7 +271,7 @@ def test_a_container_whose_link_somebody_made_dormant_is_let_in_again(pooled: Wa
     node.lab.node.run(["ip", "link", "set", web.host_link, "up"])
     assert any("is dormant" in line for line in pooled.status().drift)
     pooled.reconcile()
-    assert host_link_is_up(pooled, web)
+    assert is_let_in(pooled, web)
     assert_converged(pooled)
 
 
@@ -295,11 +309,11 @@ def test_a_claim_on_a_flushed_node_lays_the_wall_before_anything_is_opened(poole
     opened: list[bool] = []
     site = pooled._site
 
-    def open_port(index: int) -> None:
+    def let_in(index: int, link: str, mac: int) -> None:
         opened.append(site.backend.stands())
-        site.links.open_port(index)
+        site.links.let_in(index, link, mac)
 
-    links = Wrapped(site.links, open_port=open_port)
+    links = Wrapped(site.links, let_in=let_in)
     assert was_pooled(rewired(pooled, links=links).claim("web"))
     assert opened == [True]
 

@@ -1,6 +1,7 @@
 """Packets of a sandbox that stands ready: none before its claim, whoever drives it; both ways from the claim on."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,6 @@ BEFORE: dict[str, tuple[str, list[str]]] = {
     ),
     "the bridge down and up": ("node", ["link set {bridge} down", "link set {bridge} up"]),
     "its port down and up": ("node", ["link set {link} down", "link set {link} up"]),
-    "its port off the bridge and on": ("node", ["link set {link} nomaster", "link set {link} master {bridge}"]),
     "its port's MTU": ("node", ["link set {link} mtu 1400", "link set {link} mtu 1500"]),
 }
 """What somebody does before: inside as root there, or who rules the node, by accident."""
@@ -99,6 +99,53 @@ def test_nothing_passes_of_one_that_nobody_claimed_though_root_inside_drives_it(
     wall.detach(neighbour.name)
     wall.empty_pool(1)
     wall.reconcile()
+
+
+def test_nothing_passes_of_one_that_nobody_claimed_where_somebody_flushed_the_rules(node: World) -> None:
+    """Nor as far as the bridge: it is the port that is shut."""
+    wall, neighbour = node.wall, node.attach("neighbour")
+    wall.fill_pool(1)
+    ready = wall._site.journal.pooled()[0]
+    host, token = inside(node, ready), node.token("flushed")
+    node.lab.node.run(["nft", "flush", "ruleset"])
+    with (
+        neighbour.host.capture("eth0", outgoing=False) as struck,
+        node.lab.node.capture(wall.settings.network.bridge) as node_side,
+        host.capture("eth0", outgoing=False) as into,
+    ):
+        host.inject("eth0", frames(ready, neighbour, token))
+        for address in (ready.address4, ready.address6):
+            with suppress(OSError):  # the latch of a bridge without rules
+                connect(node.lab.node, str(address), 80, udp=True, payload=token, timeout=0.2)
+        neighbour.host.inject("eth0", frames(neighbour.endpoint, neighbour, node.token("sentinel")))
+        seen = node_side.drain()
+        assert [frame for frame in seen if frame[6:12] == neighbour.endpoint.mac.to_bytes(6, "big")]
+        assert not [frame for frame in seen if frame[6:12] == ready.mac.to_bytes(6, "big")]
+        assert not [frame for frame in struck.drain() if token in frame]
+        assert into.drain() == []
+    wall.reconcile()
+    wall.detach(neighbour.name)
+    wall.empty_pool(1)
+
+
+def test_one_whose_port_somebody_unlocked_is_walled_like_any_until_a_repair_ends_it(node: World) -> None:
+    """Off the bridge and on: no port is as it was after that. It is a sandbox of nobody's tenant until then."""
+    wall, neighbour = node.wall, node.attach("neighbour")
+    wall.fill_pool(1)
+    ready = wall._site.journal.pooled()[0]
+    host, token = inside(node, ready), node.token("unlocked")
+    bridge = wall.settings.network.bridge
+    node.lab.node.ip([f"link set {ready.host_link} nomaster", f"link set {ready.host_link} master {bridge}"])
+    with neighbour.host.capture("eth0", outgoing=False) as struck, node.lab.node.serve(udp=[80]):
+        host.inject("eth0", frames(ready, neighbour, token))
+        for address in ("192.168.0.1", NODE4, "169.254.169.254"):
+            assert connect(host, address, 80, udp=True, payload=token, timeout=0.3).kind != "answer"
+        assert not [frame for frame in struck.drain() if token in frame]
+    wall.reconcile()
+    assert wall.ready == 0
+    link = wall._site.links.find(ready.host_link)
+    assert link is None or not link.up
+    wall.detach(neighbour.name)
 
 
 def test_from_its_claim_on_packets_pass_both_ways_in_both_families(node: World) -> None:
@@ -157,7 +204,7 @@ def test_one_attached_or_claimed_while_stp_was_on_has_packets_pass_once_that_is_
     bridge = node.wall.settings.network.bridge
     node.lab.node.ip([f"link set {bridge} type bridge stp_state 1"])
     claimed, attached = inside(node, node.wall.claim("claimed")), node.attach("attached")
-    assert any("not forwarding" in line for line in node.wall.verify("claimed"))
+    assert any("not forwarding" in line for line in node.wall.verify(attached.name))
     node.wall.reconcile()
     for host in (claimed, attached.host):
         assert_connection(host, PUBLIC4, 80)

@@ -70,6 +70,16 @@ def test_a_port_that_was_taken_off_the_bridge_is_put_back(world: World, man: Wat
     world.detach(tenant)
 
 
+def test_a_ready_sandbox_whose_port_was_unlocked_is_ended(world: World, man: Watchman) -> None:
+    """Off the bridge and on, after which no port is as it was."""
+    world.wall.fill_pool(1)
+    (ready,) = world.wall._site.journal.pooled()
+    for where in (["nomaster"], ["master", "b9_br0"]):
+        world.lab.node.run(["ip", "link", "set", ready.host_link, *where])
+    man.heard("repaired in")
+    assert world.wall.ready == 0 and world.wall._site.links.find(ready.host_link) is None
+
+
 def test_links_follow_the_node_interface_when_it_is_resized(world: World, man: Watchman) -> None:
     tenant = world.attach("tenant")
     node, host = world.lab.node, tenant.host

@@ -44,18 +44,20 @@ class SandboxPlan(msgspec.Struct, frozen=True):
 
 
 class PortPlan(msgspec.Struct, frozen=True):
-    """A bridge port to lock: its flags, its static forwarding entry and the permanent neighbours on the bridge."""
+    """A bridge port to lock: its flags, its static forwarding entry and the permanent neighbours on the bridge. `shut`:
+    it is to pass nothing for now, as that of a sandbox that stands ready."""
 
     host_index: int
     bridge_index: int
     mac: int
     address4: IPv4Address
     address6: IPv6Address | None = None
+    shut: bool = False
 
 
 class ObservedLink(msgspec.Struct, frozen=True):
-    """A link as the kernel has it. `master` 0: none. `kind` as `ip -d link` names it ("" for hardware). `dormant`: as
-    `hold_port` leaves it, and its bridge passes nothing though it is up."""
+    """A link as the kernel has it. `master` 0: none. `kind` as `ip -d link` names it ("" for hardware). `dormant` (RFC
+    2863): its bridge passes nothing though it is up."""
 
     index: int
     name: str
@@ -140,7 +142,8 @@ class Links(Protocol):
         AlreadyExists when the host name or the interface inside the sandbox is taken."""
 
     def lock_port(self, plan: PortPlan) -> None:
-        """Every bridge port flag, the static FDB entry, the permanent neighbours of both families."""
+        """Every bridge port flag, the static FDB entry, the permanent neighbours of both families. A port that is to be
+        shut has no such entry, without which its bridge passes nothing either way until `let_in`."""
 
     def port_differences(self, plans: Sequence[PortPlan]) -> dict[int, tuple[str, ...]]:
         """What no longer is as `lock_port` left it, a few words each, by host index; a port that is as it was is not
@@ -159,11 +162,10 @@ class Links(Protocol):
         """Addresses (nodad), permanent neighbours of the gateway, link up, routes, loopback up."""
 
     def open_port(self, host_index: int) -> None:
-        """Host end up, whether it was down or is held: the last step of an attach."""
+        """Host end up: the last step of an attach. Idempotent."""
 
-    def hold_port(self, host_index: int) -> None:
-        """Host end up, all of it settled, and dormant: the bridge passes nothing either way until `open_port`, which is
-        the faster for it. Where the kernel holds no port it stays down. Idempotent."""
+    def let_in(self, host_index: int, host_link: str, mac: int) -> None:
+        """The static FDB entry of a port that was shut, whose host end is opened where it is not. Idempotent."""
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """Close the port at once: down, into the reaper group; its neighbours removed. Tolerates absence."""

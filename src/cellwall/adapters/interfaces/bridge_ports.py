@@ -94,12 +94,17 @@ def lock_messages(plan: PortPlan) -> list[Message]:
     return [
         _silent(index),
         link_message(RTM_SETLINK, link_header(index, family=AF_BRIDGE), _LOCKED, what="bridge port flags"),
-        forwarding_entry(RTM_NEWNEIGH, index, plan.mac, flags=_PUT, what="static forwarding entry"),
+        *(() if plan.shut else (entry_message(index, plan.mac),)),
         *(
             neighbour_message(RTM_NEWNEIGH, plan.bridge_index, address, plan.mac, flags=_PUT, what="neighbour")
             for address in addresses_of(plan)
         ),
     ]
+
+
+def entry_message(index: int, mac: int, *, tolerate: tuple[int, ...] = ()) -> Message:
+    """The static entry of a locked port: what has its bridge pass anything by it, either way. Idempotent."""
+    return forwarding_entry(RTM_NEWNEIGH, index, mac, flags=_PUT, what="static forwarding entry", tolerate=tolerate)
 
 
 def absent_flags(route: Netlink, index: int) -> tuple[str, ...]:
@@ -114,7 +119,7 @@ def absent_flags(route: Netlink, index: int) -> tuple[str, ...]:
 
 def relock_port(route: Netlink, plan: PortPlan) -> None:
     """Lock it, take away forwarding entries that it should not have, and have it forward where its link is up."""
-    removals = _removals(route, plan.bridge_index, plan.host_index, keep=plan.mac)
+    removals = _removals(route, plan.bridge_index, plan.host_index, keep=None if plan.shut else plan.mac)
     route.transact(
         [*removals, *lock_messages(plan), _forwarding(plan.host_index)], f"lock bridge port {plan.host_index}"
     )
@@ -203,7 +208,10 @@ def _wrong_flags(present: Mapping[int, bytes]) -> Iterable[str]:
 
 def _wrong_entries(plan: PortPlan, entries: Sequence[ForwardingEntry]) -> Iterable[str]:
     own = [entry for entry in entries if entry.mac == plan.mac]
-    if not own:
+    if plan.shut:
+        if own:
+            yield f"its forwarding entry {mac_text(plan.mac)} lets it in"
+    elif not own:
         yield f"its forwarding entry {mac_text(plan.mac)} is missing"
     elif (own[0].state, own[0].sticky) != (NUD_NOARP, True):
         yield f"its forwarding entry {mac_text(plan.mac)} is not static and sticky"

@@ -9,13 +9,6 @@ Reading a link makes the kernel settle it first (Linux 6.11, net/core/rtnetlink.
 so three reads in the right order do the worker's work: the host end, which enables the bridge port; then the bridge
 and the peer. The peer is read through the node's socket by the namespace id that the host end tells. An older kernel
 does not settle anything on reading, but tells the state: there it is read again until it is up, for a bounded time.
-
-A port that is to open fast at some later time is *held*: both ends are up and settled, and the host end is dormant (RFC
-2863; Documentation/networking/operstates.rst), as 802.1X has a port whose user it has not let in. A bridge enables the
-port of a link that is operationally up and no other (net/bridge/br_if.c, br_port_carrier_check; br_stp_if.c,
-br_stp_enable_bridge), and a disabled port takes and gives nothing. What is done at the other end makes it down, and
-dormant again (net/core/link_watch.c, rfc2863_policy). To release it is one message, which the kernel carries through to
-the bridge as it takes it (net/core/rtnetlink.c, set_operstate): there is nothing for the worker to do.
 """
 
 import errno
@@ -31,24 +24,18 @@ from cellwall.adapters.netlink.rtnetlink import (
     IFLA_OPERSTATE,
     LINK_HEADER_SIZE,
     LINK_MODE_DEFAULT,
-    LINK_MODE_DORMANT,
-    OPER_DORMANT,
     OPER_UP,
-    PORT_DISABLED,
     RTM_SETLINK,
     get_link_at,
-    is_running,
     link_flags,
     link_header,
     link_message,
     name_of,
-    port_state,
 )
 from cellwall.adapters.netlink.sockets import Message, Netlink, Reply
 from cellwall.adapters.node.sysctls import ProcSysctls
 
 _OPER_UP = OPER_UP.to_bytes(1)
-_DORMANT = attribute_u8(IFLA_LINKMODE, LINK_MODE_DORMANT)
 # The state before the mode, as the kernel takes them whatever their order here: a link of the default mode is not put
 # up by hand.
 _RELEASED = attribute_u8(IFLA_OPERSTATE, OPER_UP) + attribute_u8(IFLA_LINKMODE, LINK_MODE_DEFAULT)
@@ -60,8 +47,6 @@ _UNSEEN = (errno.ENODEV, errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES)
 
 Ends = tuple[int, int, int]
 """Of a host end: the index of its bridge, that of its peer, and the id of the peer's namespace."""
-Held = tuple[str, str]
-"""The names of a host end that is held and settled, and of its bridge."""
 
 
 def ends_of(reply: Reply) -> Ends | None:
@@ -101,35 +86,11 @@ def open_port(route: Netlink, index: int, ends: Ends | None = None) -> None:
         time.sleep(_PAUSE)
 
 
-def hold_port(route: Netlink, index: int, ends: Ends | None = None) -> Held | None:
-    """The host end up and dormant, so that the bridge keeps its port disabled; down, where this kernel does not.
-    Returns what `release_port` asks for where the port is held and both ends are settled; else None. Idempotent."""
-    operation = f"hold bridge port {index}"
-    dormant = link_message(RTM_SETLINK, link_header(index), _DORMANT, tolerate=(errno.EINVAL, errno.EOPNOTSUPP))
-    seen = route.transact([dormant, get_link_at(index)], operation)[-1]
-    ends = ends or ends_of(seen)
-    if ends is None or attribute_of(seen.body, IFLA_LINKMODE, LINK_HEADER_SIZE) != LINK_MODE_DORMANT.to_bytes(1):
-        return None
-    bridge, peer, netnsid = ends
-    name = name_of(route, index)
-    # Without IPv6 the host end says nothing into the sandbox, and opens sooner.
-    ProcSysctls().write(f"net/ipv6/conf/{name}/disable_ipv6", "1")
-    up = link_message(RTM_SETLINK, link_header(index, flags=IFF_UP, change=IFF_UP))
-    settling = [get_link_at(index), get_link_at(peer, netnsid=netnsid, tolerate=_UNSEEN), get_link_at(index)]
-    seen = route.transact([up, *settling], operation)[-1]
-    if _passes(seen) or port_state(seen) != PORT_DISABLED:
-        route.transact([link_message(RTM_SETLINK, link_header(index, change=IFF_UP))], operation)
-        return None
-    settled = attribute_of(seen.body, IFLA_OPERSTATE, LINK_HEADER_SIZE) == OPER_DORMANT.to_bytes(1)
-    return (name, name_of(route, bridge)) if settled else None
-
-
-def release_port(route: Netlink, index: int, held: Held) -> bool:
-    """`open_port` of one that is held and settled; False where it is still to be settled: the bridge, as it had no open
-    port before this one, or the port, as somebody put either end down since."""
-    route.transact([_opening(index)], f"open bridge port {index}")
-    link, bridge = held
-    return is_running(route, link) and is_running(route, bridge)
+def silence(route: Netlink, index: int) -> None:
+    """Switch off IPv6 at a host end, which has no use for it, and with it solicits and reports there of itself. Nothing
+    of one that is gone."""
+    if name := name_of(route, index):
+        ProcSysctls().write(f"net/ipv6/conf/{name}/disable_ipv6", "1")
 
 
 def _opening(index: int) -> Message:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Container, Sequence
 
 from cellwall.adapters.interfaces import bridge_ports, bridges, carrier
-from cellwall.adapters.interfaces.bridge_ports import addresses_of, lock_messages
+from cellwall.adapters.interfaces.bridge_ports import addresses_of, entry_message, lock_messages
 from cellwall.adapters.netlink.nlattr import attribute, attribute_text, attribute_u32, nested
 from cellwall.adapters.netlink.rtnetlink import (
     IFF_UP,
@@ -36,6 +36,7 @@ from cellwall.adapters.netlink.rtnetlink import (
     get_link,
     get_links,
     index_of,
+    is_running,
     link_header,
     link_index,
     link_kind,
@@ -53,6 +54,7 @@ from cellwall.names import REAPER_GROUP
 
 _CREATE = NLM_F_CREATE | NLM_F_EXCL
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT)
+_NO_PORT = (errno.EOPNOTSUPP, errno.EINVAL)  # of a link that is no port of a bridge
 
 _LARGEST_ID = (1 << 31) - 1
 # Nothing depends on an id: what keeps a namespace from having one is for the pair behind it to fail by, if it does.
@@ -70,7 +72,6 @@ class LinkLayer(Closing):
     def __init__(self) -> None:
         self._route = open_route_socket()
         self._ends: dict[int, carrier.Ends] = {}
-        self._held: dict[int, carrier.Held] = {}
 
     def close(self) -> None:
         self._route.close()
@@ -146,6 +147,8 @@ class LinkLayer(Closing):
     def lock_port(self, plan: PortPlan) -> None:
         """See `Links.lock_port`. Idempotent."""
         self._route.transact(lock_messages(plan), f"lock bridge port {plan.host_index}")
+        if plan.shut:  # nor does its host end say anything into the sandbox: with IPv6 it would, of itself
+            carrier.silence(self._route, plan.host_index)
 
     def relock_port(self, plan: PortPlan) -> None:
         """See `Links.relock_port`. Idempotent."""
@@ -169,19 +172,18 @@ class LinkLayer(Closing):
 
     def open_port(self, host_index: int) -> None:
         """See `Links.open_port`. Returns when packets pass."""
-        held = self._held.pop(host_index, None)
-        if held is None or not carrier.release_port(self._route, host_index, held):
-            carrier.open_port(self._route, host_index, self._ends.pop(host_index, None))
+        carrier.open_port(self._route, host_index, self._ends.pop(host_index, None))
 
-    def hold_port(self, host_index: int) -> None:
-        """See `Links.hold_port`."""
-        held = carrier.hold_port(self._route, host_index, self._ends.pop(host_index, None))
-        if held is not None:
-            self._held[host_index] = held
+    def let_in(self, host_index: int, host_link: str, mac: int) -> None:
+        """See `Links.let_in`. Returns when packets pass. A port that somebody took off the bridge is another's to put
+        back, as that of any endpoint is."""
+        entry = entry_message(host_index, mac, tolerate=_NO_PORT)
+        self._route.transact([entry], f"let in bridge port {host_index}")
+        if not is_running(self._route, host_link):
+            carrier.open_port(self._route, host_index)
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """See `Links.retire`. Idempotent."""
-        self._held.pop(plan.host_index, None)
         messages = [
             neighbour_message(RTM_DELNEIGH, plan.bridge_index, address, None, what="neighbour", tolerate=_ABSENT)
             for address in addresses_of(plan)

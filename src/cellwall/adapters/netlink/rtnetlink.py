@@ -39,15 +39,15 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 _RTM_GETRULE, RTM_NEWNSID = 34, 88
 
 IFF_UP, _IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
-OPER_DORMANT, OPER_UP, LINK_MODE_DEFAULT, LINK_MODE_DORMANT = 5, 6, 0, 1
+OPER_UP, LINK_MODE_DEFAULT, _LINK_MODE_DORMANT = 6, 0, 1
 """Of RFC 2863, as linux/if.h numbers them: IF_OPER_*, IF_LINK_MODE_*."""
-_UP, _DORMANT = OPER_UP.to_bytes(1), LINK_MODE_DORMANT.to_bytes(1)
+_UP, _DORMANT = OPER_UP.to_bytes(1), _LINK_MODE_DORMANT.to_bytes(1)
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO = 1, 3, 4, 10, 12, 18
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 26, 27, 28, 29
 IFLA_LINK, IFLA_OPERSTATE, IFLA_LINKMODE, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 5, 16, 17, 37, 46
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-_IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_STATE, PORT_DISABLED, PORT_FORWARDING = 5, 1, 0, 3
+IFLA_BRPORT_STATE, PORT_DISABLED, PORT_FORWARDING = 1, 0, 3
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _IFA_F_PERMANENT = 0x80
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
@@ -304,14 +304,6 @@ def link_settings(reply: Reply) -> dict[int, bytes]:
     """The settings of a link's own kind (IFLA_INFO_DATA)."""
     info = attributes(attributes(reply.body, _IFINFO.size).get(IFLA_LINKINFO, b""))
     return attributes(info.get(IFLA_INFO_DATA, b""))
-
-
-def port_state(reply: Reply) -> int:
-    """In which of a bridge's states (linux/if_bridge.h, BR_STATE_*) the port is that a link is; -1 for one that is
-    none."""
-    info = attributes(attributes(reply.body, _IFINFO.size).get(IFLA_LINKINFO, b""))
-    state = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")).get(IFLA_BRPORT_STATE)
-    return -1 if state is None else state[0]
 
 
 def link_flags(reply: Reply) -> int:

@@ -74,11 +74,8 @@ def ready_for_policies(site: Site, found: Foundation, requests: Sequence[AttachR
     return make_ready_for(site, tiers, member=any(request.user is not None for request in requests))
 
 
-def place_endpoints(
-    site: Site, found: Foundation, requests: Sequence[AttachRequest], *, opens: bool = True
-) -> tuple[Endpoint, ...]:
-    """`attach_endpoints` of requests that are valid, on a node that is ready for their policies. Without `opens` their
-    bridge ports are held, and nothing passes whatever is done inside."""
+def place_endpoints(site: Site, found: Foundation, requests: Sequence[AttachRequest]) -> tuple[Endpoint, ...]:
+    """`attach_endpoints` of requests that are valid, on a node that is ready for their policies."""
     made: dict[EndpointKey, Endpoint] = {}
     with ExitStack() as held, ExitStack() as undo:
         sandboxes: list[_Sandbox] = []
@@ -91,7 +88,7 @@ def place_endpoints(
                 sandboxes.append(_open(site, request, held, undo))
         if sandboxes:
             planned = _journal(site, found, sandboxes, undo)
-            wired = _wire(site, found, sandboxes, planned, undo, opens=opens)
+            wired = _wire(site, found, sandboxes, planned, undo)
             with site.journal.transaction():
                 site.journal.finish_attach(wired)
             made |= {endpoint.key: endpoint for endpoint in wired}
@@ -260,8 +257,6 @@ def _wire(
     sandboxes: Sequence[_Sandbox],
     planned: Sequence[Endpoint],
     undo: ExitStack,
-    *,
-    opens: bool,
 ) -> list[Endpoint]:
     """Everything the kernel has of these endpoints; each step's undoing is on the stack before the next begins."""
     wired = []
@@ -280,13 +275,13 @@ def _wire(
         wired.append(endpoint)
     site.change((), wired)
     undo.callback(site.change, wired, ())
-    _finish(site, sandboxes, wired, opens=opens)
+    _finish(site, sandboxes, wired)
     end_former_flows(site, [(endpoint, binding) for endpoint in wired for binding in endpoint.bindings])
     return wired
 
 
-def _finish(site: Site, sandboxes: Sequence[_Sandbox], wired: Sequence[Endpoint], *, opens: bool) -> None:
-    """The inside of each, and the host ends up, or held."""
+def _finish(site: Site, sandboxes: Sequence[_Sandbox], wired: Sequence[Endpoint]) -> None:
+    """The inside of each, and the host ends up."""
     for sandbox, endpoint in zip(sandboxes, wired, strict=True):
         try:
             site.links.configure_sandbox(sandbox_plan(site, endpoint), sandbox.namespace.fd)
@@ -295,7 +290,7 @@ def _finish(site: Site, sandboxes: Sequence[_Sandbox], wired: Sequence[Endpoint]
             raise
     for endpoint in wired:
         try:
-            (site.links.open_port if opens else site.links.hold_port)(endpoint.host_index)
+            site.links.open_port(endpoint.host_index)
         except KernelError as error:
             _refuse_meddled(endpoint, error, inside=False)
             raise

@@ -27,6 +27,7 @@ def port_on(bridge_index: int, endpoint: Endpoint) -> PortPlan:
         mac=endpoint.mac,
         address4=endpoint.address4,
         address6=endpoint.address6,
+        shut=endpoint.key.pooled,
     )
 
 

@@ -47,7 +47,7 @@ def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
         first = int(site.journal.get(_NUMBER) or b"0")
         site.journal.put(_NUMBER, str(first + count).encode())
     keys = [pooled_key(first + number) for number in range(count)]
-    place_endpoints(site, found, [AttachRequest(key.container_id, ifname=_IFNAME) for key in keys], opens=False)
+    place_endpoints(site, found, [AttachRequest(key.container_id, ifname=_IFNAME) for key in keys])
     return count
 
 
@@ -153,7 +153,7 @@ def _let_in(site: Site, former: Sequence[Endpoint], claimed: Sequence[Endpoint],
     undo.callback(detach_endpoints, site, [one.key for one in claimed])  # nobody gets one that somebody had once
     site.change(former, claimed)
     for endpoint in claimed:
-        site.links.open_port(endpoint.host_index)
+        site.links.let_in(endpoint.host_index, endpoint.host_link, endpoint.mac)
     end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
 
 

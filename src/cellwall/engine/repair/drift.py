@@ -80,8 +80,8 @@ def port_drift(found: Foundation, endpoint: Endpoint, link: ObservedLink | None)
     lines = []
     if link.master != found.bridge_index:
         lines.append(f"link {endpoint.host_link} of {endpoint.key} is not on the bridge")
-    if (link.up and not link.dormant) == endpoint.key.pooled:  # one that stands ready opens when a container claims it
-        state = "down" if not link.up else "dormant" if link.dormant else "up"
+    if not link.up or link.dormant:
+        state = "dormant" if link.up else "down"
         lines.append(f"link {endpoint.host_link} of {endpoint.key} is {state}")
     if link.mtu != found.mtu:
         lines.append(f"link {endpoint.host_link} of {endpoint.key} has MTU {link.mtu}, not {found.mtu}")
