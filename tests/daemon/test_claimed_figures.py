@@ -50,3 +50,17 @@ def test_what_is_sent_in_one_that_ends_unclaimed_is_nobodys(served: Served, plai
     wait_until(lambda: served.node.pool.figures.ready == 0)
     told = [value for (name, _), value in scrape(plain).items() if name == "cellwall_tenant_sent_packets_total"]
     assert sum(told) == 0
+
+
+def test_what_is_denied_of_one_before_the_claim_is_not_its_tenants(served: Served, plain: Plain) -> None:
+    resize(served, PoolSize(1))
+    wait_until(lambda: served.node.pool.figures.ready == 1)
+    (ready,) = served.world.wall._site.journal.pooled()
+    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    send(served, box, 20, source="203.0.113.7")
+    name = "cellwall_tenant_denied_packets_total"
+    assert not of(scrape(plain), name, tenant="acme")
+    assert plain.ask("POST", "/v1/pool/claims", {"container": "web", "tenant": "acme"}).status == 201
+    assert of(scrape(plain), name, tenant="acme") == 0
+    send(served, box, 3, source="203.0.113.7")
+    assert of(scrape(plain), name, tenant="acme") == 3

@@ -76,9 +76,9 @@ class Sampler:
         shown = self._try("traffic", lambda: self._wall.meters().traffic()) if node is not None and node.leased else {}
         if node is not None and shown is not None:
             self._traffic.read(number, _readings(metered, shown))
-            self._disregard(shown)
+        denied = self._read_denied(self._wall.meters, metered) if node is not None and node.leased else None
         if node is not None:
-            self._read_denied(self._wall.meters, metered)
+            self._disregard(shown, denied)
         self._attend(metered, known=node is not None)
         self._read_rules(self._wall.meters)
         tracked = self._try("conntrack", lambda: self._wall.meters().tracked())
@@ -98,13 +98,18 @@ class Sampler:
             seconds=time.perf_counter() - began,
         )
 
-    def _disregard(self, shown: Mapping[int, Traffic]) -> None:
-        """What is sent in a sandbox that stands ready is not its tenant's of later. Those that do so after the reading
-        did so during it."""
+    def _disregard(self, shown: Mapping[int, Traffic] | None, denied: Denied | None) -> None:
+        """What is sent in a sandbox that stands ready is not its tenant's of later, denied or not. Those that do so
+        after the reading did so during it."""
         ready = self._try("record", self._wall.ready_links)
-        if ready is not None:
+        if ready is None:
+            return
+        if shown is not None:
             present = ready & shown.keys()
             self._traffic.disregard({str(index): msgspec.structs.astuple(shown[index]) for index in present})
+        if denied is not None:
+            present = ready & denied.ports.keys()
+            self._denied_of.disregard({str(index): (denied.ports[index],) for index in present})
 
     def part(self, links: Mapping[str, Reading], denied: Mapping[str, Reading]) -> None:
         """These links, and what rules count of them, show what they show for the last time."""
@@ -123,7 +128,8 @@ class Sampler:
     def settle(self, site: Site) -> None:
         """Read what rules have counted by now, by the meters of this site."""
         self._read_rules(site.meters)
-        self._read_denied(site.meters, site.journal.metered())
+        if metered := site.journal.metered():
+            self._read_denied(site.meters, metered)
 
     def restart(self, *, sets: bool) -> None:
         """Rules have begun to count anew; their `sets`, too."""
@@ -131,11 +137,12 @@ class Sampler:
         if sets:
             self._denied_of.restart()
 
-    def _read_denied(self, meters: Callable[[], Meters], metered: Sequence[Metered]) -> None:
+    def _read_denied(self, meters: Callable[[], Meters], metered: Sequence[Metered]) -> Denied | None:
         number = self._denied_of.begin()
-        denied = self._try("denied", lambda: meters().denied()) if metered else None
+        denied = self._try("denied", lambda: meters().denied())
         if denied is not None:
             self._denied_of.read(number, _denials(((one, one.stems) for one in metered), denied))
+        return denied
 
     def _read_rules(self, meters: Callable[[], Meters]) -> None:
         number = self._denied.begin()
