@@ -10,7 +10,7 @@ import pytest
 
 from cellwall.api import Wall
 from cellwall.config import drop_mode_record, record_daemon
-from cellwall.errors import Unsupported
+from cellwall.errors import Exhausted, Unsupported
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE6
 from cellwall.model.endpoint import parse_binding
@@ -90,6 +90,39 @@ def test_a_port_that_cannot_be_served_is_refused_over_http_and_told_where_it_was
             assert note == f"port 8070 is proxied for {target}, and not served: Address already in use"
         assert_served_soon(world, 8070)  # with nobody asking
         assert not any("8070" in note for note in world.wall.status().notes)
+    world.wall.detach(web.name)
+
+
+def test_ports_leave_the_daemon_descriptors_for_its_own_work_and_what_is_one_too_many_is_told(
+    node: tuple[Daemon, World],
+) -> None:
+    """Under a low limit they took all, and with none left it told nothing of the wall and repaired nothing."""
+    daemon, world = node
+    world.wall.detach_many([one.key for one in world.wall.endpoints()])
+    assert daemon.stop() == 0
+    try:
+        daemon.prefix = ["prlimit", "--nofile=128:128", "--"]
+        daemon.start()
+        web = world.attach("web", tenant="acme", expose=[f"{port}:80/tcp6to4" for port in range(8100, 8132)])
+        said = r"the daemon's 128 descriptors \(LimitNOFILE=\) are enough for 32 ports served by a proxy$"
+        with pytest.raises(Exhausted, match=rf"^expose\.proxy: 8132:80/tcp6to4: {said}"):
+            world.wall.expose(web.name, "8132:80/tcp6to4")
+        assert world.wall.expose(web.name, "8132:80").bindings, "without a proxy"
+        assert world.wall.status().drift == ()
+        assert daemon.stop() == 0
+        daemon.prefix = ["prlimit", "--nofile=120:120", "--"]
+        daemon.start()
+        daemon.logged("32 ports are proxied: 30 of these are served")
+        notes = world.wall.status().notes
+        assert sum("and not served: the daemon's 120 descriptors" in note for note in notes) == 2
+        with web.host.serve(tcp=[80]):
+            assert_connection(world.lab.lan, NODE6, 8100)
+        assert daemon.stop() == 0
+    finally:
+        daemon.prefix = []
+    daemon.start()
+    with web.host.serve(tcp=[80]):
+        assert_connection(world.lab.lan, NODE6, 8131)
     world.wall.detach(web.name)
 
 

@@ -54,6 +54,12 @@ class ProxyRule(msgspec.Struct, frozen=True):
         return self.host_port, self.family, self.bind
 
 
+def most_proxied(descriptors: int) -> int:
+    """How many ports a daemon serves that may have so many descriptors, each of which takes one: a quarter of these,
+    as one that has none left neither tells of the wall nor repairs it."""
+    return min(MAX_PROXIES, descriptors // 4)
+
+
 def place_of(binding: PortBinding) -> Place:
     """Where its clients of the other family come to."""
     return binding.host_port, binding.proxy, "" if binding.bind is None else str(binding.bind)

@@ -7,7 +7,7 @@ from cellwall.daemon.http.descriptors import within
 
 
 def test_where_descriptors_are_few_connections_are_fewer() -> None:
-    assert within(Bounds(), 1024).connections == 512
+    assert within(Bounds(), 1024).connections == 256
     assert within(Bounds(), 64).connections == 16
 
 

@@ -246,6 +246,17 @@ def test_a_message_that_cannot_be_obeyed_ends_it_all_for_what_it_said_may_have_b
     told(story)
 
 
+def test_a_port_whose_socket_did_not_arrive_ends_it_all_and_is_not_left_out_in_silence() -> None:
+    """The kernel leaves a descriptor out for which there is no room, and tells no error."""
+
+    async def story(made: Told6) -> None:
+        made.relay.loop.set_exception_handler(lambda *_: None)
+        made.tell(Told("serve", msgspec.structs.replace(made.rule, host_port=1)))
+        await asyncio.wait_for(made.relay.over.wait(), 20)
+
+    told(story)
+
+
 def test_one_that_came_in_the_turn_in_which_its_port_ends_leaves_its_place_to_others() -> None:
     async def story(made: Told6) -> None:
         port = made.relay._ports[made.rule.place]

@@ -9,6 +9,7 @@ import resource
 import msgspec
 
 from cellwall.daemon.bounds import Bounds
+from cellwall.model.proxied import most_proxied
 from cellwall.model.reserved import MAX_RESERVED
 
 _OWN = 256
@@ -27,5 +28,5 @@ def within(bounds: Bounds, descriptors: int) -> Bounds:
     if descriptors == resource.RLIM_INFINITY:
         return bounds
     holding = min(2 * MAX_RESERVED, descriptors // 4)  # what reserved ports are held by
-    room = max(descriptors - _OWN - holding, descriptors // 4, 4)
+    room = max(descriptors - _OWN - holding - most_proxied(descriptors), descriptors // 4, 4)
     return msgspec.structs.replace(bounds, connections=min(bounds.connections, room))

@@ -11,6 +11,7 @@ listened at, as after a restart, is logged, told by `notes`, and tried again.
 
 import errno
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from cellwall.daemon.proxy.arrivals import LOOPBACK, ask_for_arrivals
 from cellwall.daemon.proxy.program import Program
 from cellwall.daemon.proxy.relay import Told
 from cellwall.engine.site import Site
-from cellwall.errors import CellwallError, Conflict, Unavailable, Unsupported
+from cellwall.errors import CellwallError, Conflict, Exhausted, Unavailable, Unsupported
 from cellwall.model.endpoint import Endpoint, EndpointKey, PortBinding
 from cellwall.model.proxied import (
     MAX_PROXIES,
@@ -29,6 +30,7 @@ from cellwall.model.proxied import (
     Place,
     ProxyRule,
     most_connections,
+    most_proxied,
     place_of,
     proxy_rules,
     refused_clients,
@@ -68,12 +70,14 @@ class Proxies:
 
     def prepare(self, site: Site, bindings: Iterable[PortBinding]) -> None:
         """Listen for these, which are about to go on record, and have the process that is to serve them. What is not
-        on record at the end of this turn is let go then. Conflict where nothing can listen there, Unavailable where
-        there is no room for it now, Unsupported where the program is missing."""
+        on record at the end of this turn is let go then. Conflict where nothing can listen there, Exhausted and
+        Unavailable where there is no room for it, ever or now, Unsupported where the program is missing."""
         with self._state:
             for binding in bindings:
                 if self._closed:
                     raise Unavailable(f"expose.proxy: {binding}: the daemon is ending; ask again")
+                if len({*self._wanted, *self._ready, place_of(binding)}) > most_proxied(_descriptors()):
+                    raise Exhausted(f"expose.proxy: {binding}: {_enough_for()}")
                 try:
                     self._begin()
                     self._make_ready(site, binding)
@@ -86,7 +90,7 @@ class Proxies:
         """What is on record and not served, a line each."""
         with self._state:
             unserved = [rule for each in self._made.values() for rule in each if rule.place not in self._rules]
-            whys = [self._failed.get(rule.place, ("",))[0] or self._unkept or self._trouble for rule in unserved]
+            whys = [self._why_unserved(rule) for rule in unserved]
             return tuple(
                 f"port {rule.host_port} is proxied for {rule.target}, and not served{why and ': '}{why}"
                 for rule, why in zip(unserved, whys, strict=True)
@@ -160,10 +164,10 @@ class Proxies:
             _log.error("no port is proxied: %s", self._unkept)
             return {}
         rules = [rule for each in self._made.values() for rule in each]
-        if len(rules) > MAX_PROXIES:
-            _log.error("%d ports are proxied: %d of these are served", len(rules), MAX_PROXIES)
+        if len(rules) > (most := _most()):
+            _log.error("%d ports are proxied: %d of these are served; %s", len(rules), most, _enough_for())
             rules.sort(key=lambda rule: rule.place not in self._rules)
-        return {rule.place: rule for rule in rules[:MAX_PROXIES]}
+        return {rule.place: rule for rule in rules[:most]}
 
     def _serve(self, wanted: dict[Place, ProxyRule], site: Site) -> None:
         self._end_what_is_over()
@@ -177,6 +181,10 @@ class Proxies:
         if self._program is not None and (over := self._program.is_over()):
             _log.error("the proxy %s, and begins anew", over)
             self._end()
+
+    def _why_unserved(self, rule: ProxyRule) -> str:
+        why = self._failed.get(rule.place, ("",))[0] or self._unkept or self._trouble
+        return why or ("" if rule.place in self._wanted else _enough_for())
 
     def _begin(self) -> None:
         """Have a process. One that begins is waited for, as long as for any answer: whether it does is seen by that.
@@ -250,6 +258,23 @@ class Proxies:
             while sockets:
                 _stop(sockets.popitem()[1])
         self._rules = {}
+
+
+def _descriptors() -> int:
+    """As many as this process may ever have, and the proxy's, which has its limits from it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 4 * MAX_PROXIES if most == resource.RLIM_INFINITY else most
+
+
+def _most() -> int:
+    return min(MAX_PROXIES, most_proxied(_descriptors()))
+
+
+def _enough_for() -> str:
+    """What to say of the port that is one too many."""
+    if _most() == MAX_PROXIES:
+        return f"a node has at most {MAX_PROXIES} ports served by a proxy"
+    return f"the daemon's {_descriptors()} descriptors (LimitNOFILE=) are enough for {_most()} ports served by a proxy"
 
 
 def _begun() -> Program:

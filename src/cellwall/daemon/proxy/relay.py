@@ -266,6 +266,8 @@ class Relay:
                 self._ports[place] = Port(told.rule, socket.socket(fileno=fds[0]), self)
         elif known is not None:
             known.judge(told.rule)
+        else:
+            raise OSError(errno.EMFILE, "the socket of a port did not arrive")
 
 
 async def _pass_on(relay: Relay, connection: Connection, source: socket.socket, sink: socket.socket) -> None:
