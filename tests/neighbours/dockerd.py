@@ -59,6 +59,6 @@ class Docker:
     def _answers(self, address: str) -> bool:
         return connect(self.lab.lan, address, 8081).data == b"docker\n"
 
-    def reached(self, address: str, port: int) -> str:
+    def reached(self, address: str, port: int, name: str = "web") -> str:
         """What a container of Docker's gets from there."""
-        return self.ask("exec", "web", "/bin/sh", "-c", f"echo hi | nc -w 1 {address} {port} || true")
+        return self.ask("exec", name, "/bin/sh", "-c", f"echo hi | nc -w 1 {address} {port} || true")

@@ -89,6 +89,22 @@ def test_containers_that_come_and_go_beside_ours_open_nothing(shared: tuple[Worl
         docker.ask("network", "rm", "more")
 
 
+def test_a_container_of_dockers_may_be_one_behind_the_wall(shared: tuple[World, Docker]) -> None:
+    world, docker = shared
+    docker.run("joined", "--network", "none")
+    pid = docker.ask("inspect", "--format", "{{.State.Pid}}", "joined").strip()
+    try:
+        world.wall.attach("joined", netns=f"/proc/{pid}/ns/net", expose=["8083:80"])
+        with world.lab.internet.serve(tcp=[80]), world.lab.node.serve(tcp=[22]):
+            assert docker.reached(PUBLIC4[2], 80, "joined") == "internet hi\n"
+            assert docker.reached(NODE4, 22, "joined") == ""
+        for address in (NODE4, NODE6):
+            assert connect(world.lab.lan, address, 8083).data == b"docker\n"
+    finally:
+        docker.ask("rm", "--force", "joined")
+        world.wall.detach("joined")
+
+
 @VARIANTS
 def test_our_removal_leaves_dockers_rules_as_they_were(tmp_path: Path, variant: str) -> None:
     with open_world(up=False) as world:

@@ -1,5 +1,6 @@
 """Podman with networks of netavark's on the node, by each of its two firewall drivers."""
 
+import os
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -36,9 +37,9 @@ class Podman:
             "--cgroup-manager", "cgroupfs", "--events-backend", "none", *arguments, check=check,
         ).text  # fmt: skip
 
-    def run(self, name: str, *options: str) -> None:
+    def run(self, name: str, *options: str, network: str = "theirs") -> None:
         """A container that answers on port 80."""
-        self.ask("run", "--detach", "--cgroups", "disabled", "--network", "theirs", "--name", name, *options,
+        self.ask("run", "--detach", "--cgroups", "disabled", "--network", network, "--name", name, *options,
                  "--rootfs", str(self.annex.rootfs()), *_LISTEN)  # fmt: skip
 
     def remove(self, name: str) -> None:
@@ -53,9 +54,9 @@ class Podman:
         for address in (NODE4, NODE6):
             assert connect(self.lab.lan, address, 8081).data == b"podman\n"
 
-    def reached(self, address: str, port: int) -> str:
+    def reached(self, address: str, port: int, name: str = "web") -> str:
         """What a container of Podman's gets from there."""
-        return self.ask("exec", "web", "/bin/sh", "-c", f"echo hi | nc -w 1 {address} {port} || true")
+        return self.ask("exec", name, "/bin/sh", "-c", f"echo hi | nc -w 1 {address} {port} || true")
 
 
 @pytest.fixture(scope="module", params=[*product(DRIVERS, BACKENDS)], ids="-".join)
@@ -105,6 +106,22 @@ def test_its_reload_and_its_containers_open_nothing_and_break_nothing(shared: tu
         ours.assert_work()
         podman.assert_works()
         assert_nothing_to_do(world)
+
+
+def test_a_container_of_its_may_be_one_behind_the_wall(shared: tuple[World, Podman]) -> None:
+    world, podman = shared
+    web = world.wall.attach("joined", expose=["8083:80"])
+    try:
+        with open(web.netns) as opened:  # Podman's mounts are its own: it sees what is mounted here through its process
+            podman.run("joined", network=f"ns:/proc/{os.getpid()}/fd/{opened.fileno()}")
+        with world.lab.internet.serve(tcp=[80]), world.lab.node.serve(tcp=[22]):
+            assert podman.reached(PUBLIC4[2], 80, "joined") == "internet hi\n"
+            assert podman.reached(NODE4, 22, "joined") == ""
+        for address in (NODE4, NODE6):
+            assert connect(world.lab.lan, address, 8083).data == b"podman\n"
+    finally:
+        podman.remove("joined")
+        world.wall.detach("joined")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
