@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cellwall.adapters import service_manager as module
 from cellwall.adapters.service_manager import ServiceManager
 
 
@@ -100,6 +101,57 @@ def test_one_that_takes_nothing_is_waited_for_by_nobody_and_hears_all_of_it_late
     os.close(reading)
     manager.tell(STATUS="heard at once again")
     assert listening.recv(4096) == b"STATUS=heard at once again"
+
+
+def test_where_no_thread_can_be_had_what_waits_is_said_with_a_later_word(
+    heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As amid a fork bomb of somebody else's: nobody who has something to say fails by it, and nothing is lost."""
+    address, listening = heard
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    with monkeypatch.context() as short:
+        short.setattr(module, "Thread", NoThread)
+        for number in range(300):
+            manager.tell(STATUS=number)
+        manager.tell(WATCHDOG=1)
+        manager.tell(WATCHDOG=1)
+    assert [record.message for record in caplog.records] == [
+        "the service manager is busy, and what waits for it is said later: can't start new thread"
+    ]
+    manager.tell(WATCHDOG=1)
+    manager.tell(STATUS="all said")
+    _, said = store_of(listening, b"STATUS=all said")
+    assert said == [*(b"STATUS=%d" % number for number in range(300)), b"WATCHDOG=1", b"STATUS=all said"]
+
+
+def test_where_no_thread_can_be_had_at_the_end_it_is_waited_for_all_the_same(
+    heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, listening = heard
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    monkeypatch.setattr(module, "Thread", NoThread)
+    for number in range(300):
+        manager.tell(STATUS=number)
+    reader = threading.Thread(target=store_of, args=(listening, b"STATUS=299"))
+    reader.start()
+    manager.close(patience=60)
+    reader.join(10)
+    assert not reader.is_alive()
+    for number in range(300):
+        manager.tell(STATUS=number)
+    began = time.monotonic()
+    manager.close(patience=0.01)  # which nobody hears the end of
+    assert time.monotonic() - began < 10
+
+
+class NoThread:
+    """As the kernel has no more of them."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
 
 
 def test_at_the_end_it_is_waited_for_and_not_for_long(heard: tuple[str, socket.socket]) -> None:

@@ -5,7 +5,8 @@ takes it for its own.
 
 One that is busy, as systemd amid a daemon-reload, takes nothing for seconds, and its socket has room for a few words
 only. Nobody waits for that: what it does not take at once is said to it by a thread, in the same order, and what is to
-be kept stays open until it is. A kill meanwhile is as without a place to keep things.
+be kept stays open until it is. Where no thread can be had it is said with the next word, or the one behind. A kill
+meanwhile is as without a place to keep things.
 """
 
 import logging
@@ -22,6 +23,8 @@ _log = logging.getLogger("cellwall.daemon")
 _FIRST = 3  # SD_LISTEN_FDS_START
 _LISTENS = 1.0
 """Seconds for it to take, at the end of this process, what it has not taken yet."""
+_LOOK = 0.02
+"""Seconds between looks whether it takes more, where no thread waits for that."""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -40,6 +43,8 @@ class ServiceManager:
         self.watchdog = _watchdog(environ)
         self.given = _given(environ)
         self._waiting: list[_Word] = []
+        self._waited_for = False
+        self._threadless = False
         self._state = Condition()
 
     def tell(self, **said: object) -> None:
@@ -66,24 +71,41 @@ class ServiceManager:
 
     def close(self, patience: float = _LISTENS) -> None:
         """Wait until it has taken what was said, for so many seconds at most."""
+        end = time.monotonic() + patience
         with self._state:
-            self._state.wait_for(lambda: not self._waiting, patience)
+            while not self._is_said() and (left := end - time.monotonic()) > 0:
+                self._state.wait(left if self._waited_for else min(left, _LOOK))
 
     def _say(self, word: "_Word") -> None:
         if not self._address:
             return
         with self._state:
-            if not self._waiting and self._send(word, wait=False):
+            if self._is_said() and self._send(word, wait=False):
                 return
-            if self._waiting and self._waiting[-1].text == word.text:
-                return  # the watchdog's, mostly
-            try:
-                self._waiting.append(word.lasting())
-            except OSError as error:
-                word.not_told(error)
-                return
-            if len(self._waiting) == 1:
-                Thread(target=self._say_later, args=(self._waiting[0],), name="notify", daemon=True).start()
+            if not self._waiting or self._waiting[-1].text != word.text:  # else the watchdog's, mostly
+                try:
+                    self._waiting.append(word.lasting())
+                except OSError as error:
+                    word.not_told(error)
+                    return
+            if not self._waited_for:
+                self._wait_for_it()
+
+    def _is_said(self) -> bool:
+        """Whether nothing waits any more; what it takes by now is said, where no thread does that."""
+        while self._waiting and not self._waited_for and self._send(self._waiting[0], wait=False):
+            self._waiting.pop(0).close()
+        return not self._waiting
+
+    def _wait_for_it(self) -> None:
+        """Have a thread say what waits. Python tells that there is no room for one by a RuntimeError."""
+        try:
+            Thread(target=self._say_later, args=(self._waiting[0],), name="notify", daemon=True).start()
+            self._waited_for, self._threadless = True, False
+        except RuntimeError as error:
+            if not self._threadless:
+                _log.warning("the service manager is busy, and what waits for it is said later: %s", error)
+            self._threadless = True
 
     def _say_later(self, word: "_Word") -> None:
         """Say the first of what waits, and all that waits by then."""
@@ -93,6 +115,7 @@ class ServiceManager:
             with self._state:
                 del self._waiting[0]
                 if not self._waiting:
+                    self._waited_for = False
                     self._state.notify_all()
                     return
                 word = self._waiting[0]
