@@ -54,13 +54,19 @@ def refuse_twins(requests: Sequence[AttachRequest]) -> None:
         validate_together(bindings)
 
 
+def living_endpoint(site: Site, request: AttachRequest) -> Endpoint | None:
+    """The endpoint of this key; one that nobody is behind is detached, and who comes has what was reserved for it."""
+    coming = [(request.container_id, request.tenant or "")]
+    evict_abandoned(site, request.container_id, coming)
+    row = site.journal.endpoint(request.key)
+    return None if row is None or evict_dead(site, request.key, coming) else row[0]
+
+
 def existing_endpoint(site: Site, request: AttachRequest) -> Endpoint | None:
     """The endpoint of this key if it is attached as asked; AlreadyExists if it is not as asked."""
-    evict_abandoned(site, request.container_id)
-    row = site.journal.endpoint(request.key)
-    if row is None or evict_dead(site, request.key):
+    endpoint = living_endpoint(site, request)
+    if endpoint is None:
         return None
-    endpoint, _ = row
     if request.user is not None and endpoint.tenant != request.tenant:
         raise AlreadyExists(f"container id: {request.key}: is taken")  # by whom is not this user's to know
     same_place = (

@@ -8,7 +8,7 @@ address, a MAC or a port, has it detached on its way.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cellwall.engine.attachments.detach import detach_endpoints
+from cellwall.engine.attachments.detach import Coming, detach_endpoints
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import Endpoint, EndpointKey
 
@@ -23,14 +23,14 @@ def vanished(site: Site, endpoint: Endpoint) -> bool:
     return index == 0 or index != endpoint.host_index
 
 
-def evict_dead(site: Site, key: EndpointKey) -> bool:
+def evict_dead(site: Site, key: EndpointKey, coming: Coming = ()) -> bool:
     """Detach an endpoint that nobody is behind; False where it is alive. The caller holds the writer lock."""
     row = site.journal.endpoint(key)
     if row is None:
         return False
     if key.pooled or vanished(site, row[0]):
-        return detach_endpoints(site, [key]) == 1
-    return bool(evict_abandoned(site, key.container_id))
+        return detach_endpoints(site, [key], coming) == 1
+    return bool(evict_abandoned(site, key.container_id, coming))
 
 
 def detach_vanished(site: Site) -> tuple[Endpoint, ...]:
@@ -40,7 +40,7 @@ def detach_vanished(site: Site) -> tuple[Endpoint, ...]:
     return gone
 
 
-def evict_abandoned(site: Site, container_id: str = "") -> list[str]:
+def evict_abandoned(site: Site, container_id: str = "", coming: Coming = ()) -> list[str]:
     """Detach what belonged to a process that died, this container or all; what was detached, a line each. Who attaches
     a name calls this first, whether or not it is attached: what the dead process left would be held against the new
     endpoint."""
@@ -50,7 +50,7 @@ def evict_abandoned(site: Site, container_id: str = "") -> list[str]:
         for owner in owners:
             keys = [endpoint.key for endpoint in _attached_by(site, [owner])]
             if keys:
-                detach_endpoints(site, keys)
+                detach_endpoints(site, keys, coming)
                 lines.append(f"detached {owner.container_id}: the process that ran it is gone")
             owner.forget()
     finally:

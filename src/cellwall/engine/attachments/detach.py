@@ -6,12 +6,15 @@ next operation retires the links of closed endpoints (`cellwall.engine.attachmen
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cellwall.engine.contracts import PortPlan
 from cellwall.engine.site import Foundation, Site
 from cellwall.errors import CellwallError, Incomplete, KernelError
 from cellwall.model.endpoint import Endpoint, EndpointKey
+
+Coming = Collection[tuple[str, str]]
+"""Containers, each with its tenant or "", that are about to be attached: what is reserved for them stays so."""
 
 
 def port_plan(found: Foundation, endpoint: Endpoint) -> PortPlan:
@@ -31,7 +34,7 @@ def port_on(bridge_index: int, endpoint: Endpoint) -> PortPlan:
     )
 
 
-def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
+def detach_endpoints(site: Site, keys: Sequence[EndpointKey], coming: Coming = ()) -> int:
     """Close these endpoints and let their addresses drain; returns how many there were. The caller holds the lock.
     Goes on after a failure and raises everything that failed, as Incomplete."""
     rows = [row for key in dict.fromkeys(keys) if (row := site.journal.endpoint(key)) is not None]
@@ -40,19 +43,19 @@ def detach_endpoints(site: Site, keys: Sequence[EndpointKey]) -> int:
         return 0
     with site.journal.transaction():
         site.journal.set_phase([endpoint.key for endpoint in endpoints], "detaching")
-    finish_detach(site, endpoints)
+    finish_detach(site, endpoints, coming)
     return len(endpoints)
 
 
-def finish_detach(site: Site, endpoints: Sequence[Endpoint]) -> None:
+def finish_detach(site: Site, endpoints: Sequence[Endpoint], coming: Coming = ()) -> None:
     """What `detach_endpoints` does after its journal entry; also what recovers a detach that was killed."""
     close_endpoints(site, endpoints)
     if site.ledger is not None:
         site.ledger.part(site, endpoints)  # here: a namespace that goes takes the links along, and their figures
-    release_endpoints(site, endpoints)
+    release_endpoints(site, endpoints, coming)
 
 
-def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
+def release_endpoints(site: Site, endpoints: Sequence[Endpoint], coming: Coming = ()) -> None:
     """What endpoints had that nothing passes any more: namespaces go, addresses drain. Incomplete for what stays."""
     failures: list[Exception] = []
     for endpoint in endpoints:
@@ -69,7 +72,7 @@ def release_endpoints(site: Site, endpoints: Sequence[Endpoint]) -> None:
             # here and not above: few have ports reserved
             from cellwall.engine.ports.reservations import strike_reserved
 
-            given_back = strike_reserved(site, endpoints)
+            given_back = strike_reserved(site, endpoints, coming)
     for port in given_back:
         site.holds().release(port)
     if failures:

@@ -93,7 +93,8 @@ def claim_at_once(site: Site, request: AttachRequest) -> Endpoint | None:
     found = site.journal.claimable(request.key, request.tenant or "")  # it asks for nothing that another could have
     if found is None or not _stands(site, found[0]):
         return None
-    evict_abandoned(site, request.container_id)  # of another interface: nothing is written where this gives None
+    # Of another interface: nothing is written where this gives None.
+    evict_abandoned(site, request.container_id, [(request.container_id, request.tenant or "")])
     refuse_beyond_share(site, [request])
     endpoint, number = found
     claimed = _claimed(request, endpoint, NO_TIERS, endpoint.generation if number is None else number)
@@ -150,7 +151,8 @@ def _claim(
 
 def _let_in(site: Site, former: Sequence[Endpoint], claimed: Sequence[Endpoint], undo: ExitStack) -> None:
     """Packets of these, which are on record by now, pass when this returns."""
-    undo.callback(detach_endpoints, site, [one.key for one in claimed])  # nobody gets one that somebody had once
+    coming = [(one.key.container_id, one.tenant) for one in claimed]
+    undo.callback(detach_endpoints, site, [one.key for one in claimed], coming)  # nobody gets one that somebody had
     site.change(former, claimed)
     for endpoint in claimed:
         site.links.let_in(endpoint.host_index, endpoint.host_link, endpoint.mac)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from cellwall.engine.attachments.admission import living_endpoint
 from cellwall.engine.ports.free_ports import is_published
 from cellwall.engine.ports.reservations import reserve_ports, reserved_for
 from cellwall.engine.requests import AttachRequest
@@ -16,8 +17,8 @@ def requests_with_ports(site: Site, requests: Sequence[AttachRequest]) -> list[A
     """The requests of one batch with a host port for each binding that would have any, a port for no two of them."""
     spared, settled = named_ports(one for request in requests for one in request.bindings), []
     for request in requests:
-        row = site.journal.endpoint(request.key)
-        former = () if row is None else row[0].bindings
+        living = living_endpoint(site, request)
+        former = () if living is None else living.bindings
         tenant, user = request.tenant or "", request.user
         bindings = with_free_ports(site, request.container_id, tenant, request.bindings, former, user, spared)
         spared |= {binding.host_port for binding in bindings}  # of another interface of the container, above all

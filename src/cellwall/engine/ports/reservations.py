@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 import msgspec
 
+from cellwall.engine.attachments.detach import Coming
 from cellwall.engine.ports.free_ports import free_ports, is_published, range_text
 from cellwall.engine.site import Site
 from cellwall.errors import AlreadyExists, Exhausted, Taken, printable
 from cellwall.model.endpoint import Endpoint, PortBinding
-from cellwall.model.reserved import Reservation, ReservedPort, refuse_too_many
+from cellwall.model.reserved import DEFAULT_LEASE, Reservation, ReservedPort, refuse_too_many
 
 _RECORD = "reserved"
 """What of them is on record, in the journal."""
@@ -98,17 +99,26 @@ def release_ports(site: Site, container: str, tenant: str | None) -> int:
     return _drop(site, lambda row: row.container == container and tenant in (None, row.tenant))
 
 
-def strike_reserved(site: Site, detached: Iterable[Endpoint]) -> list[int]:
+def strike_reserved(site: Site, detached: Iterable[Endpoint], coming: Coming) -> list[int]:
     """Take off the record what was reserved for these containers, where nothing of them is on it any more; the ports,
-    which are the caller's to let go of. In its transaction: a death behind that leaves sockets alone, which go with
-    the process, or which the next daemon lets go of."""
+    which are the caller's to let go of. What was reserved for those that are `coming` waits for them. In its
+    transaction: a death behind that leaves sockets alone, which go with the process, or which the next daemon lets go
+    of."""
     rows = _read(site)
-    left = {(row.key.container_id, row.tenant) for row in site.journal.endpoints()}
+    left = {*coming, *((row.key.container_id, row.tenant) for row in site.journal.endpoints())}
     gone = {(row.key.container_id, row.tenant) for row in detached} - left
     struck = [row.port for row in rows if any(row.is_for(*whose) for whose in gone)]
-    if struck:
-        _write(site, [row for row in rows if row.port not in struck])
+    kept = [_waiting_on(row, coming) for row in rows if row.port not in struck]
+    if kept != rows:
+        _write(site, kept)
     return struck
+
+
+def _waiting_on(row: ReservedPort, coming: Coming) -> ReservedPort:
+    """With a time anew where it would be nobody's before its container is there, whose it was for longer than that."""
+    now = time.monotonic()
+    lapsed = row.until <= now and any(row.is_for(*whose) for whose in coming)
+    return msgspec.structs.replace(row, until=now + DEFAULT_LEASE) if lapsed else row
 
 
 def expire_reserved(site: Site) -> list[str]:
