@@ -4,6 +4,7 @@ stood before the first `up` the first attach makes stand."""
 import os
 import runpy
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from bench.transactions import generation
 
 from cellwall.adapters.netlink.nfnetlink import open_netfilter_socket
+from cellwall.adapters.throwaway import in_new_namespace
 from cellwall.api import AttachRequest, EndpointKey, Wall
-from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, NotFound
+from cellwall.errors import AlreadyExists, CellwallError, Conflict, InvalidSpec, KernelError, NotFound
 from cellwall.lab import connect
 from cellwall.lab.addresses import NODE4
 from cellwall.model.endpoint import Phase, PortBinding
@@ -108,6 +110,26 @@ def test_an_address_is_refused_as_it_was_asked_for(node: World) -> None:
         with pytest.raises((InvalidSpec, Conflict), match=rf"^ip: {address}: .*{why}"):
             node.wall.attach("web", address6=address)
     assert node.wall.detach(other.key.container_id)
+
+
+def test_where_no_thread_can_be_had_no_namespace_is_made_and_nothing_is_left(
+    node: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python tells of it by a RuntimeError, which is a defect wherever nobody expects it."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    node.wall.reconcile()
+    before = wall_state(node)
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", refused)
+        with pytest.raises(KernelError, match=r"^make a network namespace at .*\(EAGAIN\): "):
+            node.wall.attach("web")
+        with pytest.raises(KernelError, match=r"^make a network namespace: .*\(EAGAIN\): "):
+            in_new_namespace(lambda: None)
+    assert wall_state(node) == before and node.wall.endpoints() == ()
+    assert not [path for path in node.wall._site.namespaces.kept(node.wall._site.netns_directory) if "web" in path]
 
 
 def test_one_wrong_request_of_many_leaves_none_attached(node: World) -> None:

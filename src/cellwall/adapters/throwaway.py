@@ -4,6 +4,7 @@ Sockets that the thread opens and programs that it starts are in there.
 """
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -30,7 +31,10 @@ def in_new_namespace(act: Callable[[], T]) -> T:
             failed.append(error)
 
     trial = threading.Thread(target=attempt, name="cellwall-throwaway")
-    trial.start()
+    try:
+        trial.start()
+    except RuntimeError:  # that is how Python tells that the kernel gave none
+        raise KernelError(errno.EAGAIN, "make a network namespace", "no thread can be had") from None
     trial.join()
     if failed:
         raise failed[0]

@@ -102,7 +102,11 @@ class ProcNamespaces:
         failure: list[BaseException] = []
         # A thread of its own: one that unshared its namespace must never run anything else.
         maker = threading.Thread(target=_make, args=(path, failure), name="cellwall-netns")
-        maker.start()
+        try:
+            maker.start()
+        except RuntimeError:  # that is how Python tells that the kernel gave none
+            os.unlink(path)
+            raise KernelError(errno.EAGAIN, f"make a network namespace at {path}", "no thread can be had") from None
         maker.join()
         if failure:
             os.unlink(path)
