@@ -12,6 +12,7 @@ from nodecommand import SOURCE, Command
 
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4
+from running import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -106,6 +107,37 @@ def test_command_serves_behind_an_exposed_port(start: Callable[..., "subprocess.
     while (answer := connect(lab.lan, NODE4, 8080, payload=b"hello")).kind != "answer":
         assert time.monotonic() < deadline
     assert answer.data == b"hello"
+
+
+LEFT = """
+import os, socket, sys, time
+def reaches():
+    try:
+        return socket.create_connection(('151.101.1.69', 80), 3) is not None
+    except OSError:
+        return False
+def told(name, what):
+    with open(name + '.part', 'w') as part:
+        print(what, file=part)
+    os.rename(part.name, name)
+ended, before, after = sys.argv[1:]
+told(before, reaches())
+while not os.path.exists(ended):
+    time.sleep(0.02)
+told(after, [reaches(), *(name for _, name in socket.if_nameindex())])
+"""
+
+
+def test_what_the_command_leaves_running_goes_on_without_a_network(cellwall: Command, lab: Lab, tmp_path: Path) -> None:
+    """As behind `ip netns exec` and nsenter(1) it is the caller's to end; what was its interface is gone."""
+    ended, before, after = (tmp_path / name for name in ("ended", "before", "after"))
+    left = f'python3 -c "$0" {ended} {before} {after} >/dev/null 2>&1 &'
+    with lab.internet.serve(tcp=[80]):
+        command = f"{left} until [ -e {before} ]; do sleep 0.02; done; exit 3"
+        assert cellwall("run", "--", "sh", "-c", command, LEFT).status == 3, "nobody waits for it"
+        ended.touch()
+        wait_until(after.exists)
+    assert (before.read_text(), after.read_text()) == ("True\n", "[False, 'lo']\n")
 
 
 def test_termination_reaches_the_command_and_the_sandbox_is_closed(

@@ -24,7 +24,8 @@ can leave its namespace. The wall holds what it sends over the network, not the 
 container or a virtual machine whose interface cellwall attaches.
 
 Signals are passed on, the exit status is the command's (128 + n after signal n; 126: cannot be executed, 127: not
-found). The command is killed when cellwall is, and the next `cellwall reconcile` clears up.
+found). The command is killed when cellwall is, and the next `cellwall reconcile` clears up. What it leaves running at
+its end, in the background, is not ended, and has no network from then on.
 """
 
 _log = logging.getLogger(__name__)
