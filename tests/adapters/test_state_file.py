@@ -5,7 +5,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -101,6 +101,83 @@ def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path: Pat
 
 def test_only_root_reads_the_journal(store: Store) -> None:
     assert stat.S_IMODE(Path(store.path).stat().st_mode) == 0o600
+
+
+def mode(bits: int, group: int = 0) -> Callable[[Path], None]:
+    def set_on(place: Path) -> None:
+        os.chown(place, 0, group)
+        place.chmod(bits)
+
+    return set_on
+
+
+def others(place: Path) -> None:
+    os.chown(place, 1000, 1000)
+
+
+def others_below(place: Path) -> None:
+    place.chmod(0o1777)
+    (place / "run").mkdir()
+    others(place / "run")
+
+
+def others_link(place: Path) -> None:
+    """To where all is in order."""
+    place.chmod(0o1777)
+    (place.parent / "target").mkdir()
+    (place / "run").symlink_to(place.parent / "target")
+    os.chown(place / "run", 1000, 1000, follow_symlinks=False)
+
+
+def link_to_others(place: Path) -> None:
+    (place.parent / "target").mkdir()
+    (place / "run").symlink_to(place.parent / "target")
+    others(place.parent / "target")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("above", "why"), [
+    (mode(0o777), r"/place lets others rename what is in it \(mode 777\)"),
+    (mode(0o770, group=1000), r"/place lets others rename what is in it \(mode 770\)"),
+    (others, "/place belongs to uid 1000"), (others_below, "/place/run belongs to uid 1000"),
+    (others_link, "/place/run belongs to uid 1000"), (link_to_others, "/target belongs to uid 1000"),
+    (mode(0o1777), ""), (mode(0o755, group=1000), ""), (mode(0o770), ""),
+])  # fmt: skip
+def test_a_record_is_made_where_nobody_else_may_put_another(
+    tmp_path: Path, above: Callable[[Path], None], why: str
+) -> None:
+    """Whoever owns a directory on the way, or writes into one that is not sticky, moves what root has made there."""
+    place, run = tmp_path / "place", tmp_path / "place" / "run" / "cellwall"
+    place.mkdir()
+    above(place)
+    if not why:
+        Store(run, "boot-1").close()
+        return
+    with pytest.raises(Conflict, match=rf"^{run}: may be another's than root's: {tmp_path}{why}$"):
+        Store(run, "boot-1")
+    assert not run.exists(), "nothing is changed"
+
+
+@pytest.mark.root
+def test_a_record_that_stands_is_closed_by_whatever_became_of_what_is_above_and_not_if_it_is_anothers(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "place" / "run"
+    Store(run, "boot-1").close()
+    run.parent.chmod(0o777)
+    Store(run, "boot-1").close()
+    for path, mode, why in (
+        (run, 0o777, "others may write here"),
+        (run, 0o750, "belongs to uid 1000"),
+        (run / "state.db", 0o600, "belongs to uid 1000"),
+    ):
+        path.chmod(mode)
+        os.chown(path, 1000 if "uid" in why else 0, 0)
+        with pytest.raises(Conflict, match=rf"^{path}: {why}"):
+            Store(run, "boot-1")
+        os.chown(path, 0, 0)
+        path.chmod(0o750)
+    Store(run, "boot-1").close()
 
 
 def test_a_removed_journal_is_noticed(store: Store) -> None:
