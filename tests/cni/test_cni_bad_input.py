@@ -120,7 +120,7 @@ class TestNothingChanged:
 
     @pytest.mark.parametrize("address", [TAKEN4, TAKEN6])
     def test_a_leased_address(self, plugin: Plugin, box: Host, address: str) -> None:
-        expect(plugin.call("ADD", "web", box, args=f"IP={address}"), 102, "CNI_ARGS.IP", TAKEN4)
+        expect(plugin.call("ADD", "web", box, args=f"IP={address}"), 102, "CNI_ARGS.IP", address)
 
     @pytest.mark.parametrize("mac", [
         "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "02:00:00:00:00:01", "02:00:00", "x",
