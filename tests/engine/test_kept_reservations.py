@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cellwall.adapters.sandbox import owners
-from cellwall.errors import KernelError
+from cellwall.errors import KernelError, NotFound
 from cellwall.model.endpoint import Endpoint
 from cellwall.model.settings import Settings
 from engine.steps import Fault, stepped
@@ -87,3 +87,12 @@ def test_who_comes_again_in_the_place_of_a_dead_one_has_its_ports_as_before(
     lose(world, again)
     wall.attach("web", tenant="other", expose=["auto:80"])
     assert [(one.tenant, len(one.ports)) for one in wall.reservations()] == [("other", 1)], "they were not that one's"
+
+
+def test_a_dead_one_whose_own_port_is_led_elsewhere_is_not_attached_any_more(world: World) -> None:
+    """It is detached as it is found in the way, and was on record again with both ports."""
+    web = world.wall.attach("web", expose=["8000:80"])
+    lose_sandbox(world, web)
+    with pytest.raises(NotFound, match="web/eth0: is not attached"):
+        world.wall.expose("web", "8000:81")
+    assert world.wall.endpoints() == () and world.wall.status().drift == ()

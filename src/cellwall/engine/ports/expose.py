@@ -47,6 +47,7 @@ def _expose(site: Site, found: Foundation, endpoint: Endpoint, binding: PortBind
 
         refuse_own_ports(site, [binding])
     refuse_bound(site, binding)
+    attached_endpoint(site, endpoint.key)  # still: a dead one that had the port may have been this very one
     from cellwall.engine.ports.reservations import (
         refuse_reserved,  # here and not above: an attach reads this module, too
     )
