@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from cellwall.adapters.process import find_program
 from cellwall.api import Wall
 from cellwall.client import Client
 from cellwall.engine.requests import AttachRequest
-from cellwall.errors import Conflict, InvalidSpec
+from cellwall.errors import Conflict, Exhausted, InvalidSpec
 from cellwall.lab import Lab, connect
 from cellwall.lab.addresses import NODE4, NODE6
 from daemon.served import Daemon, ask_as, served, served_node
@@ -113,6 +114,35 @@ def test_ports_that_nobody_kept_are_held_again_before_anybody_is_answered(node: 
         daemon.start()
         assert "is held by another program" in daemon.logged(f"port {made.ports[0]}, reserved for web")
         assert not bindable(made.ports[1])
+
+
+def begun_again(daemon: Daemon, *limited: str) -> None:
+    """In order, with what was kept."""
+    assert daemon.stop() == 0
+    daemon.heard()
+    daemon.give_back()
+    daemon.prefix = [*daemon.prefix, *limited]
+    daemon.start()
+
+
+def test_ports_leave_the_daemon_descriptors_for_its_own_work(node: tuple[Daemon, World]) -> None:
+    """Each is two sockets: under a low limit they took all there were."""
+    daemon, world = node
+    begun_again(daemon, find_program("prlimit") or "", "--nofile=128:128", "--")
+    try:
+        world.wall.reserve_ports("web", 10, tenant="acme")
+        refused = (
+            r"^count: 7: 10 ports are reserved already, of 16 at most that there are descriptors for \(LimitNOFILE=\)$"
+        )
+        with pytest.raises(Exhausted, match=refused):
+            world.wall.reserve_ports("other", 7)
+        world.wall.reserve_ports("other", 6)
+        with pytest.raises(Exhausted, match="descriptors"):
+            world.wall.attach("third", expose=["auto:80"])
+        assert world.wall.status().drift == ()
+    finally:
+        begun_again(daemon)
+    assert sum(len(one.ports) for one in world.wall.reservations()) == 16
 
 
 def test_a_group_reserves_for_its_own_tenants_and_sees_no_others() -> None:

@@ -8,11 +8,13 @@ then never comes to a socket.
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
 from cellwall.errors import KernelError
+from cellwall.model.reserved import MAX_RESERVED, most_reserved
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _FAMILIES = (socket.AF_INET6, socket.AF_INET)
@@ -28,6 +30,12 @@ class PortHolds:
         self._held: dict[int, dict[str, socket.socket]] = {}
         self._keep: Callable[[int, Sequence[int]], None] = lambda port, sockets: None
         self._forget: Callable[[int], None] = lambda port: None
+
+    @property
+    def most(self) -> int:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        unbounded = not self.lasting or descriptors == resource.RLIM_INFINITY
+        return MAX_RESERVED if unbounded else most_reserved(descriptors)
 
     def attend(self, keep: Callable[[int, Sequence[int]], None], forget: Callable[[int], None]) -> None:
         """Tell of every port that is held from now on, with its sockets, and of every one that is let go."""

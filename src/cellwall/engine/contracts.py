@@ -256,6 +256,10 @@ class PortHolds(Protocol):
 
     lasting: bool
 
+    @property
+    def most(self) -> int:
+        """How many there may be: of one that is `lasting` no more than leave it descriptors for all else."""
+
     def attend(self, keep: Callable[[int, Sequence[int]], None], forget: Callable[[int], None]) -> None:
         """Tell of every port that is held from now on, with its sockets, and of every one that is let go."""
 

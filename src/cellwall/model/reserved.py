@@ -75,18 +75,30 @@ def validate_lease(seconds: float) -> None:
         raise InvalidSpec("seconds", seconds, f"must be more than 0, and at most {LONGEST_LEASE:g}")
 
 
+def most_reserved(descriptors: int) -> int:
+    """How many ports a daemon holds that may have so many descriptors, two of which each takes: by a quarter of these,
+    as one that has none left neither tells of the wall nor repairs it."""
+    return min(MAX_RESERVED, descriptors // 8)
+
+
 def refuse_too_many(
-    others: Sequence[ReservedPort], kept: Sequence[ReservedPort], tenant: str, user: int | None, count: int
+    others: Sequence[ReservedPort],
+    kept: Sequence[ReservedPort],
+    tenant: str,
+    user: int | None,
+    count: int,
+    most: int = MAX_RESERVED,
 ) -> None:
     """Raise Exhausted where `count` ports for a container of this tenant, of which it has those that are `kept`, are
-    too many beside the `others`. `user`: who asks for them, where that is not root."""
+    too many beside the `others`. `user`: who asks for them, where that is not root. `most`: as many as can be held."""
 
     def refuse(whose: str, number: int, wanted: int, most: int) -> None:
         if number + wanted > most:
             raise Exhausted(f"count: {count}: {whose} {number} ports reserved, of {most} at most")
 
-    if len(others) + count > MAX_RESERVED:
-        raise Exhausted(f"count: {count}: {len(others)} ports are reserved already, of {MAX_RESERVED} at most")
+    if len(others) + count > most:
+        why = "" if most == MAX_RESERVED else " that there are descriptors for (LimitNOFILE=)"
+        raise Exhausted(f"count: {count}: {len(others)} ports are reserved already, of {most} at most{why}")
     if tenant:
         refuse(f"tenant {tenant} has", sum(row.tenant == tenant for row in others), count, MAX_OF_TENANT)
     if user is None:

@@ -10,7 +10,7 @@ import msgspec
 
 from cellwall.daemon.bounds import Bounds
 from cellwall.model.proxied import most_proxied
-from cellwall.model.reserved import MAX_RESERVED
+from cellwall.model.reserved import most_reserved
 
 _OWN = 256
 """What is left for sockets, files and programs of the daemon itself."""
@@ -27,6 +27,6 @@ def within(bounds: Bounds, descriptors: int) -> Bounds:
     """The bounds where there may be so many descriptors."""
     if descriptors == resource.RLIM_INFINITY:
         return bounds
-    holding = min(2 * MAX_RESERVED, descriptors // 4)  # what reserved ports are held by
-    room = max(descriptors - _OWN - holding - most_proxied(descriptors), descriptors // 4, 4)
+    ports = 2 * most_reserved(descriptors) + most_proxied(descriptors)
+    room = max(descriptors - _OWN - ports, descriptors // 4, 4)
     return msgspec.structs.replace(bounds, connections=min(bounds.connections, room))

@@ -52,7 +52,7 @@ def reserve_ports(
     own = [row for row in rows if (row.container, row.tenant) == (container, tenant)]
     others = [row for row in rows if row not in own]
     kept, until = own[:count], time.monotonic() + seconds
-    refuse_too_many(others, kept, tenant, user, count)
+    refuse_too_many(others, kept, tenant, user, count, site.holds().most)
     made: list[ReservedPort] = []
     try:
         for port in free_ports(site, {row.port for row in rows}.union(spared)):
