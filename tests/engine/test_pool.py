@@ -234,6 +234,8 @@ def test_one_whose_namespace_was_taken_away_is_given_to_nobody(pooled: Wall, nod
 
 OPENED = {
     "its entry": (["bridge fdb add {mac} dev {link} master static sticky"], "lets it in"),
+    "its entry for good": (["bridge fdb replace {mac} dev {link} master permanent"], "lets it in"),
+    "its MAC at the node": (["ip link set {link} address {mac}"], "lets it in"),
     "any entry": (["bridge fdb add 02:00:00:00:77:77 dev {link} master static"], "unknown forwarding entry"),
     "off the bridge and on": (["ip link set {link} nomaster", "ip link set {link} master {bridge}"], "locked is 0"),
     "down": (["ip link set {link} down"], "is down"),
@@ -252,6 +254,21 @@ def test_one_that_somebody_meddled_with_is_ended_by_a_repair(pooled: Wall, node:
     assert any(told in line for line in pooled.status().drift)
     assert isinstance(pooled.reconcile(), Reconciled)
     assert pooled.ready == 1
+    assert_converged(pooled)
+
+
+@pytest.mark.parametrize("claims", ["in turn", "at once"])
+@pytest.mark.parametrize("how", ["set {link} name another", "delete {link}"], ids=["renamed", "gone"])
+def test_one_whose_link_is_not_what_it_was_is_passed_over(pooled: Wall, node: World, how: str, claims: str) -> None:
+    lost, whole = pooled._site.journal.pooled()
+    node.lab.node.run(["ip", "link", *how.format(link=lost.host_link).split()])
+    if claims == "at once":
+        pooled._caller.take_turns_by(FairMutex())
+        with pytest.raises(KernelError):  # after which a daemon's writer claims in turn
+            pooled.claim_at_once(AttachRequest("web", tenant="acme"))
+    assert pooled.claim("web", tenant="acme").host_link == whole.host_link
+    assert pooled.ready == 0
+    node.lab.node.run(["ip", "link", "delete", "another"], check=False)
     assert_converged(pooled)
 
 

@@ -180,6 +180,8 @@ class LinkLayer(Closing):
         entry = entry_message(host_index, mac, tolerate=_NO_PORT)
         self._route.transact([entry], f"let in bridge port {host_index}")
         if not is_running(self._route, host_link):
+            if self.index_of(host_link) != host_index:
+                raise KernelError(errno.ENODEV, f"let in {host_link}", "another link has its name by now, or none")
             carrier.open_port(self._route, host_index)
 
     def retire(self, plan: PortPlan, host_link: str) -> None:

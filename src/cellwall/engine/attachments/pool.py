@@ -21,7 +21,7 @@ from cellwall.engine.attachments.admission import (
     refuse_twins,
 )
 from cellwall.engine.attachments.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
-from cellwall.engine.attachments.dead import evict_abandoned
+from cellwall.engine.attachments.dead import evict_abandoned, vanished
 from cellwall.engine.attachments.detach import detach_endpoints
 from cellwall.engine.ports.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
@@ -114,11 +114,12 @@ def _fits(request: AttachRequest) -> bool:
 
 
 def _ready(site: Site, count: int) -> list[Endpoint]:
-    """So many ready sandboxes, the oldest first, or all there are. One whose namespace somebody took away is ended."""
+    """So many ready sandboxes, the oldest first, or all there are. One whose namespace or link somebody took away is
+    ended."""
     ready: list[Endpoint] = []
     while len(ready) < count:
         found = site.journal.pooled(count)
-        lost = [endpoint for endpoint in found if not _stands(site, endpoint)]
+        lost = [endpoint for endpoint in found if not _stands(site, endpoint) or vanished(site, endpoint)]
         if not lost:
             return [*found]
         detach_endpoints(site, [endpoint.key for endpoint in lost])
