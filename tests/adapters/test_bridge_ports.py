@@ -39,6 +39,7 @@ CHANGES = {
     "ARP of its own": (f"ip link set {PORT} arp on", "arp is on"),
     "no entry": (f"bridge fdb del {MAC} dev {PORT} master", f"its forwarding entry {MAC} is missing"),
     "an entry that moves": (f"bridge fdb replace {MAC} dev {PORT} master static", f"{MAC} is not static and sticky"),
+    "an entry of the node's": (f"bridge fdb replace {MAC} dev {PORT} master permanent", "is not static and sticky"),
     "another entry": (f"bridge fdb add 02:00:00:00:00:99 dev {PORT} master static", "entry 02:00:00:00:00:99"),
     "no neighbour": ("ip neigh del 192.168.0.7 dev b9_br0", "its neighbour 192.168.0.7 is missing"),
     "a neighbour that ages": (f"ip neigh replace fd00:abcd::7 lladdr {MAC} dev b9_br0 nud reachable", "fd00:abcd::7"),
@@ -63,6 +64,18 @@ def attach(links: LinkLayer, make_namespace: Callable[[], Namespace]) -> Iterato
         return plan
 
     yield make
+
+
+def test_a_port_whose_addresses_wait_for_somebody_to_let_them_in_is_mended(
+    links: LinkLayer, node: Namespace, attach: Callable[[int], PortPlan]
+) -> None:
+    """As a program of 802.1X has them (MAB). The kernel refuses what is to be one flag without the other."""
+    plan = attach(7)
+    for flag in ("learning", "mab"):
+        node.run(f"bridge link set dev {PORT} {flag} on")
+    assert {"learning is 1, not 0", "mab is 1, not 0"} <= set(links.port_differences([plan])[plan.host_index])
+    links.relock_port(plan)
+    assert links.port_differences([plan]) == {}
 
 
 @pytest.mark.parametrize("name", CHANGES)

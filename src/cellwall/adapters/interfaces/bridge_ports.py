@@ -78,13 +78,18 @@ _FLAGS = (
 # bridge family and reach the daemons of the node; to be forwarded they must pass prerouting, where the pins drop them
 # (net/bridge/br_input.c, br_handle_frame). MAC pause, bit 1, cannot be forwarded and is dropped by the bridge.
 _RESERVED_GROUPS = (31, 0xFFFD, "group_fwd_mask")
-_TOLD = (*_FLAGS, _RESERVED_GROUPS)
+# IFLA_BRPORT_MAB, since Linux 6.2: the port has addresses wait for somebody to let them in, and is refused `learning`
+# off with it on.
+_WAITING = (40, 0, "mab")
+_TOLD = (*_FLAGS, _RESERVED_GROUPS, _WAITING)
 # linux/if_bridge.h BR_STATE_*. STP leaves a port in one of these for twice the forward delay, 30 s, though it is
 # switched off meanwhile (net/bridge/br_stp_timer.c).
 _STATES = {PORT_DISABLED: "disabled", 1: "listening", 2: "learning", 4: "blocking"}
 _OPER_UP, _DISABLED, _FORWARDING = OPER_UP.to_bytes(1), PORT_DISABLED.to_bytes(1), PORT_FORWARDING.to_bytes(1)
 _LOCKED = nested(
-    IFLA_PROTINFO, *(attribute_u8(kind, value) for kind, value, _ in _FLAGS), attribute_u16(*_RESERVED_GROUPS[:2])
+    IFLA_PROTINFO,
+    *(attribute_u8(kind, value) for kind, value, _ in (*_FLAGS, _WAITING)),
+    attribute_u16(*_RESERVED_GROUPS[:2]),
 )
 
 
@@ -144,7 +149,8 @@ def open_strangers(route: Netlink, bridge_index: int, known: Container[int]) -> 
         port = attributes(reply.body, LINK_HEADER_SIZE)
         if u32_of(port.get(IFLA_MASTER, bytes(4))) != bridge_index:  # also the bridge itself, which has none
             continue
-        if any(_wrong_flags(attributes(port.get(IFLA_PROTINFO, b"")))) or _entries(route, bridge_index, index):
+        flags = attributes(port.get(IFLA_PROTINFO, b""))
+        if any(_wrong_flags(flags)) or not all(map(_is_own, _entries(route, bridge_index, index))):
             found[index] = text_of(port[IFLA_IFNAME])
     return found
 
@@ -215,7 +221,8 @@ def _wrong_entries(plan: PortPlan, entries: Sequence[ForwardingEntry]) -> Iterab
         yield f"its forwarding entry {mac_text(plan.mac)} is missing"
     elif (own[0].state, own[0].sticky) != (NUD_NOARP, True):
         yield f"its forwarding entry {mac_text(plan.mac)} is not static and sticky"
-    yield from (f"unknown forwarding entry {mac_text(entry.mac)}" for entry in entries if entry.mac != plan.mac)
+    others = [entry for entry in entries if entry.mac != plan.mac and not _is_own(entry)]
+    yield from (f"unknown forwarding entry {mac_text(entry.mac)}" for entry in others)
 
 
 def _wrong_neighbours(plan: PortPlan, known: dict[bytes, tuple[int, int]]) -> Iterable[str]:
@@ -228,22 +235,27 @@ def _wrong_neighbours(plan: PortPlan, known: dict[bytes, tuple[int, int]]) -> It
 
 
 def _removals(route: Netlink, bridge_index: int, index: int, *, keep: int | None) -> list[Message]:
-    surplus = [entry.mac for entry in _entries(route, bridge_index, index) if entry.mac != keep]
+    entries = _entries(route, bridge_index, index)
+    surplus = [entry.mac for entry in entries if entry.mac != keep and not _is_own(entry)]
     absent = (errno.ENOENT, errno.ENODEV)
     return [forwarding_entry(RTM_DELNEIGH, index, mac, what="forwarding entry", tolerate=absent) for mac in surplus]
 
 
 def _entries(route: Netlink, bridge_index: int, port_index: int = 0) -> list[ForwardingEntry]:
-    """What the bridge forwards by, its own addresses left out: of one port, or of all."""
+    """What the bridge forwards by: of one port, or of all."""
     replies = route.dump(get_forwarding(bridge_index, port_index), "read the forwarding entries")
     return [
         entry
         for entry in map(read_forwarding, replies)
         if entry.master == bridge_index
-        and entry.state != NUD_PERMANENT
         and not entry.vlan  # no bridge of ours looks one of these up
         and port_index in (0, entry.index)
     ]
+
+
+def _is_own(entry: ForwardingEntry) -> bool:
+    """An address of the node's, as each host end has one. A bridge leads nobody else's frames out by it."""
+    return entry.state == NUD_PERMANENT
 
 
 def _neighbours(route: Netlink, bridge_index: int, *, ipv6: bool) -> dict[bytes, tuple[int, int]]:
