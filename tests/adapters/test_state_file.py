@@ -159,6 +159,17 @@ def test_a_record_is_made_where_nobody_else_may_put_another(
 
 
 @pytest.mark.root
+def test_a_record_lies_in_no_directory_that_others_write_into_sticky_or_not(tmp_path: Path) -> None:
+    """As a tmpfs is that was mounted with no mode."""
+    run = tmp_path / "run"
+    run.mkdir()
+    run.chmod(0o1777)
+    with pytest.raises(Conflict, match=rf"^{run}: others may write here \(mode 1777\)$"):
+        Store(run, "boot-1")
+    assert list(run.iterdir()) == []
+
+
+@pytest.mark.root
 def test_a_record_that_stands_is_closed_by_whatever_became_of_what_is_above_and_not_if_it_is_anothers(
     tmp_path: Path,
 ) -> None:

@@ -32,7 +32,7 @@ def world_on_small_disk() -> Iterator[World]:
     with open_world(up=False) as world:
         world.wall.close()
         run = world.wall.paths.run
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "cellwall-test", run], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=750", "cellwall-test", run], check=True)
         try:
             with type(world.wall).open(root=world.lab.root) as wall:
                 wall.up()

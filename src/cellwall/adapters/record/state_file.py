@@ -76,14 +76,22 @@ class SpareRoom:
 
 
 def _refuse_anothers(directory: str, path: str) -> None:
-    """Raise Conflict where the record that stands may be somebody else's. Where another could be put in its place, as
-    nobody would begin one there, it is gone by all the same: what is open by it is to be closed."""
+    """Raise Conflict where the record, or what lies beside it, may be somebody else's. One that stands is gone by
+    also where another could be put in its place, as nobody would begin one there: what is open by it is to be
+    closed."""
+    if not os.path.exists(path):
+        from cellwall.adapters.record.trusted_path import (
+            refuse_others_directories,  # here and not above: one is begun once a boot
+        )
+
+        refuse_others_directories(directory)
     for place in (directory, path):
-        found = os.stat(place)
-        if found.st_uid not in (0, os.geteuid()):
-            raise Conflict(f"{place}: belongs to uid {found.st_uid}")
-        if found.st_mode & 0o002:
-            raise Conflict(f"{place}: others may write here (mode {found.st_mode & 0o7777:o})")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(place)
+            if found.st_uid not in (0, os.geteuid()):
+                raise Conflict(f"{place}: belongs to uid {found.st_uid}")
+            if found.st_mode & 0o002:
+                raise Conflict(f"{place}: others may write here (mode {found.st_mode & 0o7777:o})")
 
 
 class StateFile:
@@ -92,14 +100,7 @@ class StateFile:
 
     def __init__(self, directory: str | os.PathLike[str], boot_id: str) -> None:
         self.path = os.path.join(directory, "state.db")
-        if os.path.exists(self.path):
-            _refuse_anothers(os.fspath(directory), self.path)
-        else:
-            from cellwall.adapters.record.trusted_path import (
-                refuse_others_directories,  # here and not above: one is made once a boot
-            )
-
-            refuse_others_directories(os.fspath(directory))
+        _refuse_anothers(os.fspath(directory), self.path)
         try:
             os.makedirs(directory, exist_ok=True, mode=0o750)
         except OSError as error:
