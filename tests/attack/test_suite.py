@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from cellwall.attack.probe import Layer, Probe, Volley, layers
 from cellwall.attack.removal import Footing
 from cellwall.attack.report import Report
 from cellwall.attack.rows import every_probe
+from cellwall.attack.rows.ended import Kept
 from cellwall.attack.stage import WalledStage, walled_stage
 from cellwall.attack.suite import assault, control
 from cellwall.attack.threats import LAYER_WORDS, SUITE_TEST, threats
@@ -92,6 +94,26 @@ def test_a_control_finds_that_the_kernel_would_not_stop_a_probe(stage: WalledSta
     probe = next(probe for probe in PROBES if probe.id == "A02-udp-v4")
     trusting = msgspec.structs.replace(probe, kernel="the kernel sees to it")
     assert not control(stage.world, Footing(stage.wall, stage.lab.node), [trusting])[probe.id].sound
+
+
+@pytest.mark.root
+def test_a_busy_machine_that_counts_late_takes_no_pile_for_a_small_one(
+    stage: WalledStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered = Kept.remembered
+
+    def late(kept: Kept) -> int:
+        time.sleep(1.5)
+        return remembered(kept)
+
+    monkeypatch.setattr(Kept, "remembered", late)
+    footing = Footing(stage.wall, stage.lab.node)
+    footing.remove(frozenset({"FWD"}))
+    try:
+        found = assault(stage.world, [probe for probe in PROBES if probe.id == "B06-ended-reset-v4"])
+    finally:
+        footing.restore()
+    assert all(found.values())
 
 
 @contextmanager

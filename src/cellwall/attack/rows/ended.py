@@ -150,7 +150,7 @@ def _hushed(w: World) -> Iterator[None]:
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What an attacker kept up of what it opened, after how many seconds."""
+    """What an attacker kept up of what it opened, and for how many seconds it opened."""
 
     opened: int
     kept: int
@@ -173,7 +173,7 @@ def hold(w: World, token: bytes, family: int, way: Way, count: int, *, beyond: f
             elapsed = monotonic() - begun
         kept.keep(way)
         w.settle()
-        return Held(kept.opened, kept.remembered(), monotonic() - begun)
+        return Held(kept.opened, kept.remembered(), elapsed)  # while they are counted none is added
 
 
 def reopen(w: World, token: bytes, family: int, count: int, *, rounds: int = 3) -> int:
