@@ -10,6 +10,7 @@ from cellwall.engine.ports.reservations import reserve_ports, reserved_for
 from cellwall.engine.requests import AttachRequest
 from cellwall.engine.site import Site
 from cellwall.model.endpoint import AUTO, PortBinding
+from cellwall.model.published import claimed_twice
 from cellwall.model.reserved import DEFAULT_LEASE, Span, validate_count
 
 
@@ -58,12 +59,14 @@ def with_free_ports(
 
 def with_former_ports(bindings: Sequence[PortBinding], former: Sequence[PortBinding], span: Span) -> list[PortBinding]:
     """The bindings, with a host port for each that would have any where one of the `former`, of that `span`, is the
-    same otherwise. Pure."""
+    same otherwise, and its port is not named for another. Pure."""
     low, high = span
+    named = [binding for binding in bindings if binding.host_port != AUTO]
     left = [one for one in former if one not in bindings and low <= one.host_port <= high]
     settled: list[PortBinding] = []
     for binding in bindings:
-        same = (one for one in left if msgspec.structs.replace(one, host_port=AUTO) == binding)
+        alike = (one for one in left if msgspec.structs.replace(one, host_port=AUTO) == binding)
+        same = (one for one in alike if claimed_twice([*named, one]) is None)
         if binding.host_port == AUTO and (found := next(same, None)) is not None:
             left.remove(found)
             binding = found
