@@ -2,13 +2,15 @@
 
 import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from cellwall.adapters.events.nflog import Logged, PacketLog, refusal
-from cellwall.errors import Conflict
+from cellwall.errors import Conflict, KernelError
 from cellwall.model.addresses import PROTOCOL_NUMBERS
 
 from .conftest import Namespace
@@ -19,6 +21,10 @@ RULES = """table inet told {
     chain output {
         type filter hook output priority 0;
         udp dport 9 meta mark set 0x1234 log prefix "FWD deny out: the floor" group 4711 snaplen 64 drop
+    }
+    chain input {
+        type filter hook input priority 0;
+        udp dport 10 log prefix "IN" group 4711
     }
 }"""
 
@@ -66,6 +72,17 @@ def test_a_packet_is_told_as_the_rule_logged_it(
     assert packet.time == 0.0 or abs(packet.time - before) < 60
 
 
+def test_a_packet_that_came_in_is_told_with_its_interface_and_its_time(log: PacketLog, logging_node: Namespace) -> None:
+    with logging_node.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        before = time.time()
+        sender.sendto(b"", ("127.0.0.1", 10))
+        after = time.time()
+    wait(log)
+    (packet,) = log.read().packets
+    assert (packet.prefix, packet.hook, packet.indev, packet.outdev) == ("IN", 1, 1, 0)
+    assert before - 1e-5 <= packet.time <= after + 1e-5
+
+
 def test_nothing_is_read_where_nothing_was_logged(log: PacketLog) -> None:
     heard = log.read()
     assert (heard.packets, heard.lost, heard.overrun) == ((), 0, False)
@@ -78,6 +95,7 @@ def test_packets_come_in_order_and_none_is_missed(log: PacketLog, logging_node: 
         wait(log)
         heard = log.read(most=100)
         assert (heard.lost, heard.overrun) == (0, False)
+        assert len(heard.packets) < 300, "it ends with the datagram that makes it 100"
         packets += heard.packets
     assert [packet.sequence for packet in packets] == list(range(1000))
 
@@ -100,6 +118,23 @@ def test_what_did_not_fit_into_the_queue_is_counted(logging_node: Namespace) -> 
         assert log.read().lost == 0
 
 
+def test_numbers_of_packets_that_begin_anew_are_no_loss(log: PacketLog, logging_node: Namespace) -> None:
+    """They have 32 bits."""
+    log._next = (1 << 32) - 3  # as after so many packets; the kernel begins with 0
+    send(logging_node, b"one", times=2)
+    wait(log)
+    heard = log.read()
+    assert ([packet.sequence for packet in heard.packets], heard.lost) == ([0, 1], 3)
+
+
+@pytest.mark.timeout(60)
+def test_what_is_closed_is_not_read_over_and_over(logging_node: Namespace) -> None:
+    log = PacketLog(GROUP)
+    log.close()
+    with pytest.raises(KernelError, match="read logged packets"):
+        log.read()
+
+
 def test_a_reader_that_comes_back_hears_of_what_is_logged_from_then_on(logging_node: Namespace) -> None:
     for data in (b"first", b"second"):
         with PacketLog(GROUP) as log:
@@ -116,3 +151,13 @@ def test_a_group_has_one_listener(log: PacketLog) -> None:
         PacketLog(GROUP)
     assert "another program" in refusal(GROUP)
     assert refusal(GROUP + 1) == ""
+    PacketLog(GROUP + 1).close()
+
+
+@pytest.mark.parametrize("queue", [0, 1 << 16])
+def test_who_may_not_listen_is_told_so_and_not_that_another_does(logging_node: Namespace, queue: int) -> None:
+    code = f"from cellwall.adapters.events.nflog import PacketLog\nPacketLog({GROUP}, queue={queue})"
+    argv = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code]
+    with PacketLog(GROUP + 1):
+        said = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=False).stderr
+    assert "NoPrivilege: to listen to logged packets needs CAP_NET_ADMIN" in said

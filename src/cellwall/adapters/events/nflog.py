@@ -12,7 +12,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import msgspec
 
@@ -42,6 +42,8 @@ _PACKET_HEADER = struct.Struct(">HB")
 _U32 = struct.Struct(">I")
 _TIME = struct.Struct(">QQ")
 _NUMBER = 0xFFFFFFFF
+
+_UNPRIVILEGED = "to listen to logged packets needs CAP_NET_ADMIN"
 
 
 class Logged(msgspec.Struct, frozen=True, gc=False):
@@ -129,7 +131,7 @@ class PacketLog(Closing):
         if refused == errno.EBUSY or (refused == errno.EPERM and _is_taken(group)):
             raise Conflict(f"log group {group}: another program listens to it")
         if refused == errno.EPERM:
-            raise NoPrivilege("to listen to logged packets needs CAP_NET_ADMIN")
+            raise NoPrivilege(_UNPRIVILEGED)
         if refused == errno.EINVAL:
             raise Unsupported("the kernel has no nfnetlink_log")
         if refused:
@@ -160,11 +162,16 @@ def _is_taken(group: int) -> bool:
 
 def _open(queue: int) -> socket.socket:
     try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        if queue:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
-        opened.bind((0, 0))
+        with ExitStack() as undo:
+            opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+            undo.callback(opened.close)
+            if queue:
+                opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue)
+            opened.bind((0, 0))
+            undo.pop_all()
     except OSError as error:
+        if error.errno == errno.EPERM:
+            raise NoPrivilege(_UNPRIVILEGED) from error
         raise KernelError(error.errno or errno.EIO, "open the log of packets") from error
     return opened
 
