@@ -2,6 +2,7 @@
 nothing of another tenant."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal
 
@@ -15,6 +16,7 @@ from cellwall.api import Wall
 from cellwall.attack.frames import frame, packet
 from cellwall.audit.events import Attempt, Event, Unrecorded
 from cellwall.daemon.audit.thread import audited
+from cellwall.lab import Host
 from cellwall.model.addresses import mac_text
 from cellwall.model.settings import Audit, Settings
 from cellwall.model.versions import STEM
@@ -128,6 +130,22 @@ def test_nothing_is_missing_of_a_wall_that_came_after_its_recorder() -> None:
     missed = [one for one in kept.events if isinstance(one, Unrecorded)]
     assert at_most >= 1000
     assert len(told) + sum(one.count for one in missed) == at_most
+
+
+def test_what_is_denied_in_a_ready_sandbox_is_not_of_who_claims_it(world: World) -> None:
+    """Neither what is told one by one nor what is only counted, which is looked at after the claim."""
+    kept, wall = Recorded(), world.wall
+    wall.fill_pool(1)
+    (ready,) = wall._site.journal.pooled()
+    with audited(wall, kept, wall.present_endpoints):
+        kept.wait_for_beginning()
+        box = Sandbox(Host("ready", Path(ready.netns), world.lab._custody), ready)
+        box.host.inject("eth0", frames(world, box, {4: "8.8.8.8", 6: "2a00::8"}, 100))
+        claimed = wall.claim("web", tenant="acme")
+    told = [one for one in kept.events if isinstance(one, Attempt | Unrecorded)]
+    assert claimed.netns == ready.netns and counted(wall, box) >= 200
+    assert {(one.tenant, one.container, one.interface) for one in told} == {("", "", "")}
+    wall.detach("web")
 
 
 def test_what_was_denied_last_is_told_before_the_end(world: World) -> None:

@@ -8,6 +8,7 @@ from cellwall.errors import CellwallError
 if TYPE_CHECKING:
     from cellwall.engine.figures import Ledger, Meters, NodeCount
     from cellwall.engine.record import Audience
+    from cellwall.model.endpoint import Endpoint
     from cellwall.model.figures import TrafficReport
 
 
@@ -126,6 +127,11 @@ class UpkeepVerbs(Opened):
         with self._caller.mutex:
             self._caller.take_those_in_force(self._site.foundation())
             return node_count(self._site)
+
+    def present_endpoints(self) -> "tuple[Endpoint, ...]":
+        """Of whom who follows is told: what is attached, and sandboxes that stand ready."""
+        with self._caller.mutex:
+            return self._site.journal.endpoints("attached")
 
     def ready_links(self) -> frozenset[int]:
         """The indices of the host ends of sandboxes that stand ready."""

@@ -213,7 +213,9 @@ class Holders:
 
 
 def holder_of(endpoint: Endpoint) -> Holder:
-    """The endpoint as a holder."""
+    """The endpoint as a holder. One that stands ready is nobody's: what it is on record as no caller can ask for."""
+    if endpoint.key.pooled:
+        return Holder("", "", "", endpoint.generation)
     return Holder(endpoint.key.container_id, endpoint.key.ifname, endpoint.tenant, endpoint.generation)
 
 

@@ -113,7 +113,10 @@ def serve(
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_behind)
         event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
-        node.proxies, node.auditor = proxies, opened.enter_context(audited(wall, event_log, to_answer.endpoints))
+        node.proxies, node.auditor = (
+            proxies,
+            opened.enter_context(audited(wall, event_log, to_answer.present_endpoints)),
+        )
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(life.run(listeners, start_watch, came))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cellwall.audit.holders import Holder, Holders, Moment, holder_of
 from cellwall.model.endpoint import Endpoint
+from cellwall.model.pool import pooled_key
 from cellwall.model.versions import first_version
 from scene import NODE_BIT, endpoint
 
@@ -42,6 +43,20 @@ def test_a_port_and_both_addresses_are_their_holder_s() -> None:
     assert holders.of_port(JOB.host_index, now.wall) == holder_of(JOB)
     assert holders.of_port(7, now.wall) is None
     assert holders.of_address("192.168.0.9", now.wall) is None
+
+
+def test_what_stands_ready_is_nobody_s_before_its_claim_and_no_container_s_of_that_name() -> None:
+    ready = msgspec.structs.replace(WEB, key=pooled_key(7), tenant="")
+    holders, clock = Holders(), Clock()
+    holders.fill(clock.now(), [ready])
+    clock.steady += 10.0
+    sent = clock.now().wall
+    holders.change(clock.now(), [ready], [WEB])
+    now = clock.now()
+    assert holders.of_port(WEB.host_index, now.wall) == holder_of(WEB)
+    before = holders.of_port(WEB.host_index, sent)
+    assert before is not None and (before.container, before.interface, before.tenant) == ("", "", "")
+    assert holders.of_port(WEB.host_index, 0.0) is None, "what no time tells may be from before"
 
 
 def test_a_packet_that_is_read_late_is_its_sender_s_and_not_the_next_holder_s() -> None:
