@@ -1,10 +1,12 @@
 """Whose the packets are of a sandbox that stood ready: nobody's until it is claimed."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from cellwall.api import Wall
 from cellwall.daemon.bounds import Bounds
 from cellwall.lab import Host
 from cellwall.model.pool import PoolSize
@@ -39,6 +41,34 @@ def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain:
     assert traffic(scrape(plain), "acme")[:2] == (3, 300)
     assert plain.ask("DELETE", "/v1/endpoints/web/eth0").status == 200
     assert traffic(scrape(plain), "acme")[:2] == (3, 300)
+
+
+def test_one_that_is_claimed_amid_a_reading_has_nothing_of_what_was_looked_at_before(
+    served: Served, plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resize(served, PoolSize(1))
+    wait_until(lambda: served.node.pool.figures.ready == 1)
+    (ready,) = served.world.wall._site.journal.pooled()
+    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    write_setting(box.host, "net/ipv6/conf/all/disable_ipv6", "1")
+    send(served, box, 20)
+    send(served, box, 20, source="203.0.113.7")
+    scrape(plain)
+    whose, claimed = Wall.ready_links, list[bool]()
+
+    def claimed_meanwhile(wall: Wall) -> frozenset[int]:
+        if not claimed:
+            claimed.append(True)
+            with closing(served.connect()) as other:
+                body = {"container": "web", "tenant": "acme"}
+                assert other.ask("POST", "/v1/pool/claims", body).status == 201
+        return whose(wall)
+
+    monkeypatch.setattr(Wall, "ready_links", claimed_meanwhile)
+    scrape(plain)
+    told = scrape(plain)
+    assert claimed and traffic(told, "acme")[:2] == (0, 0)
+    assert of(told, "cellwall_tenant_denied_packets_total", tenant="acme") == 0
 
 
 def test_what_is_sent_in_one_that_ends_unclaimed_is_nobodys(served: Served, plain: Plain) -> None:

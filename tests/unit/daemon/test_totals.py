@@ -49,11 +49,19 @@ def test_a_meter_that_is_not_listed_for_a_while_is_still_the_same() -> None:
 
 def test_what_a_meter_counted_while_it_was_nobodys_is_nobodys() -> None:
     odometer = Odometer()
-    odometer.disregard({"a": (5,), "b": (7,), "c": (7,)})
+    odometer.disregard({"a": (5,), "b": (7,), "c": (7,)}, {"a", "b", "c"})
     assert look(odometer, a=of("x", 6)) == {"x": (1,)}
     odometer.part({"b": of("x", 9)})
     assert odometer.memory().totals == {"x": (3,)}
     assert look(odometer, c=of("x", 2)) == {"x": (5,)}  # another one of that name
+
+
+def test_so_it_is_of_one_that_gets_its_owner_amid_a_reading() -> None:
+    odometer = Odometer()
+    odometer.disregard({"a": (5,), "b": (5,)}, {"a", "b"})
+    odometer.disregard({}, {"a"})  # no owner's when they were read, and somebody's by the time of the look at who is
+    assert look(odometer, a=of("x", 6)) == {"x": (1,)}
+    assert look(odometer, a=of("x", 6), b=of("x", 6)) == {"x": (7,)}, "which was gone, and is another one"
 
 
 def test_of_meters_that_are_not_listed_no_more_is_remembered_than_may_come_back() -> None:
@@ -132,7 +140,7 @@ def test_so_do_those_that_were_not_listed_just_then_or_were_nobodys() -> None:
     odometer = Odometer()
     look(odometer, a=of("x", 5))
     look(odometer)
-    odometer.disregard({"b": (5,)})
+    odometer.disregard({"b": (5,)}, {"a", "b"})
     odometer.restart()
     assert look(odometer, a=of("x", 7), b=of("y", 7)) == {"x": (12,), "y": (7,)}
 

@@ -14,7 +14,7 @@ One thread reads and another tells of ends, so a reading that began before a met
 that has ended nothing is counted any more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from threading import Lock
 from typing import Any
 
@@ -78,10 +78,12 @@ class Odometer:
             for name in [name for name, parted in self._parted.items() if parted < number and name not in meters]:
                 del self._parted[name]
 
-    def disregard(self, meters: Mapping[str, Figures]) -> None:
-        """All meters that have no owner yet, with what they show."""
+    def disregard(self, meters: Mapping[str, Figures], there: Container[str]) -> None:
+        """All meters that have no owner yet, with what they show, of those that are `there`. One that got its owner
+        amid a reading is in neither: what it showed before that is to be taken off at the next one."""
         with self._lock:
-            self._idle = dict(meters)
+            kept = {name: figures for name, figures in self._idle.items() if name in there and name not in self._shown}
+            self._idle = kept | dict(meters)
 
     def part(self, meters: Mapping[str, Reading]) -> None:
         """These show what they show for the last time."""

@@ -106,10 +106,12 @@ class Sampler:
             return
         if shown is not None:
             present = ready & shown.keys()
-            self._traffic.disregard({str(index): msgspec.structs.astuple(shown[index]) for index in present})
+            passed = {str(index): msgspec.structs.astuple(shown[index]) for index in present}
+            self._traffic.disregard(passed, set(map(str, shown)))
         if denied is not None:
             present = ready & denied.ports.keys()
-            self._denied_of.disregard({str(index): (denied.ports[index],) for index in present})
+            judged = {str(index): (denied.ports[index],) for index in present}
+            self._denied_of.disregard(judged, set(map(str, denied.ports)))
 
     def part(self, links: Mapping[str, Reading], denied: Mapping[str, Reading]) -> None:
         """These links, and what rules count of them, show what they show for the last time."""
