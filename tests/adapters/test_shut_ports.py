@@ -51,14 +51,14 @@ def test_a_shut_port_is_up_and_has_no_entry_until_it_is_let_in(
     assert is_running(links._route, LINK) and entries(node) == []
     assert links.port_differences([port]) == {}
     for _ in range(2):  # as often as one likes
-        links.let_in(port.host_index, LINK, port.mac)
+        links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
         (entry,) = entries(node)
         assert "static" in entry and "sticky" in entry
     assert links.port_differences([msgspec.structs.replace(port, shut=False)]) == {}
 
 
 def test_one_that_was_let_in_before_its_time_is_told(links: LinkLayer, port: PortPlan) -> None:
-    links.let_in(port.host_index, LINK, port.mac)
+    links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
     ((line,),) = links.port_differences([port]).values()
     assert "lets it in" in line
     links.relock_port(port)
@@ -87,7 +87,7 @@ def test_one_whose_host_end_somebody_put_down_is_up_as_soon_as_it_was_let_in(
         for change in meanwhile:
             node.run(f"ip link set {link} {change}")
             links.find(link)  # to read it settles it
-        links.let_in(plan.host_index, link, plan.mac)
+        links.let_in(NETWORK.bridge, plan.host_index, link, plan.mac)
         assert is_running(links._route, link)  # which settles nothing, as no packet does
 
 
@@ -101,7 +101,7 @@ def test_one_whose_other_end_was_put_down_is_up_as_soon_as_it_was_let_in_behind_
         for change in meanwhile:
             inside.run(f"ip link set eth0 {change}")
         link = LINK[:-1] + str(number)
-        links.let_in(plan.host_index, link, plan.mac)
+        links.let_in(NETWORK.bridge, plan.host_index, link, plan.mac)
         assert is_running(links._route, link)
 
 
@@ -126,9 +126,19 @@ def test_one_is_let_in_with_one_question(links: LinkLayer, node: Namespace, port
     """Which is what it stands there for."""
     links._route.close()
     links._route = route = Counted(socket.NETLINK_ROUTE)
-    links.let_in(port.host_index, LINK, port.mac)
+    links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
     assert (route.asked, route.messages) == (1, 1)
     assert len(entries(node)) == 1
+
+
+def test_one_whose_bridge_does_not_run_is_settled_with_it(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
+    """As a bridge whose only port was put down and up a moment before: what it sends is dropped, without an error."""
+    node.run(f"ip link set {NETWORK.bridge} down")
+    assert is_running(links._route, LINK)
+    links._route.close()
+    links._route = route = Counted(socket.NETLINK_ROUTE)
+    links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
+    assert route.asked > 1
 
 
 def test_one_that_somebody_took_off_the_bridge_is_let_in_when_it_is_back(
@@ -136,7 +146,7 @@ def test_one_that_somebody_took_off_the_bridge_is_let_in_when_it_is_back(
 ) -> None:
     """By a repair, as that of any endpoint."""
     node.run(f"ip link set {LINK} nomaster")
-    links.let_in(port.host_index, LINK, port.mac)
+    links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
     links.enslave(port.host_index, port.bridge_index)
     let_in = msgspec.structs.replace(port, shut=False)
     assert links.port_differences([let_in])
@@ -147,7 +157,7 @@ def test_one_that_somebody_took_off_the_bridge_is_let_in_when_it_is_back(
 def test_one_that_is_gone_is_not_let_in(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
     node.run(f"ip link delete {LINK}")
     with pytest.raises(KernelError):
-        links.let_in(port.host_index, LINK, port.mac)
+        links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)
 
 
 def test_the_host_end_of_a_shut_one_says_nothing_of_itself(links: LinkLayer, node: Namespace, port: PortPlan) -> None:
@@ -155,4 +165,4 @@ def test_the_host_end_of_a_shut_one_says_nothing_of_itself(links: LinkLayer, nod
     for _ in range(2):
         assert "inet6" not in node.run(f"ip -6 address show dev {LINK}")
         assert node.run(f"sysctl -n net.ipv6.conf.{LINK}.disable_ipv6").strip() == "1"
-        links.let_in(port.host_index, LINK, port.mac)
+        links.let_in(NETWORK.bridge, port.host_index, LINK, port.mac)

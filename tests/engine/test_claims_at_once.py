@@ -74,9 +74,9 @@ def test_what_was_left_is_let_in_with_its_elements_in_place(pooled: Wall, given:
     """Whoever died had added none of them, and the port is the last of what is left of the claim."""
     site, missing = pooled._site, list[tuple[str, ...]]()
 
-    def let_in(index: int, link: str, mac: int) -> None:
+    def let_in(bridge: str, index: int, link: str, mac: int) -> None:
         missing.append(site.backend.drift(site.journal.endpoints("attached")))
-        site.links.let_in(index, link, mac)
+        site.links.let_in(bridge, index, link, mac)
 
     rewired(pooled, links=Wrapped(site.links, let_in=let_in)).detach("somebody-else")
     assert missing == [()]

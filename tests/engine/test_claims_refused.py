@@ -69,9 +69,9 @@ def test_a_flushed_node_in_iptables_lets_nobody_in_who_adds_no_entry(claim: Clai
         assert first is not None
         site, opened = world.wall._site, list[bool]()
 
-        def let_in(index: int, link: str, mac: int) -> None:
+        def let_in(bridge: str, index: int, link: str, mac: int) -> None:
             opened.append(site.backend.stands())
-            site.links.let_in(index, link, mac)
+            site.links.let_in(bridge, index, link, mac)
 
         wall = rewired(world.wall, links=Wrapped(site.links, let_in=let_in))
         world.lab.node.run(["nft", "flush", "ruleset"])

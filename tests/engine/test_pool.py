@@ -80,9 +80,9 @@ def test_who_follows_endpoints_is_told_whose_a_ready_one_is_before_it_is_let_in(
         def fill(self, endpoints: Sequence[Endpoint]) -> None:
             told["known"] = [one.key.container_id for one in endpoints]
 
-    def let_in(index: int, link: str, mac: int) -> None:
+    def let_in(bridge: str, index: int, link: str, mac: int) -> None:
         told["let_in"] += told["known"]
-        site.links.let_in(index, link, mac)
+        site.links.let_in(bridge, index, link, mac)
 
     following = rewired(pooled, links=Wrapped(site.links, let_in=let_in))
     following.follow(Listening())
@@ -326,9 +326,9 @@ def test_a_claim_on_a_flushed_node_lays_the_wall_before_anything_is_opened(poole
     opened: list[bool] = []
     site = pooled._site
 
-    def let_in(index: int, link: str, mac: int) -> None:
+    def let_in(bridge: str, index: int, link: str, mac: int) -> None:
         opened.append(site.backend.stands())
-        site.links.let_in(index, link, mac)
+        site.links.let_in(bridge, index, link, mac)
 
     links = Wrapped(site.links, let_in=let_in)
     assert was_pooled(rewired(pooled, links=links).claim("web"))

@@ -164,9 +164,9 @@ class Links(Protocol):
     def open_port(self, host_index: int) -> None:
         """Host end up: the last step of an attach. Idempotent."""
 
-    def let_in(self, host_index: int, host_link: str, mac: int) -> None:
-        """The static FDB entry of a port that was shut, whose host end is opened where it is not. Idempotent. Raises
-        KernelError where it is gone, or has another name and is not up by that one."""
+    def let_in(self, bridge: str, host_index: int, host_link: str, mac: int) -> None:
+        """The static FDB entry of a port that was shut; `open_port` where it or the bridge is not up and settled.
+        Raises KernelError where it is gone, or has another name. Idempotent."""
 
     def retire(self, plan: PortPlan, host_link: str) -> None:
         """Close the port at once: down, into the reaper group; its neighbours removed. Tolerates absence."""

@@ -174,12 +174,12 @@ class LinkLayer(Closing):
         """See `Links.open_port`. Returns when packets pass."""
         carrier.open_port(self._route, host_index, self._ends.pop(host_index, None))
 
-    def let_in(self, host_index: int, host_link: str, mac: int) -> None:
+    def let_in(self, bridge: str, host_index: int, host_link: str, mac: int) -> None:
         """See `Links.let_in`. Returns when packets pass. A port that somebody took off the bridge is another's to put
         back, as that of any endpoint is."""
         entry = entry_message(host_index, mac, tolerate=_NO_PORT)
         self._route.transact([entry], f"let in bridge port {host_index}")
-        if not is_running(self._route, host_link):
+        if not (is_running(self._route, host_link) and is_running(self._route, bridge)):
             if self.index_of(host_link) != host_index:
                 raise KernelError(errno.ENODEV, f"let in {host_link}", "another link has its name by now, or none")
             carrier.open_port(self._route, host_index)

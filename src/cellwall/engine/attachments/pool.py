@@ -156,7 +156,7 @@ def _let_in(site: Site, former: Sequence[Endpoint], claimed: Sequence[Endpoint],
     undo.callback(detach_endpoints, site, [one.key for one in claimed], coming)  # nobody gets one that somebody had
     site.change(former, claimed)
     for endpoint in claimed:
-        site.links.let_in(endpoint.host_index, endpoint.host_link, endpoint.mac)
+        site.links.let_in(site.settings.network.bridge, endpoint.host_index, endpoint.host_link, endpoint.mac)
     end_former_flows(site, [(endpoint, binding) for endpoint in claimed for binding in endpoint.bindings])
 
 

@@ -51,7 +51,7 @@ def _let_in(site: Site) -> tuple[Endpoint, ...]:
         return ()
     for endpoint in claimed:
         if not vanished(site, endpoint):
-            site.links.let_in(endpoint.host_index, endpoint.host_link, endpoint.mac)
+            site.links.let_in(site.settings.network.bridge, endpoint.host_index, endpoint.host_link, endpoint.mac)
     with site.journal.transaction():
         site.journal.set_phase([endpoint.key for endpoint in claimed], "attached")
     return claimed
