@@ -159,6 +159,13 @@ def test_a_bridge_without_a_wall_is_status_10(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.root
+def test_what_the_node_was_told_of_a_path_stops_no_later_flood(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the first of the two it takes the path to the attacker for a narrow one, and the other's packets are large."""
+    main(["--against", "none", "--only", "B04-too-big-node-neighbour-v6,B10-bytes-in-v6", "--json"])
+    assert [probe["through"] for probe in msgspec.json.decode(capsys.readouterr().out)["probes"]] == [True, True]
+
+
+@pytest.mark.root
 def test_a_sandbox_can_do_its_work_without_a_wall(capsys: pytest.CaptureFixture[str]) -> None:
     """The functional half asks for nothing that only cellwall does."""
     main(["--against", "none", "--json"])

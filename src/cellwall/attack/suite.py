@@ -92,12 +92,15 @@ def measure_by_row(world: World, probes: Sequence[Probe]) -> Measured:
 
 
 def forget(world: World) -> None:
-    """Have the node forget every flow, neighbour and forwarding entry of the bridge, and meet the two anew: a packet
-    that waits for an answer to ARP would come after the sentinel."""
+    """Have the node forget every flow, neighbour and forwarding entry of the bridge, and what errors told it of a path:
+    where it believes of one to be narrow, nothing large goes there any more. It meets the two anew: a packet that waits
+    for an answer to ARP would come after the sentinel."""
     bridge = world.gateway.bridge
     world.node.run(["conntrack", "-F"], check=False)
     world.node.run(["ip", "link", "set", bridge, "type", "bridge", "fdb_flush"])
     world.node.run(["ip", "neigh", "flush", "dev", bridge])
+    for family in ("-4", "-6"):
+        world.node.run(["ip", family, "route", "flush", "cache"])
     introduce(world, "attacker", world.attacker)
     introduce(world, "victim", world.victim)
 
