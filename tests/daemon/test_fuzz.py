@@ -61,8 +61,10 @@ def test_the_document_is_served(served: Served) -> None:
 
 
 def _listed(http: requests.Session) -> list[object]:
-    """What calls change; but for reservations, which end by themselves."""
-    return [http.get(place).json() for place in LISTS]
+    """What calls change; but for reservations that end by themselves before the next look."""
+    kept = http.get("http://cellwall/v1/reservations").json()["reservations"]
+    lasting = [{**one, "seconds": None} for one in kept if one["seconds"] > 60]
+    return [*(http.get(place).json() for place in LISTS), lasting]
 
 
 def _named(value: object) -> str:
