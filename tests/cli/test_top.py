@@ -96,15 +96,19 @@ def test_a_reader_who_has_seen_enough_ends_it(cellwall: Command) -> None:
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on a terminal of its own; without `keys` it is one that nobody types at."""
 
-    def __init__(self, argv: list[str], kind: str = "xterm") -> None:
+    def __init__(self, argv: list[str], kind: str = "xterm", *, keys: bool = True) -> None:
         self.screen, side = pty.openpty()
         self.before = termios.tcgetattr(side)
         self.side = side
         self.seen = b""
         self.process = subprocess.Popen(
-            argv, stdin=side, stdout=side, stderr=side, env=environ(TERM=kind, COLUMNS="120", LINES="30")
+            argv,
+            stdin=side if keys else subprocess.DEVNULL,
+            stdout=side,
+            stderr=side,
+            env=environ(TERM=kind, COLUMNS="120", LINES="30"),
         )
 
     def until(self, word: bytes) -> None:
@@ -128,8 +132,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(argv: list[str], kind: str = "xterm") -> Iterator[Terminal]:
-    opened = Terminal(argv, kind)
+def terminal(argv: list[str], kind: str = "xterm", *, keys: bool = True) -> Iterator[Terminal]:
+    opened = Terminal(argv, kind, keys=keys)
     try:
         yield opened
     finally:
