@@ -1,9 +1,11 @@
 """`cellwall metrics` and `cellwall top`: over a daemon as it is served, and what top does to a terminal."""
 
+import json
 import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import termios
 import time
@@ -16,6 +18,7 @@ from nodecommand import SOURCE, Command
 from cellwall.api import Wall
 from cellwall.cli import exits
 from cellwall.lab import Lab, connect
+from cellwall.lab.host import Host
 from daemon.served import Daemon, served
 from world import PUBLIC4
 
@@ -29,13 +32,18 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def daemon(lab: Lab) -> Iterator[Daemon]:
+def web(lab: Lab) -> Host:
+    """The sandbox of the container of that name."""
+    return lab.sandbox("web")
+
+
+@pytest.fixture(scope="module")
+def daemon(lab: Lab, web: Host) -> Iterator[Daemon]:
     with lab.node.enter(), served(lab) as daemon:
         assert daemon.ask("POST", "/v1/up").status == 200
-        box = lab.sandbox("web")
-        for body in ({"container": "web", "netns": str(box.netns), "tenant": "acme"}, {"container": "idle"}):
+        for body in ({"container": "web", "netns": str(web.netns), "tenant": "acme"}, {"container": "idle"}):
             assert daemon.ask("POST", "/v1/endpoints", body).status == 201
-        assert connect(box, PUBLIC4, 53, udp=True)
+        assert connect(web, PUBLIC4, 53, udp=True)
         yield daemon
 
 
@@ -49,6 +57,8 @@ def test_metrics_are_printed_as_they_are_served(cellwall: Command) -> None:
     assert said.status == 0
     assert "\ncellwall_endpoints 2.0\n" in said.out
     assert 'cellwall_tenant_received_packets_total{tenant="acme"} 1.0' in said.out
+    assert said.out.endswith("\n") and not said.out.endswith("\n\n")
+    assert "\ncellwall_endpoints 2.0\n" in cellwall("metrics", "--json").json["text"]
 
 
 def test_top_shows_one_look(cellwall: Command) -> None:
@@ -66,6 +76,21 @@ def test_top_gives_programs_numbers(cellwall: Command) -> None:
     assert (by_name["web"]["tenant"], by_name["web"]["connections"], by_name["web"]["received_bytes"]) == ("acme", 1, 0)
     tenants = cellwall("top", "--json", "--interval", "0.5", "--tenants").json["rates"]
     assert {(row["tenant"], row["container"]) for row in tenants} == {("acme", ""), ("", "")}
+
+
+@pytest.mark.parametrize(("order", "first"), [("name", "idle"), ("bytes", "web")])
+def test_top_tells_what_passed_between_two_looks(cellwall: Command, web: Host, order: str, first: str) -> None:
+    argv = cellwall.argv("top", "--json", "--interval", "1", "--sort", order)
+    asking = web.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with asking, subprocess.Popen(argv, stdout=subprocess.PIPE, env=environ()) as running:
+        asking.connect((PUBLIC4, 53))
+        while running.poll() is None:
+            asking.send(b"x" * 1000)
+            time.sleep(0.01)
+        assert running.stdout is not None
+        rows = json.loads(running.stdout.read())["rates"]
+    assert rows[0]["container"] == first
+    assert {row["container"]: row["received_packets"] > 0 for row in rows} == {"idle": False, "web": True}
 
 
 @pytest.mark.parametrize("given", ["0", "0.4", "3601", "soon", "nan", "-1"])
@@ -144,7 +169,9 @@ def terminal(argv: list[str], kind: str = "xterm", *, keys: bool = True) -> Iter
 
 
 def environ(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(SOURCE), **more}
+    """Where output is not written as it is printed, which some have set."""
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": str(SOURCE), **more}
 
 
 OTHER_SCREEN, FIRST_SCREEN, CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
@@ -162,6 +189,22 @@ def test_top_is_live_in_a_terminal_hears_keys_and_leaves_it_as_it_was(cellwall: 
         assert screen.ended() == 0
         assert FIRST_SCREEN in screen.seen and CURSOR in screen.seen
         assert termios.tcgetattr(screen.side) == screen.before
+
+
+@pytest.mark.parametrize("given", [("--sort", "denied"), ("--sort", "denied", "--tenants")])
+def test_what_top_begins_with_is_as_it_was_asked(cellwall: Command, given: tuple[str, ...]) -> None:
+    with terminal(cellwall.argv("top", *given)) as screen:
+        screen.until(b"by denied")
+        assert (b"web" in screen.seen) == ("--tenants" not in given)
+        screen.press("q")
+        assert screen.ended() == 0
+
+
+@pytest.mark.parametrize("given", ["--once", "--json"])
+def test_one_look_is_printed_in_a_terminal_too(cellwall: Command, given: str) -> None:
+    with terminal(cellwall.argv("top", given, "--interval", "0.5")) as screen:
+        assert screen.ended() == 0
+        assert b"web" in screen.seen and OTHER_SCREEN not in screen.seen
 
 
 def test_a_terminal_that_can_draw_nothing_has_a_table_each_interval(cellwall: Command) -> None:
