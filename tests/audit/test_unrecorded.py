@@ -132,19 +132,24 @@ def test_nothing_is_missing_of_a_wall_that_came_after_its_recorder() -> None:
     assert len(told) + sum(one.count for one in missed) == at_most
 
 
-def test_what_is_denied_in_a_ready_sandbox_is_not_of_who_claims_it(world: World) -> None:
-    """Neither what is told one by one nor what is only counted, which is looked at after the claim."""
+def test_who_claims_a_ready_sandbox_floods_in_its_own_name_from_the_first_packet_on(world: World) -> None:
+    """What was told of it before is nobody's."""
     kept, wall = Recorded(), world.wall
     wall.fill_pool(1)
     (ready,) = wall._site.journal.pooled()
     with audited(wall, kept, wall.present_endpoints):
         kept.wait_for_beginning()
         box = Sandbox(Host("ready", Path(ready.netns), world.lab._custody), ready)
-        box.host.inject("eth0", frames(world, box, {4: "8.8.8.8", 6: "2a00::8"}, 100))
+        box.host.inject("eth0", frames(world, box, {4: "8.8.8.8", 6: "2a00::8"}, 1))
+        before = kept.found(lambda event: event.source in ("8.8.8.8", "2a00::8"), 2)
         claimed = wall.claim("web", tenant="acme")
-    told = [one for one in kept.events if isinstance(one, Attempt | Unrecorded)]
-    assert claimed.netns == ready.netns and counted(wall, box) >= 200
-    assert {(one.tenant, one.container, one.interface) for one in told} == {("", "", "")}
+        box.host.inject("eth0", frames(world, box, {4: "8.8.8.9", 6: "2a00::9"}, 200))
+    assert claimed.netns == ready.netns
+    assert {(one.tenant, one.container, one.interface) for one in before} == {("", "", "")}
+    behind = [one for one in kept.events if isinstance(one, Attempt) and one.source in ("8.8.8.9", "2a00::9")]
+    missed = [one for one in kept.events if isinstance(one, Unrecorded)]
+    assert {(one.tenant, one.container) for one in (*behind, *missed)} == {("acme", "web")}
+    assert len(behind) + sum(one.count for one in missed) >= 400
     wall.detach("web")
 
 

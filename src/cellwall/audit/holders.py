@@ -229,8 +229,9 @@ def _lasting(endpoint: Endpoint) -> list[Lasting]:
 
 
 def _same(states: list[_State]) -> Holder | None:
-    """Where no time tells: the holder, if there is but one, by the latest of its policies."""
-    holders = [state.holder for state in states if state.holder is not None]
+    """Where no time tells: the holder, if there is but one, by the latest of its policies. What stood ready before is
+    none: else whoever claims one sandbox after the other floods for nobody each time, until counters are looked at."""
+    holders = [state.holder for state in states if state.holder is not None and state.holder.container]
     if not holders or not all(holders[-1].is_same(one) for one in holders):
         return None
     return holders[-1]
