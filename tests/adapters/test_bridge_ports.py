@@ -34,6 +34,8 @@ CHANGES = {
     "proxy_arp": (f"ip link set dev {PORT} type bridge_slave proxy_arp on", "proxy_arp is 1"),
     "proxy_arp_wifi": (f"ip link set dev {PORT} type bridge_slave proxy_arp_wifi on", "proxy_arp_wifi is 1"),
     "reserved groups": (f"ip link set dev {PORT} type bridge_slave group_fwd_mask 0", "group_fwd_mask is 0"),
+    "another in its place": (f"bridge link set dev {PORT} backup_port b9h000000000008", "backup_port is"),
+    "a next hop in its place": (f"bridge link set dev {PORT} backup_nhid 7", "backup_nhid is 7"),
     "closed by hand": (f"bridge link set dev {PORT} state 0", "its state is disabled, not forwarding"),
     "as STP leaves it": (f"bridge link set dev {PORT} state 1", "its state is listening, not forwarding"),
     "ARP of its own": (f"ip link set {PORT} arp on", "arp is on"),

@@ -14,6 +14,7 @@ from cellwall.adapters.netlink.nlattr import (
     attribute_of,
     attribute_u8,
     attribute_u16,
+    attribute_u32,
     attributes,
     nested,
     text_of,
@@ -81,7 +82,10 @@ _RESERVED_GROUPS = (31, 0xFFFD, "group_fwd_mask")
 # IFLA_BRPORT_MAB, since Linux 6.2: the port has addresses wait for somebody to let them in, and is refused `learning`
 # off with it on.
 _WAITING = (40, 0, "mab")
-_TOLD = (*_FLAGS, _RESERVED_GROUPS, _WAITING)
+# IFLA_BRPORT_BACKUP_PORT, by index, and IFLA_BRPORT_BACKUP_NHID: where the bridge leads what is for this port while its
+# link is down, whatever that port's flags and entries are. Told of one that has any.
+_INSTEAD = ((34, 0, "backup_port"), (44, 0, "backup_nhid"))
+_TOLD = (*_FLAGS, _RESERVED_GROUPS, _WAITING, *_INSTEAD)
 # linux/if_bridge.h BR_STATE_*. STP leaves a port in one of these for twice the forward delay, 30 s, though it is
 # switched off meanwhile (net/bridge/br_stp_timer.c).
 _STATES = {PORT_DISABLED: "disabled", 1: "listening", 2: "learning", 4: "blocking"}
@@ -90,6 +94,7 @@ _LOCKED = nested(
     IFLA_PROTINFO,
     *(attribute_u8(kind, value) for kind, value, _ in (*_FLAGS, _WAITING)),
     attribute_u16(*_RESERVED_GROUPS[:2]),
+    *(attribute_u32(kind, value) for kind, value, _ in _INSTEAD),
 )
 
 
