@@ -1,13 +1,17 @@
 """Whose the packets are of a sandbox that stood ready: nobody's until it is claimed."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from cellwall.adapters.node.meters import Meters
 from cellwall.api import Wall
 from cellwall.daemon.bounds import Bounds
+from cellwall.errors import KernelError
 from cellwall.lab import Host
 from cellwall.model.pool import PoolSize
 from daemon.scraped import of, scrape, send, traffic
@@ -24,6 +28,10 @@ def served() -> Iterator[Served]:
     """A daemon that keeps one ready, and whose figures are never older than the question."""
     with open_served(bounds=Bounds(scrape_seconds=0.0), size=PoolSize(1)) as served:
         yield served
+
+
+def failing(meters: Meters) -> NoReturn:
+    raise KernelError(errno.EIO, "read traffic")
 
 
 def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain: Plain) -> None:
@@ -82,7 +90,12 @@ def test_what_is_sent_in_one_that_ends_unclaimed_is_nobodys(served: Served, plai
     assert sum(told) == 0
 
 
-def test_what_is_denied_of_one_before_the_claim_is_not_its_tenants(served: Served, plain: Plain) -> None:
+@pytest.mark.parametrize("traffic_is_read", [True, False])
+def test_what_is_denied_of_one_before_the_claim_is_not_its_tenants(
+    served: Served, plain: Plain, monkeypatch: pytest.MonkeyPatch, traffic_is_read: bool
+) -> None:
+    if not traffic_is_read:
+        monkeypatch.setattr(Meters, "traffic", failing)
     resize(served, PoolSize(1))
     wait_until(lambda: served.node.pool.figures.ready == 1)
     (ready,) = served.world.wall._site.journal.pooled()
