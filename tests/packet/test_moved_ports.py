@@ -4,11 +4,13 @@ port: what conntrack remembers of the former holder is forgotten, and nothing el
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from cellwall.api import Wall
 from cellwall.lab.addresses import NODE, NODE4, NODE6, NODE_INFRA4
+from cellwall.lab.host import Host
 from cellwall.model.endpoint import Endpoint
 from engine.steps import killed_at, reopened
 from world import PUBLIC4, PUBLIC6, Sandbox, Stream, World, open_world
@@ -42,7 +44,14 @@ def by_attachment(world: World, holder: Sandbox, binding: str) -> Sandbox:
     return world.attach("successor", expose=[binding])
 
 
-@pytest.mark.parametrize("move", [by_exposure, by_attachment])
+def by_claim(world: World, holder: Sandbox, binding: str) -> Sandbox:
+    world.detach(holder)
+    assert world.wall.fill_pool(1) == 1
+    endpoint = world.wall.claim("successor", expose=[binding])
+    return Sandbox(Host(endpoint.key.container_id, Path(endpoint.netns), world.lab._custody), endpoint)
+
+
+@pytest.mark.parametrize("move", [by_exposure, by_attachment, by_claim])
 @pytest.mark.parametrize(
     ("family", "binding"),
     [
