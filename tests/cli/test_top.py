@@ -148,7 +148,9 @@ class Terminal:
 
     def ended(self) -> int:
         """Its status; what it still had to say is read, as it may wait for that."""
+        deadline = time.monotonic() + 60
         while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.seen
             if select.select([self.screen], [], [], 0.05)[0]:
                 self.seen += os.read(self.screen, 65536)
         while select.select([self.screen], [], [], 0.05)[0]:
