@@ -1,10 +1,12 @@
 """How many stand ready, whose they are that go, and what those who claim together are."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cellwall.adapters.record.turns import FairMutex
+from cellwall.adapters.sandbox import owners
 from cellwall.api import AttachRequest, Wall
 from cellwall.errors import InvalidSpec
 from engine.pooled import two_ready
@@ -52,3 +54,13 @@ def test_those_of_one_tenant_are_known_as_its_also_where_they_are_claimed_togeth
     assert third is not None and third.tenant_number == one.tenant_number
     assert third.member and not one.member
     assert pooled.claim_many([AttachRequest("fourth", tenant="acme", user=1000)])[0].member
+
+
+def test_who_claims_in_a_dead_processs_place_is_not_taken_for_what_that_one_left(pooled: Wall) -> None:
+    """Of which a later repair detaches all that has its name."""
+    pooled.attach("web", ifname="eth1")
+    owners.claim(Path(pooled.paths.run), "web").release()
+    pooled._caller.take_turns_by(FairMutex())
+    assert pooled.claim_at_once(AttachRequest("web")) is not None
+    pooled.reconcile()
+    assert [str(one.key) for one in pooled.endpoints()] == ["web/eth0"]
