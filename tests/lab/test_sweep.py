@@ -50,6 +50,30 @@ def runs(pid: int) -> bool:
         return False
 
 
+def test_a_namespace_that_takes_the_number_of_one_that_is_swept_keeps_its_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another sweep is faster, and while this one looks around a container comes."""
+    prefix = f"cwn{os.getpid():x}"
+    namespaces.create_namespaces(prefix, ["gone"])
+    others: list[subprocess.Popen[bytes]] = []
+
+    def meanwhile() -> list[int]:
+        namespaces.delete_namespaces(namespaces.namespaces_of(prefix))
+        time.sleep(0.5)  # the kernel ends a namespace behind its caller's back, and gives its number to the next
+        others.extend(subprocess.Popen(["unshare", "-n", "sleep", "60"]) for _ in range(30))
+        wait_until(lambda: all(os.readlink(f"/proc/{other.pid}/exe").endswith("sleep") for other in others))
+        return [other.pid for other in others]
+
+    monkeypatch.setattr(namespaces, "_pids", meanwhile)
+    try:
+        assert namespaces.end_processes(prefix) == []
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def test_killed_lab_is_swept_with_its_orphans() -> None:
     assert any(_is_told_when_swept(f"cwk{number}{os.getpid():x}") for number in range(8))
 

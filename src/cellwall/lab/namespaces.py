@@ -14,8 +14,9 @@ import secrets
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from cellwall.errors import LabError, printable
@@ -27,6 +28,8 @@ _LONGEST = 30.0
 """Seconds for a program that is ended to have made its namespaces."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _PREFIX = re.compile(r"[a-z][a-z0-9]{1,11}")
+_AT_ONCE = 100
+"""Namespaces that are held open: a process may have a thousand files, and a lab has as many sandboxes."""
 _DRAWN = 5
 """Random bytes of a prefix, two digits each. Sixteen bits beside the process's number came twice in a run of some
 thousand labs: a process has several at once."""
@@ -157,18 +160,24 @@ def end_processes(prefix: str, timeout: float = 2.0) -> list[int]:
 
     The calling process is left out: a thread of it may be inside for the length of an `enter`.
     """
-    inside = _inodes(namespaces_of(prefix))
+    paths = namespaces_of(prefix)
+    some = (paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE))
+    return list(chain.from_iterable(_end_inside(few, timeout) for few in some))
+
+
+def _end_inside(paths: Iterable[Path], timeout: float) -> list[int]:
     ended: list[int] = []
     waiting: list[int] = []
-    for pid in _pids():
-        if pid == os.getpid() or _netns_of(pid) not in inside:
-            continue
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            waiting.append(pidfd)
-            if _netns_of(pid) in inside:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                ended.append(pid)
+    with _numbers_kept(paths) as inside:
+        for pid in _pids():
+            if pid == os.getpid() or _netns_of(pid) not in inside:
+                continue
+            with suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                waiting.append(pidfd)
+                if _netns_of(pid) in inside:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    ended.append(pid)
     for pidfd in waiting:
         ended_now = select.poll()
         ended_now.register(pidfd, select.POLLIN)
@@ -177,13 +186,17 @@ def end_processes(prefix: str, timeout: float = 2.0) -> list[int]:
     return ended
 
 
-def _inodes(paths: Iterable[Path]) -> set[tuple[int, int]]:
+@contextmanager
+def _numbers_kept(paths: Iterable[Path]) -> Iterator[set[tuple[int, int]]]:
+    """The inodes of these namespaces, held open: the kernel gives the number of one that ended to the next that
+    begins, anybody's container, and another sweep may delete them at any moment."""
     found = set()
-    for path in paths:
-        with suppress(OSError):
-            status = path.stat()
-            found.add((status.st_dev, status.st_ino))
-    return found
+    with ExitStack() as opened:
+        for path in paths:
+            with suppress(OSError):
+                status = os.fstat(opened.enter_context(path.open("rb")).fileno())
+                found.add((status.st_dev, status.st_ino))
+        yield found
 
 
 def _netns_of(pid: int) -> tuple[int, int] | None:
