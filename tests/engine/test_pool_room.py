@@ -57,10 +57,12 @@ def test_those_of_one_tenant_are_known_as_its_also_where_they_are_claimed_togeth
 
 
 def test_who_claims_in_a_dead_processs_place_is_not_taken_for_what_that_one_left(pooled: Wall) -> None:
-    """Of which a later repair detaches all that has its name."""
+    """Of which a later repair detaches all that has its name; and what was reserved for the name is its own."""
     pooled.attach("web", ifname="eth1")
+    reserved = pooled.reserve_ports("web").ports
     owners.claim(Path(pooled.paths.run), "web").release()
     pooled._caller.take_turns_by(FairMutex())
     assert pooled.claim_at_once(AttachRequest("web")) is not None
     pooled.reconcile()
     assert [str(one.key) for one in pooled.endpoints()] == ["web/eth0"]
+    assert [one.ports for one in pooled.reservations()] == [reserved]

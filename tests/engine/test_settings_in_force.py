@@ -245,6 +245,11 @@ def test_settings_of_a_node_that_is_not_up_are_nobodys(fresh_node: World) -> Non
         fresh_node.wall.detach("tenant")
 
 
+def test_settings_that_a_program_hands_over_are_refused_where_they_cannot_work(fresh_node: World) -> None:
+    with pytest.raises(InvalidSpec, match="must be a single bit"):
+        Wall.open(root=fresh_node.lab.root, settings=lambda: Settings(mark=3))
+
+
 def test_up_brings_given_settings_into_force_in_place_of_what_is_configured(fresh_node: World) -> None:
     """For who was told of others by a caller, with a wall that is not its own to open anew."""
     with Wall.open(root=fresh_node.lab.root, settings=Settings) as wall:
