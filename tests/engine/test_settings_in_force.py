@@ -194,15 +194,17 @@ def ruleset_text(world: World) -> str:
 def test_what_is_in_force_by_another_program_is_replaced_by_what_is_configured(fresh_node: World) -> None:
     """A record that this program cannot read is of another version, and the first attach after a change of programs
     lays the rules anew anyway."""
-    with Wall.open(root=fresh_node.lab.root, settings=Settings) as wall:
+    configured = [Settings()]
+    with Wall.open(root=fresh_node.lab.root, settings=lambda: configured[-1]) as wall:
         wall.up()
+        configured.append(OPENED)
         found = wall._site.foundation()
         assert found is not None
         with wall._site.journal.transaction():
             unread = msgspec.structs.replace(found, settings='{"network.novel": 1}')
             wall._site.journal.put("foundation", msgspec.json.encode(unread))
         wall.attach("tenant")
-        assert wall.settings == Settings()
+        assert wall.settings == OPENED
         assert wall.status().drift == wall.status().warnings == ()
 
 
