@@ -73,7 +73,7 @@ class PoliciesAnswer(msgspec.Struct, frozen=True):
 
 
 class ReservationDocument(msgspec.Struct, frozen=True):
-    """Host ports that are kept for a container. `tenant` empty: of whatever tenant it will be. `seconds`: how long they
+    """Host ports that are kept for a container. `tenant` empty: one that is no tenant's. `seconds`: how long they
     go on waiting for it, where it is not attached."""
 
     container: str
