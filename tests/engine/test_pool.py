@@ -335,6 +335,18 @@ def test_a_claim_on_a_flushed_node_lays_the_wall_before_anything_is_opened(poole
     assert opened == [True]
 
 
+def test_what_was_detached_takes_no_room_from_ready_ones() -> None:
+    """Nobody may attach again for long, and what drains is gathered until somebody needs it."""
+    network = msgspec.structs.replace(Settings().network, subnet4=IPv4Network("192.168.0.0/27"))
+    with open_world(settings=msgspec.structs.replace(Settings(), network=network)) as world:
+        wall = world.wall
+        keys = [wall.attach(f"c{number}").key for number in range(20)]
+        wall.detach_many(keys)
+        assert wall.status().pending == 20
+        assert wall.fill_pool(10) == 10
+        assert_converged(wall)
+
+
 def test_a_full_subnet_takes_ready_ones_back_and_leaves_half_of_what_is_free() -> None:
     network = msgspec.structs.replace(Settings().network, subnet4=IPv4Network("192.168.0.0/27"))
     with open_world(settings=msgspec.structs.replace(Settings(), network=network)) as world:

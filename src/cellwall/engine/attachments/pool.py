@@ -23,6 +23,7 @@ from cellwall.engine.attachments.admission import (
 from cellwall.engine.attachments.attach import place_endpoints, ready_for_policies, tenant_number_of, tiers_of
 from cellwall.engine.attachments.dead import evict_abandoned, vanished
 from cellwall.engine.attachments.detach import detach_endpoints
+from cellwall.engine.attachments.drain import collect_drained
 from cellwall.engine.ports.former_flows import end_former_flows
 from cellwall.engine.requests import AttachRequest, validate_request
 from cellwall.engine.site import Foundation, Site
@@ -37,10 +38,9 @@ _IFNAME = "eth0"
 def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
     """Make so many more, in one transaction, or as many as there is room for; returns how many. The caller holds the
     writer lock, and the foundation holds."""
-    network = site.settings.network
-    taken = len(site.journal.leased()) + len(site.journal.draining.addresses())
-    free = min(network.subnet4.num_addresses - 4 - taken, free_ports(site))
-    count = room(free, wanted, site.journal.pooled_count())
+    count = _room(site, wanted)
+    if count < wanted and collect_drained(site):
+        count = _room(site, wanted)
     if not count:
         return 0
     with site.journal.transaction():  # beforehand: no two of one boot have a number, and with it a namespace's name
@@ -49,6 +49,12 @@ def fill_pool(site: Site, found: Foundation, wanted: int) -> int:
     keys = [pooled_key(first + number) for number in range(count)]
     place_endpoints(site, found, [AttachRequest(key.container_id, ifname=_IFNAME) for key in keys])
     return count
+
+
+def _room(site: Site, wanted: int) -> int:
+    taken = len(site.journal.leased()) + len(site.journal.draining.addresses())
+    free = min(site.settings.network.subnet4.num_addresses - 4 - taken, free_ports(site))
+    return room(free, wanted, site.journal.pooled_count())
 
 
 def end_ready(site: Site, count: int) -> None:
