@@ -2,12 +2,13 @@
 
     python -m bench pool [--population N] [--claims N] [--grown N] [--crowd N] [--quick] [--json]
 
-Each on a node of its own with a daemon, in one run: calls one after the other, and claims with a pause between them, on
-an empty node and on a full one; containers that come by claims alone, twenty in a row and then a rest in which the pool
-is filled again, until the node is full; then as many attaches at once as a bridge has room for. Of a few calls after a
-rest most is what caches and processors need to get going; of the many that fill a node, hundred by hundred, less is.
-Beside the clock stands the processor time of client and daemon, which other work on the machine changes less. A ready
-sandbox is a bridge port, so a full node has fewer than 1,023 containers.
+Each on a node of its own with a daemon, in one run: calls one after the other, claims where client and daemon have a
+processor each, and claims with a pause between them, on an empty node and on a full one; containers that come by claims
+alone, twenty in a row and then a rest in which the pool is filled again, until the node is full; then as many attaches
+at once as a bridge has room for. Of a few calls after a rest most is what caches and processors need to get going; of
+the many that fill a node, hundred by hundred, less is. Beside the clock stands the processor time of client and daemon,
+which other work on the machine changes less. A ready sandbox is a bridge port, so a full node has fewer than 1,023
+containers.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ IN_A_ROW, REST = 20, 0.5
 """Claims of those that fill a node, and seconds until the next ones."""
 CLAIM, ATTACH, DETACH = "claim", "attach, namespace made by cellwall", "detach"
 CLAIM_APART = f"claim, {1000 * APART:.0f} ms apart"
+CLAIM_PLACED = "claim, a processor each"
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -131,13 +133,36 @@ def _calls(daemon: Daemon, attached: int, count: int) -> list[Cost]:
     apart = _timed(daemon, CLAIM_APART, attached, claims, pause=APART)
     client.detach_many([EndpointKey(name, "eth0") for name in names])
     _await_ready(daemon, count)
+    with _placed(daemon):
+        placed = _timed(daemon, CLAIM_PLACED, attached, claims)
+    client.detach_many([EndpointKey(name, "eth0") for name in names])
+    _await_ready(daemon, count)
     return [
         apart,
+        placed,
         _timed(daemon, CLAIM, attached, claims),
         _timed(daemon, DETACH, attached, [lambda name=name: client.detach(name) for name in names]),
         _timed(daemon, ATTACH, attached, [lambda name=name: client.attach(name, tenant="acme") for name in names]),
         _timed(daemon, DETACH + ", attached", attached, [lambda name=name: client.detach(name) for name in names]),
     ]
+
+
+@contextmanager
+def _placed(daemon: Daemon) -> Iterator[None]:
+    """Client and daemon on a processor each, as a scheduler places two that work in turn where one is idle; some put
+    them on one all the same. Where there is but one processor they have that."""
+    processors = sorted(os.sched_getaffinity(0))
+    _place(daemon, processors[:1], processors[-1:])
+    try:
+        yield
+    finally:
+        _place(daemon, processors, processors)
+
+
+def _place(daemon: Daemon, own: Sequence[int], theirs: Sequence[int]) -> None:
+    os.sched_setaffinity(0, own)
+    for thread in os.listdir(f"/proc/{daemon.pid}/task"):
+        os.sched_setaffinity(int(thread), theirs)
 
 
 def _await_ready(daemon: Daemon, count: int) -> None:
