@@ -26,7 +26,7 @@ from cellwall.adapters.service_manager import ServiceManager
 from cellwall.api import Wall
 from cellwall.busy_poll import BusyPoll
 from cellwall.config import Loaded, Paths, Serving, drop_mode_record
-from cellwall.daemon.audit.thread import FilesAndJournal, audited
+from cellwall.daemon.audit.thread import Auditor, FilesAndJournal, audited
 from cellwall.daemon.authority import Authority, Granted
 from cellwall.daemon.bounds import Bounds
 from cellwall.daemon.fdstore.owner_socket import OwnerSocket
@@ -112,11 +112,7 @@ def serve(
         listeners = [(answering, sock), *_scraped(serving, metrics, bounds, opened)]
         take_over, reread = partial(_take_over, owner, wall, metrics), Reread(paths, read, authority, node, terms.group)
         life = Life(manager, node, take_over, reread, partial(_now_and_then, owner, wall), proxies.is_behind)
-        event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
-        node.proxies, node.auditor = (
-            proxies,
-            opened.enter_context(audited(wall, event_log, to_answer.present_endpoints)),
-        )
+        node.proxies, node.auditor = proxies, _auditor(wall, to_answer, paths, serving, opened)
         watch = watched(wall, to_compare, to_close, events, lambda: node.writer.at_work, attention)
         with watch as start_watch, asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(life.run(listeners, start_watch, came))
@@ -143,6 +139,12 @@ def _answering(
     selector = PollingSelector(BusyPoll(serving.busy_poll / 1e6))
     fast = FastPath(node.attachments.claim_at_once, authority, events.answered)
     return Listener(made, bounds, authority, silence=selector.answered, heard=selector.heard, fast=fast), selector
+
+
+def _auditor(wall: Wall, to_answer: Wall, paths: Paths, serving: Serving, opened: ExitStack) -> Auditor:
+    """What records events, until `opened` ends."""
+    event_log = opened.enter_context(closing(FilesAndJournal(paths.in_log(), serving)))
+    return opened.enter_context(audited(wall, event_log, to_answer.present_endpoints))
 
 
 def _set_interpreter() -> None:
