@@ -76,7 +76,7 @@ class Proxies:
             for binding in bindings:
                 if self._closed:
                     raise Unavailable(f"expose.proxy: {binding}: the daemon is ending; ask again")
-                if len({*self._wanted, *self._ready, place_of(binding)}) > most_proxied(_descriptors()):
+                if len({*self._wanted, *self._ready, place_of(binding)}) > _most():
                     raise Exhausted(f"expose.proxy: {binding}: {_enough_for()}")
                 try:
                     self._begin()
@@ -267,7 +267,7 @@ def _descriptors() -> int:
 
 
 def _most() -> int:
-    return min(MAX_PROXIES, most_proxied(_descriptors()))
+    return most_proxied(_descriptors())
 
 
 def _enough_for() -> str:
