@@ -30,16 +30,21 @@ def served() -> Iterator[Served]:
         yield served
 
 
+def ready_box(served: Served) -> Sandbox:
+    """The one that stands ready, for who has got into its namespace."""
+    resize(served, PoolSize(1))
+    wait_until(lambda: served.node.pool.figures.ready == 1)
+    (ready,) = served.world.wall._site.journal.pooled()
+    return Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+
+
 def failing(meters: Meters) -> NoReturn:
     raise KernelError(errno.EIO, "read traffic")
 
 
 def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain: Plain) -> None:
     """As far as somebody looked in between."""
-    resize(served, PoolSize(1))
-    wait_until(lambda: served.node.pool.figures.ready == 1)
-    (ready,) = served.world.wall._site.journal.pooled()
-    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    box = ready_box(served)
     write_setting(box.host, "net/ipv6/conf/all/disable_ipv6", "1")
     send(served, box, 20)
     assert not of(scrape(plain), "cellwall_tenant_sent_packets_total", tenant="acme")
@@ -54,10 +59,7 @@ def test_what_is_sent_before_the_claim_is_not_its_tenants(served: Served, plain:
 def test_one_that_is_claimed_amid_a_reading_has_nothing_of_what_was_looked_at_before(
     served: Served, plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resize(served, PoolSize(1))
-    wait_until(lambda: served.node.pool.figures.ready == 1)
-    (ready,) = served.world.wall._site.journal.pooled()
-    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    box = ready_box(served)
     write_setting(box.host, "net/ipv6/conf/all/disable_ipv6", "1")
     send(served, box, 20)
     send(served, box, 20, source="203.0.113.7")
@@ -80,10 +82,7 @@ def test_one_that_is_claimed_amid_a_reading_has_nothing_of_what_was_looked_at_be
 
 
 def test_what_is_sent_in_one_that_ends_unclaimed_is_nobodys(served: Served, plain: Plain) -> None:
-    resize(served, PoolSize(1))
-    wait_until(lambda: served.node.pool.figures.ready == 1)
-    (ready,) = served.world.wall._site.journal.pooled()
-    send(served, Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready), 20)
+    send(served, ready_box(served), 20)
     resize(served, PoolSize())
     wait_until(lambda: served.node.pool.figures.ready == 0)
     told = [value for (name, _), value in scrape(plain).items() if name == "cellwall_tenant_sent_packets_total"]
@@ -96,10 +95,7 @@ def test_what_is_denied_of_one_before_the_claim_is_not_its_tenants(
 ) -> None:
     if not traffic_is_read:
         monkeypatch.setattr(Meters, "traffic", failing)
-    resize(served, PoolSize(1))
-    wait_until(lambda: served.node.pool.figures.ready == 1)
-    (ready,) = served.world.wall._site.journal.pooled()
-    box = Sandbox(Host("ready", Path(ready.netns), served.world.lab._custody), ready)
+    box = ready_box(served)
     send(served, box, 20, source="203.0.113.7")
     name = "cellwall_tenant_denied_packets_total"
     assert not of(scrape(plain), name, tenant="acme")
