@@ -2,6 +2,7 @@
 left of one, and takes nothing back."""
 
 from collections.abc import Iterator
+from threading import Thread
 
 import msgspec
 import pytest
@@ -68,6 +69,18 @@ def test_what_was_left_of_a_sandbox_that_is_gone_keeps_nobody_from_writing(
     assert is_let_in(pooled, other) and not pooled._site.journal.interrupted()
     assert pooled.detach("web")
     assert_converged(pooled)
+
+
+def test_who_claims_at_once_has_the_turn_no_longer_than_that(pooled: Wall) -> None:
+    """Another thread's operation behind it, found or not."""
+    pooled._caller.take_turns_by(FairMutex())
+    assert pooled.claim_at_once(AttachRequest("web", tenant="acme")) is not None
+    assert pooled.claim_at_once(AttachRequest("web", tenant="acme")) is None
+    detached: list[bool] = []
+    other = Thread(target=lambda: detached.append(pooled.detach("web")), daemon=True)
+    other.start()
+    other.join(10)
+    assert detached == [True]
 
 
 def test_what_was_left_is_let_in_with_its_elements_in_place(pooled: Wall, given: Endpoint) -> None:
